@@ -1,8 +1,9 @@
-"""Settings with what a test wants and the defaults, and RetDefs for their search path."""
+"""Settings with what a test wants and the defaults, RetDefs for their search path, and what is told of them."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan import Plan
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Ignore, IgnoredChunk, Outstanding, Paths, RetDefs, Settings, Submit
@@ -41,3 +42,24 @@ def content(chunk: int, run: str = RUN_A) -> str:
         f'<run runid="{met}" l0key="-1" chunkid="{chunk}" gndid="-1" start="{met}"/>'
         f'<spans><span apid="956" tbeg="1719541771.5" tend="1719541787.0"/></spans></retdef>\n'
     )
+
+
+def put(
+    home: Path,
+    *chunks: int,
+    dl: str = "240601001",
+    run: str = RUN_A,
+    inside: str = "",
+    text: str | None = None,
+) -> Path:
+    """Write RetDefs of a downlink, in the directory of another one if `inside` says so; return the last."""
+    for chunk in chunks:
+        path = home / (inside or dl) / f"RetDef-{dl}-{chunk:05d}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content(chunk, run) if text is None else text)
+    return path
+
+
+def told(causes: Iterable[Cause]) -> list[tuple[str, Verdict, str]]:
+    """Return what causes tell programs: their codes, verdicts and remedies."""
+    return [(cause.code, cause.verdict, str(cause.remedy)) for cause in causes]

@@ -125,7 +125,9 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
         Names the file.
     """
     if held := cause(work, switch, downlink):
-        raise HeldError(f"downlink {downlink}: {held.text}. Nothing was done. See why, or let it go on:", held.remedy)
+        raise HeldError(
+            f"downlink {downlink}: {held.text}. Nothing was done. See why, or let it go on:", held.remedy
+        )
 
 
 def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> None:
@@ -177,5 +179,7 @@ def summary(held: Mapping[DownlinkId, Path]) -> list[str]:
     lines = []
     for file in sorted(set(held.values())):
         of = sorted(downlink for downlink, by in held.items() if by == file)
-        lines.append(f"held by {file}: {f'{len(of)} downlinks, {of[0]} to' if of[1:] else 'downlink'} {of[-1]}")
+        lines.append(
+            f"held by {file}: {f'{len(of)} downlinks, {of[0]} to' if of[1:] else 'downlink'} {of[-1]}"
+        )
     return lines

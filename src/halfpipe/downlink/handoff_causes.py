@@ -355,7 +355,11 @@ def _unsettled(
         return None  # it runs
     staged = settings.paths.stage / paths.staged(downlink)
     had_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
-    taken = "; its files are gone from the stage, so it may have been" if had_files and not staged.is_dir() else ""
+    taken = (
+        "; its files are gone from the stage, so it may have been"
+        if had_files and not staged.is_dir()
+        else ""
+    )
     return unsettled(settings, record, taken=taken)
 
 

@@ -212,7 +212,9 @@ class DownlinkPlan:
         youngest, written = 0.0, 0.0
         for home, listing in self.places:
             for chunk in listing.chunks:
-                with suppress(OSError):  # a link that leads nowhere is a failing job, not the end of all others
+                with suppress(
+                    OSError
+                ):  # a link that leads nowhere is a failing job, not the end of all others
                     good = past_times(os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}"), now)  # noqa: PTH116
                     youngest = max([youngest, *good])
                     written = max([written, *good[:1]])
@@ -346,7 +348,9 @@ def no_retdefs(of: DownlinkPlan) -> MissingInputError:
 
 
 def _looked_in(of: DownlinkPlan) -> str:
-    return ", ".join(str(home / of.downlink) for home in of.plan.search) or "an empty search path (paths.retdef)"
+    return (
+        ", ".join(str(home / of.downlink) for home in of.plan.search) or "an empty search path (paths.retdef)"
+    )
 
 
 def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) -> bytes:

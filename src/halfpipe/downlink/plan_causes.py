@@ -67,7 +67,9 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     elif of.handed_off is None and begun and not plan.closed and not any(one.unread for one in of.listings):
         there = len(staged.chunks)
         then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
-        text = f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
+        text = (
+            f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
+        )
         remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
         yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(str(place)))
     if of.new:

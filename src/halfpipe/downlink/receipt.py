@@ -80,7 +80,9 @@ def hand_off(
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
     if known is not None:  # a receipt that is made again says what it said first
         home = place / paths.staged(downlink)
-        there = tuple(_describe(home / text["name"]) for text in known.texts if (home / text["name"]).is_file())
+        there = tuple(
+            _describe(home / text["name"]) for text in known.texts if (home / text["name"]).is_file()
+        )
         if home.is_dir() and there != known.texts:  # else Level-1 has taken it, and the stage stays as it is
             again = [m for m in manifests if m["run"] in known.named]
             if _put(settings, lease, downlink, chunks, again, exceptions, output) != known.texts:
@@ -88,7 +90,9 @@ def hand_off(
         return dict(known.receipt)
     # Of an earlier hand-off Level-1 may have taken the files.
     whole = [
-        m for m in manifests if stage.is_whole(place, downlink, RunId(m["run"]), map(EventFile.of, m["files"]))
+        m
+        for m in manifests
+        if stage.is_whole(place, downlink, RunId(m["run"]), map(EventFile.of, m["files"]))
     ]
     # Nobody can have taken them, for nobody was told.
     if gone := [m["run"] for m in manifests if m["handoff"] == number and not m["held"] and m not in whole]:

@@ -19,11 +19,10 @@ from halfpipe.downlink.stage_look import is_taken
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.process.told_once import Action, By, Outcome
-from halfpipe.run.receipt_file import ReceiptError, read_receipt
-from halfpipe.settings import Settings
-from tests.support.leases import held_by_another
+from halfpipe.run.receipt_file import read_receipt
 from tests.support.level1 import DL, RUN, Level1
 from tests.support.series import damage
+from tests.support.settings import told
 
 SAY = f"halfpipe submit {DL} --settle submitted"
 
@@ -39,14 +38,7 @@ def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
 
 def found(level1: Level1, **keys: str | None) -> list[Cause]:
     """Return the causes as a report finds them."""
-    return found_by(level1.settings(**keys))
-
-
-def found_by(settings: Settings) -> list[Cause]:
-    try:
-        return list(troubles(settings, DL, read_receipt(settings.paths.work, DL)))
-    except ReceiptError as error:
-        return list(troubles(settings, DL, error))
+    return list(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
 
 
 def codes(causes: Sequence[Cause]) -> list[str]:
@@ -83,32 +75,25 @@ def test_what_was_submitted_and_is_not_taken_for_a_day_needs_action(
     level1: Level1, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted(level1)
-    told, clock = time.time(), time.time
+    now, clock = time.time(), time.time
     monkeypatch.setattr(time, "time", lambda: clock() + 25 * 3600)
     one_file(level1).unlink()
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("not-taken", Verdict.ACTION)
-    assert cause.since == pytest.approx(told, abs=60)
+    assert cause.since == pytest.approx(now, abs=60)
     take(level1)
     assert found(level1) == []
 
 
 def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wanted(level1: Level1) -> None:
-    (cause,) = found(level1)
-    assert (cause.code, cause.verdict, str(cause.remedy)) == (
-        "not-submitted",
-        Verdict.NOTE,
-        f"snakemake submit={DL}",
-    )
+    assert told(found(level1)) == [("not-submitted", Verdict.NOTE, f"snakemake submit={DL}")]
     long_ago = time.time() - 25 * 3600
-    os.utime(level1.work / paths.receipts(DL) / "000001.json", (long_ago, long_ago))
+    os.utime(level1.work / paths.receipt(DL), (long_ago, long_ago))
     (cause,) = found(level1)
     assert cause.verdict is Verdict.ACTION
     assert cause.since == pytest.approx(long_ago)
     (level1.work / DL / "haltL1").touch()
-    (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("not-submitted", Verdict.NOTE)
-    assert str(cause.remedy) == f"halfpipe hold l1 {DL} --resume"
+    assert told(found(level1)) == [("not-submitted", Verdict.NOTE, f"halfpipe hold l1 {DL} --resume")]
     level1.hand_off(files=False)
     take(level1)
     assert (found(level1), taken(level1)) == ([], False)
@@ -123,8 +108,8 @@ def test_a_stage_that_was_harmed_before_any_submission(level1: Level1) -> None:
     take(level1)
     assert not taken(level1)
     gone = found(level1)[0]
-    assert (gone.code, gone.verdict) == ("stage-gone", Verdict.ACTION)
-    assert (str(gone.remedy), SAY in gone.text) == (f"snakemake dl={DL} -R deliver_run", True)
+    assert told([gone]) == [("stage-gone", Verdict.ACTION, f"snakemake dl={DL} -R deliver_run")]
+    assert SAY in gone.text
     submit.settle(level1.settings(), DL, True)
     assert (found(level1), taken(level1)) == ([], True)
 
@@ -150,9 +135,8 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     submitted(level1)
     take(level1)
     level1.hand_off(2)
-    (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("handoff-not-submitted", Verdict.ACTION)
-    assert str(cause.remedy) == f"halfpipe submit {DL} --rollback"
+    roll_back = f"halfpipe submit {DL} --rollback"
+    assert told(found(level1)) == [("handoff-not-submitted", Verdict.ACTION, roll_back)]
     assert found(level1, rollback=None)[0].remedy.do == (f"halfpipe submit {DL} --record-rollback",)
     take(level1)
     assert not taken(level1)
@@ -183,8 +167,8 @@ def was_cut_off(level1: Level1) -> bool:
 
 def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> None:
     level1.leave_open()
-    with held_by_another(level1.work, paths.downlink_lease(DL)):
-        assert found(level1) == [], "it runs"
+    receipt = read_receipt(level1.work, DL)
+    assert list(troubles(level1.settings(), DL, receipt, in_work=True)) == [], "it runs"
     for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
         (cause,) = found(level1, **keys)
         assert (cause.code, cause.verdict, *cause.remedy.do) == ("submission-open", Verdict.ACTION, do)
@@ -229,10 +213,7 @@ def test_a_command_that_ends_well_and_creates_nothing(level1: Level1) -> None:
     last = level1.recorded()[-1]
     assert (last["by"], last["status"]) == ("check", 0)
     (cause,) = found(level1)
-    assert (cause.code, *cause.remedy.do) == (
-        "submission-failed",
-        SAY,
-    )
+    assert (cause.code, *cause.remedy.do) == ("submission-failed", SAY)
     level1.go_wrong()
     submit.settle(level1.settings(), DL, False)
     assert submitted(level1)["state"] == "submitted"

@@ -9,19 +9,11 @@ from halfpipe import paths
 from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.ids import ChunkId, DownlinkId
-from tests.support.settings import RUN_A, content, plan_of, searching
+from tests.support.settings import RUN_A, content, plan_of, put, searching
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
 ONE, TWO, THREE = (ChunkId.of(number) for number in (1, 2, 3))
 RUN_B, RUN_C = "2c2e6cc0", "2c2e8430"
-
-
-def put(home: Path, chunk: int, run: str = RUN_A, dl: str = DL, text: str | None = None) -> Path:
-    """Write a RetDef below `home`, a place of the search path."""
-    path = home / paths.retdef(dl, f"{chunk:05d}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content(chunk, run) if text is None else text)
-    return path
 
 
 @pytest.fixture
@@ -48,8 +40,8 @@ def test_what_no_target_names_goes_to_its_submission_unless_that_is_held_or_by_h
 
 def test_chunks_runs_and_files(work: Path, home: Path) -> None:
     for chunk, run in ((1, RUN_B), (2, RUN_A), (3, RUN_A)):
-        put(home, chunk, run)
-    put(home, 1, RUN_C, dl=OTHER)
+        put(home, chunk, run=run)
+    put(home, 1, run=RUN_C, dl=OTHER)
     for name in (
         "RetDef-240601001-00004.xml.part",
         "RetDef-24060100-00005.xml",
@@ -92,10 +84,10 @@ def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
 def test_the_first_hit_counts_and_what_is_staged_before_all(work: Path, tmp_path: Path) -> None:
     near, far = tmp_path / "near", tmp_path / "far"
     for chunk in (1, 2, 3):
-        put(far, chunk, RUN_C)
-    put(near, 1, RUN_A)
-    put(near, 2, RUN_A)
-    staged = put(work, 1, RUN_B)
+        put(far, chunk, run=RUN_C)
+    put(near, 1, run=RUN_A)
+    put(near, 2, run=RUN_A)
+    staged = put(work, 1, run=RUN_B)
     plan = plan_of(work, near, far)
     found = {ONE: staged, TWO: near / paths.retdef(DL, TWO), THREE: far / paths.retdef(DL, THREE)}
     assert (plan.of(DL).retdefs, plan.of(DL).runs) == (found, (RUN_A, RUN_B, RUN_C))
@@ -110,8 +102,8 @@ def test_the_first_hit_counts_and_what_is_staged_before_all(work: Path, tmp_path
 
 
 def test_runs_that_only_the_decoder_knew(work: Path, home: Path) -> None:
-    put(home, 1, RUN_A)
-    put(home, 2, RUN_A)
+    put(home, 1, run=RUN_A)
+    put(home, 2, run=RUN_A)
     vouches = work / paths.chunk(DL, "00001")
     vouches.parent.mkdir(parents=True)
     vouches.write_text(json.dumps({"runs": [RUN_A, RUN_B]}))
@@ -123,7 +115,7 @@ def test_runs_that_only_the_decoder_knew(work: Path, home: Path) -> None:
 
 
 def test_a_retdef_that_cannot_be_read_costs_its_own_runs_only(work: Path, home: Path) -> None:
-    put(home, 1, RUN_A)
+    put(home, 1, run=RUN_A)
     bad = put(home, 2, text="<retdef>")
     plan = plan_of(work, home).of(DL)
     assert (plan.chunks, plan.runs) == ((ONE, TWO), (RUN_A,))
