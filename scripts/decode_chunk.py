@@ -10,7 +10,6 @@ from halfpipe import paths
 from halfpipe.decode.chunk_products import keep_replaced, nobody_reads, take_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
-from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import write_json
@@ -18,6 +17,7 @@ from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
+from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import Settings
 
 

@@ -7,13 +7,13 @@ from typing import IO
 
 from halfpipe import paths
 from halfpipe.downlink import deliver_run, halts, stage_look, stage_mark
-from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
 from halfpipe.process.environment import keep_together
 from halfpipe.run import stage
+from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import Settings
 
 

@@ -7,7 +7,6 @@ from typing import IO
 
 from halfpipe import paths
 from halfpipe.downlink import halts, receipt
-from halfpipe.downlink.withdrawal import forget
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program, usage
@@ -26,7 +25,7 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         receipt.save(settings, lease, known, downlink, arguments.runs, content)
         usage.remove_empty_logs(work, downlink)
         for chunk in arguments.chunks:  # it has no input, so nobody asks for what Snakemake has noted of it
-            forget(work, paths.chunk(downlink, chunk))
+            usage.forget(work, paths.chunk(downlink, chunk))
     print(receipt.table(content))
 
 

@@ -16,7 +16,7 @@ import threading
 from dataclasses import replace
 
 from halfpipe.downlink.stage_look import refuse_foreign
-from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.run.receipt_file import withdraw
 from halfpipe.errors import IdError
 from halfpipe.files import working_directory
 from halfpipe.ids import Downlinks

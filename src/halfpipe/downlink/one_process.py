@@ -17,13 +17,14 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.downlink import halts, plan_causes
 from halfpipe.downlink.plan import DownlinkPlan, Plan
-from halfpipe.downlink.withdrawal import forget, withdraw
 from halfpipe.files import leases, working_directory
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
+from halfpipe.process.usage import forget
 from halfpipe.run.merged_index import load_chunks
+from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
 RULES = ("decode_chunk", "deliver_run", "receipt")

@@ -101,6 +101,12 @@ def remove_empty_logs(work: Path, downlink: str) -> None:
                 log.unlink()
 
 
+def forget(work: Path, product: str) -> None:
+    """Remove what Snakemake has noted of a product, if that can be done."""
+    with suppress(OSError):
+        (work / paths.record_of_snakemake(product)).unlink()
+
+
 def tries(work: Path, downlink: str) -> Iterator[Usage]:
     """Yield what each job of a downlink that ended well took, the latest first, as far as lines say it."""
     path = work / paths.usage(downlink)

@@ -11,7 +11,6 @@ import pytest
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import receipt
-from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json, write_json
@@ -20,7 +19,7 @@ from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series
+from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series, withdraw
 from halfpipe.settings import ROOT, Settings
 from tests.support.golden_cases import GOLDEN, Case, build, read_case
 from tests.support.workflow import Site
