@@ -77,7 +77,7 @@ def downlink(dl):
         leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
     of = plan.of(dl)
     if workflow.is_main_process:
-        plan_causes.look(of, logger.warning, removes=is_head())
+        plan_causes.look(of, logger.warning)
         if of.new:
             force_receipt(dl)
         if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on

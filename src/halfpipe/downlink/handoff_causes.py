@@ -15,8 +15,9 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
-from halfpipe.downlink.submissions import Kept, Record, how_to_roll_back, lost, unsettled
-from halfpipe.errors import HalfPipeError, Remedy, StateError, mend, rerun
+from halfpipe.downlink.submissions import Record, how_to_roll_back, unsettled
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, mend, rerun
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Outcome
@@ -264,15 +265,6 @@ def at_level1(
     if receipt is None or not names_files(receipt):
         return
     last, number = record.last, receipt["handoff"]
-    if (known := lost(settings.paths.work, record)) is not None:
-        yield Cause(
-            "submission-damaged",
-            Verdict.ACTION,
-            f"{paths.submitted(downlink)} says that Level-1 has hand-off {known}, and no record in {record.path} does: "
-            "both copies of it are lost",
-            Remedy(f"halfpipe submit {downlink}"),
-        )
-        return
     if is_submitted(receipt, record):
         yield from _not_taken(settings, record, receipt)
         return
@@ -295,13 +287,10 @@ def at_level1(
         yield from _not_submitted(settings, downlink, receipt)
 
 
-def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool = False) -> list[str]:
-    """Say before a downlink is processed again that Level-1 has a hand-off of it already; mostly nothing.
-
-    If this process may `removes` what says how it was submitted, what no record says of that is recorded before.
-    """
+def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
+    """Say before a downlink is processed again that Level-1 has a hand-off of it already; mostly nothing."""
     try:
-        told = (Kept(settings, downlink) if removes else Record(settings.paths.work, downlink)).last_confirmed
+        told = Record(settings.paths.work, downlink).last_confirmed
     except StateError as error:
         return [str(error)]
     if told is None:
@@ -313,17 +302,20 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
 
 
 def forgotten(settings: Settings, record: Record) -> Cause | None:
-    """Return that the stage's mark or the ledger says that Level-1 was told, and no record does; None: neither does."""
-    downlink, known_by = DownlinkId(record.id), ""
-    entered = modified(f"{settings.paths.work}/{paths.loaded(downlink)}") is not None
+    """Return that the stage's mark, the ledger or the product says that Level-1 was told, and no record does."""
+    work, downlink, known_by = settings.paths.work, DownlinkId(record.id), ""
     if (number := stage_mark.last_noted(settings, record.place(downlink))) > len(record.records):
         known_by = f"the stage's mark names record {number}"
-    elif record.last_confirmed is None and settings.ledger.url is not None and entered:
-        from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
+    elif record.last_confirmed is None:
+        with suppress(MissingInputError, FormatError, KeyError, TypeError):
+            if handoff := read_json(work / paths.submitted(downlink))["submitted"]:
+                known_by = f"{paths.submitted(downlink)} has hand-off {handoff} as submitted"
+        if settings.ledger.url is not None and modified(f"{work}/{paths.loaded(downlink)}") is not None:
+            from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
 
-        with suppress(HalfPipeError):  # that it is down is another cause
-            if handoff := submitted(settings, downlink):
-                known_by = f"the ledger has hand-off {handoff} as submitted"
+            with suppress(HalfPipeError):  # that it is down is another cause
+                if handoff := submitted(settings, downlink):
+                    known_by = f"the ledger has hand-off {handoff} as submitted"
     if not known_by:
         return None
     return Cause(

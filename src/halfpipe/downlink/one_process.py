@@ -151,7 +151,7 @@ class Process:
         """Do what the head of Snakemake does before the first job."""
         halts.refuse(self._work, halts.Switch.STAGE, self.downlink)
         of = Plan(self.settings).of(self.downlink)
-        plan_causes.look(of, say, removes=True)
+        plan_causes.look(of, say)
         working_directory.begin(self._work)
         if self.settings.ledger.url not in {None, BUILT_IN}:
             from halfpipe.ledger.check import refuse_delivery  # noqa: PLC0415 - the library of the database

@@ -81,7 +81,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         yield from filter(None, [halts.cause(plan.work, Switch.STAGE, downlink)])
 
 
-def look(of: DownlinkPlan, say: Callable[[str], object], *, removes: bool) -> None:
+def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
     """Look at a downlink that somebody has named before its first job, and say what is amiss with it.
 
     Parameters
@@ -90,8 +90,6 @@ def look(of: DownlinkPlan, say: Callable[[str], object], *, removes: bool) -> No
         The downlink.
     say
         Takes lines for people: what is amiss, what is held, and that Level-1 has a hand-off already.
-    removes
-        Whether this process may remove what says how it was submitted.
     """
     of.refuse_closed()
     said = [cause for cause in troubles(of, time.time()) if cause.code in SAID]
@@ -99,7 +97,7 @@ def look(of: DownlinkPlan, say: Callable[[str], object], *, removes: bool) -> No
         *halts.notes(of.plan.work, of.downlink),
         *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in said),
         *map(str, of.unreadable),
-        *warnings_before(of.plan.settings, of.downlink, removes=removes),
+        *warnings_before(of.plan.settings, of.downlink),
     ):
         say(line)
 

@@ -2,20 +2,17 @@
 
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import stage_mark
-from halfpipe.errors import HalfPipeError, Remedy
+from halfpipe.errors import Remedy
 from halfpipe.files.durable import remove_file
-from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.process import told_once
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.told_once import Action, Outcome
 from halfpipe.settings import Settings
 
 
@@ -69,33 +66,17 @@ def unsettled(settings: Settings, record: Record, how: str = "", taken: str = ""
     )
 
 
-def lost(work: Path, record: Record) -> int | None:
-    """Return the hand-off that ``submit=<id>`` says was submitted and no record does: both copies of it are gone."""
-    with suppress(HalfPipeError, OSError, KeyError, TypeError, ValueError):
-        number = int(read_json(work / paths.submitted(record.id))["submitted"])
-        if number > (record.last_confirmed.handoff if record.last_confirmed else 0):
-            return number
-    return None
-
-
 class Kept(Record):
-    """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it.
-
-    What only ``submit=<id>`` says is recorded again, before that goes: who may remove that product makes this first.
-    """
+    """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it."""
 
     def __init__(self, settings: Settings, downlink: DownlinkId) -> None:
         self._product = settings.paths.work / paths.submitted(downlink)
         super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
-        if (number := lost(settings.paths.work, self)) is not None:
-            action = Action.ROLLBACK if self.last_confirmed else Action.SUBMIT
-            self.done(Outcome.TOLD, By.PRODUCT, action=action, handoff=number)
-        elif self.attempts and not self._product.exists():
+        if self.attempts and not self._product.exists():
             # Which a killed process may not have done.
             stage_mark.noted(settings, self.place(downlink), self.records[-1])
 
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person; before that the product goes, which would not say so."""
-        if value.get("by") != By.PRODUCT:
-            remove_file(self._product)
+        remove_file(self._product)
         super().append(value)

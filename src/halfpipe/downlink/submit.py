@@ -264,7 +264,9 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
-    # First, for the stage shows it as well, and staging again does not mend it.
+    if first and (lost := forgotten(settings, record)):
+        raise lost.refused(nothing, SubmissionError)
+    # Before the stage, which shows it as well, and staging again does not mend it.
     for run in (RunId(run["run"]) for run in receipt["runs"]):
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
@@ -275,15 +277,12 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
             f"{nothing}",
             wrong.remedy,
         )
-    if settings.ledger.url is None:
-        return
-    # Only now: the library of the database takes longer to load than all else here.
-    from halfpipe.ledger.check import lacks  # noqa: PLC0415
+    if settings.ledger.url is not None:
+        # Only now: the library of the database takes longer to load than all else here.
+        from halfpipe.ledger.check import lacks  # noqa: PLC0415
 
-    if lost := lacks(settings, downlink, receipt):
-        raise lost.refused(nothing, LedgerError)
-    if first and (lost := forgotten(settings, record)):
-        raise lost.refused(nothing, SubmissionError)
+        if lost := lacks(settings, downlink, receipt):
+            raise lost.refused(nothing, LedgerError)
 
 
 def _run(

@@ -50,17 +50,12 @@ class Action(StrEnum):
 
 
 class By(StrEnum):
-    """Who says so.
-
-    The command's own answer, the command that was asked afterwards, a person, the legacy's tree, or the product that
-    said so when both copies of the record were lost.
-    """
+    """Who says so: the command's own answer, the command that was asked afterwards, a person, or the legacy's tree."""
 
     ANSWER = "answer"
     CHECK = "check"
     PERSON = "person"
     LEGACY = "legacy"
-    PRODUCT = "product"
 
 
 @dataclass(frozen=True, kw_only=True)

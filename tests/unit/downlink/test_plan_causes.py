@@ -68,7 +68,7 @@ def ready(settings: Settings, age: float = 2 * HOUR) -> tuple[DownlinkId, ...]:
 def said(settings: Settings) -> list[str]:
     """Return what is said before the first job."""
     lines = list[str]()
-    look(Plan(settings).of(DL), lines.append, removes=False)
+    look(Plan(settings).of(DL), lines.append)
     return lines
 
 

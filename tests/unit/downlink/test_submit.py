@@ -18,7 +18,6 @@ from halfpipe.causes import Verdict
 from halfpipe.downlink import stage_mark, submit
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
-from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError
@@ -339,28 +338,6 @@ def test_a_record_that_is_lost_in_both_copies_is_never_a_second_stream(
     assert level1.commands() == ["createStream"]
 
 
-def test_what_only_the_product_says_is_told_and_not_submitted_again(level1: Level1) -> None:
-    settings = level1.settings(check=None)
-    submit.save(settings, DL, submitted(settings))
-    forget(level1.work, paths.submissions(DL))
-    (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
-    assert (cause.code, cause.verdict, str(cause.remedy)) == (
-        "submission-damaged",
-        Verdict.ACTION,
-        f"halfpipe submit {DL}",
-    )
-    assert submitted(settings)["submitted"] == 1
-    assert list(troubles(settings, DL, read_receipt(level1.work, DL))) == []
-    # The head of a workflow has it recorded before Snakemake removes the product.
-    forget(level1.work, paths.submissions(DL))
-    warnings_before(settings, DL)
-    assert level1.outcomes() == [], "a dry run changes nothing"
-    warnings_before(settings, DL, removes=True)
-    (level1.work / paths.submitted(DL)).unlink()
-    assert submitted(settings)["submitted"] == 1
-    assert level1.commands() == ["createStream"]
-
-
 def known(level1: Level1) -> list[int]:
     """Return which records of the submissions the stage's mark knows."""
     marks = (level1.stage / paths.STAGE_MARK).glob("*.json")
@@ -417,11 +394,13 @@ def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: 
     assert level1.commands() == ["createStream"]
 
 
-@pytest.mark.parametrize(("by", "code"), [("mark", "work-restored"), ("ledger", "submission-damaged")])
+@pytest.mark.parametrize(
+    ("by", "code"),
+    [("mark", "work-restored"), ("ledger", "submission-damaged"), ("product", "submission-damaged")],
+)
 def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
     level1: Level1, by: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where what says so for Snakemake is gone."""
     settings = level1.settings(check=None)
     if by == "ledger":
         settings = replace(settings, ledger=Ledger())
@@ -431,8 +410,9 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
         (level1.work / paths.loaded(DL)).write_text("{}")
     submit.save(settings, DL, submitted(settings))
     forget(level1.work, paths.submissions(DL))
-    (level1.work / paths.submitted(DL)).unlink()
-    if by == "ledger":
+    if by != "product":
+        (level1.work / paths.submitted(DL)).unlink()
+    if by != "mark":
         shutil.rmtree(level1.stage / paths.STAGE_MARK)
         shutil.rmtree(level1.work / paths.STAGE_MARK_COPY)
     (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
