@@ -100,13 +100,12 @@ def requested(wildcards):
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan_causes.outstanding(plan, time.time())
-    in_work = found.in_work(plan.work)
-    for line in found.lines(in_work):
+    for line in found.lines(plan.work):
         logger.warning(line)
     if not found.ready and not found.held:
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"
         logger.warning(f"nothing is outstanding on {where}; to process one: snakemake dl=230401001")
-    return [dl for dl in found.ready if dl not in in_work]
+    return [dl for dl in found.ready if leases.in_work(plan.work, dl) is None]
 
 
 def program(name):

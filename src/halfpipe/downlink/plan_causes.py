@@ -113,13 +113,9 @@ class Outstanding:
     held: Mapping[DownlinkId, Path]
     waiting: tuple[str, ...]
 
-    def in_work(self, work: Path) -> dict[DownlinkId, str]:
-        """Return those that are ready and somebody is at work on, with who it is."""
-        return {dl: who for dl in self.ready if (who := leases.in_work(work, dl))}
-
-    def lines(self, in_work: Mapping[DownlinkId, str]) -> list[str]:
-        """Say, a line each, which wait, are held, and are `in_work`."""
-        busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
+    def lines(self, work: Path) -> list[str]:
+        """Say, a line each, which wait, are held, and are ready but in work."""
+        busy = [f"downlink {dl} is in work: {who}" for dl in self.ready if (who := leases.in_work(work, dl))]
         return [*self.waiting, *halts.summary(self.held), *busy]
 
 

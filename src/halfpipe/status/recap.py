@@ -86,7 +86,7 @@ def _why_none(site: Survey) -> Iterator[str]:
     """Yield why no downlink is processed, if any is there to be."""
     with suppress(Exception):
         found = outstanding(site.plan, site.now)
-        yield from found.lines(found.in_work(site.work))
+        yield from found.lines(site.work)
 
 
 def say_at_the_end(text: str, logs: Iterable[str]) -> None:
