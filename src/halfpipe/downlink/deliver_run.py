@@ -268,7 +268,6 @@ def _stage(
         for lease in under:
             lease.check()
         known.recorded.publish(delivery)
-        for lease in under:
-            lease.check()
+        # Who has followed since has removed this scratch, so that nothing is placed over what it has staged.
         stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
     return delivery

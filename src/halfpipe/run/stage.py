@@ -106,9 +106,9 @@ def place(
     names = [file.name for file in files]
     home = stage / paths.staged_run(downlink, run.l1)
     with errors_named(stage):
+        fsync_directory(new)  # it is gone if others have staged the run meanwhile: then nothing is changed
         for name in stale:
             remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
-        fsync_directory(new)
         old = new.with_name(new.name + "-old")
         shutil.rmtree(old, ignore_errors=True)
         if home.is_dir():
