@@ -1,7 +1,7 @@
 """The ledger against the files: what it lacks of what was entered, and which of the two is behind."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.database import FOREIGN, WAITS, Ledger
+from halfpipe.ledger.database import FOREIGN, Ledger
 from halfpipe.ledger.load import loaded, runs_of
 from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry, run_row
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
@@ -120,9 +120,7 @@ def _differences(
     return [] if ledger == files else [f"{table.name} has {len(ledger)} rows, the files {len(files)}"]
 
 
-def lacks(
-    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], waits: Sequence[float] = WAITS
-) -> Cause | None:
+def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Cause | None:
     """Return which rows of a hand-off the ledger lacks, that Level-1 looks for; None if it has them all.
 
     Parameters
@@ -131,15 +129,13 @@ def lacks(
         The settings, which have a ledger, and the downlink.
     receipt
         Its receipt: each run with event files needs a row.
-    waits
-        Seconds between the tries, where the database is down.
 
     Raises
     ------
     ConfigError, LedgerError
         If the ledger cannot be reached or used.
     """
-    ledger = Ledger.of(settings, waits)
+    ledger = Ledger.of(settings)
     runs = [RunId(run["run"]) for run in receipt["runs"] if run["files"]]
 
     def missing(connection: Connection) -> list[str]:

@@ -20,9 +20,9 @@ from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import SubmissionError
-from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError
+from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError, StateError
 from halfpipe.files.json_files import write_json
-from halfpipe.files.records import TakenError
+from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
@@ -31,7 +31,7 @@ from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, VARIABLES, Level1, is_unknown
-from tests.support.series import damage, forget
+from tests.support.series import damage, forget, noted
 
 
 @pytest.fixture
@@ -338,22 +338,11 @@ def test_a_record_that_is_lost_in_both_copies_is_never_a_second_stream(
     assert level1.commands() == ["createStream"]
 
 
-def known(level1: Level1) -> list[int]:
-    """Return which records of the submissions the stage's mark knows."""
-    marks = (level1.stage / paths.STAGE_MARK).glob("*.json")
-    last = [entry for mark in marks for entry in json.loads(mark.read_bytes())["last"]]
-    return [number for place, number, _ in last if place == paths.submissions(DL)]
-
-
 def test_the_stage_knows_of_a_submission_before_level1_hears(level1: Level1) -> None:
-    seen = level1.home / "seen"
-    words = f"cp -r {level1.stage / paths.STAGE_MARK} {seen}-{{dl}}"
-    submitted(level1.settings(command=words, check=None))
-    assert json.loads(max(Path(f"{seen}-{DL}").iterdir()).read_bytes())["last"][-1][:2] == [
-        paths.submissions(DL),
-        1,
-    ]
-    assert known(level1) == [2]
+    seen = level1.home / f"seen-{DL}"
+    submitted(level1.settings(command=f"cp -r {level1.stage} {level1.home}/seen-{{dl}}", check=None))
+    assert (paths.submissions(DL), 1) in noted(seen)
+    assert (paths.submissions(DL), 2) in noted(level1.stage)
 
 
 def test_what_a_killed_submission_has_not_noted_in_the_stage_the_next_one_notes(level1: Level1) -> None:
@@ -361,9 +350,9 @@ def test_what_a_killed_submission_has_not_noted_in_the_stage_the_next_one_notes(
     with pytest.MonkeyPatch.context() as killed:
         killed.setattr(stage_mark, "note", lambda *_: None)
         submitted(settings)
-    assert known(level1) == []
+    assert not (level1.stage / paths.STAGE_MARK).exists()
     submitted(settings)
-    assert known(level1) == [2]
+    assert (paths.submissions(DL), 2) in noted(level1.stage)
     assert level1.commands() == ["createStream"]
 
 
@@ -424,3 +413,31 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
     assert level1.commands() == ["createStream"]
     submit.settle(settings, DL, True)
     assert list(troubles(settings, DL, read_receipt(level1.work, DL))) == []
+
+
+INTENT = {"attempt": 3, "action": "submit", "handoff": 1, "command": [], "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {},
+        {"attempt": 2, "outcome": "perhaps", "by": "person"},
+        {"attempt": 2, "outcome": "told", "by": "person"},
+        {"attempt": 2, "outcome": "submitted", "by": "nobody"},
+        {"attempt": 4, "outcome": "failed", "by": "person"},
+        {"attempt": 0, "outcome": "failed", "by": "person"},
+        INTENT | {"attempt": 5},
+        INTENT | {"action": "repeat"},
+        INTENT | {"command": 7},
+        INTENT | {"seconds": "a while"},
+    ],
+)
+def test_what_cannot_be_a_record_is_named(one: dict[str, Any], level1: Level1) -> None:
+    settled(level1, heard=True)
+    level1.leave_open(Action.ROLLBACK)
+    series = Series(level1.work, paths.submissions(DL))
+    series.read()
+    series.publish(one | {"when": "2026-11-01T02:03:04.000+00:00", "who": "shift, process 7 on host"})
+    with pytest.raises(StateError, match=rf"{series.home}/000003\.json"):
+        Record(level1.work, DL)
