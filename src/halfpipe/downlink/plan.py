@@ -8,7 +8,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,18 +52,13 @@ NOTHING = Listing()
 class DownlinkPlan:
     """One downlink: what lies of it, its chunks, and the runs that they bring.
 
-    `staged` is its directory, `listings` are its directories in the places of the search path.
+    `staged` is its directory, `listings` are its directories by place of the search path.
     """
 
     plan: "Plan"
     downlink: DownlinkId
     staged: Listing
-    listings: Sequence[Listing]
-
-    @property
-    def places(self) -> Iterator[tuple[Path, Listing]]:
-        """The places of the search path, and what lies there of it."""
-        return zip(self.plan.search, self.listings, strict=True)
+    listings: Mapping[Path, Listing]
 
     @cached_property
     def ignored(self) -> set[int]:
@@ -73,7 +68,9 @@ class DownlinkPlan:
     @cached_property
     def numbers(self) -> set[int]:
         """The chunks that have a RetDef, but the ignored."""
-        return {int(chunk) for one in (self.staged, *self.listings) for chunk in one.chunks} - self.ignored
+        return {
+            int(chunk) for one in (self.staged, *self.listings.values()) for chunk in one.chunks
+        } - self.ignored
 
     @cached_property
     def holes(self) -> list[int]:
@@ -100,7 +97,7 @@ class DownlinkPlan:
         if self.staged.unread is not None:
             raise HalfPipeError(cannot_be_read(self.plan.work / self.downlink, self.staged.unread))
         found = dict[ChunkId, Path]()
-        for home, listing in ((self.plan.work, self.staged), *self.places):
+        for home, listing in ((self.plan.work, self.staged), *self.listings.items()):
             for chunk in map(ChunkId, listing.chunks):
                 found.setdefault(chunk, home / paths.retdef(self.downlink, chunk))
         return found
@@ -195,30 +192,30 @@ class DownlinkPlan:
             receipt = None
         if receipt is not None:
             return self.numbers - {int(chunk["chunk"]) for chunk in receipt.values["chunks"]}
-        found = {int(chunk) for one in self.listings for chunk in one.chunks}
+        found = {int(chunk) for one in self.listings.values() for chunk in one.chunks}
         return found - self.ignored - set(map(int, self.staged.chunks))
 
     @property
     def to_stage(self) -> bool:
         """Whether there are RetDefs on the search path that it was not handed off with."""
-        return bool(self.new) or (self.handed_off is None and any(one.chunks for one in self.listings))
+        return bool(self.new) or (
+            self.handed_off is None and any(one.chunks for one in self.listings.values())
+        )
 
-    def times(self, now: float) -> tuple[float, float]:
-        """Return when the youngest RetDef on the search path came, and was written, before Unix time `now`.
+    def came(self, now: float) -> float:
+        """Return when the youngest RetDef on the search path came, before `now`: both Unix seconds, 0 if none says.
 
-        The former is the later of the times of the last write and the last change: a copy may bring the former
-        with it. Both are Unix seconds, 0 if none says.
+        That is the later of the times of the last write and the last change: a copy may bring the former with it.
         """
-        youngest, written = 0.0, 0.0
-        for home, listing in self.places:
+        youngest = 0.0
+        for home, listing in self.listings.items():
             for chunk in listing.chunks:
                 with suppress(
                     OSError
                 ):  # a link that leads nowhere is a failing job, not the end of all others
-                    good = past_times(os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}"), now)  # noqa: PTH116
-                    youngest = max([youngest, *good])
-                    written = max([written, *good[:1]])
-        return youngest, written
+                    found = os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}")  # noqa: PTH116
+                    youngest = max([youngest, *past_times(found, now)])
+        return youngest
 
 
 @dataclass(frozen=True)
@@ -241,8 +238,8 @@ class Plan:
         """Return the plan of one downlink, of what lies of it now in places that are not `closed`."""
         dl = DownlinkId(downlink)
         staged = listed(f"{self.work}/{dl}", dl)
-        listings = [NOTHING if home in self.closed else listed(f"{home}/{dl}", dl) for home in self.search]
-        return DownlinkPlan(self, dl, staged, listings)
+        places = [home for home in self.search if home not in self.closed]
+        return DownlinkPlan(self, dl, staged, {home: listed(f"{home}/{dl}", dl) for home in places})
 
     def target(self, downlink: DownlinkId) -> str:
         """Return how far a downlink goes that no target names: to its receipt, or to its submission."""

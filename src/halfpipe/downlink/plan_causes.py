@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
-from halfpipe.downlink.handoff_causes import warnings_before
+from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan, cannot_be_listed, names_in
 from halfpipe.downlink.stage_look import foreign, names_of
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
@@ -24,7 +24,6 @@ from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.words import utc
 
-HOUR = 3600.0
 # A RetDef that was left alone for so long before it was staged is what was staged. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
 # Codes of what an outstanding downlink waits for.
@@ -64,7 +63,12 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         yield from _coming(of, now)
         if os.path.lexists(f"{plan.settings.paths.stage}/{paths.staged(downlink)}"):
             yield from filter(None, [foreign(plan.settings, downlink, of.runs)])
-    elif of.handed_off is None and begun and not plan.closed and not any(one.unread for one in of.listings):
+    elif (
+        of.handed_off is None
+        and begun
+        and not plan.closed
+        and not any(one.unread for one in of.listings.values())
+    ):
         there = len(staged.chunks)
         then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
         text = (
@@ -74,8 +78,8 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(str(place)))
     if of.new:
         text = f"the RetDef of chunk {_named(of.new)} has come since it was handed off"
-        since = of.times(now)[0] or None
-        yield Cause("retdef-new", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
+        remedy = Remedy(f"snakemake dl={downlink}")
+        yield Cause("retdef-new", Verdict.NOTE, text, remedy, of.came(now) or None)
     yield from _reissued(of)
     if of.to_stage or of.handed_off is None:
         yield from filter(None, [halts.cause(plan.work, Switch.STAGE, downlink)])
@@ -213,10 +217,9 @@ def _named(chunks: Iterable[int]) -> str:
 
 def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield what a downlink waits for that is not handed off, or not with all its RetDefs."""
-    youngest, written = of.times(now)
-    settle = of.plan.settings.retdef.settle_seconds
+    youngest, settle = of.came(now), of.plan.settings.retdef.settle_seconds
     if of.holes:
-        age = now - written if written else 0.0
+        age = now - youngest if youngest else 0.0
         late = age > of.plan.settings.alarm.late_hours * HOUR
         yield Cause(
             "waits-retdef",
@@ -227,7 +230,7 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
                 f"snakemake dl={of.downlink}",
                 first="have it made and copied, or list the chunk under ignore.chunks",
             ),
-            written or None,
+            youngest or None,
         )
     elif youngest and now - youngest < settle:
         text = f"waits: its youngest RetDef is younger than {settle:g} s"
@@ -236,7 +239,7 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
 
 def _problems(of: DownlinkPlan) -> Iterator[Cause]:
     """Yield RetDefs of others in the directories of a downlink, and directories that cannot be listed."""
-    for home, listing in of.places:
+    for home, listing in of.listings.items():
         for name in listing.elsewhere:
             path, right = home / of.downlink / name, home / name.split("-")[1]
             twice = (right / name).exists()
@@ -255,7 +258,7 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
 def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
     """Yield the staged RetDefs that the search path holds with other content; most are told by their times."""
     work, left = of.plan.work, set(of.staged.chunks)
-    for home, listing in of.places:
+    for home, listing in of.listings.items():
         for chunk in left.intersection(listing.chunks):
             name = paths.retdef(of.downlink, chunk)
             try:
@@ -294,11 +297,9 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     if found is None:
         return
     since = found.signed or None
-    if found.lives:
-        yield Cause("in-work", Verdict.NOTE, f"in work by {found}", since=since)
-    elif found.jobs:
-        text = f"in work by jobs that a killed process left behind: {', '.join(found.jobs)}"
-        yield Cause("in-work", Verdict.NOTE, text, since=since)
+    if found.lives or found.jobs:
+        left = f"jobs that a killed process left behind: {', '.join(found.jobs)}"
+        yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         signs = f"{work}/{paths.job_logs(downlink)}"
         last = max(filter(None, (modified(f"{signs}/{log}") for log in names_of(signs))), default=None)

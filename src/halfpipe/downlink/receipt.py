@@ -32,7 +32,6 @@ Manifest = Mapping[str, Any]
 Exceptions = Counter[tuple[str, str]]  # of decoders, by run and kind
 OF_CHUNK = ("chunk", "retdef", "runs", "files", "said", "level0")
 NOT_OF_RUN = {"downlink", "datagrams", "window", "settled"}  # what a manifest says besides
-SHOWN_AS = {"delivered": "staged", "held_events": "held"}  # in the table for people
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +239,8 @@ def table(receipt: Mapping[str, Any]) -> str:
     """Return what was delivered of a downlink as a table for people."""
     # What is known of the run, then its parts.
     counts = ("known", "delivered", "orphans", "late", "held_events", "elsewhere")
-    rows = [("run", "L1 run", "kind", "files", *(SHOWN_AS.get(key, key) for key in counts), "state")]
+    shown = ("known", "staged", "orphans", "late", "held", "elsewhere")
+    rows = [("run", "L1 run", "kind", "files", *shown, "state")]
     for run in receipt["runs"]:
         rows.append(
             (
