@@ -43,14 +43,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
             if words.get("--chunk") in {path.name[-5:] for path in tmp_path.glob("killed-*")}:
                 os.kill(os.getpid(), signal.SIGKILL)
             if rule == "decode_chunk":
-                _write(site.work / paths.chunk(DL, words["--chunk"]), {})
+                write_json(site.work / paths.chunk(DL, words["--chunk"]), {})
             elif rule == "deliver_run":
                 chunks = sys.argv[sys.argv.index("--chunks") + 1 : sys.argv.index("--runs")]
                 merged = {"chunks": [ChunkProducts(ChunkId(chunk), {}).as_json() for chunk in chunks]}
-                _write(site.work / paths.chunk_list(words["--run"], DL), merged)
-                _write(site.work / paths.manifest(words["--run"], DL), {})
+                write_json(site.work / paths.chunk_list(words["--run"], DL), merged)
+                write_json(site.work / paths.manifest(words["--run"], DL), {})
             else:
-                _write(site.work / paths.receipt(DL), {})
+                write_json(site.work / paths.receipt(DL), {})
             return 0
 
         return main
@@ -61,11 +61,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # which is set, and is to be as before
     yield found
     leases.give_back_downlinks()
-
-
-def _write(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
 
 
 def processed(settings: Settings, since: float = 0.0) -> tuple[bool, dict[str, int]]:
@@ -92,7 +87,7 @@ def test_what_is_missing_older_or_made_of_other_chunks_is_made(settings: Setting
     assert processed(settings)[1]["decode_chunk"] == 0
     assert processed(settings)[1]["deliver_run"] == 1, "the chunk is of a time to come"
     os.utime(work / paths.chunk(DL, chunk), (1, 1))
-    _write(work / paths.chunk_list(run, DL), {"chunks": []})
+    write_json(work / paths.chunk_list(run, DL), {"chunks": []})
     assert processed(settings)[1]["deliver_run"] == 1
     assert processed(settings, since=time.time() + 1) == (True, every)
 
