@@ -4,6 +4,7 @@ It takes no leases, so that it can be asked at any time: what is in work just no
 """
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -15,12 +16,12 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
-from halfpipe.downlink.submissions import Record, how_to_roll_back, unsettled
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, mend, rerun
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import Outcome
+from halfpipe.process.told_once import Action, Outcome
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.run.receipt_file import ReceiptError, hand_offs
@@ -257,9 +258,8 @@ def at_level1(
     except HalfPipeError as error:
         yield Cause("submission-damaged", Verdict.ACTION, str(error))
         return
-    unknown = _unsettled(settings, record, receipt, in_work=in_work)
-    if unknown is not None:
-        yield unknown
+    unknown = None if in_work and record.is_open else unsettled(settings, record, receipt)
+    yield from filter(None, [unknown])
     if receipt is not None:
         yield from _never_taken(settings, record, receipt)
     if receipt is None or not names_files(receipt):
@@ -338,21 +338,51 @@ def _what(receipt: Mapping[str, Any]) -> str:
     return f"{count(events, 'event')} of {'run' if len(named) == 1 else 'runs'} {runs}"
 
 
-def _unsettled(
-    settings: Settings, record: Record, receipt: Mapping[str, Any] | None, *, in_work: bool
+def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
+    """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
+    if settings.submit.rollback is not None:
+        return Remedy(f"halfpipe submit {downlink} --rollback")
+    by_hand = f"roll stream {downlink} back in the pipeline by hand"
+    return Remedy(f"halfpipe submit {downlink} --record-rollback", first=by_hand)
+
+
+def unsettled(
+    settings: Settings, record: Record, receipt: Mapping[str, Any] | None = None, how: str = ""
 ) -> Cause | None:
-    """Return the cause that the latest attempt is not known to have been heard."""
+    """Return that nobody knows whether the latest attempt was heard.
+
+    Parameters
+    ----------
+    settings, record
+        The settings, and the submissions of a downlink.
+    receipt
+        Its receipt, where it is to be told that the files are gone which were to be submitted.
+    how
+        How the command has ended, if that was seen just now.
+    """
     last, downlink = record.last, DownlinkId(record.id)
-    if last is None or (last.outcome is None and in_work):
-        return None  # it runs
-    staged = settings.paths.stage / paths.staged(downlink)
-    had_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
-    taken = (
-        "; its files are gone from the stage, so it may have been"
-        if had_files and not staged.is_dir()
-        else ""
+    if last is None or last.is_known:
+        return None
+    what = f"hand-off {last.handoff}" + (" by a roll-back" if last.action is Action.ROLLBACK else "")
+    say, taken = f"halfpipe submit {downlink} --settle submitted", ""
+    has_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
+    if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
+        taken = "; its files are gone from the stage, so it may have been"
+    if last.outcome is Outcome.WRITTEN:
+        line = settings.paths.work / paths.submit_line(downlink)
+        text = f"{what} is not confirmed: a person gives its command, which is in {line}{taken}"
+        remedy = Remedy(shlex.join(last.command), say)
+        return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
+    # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
+    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
+    look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
+    return Cause(
+        "submission-open" if last.outcome is None else "submission-failed",
+        Verdict.ACTION,
+        f"whether Level-1 has {what} is not known: {last.why_unknown(how)}{taken}",
+        Remedy(f"snakemake submit={downlink}") if asks else Remedy(say, first=look_there),
+        last.since,
     )
-    return unsettled(settings, record, taken=taken)
 
 
 def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:

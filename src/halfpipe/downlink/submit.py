@@ -14,9 +14,9 @@ from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.handoff_causes import forgotten, overlaps
+from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
 from halfpipe.downlink.stage_look import look, names_files
-from halfpipe.downlink.submissions import Kept, Record, unsettled
+from halfpipe.downlink.submissions import Kept, Record
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
@@ -323,7 +323,7 @@ def _run(
 
 def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
     """Return the error that somebody has to find out whether the latest attempt reached Level-1."""
-    cause, attempt = unsettled(settings, record, how), record.attempts[-1]
+    cause, attempt = unsettled(settings, record, how=how), record.attempts[-1]
     assert cause is not None
     return SubmissionError(
         f"downlink {record.id}: {cause.text}, attempt {attempt.number} in {record.path}: "
