@@ -33,7 +33,7 @@ LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
 Mark = Mapping[str, Any]
 
 
-def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
+def refuse(settings: Settings, *series: str) -> None:
     """Refuse a working directory or a stage that is not mounted or belongs to another, and one put back from a backup.
 
     It reads two small files and a few records, and changes nothing. Who delivers or submits calls `refuse_delivery`.
@@ -44,11 +44,6 @@ def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
         The settings.
     *series
         Series that are looked at besides those that were written last: one directory may be from a backup.
-
-    Returns
-    -------
-    tuple
-        The mark in the stage, and its copy in the working directory; None where there is none.
 
     Raises
     ------
@@ -98,35 +93,27 @@ def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
             ),
             code="work-restored",
         )
-    return there, here
 
 
-def refuse_delivery(settings: Settings, *series: str) -> Mark | None:
+def refuse_delivery(settings: Settings, *series: str) -> None:
     """Refuse what `refuse` does, and a stage that was put back: for whoever stages or submits something.
-
-    It returns the mark in the stage; None if there is none.
 
     Raises
     ------
     ConfigError
         As `refuse`, and if the stage lacks what the working directory knows.
     """
-    there, here = refuse(settings, *series)
-    if lacks := _lacks(settings, there, here):
+    refuse(settings, *series)
+    if lacks := stage_lacks(settings):
         raise lacks.refused("Nothing was done.", ConfigError)
-    return there
 
 
 def stage_lacks(settings: Settings) -> Cause | None:
     """Return that the stage was put back from a backup: its mark is older than the copy in the working directory."""
-    # In this order, for a mark is published in the stage first.
-    here = _read(settings.paths.work / paths.STAGE_MARK_COPY)
-    return _lacks(settings, _read(settings.paths.stage / paths.STAGE_MARK), here)
-
-
-def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause | None:
     work, stage = settings.paths.work, settings.paths.stage
     mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
+    # In this order, for a mark is published in the stage first.
+    here, there = _read(copy), _read(mark)
     if there is None or here is None or here["number"] <= there["number"]:
         return None
     known = {place: number for place, number, _ in there["last"]}
@@ -160,8 +147,8 @@ def claim(settings: Settings, *series: str) -> None:
     StageError
         If the stage cannot be written.
     """
-    if refuse_delivery(settings, *series) is None:
-        note(settings, ())
+    refuse_delivery(settings, *series)
+    note(settings, ())
 
 
 def noted(settings: Settings, place: str, record: Record) -> None:
