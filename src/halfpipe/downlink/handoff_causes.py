@@ -281,7 +281,7 @@ def at_level1(
             f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {number} ({_what(receipt)}) needs a "
             "manual roll-back",
             how_to_roll_back(settings, downlink),
-            _since(settings, downlink),
+            modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
     elif unknown is None:
         yield from _not_submitted(settings, downlink, receipt)
@@ -325,10 +325,6 @@ def forgotten(settings: Settings, record: Record) -> Cause | None:
         "has the downlink, say so",
         Remedy(f"halfpipe submit {downlink} --settle submitted"),
     )
-
-
-def _since(settings: Settings, downlink: DownlinkId) -> float | None:
-    return modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
 
 
 def _what(receipt: Mapping[str, Any]) -> str:
@@ -437,13 +433,13 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
             f"{count(sum(file['events'] for file in run['files']), 'event')} of run {run['run']} left the stage before "
             f"hand-off {receipt['handoff']}, and no hand-off with them was submitted",
             rerun(downlink, "deliver_run"),
-            _since(settings, downlink),
+            modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
 
 
 def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Say that a hand-off waits for its submission: for a while that is as it should be."""
-    since = _since(settings, downlink)
+    since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if held := halts.cause(settings.paths.work, halts.Switch.L1, downlink):
         text = f"hand-off {receipt['handoff']}: {held.text}"
         yield replace(held, code="not-submitted", text=text, since=since)

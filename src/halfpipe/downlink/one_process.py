@@ -28,6 +28,7 @@ from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
 RULES = ("decode_chunk", "deliver_run", "receipt")
+SCRIPT = f"{ROOT}/scripts/{{}}.py"  # of a rule
 THREADS = 2  # of a delivery, as its rule has them
 
 
@@ -40,13 +41,8 @@ def load() -> None:
 @cache
 def program(rule: str) -> Callable[[], int]:
     """Return the `main` of a rule's program."""
-    main: Callable[[], int] = runpy.run_path(str(script(rule)))["main"]
+    main: Callable[[], int] = runpy.run_path(SCRIPT.format(rule))["main"]
     return main
-
-
-def script(rule: str) -> Path:
-    """Return the program of a rule."""
-    return ROOT / "scripts" / f"{rule}.py"
 
 
 @dataclass(frozen=True)
@@ -200,7 +196,7 @@ class Process:
         (self._work / job.product).unlink(missing_ok=True)
         forget(self._work, job.product)  # it would hold old inputs against what is made without Snakemake
         sys.argv = [
-            str(script(job.rule)),
+            SCRIPT.format(job.rule),
             *("--settings", str(self._written), "--downlink", self.downlink, *job.words),
             *("--log", self._log(job)),  # its command is repeated in `paths.work`
         ]

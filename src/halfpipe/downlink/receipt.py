@@ -133,10 +133,8 @@ def save(
     """Record the hand-off after those that were `known`, let Level-1 retire runs again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
     record = publish(work, downlink, content, known)
-    delivered = (
-        (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
-    )
-    new = [(home, last) for home, of_run in delivered for last in of_run]
+    homes = map(paths.deliveries, sorted(runs))
+    new = [(home, last) for home in homes for last in Series(work, home).read()[-1:]]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     lease.check()  # the tokens may be those of who has followed, and another receipt the last one
     stage.let_retire(place, downlink, runs)
@@ -242,16 +240,8 @@ def table(receipt: Mapping[str, Any]) -> str:
     shown = ("known", "staged", "orphans", "late", "held", "elsewhere")
     rows = [("run", "L1 run", "kind", "files", *shown, "state")]
     for run in receipt["runs"]:
-        rows.append(
-            (
-                run["run"],
-                run["l1_run"],
-                run["kind"],
-                str(len(run["files"])),
-                *(str(run[key]) for key in counts),
-                state_of(run),
-            )
-        )
+        numbers = map(str, [len(run["files"]), *(run[key] for key in counts)])
+        rows.append((run["run"], run["l1_run"], run["kind"], *numbers, state_of(run)))
     head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
     head += ", SIMULATED data" if receipt.get("simulated") else ""
     return "\n".join([head, *aligned(rows)])

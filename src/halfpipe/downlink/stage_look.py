@@ -6,6 +6,7 @@ file.
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ def look(
     work
         `paths.work`, if what lies there is also read as Level-1 reads it, unless it differs; None: it is not.
     """
-    differs = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
-    yield from differs
+    found = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
+    yield from found
     home, again = stage / paths.staged(downlink), rerun(downlink, "deliver_run")
-    if work is not None and not differs and home.is_dir():
+    if work is not None and not found and home.is_dir():
         for why in level1_acceptance.failures(stage, work, downlink):
             yield fault("level1-refuses", home, why, again)
 
@@ -71,9 +72,8 @@ def _compared(
         of_run = stage / paths.staged_run(downlink, run["l1_run"])
         again = rerun(downlink, paths.manifest(run["run"], downlink))
         for file in run["files"]:
-            code, what = wrong_with(of_run / file["name"], file, checksums=checksums)
-            if code:
-                yield fault(GONE if code == "file-missing" else code, of_run / file["name"], what, again)
+            for wrong in differs(of_run / file["name"], file, again, checksums=checksums):
+                yield replace(wrong, code=GONE) if wrong.code == "file-missing" else wrong
             token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
             if untouched and not token.exists():
                 yield fault("file-missing", token, "this token is missing", again)
@@ -81,26 +81,24 @@ def _compared(
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
-        code, what = wrong_with(home / text["name"], text, checksums=checksums)
-        if code:
-            yield fault(code, home / text["name"], what, rerun(downlink, "receipt"))
+        yield from differs(home / text["name"], text, rerun(downlink, "receipt"), checksums=checksums)
     if untouched:
         yield from _strange(
             home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
         )
 
 
-def wrong_with(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> tuple[str, str]:
-    """Return the code of what is wrong with a file, and what it is; both empty if nothing is."""
+def differs(path: Path, expected: Mapping[str, Any], remedy: Remedy, *, checksums: bool) -> Iterator[Cause]:
+    """Yield that a file is missing, or not what is expected; the checksum is compared only if `checksums` says so."""
     try:
         size = path.stat().st_size
     except OSError:
-        return "file-missing", "missing"
+        yield fault("file-missing", path, "missing", remedy)
+        return
     if size != expected.get("size", size):
-        return "file-differs", f"{size} bytes, {expected['size']} expected"
-    if checksums and sha256(path) != expected["sha256"]:
-        return "file-differs", "checksum mismatch"
-    return "", ""
+        yield fault("file-differs", path, f"{size} bytes, {expected['size']} expected", remedy)
+    elif checksums and sha256(path) != expected["sha256"]:
+        yield fault("file-differs", path, "checksum mismatch", remedy)
 
 
 def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:

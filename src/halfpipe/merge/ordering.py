@@ -59,7 +59,9 @@ def _put_in_order(events: NDArray[np.void]) -> NDArray[np.void]:
 def _by_sequence(sequence: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return which rows are in the order of their sequences; of equal ones the first is first."""
     low, high = sequence.min(), sequence.max()
-    key = np.empty(len(sequence), np.uint32 if high - low < 2**32 else np.uint64)  # so the sort takes less memory
+    key = np.empty(
+        len(sequence), np.uint32 if high - low < 2**32 else np.uint64
+    )  # so the sort takes less memory
     np.subtract(sequence, low, out=key, casting="unsafe")
     return np.argsort(key, kind="stable")
 

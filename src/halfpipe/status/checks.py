@@ -11,7 +11,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import GONE, fault, is_submitted, look, names_files, wrong_with
+from halfpipe.downlink.stage_look import GONE, differs, fault, is_submitted, look, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, rerun
 from halfpipe.files.json_files import read_json
@@ -82,11 +82,9 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
     retdef = work / paths.retdef(downlink, chunk["chunk"])
     products = {work / paths.chunks(downlink) / file["name"]: file for file in chunk["files"]}
     for path, expected in ({retdef: {"sha256": chunk["retdef"]}} | products).items():
-        code, what = wrong_with(path, expected, checksums=checksums)
-        if code == MISSING and path != retdef:
-            yield _note(code, path, CLEANED_UP)
-        elif code:
-            yield fault(code, path, what, remedy)
+        for wrong in differs(path, expected, remedy, checksums=checksums):
+            may_be = wrong.code == MISSING and path != retdef
+            yield _note(MISSING, path, CLEANED_UP) if may_be else wrong
 
 
 def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:
