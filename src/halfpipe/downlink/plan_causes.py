@@ -22,7 +22,6 @@ from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import modified
 from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.words import utc
 
 # A RetDef that was left alone for so long before it was staged is what was staged. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
@@ -301,7 +300,5 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         left = f"jobs that a killed process left behind: {', '.join(found.jobs)}"
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
-        signs = f"{work}/{paths.job_logs(downlink)}"
-        last = max(filter(None, (modified(f"{signs}/{log}") for log in names_of(signs))), default=None)
-        text = f"begun by {found}, which died" + (f" after {utc(last)}" if last else "")
-        yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), last or since)
+        text = f"begun by {found}, which died"
+        yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
