@@ -116,10 +116,7 @@ def _deliver(
         raise StateError(what, unreadable.remedy, code="takeover-refused")
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
-    forced = force_list.read(work)
-    for complaint in forced.refused:
-        log.warning("%s", complaint)
-    given_up = run in forced.runs
+    given_up = run in force_list.read(work).runs
     decision, records = decided(
         known,
         downlink,
@@ -191,8 +188,6 @@ def _deliver(
         manifest["unaccounted"] = unaccounted
     for reason in held:
         log.warning("run %s is held, because Level-1 would refuse the whole run: %s", run, reason)
-    if loss:
-        log.warning("run %s loses %d events, as was accepted: %s", run, loss, delivery.accepted)
     if gone := [str(span.sequences) for span in (before and before.legacy) or () if span.events is None]:
         log.warning(
             "run %s: whether fewer events are delivered than by the legacy cannot be judged, whose merged indexes of "

@@ -233,8 +233,6 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
             )
     elif exists or is_to_settle:
         record.settle(exists, By.CHECK)
-        if exists:
-            log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
 
 
 def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
