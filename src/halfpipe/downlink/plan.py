@@ -264,10 +264,12 @@ class Plan:
         names = (name for home in self.search if home not in self.closed for name in os.listdir(home))  # noqa: PTH208
         return {DownlinkId(name) for name in names if DownlinkId.matches(name)}
 
-    def known(self) -> set[DownlinkId]:
-        """Return all downlinks of which there are RetDefs, a directory, or a receipt."""
+    @cached_property
+    def known(self) -> list[DownlinkId]:
+        """All downlinks of which there are RetDefs, a directory, or a receipt, in order."""
         names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
-        return self.on_search_path().union(DownlinkId(name) for name in names if DownlinkId.matches(name))
+        in_work = {DownlinkId(name) for name in names if DownlinkId.matches(name)}
+        return sorted(in_work | self.on_search_path())
 
 
 def past_times(stat: os.stat_result, now: float) -> list[float]:
@@ -394,16 +396,15 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
     HalfPipeError
         If a place cannot be listed, so that nobody can tell what is there.
     """
-    found: list[DownlinkId] = []
-    known: list[DownlinkId] | None = None
+    plan, found = Plan(settings), list[DownlinkId]()
     for word in words:
         if DownlinkId.matches(word):
             found.append(DownlinkId(word))
             continue
         several = Downlinks(word)
-        if known is None:
-            known = _known(settings, several)
-        inside = [dl for dl in known if several.first <= dl <= several.last]
+        for home, error in plan.closed.items():
+            raise HalfPipeError(f"{several}: {cannot_be_listed(home, error)}, or name downlinks one by one.")
+        inside = [dl for dl in plan.known if several.first <= dl <= several.last]
         if not inside:
             raise ConfigError(
                 f"{several}: there is no downlink from {several.first} to {several.last}; looked in "
@@ -427,13 +428,6 @@ def _between(numbers: Iterable[int]) -> Iterator[int]:
         yield from range(first, last + 1)
 
 
-def _known(settings: Settings, several: Downlinks) -> list[DownlinkId]:
-    plan = Plan(settings)
-    for home, error in plan.closed.items():
-        raise HalfPipeError(f"{several}: {cannot_be_listed(home, error)}, or name downlinks one by one.")
-    return sorted(plan.known())
-
-
 @dataclass(frozen=True)
 class Announced:
     """A chunk that is outstanding, and what its RetDef says that it will bring."""
@@ -449,8 +443,7 @@ def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
     They are those of downlinks without a receipt, and those that came after it: then the directory that they lie in
     has changed since. A RetDef that cannot be read announces nothing: `halfpipe status` names it.
     """
-    begun = {DownlinkId(name) for name in names_in(plan.work) if DownlinkId.matches(name)}
-    for downlink in sorted(begun | plan.on_search_path()):
+    for downlink in plan.known:
         times = (changed(f"{home}/{downlink}") for home in plan.search)
         handed_off = modified(f"{plan.work}/{paths.receipt(downlink)}")
         if handed_off is not None and all((when or 0.0) < handed_off - CLOCKS_APART for when in times):

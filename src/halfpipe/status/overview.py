@@ -77,7 +77,7 @@ def site_causes(site: Survey, downlinks: Iterable[DownlinkId]) -> Iterator[Cause
 
 def known(site: Survey) -> list[DownlinkId]:
     """Return all downlinks of which there is anything, or was, as runs know; in order."""
-    found = site.plan.known()
+    found = set(site.plan.known)
     with suppress(OSError):
         found.update(site.lost)
     return sorted(found)
