@@ -112,8 +112,9 @@ def _deliver(
     known = KnownRun.read(context, {downlink: index})
     tables = known.event_tables(downlink)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
-        what = f"{unreadable.text}. Nothing was delivered."
-        raise StateError(what, unreadable.remedy, code="takeover-refused")
+        raise StateError(
+            f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover-refused"
+        )
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     given_up = run in force_list.read(work).runs
@@ -153,8 +154,6 @@ def _deliver(
         delivery = _stage(
             known, under, downlink, decision, records, files, moot, stale, threads, number, reason
         )
-    closed = known.recorded.closed(downlink)
-    held_events = max(0, len(decision.events) - delivery.events) if held else 0
     elsewhere = sum(other.events for other in recorded.values())
     known_events = decision.known
     if len(tables) < len(known.datagrams):  # what was cleaned up others have delivered, as they recorded
@@ -173,11 +172,11 @@ def _deliver(
         "orphans": decision.orphans,
         "withheld": decision.withheld,
         "late": decision.late,
-        "held_events": held_events,
+        "held_events": max(0, len(decision.events) - delivery.events) if held else 0,
         "elsewhere": elsewhere,
         "shrunk": loss,
         "accepted": delivery.accepted,
-        "closed": [list(span) for span in closed],
+        "closed": [list(span) for span in known.recorded.closed(downlink)],
         "held": held,
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],

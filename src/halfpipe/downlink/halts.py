@@ -170,8 +170,8 @@ def _place(work: Path, switch: Switch, downlink: DownlinkId | None) -> Path:
 
 def notes(work: Path, downlink: DownlinkId) -> list[str]:
     """Say which switches hold something that a command for `downlink` may ask for."""
-    found = (cause(work, switch, downlink) for switch in (Switch.STAGE, Switch.L1))
-    return [f"downlink {downlink}: {each.text}" for each in found if each]
+    switches = (Switch.STAGE, Switch.L1)
+    return [f"downlink {downlink}: {held.text}" for each in switches if (held := cause(work, each, downlink))]
 
 
 def summary(held: Mapping[DownlinkId, Path]) -> list[str]:

@@ -71,8 +71,7 @@ def contradictions(
         yield from overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if not of_last:
-                yield from _differs(run, downlink, entry, deliveries.seal(downlink))
-                yield from _files_gone(work, run, downlink, entry)
+                yield from _vouched(work, run, downlink, entry, deliveries.seal(downlink))
             yield from _noted(run, downlink, entry)
         else:
             yield from _lost(work, run, downlink, deliveries)
@@ -156,8 +155,14 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) 
         )
 
 
-def _differs(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: str | None) -> Iterator[Cause]:
-    """Yield that what a receipt names is not what is recorded: a run's records were put back from a backup."""
+def _vouched(
+    work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: str | None
+) -> Iterator[Cause]:
+    """Yield what a receipt vouches for and is not so.
+
+    The delivery is not the one that is recorded, if a run's records were put back from a backup. Or the manifest of
+    the run is gone, or what others decide by: which datagrams the downlink brought of it.
+    """
     if entry["delivery"] != seal:
         yield Cause(
             "delivery-differs",
@@ -166,10 +171,6 @@ def _differs(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: s
             "records",
             rerun(downlink, paths.manifest(run, downlink)),
         )
-
-
-def _files_gone(work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield that the manifest of a run is gone, or what others decide by: which datagrams a downlink brought of it."""
     if entry.get("taken_over", "whole") != "whole":
         return
     manifest = work / paths.manifest(run, downlink)
@@ -189,12 +190,11 @@ def _files_gone(work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str
 def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield what a receipt itself says of a run."""
     if entry["held"]:
-        events = entry.get("held_events")
-        what = "it" if events is None else f"{count(events, 'event')} of it"
         yield Cause(
             "run-held",
             Verdict.ACTION,
-            f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(entry['l1']['why'])}",
+            f"run {run} is held, {count(entry['held_events'], 'event')} of it not staged, because Level-1 would "
+            f"refuse it: {'; '.join(entry['l1']['why'])}",
             rerun(
                 downlink, paths.manifest(run, downlink), "mend what makes it so, in the config or in the data"
             ),
@@ -338,8 +338,10 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
     """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
     if settings.submit.rollback is not None:
         return Remedy(f"halfpipe submit {downlink} --rollback")
-    by_hand = f"roll stream {downlink} back in the pipeline by hand"
-    return Remedy(f"halfpipe submit {downlink} --record-rollback", first=by_hand)
+    return Remedy(
+        f"halfpipe submit {downlink} --record-rollback",
+        first=f"roll stream {downlink} back in the pipeline by hand",
+    )
 
 
 def unsettled(
@@ -401,16 +403,15 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
 def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Find what is gone from the stage of a hand-off that was not submitted."""
     downlink, number = DownlinkId(record.id), receipt["handoff"]
-    stage = settings.paths.stage
-    home = stage / paths.staged(downlink)
-    otherwise = "--settle submitted" if record.last_confirmed is None else "--record-rollback"
-    otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} {otherwise}"
+    home = settings.paths.stage / paths.staged(downlink)
+    option = "--settle submitted" if record.last_confirmed is None else "--record-rollback"
+    otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} {option}"
     what = f"hand-off {number} ({_what(receipt)})"
     if not home.is_dir():
         text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"
         yield Cause("stage-gone", Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
-    if wrong := next(look(stage, downlink, receipt, untouched=record.last is None), None):
+    if wrong := next(look(settings.paths.stage, downlink, receipt, untouched=record.last is None), None):
         code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
         text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
         yield replace(wrong, code=code, text=text)

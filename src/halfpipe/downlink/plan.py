@@ -119,8 +119,10 @@ class DownlinkPlan:
         for name in (paths.receipt(self.downlink), *self.manifests):
             path = self.plan.work / name
             if path.is_dir():
-                what = f"{path}: is a directory, and a file should be there."
-                raise HalfPipeError(what, in_place_of(path, Remedy(f"snakemake dl={self.downlink}")))
+                raise HalfPipeError(
+                    f"{path}: is a directory, and a file should be there.",
+                    in_place_of(path, Remedy(f"snakemake dl={self.downlink}")),
+                )
 
     @cached_property
     def _read(self) -> tuple[dict[ChunkId, frozenset[RunId]], list[HalfPipeError]]:
@@ -186,12 +188,9 @@ class DownlinkPlan:
         """
         if self.handed_off is None:
             return set()
-        try:
-            receipt = opened(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}"))
-        except OSError:
-            receipt = None
-        if receipt is not None:
-            return self.numbers - {int(chunk["chunk"]) for chunk in receipt.values["chunks"]}
+        with suppress(OSError):
+            if receipt := opened(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
+                return self.numbers - {int(chunk["chunk"]) for chunk in receipt.values["chunks"]}
         found = {int(chunk) for one in self.listings.values() for chunk in one.chunks}
         return found - self.ignored - set(map(int, self.staged.chunks))
 
@@ -328,8 +327,9 @@ def refuse_closed(place: Path) -> None:
         Names it, its owner and the command.
     """
     if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):  # noqa: PTH112
-        denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
-        raise HalfPipeError(cannot_be_read(place, denied))
+        raise HalfPipeError(
+            cannot_be_read(place, PermissionError(errno.EACCES, "Permission denied", str(place)))
+        )
 
 
 def cannot_be_listed(place: Path, error: OSError) -> str:

@@ -51,8 +51,9 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     plan, downlink, staged = of.plan, of.downlink, of.staged
     place = plan.work / downlink
     if staged.unread is not None:
-        why = cannot_be_read(place, staged.unread)
-        yield Cause("work-unreadable", Verdict.ACTION, why, Remedy(f"ls -ld {place}"))
+        yield Cause(
+            "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), Remedy(f"ls -ld {place}")
+        )
         return
     yield from _problems(of)
     names = sorted(staged.names)
