@@ -11,16 +11,8 @@ from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Survey
-from halfpipe.status.explanation import HELD, Explained, State, runs_of, together
+from halfpipe.status.explanation import HELD, WORDS, Explained, State, runs_of, together
 from halfpipe.words import count, utc
-
-SAYS = {
-    Kind.ORPHAN: ("waits", "wait"),
-    Kind.WITHHELD: ("is withheld", "are withheld"),
-    Kind.LATE: ("is late", "are late"),
-    Kind.DUE: ("is due", "are due"),
-    HELD: ("is held", "are held"),
-}
 
 
 def _read(text: str) -> RunId | DownlinkId | Downlinks | tuple[RunId, int]:
@@ -95,15 +87,13 @@ def _print_groups(groups: Sequence[Explained], at: str) -> None:
         click.echo(f"  all its events that are known{at} are delivered")
     for alike in together(groups):
         for group in alike:
-            one, many = SAYS[group.kind]
             where = (
                 f"sequence {group.first}"
                 if group.first == group.last
                 else f"sequences {group.first} to {group.last}"
             )
-            click.echo(
-                f"  {count(group.events, f'event {one}', f'events {many}')}: {where} of EPU {group.apid}"
-            )
+            events = f"{count(group.events, 'event')} {WORDS[group.kind]}"
+            click.echo(f"  {events}: {where} of EPU {group.apid}")
         for line in alike[0].why:
             click.echo(f"    {line}")
         if alike[0].do:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.run.downlinks_of_run import every_downlink, every_run
-from halfpipe.words import count
+from halfpipe.words import count, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -104,9 +103,7 @@ def command(
     if as_json:
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, shown=found)
         return 0
-    for number, each in enumerate(found):
-        if number:
-            click.echo()
+    for each in found:
         _print_run(each) if "parts" in each else _print_downlink(each)
     return 0
 
@@ -126,7 +123,9 @@ def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> in
 
 def _print_run(run: Mapping[str, Any]) -> None:
     parts, files = run["parts"], run["files"]
-    click.echo(f"run {run['run']}, {run['l1_run']}, started {_utc(run['started'])}, MET {run['met']}")
+    click.echo(
+        f"run {run['run']}, {run['l1_run']}, started {utc(run['started'].timestamp())}, MET {run['met']}"
+    )
     printed.table(parts, drop=["begin", "end", "handed_off"])
     printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
     for each in run["repipes"]:
@@ -144,10 +143,6 @@ def _staged(rows: "DataFrame") -> str:
     return f"{count(sum(rows['events']), 'event')} staged, {sum(told['events']):,} of them submitted"
 
 
-def _utc(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _print_downlink(shown: Mapping[str, Any]) -> None:
     one = shown["account"]
     click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
@@ -158,7 +153,9 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
         click.echo(f"  {line}")
     printed.table(shown["runs"], drop=RECEIPT_DROP)
     for number, when in shown["handoffs"].items():
-        click.echo(f"hand-off {number}, {_utc(when) if when else 'not ended, or its receipt is lost'}")
+        click.echo(
+            f"hand-off {number}, {utc(when.timestamp()) if when else 'not ended, or its receipt is lost'}"
+        )
     for attempt in shown["submissions"]:
         outcome = attempt["outcome"] or "nobody knows how it ended"
         click.echo(f"{attempt['action']} of hand-off {attempt['handoff']}, {attempt['when']}: {outcome}")

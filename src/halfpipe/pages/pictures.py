@@ -22,7 +22,7 @@ from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join,
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Survey
-from halfpipe.status.explanation import HELD, State, together
+from halfpipe.status.explanation import HELD, WORDS, State, together
 from halfpipe.words import SIMULATED, count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -70,12 +70,12 @@ AGAIN = Mark("came again", "white", BLACK, "\\\\\\\\")
 SETTLED = Mark("settled: no more events can come", LIGHT, LIGHT)
 STAGED = Mark("staged for Level-1, not submitted", "#A6A6A6", DARK)
 SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
-NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
-    Kind.ORPHAN: ("waiting", Mark("waiting for missing data", VERMILION, "white", "////")),
-    Kind.WITHHELD: ("withheld", Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx")),
-    Kind.LATE: ("late", Mark("late: came after the delivery", PURPLE, BLACK, "---")),
-    Kind.DUE: ("due", Mark("due: the next delivery takes them", WINE, "white", "++")),
-    HELD: ("held", Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||")),
+NOT_DELIVERED: Mapping[str, Mark] = {
+    Kind.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
+    Kind.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
+    Kind.LATE: Mark("late: came after the delivery", PURPLE, BLACK, "---"),
+    Kind.DUE: Mark("due: the next delivery takes them", WINE, "white", "++"),
+    HELD: Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||"),
 }
 
 
@@ -136,12 +136,12 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
     parts = [f"{count(state.delivered, 'event')} staged"]
-    for kind, (says, _) in NOT_DELIVERED.items():
+    for kind, says in WORDS.items():
         parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
     for alike in together(state.groups):
         of = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
-        described.append(f"{of} {NOT_DELIVERED[alike[0].kind][0]}. {' '.join(alike[0].why[:2])}")
+        described.append(f"{of} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
     if state.repeated:
         described.append(f"{count(state.repeated, 'event')} came more than once and went out once.")
     run = state.run
@@ -175,9 +175,9 @@ def _lanes(state: State) -> Iterator[Lane]:
             submitted = told_of is not None and told_of.handoff >= (last.handoff or 0)
             mark, name = (SUBMITTED, "submitted") if submitted else (STAGED, "staged")
             yield Lane(f"{name} · {downlink}: {last.events:,}", {mark: last.spans})
-    for kind, (name, mark) in NOT_DELIVERED.items():
+    for kind, mark in NOT_DELIVERED.items():
         if found := [Interval(group.first, group.last) for group in state.groups if group.kind == kind]:
-            yield Lane(f"{name}: {state.count(kind):,}", {mark: found})
+            yield Lane(f"{WORDS[kind]}: {state.count(kind):,}", {mark: found})
 
 
 def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:

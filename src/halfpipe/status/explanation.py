@@ -26,6 +26,13 @@ from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
 HELD = "held"  # of events that are due, where Level-1 would refuse the run
+WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
+    Kind.ORPHAN: "waiting",
+    Kind.WITHHELD: "withheld",
+    Kind.LATE: "late",
+    Kind.DUE: "due",
+    HELD: "held",
+}
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def test_the_verb(site: Site) -> None:
     processed("gap_one_filled", site, FIRST)
     ended = site.halfpipe("explain", FIRST)
     assert ended.status == 1
-    assert "18 events wait: sequences 1069 to 1130 of EPU 957\n" in ended.said
+    assert "18 events waiting: sequences 1069 to 1130 of EPU 957\n" in ended.said
     assert f"    → snakemake dl={SECOND}\n" in ended.said
     of_run = site.halfpipe("explain", RUN)
     assert of_run == ended
