@@ -136,13 +136,14 @@ def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
 
 def test_the_week(settings: Settings) -> None:
     work = settings.paths.work
-    for number, minutes in enumerate([10, 20, 30, 300], 1):
+    for number, minutes in enumerate([10, 20, 30, 300, None], 1):
         receipt, dl = work / paths.receipt(f"23040100{number}"), DownlinkId(f"23040100{number}")
-        runs = [{"named": False, "delivered": 1001, "times": [0.0, 1000.0]}]
-        receipt.write_bytes(
-            publish(work, dl, {"handoff": 1, "chunks": [], "texts": [], "runs": runs}).content
-        )
-        os.utime(work / paths.receipts(dl) / "000001.json", (1000.0 + 60 * minutes,) * 2)
+        runs = [{"named": False, "delivered": 1001, "times": [0.0, 1000.0]}] if minutes else []
+        values = {"handoff": 1, "chunks": [], "texts": [], "runs": runs}
+        receipt.write_bytes(publish(work, dl, values).content)
+        os.utime(work / paths.receipts(dl) / "000001.json", (1000.0 + 60 * (minutes or 0),) * 2)
+        publish(work, dl, {**values, "reason": "its receipt was made again"})
+        publish(work, dl, {**values, "handoff": 2})  # later ones come when somebody wants them
     old, damaged, edited = (work / paths.receipt(f"23040100{number}") for number in (7, 8, 9))
     old.write_text(sealed_text({"handoff": 1, "runs": []}))
     damaged.write_text("damaged")
@@ -155,7 +156,7 @@ def test_the_week(settings: Settings) -> None:
     said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
     assert said == (
         "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"
-        "4 downlinks handed off, 4,004 events\n"
+        "5 downlinks handed off, 4,004 events\n"
         "from the last event to the hand-off: median 25 min, 95 % within 300 min (4 downlinks)\n"
         "action was needed 1 time: failed 1\n"
         "nothing is amiss now"
