@@ -27,8 +27,8 @@ from halfpipe.site.batches import Batch, Launcher
 from halfpipe.site.here import Here
 from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import end_of
-from halfpipe.status.overview import DAY, overview, recent
-from halfpipe.status.site_causes import last_turn, site_troubles, turn_troubles
+from halfpipe.status.overview import DAY, overview, recent, site_causes
+from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
@@ -191,11 +191,10 @@ def _process_all(
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
             details[downlink] = f"all that was printed: {log}\n{printed}"
     sign()
-    of_site_now = site_troubles(settings, time.time())
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
     every = {*recent(Survey(settings), DAYS, since), *told, *failed}
     causes, unknown = _accounts(settings, every, failed)
-    every_cause = [*causes, *((of_site(one.code), one) for one in of_site_now)]
+    every_cause = [*causes, *((of_site(one.code), one) for one in site_causes(Survey(settings), every))]
     teller.tell(every_cause, {*unknown, of_site(UNPUBLISHED)}, details)
     needs_action = any(cause.verdict is Verdict.ACTION for _, cause in causes)
     return max([*ended.values(), FAILED if needs_action else GOOD])

@@ -100,3 +100,18 @@ def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
     with held_by_another(site.work, paths.downlink_lease(dl)):
         assert status() == GOOD
     assert status() == FAILED
+
+
+def test_what_is_amiss_with_the_site_is_told_as_status_tells_it(tmp_path: Path) -> None:
+    site, said = Site(tmp_path), list[str]()
+    (site.work / "halts").mkdir(parents=True)
+    (site.work / "halts" / "haltstage").touch()
+
+    def say(text: str) -> bool:
+        said.append(text)
+        return True
+
+    for _ in range(2):
+        unattended_turn.turn(site.settings, lambda _: Refusing(""), 1.0, say)
+    (mail,) = said
+    assert "site (switch-misspelt)" in mail
