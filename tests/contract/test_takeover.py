@@ -81,7 +81,7 @@ def test_a_look_writes_nothing_and_says_what_would_be(site: Site) -> None:
     ended = site.halfpipe("takeover", str(home)).good()
     assert "2 downlinks would be taken over, 0 had been before" in ended.said
     assert "1 run whole: " in ended.said
-    assert "1 names that belong to no downlink, left alone: 240601001.rerun" in ended.said
+    assert "1 names that belong to no downlink, left alone:\n  240601001.rerun\n" in ended.said
     assert f"to do it: halfpipe takeover {home} --do" in ended.said
     assert list(site.work.iterdir()) == []
     assert take(site, home)["taken"] == 2

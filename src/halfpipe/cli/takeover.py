@@ -1,13 +1,14 @@
 """`halfpipe takeover`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
+from halfpipe.ids import DownlinkId
 from halfpipe.legacy.takeover import SAID, Report, takeover
 from halfpipe.words import count
 
@@ -48,26 +49,22 @@ def _say(report: Report) -> None:
     click.echo(f"{count(report.taken, 'downlink')} {would}taken over, {report.unchanged} had been before")
     for known, many in Counter(report.runs.values()).most_common():
         click.echo(f"  {count(many, 'run')} {known}: {SAID[known]}")
-    for reason, downlinks in sorted(report.left.items()):
-        click.echo(f"{count(len(downlinks), 'downlink')} left, {reason}: {_few(downlinks)}")
-    switches = [f"{dl}/{name}" for dl, names in report.switches.items() for name in names]
-    for names, what in (
+    groups: list[tuple[Sequence[str], str]] = [
+        *((downlinks, f"left, {reason}") for reason, downlinks in sorted(report.left.items())),
         (report.given_up, f"{would}abandoned, as runs in the legacy"),
-        (switches, f"{would}put down, as switches in the legacy"),
+        (_named(report.switches, "/"), f"{would}put down, as switches in the legacy"),
         (report.odd, "names that belong to no downlink, left alone"),
-    ):
+        (_named(report.both, ": "), "delivered twice, and Level-1 must give one of the two back"),
+        (_named(report.refused, ": "), "refused"),
+    ]
+    for names, what in groups:
         if names:
-            click.echo(f"{len(names)} {what}: {_few(names)}")
-    for downlink, pairs in report.both.items():
-        for pair in pairs:
-            click.echo(f"delivered twice, downlink {downlink}: {pair}. Level-1 must give one of the two back")
-    for downlink, reasons in report.refused.items():
-        for reason in reasons:
-            click.echo(f"refused of downlink {downlink}: {reason}")
+            more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+            click.echo("\n  ".join([f"{len(names)} {what}:", *names[:SHOWN], *more]))
     if not report.done and report.taken:
         click.echo(f"to do it: halfpipe takeover {report.root} --do")
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _named(found: Mapping[DownlinkId, Sequence[str]], sign: str) -> list[str]:
+    """Return what was found of downlinks with whose it is."""
+    return [f"{downlink}{sign}{each}" for downlink, several in found.items() for each in several]
