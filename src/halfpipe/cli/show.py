@@ -152,13 +152,8 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     for line in shown["running"]:
         click.echo(f"  {line}")
     printed.table(shown["runs"], drop=RECEIPT_DROP)
-    for number, when in shown["handoffs"].items():
-        click.echo(
-            f"hand-off {number}, {utc(when.timestamp()) if when else 'not ended, or its receipt is lost'}"
-        )
-    for attempt in shown["submissions"]:
-        outcome = attempt["outcome"] or "nobody knows how it ended"
-        click.echo(f"{attempt['action']} of hand-off {attempt['handoff']}, {attempt['when']}: {outcome}")
+    printed.table([{"handoff": number, "handed_off": when} for number, when in shown["handoffs"].items()])
+    printed.table(shown["submissions"])
 
 
 def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:

@@ -59,6 +59,13 @@ def test_a_downlink_of_which_there_is_nothing(shared: Path, verb: str) -> None:
     assert (ended.exit_code, "downlink 240603001" in ended.stderr) == (1, True)
 
 
+def test_a_downlink_with_its_hand_offs_and_submissions(shared: Path) -> None:
+    said = halfpipe("show", FIRST, configfile=shared).stdout
+    words = [line.split()[:2] for line in said.splitlines()]
+    after = words.index(["handoff", "handed_off"])
+    assert [word for word, *_ in words[after:]] == ["handoff", "1", "2", "action", "submit"], said
+
+
 def test_a_submission_that_fails_is_settled_and_given_again(configfile: Path) -> None:
     fails = ("--config", "submit.command='sh -c \"exit 3 # {dl}\"'")
     ended = halfpipe("submit", SECOND, *fails, configfile=configfile)
