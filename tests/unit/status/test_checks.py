@@ -235,15 +235,6 @@ def test_what_level_1_has_taken_is_no_fault(delivered: Site, tmp_path: Path) -> 
         assert submitted.stage / DL / place in (path_of(finding), path_of(finding).parent)
 
 
-def test_a_stage_that_was_wiped_before_any_submission_is_a_fault(delivered: Site, tmp_path: Path) -> None:
-    aside = tmp_path / "aside"
-    shutil.move(delivered.stage / DL, aside)
-    causes = examined(delivered)
-    shutil.move(aside, delivered.stage / DL)
-    assert [cause.code for cause in causes] == ["stage-gone", "not-submitted"]
-    assert str(causes[0].remedy) == f"snakemake dl={DL} -R deliver_run"
-
-
 def test_a_token_that_keeps_level_1_waiting(delivered: Site) -> None:
     halt = delivered.stage / "chunktokens" / LCI / f"haltCleanup-{DL}"
     halt.touch()

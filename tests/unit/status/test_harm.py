@@ -23,9 +23,7 @@ HARMS: Mapping[str, Callable[[Path], object]] = {
     "a list": lambda path: path.write_text("[1, 2]\n"),
 }
 # Made again when they are wanted, looked at by `halfpipe check`, or told of in pictures only.
-DONE_WITHOUT = {
-    *("chunks.json", "events.npy"),
-}
+DONE_WITHOUT = {"chunks.json", "events.npy"}
 
 
 @pytest.fixture(scope="module")
