@@ -28,7 +28,6 @@ from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
@@ -142,11 +141,6 @@ class Survey:
     def past_waits(self) -> Sequence[float]:
         """How long runs have waited for their next downlink, seconds, the shortest first."""
         return past_waits(self.work)
-
-    @cached_property
-    def given_up(self) -> frozenset[RunId]:
-        """The runs that are abandoned."""
-        return frozenset(force_list.read(self.work).runs)
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:

@@ -17,6 +17,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undelivered
+from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks
 from halfpipe.run.merged_index import load_datagrams, load_events
@@ -111,7 +112,7 @@ class State:
         deliveries = Deliveries(work, run)
         earlier, latest = deliveries.earlier(), deliveries.latest()
         self.recorded = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}
-        self.is_given_up = run in site.given_up
+        self.is_given_up = run in force_list.read(work).runs
 
     @cached_property
     def groups(self) -> tuple[Explained, ...]:
