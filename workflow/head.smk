@@ -23,7 +23,6 @@ from halfpipe.ids import Downlinks
 from halfpipe.process.failure import Failure
 from halfpipe.settings import BUILT_IN
 from halfpipe.status import failures, recap
-from snakemake_logger_plugin_halfpipe import LogHandler
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing of what a receipt vouches for
 
@@ -138,13 +137,10 @@ def say_failure(logs):
     """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
     if not is_head():
         return
-    ended = ""
-    for heard in workflow.logger_manager.get_log_handlers():
-        if isinstance(heard, LogHandler):
-            heard.settle()
-            ended = "ended by Ctrl-C" if heard.interrupted else ""
-    if not ended and workflow.scheduler._user_kill:
-        ended = "ended by SIGTERM"
+    heard = workflow.logger_manager.get_log_handlers()
+    ended = "ended by SIGTERM" if workflow.scheduler._user_kill else ""
+    if any(getattr(each, "interrupted", False) for each in heard):
+        ended = "ended by Ctrl-C"
     say_end()
     unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
     jobs = []

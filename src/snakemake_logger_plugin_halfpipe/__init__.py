@@ -6,28 +6,23 @@ Of a job that failed and could not say why itself it writes the record beside th
 
 import logging
 import re
-import subprocess
 import sys
 import textwrap
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import Any
 
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from halfpipe.errors import Remedy
+from halfpipe.errors import NOTHING, HalfPipeError, Remedy
 from halfpipe.process.failure import Failure, forget, in_a_line
+from halfpipe.site.slurm import ask
 
 LOGGER = logging.getLogger("snakemake.logging")
-SIGNALLED = 128  # a shell adds it to the signal that ended a command
-SETTLED_SECONDS = 60.0  # that the end of a command waits for what is not recorded yet
-QUERY_SECONDS = 10.0  # that Slurm may take to answer
 QUERIES = (
     ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs"),
     ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # where nothing is accounted
@@ -55,22 +50,19 @@ SENTENCE = re.compile(
     r"(?:Wildcards:\n.*)?(?:  File [^\n]*\n)*  File [^\n]*, in call\b.*",
     re.DOTALL,
 )
-OF_SLURM = {
-    NO_MEMORY: (
-        "out-of-memory",
-        "killed by Slurm because it needed more memory than it was given{memory}",
-    ),
-    "TIMEOUT": ("time-limit", "ended by Slurm at its time limit{time}"),
-    "DEADLINE": ("time-limit", "ended by Slurm at its time limit{time}"),
-    "CANCELLED": ("cancelled", "cancelled in Slurm"),
-    "NODE_FAIL": ("node-failed", "lost when its node failed"),
-    "BOOT_FAIL": ("node-failed", "lost when its node failed"),
-    "PREEMPTED": ("preempted", "ended by Slurm for a job with a higher priority"),
+OF_SLURM = {  # code, words, and the resource of which it had too little
+    NO_MEMORY: ("out-of-memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
+    "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
+    "DEADLINE": ("time-limit", "ended by Slurm at its time limit", "runtime"),
+    "CANCELLED": ("cancelled", "cancelled in Slurm", ""),
+    "NODE_FAIL": ("node-failed", "lost when its node failed", ""),
+    "BOOT_FAIL": ("node-failed", "lost when its node failed", ""),
+    "PREEMPTED": ("preempted", "ended by Slurm for a job with a higher priority", ""),
 }
 
 
 class LogHandler(LogHandlerBase):
-    """Takes the events of one invocation.
+    """Takes the events of one invocation, in the thread that logs them: who looks for a record afterwards finds it.
 
     Attributes
     ----------
@@ -80,38 +72,37 @@ class LogHandler(LogHandlerBase):
 
     writes_to_stream = False  # of two plugins that do, Snakemake takes none
     writes_to_file = False
-    has_filter = True  # so that --quiet keeps nothing from it
+    has_filter = True
     has_formatter = True
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
         self.interrupted = False
-        self._open = 0  # failures that are not recorded yet
-        self._lock = threading.Lock()
-        self._given: dict[int, Any] = {}  # resources, by job
-        self._queries = list(QUERIES)
+        self._given: dict[int, Mapping[str, Any]] = {}  # resources, by job
         given = self.common_settings
         # Who asks for more than the default gets all that Snakemake prints.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
         self._unheard = Quietness.ALL in (given.quiet or ())
-        LOGGER.addFilter(_is_no_hint)
-        if not given.dryrun:
-            LOGGER.addFilter(self._at_once)
+        LOGGER.addFilter(self._take)
 
     def close(self) -> None:
         """Take no more."""
-        LOGGER.removeFilter(_is_no_hint)
-        LOGGER.removeFilter(self._at_once)
+        LOGGER.removeFilter(self._take)
         super().close()
 
-    def settle(self) -> None:
-        """Wait until all failures are recorded that were logged so far: `emit` is called by another thread."""
-        until = time.monotonic() + SETTLED_SECONDS
-        while self._open and time.monotonic() < until:
-            time.sleep(0.02)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Do nothing: Snakemake calls this later, in another thread."""
 
-    def _at_once(self, record: logging.LogRecord) -> bool:
-        """Note in the thread that logs, for it is still at work on the exception, what the record does not say."""
+    def _take(self, record: logging.LogRecord) -> bool:
+        """Take one record, whatever is quiet; tell whether anybody else gets it."""
+        if not self.common_settings.dryrun:
+            try:
+                self._heard(record)
+            except Exception:
+                self.handleError(record)  # an error here would end the thread that logs
+        return not NO_RECORDS.match(str(record.msg))
+
+    def _heard(self, record: logging.LogRecord) -> None:
         if self._in_short:  # what prints is made after the plugins
             self._in_short = False
             for handler in LOGGER.handlers:
@@ -119,85 +110,44 @@ class LogHandler(LogHandlerBase):
                     short = LineAJob(handler.formatter)
                     handler.addFilter(short.is_printed)
                     handler.setFormatter(short)
-        if self._unheard and (sentence := _sentence(record)):  # whatever is quiet
+        if self._unheard and (sentence := _sentence(record)):
             sys.stderr.write(f"{sentence}\n")
-        event, error = _of(record, "event"), sys.exc_info()[1]
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             self.interrupted = True
-        if event is LogEvent.JOB_INFO:
-            for log in _logs(record)[:1]:
-                forget(log)
-        elif event is LogEvent.JOB_ERROR:
-            with self._lock:
-                self._open += 1
-            record.status = next(
-                (one.returncode for one in _chain(error) if isinstance(one, CalledProcessError)), None
-            )
-        return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take one event."""
-        try:
-            match _of(record, "event"):
-                case LogEvent.JOB_INFO:
-                    given = _of(record, "resources")
-                    self._given[_of(record, "jobid")] = {
-                        name: given.get(name) for name in ("mem_mb", "runtime")
-                    }
-                case LogEvent.JOB_ERROR:
-                    self._failed(record)
-        except Exception:
-            self.handleError(record)  # an error here would end the thread of all plugins
+        match _of(record, "event"):
+            case LogEvent.JOB_INFO:
+                self._given[_of(record, "jobid")] = _of(record, "resources")
+                for log in _logs(record)[:1]:
+                    forget(log)
+            case LogEvent.JOB_ERROR:
+                self._failed(record)
 
     def _failed(self, record: logging.LogRecord) -> None:
-        try:
-            log, *of_slurm = _logs(record)
-            why = self._of_slurm(record, of_slurm[0].stem) if of_slurm else None
-            if why is None and Failure.read(log) is None:
-                why = _unsaid(record)
-                if why is not None and of_slurm:
-                    why = replace(why, remedy=Remedy(first=f"see what Slurm has said of it: {of_slurm[0]}"))
-            if why is not None:
-                replace(why, command=_of(record, "shellcmd") or "").write(log)
-        finally:
-            with self._lock:
-                self._open -= 1
+        """Write why a job failed that could not say it: Slurm has ended it, or it could not be submitted."""
+        log, *of_slurm = _logs(record)
+        # The executor tells the state in a sentence only. The log that it keeps of a job has the job's id as its name.
+        code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
+        said, why = _of(record, "rule_msg"), None
+        if code:  # which says more than the job could
+            given = self._given.get(_of(record, "jobid"), {}).get(short)
+            why = Failure(code, f"{words} ({short}: {given})" if given else words)
+        elif said and Failure.read(log) is None:
+            see = Remedy(first=f"see what Slurm has said of it: {of_slurm[0]}") if of_slurm else NOTHING
+            why = Failure("executor", in_a_line(said), see)
+        if why is not None:
+            replace(why, command=_of(record, "shellcmd") or "").write(log)
 
-    def _of_slurm(self, record: logging.LogRecord, job: str) -> Failure | None:
-        """Return how a job ended that Slurm has ended, which says more than the job could; None of another.
 
-        Its executor tells the state in a sentence only, so Slurm is asked. The log that the executor keeps of a job has
-        the job's id as its name.
-        """
-        code, words = OF_SLURM.get(self._state(job), ("", ""))
-        given = self._given.get(_of(record, "jobid"), {})
-        memory = f" ({given['mem_mb']} MB)" if given.get("mem_mb") else ""
-        minutes = f" ({given['runtime']} min)" if given.get("runtime") else ""
-        return Failure(code, words.format(memory=memory, time=minutes)) if code else None
-
-    def _state(self, job: str) -> str:
-        """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
-        for words in tuple(self._queries):
-            try:
-                asked = subprocess.run(
-                    [*words, job],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=QUERY_SECONDS,
-                )
-            except (OSError, subprocess.TimeoutExpired):
-                self._queries.remove(words)  # what does not answer once is not asked again
-                continue
-            job_and_steps = [line.split()[0] for line in asked.stdout.splitlines() if line.strip()]
+def _state(job: str) -> str:
+    """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
+    for words in QUERIES:
+        with suppress(HalfPipeError):
+            job_and_steps = [line.split()[0] for line in ask(*words, job).splitlines() if line.strip()]
             if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
                 return job_and_steps[0]
-            if (
-                NO_MEMORY in job_and_steps
-            ):  # of the step alone that the command was: then the job has just failed
+            if NO_MEMORY in job_and_steps:  # of the step that the command was: then the job has just failed
                 return NO_MEMORY
-        return ""
+    return ""
 
 
 class LineAJob(logging.Formatter):
@@ -237,23 +187,10 @@ class LineAJob(logging.Formatter):
         return _sentence(record) or self._whole.format(record)
 
 
-def _is_no_hint(record: logging.LogRecord) -> bool:
-    return not NO_RECORDS.match(str(record.msg))
-
-
 def _sentence(record: logging.LogRecord) -> str:
     """Return what ends a command before its first job, without Snakemake's frame; empty if a record is none such."""
     found = SENTENCE.fullmatch(str(record.msg))
     return f"error: {textwrap.dedent(found[1])}" if found else ""
-
-
-def _unsaid(record: logging.LogRecord) -> Failure | None:
-    """Return why a job failed that has not said it: its signal, or why it could not be submitted."""
-    status = _of(record, "status")
-    if status is not None and (status < 0 or status > SIGNALLED):
-        return Failure.by_signal(-status if status < 0 else status - SIGNALLED)
-    said = _of(record, "rule_msg")
-    return Failure("executor", in_a_line(said)) if said else None
 
 
 def _of(record: logging.LogRecord, name: str) -> Any:
@@ -264,10 +201,3 @@ def _of(record: logging.LogRecord, name: str) -> Any:
 def _logs(record: logging.LogRecord) -> list[Path]:
     """Return the log of a job, and those that its executor keeps besides."""
     return [Path(log).absolute() for log in _of(record, "log")]
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those that it came of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

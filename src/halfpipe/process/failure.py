@@ -1,7 +1,8 @@
 """Why a job failed, as a record beside its log, which is all that is read to tell of it.
 
-The job writes it itself. Of one that was killed its head does, by what the operating system or Slurm says. It belongs
-to the last time that the job was begun, and means something only as long as the job's product is not there.
+The job writes it itself. Of one that Slurm has ended, or not taken, its head does; of one that was killed otherwise
+there is none, which tells as much. It belongs to the last time that the job was begun, and means something only as long
+as the job's product is not there.
 """
 
 import json

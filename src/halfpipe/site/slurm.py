@@ -97,7 +97,7 @@ class Arrays:
             ) from error
         named = {"--partition": "slurm_partition", "--account": "slurm_account", "--qos": "slurm_qos"}
         options = [f"{option}={self._given[key]}" for option, key in named.items() if self._given.get(key)]
-        _ask(
+        ask(
             *("sbatch", f"--array=0-{elements - 1}", f"--job-name={self._name}", f"--chdir={ROOT}"),
             *(
                 f"--output={log}",
@@ -116,7 +116,7 @@ class Arrays:
     def left(self) -> int | None:
         """Return how many elements wait or run; None if Slurm does not say."""
         try:
-            return len(_ask("squeue", "--noheader", "--array", "--format=%i", *self._mine).split())
+            return len(ask("squeue", "--noheader", "--array", "--format=%i", *self._mine).split())
         except BusyError:
             return None
 
@@ -128,10 +128,19 @@ class Arrays:
         BusyError
             If Slurm does not answer.
         """
-        _ask("scancel", *self._mine, *(["--state=PENDING"] if waiting_only else []))
+        ask("scancel", *self._mine, *(["--state=PENDING"] if waiting_only else []))
 
 
-def _ask(*words: str) -> str:
+def ask(*words: str) -> str:
+    """Give a command of Slurm, and return what it prints.
+
+    Raises
+    ------
+    BusyError
+        If it fails, or does not answer.
+    ConfigError
+        If there is no such command.
+    """
     try:
         done = subprocess.run(
             words,

@@ -20,7 +20,10 @@ LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
 TAIL_BYTES = 1 << 16  # logs may hold whatever a decoder prints
 MOST_NAMED = 6  # jobs with one cause that are named
 ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of what a job leaves that failed
-KILLED = Failure("killed", "the job was killed, or cut off by a crash of the machine, before it had ended")
+KILLED = Failure(
+    "killed",
+    "the job was killed, most often because memory ran out, or was cut off by a crash of the machine, before it had ended",
+)
 UNSEEN = Failure(
     "unseen", "the job ended well, and what it made cannot be seen: see that its file system is there"
 )

@@ -90,37 +90,16 @@ def head() -> Iterator[plugin.LogHandler]:
 
 
 def tell(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
-    """Tell it of an event, in the thread that logs and then in that of the plugins."""
+    """Tell it of an event."""
     record = logging.LogRecord("snakemake", logging.INFO, "", 0, "said", (), None)
     vars(record).update(event=event, **what)
-    assert head._at_once(record)
-    head.emit(record)
+    assert head._take(record)
 
 
 def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> None:
     """Tell it that a job failed."""
     names = [str(log) for log in logs]
     tell(head, LogEvent.JOB_ERROR, jobid=1, log=names, rule_msg=said, shellcmd="do it")
-
-
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [(-9, "killed"), (137, "killed"), (-11, "crashed"), (143, "terminated"), (-40, "killed"), (1, None)],
-)
-def test_the_head_records_the_signal_of_a_job_that_said_nothing(
-    head: plugin.LogHandler, tmp_path: Path, status: int, code: str | None
-) -> None:
-    log = tmp_path / "job.log"
-    try:
-        try:
-            raise subprocess.CalledProcessError(status, "do it")
-        except subprocess.CalledProcessError:
-            raise ValueError("as Snakemake has it")  # noqa: B904 - Snakemake raises so
-    except ValueError:
-        failing(head, log)
-    why = Failure.read(log)
-    assert (why and why.code, why and why.command) == (code, code and "do it")
-    head.settle()
 
 
 @pytest.mark.parametrize(
@@ -140,10 +119,8 @@ def test_the_head_records_the_signal_of_a_job_that_said_nothing(
 def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     head: plugin.LogHandler, tmp_path: Path, state: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-
     def run(words: list[str], **_: Any) -> Any:
-        asked.append(words)
+        assert words[-1] == "4711"
         if words[0] == "sacct":
             raise FileNotFoundError(words[0])
         return SimpleNamespace(stdout=f"{state}\n")
@@ -154,15 +131,13 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources=given)
     Failure("decoder", "the decoder was killed").write(log)
     failing(head, log, of_slurm)
-    failing(head, log, of_slurm)
     why = Failure.read(log)
     assert why is not None
     assert why.code == code
-    assert ("4000 MB" in why.text, "30 min" in why.text) == (code == "out-of-memory", code == "time-limit")
-    assert [words[0] for words in asked] == ["sacct", "squeue", "squeue"], (
-        "what is not there is not asked again"
+    assert ("(mem_mb: 4000)" in why.text, "(runtime: 30)" in why.text) == (
+        code == "out-of-memory",
+        code == "time-limit",
     )
-    assert {words[-1] for words in asked} == {"4711"}
 
 
 def test_of_a_job_that_slurm_calls_failed_its_log_of_slurm_is_named(
@@ -176,18 +151,19 @@ def test_of_a_job_that_slurm_calls_failed_its_log_of_slurm_is_named(
     assert (why.code, str(of_slurm) in str(why.remedy)) == ("executor", True)
 
 
-def test_what_could_not_be_submitted_and_what_begins_again(head: plugin.LogHandler, tmp_path: Path) -> None:
+def test_what_could_not_be_submitted_says_so(head: plugin.LogHandler, tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     failing(head, log, said="sbatch: no such\npartition")
     assert Failure.read(log) == Failure("executor", "sbatch: no such partition", command="do it")
-    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], rule_name="x", resources={}, shellcmd="do it")
-    assert Failure.read(log) is None
 
 
-def test_a_dry_run_forgets_nothing() -> None:
-    filters = list(plugin.LOGGER.filters)
-    plugin.LogHandler(common(dryrun=True), None).close()
-    assert plugin.LOGGER.filters == filters
+@pytest.mark.parametrize("dryrun", [False, True])
+def test_what_begins_again_is_forgotten_by_no_dry_run(dryrun: bool, tmp_path: Path) -> None:
+    head, log = plugin.LogHandler(common(dryrun=dryrun), None), tmp_path / "job.log"
+    Failure("decoder", "it failed").write(log)
+    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources={})
+    head.close()
+    assert (Failure.read(log) is None) is not dryrun
 
 
 @pytest.mark.workflow
