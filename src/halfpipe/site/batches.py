@@ -11,6 +11,8 @@ it is in another element or in work elsewhere, the later one is finished in the 
 
 import hashlib
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ from halfpipe import paths
 from halfpipe.config import write_down
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import outstanding
-from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import modified
@@ -32,14 +34,63 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.element import FAILED, FULL, HANDED_OFF, KILLED, LEFT, WAITS, End
-from halfpipe.site.here import Here
 from halfpipe.site.slurm import TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
 
 MOST = 10  # downlinks of an element: a killed one has little to begin again, and its start costs little
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
-LOCKED_SECONDS = 10.0  # until those are tried again that others have in work
+GRACE_SECONDS = 60.0  # in which elements end their downlinks, and jobs their decoders
+
+
+class Here:
+    """Elements as processes of this machine, so many at a time, with all that they start; `Arrays` has them in Slurm."""
+
+    largest, seconds, shows, look = sys.maxsize, 0.1, 0.0, ""
+
+    def __init__(self, cores: int) -> None:
+        self.slots = self.cores = cores
+        self._waiting = list[tuple[list[str], str]]()
+        self._running = list[subprocess.Popen[bytes]]()
+
+    def start(self, words: Sequence[str], log: str, elements: int, *_: int) -> None:
+        """Have elements started, as `Arrays.start`."""
+        numbers = map(str, range(elements))
+        self._waiting += [([*words, "--element", number], log.replace("%a", number)) for number in numbers]
+
+    def left(self) -> int:
+        """Start what there is room for, and return how many have not ended."""
+        self._running = [one for one in self._running if one.poll() is None]
+        while self._waiting and len(self._running) < self.slots:
+            words, log = self._waiting.pop(0)
+            with open(log, "ab") as out:  # noqa: PTH123 - of a pattern
+                self._running.append(
+                    subprocess.Popen(
+                        words,
+                        cwd=ROOT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=out,
+                        stderr=out,
+                        start_new_session=True,
+                    )
+                )
+        return len(self._running) + len(self._waiting)
+
+    def end(self) -> None:
+        """End all, in order if that is possible, with all of their groups."""
+        self._waiting.clear()
+        for one in self._running:
+            _send(one, signal.SIGTERM)
+        until = time.monotonic() + GRACE_SECONDS
+        for one in self._running:
+            with suppress(subprocess.TimeoutExpired):
+                one.wait(max(0.0, until - time.monotonic()))
+            _send(one, signal.SIGKILL)
+
+
+def _send(leader: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # nothing of it lives
+        os.killpg(leader.pid, number)
 
 
 Launcher = Here | Arrays
@@ -205,7 +256,7 @@ class Batch:
         self._submits = submits
         self.waits, self.log, self._home = "", Path(), settings.paths.work / home
         self._logs, self._lists = dict[str, _Log](), list[Path]()
-        self._equal, self._heard = list[End](), False
+        self._equal = list[End]()
 
     def _with(self, *ends: str) -> list[DownlinkId]:
         return [dl for dl in self.todo if dl in self.ends and self.ends[dl].end in ends]
@@ -236,26 +287,17 @@ class Batch:
         """
         written = write_down(self.settings)
         begun = written.stat().st_mtime  # by the clock of the file server
-        rest = [dl for dl in self.todo if dl not in self.ends]
-        tries, stalled, patience = 1, 0, 0.0
+        rest = first = [dl for dl in self.todo if dl not in self.ends]
+        tries, stalled = 1, 0
         try:
             while rest:
                 yield from self._round(launcher, written, rest, tries, alone=stalled > 0)
-                locked = {dl for dl in self._with(LEFT) if self.ends[dl].code == LockedError.code}
-                left = [dl for dl in rest if dl in locked or dl not in self._with(HANDED_OFF, FAILED, LEFT)]
+                left = [dl for dl in rest if dl not in self._with(HANDED_OFF, FAILED, LEFT)]
                 # An element or a job was killed, perhaps for its memory.
-                tries += not {*self._with(WAITS), *locked}.issuperset(left)
-                now = time.monotonic()
-                if left != rest:
-                    stalled, patience = 0, 0.0
-                elif locked and not stalled and now < (patience or now + self.settings.lease.seconds):
-                    # Who has them in work may have been killed, or end.
-                    patience = patience or now + self.settings.lease.seconds
-                    time.sleep(LOCKED_SECONDS)
-                else:
-                    stalled += 1
+                tries += not set(self._with(WAITS)).issuperset(left)
+                stalled = stalled + 1 if left == rest else 0
                 if stalled == TRIES:
-                    if not self._heard:
+                    if rest == first and self.ends.keys().isdisjoint(rest):
                         words = [f"no element has come to its first downlink; a log: {self.log}"]
                         words += [f"what Slurm says: {launcher.look}"] if launcher.look else []
                         raise HalfPipeError("\n".join([*words, *end_of(self.log)]))
@@ -344,7 +386,6 @@ class Batch:
         return bool(self._logs)
 
     def _take(self, ended: End, log: Path) -> None:
-        self._heard = True
         self.waits = f"{ended.downlink}: {ended.text}" if ended.end == FULL else ""
         self.ends[ended.downlink] = ended
         if ended.end == HANDED_OFF:

@@ -15,7 +15,6 @@ from typing import Any, Self
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.one_process import Process
 from halfpipe.errors import HalfPipeError, LockedError
-from halfpipe.files import leases
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.leases import Say
 from halfpipe.ids import DownlinkId, RunId
@@ -135,8 +134,6 @@ def _say(ended: End) -> int:
 
 def _process(one: Process, act: Callable[[Say], None]) -> End:
     work, downlink = one.settings.paths.work, one.downlink
-    if who := leases.in_work(work, downlink):  # nobody waits to find out whether it lives
-        return End(downlink, LEFT, LockedError.code, f"it is in work by {who}")
     try:
         act(lambda line: print(line, flush=True))  # noqa: T201 - its log
     except (LockedError, HeldError) as error:

@@ -23,8 +23,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import in_a_line
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
-from halfpipe.site.batches import Batch, Launcher
-from halfpipe.site.here import Here
+from halfpipe.site.batches import Batch, Here, Launcher
 from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import end_of
 from halfpipe.status.overview import DAY, overview, recent, site_causes

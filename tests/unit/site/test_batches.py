@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site import batches
-from halfpipe.site.batches import EQUAL, Batch, Launcher, compose
+from halfpipe.site.batches import EQUAL, Batch, Here, Launcher, compose
 from halfpipe.site.element import End
-from halfpipe.site.here import Here
 from halfpipe.site.slurm import BusyError
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
@@ -177,24 +176,6 @@ def test_a_full_disk_is_waited_for_and_told(settings: Settings) -> None:
     waits = [batch.waits for _ in batch.run(made)]
     assert waits[0] == f"{FIRST}: No space left"
     assert batch.done == [FIRST]
-
-
-def test_what_others_have_in_work_is_waited_for_as_long_as_a_lease_lives(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "LOCKED_SECONDS", 0.0)
-
-    def says(dl: DownlinkId, number: int) -> End:
-        if dl == FIRST and number < 4:
-            return End(dl, "left", "locked", "it is in work by somebody")
-        return End(dl, "waits", text=FIRST) if number < 4 else End(dl, "handed-off")
-
-    batch = done_by(settings, Made(says), FIRST, SECOND)
-    assert (batch.done, batch.left, batch.failed) == ([FIRST, SECOND], {}, [])
-    brief = replace(settings, lease=replace(settings.lease, seconds=0.0))
-    made = Made(lambda dl, _: End(dl, "left", "locked", "it is in work") if dl == FIRST else good(dl, 0))
-    batch = done_by(brief, made, FIRST, SECOND)
-    assert (batch.done, batch.left) == ([SECOND], {FIRST: "it is in work"})
 
 
 @pytest.mark.parametrize(("product", "done"), [(paths.receipt, False), (paths.submitted, True)])

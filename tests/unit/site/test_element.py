@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from halfpipe import paths
 from halfpipe.config import load, write_down
 from halfpipe.downlink.halts import HeldError
-from halfpipe.errors import DecoderError
+from halfpipe.errors import DecoderError, LockedError
 from halfpipe.ids import DownlinkId
 from halfpipe.process.forks import side_by_side
 from halfpipe.settings import Settings
 from halfpipe.site import element
 from halfpipe.site.element import End, process_all
-from tests.support.leases import held_by_another, leases
+from tests.support.leases import leases
 from tests.support.workflow import Site
 
 ONE, TWO, THREE = (DownlinkId(f"24060100{number}") for number in (1, 2, 3))
@@ -104,12 +103,9 @@ def test_who_finds_a_disk_full_tries_again(
 def test_what_is_held_or_in_work_is_left_alone(
     settings: Settings, acts: dict[str, Callable[[], None]], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    acts[ONE] = raising(HeldError("held"))
-    with held_by_another(settings.paths.work, paths.downlink_lease(TWO)):
-        assert [(one.end, one.code) for one in ends(settings, capfd, ONE, TWO)] == [
-            ("left", "held"),
-            ("left", "locked"),
-        ]
+    acts.update({ONE: raising(HeldError("held")), TWO: raising(LockedError("it is in work"))})
+    found = [(one.end, one.code) for one in ends(settings, capfd, ONE, TWO)]
+    assert found == [("left", "held"), ("left", "locked")]
 
 
 def test_an_element_that_is_told_to_end_ends_its_downlink_first(

@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn
-from halfpipe.site.here import Here
+from halfpipe.site.batches import Here
 from halfpipe.site.slurm import BusyError
 from halfpipe.site.unattended_turn import ALL_SECONDS, FAILED, GOOD, looked_at
 from halfpipe.status.account import Survey
