@@ -67,15 +67,14 @@ class What(StrEnum):
 class Removable:
     """Files that go together or stay, or a directory that is half-made: their paths, and the bytes of each.
 
-    Jobs of `run` and `downlinks` may be at work on them. `changed` is when something half-made was last changed, in
-    Unix seconds. `kept` says why they stay; empty, they go, or are gone. `failed`: they should go and could not.
+    Jobs of `run` and `downlinks` may be at work on them. `kept` says why they stay; empty, they go, or are gone.
+    `failed`: they should go and could not.
     """
 
     what: What
     sizes: Mapping[str, int]
     run: RunId | None = None
     downlinks: tuple[DownlinkId, ...] = ()
-    changed: float = 0.0
     kept: str = ""
     failed: bool = False
 
@@ -118,7 +117,7 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
 
 
 def removable(settings: Settings, now: float) -> list[Removable]:
-    """Find what may go: by run all that can be made again, then what is half-made, then old logs in one.
+    """Find what may go: by run all that can be made again, then what is half-made for long, then old logs in one.
 
     Links are passed over, and what they lead to: what a person has moved elsewhere is not cleaned up. Only
     `paths.work` and `paths.stage` may be links.
@@ -134,9 +133,8 @@ def removable(settings: Settings, now: float) -> list[Removable]:
     ):
         with suppress(FileNotFoundError):
             if HALF_MADE.fullmatch(name):
-                left = _half_made(name, path)
-                # Most heartbeats are of processes that live.
-                if path.parent != work / paths.HEARTBEATS or left.changed < now - LEAST_AGE:
+                left, changed = _half_made(name, path)
+                if changed < now - LEAST_AGE:
                     half_made.append(left)
             elif match := PRODUCTS.fullmatch(name) or EVENTS.fullmatch(name):
                 products[RunId(match["run"])][str(path)] = path.lstat().st_size
@@ -166,30 +164,21 @@ def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
                     yield from _below(root, name)
 
 
-def _half_made(name: str, path: Path) -> Removable:
-    """Return what is half-made; its name calls the run and the downlink whose job may be at work on it."""
+def _half_made(name: str, path: Path) -> tuple[Removable, float]:
+    """Return what is half-made, and when it was last changed; its name calls the run and downlink of its job."""
     size, changed = 0, 0.0
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
             status = each.lstat()
             size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
             changed = max(changed, status.st_mtime)
-    run, downlink = RUN_IN.search(name), DL_IN.search(name)
-    return Removable(
-        What.PARTIAL,
-        {str(path): size},
-        RunId(run[0]) if run else None,
-        (DownlinkId(downlink[0]),) if downlink else (),
-        changed,
-    )
+    run, downlinks = RUN_IN.search(name), {*map(DownlinkId, DL_IN.findall(name))}
+    return Removable(What.PARTIAL, {str(path): size}, RunId(run[0]) if run else None, tuple(downlinks)), changed
 
 
 def why_kept(settings: Settings, now: float, each: Removable) -> str:
     """Say why something has to stay; empty if it may go. `now` is in Unix seconds."""
-    if each.what is What.PARTIAL:
-        hours, least = (now - each.changed) / 3600, LEAST_AGE / 3600
-        return f"changed {hours:.1f} hours ago, less than {least:g}" if hours < least else ""
-    if each.run is None:
+    if each.what is not What.RUN or each.run is None:
         return ""
     try:
         return next(_reasons(settings, now, each.run, each.downlinks), "")
@@ -278,14 +267,13 @@ def _leases(work: Path, each: Removable) -> list[leases.Lease]:
 
 
 def at_work(work: Path, each: Removable) -> str:
-    """Say who is at work on something, also as a job of a head that was killed; nothing is taken or waited for."""
-    there = (lease.look() for lease in _leases(work, each))
-    return next((_in_work(lease) for lease in there if lease and (lease.lives or lease.jobs)), "")
-
-
-def _in_work(lease: leases.Found) -> str:
-    jobs = f"{', '.join(lease.jobs)}, which a killed process left behind,"
-    return f"in work: {lease if lease.lives and not lease.ours else jobs} holds {lease.name}"
+    """Say who else is at work on something, also as a job of a head that was killed; nothing is taken or waited for."""
+    for lease in filter(None, (lease.look() for lease in _leases(work, each))):
+        if lease.lives and not lease.ours:
+            return f"in work: {lease} holds {lease.name}"
+        if lease.jobs:
+            return f"in work: {', '.join(lease.jobs)}, which a killed process left behind, holds {lease.name}"
+    return ""
 
 
 @contextmanager
@@ -298,12 +286,10 @@ def nobody_else(work: Path, each: Removable) -> Iterator[None]:
         If somebody else has one of them, or a job of a downlink is still running.
     """
     with ExitStack() as held:
-        for lease in _leases(work, each):  # not waited for: a merge may take an hour
-            taken = lease.try_take()
+        mine = _leases(work, each)
+        for lease in mine:
             held.callback(lease.give_back)
-            now = lease.look()
-            if not taken or now is None or now.jobs:
-                raise LockedError(
-                    _in_work(now) if now else f"in work: {lease.home} was given back at this moment"
-                )
+        taken = [lease.try_take() for lease in mine]  # not waited for: a merge may take an hour
+        if (who := at_work(work, each)) or not all(taken):
+            raise LockedError(who or "in work: somebody takes or gives back a lease of it at this moment")
         yield

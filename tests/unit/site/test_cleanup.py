@@ -414,7 +414,7 @@ def test_what_a_living_job_may_write_stays(which: str, old: Site) -> None:
     for row in rows:
         for path in row.sizes:
             os.utime(path, (NOW - 3600, NOW - 3600))
-    assert {row.kept for row in cleaned(old, What.PARTIAL)} == {"changed 1.0 hours ago, less than 24"}
+    assert cleaned(old, What.PARTIAL) == [], "it may be at work"
     assert {row.kept for row in cleaned(old, What.PARTIAL, now=NOW + clean_up.DAY)} == {""}
     assert not any((old.home / name).exists() for name in own)
 
