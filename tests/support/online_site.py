@@ -60,9 +60,9 @@ class Online:
             merge=replace(settings.merge, **merge),
         )
 
-    def go(self, settings: Settings | None = None, run: RunId = RUN) -> Result:
+    def go(self, settings: Settings | None = None, *, again: bool = False) -> Result:
         """Hand one run off."""
-        (result,) = online_handoff.hand_off(settings or self.settings(), [run], StringIO())
+        (result,) = online_handoff.hand_off(settings or self.settings(), [RUN], StringIO(), again=again)
         return result
 
     def files(self) -> dict[str, bytes]:

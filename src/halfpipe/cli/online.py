@@ -60,11 +60,8 @@ def command(
         if switch is not None and again is None:
             click.echo(f"the hand-off to Online is held by {switch}")
             return 0
-        results = (
-            iter([online_handoff.again(site.settings, again, sys.stderr)])
-            if again
-            else online_handoff.hand_off(site.settings, every_run(site.work), sys.stderr)
-        )
+        runs = [again] if again else every_run(site.work)
+        results = online_handoff.hand_off(site.settings, runs, sys.stderr, again=again is not None)
         found = []
         for result in results:
             found.append(result)

@@ -77,7 +77,9 @@ def alone(work: Path) -> leases.Lease:
     return leases.Lease(work, paths.ONLINE_LEASE).take("another hand-off to Online", log.warning)
 
 
-def hand_off(settings: Settings, runs: Iterable[RunId], output: IO[str]) -> Iterator[Result]:
+def hand_off(
+    settings: Settings, runs: Iterable[RunId], output: IO[str], *, again: bool = False
+) -> Iterator[Result]:
     """Hand the runs off that are ready; one that fails does not stop the next.
 
     Parameters
@@ -88,26 +90,17 @@ def hand_off(settings: Settings, runs: Iterable[RunId], output: IO[str]) -> Iter
         The runs to look at. One that was handed off, or is of another type, costs a look at small files.
     output
         Takes what other programs print.
+    again
+        Their files are made anew of all that is known now, and the command is run for them.
     """
     there = files_there(_home(settings))
     for complaint in force_list.read(settings.paths.work).refused:
         log.warning("%s", complaint)
     for run in runs:
         try:
-            yield _Run(settings, run, output).go(there.get(run))
+            yield _Run(settings, run, output).go(there.get(run), again=again)
         except (HalfPipeError, OSError) as error:
             yield Result(run, What.FAILED, f"error: {error}")
-
-
-def again(settings: Settings, run: RunId, output: IO[str]) -> Result:
-    """Make the file of a run anew of all that is known now, and run the command for it.
-
-    Raises
-    ------
-    OnlineError
-        If nobody knows whether an earlier command has started something.
-    """
-    return _Run(settings, run, output).go(None, again=True)
 
 
 def settle(settings: Settings, run: RunId, *, started: bool) -> None:
@@ -166,39 +159,33 @@ class _Run:
         self._settings, self._run, self._output = settings, run, output
         self._work, self._home, self._record = settings.paths.work, _home(settings), _kept(settings, run)
 
-    def _result(self, what: What, text: str) -> Result:
-        return Result(self._run, what, text)
-
-    def go(self, other: str | None, *, again: bool = False) -> Result:
+    def go(self, other: str | None, *, again: bool) -> Result:
         """Hand it off, if it is ready and was not; `other` is a file of it that may be somebody else's."""
-        record = self._record
+        work, run, record = self._work, self._run, self._record
         if record.state is State.OPEN:
             record.wait(log.warning)
         if record.state is State.OPEN:
             raise self._unknown()
-        if record.state is State.NOTHING and not again:
-            if other is not None:
-                text = f"{other} was there and was not made by this program: it is left as it is"
-                return self._result(What.BEFORE, text)
-            kinds = self._kinds()
-            if kinds and kinds.isdisjoint(self._settings.online.types):
-                return self._other(kinds)
-        if record.state is State.DONE and not again:
+        state = State.MAKING if again else record.state
+        if state is State.DONE:
             return self._compare(record.made or {})
-        for downlink in [None, *known_downlinks(self._work, self._run)]:
-            if switch := halts.holding(self._work, halts.Switch.ONLINE, downlink):
-                return self._result(What.HELD, f"held by {switch}")
-        stage_mark.refuse_delivery(self._settings, paths.online_record(self._run))
-        return self._tell() if record.state is State.UNTOLD and not again else self._make()
-
-    def _kinds(self) -> set[str]:
-        """Return what the manifests of the run call its type: a cheap look at most runs of a mission."""
-        downlinks = known_downlinks(self._work, self._run)
-        manifests = (self._work / paths.manifest(self._run, downlink) for downlink in downlinks)
-        return {str(read_json(path)["kind"]) for path in manifests if path.exists()}
-
-    def _other(self, kinds: Iterable[str]) -> Result:
-        return self._result(What.OTHER, f"{', '.join(sorted(kinds))}: not for Online (online.types)")
+        if state is State.NOTHING and other is not None:
+            text = f"{other} was there and was not made by this program: it is left as it is"
+            return Result(run, What.BEFORE, text)
+        downlinks = known_downlinks(work, run)
+        if state is not State.UNTOLD:
+            # A cheap look at most runs of a mission. Data of one EPU that is not of LPA make it one of LCI.
+            manifests = (work / paths.manifest(run, downlink) for downlink in downlinks)
+            said = {read_json(path)["kind"] for path in manifests if path.exists()}
+            kind = RunKind.LCI if RunKind.LCI in said else RunKind.LPA
+            if not said or kind not in self._settings.online.types:
+                why = f"{kind}: not for Online (online.types)" if said else "no downlink has delivered it yet"
+                return Result(run, What.OTHER, why)
+        for downlink in [None, *downlinks]:
+            if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
+                return Result(run, What.HELD, f"held by {switch}")
+        stage_mark.refuse_delivery(self._settings, paths.online_record(run))
+        return self._tell() if state is State.UNTOLD else self._make()
 
     def _brought(self) -> dict[str, int]:
         work, run = self._work, self._run
@@ -216,34 +203,29 @@ class _Run:
             if len(new):
                 apids, counts = np.unique(new["apid"], return_counts=True)
                 each = ", ".join(f"{n} of APID {apid}" for apid, n in zip(apids, counts, strict=True))
-                return self._result(
+                return Result(
+                    self._run,
                     What.MORE,
                     f"{name} was made before {len(new)} datagrams came ({each}) and stays as it is; to make it "
                     f"anew: halfpipe online --again {self._run}",
                 )
-        return self._result(What.BEFORE, f"{name} was made before")
+        return Result(self._run, What.BEFORE, f"{name} was made before")
 
     def _make(self) -> Result:
         """Make the file of the run if it is whole or abandoned, and go on to its command."""
         work, run, settings = self._work, self._run, self._settings
         with leases.run_lease(work, run, log.warning), context_scratch(work, run):
-            brought = self._brought()
-            if not brought:
-                return self._result(What.OTHER, "no downlink contains anything of it")
             known = KnownRun.read(Context(settings, run, self._output))
             datagrams = known.all_datagrams
-            kind = RunKind.of(datagrams.by_apid())
-            if kind not in settings.online.types:
-                return self._other([kind])
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
             if missing and not (run in force_list.read(work).runs and len(datagrams.rows)):
-                return self._result(What.WAITS, f"waits: {missing}")
+                return Result(self._run, What.WAITS, f"waits: {missing}")
             # The merge rule with nothing recorded and nobody to wait for: one file of all events that all downlinks
             # brought, in order, each once; of copies that of the lowest downlink counts.
             tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
             decision, records = decided(known, min(tables), tables, {}, WHOLE, given_up=True)
             if not decision.files:
-                return self._result(What.WAITS, "has no events, so there is no file of it")
+                return Result(self._run, What.WAITS, "has no events, so there is no file of it")
 
             moot = moot_key.of_run(settings, run, datagrams.rows)
             ground_id = int(datagrams.rows["groundid"].min())
@@ -264,7 +246,7 @@ class _Run:
                     "datagrams": {
                         str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
                     },
-                    "brought": brought,
+                    "brought": self._brought(),
                     "missing": missing,
                     "tell": settings.online.command is not None,
                 }
@@ -274,7 +256,7 @@ class _Run:
         said += [f"abandoned, though it lacks {missing}"] if missing else []
         said += [f"without: {gone}" for gone in known.missing]
         said += [self._tell().text] if settings.online.command is not None else []
-        return self._result(What.MADE, "; ".join(said))
+        return Result(self._run, What.MADE, "; ".join(said))
 
     def _tell(self) -> Result:
         """Run the command for the file between its intent and its answer in the record.
@@ -287,7 +269,7 @@ class _Run:
         run, made, online = self._run, self._record.made or {}, self._settings.online
         file = self._home / self._record.file
         if online.command is None:
-            return self._result(What.WAITS, f"{file.name} is made, its command waits: online.command is null")
+            return Result(self._run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
         if not file.exists():
             raise OnlineError(
                 f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "
@@ -311,7 +293,7 @@ class _Run:
                 "command, then it is run again; if it has done its work all the same, say so first: halfpipe "
                 f"online --started {run}"
             )
-        return self._result(What.TOLD, f"command run for {file.name}")
+        return Result(self._run, What.TOLD, f"command run for {file.name}")
 
     def _unknown(self, how: str = "") -> OnlineError:
         """Return the error that asks a person to find out whether a command has done its work."""
