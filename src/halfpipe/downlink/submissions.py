@@ -15,7 +15,6 @@ from halfpipe.settings import Settings
 class Record(told_once.Record):
     """What was attempted for one downlink; the last one that was told is the hand-off that Level-1 has."""
 
-    COMMAND = "a submission command"
     HEARD = "submitted"
     place = staticmethod(paths.submissions)
 
@@ -28,7 +27,7 @@ class Kept(Record):
         super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
         if self.attempts and not self._product.exists():
             # Which a killed process may not have done.
-            stage_mark.noted(settings, self.place(downlink), self.records[-1])
+            stage_mark.noted(settings, self.place(downlink), self.series.records[-1])
 
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person; before that the product goes, which would not say so."""

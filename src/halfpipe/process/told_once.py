@@ -144,6 +144,8 @@ class Record:
     ----------
     attempts
         All of them, in order.
+    series
+        The records that say so.
 
     Raises
     ------
@@ -151,7 +153,6 @@ class Record:
         If a record is damaged in both copies.
     """
 
-    COMMAND: ClassVar[str]  # what it is called in messages, as in "a submission command"
     HEARD: ClassVar[str]  # as in "submitted", and so "not-submitted"
 
     def __init__(
@@ -163,24 +164,19 @@ class Record:
         only_look: bool = False,
     ) -> None:
         self.id, self._note = id, note
-        self._series = Series(work, self.place(id), "nobody is told anything for it", only_look=only_look)
-        self.path = self._series.home
+        self.series = Series(work, self.place(id), "nobody is told anything for it", only_look=only_look)
+        self.path = self.series.home
         self.read()
 
     def read(self) -> None:
         """Read all records, again."""
         self.attempts: list[Attempt] = []
         self._since = 0
-        for record in self._series.read():
+        for record in self.series.read():
             try:
                 self._take(record.values)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                raise self._series.damaged(record.number, repr(error)) from error
-
-    @property
-    def records(self) -> Sequence[Published]:
-        """The records that say so, the oldest first."""
-        return self._series.records
+                raise self.series.damaged(record.number, repr(error)) from error
 
     @staticmethod
     def place(id: str, /) -> str:
@@ -239,7 +235,7 @@ class Record:
         if seconds := self.may_run:
             until = datetime.fromtimestamp(time.time() + seconds, UTC)
             say(
-                f"waiting until {until:%H:%M:%S} UTC: {self.COMMAND} may run that a killed process left behind"
+                f"waiting until {until:%H:%M:%S} UTC: a command for {self.id} may run that a killed process left behind"
             )
             time.sleep(seconds)
             self.read()
@@ -293,21 +289,23 @@ class Record:
         self.append({"attempt": number, "outcome": self.word(outcome), "by": str(by)} | answer)
 
     def settle(self, told: bool, by: By) -> None:
-        """Record what a check or a person has found out of the latest attempt."""
-        self.conclude(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
+        """Record what a check or a person has found out of the latest attempt, or has done where there was none."""
+        outcome = Outcome.TOLD if told else Outcome.NOT_SUBMITTED
+        if self.last is None:
+            self.done(outcome, by)
+        else:
+            self.conclude(outcome, by)
 
     def done(self, outcome: Outcome, by: By, command: Sequence[str] = (), **about: Any) -> Attempt:
         """Record an attempt that was none of ours, and how it turned out, at once."""
-        intent = {"attempt": len(self.attempts) + 1, "command": list(command), "seconds": 0.0}
-        self.append(intent | {"outcome": self.word(outcome), "by": str(by)} | about)
-        return self.attempts[-1]
+        return self.intend(command, outcome=self.word(outcome), by=str(by), **about)
 
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person."""
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        record = self._series.publish(values)
+        record = self.series.publish(values)
         self._take(values)
         if self._note is not None:
             self._note(self.place(self.id), record)

@@ -231,26 +231,25 @@ class _Run:
             ground_id = int(datagrams.rows["groundid"].min())
             (described,) = event_files.describe(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
-            self._record.making(described.name)
+            self._record.append({"making": described.name})
             make_directory(self._home.parent, self._home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
             file, _ = event_files.write(records, decision.files[0], described, header, self._home)
             # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
             for name in self._record.names - {file.name}:
                 remove_file(self._home / name)
-            self._record.has_made(
-                {
-                    "file": file.as_json(),
-                    "ground_id": ground_id,
-                    "moot": {"key": moot.key, "alias": moot.alias},
-                    "datagrams": {
-                        str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
-                    },
-                    "brought": self._brought(),
-                    "missing": missing,
-                    "tell": settings.online.command is not None,
-                }
-            )
+            made = {
+                "file": file.as_json(),
+                "ground_id": ground_id,
+                "moot": {"key": moot.key, "alias": moot.alias},
+                "datagrams": {
+                    str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
+                },
+                "brought": self._brought(),
+                "missing": missing,
+                "tell": settings.online.command is not None,
+            }
+            self._record.append({"made": made})
 
         said = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
         said += [f"abandoned, though it lacks {missing}"] if missing else []

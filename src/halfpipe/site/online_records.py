@@ -14,7 +14,6 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.ids import RunId
 from halfpipe.process import told_once
-from halfpipe.process.told_once import By, Outcome
 
 FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
 
@@ -32,13 +31,12 @@ class State(StrEnum):
 class Record(told_once.Record):
     """What was done for one run: `names` of all files that were begun, `made`, the latest one.
 
-    `made` is what its record says: the ``file`` as a delivery has it, its ``ground_id`` and ``moot`` key and alias; the
-    numbers of its ``datagrams`` by APID; how many bytes of datagram lines each downlink had ``brought``; what was
-    ``missing``, empty if nothing; and whether a command follows (``tell``). The attempts that count are those to run
-    the command for that file.
+    Before a file is written its name is appended as ``making``, and what it is as ``made`` once it is there: the ``file``
+    as a delivery has it, its ``ground_id`` and ``moot`` key and alias; the numbers of its ``datagrams`` by APID; how many
+    bytes of datagram lines each downlink had ``brought``; what was ``missing``, empty if nothing; and whether a command
+    follows (``tell``). The attempts that count are those to run the command for that file.
     """
 
-    COMMAND = "an Online command"
     HEARD = "started"
     place = staticmethod(paths.online_record)
 
@@ -68,21 +66,6 @@ class Record(told_once.Record):
             self._since = len(self.attempts)
         else:
             super()._take(value)
-
-    def settle(self, told: bool, by: By) -> None:
-        """Record what a person has found out of the latest attempt, or has done where there was none."""
-        if self.last is None:
-            self.done(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
-        else:
-            super().settle(told, by)
-
-    def making(self, name: str) -> None:
-        """Record that the file `name` is about to be written."""
-        self.append({"making": name})
-
-    def has_made(self, made: Mapping[str, Any]) -> None:
-        """Record that a file is in its place."""
-        self.append({"made": made})
 
 
 def files_there(home: Path) -> dict[RunId, str]:

@@ -92,7 +92,7 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
     force(site, RUN)
-    Record(site.work, RUN).making(f"00770888-{RUN}.evt")
+    Record(site.work, RUN).append({"making": f"00770888-{RUN}.evt"})
     online.home.mkdir()
     (online.home / f"00770888-{RUN}.evt").write_text("whole, and its process was killed")
     online.go()
@@ -242,7 +242,7 @@ def test_a_file_of_somebody_else_is_left_alone(site: Site) -> None:
 def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     damaged = RunId("00000001")
-    Record(site.work, damaged).making(NAME)
+    Record(site.work, damaged).append({"making": NAME})
     damage(site.work, paths.online_record(damaged))
     one, other = online_handoff.hand_off(online.settings(), [damaged, RUN], StringIO())
     assert (one.what, other.what) == (What.FAILED, What.MADE)
@@ -327,8 +327,8 @@ def test_a_switch_holds_runs_and_commands(place: str, site: Site) -> None:
 
 def told(work: Path) -> Record:
     record = Record(work, RUN)
-    record.making(NAME)
-    record.has_made(MADE)
+    record.append({"making": NAME})
+    record.append({"made": MADE})
     record.intend(ATTEMPT["command"])
     record.conclude(Outcome.TOLD, By.ANSWER, 0, ("said",))
     return record
@@ -341,9 +341,9 @@ def test_clean_up_may_go_on_from_the_file_on(tmp_path: Path) -> None:
     (home / f"00000001-{RUN}.evt").touch()
     assert is_handed_off(tmp_path, home, RUN), "what somebody else left counts"
     assert not is_handed_off(tmp_path, home, RunId("2c2e5788"))
-    record.making(NAME)
+    record.append({"making": NAME})
     assert not is_handed_off(tmp_path, home, RUN), "it may be made again"
-    record.has_made(MADE)
+    record.append({"made": MADE})
     assert is_handed_off(tmp_path, tmp_path / "empty", RUN), "Online took it away"
 
 
