@@ -137,21 +137,25 @@ def run(
             assert stream is not None
             streams.register(stream, selectors.EVENT_READ, sink)
         try:
-            late = not _handed_on(streams, seconds, process)
-            if late:
+            try:
+                late = not _handed_on(streams, seconds, process)
+                if late:
+                    _send(process, signal.SIGTERM, whole_group)
+                    _handed_on(streams, grace, process)
+            except BaseException:
                 _send(process, signal.SIGTERM, whole_group)
-                _handed_on(streams, grace, process)
-            _send(process, signal.SIGKILL, whole_group)
-            process.wait()
+                with selectors.DefaultSelector() as none:  # nobody takes its output any more
+                    _handed_on(none, grace, process)
+                raise
+            finally:
+                _send(process, signal.SIGKILL, whole_group)
+                process.wait()
             if not _handed_on(streams, HELD_SECONDS):
                 _log.warning(
                     "%s has ended, but something that it started holds its output open. HalfPipe does not wait "
                     "for it, and what it prints from now on is lost.",
                     shlex.join(words),
                 )
-        except BaseException:
-            _end(process, grace, whole_group)
-            raise
         finally:
             for sink in sinks:
                 sink(b"")
@@ -194,18 +198,6 @@ def _send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group:
         send(process.pid, number)
 
 
-def _end(process: subprocess.Popen[bytes], grace: float, whole_group: bool) -> None:
-    """End a program whose output nobody takes any more, and do not wait for it for ever."""
-    if process.returncode is not None:
-        return
-    try:
-        _send(process, signal.SIGTERM, whole_group)
-        with selectors.DefaultSelector() as none:
-            _handed_on(none, grace, process)
-    finally:
-        _send(process, signal.SIGKILL, whole_group)
-
-
 class Lines:
     """Cuts what a program prints into lines, each with its end, and lets `hear` have them.
 
@@ -243,7 +235,7 @@ class Log:
     def __init__(self, file: IO[str], hear: Callable[[str], object] = lambda _: None) -> None:
         self._file, self._hear = file, hear
         self._lines = Lines(self._take)
-        self._lost = False
+        self._fitting = ""  # of the latest piece
         self._size = 0  # bytes
         self._said: deque[str] = deque(maxlen=LINES_SAID)
 
@@ -255,30 +247,21 @@ class Log:
     def __call__(self, data: bytes) -> None:
         """Take the next piece; an empty one is the end."""
         self._lines(data)
-        if not self._lost:
-            self._try(self._file.flush)
+        text, self._fitting = self._fitting, ""
+        try:
+            if text:
+                self._file.write(text)
+                self._file.flush()
+        except OSError as error:
+            self._size = LOG_BYTES + 1
+            _log.warning("the log takes no more: %s. What the program prints is lost.", error.strerror)
 
     def _take(self, line: bytes) -> None:
         end = "\n" if line.endswith((b"\r", b"\n")) else ""
         text = printable(line.decode(errors="replace").rstrip("\r\n")) + end
         self._hear(text)
         self._said.append(text.rstrip()[:LETTERS_SAID])
-        fits = self._size <= LOG_BYTES
-        self._size += len(line)
         if self._size <= LOG_BYTES:
-            self._write(text)
-        elif fits:
-            self._write(
-                f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB, the log takes no more of it.\n"
-            )
-
-    def _write(self, text: str) -> None:
-        if not self._lost:
-            self._try(lambda: self._file.write(text))
-
-    def _try(self, act: Callable[[], object]) -> None:
-        try:
-            act()
-        except OSError as error:
-            self._lost = True
-            _log.warning("the log takes no more: %s. What the program prints is lost.", error.strerror)
+            self._size += len(line)
+            full = f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB, the log takes no more of it.\n"
+            self._fitting += text if self._size <= LOG_BYTES else full

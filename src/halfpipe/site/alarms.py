@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from io import StringIO
 from textwrap import shorten
 
 from halfpipe import paths
@@ -168,10 +169,10 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
     if settings.alarm.command is None:
         return say(f"{subject}\n\n{text}")
     words = filled_in(settings.alarm.command, {"subject": subject})
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile("w+") as out:
+    with tempfile.TemporaryFile() as given:
         given.write(text.encode() + b"\n")
         given.seek(0)
-        ending = run(words, ROOT, Log(out), seconds=COMMAND_SECONDS, stdin=given)
+        ending = run(words, ROOT, Log(StringIO()), seconds=COMMAND_SECONDS, stdin=given)
     if ending.well:
         return True
     return say(

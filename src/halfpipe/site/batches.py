@@ -27,7 +27,6 @@ from halfpipe.config import write_down
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
@@ -255,7 +254,7 @@ class Batch:
         self.ends = dict[DownlinkId, End]()
         self._submits = submits
         self.waits, self.log, self._home = "", Path(), settings.paths.work / home
-        self._logs, self._lists = dict[str, _Log](), list[Path]()
+        self._logs = dict[str, _Log]()
         self._equal = list[End]()
 
     def _with(self, *ends: str) -> list[DownlinkId]:
@@ -342,8 +341,6 @@ class Batch:
         while self._hear() and time.monotonic() < until:
             time.sleep(1.0)
         yield
-        while self._lists:
-            remove_file(self._lists.pop())
 
     def _start(
         self,
@@ -358,7 +355,6 @@ class Batch:
         self._home.mkdir(parents=True, exist_ok=True)
         content = {"since": self.since, "cores": cores, "submits": self._submits, "elements": elements}
         write_json(file, content)
-        self._lists.append(file)
         script = str(ROOT / "scripts" / "process_downlinks.py")
         words = [sys.executable, script, "--settings", str(written), "--list", str(file)]
         log = f"{self._home}/{name}-%a.log"
