@@ -107,14 +107,13 @@ def turn(
         return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
-        what = "the turn was broken off" if ended else "nothing was done"
-        teller.of_site("turn-failed", [Cause("turn-failed", Verdict.ACTION, f"{what}: {error}")])
+        teller.of_site("turn-failed", [Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")])
         return status
     finally:
         if timer:
             _record_turn(settings.paths.work, begun, status, ended, looked)
         try:
-            _publish(settings, teller)
+            teller.of_site(UNPUBLISHED, publish(settings))
         finally:
             mine.give_back()
 
@@ -139,15 +138,11 @@ def _record_turn(
         )
 
 
-def _publish(settings: Settings, teller: Teller) -> None:
-    """Write the board and the metrics, and tell if they cannot be written."""
-    if settings.board.dir is not None or settings.metrics.file is not None:
-        teller.of_site(UNPUBLISHED, publish(settings))
-
-
 def publish(settings: Settings) -> Iterator[Cause]:
     """Write the board and the metrics that the config asks for, and yield why it could not be: nothing stops a turn."""
     board, metrics, now = settings.board.dir, settings.metrics.file, time.time()
+    if board is None and metrics is None:
+        return
     site = Survey(settings, now, now - settings.board.days * DAY)
     try:
         found = overview(site, recent(site, settings.board.days))
@@ -177,7 +172,7 @@ def _process_all(
     failed, details = dict[DownlinkId, Cause](), dict[str, str]()
     for number, downlink in enumerate(outstanding(plan, home, since)):
         if number:
-            _publish(settings, teller)  # a turn may take hours
+            teller.of_site(UNPUBLISHED, publish(settings))  # a turn may take hours
         if leases.in_work(plan.work, downlink) is not None:
             continue
         until = time.monotonic() + minutes * 60
