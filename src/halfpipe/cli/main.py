@@ -1,13 +1,9 @@
 """The command itself: its verbs by subject, and how it ends."""
 
 import importlib
-import logging
-import os
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,8 +12,8 @@ import halfpipe
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import site_options
 from halfpipe.errors import ConfigError, HalfPipeError
-from halfpipe.files.advice import advice
-from halfpipe.process.rule_program import GROUP_MAY_WRITE
+from halfpipe.process.failure import Failure
+from halfpipe.process.rule_program import prepared
 
 VERBS: Mapping[str, Sequence[str]] = {
     "Look": [
@@ -41,8 +37,6 @@ VERBS: Mapping[str, Sequence[str]] = {
     "Run the site": ["unattended", "ledger", "takeover", "config"],
 }
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
-
-log = logging.getLogger("halfpipe")
 
 
 class Command(click.Group):
@@ -70,7 +64,7 @@ class Command(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; its errors are told in words and become its exit status, which is what it returns."""
         try:
-            with _prepared():
+            with prepared():
                 status = super().invoke(ctx)
                 sys.stdout.flush()
         except BrokenPipeError:  # head has seen enough: click ends with 1
@@ -79,8 +73,7 @@ class Command(click.Group):
             _tell(str(error))
             status = 2 if isinstance(error, ConfigError) else 1
         except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            _tell(f"{place}{error.strerror or error}. {advice(error)}")
+            _tell(Failure.of(error).text)
             status = 1
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -94,32 +87,6 @@ class Command(click.Group):
 def _tell(message: str) -> None:
     sys.stdout.flush()
     click.echo(printed.tinted("error: ", fg="red", bold=True) + message, err=True)
-
-
-@contextmanager
-def _prepared() -> Iterator[None]:
-    """Let warnings of the package be told, the group write what is made, and signals end it in order."""
-    handler = logging.StreamHandler()
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.addHandler(handler)
-    umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    for number, before in ended_by.items():
-        if before is not signal.SIG_IGN:
-            signal.signal(number, _end)
-    try:
-        yield
-    finally:
-        for number, before in ended_by.items():
-            signal.signal(number, before)
-        os.umask(umask)
-        log.removeHandler(handler)
-
-
-def _end(number: int, _frame: object) -> None:
-    """Leave by the way of all errors, so that leases are given back and programs that we started are ended."""
-    raise SystemExit(128 + number)
 
 
 @click.group(

@@ -30,6 +30,7 @@ SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
     signal.SIGBUS: ("crashed", "ended because memory or a file could not be read (SIGBUS)"),
 }
+SIGNALLED = 128  # and the signal's number, as who is told to end ends
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,8 @@ class Failure:
             place = f"{error.filename}: " if error.filename else ""
             text = f"{place}{error.strerror or error}. {advice(error)}"
             return cls(DISK_FULL if is_full(error) else "system", in_a_line(text), command=command)
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            ended = signal.SIGTERM if isinstance(error, SystemExit) else signal.SIGINT
-            return cls.by_signal(ended, command)
+        if isinstance(error, SystemExit):
+            return cls.by_signal(error.code - SIGNALLED if isinstance(error.code, int) else 0, command)
         if isinstance(error, MemoryError):
             return cls("memory", "it needs more memory than there is (MemoryError)", command=command)
         what = traceback.format_exception_only(error)[-1]

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from halfpipe.files import leases
-from halfpipe.process.rule_program import leave
+from halfpipe.process.rule_program import TOLD, leave
 
 DEFECT = 255  # how one ends that did not say how
-TOLD = (signal.SIGTERM, signal.SIGINT)  # what tells a process to end
 
 
 def side_by_side(work: Sequence[Callable[[], int]], most: int = 1) -> list[int]:

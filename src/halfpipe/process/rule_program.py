@@ -1,4 +1,4 @@
-"""What the programs of the rules share: their options, their log, and how errors are told.
+"""What the programs of the rules share: their options, their log, and how errors are told; `prepared` for all programs.
 
 A job's log has everything, its first line the command that repeats the job by hand; the terminal gets
 warnings and errors only, so that what is shouted is heard.
@@ -10,8 +10,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,7 @@ from halfpipe.process import failure, usage
 from halfpipe.settings import Settings
 
 GROUP_MAY_WRITE = 0o002  # umask: several people and accounts process downlinks of one working directory
+TOLD = (signal.SIGTERM, signal.SIGINT)  # what tells a process to end
 
 log = logging.getLogger("halfpipe")
 
@@ -54,40 +55,55 @@ def run(
         Exit status.
     """
     arguments = parser.parse_args(argv)
-    output = _log_to(arguments.log)
     command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
-    if arguments.log is not None:
-        failure.forget(arguments.log)
-        log.info("%s", command)
+    with prepared(logging.WARNING if arguments.log else logging.INFO):
+        output = _log_to(arguments.log) if arguments.log else sys.stderr
+        try:
+            if arguments.log is not None:
+                failure.forget(arguments.log)
+                log.info("%s", command)
+            settings = Settings.read(arguments.settings)
+            leases.lifetime = settings.lease.seconds
+            with usage.recorded(arguments.log):
+                job(settings, arguments, output)
+        except (Exception, SystemExit) as error:
+            why = failure.Failure.of(error, command)
+            if arguments.log is not None:
+                why.write(arguments.log)
+            if isinstance(error, HalfPipeError | OSError):
+                log.error("error: %s", error if isinstance(error, HalfPipeError) else why.text)
+            elif isinstance(error, Exception):
+                log.exception("error: this is a defect of the program, please report it with its log")
+            else:
+                raise
+            return 1
+    return 0
+
+
+@contextmanager
+def prepared(level: int = logging.INFO) -> Iterator[None]:
+    """Have our lines, from `level` on, go to the terminal, the group write what is made, and signals end all in order."""
+    handlers, terminal = log.handlers[:], logging.StreamHandler()
+    terminal.setLevel(level)
+    log.handlers[:] = [terminal]
+    log.setLevel(logging.INFO)
+    log.propagate = False
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = signal.signal(signal.SIGTERM, leave)
+    ended_by = {number: signal.getsignal(number) for number in TOLD}
+    for number, before in ended_by.items():
+        if before is not signal.SIG_IGN:
+            signal.signal(number, leave)
     try:
-        settings = Settings.read(arguments.settings)
-        leases.lifetime = settings.lease.seconds
-        with usage.recorded(arguments.log):
-            job(settings, arguments, output)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        why = failure.Failure.of(error, command)
-        if arguments.log is not None:
-            why.write(arguments.log)
-        if isinstance(error, HalfPipeError):
-            log.error("error: %s", error)
-        elif isinstance(error, OSError):
-            log.error("error: %s", why.text)
-        elif isinstance(error, Exception):
-            log.exception("error: this is a defect of the program, please report it with its log")
-        else:
-            raise
-        return 1
+        yield
     finally:
+        for number, before in ended_by.items():
+            if signal.getsignal(number) is leave:  # else it was told to end, and is told once
+                signal.signal(number, before)
         os.umask(umask)
-        if signal.getsignal(signal.SIGTERM) is leave:  # else it was told to end, and is told once
-            signal.signal(signal.SIGTERM, ended_by)
-        for handler in log.handlers[:]:
-            log.removeHandler(handler)
+        for handler in log.handlers:
             with suppress(OSError):
                 handler.close()
-    return 0
+        log.handlers[:] = handlers
 
 
 def leave(number: int, _frame: object) -> None:
@@ -99,17 +115,9 @@ def leave(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _log_to(path: Path | None) -> IO[str]:
-    """Have our lines go to a log, and to the terminal what must be heard; return where programs print."""
+def _log_to(path: Path) -> IO[str]:
+    """Have our lines go to a log; return where programs print: there, or to the terminal if it cannot be written."""
     logging.raiseExceptions = False  # a full disk must not hide what the job itself has to say
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING if path else logging.INFO)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(terminal)
-    if path is None:
-        return sys.stderr
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -5,7 +5,6 @@ downlink costs no start of a program beside those of decoders. What kills a proc
 """
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,8 +18,7 @@ from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.leases import Say
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure, by_signal
-from halfpipe.process.forks import TOLD, side_by_side
-from halfpipe.process.rule_program import leave
+from halfpipe.process.forks import side_by_side
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
 from halfpipe.status.recap import recap
@@ -100,8 +98,6 @@ def process_all(
     submits
         Whether they are submitted, and nothing else is done.
     """
-    for number in TOLD:
-        signal.signal(number, leave)
     failed = set[str]()
     for entry in entries:
         for first in entry["after"].values():

@@ -33,7 +33,7 @@ from tests.support.workflow import Site
         (MemoryError(), "memory"),
         (KeyError("x"), "defect"),
         (SystemExit(143), "terminated"),
-        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(130), "interrupted"),
     ],
 )
 def test_a_job_that_fails_records_why(

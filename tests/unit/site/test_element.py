@@ -52,13 +52,7 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], None]]:
 
 
 def ends(settings: Settings, said: pytest.CaptureFixture[str], *downlinks: DownlinkId) -> list[End]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        entries = [{"downlink": dl, "after": {}} for dl in downlinks]
-        process_all(settings, write_down(settings), entries, 0.0, 1)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    process_all(settings, write_down(settings), [{"downlink": dl, "after": {}} for dl in downlinks], 0.0, 1)
     return [end for end in map(End.read, said.readouterr().out.splitlines()) if end]
 
 
