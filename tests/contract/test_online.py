@@ -12,7 +12,7 @@ from halfpipe.files.leases import found
 from halfpipe.formats import evt
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
-from halfpipe.site.online_records import State
+from halfpipe.site.online_handoff import State
 from tests.support import forks, in_process
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes

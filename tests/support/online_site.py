@@ -14,8 +14,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import Result
-from halfpipe.site.online_records import Record, State
+from halfpipe.site.online_handoff import Record, Result, State
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.workflow import Site
 

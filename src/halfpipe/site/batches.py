@@ -43,7 +43,7 @@ GRACE_SECONDS = 60.0  # in which elements end their downlinks, and jobs their de
 
 
 class Here:
-    """Elements as processes of this machine, so many at a time, with all that they start; `Arrays` has them in Slurm."""
+    """Elements as processes of this machine, so many at a time; `halfpipe.site.slurm.Arrays` starts them in Slurm."""
 
     largest, seconds, shows, look = sys.maxsize, 0.1, 0.0, ""
 

@@ -34,7 +34,7 @@ from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.merged_index import known_datagrams, load_chunks
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.site.online_records import is_handed_off
+from halfpipe.site.online_handoff import is_handed_off
 
 DAY = 86400.0
 LEAST_AGE = DAY  # of what a killed job left: longer than any job runs
@@ -173,7 +173,9 @@ def _half_made(name: str, path: Path) -> tuple[Removable, float]:
             size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
             changed = max(changed, status.st_mtime)
     run, downlinks = RUN_IN.search(name), {*map(DownlinkId, DL_IN.findall(name))}
-    return Removable(What.PARTIAL, {str(path): size}, RunId(run[0]) if run else None, tuple(downlinks)), changed
+    return Removable(
+        What.PARTIAL, {str(path): size}, RunId(run[0]) if run else None, tuple(downlinks)
+    ), changed
 
 
 def why_kept(settings: Settings, now: float, each: Removable) -> str:

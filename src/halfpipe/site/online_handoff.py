@@ -3,9 +3,14 @@
 Online takes a run as a whole and wants it once. So a run waits until every EPU of it is there from its start
 to its stop, or until an operator gives it up; what comes afterwards is said, and never changes a file that
 Online may have read.
+
+There is a record for each step: the intent stands before the file and before the command, what came of it after. So a
+process that died can be told from a file that somebody else put there, and a command whose end nobody saw from one that
+was never started.
 """
 
 import logging
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +32,7 @@ from halfpipe.ledger import moot_key
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
+from halfpipe.process import told_once
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.told_once import By, OpenError
 from halfpipe.run import event_files, force_list
@@ -35,11 +41,11 @@ from halfpipe.run.event_records import decided
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
-from halfpipe.site.online_records import Record, State, files_there
 
 log = logging.getLogger(__name__)
 
 NO_DOWNLINK = DownlinkId("000000000")  # the run id of the header is 0: the file is of no one downlink
+FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
 WHOLE = Merge(max_events=0, min_events=1, min_epus=1)  # one file, however many events it has
 
 
@@ -58,6 +64,56 @@ class What(StrEnum):
     BEFORE = "before"
     OTHER = "other"
     FAILED = "failed"
+
+
+class State(StrEnum):
+    """How far the hand-off of a run is. `UNTOLD`: its command is still to be run; `OPEN`: nobody knows."""
+
+    NOTHING = "nothing"
+    MAKING = "making"
+    UNTOLD = "untold"
+    OPEN = "open"
+    DONE = "done"
+
+
+class Record(told_once.Record):
+    """What was done for one run: `names` of all files that were begun, `made`, the latest one.
+
+    Before a file is written its name is appended as ``making``, and what it is as ``made`` once it is there: the
+    ``file`` as a delivery has it, its ``ground_id`` and ``moot`` key and alias; the numbers of its ``datagrams`` by
+    APID; how many bytes of datagram lines each downlink had ``brought``; what was ``missing``, empty if nothing; and
+    whether a command follows (``tell``). The attempts that count are those to run the command for that file.
+    """
+
+    HEARD = "started"
+    place = staticmethod(paths.online_record)
+
+    def read(self) -> None:
+        """Read all records, again."""
+        self.names: frozenset[str] = frozenset()
+        self.made: Mapping[str, Any] | None = None
+        self._is_making = False
+        super().read()
+
+    @property
+    def state(self) -> State:
+        """How far the hand-off is."""
+        if self._is_making or self.made is None:
+            return State.MAKING if self._is_making else State.NOTHING
+        if not self.made["tell"] or self.last_confirmed:
+            return State.DONE
+        return State.OPEN if self.is_open else State.UNTOLD
+
+    def _take(self, value: Mapping[str, Any]) -> None:
+        if "making" in value:
+            self.names |= {str(value["making"])}
+            self._is_making = True
+        elif "made" in value:
+            self.made, self._is_making = value["made"], False
+            self.file = str(value["made"]["file"]["name"])
+            self._since = len(self.attempts)
+        else:
+            super()._take(value)
 
 
 @dataclass(frozen=True)
@@ -150,6 +206,27 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
         if closed in {b"abort", b"pause"}:
             said.append(f"EPU {apid}: its stop, for datagram {last} ends with {closed.decode()}")
     return said
+
+
+def files_there(home: Path) -> dict[RunId, str]:
+    """Return the files of runs in the directory for Online, whoever made them."""
+    if not home.is_dir():
+        return {}
+    names = sorted(path.name for path in home.iterdir())
+    matches = [FILE.fullmatch(name) for name in names]
+    return {RunId(match[1]): match[0] for match in matches if match}
+
+
+def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
+    """Tell whether Online has got its file of a run: from us, or before us from somebody else.
+
+    Raises
+    ------
+    StateError
+        If the record is damaged.
+    """
+    record = Record(work, run)
+    return run in files_there(home) if record.state is State.NOTHING else record.made is not None
 
 
 class _Run:
@@ -268,7 +345,9 @@ class _Run:
         run, made, online = self._run, self._record.made or {}, self._settings.online
         file = self._home / self._record.file
         if online.command is None:
-            return Result(self._run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
+            return Result(
+                self._run, What.WAITS, f"{file.name} is made, its command waits: online.command is null"
+            )
         if not file.exists():
             raise OnlineError(
                 f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "

@@ -107,7 +107,9 @@ def turn(
         return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
-        teller.of_site("turn-failed", [Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")])
+        teller.of_site(
+            "turn-failed", [Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")]
+        )
         return status
     finally:
         if timer:

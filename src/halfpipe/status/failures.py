@@ -22,7 +22,7 @@ MOST_NAMED = 6  # jobs with one cause that are named
 ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of what a job leaves that failed
 KILLED = Failure(
     "killed",
-    "the job was killed, most often because memory ran out, or was cut off by a crash of the machine, before it had ended",
+    "the job was killed before it had ended, most often because memory ran out, or cut off by a crash of the machine",
 )
 UNSEEN = Failure(
     "unseen", "the job ended well, and what it made cannot be seen: see that its file system is there"

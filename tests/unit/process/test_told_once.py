@@ -14,7 +14,7 @@ import pytest
 from halfpipe.downlink.submissions import Record as SubmissionRecord
 from halfpipe.files.records import TakenError
 from halfpipe.process.told_once import TIMED_OUT, Action, By, OpenError, Outcome, Record
-from halfpipe.site.online_records import Record as OnlineRecord
+from halfpipe.site.online_handoff import Record as OnlineRecord
 from tests.support.series import forget, values
 
 PATIENCE = 30  # seconds, on a machine that is busy with other tests

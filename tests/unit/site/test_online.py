@@ -19,8 +19,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
 from halfpipe.run.merged_index import dump_datagrams
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineError, Result, What
-from halfpipe.site.online_records import Record, State, is_handed_off
+from halfpipe.site.online_handoff import OnlineError, Record, Result, State, What, is_handed_off
 from tests.support.harness import events_of
 from tests.support.online_site import (
     FIRST,
