@@ -82,7 +82,7 @@ def run(
 
 @contextmanager
 def prepared(level: int = logging.INFO) -> Iterator[None]:
-    """Have our lines, from `level` on, go to the terminal, the group write what is made, and signals end all in order."""
+    """Have our lines from `level` on go to the terminal, the group write what is made, and signals end it in order."""
     handlers, terminal = log.handlers[:], logging.StreamHandler()
     terminal.setLevel(level)
     log.handlers[:] = [terminal]
