@@ -18,7 +18,7 @@ from halfpipe import paths
 from halfpipe.downlink import halts, plan_causes
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.files import leases, working_directory
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import is_made, modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
@@ -169,8 +169,7 @@ class Process:
         return _Job("deliver_run", (run,), paths.manifest(run, self.downlink), made_of, words, others)
 
     def _has(self, product: str) -> bool:
-        made = modified(f"{self._work}/{product}")
-        return made is not None and made >= self._since
+        return is_made(f"{self._work}/{product}", self._since)
 
     def _failed(self, jobs: Sequence[_Job]) -> set[str]:
         """Do those of the jobs that are to be done, side by side; return the ids of those that failed."""

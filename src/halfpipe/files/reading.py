@@ -52,6 +52,12 @@ def modified(path: str) -> float | None:
         return None
 
 
+def is_made(path: str, since: float) -> bool:
+    """Tell whether the file `path` is there and was written at the Unix time `since` or later."""
+    made = modified(path)
+    return made is not None and made >= since
+
+
 def changed(path: str) -> float | None:
     """Return when `path` was written or changed last, Unix seconds; None if there is nothing to look at.
 

@@ -28,7 +28,7 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import write_json
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
@@ -139,18 +139,13 @@ def batch_of(
         It, and what there is to say of others.
     """
     found = outstanding(Plan(settings), time.time(), frozenset(named))
-    todo = set(found.ready)
+    todo, work = set(found.ready), settings.paths.work
     if since:
-        todo |= {dl for dl in named if last_number(settings.paths.work, dl)}
-        todo = {dl for dl in todo if not _is_done(settings, dl, since)}
+        todo |= {dl for dl in named if last_number(work, dl)}
+        todo = {dl for dl in todo if not is_made(f"{work}/{paths.receipt(dl)}", since)}
     batch = Batch(settings, sorted({*todo, *found.held}), since)
     batch.ends = {dl: End(dl, LEFT, text=f"it is held by {file}") for dl, file in found.held.items()}
     return batch, found.waiting
-
-
-def _is_done(settings: Settings, downlink: DownlinkId, since: float, *, submits: bool = False) -> bool:
-    product = paths.submitted(downlink) if submits else paths.receipt(downlink)
-    return (modified(f"{settings.paths.work}/{product}") or 0.0) >= since
 
 
 def compose(
@@ -305,8 +300,9 @@ class Batch:
         finally:
             with suppress(HalfPipeError):
                 launcher.end()
+            product = paths.submitted if self._submits else paths.receipt
             for dl in self.todo:  # who was ended could not say so
-                if _is_done(self.settings, dl, begun, submits=self._submits):
+                if is_made(f"{self.settings.paths.work}/{product(dl)}", begun):
                     self.ends[dl] = End(dl, HANDED_OFF)
 
     def _round(

@@ -6,7 +6,7 @@ tried before come last. Nothing is told if all went well.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,9 @@ from halfpipe.process.failure import in_a_line
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.batches import Batch, Here, Launcher
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import Survey
 from halfpipe.status.failures import end_of
-from halfpipe.status.overview import DAY, overview, recent, site_causes
+from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
@@ -187,13 +187,20 @@ def _process_all(
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
             details[downlink] = f"all that was printed: {log}\n{printed}"
     sign()
+    site = Survey(settings)
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
-    every = {*recent(Survey(settings), DAYS, since), *told, *failed}
-    causes, unknown = _accounts(settings, every, failed)
-    every_cause = [*causes, *((of_site(one.code), one) for one in site_causes(Survey(settings), every))]
-    teller.tell(every_cause, {*unknown, of_site(UNPUBLISHED)}, details)
-    needs_action = any(cause.verdict is Verdict.ACTION for _, cause in causes)
-    return max([*ended.values(), FAILED if needs_action else GOOD])
+    found = overview(site, {*recent(site, DAYS, since), *told, *failed})
+    causes = [(of_site(cause.code), cause) for cause in found.site]
+    unknown = {of_site(UNPUBLISHED)}
+    for one in found.accounts:
+        if one.state.startswith("in work"):
+            unknown.add(one.downlink)
+        own = failed.get(one.downlink)
+        if own and (own.code == LATE or not any(cause.failed for cause in one.causes)):
+            causes.append((one.downlink, own))
+        causes += [(one.downlink, cause) for cause in one.causes]
+    teller.tell(causes, unknown, details)
+    return max([*ended.values(), FAILED if found.wanting else GOOD])
 
 
 def hand_off(
@@ -246,19 +253,3 @@ def hand_off(
     why = why or batch.left.get(downlink, "it was not submitted" if submits else "it was not handed off")
     command = f"snakemake {'submit' if submits else 'dl'}={downlink}"
     return Cause("failed", Verdict.ACTION, f"{why}; its log: {batch.log}", Remedy(command)), batch.log
-
-
-def _accounts(
-    settings: Settings, downlinks: Iterable[DownlinkId], failed: Mapping[DownlinkId, Cause]
-) -> tuple[list[tuple[str, Cause]], set[str]]:
-    """Return all causes of downlinks, and the downlinks of which nothing can be known now."""
-    site, causes, unknown = Survey(settings), list[tuple[str, Cause]](), set[str]()
-    for downlink in sorted(downlinks):
-        found = account(site, downlink)
-        if found.state.startswith("in work"):
-            unknown.add(downlink)
-        own = failed.get(downlink)
-        if own and (own.code == LATE or not any(cause.failed for cause in found.causes)):
-            causes.append((downlink, own))
-        causes += [(downlink, cause) for cause in found.causes]
-    return causes, unknown
