@@ -27,14 +27,14 @@ from halfpipe.files import leases
 from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.json_files import read_json
-from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.merged_index import known_datagrams, load_chunks
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.site.online_handoff import is_handed_off
+from halfpipe.site.online_handoff import is_handed_off, kind_of
 
 DAY = 86400.0
 LEAST_AGE = DAY  # of what a killed job left: longer than any job runs
@@ -192,13 +192,11 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     work, stage, online = settings.paths.work, settings.paths.stage, settings.paths.online
     if not stage.is_dir():
         yield f"the stage {stage} is not there, so nobody knows what Level-1 has taken"
-    complete = False
     for downlink in downlinks:
         handed_off = work / paths.receipt(downlink)
         if not handed_off.is_file():
             yield f"downlink {downlink} has no receipt: it is outstanding"
         manifest, receipt = read_json(work / paths.manifest(run, downlink)), read_receipt(work, downlink)
-        complete |= manifest["complete"]
         if manifest["held"]:
             yield f"downlink {downlink} holds it, since Level-1 would refuse it"
         # That its files are gone from the stage says nothing: so they are where somebody has cleared it.
@@ -220,10 +218,9 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
     given_up = force_list.read(work)
-    # A later EPU can make a complete run open again, so a manifest's word does not suffice; without one the
-    # datagrams, some megabytes, need not be read.
-    if not force_list.in_effect(work, run, downlinks, given_up) and not (
-        complete and is_complete(known_datagrams(work, run).segments(), settings.merge.min_epus)
+    # A later EPU can make a complete run open again, so a manifest's word does not suffice.
+    if not force_list.in_effect(work, run, downlinks, given_up) and not is_complete(
+        known_datagrams(work, run).segments(), settings.merge.min_epus
     ):
         yield "the run is open: more of it may come"
     # One that was abandoned may go, whatever Online lacks.
@@ -231,7 +228,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         online is not None
         and run not in given_up.runs
         and not is_handed_off(work, online, run)
-        and RunKind.of(known_datagrams(work, run).by_apid()) in settings.online.types
+        and kind_of(work, run) in settings.online.types
     ):
         yield f"Online has no file of it yet in {online}, which halfpipe online makes of this"
 

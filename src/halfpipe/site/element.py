@@ -17,7 +17,7 @@ from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.leases import Say
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.failure import Failure, by_signal
+from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
@@ -116,9 +116,8 @@ def _in_a_fork(one: Process, act: Callable[[Say], None]) -> str:
     (status,) = side_by_side([lambda: _say(_process(one, act))])
     if 0 <= status < len(ENDS):
         return ENDS[status]
-    why = Failure("defect", "its process ended without a word, which is a defect of the program")
-    if status < 0:
-        why = Failure(Failure.by_signal(-status).code, f"its process was {by_signal(-status)}")
+    defect = Failure("defect", "its process ended without a word, which is a defect of the program")
+    why = Failure.by_signal(-status) if status < 0 else defect
     return ENDS[_say(End.failed(one.downlink, why))]
 
 

@@ -217,6 +217,14 @@ def files_there(home: Path) -> dict[RunId, str]:
     return {RunId(match[1]): match[0] for match in matches if match}
 
 
+def kind_of(work: Path, run: RunId) -> RunKind | None:
+    """Return the type that downlinks have delivered a run as, None if none has: a cheap look at most runs."""
+    manifests = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
+    said = {read_json(path)["kind"] for path in manifests if path.exists()}
+    # Data of one EPU that is not of LPA make it one of LCI, and may come with a later downlink.
+    return next((kind for kind in (RunKind.LCI, RunKind.LPA) if kind in said), None)
+
+
 def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
     """Tell whether Online has got its file of a run: from us, or before us from somebody else.
 
@@ -249,16 +257,12 @@ class _Run:
         if state is State.NOTHING and other is not None:
             text = f"{other} was there and was not made by this program: it is left as it is"
             return Result(run, What.BEFORE, text)
-        downlinks = known_downlinks(work, run)
         if state is not State.UNTOLD:
-            # A cheap look at most runs of a mission. Data of one EPU that is not of LPA make it one of LCI.
-            manifests = (work / paths.manifest(run, downlink) for downlink in downlinks)
-            said = {read_json(path)["kind"] for path in manifests if path.exists()}
-            kind = RunKind.LCI if RunKind.LCI in said else RunKind.LPA
-            if not said or kind not in self._settings.online.types:
-                why = f"{kind}: not for Online (online.types)" if said else "no downlink has delivered it yet"
+            kind = kind_of(work, run)
+            if kind not in self._settings.online.types:
+                why = f"{kind}: not for Online (online.types)" if kind else "no downlink has delivered it yet"
                 return Result(run, What.OTHER, why)
-        for downlink in [None, *downlinks]:
+        for downlink in [None, *known_downlinks(work, run)]:
             if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
                 return Result(run, What.HELD, f"held by {switch}")
         stage_mark.refuse_delivery(self._settings, paths.online_record(run))

@@ -104,7 +104,6 @@ def turn(
     try:
         status = _process_all(settings, launchers, minutes, teller, ended, mine.sign, since)
         looked = before
-        return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
         teller.of_site(
@@ -118,6 +117,7 @@ def turn(
             teller.of_site(UNPUBLISHED, publish(settings))
         finally:
             mine.give_back()
+    return status
 
 
 def _record_turn(
