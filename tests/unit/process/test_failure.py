@@ -64,18 +64,6 @@ def test_a_job_that_fails_records_why(
     assert Failure.read(log) is None
 
 
-def test_a_log_on_a_full_disk_fails_no_job_and_hides_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
-    monkeypatch.setattr(logging, "raiseExceptions", True)
-    (tmp_path / "job.log").symlink_to("/dev/full")
-    argv = ["--settings", str(tmp_path), "--log", str(tmp_path / "job.log")]
-    job = rule_program.parser("", downlink=False)
-    assert rule_program.run(lambda *_: rule_program.log.warning("heard"), job, argv) == 0
-    assert capsys.readouterr().err == "heard\n"
-
-
 def common(*, dryrun: bool) -> Any:
     """Return settings of Snakemake that all its plugins get."""
     return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False, quiet=None)

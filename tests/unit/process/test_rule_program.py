@@ -1,6 +1,7 @@
 """What the programs of rules do when they are told to end, and where their log cannot be written."""
 
 import argparse
+import logging
 import os
 import signal
 from pathlib import Path
@@ -36,11 +37,16 @@ def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("log", ["/dev/full", "/proc/no/such/job.log"])
-def test_a_log_that_cannot_be_written_is_no_fault_of_the_job(log: str, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_job_and_hides_nothing(
+    log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
     written = write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
     words = ["--settings", str(written), "--downlink", "230401001", "--log", log]
 
     def job(_settings: Settings, _arguments: argparse.Namespace, output: IO[str]) -> None:
         assert run(["echo", "what a program prints"], tmp_path, Log(output)).well
+        rule_program.log.warning("heard")
 
     assert rule_program.run(job, rule_program.parser(None), words) == 0
+    assert capsys.readouterr().err.endswith("heard\n")

@@ -1,103 +1,86 @@
-"""What is told once: the records before and after a command, for submission and Online, whoever is killed when."""
+"""What is told once, as a submission: the records before and after a command, whoever is killed when."""
 
 import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from halfpipe.downlink.submissions import Record as SubmissionRecord
+from halfpipe.downlink.submissions import Record
 from halfpipe.files.records import TakenError
-from halfpipe.process.told_once import TIMED_OUT, Action, By, OpenError, Outcome, Record
-from halfpipe.site.online_handoff import Record as OnlineRecord
+from halfpipe.process.told_once import TIMED_OUT, Action, By, OpenError, Outcome
 from tests.support.series import forget, values
 
 PATIENCE = 30  # seconds, on a machine that is busy with other tests
 COMMAND = ("pipeline", "-S", "a b", "é")
 
 
-@dataclass(frozen=True)
-class Owner:
-    """Who keeps such a record: for which downlink or run, and what it adds to an intent."""
-
-    record: type[Record]
-    id: str
-    about: dict[str, Any] = field(default_factory=dict)
-
-    def tell(self, work: Path, story: Sequence[Sequence[Outcome]]) -> None:
-        """Record attempts that each turned out in one way after the other."""
-        record = self.record(work, self.id)
-        for outcomes in story:
-            record.intend(COMMAND, **self.about)
-            for outcome in outcomes:
-                record.conclude(outcome, By.PERSON)
-
-    def run(self, work: Path, *words: str, seconds: float = PATIENCE) -> list[Outcome | None]:
-        """Run a command, and return the outcomes of all attempts."""
-        self.record(work, self.id).tell(words, StringIO(), seconds, **self.about)
-        return self.outcomes(work)
-
-    def outcomes(self, work: Path) -> list[Outcome | None]:
-        """Return how the attempts turned out."""
-        return [attempt.outcome for attempt in self.record(work, self.id).attempts]
+ID = "240601001"
+ABOUT: dict[str, Any] = {"action": Action.SUBMIT, "handoff": 2}
 
 
-OWNERS = [
-    Owner(SubmissionRecord, "240601001", {"action": Action.SUBMIT, "handoff": 2}),
-    Owner(OnlineRecord, "2c2e5787"),
-]
+def tell(work: Path, story: Sequence[Sequence[Outcome]]) -> None:
+    """Record attempts that each turned out in one way after the other."""
+    record = Record(work, ID)
+    for outcomes in story:
+        record.intend(COMMAND, **ABOUT)
+        for outcome in outcomes:
+            record.conclude(outcome, By.PERSON)
 
 
-@pytest.fixture
-def owner() -> Owner:
-    """One of the owners: what is told is the business of both."""
-    return OWNERS[0]
+def run(work: Path, *words: str, seconds: float = PATIENCE) -> list[Outcome | None]:
+    """Run a command, and return the outcomes of all attempts."""
+    Record(work, ID).tell(words, StringIO(), seconds, **ABOUT)
+    return outcomes(work)
 
 
-@pytest.mark.parametrize("owner", OWNERS)
-def test_what_is_recorded_comes_back(tmp_path: Path, owner: Owner) -> None:
-    assert owner.record(tmp_path, owner.id).last is None
-    owner.tell(tmp_path, [[Outcome.FAILED, Outcome.TOLD], [Outcome.NOT_SUBMITTED], []])
-    record = owner.record(tmp_path, owner.id)
+def outcomes(work: Path) -> list[Outcome | None]:
+    """Return how the attempts turned out."""
+    return [attempt.outcome for attempt in Record(work, ID).attempts]
+
+
+def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
+    assert Record(tmp_path, ID).last is None
+    tell(tmp_path, [[Outcome.FAILED, Outcome.TOLD], [Outcome.NOT_SUBMITTED], []])
+    record = Record(tmp_path, ID)
     assert [(a.number, a.command) for a in record.attempts] == [(number, COMMAND) for number in (1, 2, 3)]
-    assert [a.outcome for a in record.attempts] == [Outcome.TOLD, Outcome.NOT_SUBMITTED, None]
+    assert outcomes(tmp_path) == [Outcome.TOLD, Outcome.NOT_SUBMITTED, None]
     assert (record.last, record.is_open) == (record.attempts[-1], True)
     assert record.last_confirmed == record.attempts[0]
 
 
-def test_without_its_last_record_an_attempt_is_open(owner: Owner, tmp_path: Path) -> None:
-    owner.tell(tmp_path, [[Outcome.TOLD]])
-    forget(tmp_path, owner.record.place(owner.id), 2)
-    assert owner.outcomes(tmp_path) == [None]
+def test_without_its_last_record_an_attempt_is_open(tmp_path: Path) -> None:
+    tell(tmp_path, [[Outcome.TOLD]])
+    forget(tmp_path, Record.place(ID), 2)
+    assert outcomes(tmp_path) == [None]
 
 
-def test_of_two_that_decide_at_once_one_runs_nothing(owner: Owner, tmp_path: Path) -> None:
-    first, second = (owner.record(tmp_path, owner.id) for _ in "ab")
-    first.tell(["true"], StringIO(), PATIENCE, **owner.about)
+def test_of_two_that_decide_at_once_one_runs_nothing(tmp_path: Path) -> None:
+    first, second = (Record(tmp_path, ID) for _ in "ab")
+    first.tell(["true"], StringIO(), PATIENCE, **ABOUT)
     ran = tmp_path / "ran"
     with pytest.raises(TakenError):
-        second.tell(["touch", str(ran)], StringIO(), PATIENCE, **owner.about)
+        second.tell(["touch", str(ran)], StringIO(), PATIENCE, **ABOUT)
     assert not ran.exists()
-    assert owner.outcomes(tmp_path) == [Outcome.TOLD]
+    assert outcomes(tmp_path) == [Outcome.TOLD]
 
 
-def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(owner: Owner, tmp_path: Path) -> None:
+def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: Path) -> None:
     """A process stood still with its command, and another one took over what it held."""
-    record = owner.record(tmp_path, owner.id)
+    record = Record(tmp_path, ID)
 
     def meanwhile() -> list[str]:
-        other = owner.record(tmp_path, owner.id)
+        other = Record(tmp_path, ID)
         other.settle(told=False, by=By.PERSON)
-        other.intend(["another"], **owner.about)
+        other.intend(["another"], **ABOUT)
         return []
 
-    record.tell(["true"], StringIO(), PATIENCE, meanwhile, **owner.about)
-    assert owner.outcomes(tmp_path) == [Outcome.TOLD, None]
+    record.tell(["true"], StringIO(), PATIENCE, meanwhile, **ABOUT)
+    assert outcomes(tmp_path) == [Outcome.TOLD, None]
 
 
 @pytest.mark.parametrize(
@@ -111,10 +94,10 @@ def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(owner: Own
     ],
 )
 def test_the_answer_of_a_command_is_recorded(
-    words: list[str], seconds: float, outcome: Outcome, status: int | None, owner: Owner, tmp_path: Path
+    words: list[str], seconds: float, outcome: Outcome, status: int | None, tmp_path: Path
 ) -> None:
-    assert owner.run(tmp_path, *words, seconds=seconds) == [outcome]
-    intent, answer = values(tmp_path, owner.record.place(owner.id))
+    assert run(tmp_path, *words, seconds=seconds) == [outcome]
+    intent, answer = values(tmp_path, Record.place(ID))
     assert intent["command"] == words
     said = ["heard"] if status == 3 else []
     assert (answer["by"], answer["status"], answer["said"]) == ("answer", status, said)
@@ -122,13 +105,11 @@ def test_the_answer_of_a_command_is_recorded(
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["killed", "answer lost"])
-def test_what_nobody_saw_the_end_of_stays_open(lost: bool, owner: Owner, tmp_path: Path) -> None:
-    record, away = owner.record(tmp_path, owner.id), tmp_path / "away"
+def test_what_nobody_saw_the_end_of_stays_open(lost: bool, tmp_path: Path) -> None:
+    record, away = Record(tmp_path, ID), tmp_path / "away"
     unwritable = f"mv {record.path} {away}; touch {record.path}"
     with pytest.raises(OpenError) as error:
-        record.tell(
-            ["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **owner.about
-        )
+        record.tell(["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **ABOUT)
     assert record.is_open
     how = (
         "ended with exit status 0, which could not be recorded: "
@@ -139,27 +120,27 @@ def test_what_nobody_saw_the_end_of_stays_open(lost: bool, owner: Owner, tmp_pat
     if lost:
         record.path.unlink()
         away.rename(record.path)
-    assert owner.outcomes(tmp_path) == [None]
-    assert (owner.record(tmp_path, owner.id).may_run > 0) == lost, "it has ended, and that is recorded"
+    assert outcomes(tmp_path) == [None]
+    assert (Record(tmp_path, ID).may_run > 0) == lost, "it has ended, and that is recorded"
 
 
-def test_a_command_whose_keeper_alone_was_killed_is_waited_for(owner: Owner, tmp_path: Path) -> None:
+def test_a_command_whose_keeper_alone_was_killed_is_waited_for(tmp_path: Path) -> None:
     """Else a check that is asked too early says that it was not heard, and it is given a second time."""
     late = tmp_path / "late"
     words = ["sh", "-c", f"exec > /dev/null 2>&1; kill -KILL $PPID; sleep 0.5; touch {late}"]
     with pytest.raises(OpenError):
-        owner.record(tmp_path, owner.id).tell(words, StringIO(), 1.0, **owner.about)
+        Record(tmp_path, ID).tell(words, StringIO(), 1.0, **ABOUT)
     assert not late.exists()
-    owner.record(tmp_path, owner.id).wait(lambda _: None)
+    Record(tmp_path, ID).wait(lambda _: None)
     assert late.exists()
 
 
-def killed(owner: Owner, work: Path, script: str, seconds: float) -> None:
+def killed(work: Path, script: str, seconds: float) -> None:
     """Begin to tell, with a script for sh as the command, and kill that process, and not its command."""
     begun = work / "begun"
     if not (child := os.fork()):
         try:
-            owner.run(work, "sh", "-c", f"touch {begun}; {script}", seconds=seconds)
+            run(work, "sh", "-c", f"touch {begun}; {script}", seconds=seconds)
         finally:
             os._exit(0)
     until = time.monotonic() + PATIENCE
@@ -170,10 +151,10 @@ def killed(owner: Owner, work: Path, script: str, seconds: float) -> None:
     os.waitpid(child, 0)
 
 
-def test_a_command_that_was_left_behind_is_waited_for(owner: Owner, tmp_path: Path) -> None:
+def test_a_command_that_was_left_behind_is_waited_for(tmp_path: Path) -> None:
     late = tmp_path / "late"
-    killed(owner, tmp_path, f"sleep 0.3; touch {late}", seconds=1.0)
-    record = owner.record(tmp_path, owner.id)
+    killed(tmp_path, f"sleep 0.3; touch {late}", seconds=1.0)
+    record = Record(tmp_path, ID)
     assert record.is_open
     assert 0 < record.may_run <= 1.2
     said: list[str] = []
@@ -182,11 +163,11 @@ def test_a_command_that_was_left_behind_is_waited_for(owner: Owner, tmp_path: Pa
     assert (late.exists(), record.is_open, record.may_run, len(said)) == (True, True, 0, 1)
 
 
-def test_a_command_that_was_left_behind_and_does_not_end_is_ended(owner: Owner, tmp_path: Path) -> None:
+def test_a_command_that_was_left_behind_and_does_not_end_is_ended(tmp_path: Path) -> None:
     """Whatever it has started and however deaf it is: what it would do later, nobody would have waited for."""
     late = tmp_path / "late"
-    killed(owner, tmp_path, f"trap '' TERM; (sleep 1.0; touch {late}) & wait; wait", seconds=0.5)
-    record = owner.record(tmp_path, owner.id)
+    killed(tmp_path, f"trap '' TERM; (sleep 1.0; touch {late}) & wait; wait", seconds=0.5)
+    record = Record(tmp_path, ID)
     record.wait(lambda _: None)
     assert record.may_run == 0
     time.sleep(1.0)
@@ -195,8 +176,8 @@ def test_a_command_that_was_left_behind_and_does_not_end_is_ended(owner: Owner, 
 
 @pytest.mark.parametrize("when", ["2999-01-01T00:00:00+00:00", "1970-01-01T00:00:00+00:00"])
 def test_a_clock_that_says_something_absurd_costs_no_more_than_a_command_may_take(
-    when: str, owner: Owner, tmp_path: Path
+    when: str, tmp_path: Path
 ) -> None:
-    record = owner.record(tmp_path, owner.id)
-    record.append({"attempt": 1, "command": [], "seconds": 7.0, **owner.about, "when": when})
+    record = Record(tmp_path, ID)
+    record.append({"attempt": 1, "command": [], "seconds": 7.0, **ABOUT, "when": when})
     assert record.may_run == (7.0 if when > "2" else 0.0)

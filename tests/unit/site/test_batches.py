@@ -159,22 +159,22 @@ def test_twenty_equal_failures_one_after_the_other_end_it(settings: Settings) ->
     assert len(done_by(settings, every, *MANY).failed) == 36
 
 
-def test_it_waits_for_a_full_queue_and_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("busy", "says"),
+    [(3, "sbatch: the queue is full"), (0, f"{FIRST}: No space left")],
+    ids=["queue", "disk"],
+)
+def test_what_is_full_is_waited_for_and_told(
+    busy: int, says: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(dl: DownlinkId, number: int) -> End:
+        return good(dl, number) if busy or number > 1 else End(dl, "full", "system", "No space left")
+
     monkeypatch.setattr(batches, "BUSY_SECONDS", 0.0)
     batch = Batch(settings, [FIRST])
-    waits = [batch.waits for _ in batch.run(Made(good, busy=3))]
-    assert waits[:3] == ["sbatch: the queue is full"] * 3
+    waits = [batch.waits for _ in batch.run(Made(end, busy=busy))]
+    assert set(waits[: busy or 1]) == {says}
     assert (waits[-1], batch.done) == ("", [FIRST])
-
-
-def test_a_full_disk_is_waited_for_and_told(settings: Settings) -> None:
-    made = Made(
-        lambda dl, number: End(dl, "full", "system", "No space left") if number == 1 else good(dl, number)
-    )
-    batch = Batch(settings, [FIRST])
-    waits = [batch.waits for _ in batch.run(made)]
-    assert waits[0] == f"{FIRST}: No space left"
-    assert batch.done == [FIRST]
 
 
 @pytest.mark.parametrize(("product", "done"), [(paths.receipt, False), (paths.submitted, True)])
