@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from halfpipe.files import leases
-from halfpipe.process.rule_program import TOLD, leave
+from halfpipe.process.rule_program import leave
 
 DEFECT = 255  # how one ends that did not say how
 
@@ -64,12 +64,12 @@ def _be_the_fork(work: Callable[[], int]) -> None:
     status = DEFECT
     try:
         try:
-            for number in TOLD:
+            for number in leases.ENDING:
                 signal.signal(number, leave)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, leases.ENDING)
             status = work()
         finally:
-            for number in TOLD:
+            for number in leases.ENDING:
                 signal.signal(number, signal.SIG_IGN)
     except Exception:
         traceback.print_exc()

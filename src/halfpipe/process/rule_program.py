@@ -23,7 +23,6 @@ from halfpipe.process import failure, usage
 from halfpipe.settings import Settings
 
 GROUP_MAY_WRITE = 0o002  # umask: several people and accounts process downlinks of one working directory
-TOLD = (signal.SIGTERM, signal.SIGINT)  # what tells a process to end
 
 log = logging.getLogger("halfpipe")
 
@@ -89,7 +88,7 @@ def prepared(level: int = logging.INFO) -> Iterator[None]:
     log.setLevel(logging.INFO)
     log.propagate = False
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = {number: signal.getsignal(number) for number in TOLD}
+    ended_by = {number: signal.getsignal(number) for number in leases.ENDING}
     for number, before in ended_by.items():
         if before is not signal.SIG_IGN:
             signal.signal(number, leave)
