@@ -1,5 +1,6 @@
 """`halfpipe process` on a Slurm: a killed element, a bad RetDef, the bytes of single commands (`make test-slurm`)."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,6 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId
-from halfpipe.process.usage import tries
 from halfpipe.site.element import End
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
@@ -154,8 +154,9 @@ def test_the_nights_downlink_is_one_job_with_a_core_a_chunk_and_starts_before_hi
     chunks = [chunk["chunk"] for chunk in tonight.receipt(DL)["chunks"]]
     assert mine[2:] == ["COMPLETED", str(len(chunks))]
     assert mine[0] <= min(jobs[element][0] for element in elements)
-    took = [usage for usage in tries(tonight.work, DL) if usage.job.startswith("decode_chunk")]
-    begun = [datetime.fromisoformat(usage.begun) for usage in took]
+    lines = (tonight.work / paths.usage(DL)).read_text().splitlines()
+    took = [usage for usage in map(json.loads, lines) if usage["job"].startswith("decode_chunk")]
+    begun = [datetime.fromisoformat(usage["begun"]) for usage in took]
     assert len(begun) == len(chunks) > 1
     assert (max(begun) - min(begun)).total_seconds() < 5, "side by side"
 

@@ -15,7 +15,6 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,37 +25,14 @@ LONGEST = 1 << 20  # bytes of a file that are read, from its end: thousands of l
 STATUS = Path("/proc/self/status")
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What one job took.
-
-    Attributes
-    ----------
-    job
-        Its rule and what tells it from the rule's other jobs of its downlink, as ``decode_chunk-00001``.
-    begun
-        When it began, UTC.
-    host
-        Where it ran.
-    seconds
-        By the clock, from when its program had been loaded.
-    cpu_seconds
-        Of processors, user and system, the programs that it started included.
-    memory
-        Most bytes of memory that it, or one program that it started, had at a time.
-    """
-
-    job: str
-    begun: str
-    host: str
-    seconds: float
-    cpu_seconds: float
-    memory: int
-
-
 @contextmanager
 def recorded(log: Path | None) -> Iterator[None]:
     """Put down what the work inside the ``with`` took, and the job's log, with those of its downlink, if it ends well.
+
+    A line has the ``job``, its rule and what tells it from the rule's other jobs, as ``decode_chunk-00001``; when it
+    was ``begun``, UTC, and on which ``host``; ``seconds`` by the clock, from when its program had been loaded;
+    ``cpu_seconds`` of processors, user and system, the programs that it started included; ``memory``, the most bytes
+    that it, or one program that it started, had at a time.
 
     Without a log nothing is written. That it cannot be written (a full disk) is no fault of the job.
     """
@@ -64,16 +40,16 @@ def recorded(log: Path | None) -> Iterator[None]:
     yield
     if log is None:
         return
-    usage = Usage(
-        log.stem,
-        begun.isoformat(timespec="milliseconds"),
-        os.uname().nodename,
-        round(time.monotonic() - start, 3),
-        round(_cpu_seconds() - cpu, 3),
-        _memory(),
-    )
+    took = {
+        "job": log.stem,
+        "begun": begun.isoformat(timespec="milliseconds"),
+        "host": os.uname().nodename,
+        "seconds": round(time.monotonic() - start, 3),
+        "cpu_seconds": round(_cpu_seconds() - cpu, 3),
+        "memory": _memory(),
+    }
     with suppress(OSError):
-        _append(log.with_name(paths.USAGE), f"{json.dumps(asdict(usage), sort_keys=True)}\n".encode())
+        _append(log.with_name(paths.USAGE), f"{json.dumps(took, sort_keys=True)}\n".encode())
         with open_regular(log) as file:
             _append(log.with_name(paths.DONE_LOG), file.read())
         log.unlink()
@@ -107,18 +83,12 @@ def forget(work: Path, product: str) -> None:
         (work / paths.record_of_snakemake(product)).unlink()
 
 
-def tries(work: Path, downlink: str) -> Iterator[Usage]:
-    """Yield what each job of a downlink that ended well took, the latest first, as far as lines say it."""
-    path = work / paths.usage(downlink)
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST))
-            lines = file.read().splitlines()
-    except OSError:
-        return
-    for line in reversed(lines):
-        with suppress(TypeError, ValueError, RecursionError):
-            yield Usage(**json.loads(line))
+def has_ended_well(log: Path) -> bool:
+    """Tell whether the job with this log has ended well: its log is put down, and a line says what it took."""
+    with suppress(OSError), log.with_name(paths.USAGE).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST))
+        return is_put_down(log) and f'"job": "{log.stem}"'.encode() in file.read()
+    return False
 
 
 def _cpu_seconds() -> float:

@@ -11,7 +11,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
-from halfpipe.process.usage import is_put_down, tries
+from halfpipe.process.usage import has_ended_well, is_put_down
 from halfpipe.settings import Settings
 from halfpipe.words import shortened
 
@@ -72,8 +72,7 @@ class FailedJob:
 
 def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     """Return the job with this log, with what is recorded of its end; where nothing is, `unsaid` is why."""
-    well = is_put_down(log) and any(took.job == log.stem for took in tries(log.parents[2], log.parent.name))
-    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if well else unsaid))
+    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if has_ended_well(log) else unsaid))
 
 
 def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:

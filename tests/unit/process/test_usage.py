@@ -1,10 +1,12 @@
 """What a job took, beside its log."""
 
+import json
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,11 @@ def log_of(work: Path) -> Path:
     return log
 
 
+def tries(work: Path) -> list[dict[str, Any]]:
+    """Return the lines that say what jobs took."""
+    return [json.loads(line) for line in (work / paths.usage(DOWNLINK)).read_text().splitlines()]
+
+
 def test_time_processor_and_memory_also_of_programs_that_were_started(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     before = datetime.now(UTC).replace(microsecond=0)
@@ -28,12 +35,12 @@ def test_time_processor_and_memory_also_of_programs_that_were_started(tmp_path: 
     with usage.recorded(log):
         time.sleep(0.1)
         subprocess.run([sys.executable, "-c", busy], check=True)
-    (found,) = usage.tries(tmp_path, DOWNLINK)
-    assert found.job == "decode_chunk-00001"
-    assert before <= datetime.fromisoformat(found.begun) <= datetime.now(UTC)
-    assert 0.15 <= found.cpu_seconds <= found.seconds
-    assert found.seconds >= 0.25
-    assert 200_000_000 <= found.memory < 10**11
+    (found,) = tries(tmp_path)
+    assert found["job"] == "decode_chunk-00001"
+    assert before <= datetime.fromisoformat(found["begun"]) <= datetime.now(UTC)
+    assert 0.15 <= found["cpu_seconds"] <= found["seconds"]
+    assert found["seconds"] >= 0.25
+    assert 200_000_000 <= found["memory"] < 10**11
 
 
 def test_memory_is_not_that_of_the_process_that_started_it(tmp_path: Path) -> None:
@@ -42,26 +49,22 @@ def test_memory_is_not_that_of_the_process_that_started_it(tmp_path: Path) -> No
     # One program that becomes another keeps, for the kernel, the memory that it once had.
     large = "import os, sys; b = bytearray(200_000_000); os.execv(sys.executable, sys.argv[1:])"
     subprocess.run([sys.executable, "-c", large, sys.executable, "-c", job], check=True)
-    (found,) = usage.tries(tmp_path, DOWNLINK)
-    assert 1_000_000 < found.memory < 150_000_000
+    (found,) = tries(tmp_path)
+    assert 1_000_000 < found["memory"] < 150_000_000
 
 
-def test_each_try_is_a_line_and_the_latest_comes_first(tmp_path: Path) -> None:
+def test_each_try_is_a_line_which_says_that_it_ended_well(tmp_path: Path) -> None:
     log = log_of(tmp_path)
-    file = tmp_path / paths.usage(DOWNLINK)
-    assert list(usage.tries(tmp_path, DOWNLINK)) == []
-    file.write_text("x\n" * usage.LONGEST)
-    assert list(usage.tries(tmp_path, DOWNLINK)) == []
-    with usage.recorded(log):
-        pass
-    with usage.recorded(log):
-        time.sleep(0.05)
-    latest, before = usage.tries(tmp_path, DOWNLINK)
-    assert latest.seconds >= 0.05 > before.seconds
-    for torn in ('{"begun": "2024', "3\n", "{}\n", "[" * 5000 + "\n", "\xff\n"):
-        with file.open("a", encoding="latin-1") as out:
-            out.write(torn)
-        assert list(usage.tries(tmp_path, DOWNLINK)) == [latest, before], torn
+    assert not usage.has_ended_well(log)
+    (tmp_path / paths.usage(DOWNLINK)).write_bytes(b"\xff\n" * usage.LONGEST)
+    assert not usage.has_ended_well(log)
+    for _ in range(2):
+        with usage.recorded(log):
+            log.touch()
+    assert usage.has_ended_well(log)
+    assert not usage.has_ended_well(log.with_stem("decode_chunk-0000"))
+    log.write_text("begun again\n")
+    assert not usage.has_ended_well(log)
 
 
 def test_the_logs_of_jobs_that_end_well_lie_together(tmp_path: Path) -> None:
