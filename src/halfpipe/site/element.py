@@ -7,13 +7,13 @@ downlink costs no start of a program beside those of decoders. What kills a proc
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.one_process import Process
-from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.errors import LockedError
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.leases import Say
 from halfpipe.ids import DownlinkId, RunId
@@ -62,9 +62,8 @@ class End:
         if not line.startswith(BEGINNING):
             return None
         try:
-            found = cls(**json.loads(line))
-            return replace(found, downlink=DownlinkId(found.downlink))
-        except (ValueError, TypeError, HalfPipeError):
+            return cls(**json.loads(line))
+        except (ValueError, TypeError):
             return None
 
     @classmethod
