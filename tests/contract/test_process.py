@@ -15,7 +15,7 @@ from halfpipe import paths
 from halfpipe.files import working_directory
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
-from tests.support.leases import held_by_another, leases
+from tests.support.leases import held_by_another, leases, living
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Site
 
@@ -176,7 +176,7 @@ def test_what_is_in_work_elsewhere_or_keeps_all_from_beginning_is_found(three: S
     process(three, "2024-06")
     assert three.has_receipt(FIRST)
     assert three.has_receipt(THIRD)
-    with held_by_another(three.work, paths.downlink_lease(FIRST)):
+    with held_by_another(three.work, paths.downlink_lease(FIRST)) as holder, living(three.work, holder):
         process(three, FIRST, THIRD, "--again")
     assert [three.receipt(dl)["handoff"] for dl in (FIRST, THIRD)] == [1, 2]
     assert "1 of 2 downlinks to be regenerated" in process(three, FIRST, THIRD, "--again").good().said

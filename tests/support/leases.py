@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,24 @@ def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Hol
         (work / place / "000001").unlink(missing_ok=True)
         with suppress(OSError):
             (work / place).rmdir()
+
+
+@contextmanager
+def living(work: Path, holder: Holder) -> Iterator[None]:
+    """Have the heartbeat of a holder elsewhere touched meanwhile."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.1):
+            os.utime(work / paths.HEARTBEATS / holder.heart)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def time_passes(work: Path) -> None:
