@@ -182,8 +182,7 @@ class LineAJob(logging.Formatter):
         if event is LogEvent.PROGRESS:
             return f"{_of(record, 'done')} of {_of(record, 'total')}: {self._ended}"
         if event is LogEvent.JOB_ERROR:
-            name = self._names.get(_of(record, "jobid"), _of(record, "rule_name"))
-            return f"failed: {name}; its log: {', '.join(map(str, _logs(record)))}"
+            return f"failed: {_of(record, 'rule_name')}; its log: {', '.join(map(str, _logs(record)))}"
         return _sentence(record) or self._whole.format(record)
 
 

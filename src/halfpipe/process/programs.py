@@ -173,12 +173,11 @@ def _handed_on(
     """Hand on what a program prints until it has ended, without one until all is closed; False if that takes longer."""
     until = None if seconds is None else time.monotonic() + seconds
     while streams.get_map() if process is None else not _has_ended(process):
-        left = LOOK_SECONDS if until is None else min(until - time.monotonic(), LOOK_SECONDS)
+        pause = LOOK_SECONDS if streams.get_map() else CLOSED_SECONDS
+        left = pause if until is None else min(until - time.monotonic(), pause)
         if left <= 0:
             return False
-        if not streams.get_map():
-            time.sleep(min(left, CLOSED_SECONDS))
-        for key, _ in streams.select(left) if streams.get_map() else ():
+        for key, _ in streams.select(left):
             if data := os.read(key.fd, AT_A_TIME):
                 key.data(data)
             else:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum
 from io import StringIO
 from textwrap import shorten
 
@@ -39,13 +39,13 @@ PASSING = re.compile(
 )
 
 
-class Kind(StrEnum):
-    """Why a person is told."""
+class Kind(IntEnum):
+    """Why a person is told, what is of most interest first."""
 
-    NEW = "new"
-    CHANGED = "changed"
-    LASTS = "lasts"
-    OVER = "over"
+    NEW = 0
+    CHANGED = 1
+    LASTS = 2
+    OVER = 3
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ def _name(subject: str) -> str:
 
 def subject_of(messages: Sequence[Message]) -> str:
     """Return the subject of a mail with these messages: what is new first, in words."""
-    order = (Kind.NEW, Kind.CHANGED, Kind.LASTS, Kind.OVER)
-    first = min(messages, key=lambda message: order.index(message.kind))
+    first = min(messages, key=lambda message: message.kind)
     more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
     text = f"HalfPipe: {_name(first.subject)}: {first.causes[0].text if first.causes else 'over'}"
     return shorten(text, MOST_IN_SUBJECT - len(more), placeholder="…") + more
@@ -151,7 +150,7 @@ def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = Non
             lines += [f"  {cause.text}", *(f"    {do}" for do in cause.remedy.steps)]
         if len(message.causes) > MOST_CAUSES:
             lines.append(f"  and {len(message.causes) - MOST_CAUSES} more: halfpipe status")
-        if details and message.kind in {Kind.NEW, Kind.CHANGED}:
+        if details and message.kind <= Kind.CHANGED:
             lines += [f"  {line}" for line in details.get(message.subject, "").splitlines()]
     return "\n".join(lines)
 
@@ -212,7 +211,7 @@ class Teller:
         worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
         messages, told = tell(before.sent, worth, now, self._settings.alarm.remind_hours * 3600, unknown)
         wanted = [(at, codes) for at, codes in before.wanted if at >= now - 2 * WEEK]
-        new = [message for message in messages if message.kind in {Kind.NEW, Kind.CHANGED}]
+        new = [message for message in messages if message.kind <= Kind.CHANGED]
         wanted += [(now, sorted({cause.code for cause in message.causes})) for message in new]
         memory = Memory(told, iso_week(now), wanted)
         if before.week not in {"", memory.week}:

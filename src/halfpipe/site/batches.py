@@ -284,19 +284,17 @@ class Batch:
         rest = first = [dl for dl in self.todo if dl not in self.ends]
         tries, stalled = 1, 0
         try:
-            while rest:
+            while rest and stalled < TRIES:
                 yield from self._round(launcher, written, rest, tries, alone=stalled > 0)
                 left = [dl for dl in rest if dl not in self._with(HANDED_OFF, FAILED, LEFT)]
                 # An element or a job was killed, perhaps for its memory.
                 tries += not set(self._with(WAITS)).issuperset(left)
                 stalled = stalled + 1 if left == rest else 0
-                if stalled == TRIES:
-                    if rest == first and self.ends.keys().isdisjoint(rest):
-                        words = [f"no element has come to its first downlink; a log: {self.log}"]
-                        words += [f"what Slurm says: {launcher.look}"] if launcher.look else []
-                        raise HalfPipeError("\n".join([*words, *end_of(self.log)]))
-                    return
                 rest = left
+            if rest and rest == first and self.ends.keys().isdisjoint(rest):
+                words = [f"no element has come to its first downlink; a log: {self.log}"]
+                words += [f"what Slurm says: {launcher.look}"] if launcher.look else []
+                raise HalfPipeError("\n".join([*words, *end_of(self.log)]))
         finally:
             with suppress(HalfPipeError):
                 launcher.end()

@@ -128,21 +128,17 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     )
 
 
-def test_of_a_job_that_slurm_calls_failed_its_log_of_slurm_is_named(
-    head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("submitted", [False, True])
+def test_what_the_executor_says_counts_where_the_job_said_nothing(
+    submitted: bool, head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="FAILED\nFAILED\n"))
     log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
-    failing(head, log, of_slurm, said="SLURM-job '4711' failed")
+    failing(head, log, *([of_slurm] if submitted else []), said="sbatch: no such\npartition")
     why = Failure.read(log)
     assert why is not None
-    assert (why.code, str(of_slurm) in str(why.remedy)) == ("executor", True)
-
-
-def test_what_could_not_be_submitted_says_so(head: plugin.LogHandler, tmp_path: Path) -> None:
-    log = tmp_path / "job.log"
-    failing(head, log, said="sbatch: no such\npartition")
-    assert Failure.read(log) == Failure("executor", "sbatch: no such partition", command="do it")
+    assert (why.code, why.text, why.command) == ("executor", "sbatch: no such partition", "do it")
+    assert (str(of_slurm) in str(why.remedy)) is submitted
 
 
 @pytest.mark.parametrize("dryrun", [False, True])
