@@ -138,7 +138,7 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
         own = epu == place
         heads = contexts(times[own], sequences[own], run.met)
         keys = {"hwkey": hwkey, "swkey": swkey}
-        rests = list(bodies(rng, kind=spec.kind, heads=heads, cells=spec.cells, **keys))
+        rests = list(bodies(rng, kind=spec.kind, count=heads.size, cells=spec.cells, **keys))
         begins = range(0, len(rests), spec.per_datagram)
         ranges = [(begin, min(begin + spec.per_datagram, len(rests))) for begin in begins]
         free = 0
