@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.level0 import COUNTER, Flags
 from halfpipe.formats.met import MICROSECONDS
+from halfpipe.formats.retdef import Span
 from halfpipe.ids import RunId
 
 LARGE = 128 << 20  # bytes of a piece; a mean chunk has 105 to 135 MB (ground-chain, Scale)
@@ -29,16 +30,6 @@ class Stretch:
     end: int
     run: RunId
     gndid: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Contiguous packets of one APID, by the times of the first and the last one: Unix UTC microseconds."""
-
-    apid: int
-    gndid: int
-    begin: int
-    end: int
 
 
 def stretches(found: Iterable[Stretch]) -> tuple[Stretch, ...]:
@@ -64,12 +55,13 @@ def stretch_of(unix: NDArray[np.int64], known: Sequence[Stretch]) -> NDArray[np.
     return np.where(np.minimum(*away) <= REACH, nearest, -1)
 
 
-def pieces(rows: NDArray[np.void], apid: int, known: Sequence[Stretch], run: RunId) -> list[Piece]:
+def pieces(rows: NDArray[np.void], apid: int, known: Sequence[Stretch], run: RunId) -> list[tuple[int, Span]]:
     """Divide packets of one APID (dtype `halfpipe.formats.level0.PACKET`) and one run into contiguous pieces.
 
     A piece ends where the run does, where whole datagrams are missing, and between two datagrams once it is `LARGE`.
     Where packets of a datagram are missing it goes on: the decoder has to see both sides to say what is not there. The
-    `known` stretches are in order.
+    `known` stretches are in order. Returned are the ground id of each piece and its span, from the first packet to the
+    last one.
     """
     of = stretch_of(rows["unix"], known)
     at = np.flatnonzero(np.isin(of, [number for number, each in enumerate(known) if each.run == run]))
@@ -84,6 +76,9 @@ def pieces(rows: NDArray[np.void], apid: int, known: Sequence[Stretch], run: Run
     filled = np.cumsum(rows["size"], dtype=np.int64)[between] // LARGE
     breaks[between[1:][np.diff(filled) > 0]] = True
     return [
-        Piece(apid, known[of[part[0]]].gndid, int(unix[part[0]]), int(unix[part[-1]]))
+        (
+            known[of[part[0]]].gndid,
+            Span(apid, int(unix[part[0]]) / MICROSECONDS, int(unix[part[-1]]) / MICROSECONDS),
+        )
         for part in np.split(np.arange(at.size), np.flatnonzero(breaks) + 1)
     ]

@@ -16,7 +16,7 @@ from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, RunId
 from halfpipe.process import command_words
 from halfpipe.process.programs import Lines, Log
 from halfpipe.process.programs import run as run_program
-from halfpipe.repipe.pieces import REACH, Piece, Stretch, pieces, stretches
+from halfpipe.repipe.pieces import REACH, Stretch, pieces, stretches
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import ROOT, Settings
@@ -66,7 +66,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
                 f"hours. See what is known of it: halfpipe explain {run}"
             )
         found = list(_pieces(root, scid, (begin, end), run, words, known))
-        if max((piece.end for piece in found), default=0) + REACH < end * met.MICROSECONDS:
+        if max((piece.end for _, piece in found), default=0.0) + REACH / met.MICROSECONDS < end:
             break
         end += RUN_SECONDS
     if not found:
@@ -82,10 +82,10 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
             run=run,
             l0key=-1,
             chunk=ChunkId.of(number),
-            gndid=piece.gndid,
-            spans=(Span(piece.apid, piece.begin / met.MICROSECONDS, piece.end / met.MICROSECONDS),),
+            gndid=gndid,
+            spans=(piece,),
         )
-        for number, piece in enumerate(found, 1)
+        for number, (gndid, piece) in enumerate(found, 1)
     ]
 
 
@@ -155,7 +155,7 @@ def _pieces(
     run: RunId,
     words: Sequence[str],
     known: Mapping[int, Sequence[Stretch]],
-) -> Iterator[Piece]:
+) -> Iterator[tuple[int, Span]]:
     """Read the packets of a span, one APID after the other, and yield the pieces of the run, a chunk each.
 
     Which are of the run a command says, or without its `words` the `known` stretches of each APID.

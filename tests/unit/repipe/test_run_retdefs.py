@@ -60,28 +60,27 @@ def test_a_run_that_never_ends_is_refused(
         retdefs_of(settings, simulation.runs[0])
 
 
-def command(tmp_path: Path, body: str) -> RetDefs:
+GOOD = "702010205"
+OTHER = (
+    *("", "x 7 1 2", "-1 7 1 2", "1 7 1 inf"),
+    *(f"{GOOD} {rest}" for rest in ("7", "7 2 1", "7 1 2 3", "7 nan 2", "-2 1 2")),
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        *((f"print({line!r})", DecoderError) for line in OTHER),
+        ("raise SystemExit(3)", DecoderError),
+        ("", MissingInputError),
+        (None, ConfigError),
+    ],
+)
+def test_a_command_that_fails_or_prints_something_else_is_told(
+    settings: Settings, simulation: Simulation, tmp_path: Path, body: str | None, error: type[Exception]
+) -> None:
     program = tmp_path / "tells.py"
-    program.write_text(body)
-    return RetDefs(command=shlex.join([sys.executable, str(program)]))
-
-
-BAD = ("", "702010205 7", "702010205 7 2 1", "702010205 7 1 2 3", "x 7 1 2", "702010205 7 nan 2", "-1 7 1 2")
-
-
-@pytest.mark.parametrize("line", [*BAD, "702010205 -2 1 2", "1 7 1 inf"])
-def test_a_command_that_prints_something_else_is_told(
-    settings: Settings, simulation: Simulation, tmp_path: Path, line: str
-) -> None:
-    bad = replace(settings, retdef=command(tmp_path, f"print({line!r})"))
-    with pytest.raises(DecoderError):
-        retdefs_of(bad, simulation.runs[0])
-
-
-def test_a_command_that_fails_or_says_nothing_is_told(
-    settings: Settings, simulation: Simulation, tmp_path: Path
-) -> None:
-    for body, error in (("raise SystemExit(3)", DecoderError), ("", MissingInputError), (None, ConfigError)):
-        asked = RetDefs(command=None) if body is None else command(tmp_path, body)
-        with pytest.raises(error):
-            retdefs_of(replace(settings, retdef=asked), simulation.runs[0])
+    program.write_text(body or "")
+    command = None if body is None else shlex.join([sys.executable, str(program)])
+    with pytest.raises(error):
+        retdefs_of(replace(settings, retdef=RetDefs(command=command)), simulation.runs[0])
