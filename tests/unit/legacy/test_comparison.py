@@ -4,12 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import compare
 from halfpipe_simulator.scenario import Scenario
@@ -120,11 +118,11 @@ def sides(site: Site, tmp_path: Path) -> BothSides:
 
 def flip_a_bit(path: Path) -> int:
     """Change the payload of an event in an event file; return its sequence."""
-    content = bytearray(path.read_bytes())
-    offsets = evt.walk(np.frombuffer(content, np.uint8), "")
-    content[int(offsets[7]) + 312] ^= 4
-    path.write_bytes(content)
-    return int(evt.context_column(np.frombuffer(content, np.uint8), offsets[7:8], "scalers_sequence")[0])
+    records = records_of(path.read_bytes())
+    before, changed, behind = records[7][:312], records[7][312] ^ 4, records[7][313:]
+    records[7] = before + bytes([changed]) + behind
+    write_event_file(path, records)
+    return sequence_of(records[7])
 
 
 def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides: BothSides) -> None:
