@@ -75,7 +75,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
             _write_down(settings, record, receipt["handoff"])
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
-    return _product(record, receipt)
+    return product(record, receipt)
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
@@ -331,7 +331,8 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     )
 
 
-def _product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
+def product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``submit=<id>`` says, as `submit` does, by the record of submissions and the receipt."""
     known = record.last_confirmed or (record.last if names_files(receipt) else None)
     return {
         "downlink": record.id,

@@ -18,6 +18,7 @@ from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
 from halfpipe.downlink import receipt
 from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
@@ -230,14 +231,7 @@ def _write(
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
         submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
-    told = {
-        "downlink": downlink,
-        "handoff": HANDOFF,
-        "state": "submitted",
-        "submitted": HANDOFF,
-        "command": None,
-    }
-    write_json(work / paths.submitted(downlink), told)
+    write_json(work / paths.submitted(downlink), product(submissions, content))
 
 
 def _entry(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> dict[str, Any]:
