@@ -46,8 +46,6 @@ class Decoded:
     ----------
     records
         Records of an event file, one after the other.
-    seconds
-        `current_timeSecs` of each record (MET, uint32).
     lines
         dtype `halfpipe_simulator.index_lines.EVENT_LINE`, one an event; `offset` counts from the start of `records`.
     datagrams
@@ -55,7 +53,6 @@ class Decoded:
     """
 
     records: bytearray
-    seconds: NDArray[np.uint32]
     lines: NDArray[np.void]
     datagrams: NDArray[np.void]
 
@@ -137,4 +134,4 @@ def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | N
     lines["dgmevt"] = np.arange(offsets.size) - (np.cumsum(counts) - counts)[of]
     lines["dgmutc"] = rows["utc"][of]
     lines["offset"] = offsets
-    return Decoded(records, evt.context_column(data, offsets, "current_timeSecs"), lines, rows)
+    return Decoded(records, lines, rows)

@@ -39,12 +39,13 @@ class Product:
 
     def add(self, decoded: Decoded) -> None:
         """Append the records, and the lines of each datagram: its events, then itself."""
-        lines = decoded.lines
+        lines, data = decoded.lines, np.frombuffer(decoded.records, np.uint8)
+        ends = evt.context_column(data, lines["offset"][[0, -1]], "current_timeSecs")
         lines["offset"] += self.size
         write_whole(self.records, decoded.records)
         self.size += len(decoded.records)
         self.events += lines.size
-        self.seconds += decoded.seconds[[0, -1]].tolist()
+        self.seconds += ends.tolist()
         self.sequences += lines["sequence"][[0, -1]].tolist()
         of_events = evt_lines(lines, self.file)
         edges = pairwise(np.append(0, np.cumsum(decoded.datagrams["nevts"], dtype=np.int64)).tolist())
