@@ -159,15 +159,13 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId) -> Delivered:
         died = "the legacy's merge died before it recorded what it delivered"
         return Delivered(gone=died if indexes else "")
     spans = read_spans(record)
-    if spans and not indexes and not any((root / downlink).glob(f"*-{run}-*.evt")):
-        return Delivered(gone="the legacy has cleaned its indexes of the run away")
+    if spans and not any((root / downlink).glob(f"*-{run}-*.evt")):
+        return Delivered(gone="the legacy has cleaned away what the downlink brought of the run")
     tables = [_lines(path) for path in indexes]
     names = list(dict.fromkeys(name for lines in tables for name in lines["file"]))
     places = [root.joinpath(*name.split("/")[-2:]) for name in names]
     if missing := [path for path in places if not path.exists()]:
-        if len(missing) < len(places):
-            raise FormatError(f"{missing[0]}: gone, though other chunks of the run are there.")
-        return Delivered(gone=f"the legacy has cleaned up: {missing[0]} is gone")
+        raise FormatError(f"{missing[0]}: gone, though other chunks of the run are there.")
     files, parts, wrong = [], [NOTHING], []
     for path, lines in zip(indexes, tables, strict=True):
         rows = np.empty(len(lines), ROW)

@@ -79,20 +79,17 @@ def test_what_the_legacy_left(name: str, site: Site, tmp_path: Path) -> None:
         assert gone or run.here or name == "one_epu"
 
 
-def test_chunks_that_the_legacy_has_cleaned_up(site: Site, tmp_path: Path) -> None:
+def test_a_chunk_that_is_gone_beside_another_one(site: Site, tmp_path: Path) -> None:
     sides = BothSides(read_case(TAKEOVER / "split2"), tmp_path, site)
     sides.site.by_hand(FIRST)
-    tree = tmp_path / "tree"
-    shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
-    first, *others = sorted((tree / FIRST).glob("*.evt"))
-    first.unlink()
-    with pytest.raises(FormatError, match=first.name):
-        sides.compared(FIRST, tree)
-    for path in others:
+    tree = Path(shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree"))
+    for path in sorted((tree / FIRST).glob("*.evt")):
         path.unlink()
+        if path.name.endswith("-00001.evt"):
+            with pytest.raises(FormatError, match=path.name):
+                sides.compared(FIRST, tree)
     found = sides.compared(FIRST, tree)
     assert [(group.kind, group.events) for group in found.groups] == [("gone", 51)]
-    assert found.status == 1
 
 
 def only_file(stage: Path) -> Path:
