@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from halfpipe.ids import RunId
 from halfpipe.merge.decision import inside_any
 from halfpipe.merge.intervals import Interval, join
-from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams
+from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams, consecutive
 
 LPA = frozenset({956, 957, 958})  # any other APID made a run LCI to the legacy, 955 too
 EPUS = 2  # of an LPA run: with one or three it delivered nothing
@@ -127,7 +127,6 @@ def merged(
 
 def pieces(rows: NDArray[np.void]) -> list[Piece]:
     """Return the pieces of one EPU; `rows` are its datagrams in order of their numbers."""
-    jumps = np.flatnonzero(np.diff(rows["datagram"].astype(np.int64)) != 1) + 1
     return [
         Piece(
             int(part["evtseq0"][0]),
@@ -136,7 +135,7 @@ def pieces(rows: NDArray[np.void]) -> list[Piece]:
             bytes(part["caction"][-1]),
             not (part["nevts"][0] and part["nevts"][-1]),
         )
-        for part in np.split(rows, jumps)
+        for part in consecutive(rows)
     ]
 
 

@@ -67,7 +67,7 @@ class KnownDatagrams:
         """Return the known numbers of each APID as inclusive ranges."""
         return {
             apid: tuple(
-                (int(rows[0]["datagram"]), int(rows[-1]["datagram"])) for rows in _consecutive(of_apid)
+                (int(rows[0]["datagram"]), int(rows[-1]["datagram"])) for rows in consecutive(of_apid)
             )
             for apid, of_apid in self.by_apid().items()
         }
@@ -83,12 +83,13 @@ class KnownDatagrams:
     def segments(self) -> dict[int, tuple[Segment, ...]]:
         """Return the segments of each EPU in order."""
         return {
-            apid: tuple(_segment(rows) for rows in _consecutive(of_apid))
+            apid: tuple(_segment(rows) for rows in consecutive(of_apid))
             for apid, of_apid in self.by_apid().items()
         }
 
 
-def _consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:
+def consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:
+    """Divide the datagrams of one EPU, in the order of their numbers, where a number is missing."""
     jumps = np.flatnonzero(np.diff(rows["datagram"].astype(np.int64)) != 1) + 1
     return np.split(rows, jumps)
 
