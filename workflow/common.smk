@@ -16,7 +16,7 @@ from halfpipe.downlink import halts, plan_causes, stage_mark
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
-from halfpipe.files.advice import cannot_be_read
+from halfpipe.files.advice import sentence
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.environment import look_for_garbage_seldom, without_idle_threads
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
@@ -42,7 +42,7 @@ def in_words(function):
         except HalfPipeError as error:
             raise WorkflowError(str(error)) from error
         except OSError as error:
-            raise WorkflowError(cannot_be_read(Path(error.filename or "a file"), error)) from error
+            raise WorkflowError(sentence(error)) from error
 
     return call
 

@@ -149,7 +149,7 @@ def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
         but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
         raise MissingInputError(f"{file}: no such file, so nothing was to be removed{but}")
     said = put_down.says(file)
-    put_down.remove(file)
+    file.unlink()
     return said
 
 

@@ -39,6 +39,12 @@ def advice(error: OSError) -> str:
     )
 
 
+def sentence(error: OSError) -> str:
+    """Say what the operating system refused, of which file, and what to do about it."""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}. {advice(error)}"
+
+
 def is_full(error: BaseException | None) -> bool:
     """Tell whether an error, or one that it was raised from, is that a disk is full or a quota used up."""
     while error is not None and getattr(error, "errno", None) not in FULL:

@@ -11,7 +11,7 @@ from typing import IO
 from uuid import uuid4
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.advice import advice, in_the_way
+from halfpipe.files.advice import advice
 
 # Of a larger piece Linux makes pages of 2 MiB in memory, where its file system can. These are rare: on a
 # virtual machine whose host takes back what is free they took ten times as long as all smaller ones.
@@ -81,19 +81,14 @@ def remove_file(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove the directory `path` with all that is in it, if it is there.
-
-    Raises
-    ------
-    HalfPipeError
-        If something in it cannot be removed; says whose it is.
-    """
+    """Remove the directory `path` with all that is in it, if it is there."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise in_the_way(Path(error.filename or path), error) from error
+        error.filename = str(path)  # it may name an entry alone, without its directory
+        raise
 
 
 @contextmanager

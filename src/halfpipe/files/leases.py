@@ -27,7 +27,6 @@ from typing import Self
 
 from halfpipe import paths
 from halfpipe.errors import LeaseLostError, LockedError
-from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import publish
 from halfpipe.ids import DownlinkId, RunId
 
@@ -270,13 +269,7 @@ class Lease:
 
     @told_later()
     def try_take(self) -> bool:
-        """Take the lease if nobody holds it who lives.
-
-        Raises
-        ------
-        HalfPipeError
-            If its files cannot be made.
-        """
+        """Take the lease if nobody holds it who lives."""
         me = None
         try:
             for _ in range(ATTEMPTS):
@@ -287,8 +280,6 @@ class Lease:
                 if self._follow(before, me):
                     self._me = me
                     return True
-        except OSError as error:
-            raise in_the_way(self.home, error) from error
         finally:
             if me is not None and self._me is None:
                 _end(self.work)

@@ -3,46 +3,21 @@
 Anybody may make or remove them by hand as well.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.files.advice import in_the_way
 from halfpipe.files.leases import whoami
 
 MOST = 500  # letters of what is read of a file, which a person may have written
 
 
 def make(file: Path, reason: str) -> None:
-    """Make the file, at once under its name; one that is there stays as it is.
-
-    Raises
-    ------
-    HalfPipeError
-        If it cannot be made.
-    """
+    """Make the file, at once under its name; one that is there stays as it is."""
     me, now = whoami(), datetime.now(UTC)
-    if file.exists() or file.is_symlink():
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x") as out:
-            out.write(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
-    except OSError as error:
-        raise in_the_way(file, error) from error
-
-
-def remove(file: Path) -> None:
-    """Remove the file.
-
-    Raises
-    ------
-    HalfPipeError
-        If it cannot be removed.
-    """
-    try:
-        file.unlink()
-    except OSError as error:
-        raise in_the_way(file, error) from error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), file.open("x") as out:
+        out.write(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
 
 
 def says(file: Path) -> str:

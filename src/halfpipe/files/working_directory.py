@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files.advice import advice, cannot_be_read
+from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.durable import publish
 from halfpipe.files.json_files import dump_json
 
@@ -26,14 +26,13 @@ def begin(work: Path) -> str:
     Raises
     ------
     ConfigError
-        As for `refuse_other`, or if the mark cannot be made.
+        As for `refuse_other`.
+    OSError
+        If the mark cannot be made.
     """
     place = work / paths.FORMAT_MARK
     while (known := refuse_other(work)) is None:
-        try:
-            publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
-        except OSError as error:
-            raise ConfigError(f"{place}: cannot be made: {error.strerror}. {advice(error)}") from error
+        publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
     return known
 
 

@@ -16,7 +16,7 @@ from typing import Self
 
 from halfpipe import paths
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.files.advice import DISK_FULL, advice, is_full
+from halfpipe.files.advice import DISK_FULL, is_full, sentence
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
 
@@ -62,9 +62,7 @@ class Failure:
             remedy = error.remedy.but(do=map(in_a_line, error.remedy.do), first=in_a_line(error.remedy.first))
             return cls(DISK_FULL if is_full(error) else error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
-            place = f"{error.filename}: " if error.filename else ""
-            text = f"{place}{error.strerror or error}. {advice(error)}"
-            return cls(DISK_FULL if is_full(error) else "system", in_a_line(text), command=command)
+            return cls(DISK_FULL if is_full(error) else "system", in_a_line(sentence(error)), command=command)
         if isinstance(error, SystemExit):
             return cls.by_signal(error.code - SIGNALLED if isinstance(error.code, int) else 0, command)
         if isinstance(error, MemoryError):

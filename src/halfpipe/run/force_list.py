@@ -90,7 +90,7 @@ def take_back(work: Path, run: RunId) -> tuple[Path, ...]:
             f"run {run} ({run.l1}) is not abandoned: no file in {work / paths.FORCE} names it"
         )
     for file in files:
-        put_down.remove(file)
+        file.unlink()
     return files
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError, Remedy, rerun
-from halfpipe.files.advice import advice, in_place_of, in_the_way
+from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.durable import remove_file
 from halfpipe.files.reading import modified, read_whole
 from halfpipe.files.records import Record, Series, file_of, opened
@@ -157,14 +157,6 @@ def withdraw(work: Path, downlink: DownlinkId) -> None:
 
     Flushed, for after a crash of the machine it must not be back over products that are gone. What says how it
     was submitted goes with it: of a hand-off without files that is that nothing was, and the next may have some.
-
-    Raises
-    ------
-    HalfPipeError
-        If it cannot be removed; says whose it is.
     """
     for path in (work / paths.submitted(downlink), work / paths.receipt(downlink)):
-        try:
-            remove_file(path)
-        except OSError as error:
-            raise in_the_way(path, error) from error
+        remove_file(path)

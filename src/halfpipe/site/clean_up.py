@@ -24,7 +24,7 @@ from halfpipe.downlink.stage_look import is_submitted, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, LockedError, StateError
 from halfpipe.files import leases
-from halfpipe.files.advice import in_the_way
+from halfpipe.files.advice import sentence
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
@@ -111,8 +111,9 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
                     kept = why_kept(settings, now, each)
                     for path, size in {} if kept else each.sizes.items():
                         _remove(Path(path), size)
-            except HalfPipeError as error:
-                kept, failed = str(error), not isinstance(error, LockedError)
+            except (HalfPipeError, OSError) as error:
+                kept = sentence(error) if isinstance(error, OSError) else str(error)
+                failed = not isinstance(error, LockedError)
         yield replace(each, kept=kept, failed=failed)
 
 
@@ -240,10 +241,12 @@ def _remove(path: Path, size: int) -> None:
 
     Raises
     ------
-    HalfPipeError
-        If it is something else by now, or cannot be removed.
+    StateError
+        If it is something else by now.
+    OSError
+        If it cannot be removed.
     """
-    try:
+    with suppress(FileNotFoundError):
         if stat.S_ISDIR(path.lstat().st_mode):
             remove_tree(path)
         elif path.lstat().st_size == size:
@@ -253,10 +256,6 @@ def _remove(path: Path, size: int) -> None:
                 f"{path}: a moment ago this was a file of {size} bytes, and now it is not, so it was left "
                 "there. Somebody else is at work on it: see who, then re-run the command."
             )
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise in_the_way(path, error) from error
 
 
 def _leases(work: Path, each: Removable) -> list[leases.Lease]:

@@ -118,4 +118,4 @@ def test_what_cannot_be_is_told(configfile: Path) -> None:
     (work / "halts").write_text("in the way")
     ended = halfpipe("hold", "stage", "--reason", "x", configfile=configfile)
     assert ended.exit_code == 1
-    assert f"error: {work}/halts/haltStage: " in ended.stderr
+    assert f"error: {work}/halts: " in ended.stderr

@@ -87,7 +87,7 @@ def test_logs_locks_and_switches_are_no_processing(tmp_path: Path) -> None:
 
 def test_one_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError):
+    with pytest.raises(NotADirectoryError):
         begin(tmp_path / "file" / "work")
     (tmp_path / paths.FORMAT_MARK).mkdir()
     with pytest.raises(ConfigError, match=str(tmp_path)):

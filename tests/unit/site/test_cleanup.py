@@ -378,7 +378,7 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
         rows = cleaned(site, What.PARTIAL)
     path.parent.chmod(0o755)
     assert [row.failed for row in rows] == [True, False, False]
-    assert "cannot be written or removed: Permission denied" in rows[0].kept
+    assert f"{next(iter(rows[0].sizes))}: Permission denied" in rows[0].kept
     assert path.exists()
     assert not other.exists()
     assert not later.exists()
