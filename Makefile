@@ -53,7 +53,7 @@ test: $(VENV) ## what every change must pass; two minutes
 	$(PYTEST) -n auto --dist worksteal
 
 test-another-day: $(VENV) ## a short pass of them in 40 days in Kiritimati; root has libfaketime installed if need be
-	$(OTHER_CLOCK) --install
+	$(BIN)/python -m tests.support.servers clock
 	umask 077; TZ=Pacific/Kiritimati $(OTHER_CLOCK) 40d $(BIN)/python -m pytest -n auto $(OF_DAYS)
 
 test-workflow: $(VENV) ## commands as they are typed, killed, side by side, on bad input
@@ -72,22 +72,22 @@ test-stories: $(VENV) ## 300 random stories through the whole workflow, each wit
 	$(PYTEST) -n 2 -m "stories or not stories" tests/faults/test_stories.py
 
 test-ledger: $(VENV) ## the ledger on a private PostgreSQL, which root has installed if need be
-	$(BIN)/python -m tests.support.private_postgresql --install
+	$(BIN)/python -m tests.support.servers postgresql
 	$(PYTEST) -n 2 -m postgresql tests/site
 
 test-xrootd: $(VENV) ## level-0 from a private XRootD server, which root has installed if need be
-	$(BIN)/python -m tests.support.private_xrootd --install
+	$(BIN)/python -m tests.support.servers xrootd
 	$(PYTEST) -n 2 -m xrootd tests/site
 
 test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: the one here
-	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.private_slurm --install
+	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.servers slurm
 	$(PYTEST) -n 2 -m slurm tests/site
 
 pictures: $(VENV) ## the pictures of docs/pictures.md
 	$(BIN)/python -m tests.support.gallery docs/pictures
 
 test-board: $(VENV) ## the board in a real browser, which root has installed if need be
-	$(BIN)/python -m tests.support.browser --install
+	$(BIN)/python -m tests.support.servers browser
 	$(PYTEST) -m browser tests/site
 
 bench: $(VENV) ## what each step costs beside cp; on a machine that does nothing else

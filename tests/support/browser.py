@@ -1,14 +1,10 @@
-"""A real browser for tests: Debian's chromium without a window, and axe-core, which finds what keeps people out.
-
-``python -m tests.support.browser --install`` installs both where they are missing.
-"""
+"""A real browser for tests: Debian's chromium without a window, and axe-core, which finds what keeps people out."""
 
 import hashlib
 import io
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +19,6 @@ from selenium.webdriver.chrome.service import Service
 
 from tests.support import servers
 
-PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
-NEEDED = ("chromium", "chromedriver")
 AXE = "4.14.1"
 AXE_SHA256 = "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745"  # of the package
 OPTIONS = (
@@ -39,43 +33,23 @@ OPTIONS = (
 DESK, TELEPHONE = (1600, 1000), (390, 844)
 
 
-def axe_file() -> Path:
-    """Return where axe-core lies: it is not part of the project, and taken once for all checkouts."""
-    return user_cache_path("halfpipe") / f"axe-core-{AXE}.min.js"
-
-
-def missing() -> list[str]:
-    """Return what is not here."""
-    return [name for name in NEEDED if shutil.which(name) is None] + (
-        [] if axe_file().exists() else ["axe-core"]
-    )
-
-
-def install() -> None:
-    """Install what is missing: Debian's packages, if this is root, and axe-core by npm, if its checksum is right."""
-    packages = [] if all(map(shutil.which, NEEDED)) else list(PACKAGES)
-    if not axe_file().exists() and shutil.which("npm") is None:
-        packages.append("npm")
-    if packages:
-        servers.install(
-            packages, f"not here: {', '.join(missing())}. Have Debian's {', '.join(packages)} installed"
-        )
-    if not axe_file().exists():
-        _take_axe()
-
-
-def _take_axe() -> None:
+def axe() -> str:
+    """Return axe-core, which is not part of the project: taken by npm once for all checkouts, with its checksum."""
+    kept = user_cache_path("halfpipe") / f"axe-core-{AXE}.min.js"
+    if kept.exists():
+        return kept.read_text()
     with tempfile.TemporaryDirectory() as name:
         subprocess.run(["npm", "pack", "--silent", f"axe-core@{AXE}"], cwd=name, check=True)
         (package,) = Path(name).glob("*.tgz")
         content = package.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != AXE_SHA256:
-        raise SystemExit(f"axe-core {AXE}: the SHA-256 is {found}, and should be {AXE_SHA256}")
+        raise ValueError(f"axe-core {AXE}: the SHA-256 is {found}, and should be {AXE_SHA256}")
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         script = archive.extractfile("package/axe.min.js")
         assert script is not None
-        axe_file().parent.mkdir(parents=True, exist_ok=True)
-        axe_file().write_bytes(script.read())
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(script.read())
+    return kept.read_text()
 
 
 @dataclass
@@ -107,7 +81,7 @@ class Browser:
 
     def faults(self) -> list[str]:
         """Return the serious faults that axe-core finds on the page: rule, and the first place."""
-        self.driver.execute_script(axe_file().read_text())
+        self.driver.execute_script(axe())
         found: dict[str, Any] = self.driver.execute_async_script(
             "axe.run({resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
         )
@@ -121,6 +95,7 @@ class Browser:
 @contextmanager
 def browser() -> Iterator[Browser]:
     """Open a browser of its own, and close it."""
+    servers.needed("browser")
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     for option in OPTIONS:
@@ -131,7 +106,3 @@ def browser() -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
-
-
-if __name__ == "__main__":
-    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

@@ -4,14 +4,13 @@
     python -m tests.support.other_clock 2028-02-29T23:58:00 .venv/bin/python -m pytest tests/unit
 
 A clock is so many days ahead, or the time that it shows at first, in the zone that ``TZ`` names; it goes on from there.
-Times of files are those of this clock too. ``--install`` has Debian's packages installed.
+Times of files are those of this clock too. ``python -m tests.support.servers clock`` has installed what it needs.
 """
 
 import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,16 +18,9 @@ from pathlib import Path
 
 from tests.support import servers
 
-PACKAGES = ("libfaketime", "gcc", "libc6-dev")
 FILE_TIMES = Path(__file__).with_name("file_times.c")
-LIBRARY = Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH")) / "faketime/libfaketimeMT.so.1"
+LIBRARY = servers.found(servers.NEEDED["clock"][0][0])
 PLACE = "/tmp"  # a name in LD_PRELOAD has no space in it, and everybody has to read it
-
-
-def install() -> None:
-    """Install what is missing."""
-    if not LIBRARY.exists():
-        servers.install(PACKAGES, f"{LIBRARY} is not here: have Debian's {', '.join(PACKAGES)} installed")
 
 
 def ahead(clock: str) -> int:
@@ -40,6 +32,7 @@ def ahead(clock: str) -> int:
 
 def environment(clock: str, home: Path) -> dict[str, str]:
     """Return the variables that give programs the clock; `home` takes a library, and must outlive the programs."""
+    servers.needed("clock")
     library = home / "file_times.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, FILE_TIMES, "-ldl"], check=True)
     home.chmod(0o755)
@@ -57,9 +50,6 @@ def environment(clock: str, home: Path) -> dict[str, str]:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command; return its exit status."""
-    if list(argv) == ["--install"]:
-        install()
-        return 0
     if len(argv) < 2:
         print(__doc__)
         return 2

@@ -3,15 +3,11 @@
 PostgreSQL refuses to run as root; there it runs as the user ``postgres`` that Debian's package makes. The
 one role wants a password, so that what handles passwords is tried as well. Of tests that were killed it ends by itself,
 within a minute after the next ones have removed its directory.
-
-``python -m tests.support.private_postgresql --install`` installs it.
 """
 
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +16,8 @@ import psycopg
 
 from tests.support import servers
 
-PACKAGE = "postgresql"
 USER, PASSWORD = "ledger", "open sesame: @/?"
 ACCOUNT = "postgres"
-
-
-def program() -> str | None:
-    """Return the program that controls the newest server, None if there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[4]))
-    return str(found[-1]) if found else shutil.which("pg_ctl")
 
 
 class PrivatePostgresql:
@@ -42,7 +31,7 @@ class PrivatePostgresql:
         self._own.mkdir()
         given = self._own / "given"
         given.write_text(PASSWORD + "\n")
-        if os.geteuid() == 0:
+        if servers.user(ACCOUNT):
             for path in (self._own, given):
                 shutil.chown(path, ACCOUNT, ACCOUNT)
         self._control("initdb", f"-U {USER} -A scram-sha-256 --pwfile={given} --no-sync -E UTF8 --locale=C")
@@ -84,21 +73,18 @@ class PrivatePostgresql:
         self._control("stop", "", "-m", "fast")
 
     def _control(self, command: str, options: str, *words: str) -> None:
-        control, account = program(), ACCOUNT if os.geteuid() == 0 else None
-        assert control is not None, f"no PostgreSQL here: python -m {__spec__.name} --install"
+        ((control,), _) = servers.NEEDED["postgresql"]
         log = self.home / "server.log"
         with log.open("ab") as out:
             done = subprocess.run(
-                [control, command, "-D", str(self._own / "data"), "-o", options, *words],
+                [str(servers.found(control)), command, "-D", str(self._own / "data"), "-o", options, *words],
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                user=account,
-                group=account,
-                extra_groups=[] if account else None,
                 start_new_session=True,  # a Ctrl-C reaches the tests first, and they stop the server
                 check=False,
+                **servers.user(ACCOUNT),
             )
         assert done.returncode == 0, log.read_text()
 
@@ -106,6 +92,7 @@ class PrivatePostgresql:
 @contextmanager
 def private_postgresql() -> Iterator[PrivatePostgresql]:
     """Start a private PostgreSQL; whatever happens, it is stopped and its directory removed."""
+    servers.needed("postgresql")
     with servers.directory("halfpipe-postgresql-") as home:
         server = PrivatePostgresql(home)
         server.start()
@@ -113,13 +100,3 @@ def private_postgresql() -> Iterator[PrivatePostgresql]:
             yield server
         finally:
             server.stop()
-
-
-def install() -> None:
-    """Install Debian's package, where it is missing and this is root."""
-    if program() is None:
-        servers.install([PACKAGE], f"no PostgreSQL here: have Debian's {PACKAGE} installed")
-
-
-if __name__ == "__main__":
-    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

@@ -8,8 +8,6 @@ There is no accounting database: Debian 13's slurmdbd does not start with its Ma
 11.8.9 ("Number of columns in result ..."). What the executor asks accounting for is answered by stand-ins
 of ``sacct``, ``sacctmgr`` and ``sshare`` from what slurmctld knows, and these can be told to fail as they
 do when slurmdbd is away.
-
-``python -m tests.support.private_slurm --install`` installs it.
 """
 
 import os
@@ -18,15 +16,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support import servers
 
-PACKAGES = ("slurm-wlm", "munge")
-NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
 NODE, PARTITION, ACCOUNT = "private0", "milano", "fermi:L1"
 CPUS, MEMORY_MB = 8, 18000  # of the node, whatever the machine has: the jobs of the tests are small
 STOP_SECONDS = 20
@@ -92,11 +87,6 @@ SSHARE = """\
 #!/bin/sh
 scontrol ping >/dev/null && echo {account}
 """
-
-
-def missing() -> list[str]:
-    """Return the programs that are not here; Debian's `PACKAGES` have them all."""
-    return [name for name in NEEDED if shutil.which(name) is None]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -250,6 +240,7 @@ class PrivateSlurm:
 @contextmanager
 def private_slurm() -> Iterator[PrivateSlurm]:
     """Start a private Slurm; whatever happens, it is stopped and its directory removed."""
+    servers.needed("slurm")
     with servers.directory("halfpipe-slurm-") as home:
         slurm = PrivateSlurm(home)
         try:
@@ -260,17 +251,3 @@ def private_slurm() -> Iterator[PrivateSlurm]:
             raise
         finally:
             slurm.stop()
-
-
-def install() -> None:
-    """Install Debian's packages of Slurm and munge, where they are missing and this is root."""
-    if missing():
-        servers.install(
-            PACKAGES,
-            f"not here: {', '.join(missing())}. Have Debian's {' and '.join(PACKAGES)} installed, or use "
-            "the Slurm that is there: HALFPIPE_SLURM=site",
-        )
-
-
-if __name__ == "__main__":
-    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

@@ -1,24 +1,18 @@
 """A private XRootD server on the loopback, for tests: it serves a directory, read-only, on a port of its own.
 
 XRootD refuses to run as root; there it runs as the user ``xrootd`` that Debian's package makes.
-
-``python -m tests.support.private_xrootd --install`` installs it.
 """
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support import servers
 
-PACKAGES = ("xrootd-server", "xrootd-client")
-PROGRAMS = ("xrootd", "xrdcp", "xrdfs")
 ACCOUNT = "xrootd"
 STOP_SECONDS = 30
 
@@ -48,18 +42,15 @@ class PrivateXrootd:
             f"all.pidpath {self.home}/admin\nxrd.port {self.port}\nxrd.network nodnr\n"
             f"xrootd.chksum max 2 adler32 {checksum}\n"
         )
-        account = ACCOUNT if os.geteuid() == 0 else None
-        if account:
-            shutil.chown(self.home / "admin", account, account)
+        if account := servers.user(ACCOUNT):
+            shutil.chown(self.home / "admin", ACCOUNT, ACCOUNT)
         with (self.home / "server.log").open("ab") as out:
             self._server = subprocess.Popen(
                 ["xrootd", "-c", str(config)],
                 cwd=self.home / "admin",
                 stdout=out,
                 stderr=out,
-                user=account,
-                group=account,
-                extra_groups=[] if account else None,
+                **account,
             )
         servers.wait_for("XRootD", self._answers)
 
@@ -86,24 +77,9 @@ class PrivateXrootd:
 @contextmanager
 def private_xrootd(home: Path) -> Iterator[PrivateXrootd]:
     """Give a private server, which is not started yet; it is stopped at the end."""
-    assert not missing(), f"no XRootD here: python -m {__spec__.name} --install"
+    servers.needed("xrootd")
     server = PrivateXrootd(home)
     try:
         yield server
     finally:
         server.stop()
-
-
-def missing() -> list[str]:
-    """Return the programs that are not here."""
-    return [name for name in PROGRAMS if shutil.which(name) is None]
-
-
-def install() -> None:
-    """Install Debian's packages, where they are missing and this is root."""
-    if missing():
-        servers.install(PACKAGES, f"no XRootD here: have Debian's {' and '.join(PACKAGES)} installed")
-
-
-if __name__ == "__main__":
-    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

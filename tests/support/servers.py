@@ -1,35 +1,67 @@
-"""What private servers of tests share: Debian's packages, a directory that goes, an end with this process, patience."""
+"""What private servers of tests share: packages, a user, a directory that goes, an end with this process, patience.
+
+``python -m tests.support.servers xrootd`` installs what one of `NEEDED` wants.
+"""
 
 import ctypes
+import glob
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
+# Files that must be there, by name or as a pattern, and Debian's packages that have them.
+NEEDED = {
+    "slurm": (("munged", "slurmctld", "slurmd", "sbatch"), ("slurm-wlm", "munge")),
+    "postgresql": (("/usr/lib/postgresql/*/bin/pg_ctl",), ("postgresql",)),
+    "xrootd": (("xrootd", "xrdcp", "xrdfs"), ("xrootd-server", "xrootd-client")),
+    "browser": (
+        ("chromium", "chromedriver", "npm"),
+        ("chromium", "chromium-driver", "fonts-dejavu-core", "npm"),
+    ),
+    "clock": (
+        ("/usr/lib/*/faketime/libfaketimeMT.so.1", "gcc"),
+        ("libfaketime", "gcc", "libc6-dev"),
+    ),
+}
 
 
-def install(packages: Iterable[str], otherwise: str) -> None:
-    """Install packages without starting a server of theirs; where this is not root, end with `otherwise`."""
+def found(name: str) -> str | None:
+    """Return where a program is, or the newest file that fits a pattern."""
+    return shutil.which(Path(name).name) or max(glob.glob(name), default=None)  # noqa: PTH207 - of the whole disk
+
+
+def needed(what: str) -> None:
+    """See that all is there which one of `NEEDED` wants."""
+    missing = [name for name in NEEDED[what][0] if found(name) is None]
+    assert not missing, f"not here: {missing}; python -m tests.support.servers {what}"
+
+
+def install(what: str) -> None:
+    """Install what is missing, without starting a server of the packages; where this is not root, say what to do."""
+    names, packages = NEEDED[what]
+    if all(map(found, names)):
+        return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise SystemExit(otherwise)
+        raise SystemExit(
+            f"not here: one of {', '.join(names)}. Have Debian's {', '.join(packages)} installed"
+        )
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
         subprocess.run(["apt-get", *command], env=env, check=True)
 
 
-def only_installs(argv: Sequence[str], install: Callable[[], None], otherwise: str | None) -> int:
-    """Be the program of a module that only installs what is missing (``--install``)."""
-    if list(argv) != ["--install"]:
-        print(otherwise)
-        return 2
-    install()
-    return 0
+def user(name: str) -> dict[str, Any]:
+    """Return how `subprocess` starts what refuses to run as root: as a user whom its package makes."""
+    return {} if os.geteuid() else {"user": name, "group": name, "extra_groups": []}
 
 
 def die_with_parent() -> None:
@@ -57,3 +89,7 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 30) -> None:
     while not ready():
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
         time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    install(sys.argv[1])
