@@ -19,7 +19,7 @@ from halfpipe.site import unattended_turn as program
 from halfpipe.status.site_causes import last_turn
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
-from tests.support.leases import held_by_another, leases, time_passes
+from tests.support.leases import leases
 from tests.support.verbs import COMMAND
 from tests.support.workflow import REPLAY, Site, run
 
@@ -267,19 +267,6 @@ def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
     assert site.receipt(SECOND)["downlink"] == SECOND
     status, said = unattended(site)
     assert (status, f"downlink {FIRST}\n" in said) == (1, True), "nobody has heard it, so it is told again"
-
-
-@pytest.mark.workflow
-def test_a_downlink_that_is_in_work_elsewhere_is_left_alone_until_that_host_is_silent(
-    outstanding: Site,
-) -> None:
-    site = outstanding
-    with held_by_another(site.work, paths.downlink_lease(FIRST)):
-        assert unattended(site) == (0, ""), "it may live"
-        assert not (site.work / f"dl={FIRST}").exists()
-        time_passes(site.work)
-        assert unattended(site) == (0, "")
-        assert (site.work / f"dl={FIRST}").exists(), "nobody had to say that it is dead"
 
 
 def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:

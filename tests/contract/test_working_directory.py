@@ -84,14 +84,6 @@ def test_what_another_system_has_staged_of_a_downlink_is_left_alone(good: Site) 
     good.process(DL)
 
 
-def status_of(site: Site) -> tuple[int, set[str]]:
-    """Return how `status` ended, and the codes of what needs action."""
-    ended = site.halfpipe("status", "--all", "--json")
-    found = json.loads(ended.said)
-    causes = [*found["site"], *(cause for one in found["downlinks"] for cause in one["causes"])]
-    return ended.status, {cause["code"] for cause in causes if cause["verdict"] == "action"}
-
-
 def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(good: Site) -> None:
     good.by_hand(DL)
     good.add_retdefs(GOLDEN / "split2" / "in", "240601002")
@@ -101,29 +93,3 @@ def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(goo
         good.snakemake(*words).bad(str(good.stage))
         assert list(good.stage.iterdir()) == []
     assert good.halfpipe("status").status == 2
-
-
-def test_without_a_command_the_stage_is_looked_at_before_its_line_is_written(good: Site) -> None:
-    good.configure(ledger={"url": None})
-    good.by_hand(DL)
-    file = next((good.stage / DL).glob("r*/*.evt"))
-    content = file.read_bytes()
-    for harmed in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1]):
-        file.write_bytes(harmed)
-        ended = good.snakemake(f"submit={DL}").bad(str(file))
-        assert "createStream" not in ended.said
-        assert not (good.work / paths.submit_line(DL)).exists()
-        assert status_of(good)[0] == 1
-    file.write_bytes(content)
-    good.snakemake(f"submit={DL}").good()
-    assert status_of(good) == (1, {"written-for-person"})
-
-
-def test_a_ledger_that_fails_after_the_hand_off_needs_action_at_once(good: Site) -> None:
-    good.by_hand(DL)
-    assert status_of(good) == (0, set())
-    good.configure(ledger={"url": "sqlite:////no/such/place/ledger.sqlite"})
-    good.snakemake(f"submit={DL}").bad("ledger")
-    assert status_of(good) == (1, {"ledger"})
-    ended = good.halfpipe("status")
-    assert (ended.status, str(good.work / paths.log("ledger", DL)) in ended.said) == (1, True)

@@ -1,9 +1,7 @@
 """Level-0 from a real XRootD server: up, down, slow, with a wrong checksum, and more than the cache takes."""
 
 import io
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,6 @@ from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario
 from tests.support.private_xrootd import PrivateXrootd, private_xrootd
-from tests.support.workflow import Site
 
 pytestmark = pytest.mark.xrootd
 
@@ -103,25 +100,3 @@ def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) ->
     with fetched.archive(settings(server), retdef, io.StringIO()) as (root, found):
         assert root == server.home / "cache"
         assert [each["hour"] for each in found["missing"]] == [first]
-
-
-def test_through_the_whole_workflow(server: PrivateXrootd, tmp_path: Path) -> None:
-    server.start()
-    receipts = []
-    for name in ("archive", "server"):
-        site = Site(tmp_path / name)
-        site.add_retdefs(server.home / "sim" / "downlinks", DL)
-        level0 = tmp_path / f"level0 of {name}"
-        level0.mkdir()
-        if name == "archive":
-            shutil.copytree(server.home / "data" / "level0", level0, dirs_exist_ok=True)
-        command = f"{shlex.quote(sys.executable)} scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
-        site.configure(
-            paths={"level0": str(level0)},
-            magic7={"command": None},
-            level0={"fetch": command, "cache": str(tmp_path / "cache")},
-        )
-        site.process(DL)
-        receipts.append(site.receipt(DL))
-        assert (tmp_path / "cache").exists() == (name == "server")
-    assert receipts[0] == receipts[1]
