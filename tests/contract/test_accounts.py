@@ -16,7 +16,7 @@ from halfpipe.decode import shortfall
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Survey, account
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import GOLDEN, build
 from tests.support.leases import held_by_another, time_passes
 from tests.support.workflow import BAD_DECODER, Site
 
@@ -90,14 +90,14 @@ def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> 
 
 
 def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
+    build("complete_basic", site)
     site.process(GOLDEN_DL)
     assert {chunk["level0"]["missing"] for chunk in site.receipt(GOLDEN_DL)["chunks"]} == {None}
     assert troubles(site, GOLDEN_DL) == []
 
 
 def test_events_that_are_announced_and_not_there_are_told(site: Site) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
+    build("complete_basic", site)
     with_fault(site, f"{GOLDEN_DL}-00001=line-less")
     site.process(GOLDEN_DL)
     (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
@@ -122,8 +122,7 @@ def flip(site: Site, downlink: str) -> list[Path]:
 
 
 def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -> None:
-    case = read_case(GOLDEN / "split2")
-    build(case, site)
+    case = build("split2", site)
     first, second = case.downlinks
     site.process(first)
     flipped = flip(site, first)
@@ -171,8 +170,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
 
 
 def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -> None:
-    case = read_case(GOLDEN / "third_epu_late_again")
-    build(case, site)
+    case = build("third_epu_late_again", site)
     for step in case.steps[:-1]:
         site.process(step.downlink)
 
@@ -205,7 +203,7 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
 
 
 def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
+    build("complete_basic", site)
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL), silent=1e4):
         assert account(Survey(site.settings), GOLDEN_DL).state == "cut off"
     site.process(GOLDEN_DL)

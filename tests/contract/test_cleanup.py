@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import clean_up
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build, read_case
 from tests.support.workflow import Site
 
 SMALL = ("dup_two_previous", "lci_gap_filled", "order_reversed")
@@ -50,7 +50,7 @@ class Step:
 def stories(draw: st.DrawFn, cases: Sequence[str]) -> tuple[str, list[Step]]:
     """Draw a golden case and an order in which its downlinks are processed, some of them twice."""
     name = draw(st.sampled_from(cases))
-    downlinks = read_case(GOLDEN / name).downlinks
+    downlinks = read_case(name).downlinks
     order = [*draw(st.permutations(downlinks)), *draw(st.lists(st.sampled_from(downlinks), max_size=2))]
     some = st.one_of(st.none(), st.none(), st.frozensets(st.integers(0, 12)))
     return name, [Step(dl, draw(st.booleans()), draw(some)) for dl in order]
@@ -74,8 +74,9 @@ def lasting(site: Site, without: Collection[str]) -> dict[str, bytes]:
 
 def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
     """Process the steps on one site with clean-ups and on one without, and compare after each."""
-    sites = [build(read_case(GOLDEN / name), Site(home / which)) for which in ("cleaned", "kept")]
-    cleaned, kept = sites
+    cleaned, kept = sites = [Site(home / which) for which in ("cleaned", "kept")]
+    for site in sites:
+        build(name, site)
     for step in steps:
         for site in sites:
             site.by_hand(step.downlink)

@@ -16,7 +16,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
-from tests.support.golden_cases import GOLDEN, take_chunk
+from tests.support.golden_cases import build, take_chunk
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
@@ -335,8 +335,7 @@ def test_a_damaged_receipt_makes_nothing_outstanding(done: Site) -> None:
 def two_downlinks(home: Path) -> Site:
     """Return a site whose search path holds two downlinks of one run."""
     site = Site(home)
-    site.replay(GOLDEN / "split2" / "in")
-    site.add_retdefs(GOLDEN / "split2" / "in", DL, LATER)
+    build("split2", site)
     return site
 
 

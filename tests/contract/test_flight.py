@@ -181,7 +181,7 @@ def test_magic7_of_the_program_and_its_faults(flight_site: FlightSite) -> None:
 
 def workflow(site: Site, flight_site: FlightSite) -> None:
     """Let a site process the case with the wrappers."""
-    build(read_case(GOLDEN / "multi3"), site)
+    build("multi3", site)
     python = shlex.quote(sys.executable)
     site.configure(
         decoder={"command": f"{python} scripts/flight_decoder.py --settings {flight_site.file}"},
@@ -202,7 +202,7 @@ def test_the_workflow_with_programs_that_die_and_then_do_not(site: Site, flight_
         "exit status 139", "MiB of memory", "PktRetriever exception: ", "brought nothing of "
     )
     assert not site.has_receipt(DL)
-    expected = read_case(GOLDEN / "multi3").steps[0].expected
+    expected = read_case("multi3").steps[0].expected
     assert site.staged(DL) == {name: content for name, content in expected.files.items() if LPA_RUN in name}
     assert site.halted()
     assert flight_site.left() == []

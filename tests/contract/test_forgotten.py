@@ -17,7 +17,7 @@ from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.status.failures import failures
-from tests.support.golden_cases import Case, build_copy
+from tests.support.golden_cases import Case, build, copied
 from tests.support.series import homes, values
 from tests.support.workflow import Site
 
@@ -28,7 +28,7 @@ RUN = RunId("2c2e5787")
 def on_site(home: Path, name: str = "dup_later_dl", **merge: Any) -> tuple[Site, Case, Path]:
     """Return a site for a golden case, and where its products are taken from: a copy that a test may change."""
     site = Site(home)
-    case = build_copy(name, site)
+    case = build(copied(name, site), site)
     site.configure(merge=merge, ledger={"url": None})
     return site, case, case.directory / "in"
 

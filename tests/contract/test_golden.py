@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from halfpipe.ids import RunId
-from tests.support.golden_cases import GOLDEN, Case, Step, build, case_names, check, read_case
+from tests.support.golden_cases import Case, Step, build, case_names, check, read_case
 from tests.support.workflow import Ended, Site
 
 PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")
@@ -15,8 +15,7 @@ Known = dict[str, set[tuple[str, str]]]
 
 def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
     """Process a case and compare everything that comes out."""
-    case = read_case(GOLDEN / name)
-    build(case, site)
+    case = build(name, site)
     known: Known = {}
     processed: set[str] = set()
     for step in case.steps:
@@ -39,7 +38,7 @@ def add_known(known: Known, case: Case, step: Step) -> None:
 @pytest.mark.parametrize("name", case_names())
 def test_golden_in_process(name: str, site: Site) -> None:
     golden(name, site, site.snakemake)
-    assert site.outstanding(*read_case(GOLDEN / name).downlinks) == frozenset()
+    assert site.outstanding(*read_case(name).downlinks) == frozenset()
 
 
 @pytest.mark.workflow

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.ids import RunId
-from tests.support.golden_cases import GOLDEN, TAKEOVER, Case, build, case_names, cases, read_case
+from tests.support.golden_cases import TAKEOVER, Case, build, case_names, cases, read_case
 from tests.support.harness import events_of
 from tests.support.legacy_merge import Legacy, spans_of
 from tests.support.workflow import Site
@@ -54,8 +54,7 @@ def test_every_event_is_at_level1_once_but_for_what_the_legacy_swallows(
     name: str, number: int, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Site, "typing", False)  # in this process: nobody is killed
-    case = read_case(GOLDEN / name)
-    build(case, site)
+    case = build(name, site)
     site.work.mkdir()
     legacy = Legacy(case, site.home / "legacy")
     at_level1 = Counter[tuple[str, Event]]()

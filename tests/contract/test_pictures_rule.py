@@ -2,7 +2,7 @@
 
 from halfpipe import paths
 from halfpipe.files.json_files import read_json
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build
 from tests.support.workflow import Job, Site
 
 DL = "240601001"
@@ -16,7 +16,7 @@ def state(site: Site) -> dict[str, tuple[bytes, int]]:
 
 
 def test_pictures_are_made_after_the_receipt_and_leave_it_alone(site: Site) -> None:
-    build(read_case(GOLDEN / "gap_one"), site)
+    build("gap_one", site)
     assert PICTURES not in site.process(DL).jobs, "not by default"
     before = state(site)
     assert site.snakemake(f"pictures={DL}").good().jobs == {PICTURES}

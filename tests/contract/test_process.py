@@ -14,7 +14,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.files import working_directory
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN
+from tests.support.golden_cases import GOLDEN, build
 from tests.support.leases import held_by_another, leases, living
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Site
@@ -146,8 +146,7 @@ def test_by_single_commands_and_by_both_mixed_it_is_the_same(month: Site, tmp_pa
 @pytest.fixture
 def three(site: Site) -> Site:
     """A site with three outstanding downlinks of one run."""
-    site.replay(GOLDEN / "split3" / "in")
-    site.add_retdefs(GOLDEN / "split3" / "in", FIRST, SECOND, THIRD)
+    build("split3", site)
     site.work.mkdir()
     return site
 

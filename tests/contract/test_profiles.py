@@ -13,14 +13,13 @@ from halfpipe.config import find_profile, load
 from halfpipe.errors import ConfigError
 from halfpipe.settings import BUILT_IN, Submit
 from tests.support import in_process
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build
 from tests.support.in_process import ROOT
 from tests.support.workflow import Ended, Site
 
 PROFILES = ROOT / "profiles"
 SUBMITTED = {"decode_chunk", "deliver_run"}
-CASE = read_case(GOLDEN / "complete_basic")
-DL = CASE.downlinks[0]
+DL = "240601001"
 
 
 def profile(name: str) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def test_default_profile_takes_nothing_from_a_site_profile() -> None:
 
 
 def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
-    build(CASE, site)
+    build("complete_basic", site)
     configfile = os.path.relpath(site.configfile, ROOT)
     words = ["--profile", "s3df", "-n", f"dl={DL}", "--configfile", configfile]
     found = resources_of(Ended(*in_process.snakemake(words)).good().said)

@@ -6,7 +6,7 @@ import pytest
 
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build
 from tests.support.ledger_files import run_rows
 from tests.support.workflow import Site
 
@@ -17,7 +17,7 @@ RUN, L1 = "2c2e5787", "r0741234567"
 @pytest.fixture
 def open_run(site: Site) -> Site:
     """The first half of a run is delivered: its last events wait for datagrams that may still come."""
-    build(read_case(GOLDEN / "split2"), site)
+    build("split2", site)
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
     assert (run["orphans"] > 0, run["complete"], run["given_up"]) == (True, False, False)

@@ -7,7 +7,7 @@ import pytest
 
 from halfpipe.downlink.receipt import table
 from tests.support import gallery
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -19,10 +19,8 @@ def test_simulated_data_say_so_everywhere(simulated: bool, site: Site, tmp_path:
     if simulated:
         site, downlink = gallery.clean_run(tmp_path), str(gallery.FIRST)
     else:
-        case = read_case(GOLDEN / "complete_basic")
-        build(case, site)
-        downlink = case.downlinks[0]
-        site.by_hand(downlink)
+        downlink = "240601001"
+        build("complete_basic", site, downlink)
     receipt = site.receipt(downlink)
     assert receipt.get("simulated", False) is simulated
     texts = [path.read_text() for path in (site.stage / downlink).glob("simulated_*.txt")]

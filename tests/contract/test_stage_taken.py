@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from halfpipe import paths
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build
 from tests.support.series import values
 from tests.support.workflow import Site
 
@@ -12,8 +12,7 @@ RUN = "2c2e5787"
 
 
 def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:
-    case = read_case(GOLDEN / "split2")
-    build(case, site)
+    build("split2", site)
     site.process(FIRST)
     site.process(SECOND)
     files = {downlink: site.take(downlink) for downlink in (FIRST, SECOND)}

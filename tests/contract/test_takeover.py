@@ -54,7 +54,7 @@ def tree_of(home: Path) -> dict[str, tuple[bytes, int]]:
 
 def legacy(site: Site, name: str) -> Path:
     """Set a site up for a case, and copy the legacy's tree of it."""
-    build(read_case(TAKEOVER / name), site)
+    build(TAKEOVER / name, site)
     site.work.mkdir()
     return Path(shutil.copytree(TAKEOVER / name / "legacy", site.home / "legacy"))
 

@@ -7,7 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.files import working_directory
-from tests.support.golden_cases import GOLDEN
+from tests.support.golden_cases import GOLDEN, build
 from tests.support.workflow import Site
 
 DL = "240601001"
@@ -16,8 +16,7 @@ DL = "240601001"
 @pytest.fixture
 def good(site: Site) -> Site:
     """A site with a downlink that can be processed."""
-    source = GOLDEN / "complete_basic" / "in"
-    site.replay(source, DL)
+    build("complete_basic", site)
     return site
 
 

@@ -24,7 +24,7 @@ def add_case(site: Site, case: str, downlink: str = DL, *, of: str = DL) -> None
     site.add_retdefs(site.home / "source", downlink)
     moot = site.home / "moot.txt"
     with moot.open("a") as file:
-        for run, (key, alias) in read_case(GOLDEN / case).moot.items():
+        for run, (key, alias) in read_case(case).moot.items():
             file.write(f"r{run:010d} {key} {alias}\n")
     site.configure(moot={"file": str(moot)})
     decoder(site)
@@ -51,7 +51,7 @@ def decoder(site: Site, *options: str) -> None:
 
 
 def expected(case: str, step: int = 0) -> Expected:
-    return read_case(GOLDEN / case).steps[step].expected
+    return read_case(case).steps[step].expected
 
 
 BAD_RETDEFS = {

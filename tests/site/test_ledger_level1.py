@@ -25,7 +25,7 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.settle import settled
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import known_datagrams
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import build, read_case
 from tests.support.harness import events_of
 from tests.support.ledger_files import run_rows, settings_of
 from tests.support.workflow import Site
@@ -209,10 +209,8 @@ class History:
 
 def template(name: str, home: Path) -> Site:
     """Return a site for a case, on which all chunks are decoded and nothing was delivered."""
-    case, site = read_case(GOLDEN / name), Site(home)
-    site.replay(case.directory / "in", *case.downlinks)
-    for downlink in case.downlinks:
-        site.by_hand(downlink)
+    site = Site(home)
+    for downlink in build(name, site, *read_case(name).downlinks).downlinks:
         (site.work / paths.receipt(downlink)).unlink()
         shutil.rmtree(site.work / paths.receipts(downlink))
     shutil.rmtree(site.work / paths.STAGE_MARK_COPY)

@@ -9,7 +9,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import RunId
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import build
 from tests.support.ledger_files import Database, content
 from tests.support.private_postgresql import PASSWORD
 from tests.support.verbs import halfpipe
@@ -32,10 +32,8 @@ def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
 
 
 def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: Path) -> None:
-    case = read_case(GOLDEN / "split2")
-    first, second = case.downlinks
     site = Site(tmp_path)
-    site.replay(case.directory / "in", first, second)
+    first, second = downlinks = build("split2", site).downlinks
     site.configure(
         ledger={"url": database.url},
         moot={"update": shlex.join(["sh", "-c", f"test ! -e {tmp_path}/down"])},
@@ -50,7 +48,7 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     assert (site.work / paths.loaded(first)).exists()
     before = content(database.ledger())
     keys = {f"{row['id']:09d}": row["l0key"] for row in before["glastops_downlink"]}
-    assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in case.downlinks}
+    assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in downlinks}
 
     assert status(site, "remove", first) == 0
     assert not (site.work / paths.loaded(first)).exists()

@@ -23,7 +23,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.process.failure import Failure
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
 from tests.support.private_slurm import (
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slurm
 
 PROFILE = os.environ.get("HALFPIPE_PROFILE", "s3df")
 AT_SITE = os.environ.get("HALFPIPE_SLURM") == "site"
-CASE = read_case(GOLDEN / "complete_multichunk")
+CASE = read_case("complete_multichunk")
 DL = CASE.downlinks[0]
 OUTAGE_SECONDS = 60
 ENOUGH_SECONDS = 600
@@ -132,7 +132,7 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
     """Return a site with the golden case and a decoder with these options, each of which is slow or hungry."""
     site = SlurmSite(home, env=env)
     source = CASE.directory / "in"
-    build(CASE, site)
+    build("complete_multichunk", site)
     if decoder:
         command = shlex.join([sys.executable, str(BAD_DECODER), "--source", str(source), *decoder])
         site.configure(decoder={"command": command})

@@ -1,4 +1,4 @@
-"""A golden case processed here and by the model of the legacy, for `halfpipe compare`."""
+"""A case processed here and by the model of the legacy, for `halfpipe compare`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,17 @@ import numpy as np
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import Compared, compare
-from tests.support.golden_cases import Case, build
+from tests.support.golden_cases import build
 from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site
 
 
 class BothSides:
-    """A site and a stage of the legacy beside it, below `home`."""
+    """A site with a case, and a stage of the legacy below its home."""
 
-    def __init__(self, case: Case, home: Path, site: Site) -> None:
-        self.case, self.site = case, build(case, site)
-        self.legacy = Legacy(case, home / "legacy")
+    def __init__(self, name: str | Path, site: Site) -> None:
+        self.case, self.site = build(name, site), site
+        self.legacy = Legacy(self.case, site.home / "legacy")
 
     def process(self, steps: int | None = None) -> list[Compared]:
         """Process the steps of the case on both sides; return what is found of each right after it."""

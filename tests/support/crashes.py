@@ -18,7 +18,7 @@ from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
 from halfpipe.status.checks import check
 from tests.support import forks
-from tests.support.golden_cases import GOLDEN
+from tests.support.golden_cases import build
 from tests.support.harness import differing, path_of
 from tests.support.leases import held_by_another, time_passes
 from tests.support.leases import leases as left
@@ -28,7 +28,6 @@ from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
-CASE = GOLDEN / "split2"
 CRASHES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
 DEATHS = ("kill", "term")  # the process alone dies, or is told to end
 # It stands still until another one has processed the downlink, of which Level-1 has taken nothing yet, or all.
@@ -36,13 +35,6 @@ STILL = ("overtaken", "taken")
 # Of its disk: writes stop short, the one of the working directory or of the stage is full, or becomes read-only.
 DISKS = ("short", "full-work", "full-stage", "read-only-stage")
 SIZES = (0, 40, 300, 3000)  # bytes after which a write stops short
-
-
-def prepare(site: Site) -> None:
-    """Set up a site with two downlinks of one run."""
-    site.replay(CASE / "in", FIRST, SECOND)
-    site.configure(merge={"min_events": 1})
-    site.stage.mkdir()
 
 
 @dataclass
@@ -60,11 +52,8 @@ class Crashes:
     ended: bool = False  # whether a hand-off that was asked for again had ended when harm was done
 
     def __post_init__(self) -> None:
-        prepare(self.site)
-        if self.others:
-            self.site.by_hand(FIRST)
-        if self.again:
-            self.site.by_hand(SECOND)
+        self.site.stage.mkdir()
+        build("split2", self.site, *[FIRST] * self.others, *[SECOND] * self.again)
         self.jobs = self.site.listed(f"dl={SECOND}")
         self.settings = {path: path.read_text() for path in self.site.work.glob(paths.settings("*"))}
         self.before = Path(shutil.copytree(self.site.home, self.home / "before"))

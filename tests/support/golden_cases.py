@@ -93,8 +93,9 @@ def chunk_of(path: Path) -> Chunk:
     )
 
 
-def read_case(directory: Path) -> Case:
-    """Read the case in `directory`."""
+def read_case(name: str | Path) -> Case:
+    """Read a golden case by its name, or the case in a directory."""
+    directory = GOLDEN / name
     content = yaml.safe_load((directory / "case.yaml").read_text())
     steps = tuple(
         Step(
@@ -122,11 +123,17 @@ def case_names(home: Path = GOLDEN) -> list[str]:
 
 def cases() -> Iterator[Case]:
     """Read all golden cases."""
-    return (read_case(GOLDEN / name) for name in case_names())
+    return map(read_case, case_names())
 
 
-def build(case: Case, site: Site) -> Site:
-    """Set `site` up with the knobs and the RetDefs of `case`."""
+def copied(name: str, site: Site) -> Path:
+    """Copy a golden case below the site's home, where a test may change its products."""
+    return Path(shutil.copytree(GOLDEN / name, site.home / "golden" / name))
+
+
+def build(name: str | Path, site: Site, *downlinks: str) -> Case:
+    """Set `site` up with the knobs and the RetDefs of a case, and process downlinks of it."""
+    case = read_case(name)
     moot = site.home / "moot.txt"
     moot.write_text("".join(f"r{run:010d} {key} {alias}\n" for run, (key, alias) in case.moot.items()))
     site.replay(case.directory / "in", *case.downlinks)
@@ -134,15 +141,9 @@ def build(case: Case, site: Site) -> Site:
         merge=asdict(case.rules) | {"latc_override": case.latc},
         moot={"file": str(moot)},
     )
-    return site
-
-
-def processed(name: str, site: Site, *downlinks: str) -> Site:
-    """Set `site` up with a golden case, and process downlinks of it."""
-    build(read_case(GOLDEN / name), site)
     for downlink in downlinks:
         site.by_hand(downlink)
-    return site
+    return case
 
 
 def check(site: Site, step: Step) -> None:
@@ -154,15 +155,6 @@ def check(site: Site, step: Step) -> None:
     assert spans == {
         run: [list(span) for span in found] for run, found in step.expected.spans.items() if found
     }
-
-
-def build_copy(name: str, site: Site) -> Case:
-    """Set `site` up with a golden case whose products a test may change: they lie below its home."""
-    home = site.home / "golden" / name
-    shutil.copytree(GOLDEN / name, home)
-    case = read_case(home)
-    build(case, site)
-    return case
 
 
 def take_chunk(case: str, downlink: str, number: int, home: Path, taken_as: str, chunk: int) -> None:

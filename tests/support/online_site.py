@@ -1,6 +1,5 @@
 """A site that hands runs of golden cases to Online."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -15,7 +14,7 @@ from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import Record, Result, State
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import GOLDEN, build, copied, read_case
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
@@ -83,12 +82,9 @@ def on_site(
     site: Site, case: str, *downlinks: str, change: Callable[[Path], None] = lambda _: None
 ) -> Online:
     """Process downlinks of a golden case, whose products `change` may have changed."""
-    home = site.home / "golden" / case
-    shutil.copytree(GOLDEN / case, home)
+    home = copied(case, site)
     change(home / "in")
-    build(read_case(home), site)
-    for downlink in downlinks:
-        site.by_hand(downlink)
+    build(home, site, *downlinks)
     return Online(site)
 
 

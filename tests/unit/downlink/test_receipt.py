@@ -21,7 +21,7 @@ from halfpipe.run import stage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series, withdraw
 from halfpipe.settings import ROOT, Settings
-from tests.support.golden_cases import GOLDEN, Case, build, read_case
+from tests.support.golden_cases import Case, build
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
@@ -46,8 +46,8 @@ def settings(site: Site) -> Settings:
 
 def on_site(home: Path, name: str, **merge: Any) -> tuple[Site, Case]:
     """Return a site for a golden case with its knobs."""
-    case = read_case(GOLDEN / name)
-    site = build(case, Site(home))
+    site = Site(home)
+    case = build(name, site)
     site.configure(merge=site.config["merge"] | merge)
     return site, case
 

@@ -12,7 +12,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import compare
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, sequence_of, write_event_file
-from tests.support.golden_cases import GOLDEN, TAKEOVER, case_names, read_case
+from tests.support.golden_cases import TAKEOVER, case_names
 from tests.support.harness import records_of
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
@@ -49,10 +49,9 @@ IN_SHORT = {"split3", *KNOWN}
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in IN_SHORT else pytest.mark.workflow) for n in case_names()]
 )
-def test_golden_case(name: str, site: Site, tmp_path: Path) -> None:
-    case = read_case(GOLDEN / name)
-    found = BothSides(case, tmp_path, site).process()
-    expected = KNOWN.get(name, [(0, set())] * len(case.steps))
+def test_golden_case(name: str, site: Site) -> None:
+    found = BothSides(name, site).process()
+    expected = KNOWN.get(name, [(0, set())] * len(found))
     for one, (events, numbers) in zip(found, expected, strict=True):
         assert one.unexplained == 0, one
         assert sum(group.events for group in one.groups if group.where == "here") == events
@@ -65,12 +64,11 @@ GONE = {"split3_cleaned": {1, 2}, "split3_died": {2}}  # steps of which the lega
 
 
 @pytest.mark.parametrize("name", case_names(TAKEOVER))
-def test_what_the_legacy_left(name: str, site: Site, tmp_path: Path) -> None:
-    case = read_case(TAKEOVER / name)
-    sides = BothSides(case, tmp_path, site)
-    for number, step in enumerate(case.steps[: case.taken_over], 1):
+def test_what_the_legacy_left(name: str, site: Site) -> None:
+    sides = BothSides(TAKEOVER / name, site)
+    for number, step in enumerate(sides.case.steps[: sides.case.taken_over], 1):
         sides.site.by_hand(step.downlink)
-        found = sides.compared(step.downlink, case.directory / "legacy")
+        found = sides.compared(step.downlink, sides.case.directory / "legacy")
         gone = number in GONE.get(name, set())
         assert found.unexplained == 0, found
         assert {group.kind for group in found.groups} == ({"gone"} if gone else set())
@@ -80,7 +78,7 @@ def test_what_the_legacy_left(name: str, site: Site, tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_is_gone_beside_another_one(site: Site, tmp_path: Path) -> None:
-    sides = BothSides(read_case(TAKEOVER / "split2"), tmp_path, site)
+    sides = BothSides(TAKEOVER / "split2", site)
     sides.site.by_hand(FIRST)
     tree = Path(shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree"))
     for path in sorted((tree / FIRST).glob("*.evt")):
@@ -105,9 +103,9 @@ def cut_out(path: Path, number: int) -> int:
 
 
 @pytest.fixture
-def sides(site: Site, tmp_path: Path) -> BothSides:
+def sides(site: Site) -> BothSides:
     """A complete run, the same on both sides."""
-    both = BothSides(read_case(GOLDEN / "complete_basic"), tmp_path, site)
+    both = BothSides("complete_basic", site)
     (found,) = both.process()
     assert (found.status, found.groups, found.runs[0].same) == (0, [], 130)
     return both
@@ -195,8 +193,8 @@ def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
     assert found.unexplained == 1, "nobody says it there"
 
 
-def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> None:
-    both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
+def test_delivered_with_another_downlink_there(site: Site) -> None:
+    both = BothSides("split2", site)
     for step in both.case.steps:
         both.site.by_hand(step.downlink)
     for step in reversed(both.case.steps):
@@ -206,8 +204,8 @@ def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> No
         assert (found.status, {(g.kind, g.where) for g in found.groups}) == (1, {("elsewhere", where)})
 
 
-def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site, tmp_path: Path) -> None:
-    both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
+def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site) -> None:
+    both = BothSides("split2", site)
     (found,) = both.process(1)
     assert found.status == 0
     step = both.case.steps[0]
@@ -220,10 +218,8 @@ def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site, tmp_p
 
 
 @pytest.mark.parametrize(("case", "number"), [("min_epus_one", 7), ("gap_quiet_filled", 4)])
-def test_a_defect_explains_no_event_that_its_rule_delivers(
-    case: str, number: int, site: Site, tmp_path: Path
-) -> None:
-    both = BothSides(read_case(GOLDEN / case), tmp_path, site)
+def test_a_defect_explains_no_event_that_its_rule_delivers(case: str, number: int, site: Site) -> None:
+    both = BothSides(case, site)
     (found, *_) = both.process(1)
     assert number in defects(found)
     sequence = cut_out(only_file(both.legacy.stage), 5)

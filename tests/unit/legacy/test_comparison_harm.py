@@ -19,7 +19,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import UNLIKE, Compared, compare
 from halfpipe.legacy.sides import TEXTS
 from tests.support.compared import BothSides, sequence_of, write_event_file
-from tests.support.golden_cases import GOLDEN, TAKEOVER, read_case
+from tests.support.golden_cases import TAKEOVER
 from tests.support.harness import records_of
 from tests.support.workflow import Site
 
@@ -178,8 +178,7 @@ CASES = [(name, of) for name, (to, *_) in HARMS.items() for of in to]
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> BothSides:
     """A run in two downlinks, processed on both sides."""
-    home = tmp_path_factory.mktemp("compared")
-    both = BothSides(read_case(GOLDEN / "split2"), home, Site(home))
+    both = BothSides("split2", Site(tmp_path_factory.mktemp("compared")))
     both.process()
     return both
 

@@ -8,14 +8,14 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.undelivered import Group, Kind, Lack, What
 from tests.support import explained
 from tests.support.bridge import Run
-from tests.support.golden_cases import GOLDEN, case_names, read_case
+from tests.support.golden_cases import case_names, read_case
 from tests.support.model import Chunk, Datagram, Event, Rules
 
 
 @cache
 def after(name: str, steps: int | None = None) -> list[list[Group]]:
     """Return what is said of the run of a golden case after each step, held against the reference."""
-    case = read_case(GOLDEN / name)
+    case = read_case(name)
     runs: dict[int, Run] = {}
     said = []
     for step in case.steps[:steps]:
@@ -75,7 +75,7 @@ def test_what_came_too_late_and_what_is_too_little() -> None:
 
 
 def test_nothing_keeps_a_run_that_was_given_up() -> None:
-    case = read_case(GOLDEN / "gap_one")
+    case = read_case("gap_one")
     run = Run(case.rules)
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
     run.given_up = True

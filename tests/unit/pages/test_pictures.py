@@ -10,7 +10,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages.pictures import run_picture
 from halfpipe.status.account import Survey
 from tests.support import gallery
-from tests.support.golden_cases import processed
+from tests.support.golden_cases import build
 from tests.support.svg import written
 from tests.support.workflow import Site
 
@@ -62,7 +62,7 @@ def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) ->
 
 def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Site) -> None:
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
-    processed("one_epu_then_other", site, downlink)
+    build("one_epu_then_other", site, downlink)
     looked = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(looked, run))[0]
     (site.work / paths.events(run, downlink)).unlink()

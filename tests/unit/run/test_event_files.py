@@ -26,7 +26,7 @@ from halfpipe.run.event_records import Records, Times, evt_files_of
 from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe.run.moot_keys import UNSET, Moot
 from tests.support.bridge import limits
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import read_case
 
 # One downlink, processed once: several chunks, equal sequences, LATC, LCI, no handlers, files cut.
 CASES = ["complete_multichunk", "dup_same_dl", "equal_sequence", "latc_lpa", "latc_lci", "lci_acd", "lci_cal_gap",
@@ -37,7 +37,7 @@ class Delivery:
     """What the only downlink of a golden case delivers of its first run, from copies of its products."""
 
     def __init__(self, name: str, home: Path, *, checked: bool = False) -> None:
-        self.case = read_case(GOLDEN / name)
+        self.case = read_case(name)
         step = self.case.steps[0]
         self.downlink, self.run = DownlinkId(step.downlink), RunId.from_met(step.runs[0])
         self.expected = step.expected.files

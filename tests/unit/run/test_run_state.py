@@ -22,7 +22,7 @@ from halfpipe.run.merged_index import load_chunks
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
-from tests.support.golden_cases import GOLDEN, Case, build, read_case
+from tests.support.golden_cases import GOLDEN, Case, build
 from tests.support.series import homes, values
 from tests.support.workflow import REPLAY, Listed, Site
 
@@ -32,8 +32,8 @@ DEAD = "/bin/false"
 
 
 def on_site(home: Path, name: str) -> tuple[Site, Case]:
-    case = read_case(GOLDEN / name)
-    return build(case, Site(home)), case
+    site = Site(home)
+    return site, build(name, site)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
 from halfpipe.site.clean_up import Removable, What
 from tests.support.another_user import somebody_else
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import build
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
 from tests.support.series import forget, rewrite
 from tests.support.workflow import Site
@@ -38,12 +38,8 @@ OLD = NOW - 31 * clean_up.DAY
 def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site whose two downlinks make one complete run, handed off long ago and taken by Level-1."""
     site = Site(tmp_path_factory.mktemp("processed"))
-    case = read_case(GOLDEN / "split2")
-    site.replay(case.directory / "in")
-    site.configure(merge={"max_events": case.rules.max_events})
-    site.add_retdefs(case.directory / "in", FIRST, SECOND)
+    build("split2", site, FIRST, SECOND)
     for downlink in (FIRST, SECOND):
-        site.by_hand(downlink)
         submit.settle(site.settings, downlink, submitted=True)
         shutil.rmtree(site.stage / downlink)
     shutil.rmtree(site.stage / "chunktokens")

@@ -15,7 +15,7 @@ from halfpipe.status.account import Survey, account
 from halfpipe.status.explanation import HELD, Explained, State, runs_of
 from halfpipe.words import utc
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN, build_copy, processed, read_case, take_chunk
+from tests.support.golden_cases import build, copied, read_case, take_chunk
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -33,7 +33,7 @@ def place(group: Explained) -> tuple[str, int, int, int, int]:
 
 
 def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
-    processed("gap_one_filled", site, FIRST)
+    build("gap_one_filled", site, FIRST)
     said = said_of(site)
     (group,) = said.groups
     assert place(group) == (Kind.ORPHAN, 957, 1069, 1130, 18)
@@ -49,16 +49,16 @@ def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> N
 
 @pytest.mark.parametrize("name", ["gap_one_filled", "split2", "withheld_lone", "rerun_first"])
 def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) -> None:
-    steps = [step.downlink for step in read_case(GOLDEN / name).steps]
+    steps = [step.downlink for step in read_case(name).steps]
     for number, downlink in enumerate(steps):
-        processed(name, site, downlink)
+        build(name, site, downlink)
         looked = Survey(site.settings)
         accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
         assert sum(accounts) == said_of(site).count(Kind.ORPHAN, Kind.DUE), (name, downlink)
 
 
 def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
-    processed("gap_one", site, FIRST)
+    build("gap_one", site, FIRST)
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
     *_, normally, since, last = group.why
@@ -80,7 +80,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
 
 
 def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
-    processed("gap_one", site, FIRST)
+    build("gap_one", site, FIRST)
     for run, first, last in [("2c2e5000", 1, 2), ("2c2e5001", 2, 3), ("2c2e5002", 3, 3)]:
         for number in {first, last}:
             (site.work / paths.run(run) / f"24053100{number}").mkdir(parents=True)
@@ -96,7 +96,7 @@ def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
 
 
 def test_an_epu_whose_first_datagram_opens_nothing_waits_for_no_chunk(site: Site) -> None:
-    case = build_copy("split2", site)
+    case = build(copied("split2", site), site)
     for path in (case.directory / "in" / FIRST).glob("*-0957-*.idx"):
         path.write_text(path.read_text().replace("   start", "continue"))
     site.by_hand(FIRST)
@@ -106,7 +106,7 @@ def test_an_epu_whose_first_datagram_opens_nothing_waits_for_no_chunk(site: Site
 
 def in_part_and_whole(site: Site) -> tuple[Path, list[int]]:
     """Process a datagram that lacks its last 4 events; where the second downlink is that has all, and which lack."""
-    case = build_copy("complete_basic", site)
+    case = build(copied("complete_basic", site), site)
     source = case.directory / "in"
     for chunk in (1, 2):
         take_chunk("complete_basic", FIRST, chunk, source / SECOND, SECOND, chunk)
@@ -176,7 +176,7 @@ def _lines(path: Path, tag: bytes) -> list[bytes]:
 
 
 def test_a_held_run(site: Site) -> None:
-    processed("multi3", site)
+    build("multi3", site)
     site.configure(merge={"min_events": 1, "max_events": 39, "chunk_scale": 1.0})
     site.by_hand(FIRST)
     lci = RunId("2c2e6cc0")
@@ -209,7 +209,7 @@ def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
 
 
 def test_the_verb(site: Site) -> None:
-    processed("gap_one_filled", site, FIRST)
+    build("gap_one_filled", site, FIRST)
     ended = site.halfpipe("explain", FIRST)
     assert ended.status == 1
     assert "18 events waiting: sequences 1069 to 1130 of EPU 957\n" in ended.said

@@ -8,7 +8,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status import recap
 from halfpipe.status.failures import FailedJob, failed
-from tests.support.golden_cases import GOLDEN
+from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
 DL, OTHER, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240601003"))
@@ -65,9 +65,7 @@ def failing(site: Site) -> None:
 
 
 def test_the_recap_is_the_last_that_is_said(site: Site) -> None:
-    case = GOLDEN / "split2"
-    site.replay(case / "in")
-    site.add_retdefs(case / "in", DL, OTHER)
+    build("split2", site)
     failing(site)
     ended = site.snakemake(f"dl={DL}", f"dl={OTHER}")
     assert ended.status == 1
@@ -80,9 +78,7 @@ def test_the_recap_is_the_last_that_is_said(site: Site) -> None:
 
 
 def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
-    case = GOLDEN / "split2"
-    site.replay(case / "in")
-    site.add_retdefs(case / "in", DL, OTHER)
+    build("split2", site)
     said = site.process(DL).said
     assert f"\n{DL}: handed off 1, 1 run, 51 events, " in said
     (site.stage / DL).rename(site.home / "gone")
@@ -94,8 +90,7 @@ def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
 
 
 def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> None:
-    case = GOLDEN / "split2"
-    site.add_retdefs(case / "in", DL, OTHER)
+    build("split2", site)
     retdefs = sorted((site.retdefs / OTHER).iterdir())
     assert recap.standing(site.settings, []) == ["no downlink was processed"]
     retdefs[0].unlink()

@@ -10,7 +10,7 @@ import pytest
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
 from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences, two_hand_offs
-from tests.support.golden_cases import processed
+from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
@@ -66,7 +66,7 @@ def test_a_first_hand_off_is_all_new(runs: list[dict[str, Any]]) -> None:
 
 
 def test_the_same_again_with_a_reason(site: Site) -> None:
-    processed("gap_one", site, DL)
+    build("gap_one", site, DL)
     with pytest.raises(MissingInputError):
         two_hand_offs(site.work, DL)
     site.snakemake(f"dl={DL}", "-R", "deliver_run", "--config", "reason=a look").good()
@@ -84,7 +84,7 @@ def test_the_same_again_with_a_reason(site: Site) -> None:
 
 
 def test_a_chunk_that_came_later_and_a_setting(site: Site, tmp_path: Path) -> None:
-    processed("complete_multichunk", site)
+    build("complete_multichunk", site)
     last = max((site.retdefs / DL).iterdir())
     away = shutil.move(last, tmp_path / last.name)
     site.by_hand(DL)

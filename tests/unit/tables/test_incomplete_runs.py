@@ -1,8 +1,6 @@
 """`show --waiting`: open runs with what is missing, and those that were abandoned."""
 
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 from click.testing import Result
@@ -13,7 +11,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.tables.incomplete_runs import waiting
-from tests.support.golden_cases import GOLDEN, processed, read_case
+from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
@@ -39,7 +37,7 @@ def test_nothing_known(site: Site) -> None:
 
 
 def test_an_open_run_until_it_is_complete(site: Site) -> None:
-    processed("split2", site, "240601001")
+    build("split2", site, "240601001")
     (found,) = found_on(site)
     assert (found.run, found.kind, found.downlinks, found.last) == (RUN, "LPA", 1, "240601001")
     assert (found.state, found.met) == ("open", 741234567)
@@ -70,17 +68,14 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert found_on(site) == [], "its datagrams tell the same"
 
 
-def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site, tmp_path: Path) -> None:
-    case = read_case(GOLDEN / "one_epu_then_other")
-    products = tmp_path / "products"
-    shutil.copytree(case.directory / "in", products)
-    path = max((products / "240601002").glob("*-0957-*.idx"))
+def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site) -> None:
+    home = copied("one_epu_then_other", site)
+    path = max((home / "in" / "240601002").glob("*-0957-*.idx"))
     content = path.read_bytes()
     path.write_bytes(content.replace(b" stop ", b" none "))
     assert path.read_bytes() != content
-    site.replay(products)
+    build(home, site)
     site.configure(merge={"min_epus": 1})
-    site.add_retdefs(case.directory / "in", "240601001", "240601002")
     site.by_hand("240601001")
     assert found_on(site) == []
     site.by_hand("240601002")

@@ -6,12 +6,11 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.ids import RunId
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import build
 from tests.support.series import forget
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
-CASE = read_case(GOLDEN / "split2")
 RUN, L1 = RunId("2c2e5787"), "r0741234567"
 
 
@@ -23,8 +22,7 @@ def shown(site: Site, *words: str) -> dict[str, Any]:
 
 
 def test_a_run_of_two_downlinks(site: Site) -> None:
-    site.replay(CASE.directory / "in", *CASE.downlinks)
-    site.by_hand("240601001")
+    build("split2", site, "240601001")
     first = shown(site, RUN)
     assert (first["run"], first["l1_run"], first["met"]) == (RUN, L1, 741234567)
     assert first["started"] == "2024-06-28T02:29:22+00:00"
