@@ -6,9 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from halfpipe import paths
 from halfpipe.config import load
-from halfpipe.formats import idx
 from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
@@ -72,12 +70,6 @@ class Online:
         return Record(self.site.work, RUN).state
 
 
-def force(site: Site, name: str) -> None:
-    """Give a run up."""
-    (site.work / paths.FORCE).mkdir()
-    (site.work / paths.FORCE / name).touch()
-
-
 def on_site(
     site: Site, case: str, *downlinks: str, change: Callable[[Path], None] = lambda _: None
 ) -> Online:
@@ -107,21 +99,3 @@ def rewrite(change: Callable[[str], str]) -> Callable[[Path], None]:
             path.write_text(change(path.read_text()))
 
     return everywhere
-
-
-def other_epu(home: Path) -> None:
-    """Give another downlink the chunks of the first one, as if its EPU were 966."""
-    (home / SECOND).mkdir()
-    for path in sorted((home / FIRST).iterdir()):
-        name = path.name.replace("-0965-", "-0966-").replace(FIRST, SECOND)
-        if path.suffix == ".evt":
-            index = idx.read_index(path.with_suffix(".idx"))
-            content = bytearray(path.read_bytes())
-            for offset in index.events["offset"].tolist():
-                content[offset + 4 : offset + 8] = (966).to_bytes(4, "little")
-            (home / SECOND / name).write_bytes(content)
-        else:
-            text = path.read_text().replace(" 965 ", " 966 ").replace('"965"', '"966"')
-            (home / SECOND / name).write_text(text.replace("-0965-", "-0966-").replace(FIRST, SECOND))
-    case = home.parent / "case.yaml"
-    case.write_text(case.read_text() + f"  - {{dl: '{SECOND}', runs: [741234567]}}\n")

@@ -29,9 +29,7 @@ from tests.support.online_site import (
     RUNID_AT,
     SECOND,
     Online,
-    force,
     on_site,
-    other_epu,
     rewrite,
     staged,
     without_downlink,
@@ -90,7 +88,7 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
 
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
-    force(site, RUN)
+    site.give_up(RUN)
     Record(site.work, RUN).append({"making": f"00770888-{RUN}.evt"})
     online.home.mkdir()
     (online.home / f"00770888-{RUN}.evt").write_text("whole, and its process was killed")
@@ -167,7 +165,7 @@ def test_what_is_complete_for_level_1_may_not_be_whole(
 
 def test_given_up_it_is_made_of_what_is_there(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST)
-    force(site, f"{GID}-{RUN}")
+    site.give_up(f"{GID}-{RUN}")
     assert online.go().what is What.MADE
     bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
     assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
@@ -188,7 +186,7 @@ def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST, change=without_events)
     assert online.go() == Result(RUN, What.WAITS, "has no events, so there is no file of it")
     (site.work / paths.datagrams(RUN, FIRST)).write_bytes(dump_datagrams(()))
-    force(site, RUN)
+    site.give_up(RUN)
     assert online.go(online.settings(types=tuple(RunKind))).what is What.WAITS, "though it was abandoned"
     assert online.files() == {}
 
@@ -212,20 +210,21 @@ def test_it_is_not_made_twice(site: Site) -> None:
 
 
 def test_what_comes_later_is_said_and_taken_by_name(site: Site) -> None:
-    online = on_site(site, "lci_acd", FIRST, change=other_epu)
-    online.go(online.settings(online.command()))
+    online = on_site(site, "one_epu_then_other", FIRST)
+    settings = online.settings(online.command(), LPA, min_epus=1)
+    online.go(settings)
     first = online.files()
     site.by_hand(SECOND)
-    result = online.go()
+    result = online.go(settings)
     assert result.what is What.MORE
-    assert "15 datagrams came (15 of APID 966)" in result.text
+    assert "6 datagrams came (6 of APID 957)" in result.text
     assert f"halfpipe online --again {RUN}" in result.text
     assert online.files() == first
 
-    assert online.go(online.settings(online.command()), again=True).what is What.MADE
-    assert len(events_of(online.files()[NAME])) == 2 * len(events_of(first[NAME]))
+    assert online.go(settings, again=True).what is What.MADE
+    assert [len(events_of(files[NAME])) for files in (first, online.files())] == [68, 120]
     assert len(online.told) == 2
-    assert online.go().what is What.BEFORE
+    assert online.go(settings).what is What.BEFORE
 
 
 def test_a_file_of_somebody_else_is_left_alone(site: Site) -> None:
