@@ -5,14 +5,14 @@ the stage. Of HalfPipe's files only names and times count (which job has ended),
 """
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from tests.support import model
@@ -22,10 +22,6 @@ from tests.support.model import Delivery, Outcome, Rules
 from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, hours_between
 
 NOTHING = Delivery()
-
-
-class WrongError(AssertionError):
-    """What must not be."""
 
 
 class Amiss(IntEnum):
@@ -91,19 +87,10 @@ class Books:
         names.append(paths.receipt(dl))
         return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
 
-    def manifest(self, run: str, dl: str) -> dict[str, Any] | None:
-        """Read a manifest."""
-        path = self.world.site.work / paths.manifest(RunId(run), dl)
-        return json.loads(path.read_bytes()) if path.exists() else None
-
     def is_submitted(self, dl: str) -> bool:
         """Tell whether the present hand-off of a downlink is what Level-1 was told."""
         of = self.of[dl]
-        return 0 < of.submitted >= of.handoff and self.has_receipt(dl)
-
-    def has_receipt(self, dl: str) -> bool:
-        """Tell whether a downlink is handed off."""
-        return self.world.site.has_receipt(dl)
+        return 0 < of.submitted >= of.handoff and self.world.site.has_receipt(dl)
 
     # What must be.
 
@@ -183,11 +170,10 @@ class Books:
             complaints = [text for dl in order for text in self._one_delivery(run, dl)]
             if not complaints:
                 return
-        raise WrongError("rule", f"run {run}: {'; '.join(complaints)}")
+        raise AssertionError(f"the rule, run {run}: {'; '.join(complaints)}")
 
     def _one_delivery(self, run: str, dl: str) -> Iterable[str]:
-        manifest = self.manifest(run, dl)
-        assert manifest is not None
+        manifest = read_json(self.world.site.work / paths.manifest(RunId(run), dl))
         self.brought[run][dl] = self.bring(run, dl)
         known = self.known_on_disk(run, dl)
         if known != self.brought[run][dl]:
@@ -206,8 +192,7 @@ class Books:
         wanted = {"orphans": outcome.orphans, "withheld": outcome.withheld, "complete": outcome.complete}
         if said != wanted:
             yield f"{dl} says {said}, expected {wanted}"
-        if shrinks and run not in self.of[dl].accepted:
-            raise WrongError("shrunk", f"{dl} delivered less of run {run} than before")
+        assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
         for each in self.of.values():  # a merge counts all late events of its run, whoever brought them
             each.late.pop(run, None)
         self.of[dl].late[run] = outcome.late
@@ -219,21 +204,17 @@ class Books:
         """Take in what a job did that did not end well, or was not run: all or nothing."""
         known = self.known_on_disk(run, dl)
         old = self.brought[run].get(dl, frozenset())
-        if known not in {old, self.bring(run, dl)} and known:
-            raise WrongError(
-                "index", f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
-            )
+        assert not known or known in {old, self.bring(run, dl)}, (
+            f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
+        )
         if not known and not old:
             return
         self.brought[run][dl] = known
         before, outcome = self.last(run, dl), self.decide(run, dl)
         spans = self.spans_on_disk(run, dl)
-        if spans == outcome.delivery.spans != before.spans:
+        assert spans in {before.spans, outcome.delivery.spans}, f"{dl} recorded {spans} of run {run}"
+        if spans != before.spans:
             self.record(run, dl, outcome.delivery)
-        elif spans != before.spans:
-            raise WrongError(
-                "records", f"{dl} recorded {spans} of run {run}, expected {before.spans} or the rule's"
-            )
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
         """Return which datagrams a downlink has made known of a run."""
@@ -250,8 +231,7 @@ class Books:
 
     def _handed_off(self, dl: str) -> None:
         of, receipt = self.of[dl], self.world.site.receipt(dl)
-        if receipt["handoff"] < of.handoff:
-            raise WrongError("number", f"{dl} has hand-off {receipt['handoff']} after {of.handoff}")
+        assert receipt["handoff"] >= of.handoff, f"{dl} has hand-off {receipt['handoff']} after {of.handoff}"
         if receipt["handoff"] != of.handoff:
             of.taken = of.wiped = False
         of.handoff = receipt["handoff"]
@@ -269,20 +249,15 @@ class Books:
     def check(self) -> None:
         """Check what was delivered by all hand-offs."""
         for (one, of), (other, there) in itertools.combinations(self.of.items(), 2):
-            if twice := of.seen & there.seen:
-                run, key = min(twice)
-                raise WrongError("twice", f"{len(twice)} events by {one} and {other}, as {key} of run {run}")
+            twice = of.seen & there.seen
+            assert not twice, f"{len(twice)} events twice by {one} and {other}, as {min(twice)}"
         for dl, of in self.of.items():
             for run, files in of.latest.items():
                 keys = [key for file in files for key in file.keys]
-                if len(keys) != len(set(keys)):
-                    raise WrongError("twice", f"{len(keys) - len(set(keys))} events by {dl} of run {run}")
+                assert len(keys) == len(set(keys)), f"events twice by {dl} of run {run}"
         for run in map(RunId, self.runs):
             files = [file for of in self.of.values() for file in of.latest.get(run.l1, [])]
-            if files and not level_1_takes(files):
-                raise WrongError(
-                    "level-1", f"run {run} is refused: {[(f.name, f.sequences, f.seconds) for f in files]}"
-                )
+            assert not files or level_1_takes(files), f"Level-1 refuses run {run}: {files}"
 
     def amiss(self, dl: str) -> dict[str, Amiss]:
         """Return what is amiss with a downlink."""
@@ -298,7 +273,7 @@ class Books:
                 found["a RetDef was issued again"] = Amiss.TOLD
             if self.without.get(chunk.voucher):
                 found["decoded without an hour"] = Amiss.PERSON
-        if not self.has_receipt(dl):
+        if not self.world.site.has_receipt(dl):
             found["no receipt"] = Amiss.TOLD
         if of.submitted and of.submitted < of.handoff:
             found["a hand-off after the submission"] = Amiss.PERSON
@@ -309,7 +284,7 @@ class Books:
         if of.wiped and not of.submitted:
             found["the stage was wiped"] = Amiss.PERSON
         if of.gone:
-            found["a run left the stage"] = Amiss.PERSON if self.has_receipt(dl) else Amiss.MAYBE
+            found["a run left the stage"] = Amiss.PERSON if self.world.site.has_receipt(dl) else Amiss.MAYBE
         if of.held:
             found["a run is held"] = Amiss.PERSON
         if any(of.late.values()):
@@ -330,14 +305,7 @@ class Books:
         said = (
             f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(amiss) or 'good'}"
         )
-        if worst is None and row["verdict"] != "good":
-            raise WrongError(f"verdict {row['verdict']} {codes}", said)
-        if worst is not None and worst > Amiss.MAYBE and row["verdict"] == "good":
-            raise WrongError(f"verdict good, {max(amiss, key=lambda name: amiss[name])}", said)
+        assert worst is not None or row["verdict"] == "good", said
+        assert worst in {None, Amiss.MAYBE} or row["verdict"] != "good", said
         # Who was killed counts as alive for a lease; meanwhile the rest may be its business.
-        if worst is Amiss.PERSON and row["verdict"] != "action" and row["state"] != "in work":
-            raise WrongError(f"verdict {row['verdict']}, {max(amiss, key=lambda name: amiss[name])}", said)
-
-    def with_rules(self, **changed: int) -> None:
-        """Change the policy."""
-        self.rules = replace(self.rules, **changed)
+        assert worst is not Amiss.PERSON or row["verdict"] == "action" or row["state"] == "in work", said

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,14 +157,6 @@ class World:
         for path in sorted((self.site.stage / downlink).glob("r*/*.evt")):
             found.setdefault(path.parent.name, []).append(StagedFile.read(path))
         return found
-
-    def empty_stage(self, downlink: str) -> None:
-        """Remove what is staged of a downlink, with its tokens."""
-        stage = self.site.stage
-        for run, files in self.staged(downlink).items():
-            for file in files:
-                (stage / paths.tokens(run) / file.name.removesuffix(".evt")).unlink(missing_ok=True)
-        shutil.rmtree(stage / downlink, ignore_errors=True)
 
     def streams_of(self, downlink: str) -> int:
         """Return how often Level-1 was told to create the stream of a downlink."""
