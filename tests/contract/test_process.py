@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,13 @@ from halfpipe.files import working_directory
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.leases import held_by_another, leases, living
+from tests.support.servers import command_lines
 from tests.support.verbs import COMMAND
-from tests.support.workflow import Ended, Site
+from tests.support.workflow import Ended, Running, Site
 
 pytestmark = pytest.mark.workflow
 
 MONTH = [f"2304{day:02d}{number:03d}" for day in (1, 2) for number in (1, 2)]
-PATIENCE = 120  # seconds, on a machine that is busy with other tests
 FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
 
 
@@ -52,18 +50,14 @@ def killed(site: Site, how: int, *words: str) -> str:
     """Give the command, end it as soon as a downlink more is handed off, and return what it said."""
     before = receipts(site)
     command = [*COMMAND, "process", *words, "--cores", "2", "--configfile", str(site.configfile)]
-    with (site.home / "said.txt").open("w") as out:
-        running = subprocess.Popen(command, stdout=out, stderr=out)
-        end = time.monotonic() + PATIENCE
-        while receipts(site) in (before, {}) and running.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
-        running.send_signal(how)
-        assert running.wait(PATIENCE) == 128 + how, (site.home / "said.txt").read_text()
+    running = Running(command, site.home)
+    running.wait_for("a hand-off", lambda: receipts(site) not in (before, {}))
+    running.process.send_signal(how)
+    ended = running.ended()
+    assert ended.status == 128 + how, ended.said
     assert leases(site.work) == []
-    for place in Path("/proc").glob("[0-9]*"):
-        if int(place.name) != os.getpid() and (place / "cmdline").exists():
-            assert str(site.home).encode() not in (place / "cmdline").read_bytes()
-    return (site.home / "said.txt").read_text()
+    assert command_lines(str(site.home)).keys() <= {os.getpid()}
+    return ended.said
 
 
 def receipts(site: Site) -> dict[str, int]:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,12 +24,12 @@ from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.level1 import DL, Level1, is_unknown, with_level1
 from tests.support.series import noted
+from tests.support.servers import wait_for
 from tests.support.workflow import Job
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 SUBMIT, RECEIPT = Job("submit", FIRST), Job("receipt", FIRST)
-PATIENCE = 60  # seconds, on a machine that is busy with other tests
 # What the pipeline takes before and after it creates a stream, seconds: so long that a command which was left
 # behind is not done when the next one asks.
 SLOW = 0.1
@@ -100,10 +99,8 @@ def test_killed_while_its_command_runs_it_waits_for_that(
     settings, submit = submission(level1, check)
     level1.go_wrong(seconds=LIMIT / 4)  # the check is asked before, on a busy machine too
     child = forks.started(submit)
-    log, end = level1.home / "submit.log", time.monotonic() + PATIENCE
-    while not (log.exists() and "createStream of stream" in log.read_text()):
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    log = level1.home / "submit.log"
+    wait_for("createStream", lambda: log.exists() and "createStream of stream" in log.read_text())
     (os.killpg if with_command else os.kill)(child, by)
     assert forks.ended(child) in ({-by} if by is signal.SIGKILL else {-by, 128 + by})
     assert level1.commands() == []

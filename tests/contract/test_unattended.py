@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,14 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.site import unattended_turn as program
 from halfpipe.status.site_causes import last_turn
 from tests.support.golden_cases import GOLDEN
-from tests.support.in_process import ROOT
 from tests.support.leases import leases
+from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
-from tests.support.workflow import REPLAY, Site, run
+from tests.support.workflow import PATIENCE, REPLAY, Running, Site, run
 
 FIRST, SECOND, THIRD = "240601001", "240601002", "240601003"
 RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
-PATIENCE = 60  # seconds, on a machine that is busy with other tests
 
 # A decoder that fails or hangs for the downlinks whose names lie beside it, with a child that is deaf to SIGTERM.
 DECODER = """
@@ -73,13 +71,6 @@ def unattended(site: Site, *arguments: str) -> tuple[int, str]:
     return ended.status, re.sub(rf"\A{re.escape(head)}.*\n", "", ended.said)
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def hanging(site: Site) -> list[int]:
     """Return the ids of decoders that were started to hang, and of their children."""
     return [int(path.name[4:]) for path in site.home.glob("pid-*")]
@@ -87,15 +78,8 @@ def hanging(site: Site) -> list[int]:
 
 def alive(site: Site) -> list[str]:
     """Return the command lines of all processes that have to do with the site or hang."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(site.home) in words or int(place.name) in hanging(site):
-            found.append(words)
-    return [words for words in found if words]  # a zombie has none
+    of_site = str(site.home)
+    return [words for pid, words in command_lines().items() if of_site in words or pid in hanging(site)]
 
 
 def left(site: Site) -> list[str]:
@@ -199,8 +183,8 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     (site.home / f"hangs-{FIRST}").touch()
     # As a shell starts what it puts into the background.
     in_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command(site)]
-    first = subprocess.Popen(in_background, cwd=site.home)
-    wait_for(lambda: len(hanging(site)) == 4)
+    first = Running(in_background, site.home, cwd=site.home).process
+    wait_for("decoders that hang", lambda: len(hanging(site)) == 4)
     status, said = unattended(site)
     assert status == 4
     assert f" process {first.pid} on " in said
@@ -232,10 +216,9 @@ def test_what_is_in_a_persons_hands_or_still_arriving_is_left_alone(outstanding:
     (site.retdefs / THIRD / f"RetDef-{THIRD}-00001.xml").unlink()
     for path in (site.retdefs / THIRD).iterdir():
         path.touch()  # one that has been missing for a day needs action
-    with (site.home / "said.txt").open("w") as out:
-        person = subprocess.Popen(site.command(f"dl={FIRST}"), cwd=ROOT, stdout=out, stderr=out)
+    person = Running(site.command(f"dl={FIRST}"), site.home).process
     try:
-        wait_for(lambda: len(hanging(site)) == 4)
+        wait_for("decoders that hang", lambda: len(hanging(site)) == 4)
         assert unattended(site) == (0, "")
         assert site.receipt(SECOND)["downlink"] == SECOND
         assert tried(site) == [SECOND]

@@ -4,24 +4,21 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.golden_cases import GOLDEN
-from tests.support.in_process import ROOT
 from tests.support.leases import leases
-from tests.support.workflow import REPLAY, Ended, Site
+from tests.support.servers import wait_for
+from tests.support.workflow import REPLAY, Running, Site
 
 pytestmark = pytest.mark.workflow
 
 DL, SOURCE = "240601001", GOLDEN / "split2" / "in"
-PATIENCE = 60  # seconds, on a machine that is busy with other tests
 # A decoder that says that it was started, and waits for leave to go on.
 WAITS = (
     'touch "$0/started"; for n in $(seq 1000); do test -e "$0/open" && break; sleep 0.05; done; exec sh "$@"'
@@ -39,39 +36,18 @@ class Gated:
     def open(self) -> None:
         (self.gate / "open").touch()
 
-    def start(self) -> "Running":
+    def start(self) -> Running:
         """Start Snakemake as an operator does, and wait until its decoder is started."""
         running = self.start_only()
-        running.wait_for((self.gate / "started").exists)
+        running.wait_for("a decoder", (self.gate / "started").exists)
         return running
 
-    def start_only(self) -> "Running":
-        log = self.site.home / f"said-{len(list(self.site.home.glob('said-*')))}"
-        with log.open("wb") as out:
-            words = self.site.command(f"dl={DL}")
-            process = subprocess.Popen(words, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
-        return Running(process, log)
+    def start_only(self) -> Running:
+        return Running(self.site.command(f"dl={DL}"), self.site.home)
 
     def check(self) -> None:
         assert self.site.tree() == self.in_peace
         assert leases(self.site.work) == []
-
-
-@dataclass(frozen=True)
-class Running:
-    """Snakemake in the background; what it says goes to a file, which outlives it."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def wait_for(self, what: Callable[[], bool]) -> None:
-        end = time.monotonic() + PATIENCE
-        while not what():
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.02)
-
-    def ended(self) -> Ended:
-        return Ended(self.process.wait(timeout=PATIENCE * 2), self.log.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +92,7 @@ def test_after_a_killed_head_the_same_command_waits_for_its_orphans(gated: Gated
     killed.process.wait()
     assert f"downlink-{DL}" in leases(gated.site.work)  # nobody could remove it
     again = gated.start_only()
-    again.wait_for(lambda: "that a killed process left behind: job-" in again.log.read_text())
+    again.wait_for("it waits", lambda: "that a killed process left behind: job-" in again.log.read_text())
     time.sleep(1)
     assert again.process.poll() is None
     gated.open()
@@ -133,7 +109,7 @@ def test_a_head_that_is_told_to_stop_leaves_no_leases(number: signal.Signals, ga
     ended = stopped.ended()
     assert ended.status != 0
     assert ("Ctrl-C" if number == signal.SIGINT else "SIGTERM") in "\n".join(ended.said.splitlines()[-10:])
-    stopped.wait_for(lambda: leases(gated.site.work) == [])
+    wait_for("no lease", lambda: leases(gated.site.work) == [])
     assert not gated.site.has_receipt(DL)
     gated.site.process(DL)
     gated.check()

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -33,7 +32,7 @@ from tests.support.private_slurm import (
     private_slurm,
     wait_for,
 )
-from tests.support.workflow import BAD_DECODER, SNAKEMAKE, Ended, Site, run
+from tests.support.workflow import BAD_DECODER, SNAKEMAKE, Ended, Running, Site, run
 
 pytestmark = pytest.mark.slurm
 
@@ -42,7 +41,6 @@ AT_SITE = os.environ.get("HALFPIPE_SLURM") == "site"
 CASE = read_case("complete_multichunk")
 DL = CASE.downlinks[0]
 OUTAGE_SECONDS = 60
-ENOUGH_SECONDS = 600
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +77,12 @@ class SlurmSite(Site):
     @contextlib.contextmanager
     def running(self, *arguments: str) -> Iterator[Callable[[], Ended]]:
         """Start a command; what is yielded waits for its end."""
-        said = self.home / "said.txt"
-        with said.open("w") as out:
-            process = subprocess.Popen(
-                self.command(*arguments), cwd=ROOT, env={**os.environ, **self.env}, stdout=out, stderr=out
-            )
+        running = Running(self.command(*arguments), self.home, self.env)
         try:
-            yield lambda: Ended(process.wait(ENOUGH_SECONDS), said.read_text())
+            yield running.ended
         finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(60)
+            running.process.terminate()
+            running.process.wait(60)
 
     def slurm(self, *command: str) -> str:
         """Run one of Slurm's commands."""

@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,8 +20,9 @@ from halfpipe_simulator.scenario import Scenario
 from tests.site.test_slurm import DL, content, daemons, golden_site, private, undisturbed
 from tests.support.in_process import ROOT
 from tests.support.private_slurm import PARTITION, PrivateSlurm, wait_for
+from tests.support.servers import command_lines
 from tests.support.verbs import COMMAND
-from tests.support.workflow import Site, run
+from tests.support.workflow import Running, Site, run
 
 __all__ = ["daemons", "private", "undisturbed"]  # fixtures
 pytestmark = pytest.mark.slurm
@@ -77,17 +76,13 @@ def test_a_month_with_killed_elements_is_that_of_single_commands(
     retdef = site.retdefs / BAD / f"RetDef-{BAD}-00001.xml"
     good = retdef.read_text()
     retdef.write_text("no RetDef")
-    said = tmp_path / "said.txt"
-    with said.open("w") as out:
-        running = subprocess.Popen(
-            command(site), cwd=ROOT, env={**os.environ, **daemons.env}, stdout=out, stderr=out
-        )
-        wait_for("a hand-off", lambda: any(site.work.glob("dl=*")) or running.poll() is not None, 240)
-        states = daemons.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %y").split()
-        if states:
-            daemons.run("scancel", states[0], check=False)
-        assert running.wait(500) == 1, said.read_text()
-    assert BAD in said.read_text()
+    running = Running(command(site), tmp_path, daemons.env)
+    running.wait_for("a hand-off", lambda: any(site.work.glob("dl=*")))
+    states = daemons.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %y").split()
+    if states:
+        daemons.run("scancel", states[0], check=False)
+    ended = running.ended()
+    assert (ended.status, BAD in ended.said) == (1, True), ended.said
     assert (DownlinkId(BAD), "failed", "format") in {(one.downlink, one.end, one.code) for one in ends(site)}
     assert len(list(site.work.glob("dl=*"))) == len(MONTH) - 1 - (not states)
 
@@ -105,19 +100,13 @@ def test_a_command_and_an_element_that_are_killed(month: Site, tmp_path: Path, d
     for dl in MONTH:
         single.by_hand(dl)
     words = command(site, jobs=len(MONTH))
-    running = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **daemons.env})
+    running = Running(words, tmp_path, daemons.env).process
     wait_for("a downlink in work", lambda: any(site.work.glob("leases/downlink-*/0*")), 240)
     assert set(daemons.run("squeue", "-h", "-r", "-o", "%y").split()) == {"1000"}, "history is nice"
     running.kill()
     running.wait()
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (
-                b"process_downlinks" in (said := (place / "cmdline").read_bytes())
-                and str(site.home).encode() in said
-            ):
-                os.kill(int(place.name), signal.SIGKILL)
-                break
+    for pid in [*command_lines("process_downlinks", str(site.home))][:1]:
+        os.kill(pid, signal.SIGKILL)
     for _ in range(4):  # what was killed is left alone until its lease is over
         if run(words, daemons.env).status == 0:
             break
@@ -132,13 +121,13 @@ def test_the_nights_downlink_is_one_job_with_a_core_a_chunk_and_starts_before_hi
     tonight.work.mkdir()
     named = [f"--partition={PARTITION}", "--account=fermi:L1", "--output=/dev/null"]
     other = daemons.run("sbatch", "--parsable", *named, "--exclusive", "--wrap=sleep 600").strip()
-    history = subprocess.Popen(command(month, len(MONTH)), cwd=ROOT, env={**os.environ, **daemons.env})
+    history = Running(command(month, len(MONTH)), tmp_path, daemons.env).process
     try:
         pending = ("squeue", "-h", "-r", "-t", "PD", "-o", "%i")
         wait_for("history", lambda: len(daemons.run(*pending).split()) == len(MONTH), 120)
         elements = daemons.run(*pending).split()
         words = [*COMMAND, "unattended", *profile(tonight, 100)]
-        night = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **daemons.env})
+        night = Running(words, tmp_path, daemons.env).process
         wait_for("the night", lambda: len(daemons.run(*pending).split()) > len(MONTH), 120)
         daemons.run("scancel", other)
         assert night.wait(300) == 0

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.in_process import ROOT
+from tests.support.servers import command_lines
 
 STANDIN = ROOT / "tests" / "support" / "standin"
 IMAGE = "halfpipe stand-in image: SIMULATED, no flight software inside\n/usr\n/bin\n/lib\n/lib64\n"
@@ -122,12 +122,7 @@ class FlightSite:
 
     def hanging(self) -> list[int]:
         """Return the processes that a stand-in started and that live still."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                if self.marker.encode() in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-        return found
+        return list(command_lines(self.marker))
 
     def left(self) -> list[str]:
         """What is left on the scratch disk."""

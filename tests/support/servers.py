@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,18 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
+        time.sleep(0.01)
+
+
+def command_lines(*words: str) -> dict[int, str]:
+    """Return the command lines of the processes that live and have `words` in theirs, by id."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            said = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if said and all(word in said for word in words):
+                found[int(path.parent.name)] = said
+    return found
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +21,7 @@ from halfpipe.settings import Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
+from tests.support.servers import wait_for
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "support" / "replay_decoder.sh"
@@ -40,6 +42,7 @@ PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.FORMAT_MARK)})\.[0-9a-f]+
 DONE = re.compile(
     r"^(?:\d+ of \d+|failed): (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?(?:;.*)?$", re.MULTILINE
 )
+PATIENCE = 600  # seconds, on a machine that is busy with other tests
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
@@ -343,6 +346,28 @@ def in_peace(home: Path, scenario: Scenario, **sections: Any) -> Site:
     return site
 
 
+class Running:
+    """A command in the background, in the project's root or elsewhere; what it says goes to a file in `home`."""
+
+    def __init__(
+        self, words: Sequence[str], home: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
+        self.log = home / f"said-{time.monotonic_ns()}"
+        variables = {**os.environ, **(env or {})}
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                words, cwd=cwd, env=variables, stdout=out, stderr=out, start_new_session=True
+            )
+
+    def wait_for(self, what: str, ready: Callable[[], bool], seconds: float = PATIENCE) -> None:
+        """Wait until something is so, or the command has ended."""
+        wait_for(what, lambda: ready() or self.process.poll() is not None, seconds)
+
+    def ended(self) -> Ended:
+        """Wait for its end."""
+        return Ended(self.process.wait(PATIENCE), self.log.read_text())
+
+
 def _without_head(said: str) -> str:
     """Return what a verb said without where it looked."""
     return re.sub(r"\AHalfPipe at .*\n", "", said)
@@ -357,7 +382,7 @@ def run(command: list[str], env: Mapping[str, str] | None = None, cwd: Path = RO
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
     return Ended(done.returncode, done.stdout)
