@@ -105,7 +105,7 @@ class History:
             path.unlink()
         self.in_work.add(downlink)
         self.level1.stop(downlink)
-        self.site.by_hand(downlink, missing=True, hand_off=False)
+        self.site.by_hand(downlink, "deliver_run")
         for path in self.site.work.glob(paths.manifest("*", downlink)):
             self.withheld[RunId(path.parts[-3])] = read_json(path)["withheld"]
 
@@ -114,7 +114,7 @@ class History:
             self._hand_off(self.chance.choice(sorted(self.in_work)))
 
     def _hand_off(self, downlink: str) -> None:
-        self.site.by_hand_receipt(downlink)
+        self.site.by_hand(downlink, "receipt")
         self.in_work.remove(downlink)
 
     def whole_downlink(self) -> None:

@@ -230,28 +230,17 @@ class Site:
         return in_order(Ended(*in_process.snakemake(words)).good().listed)
 
     def by_hand(
-        self,
-        downlink: str,
-        *,
-        missing: bool = False,
-        hand_off: bool = True,
-        jobs: Sequence[Listed] | None = None,
+        self, downlink: str, *rules: str, missing: bool = False, jobs: Sequence[Listed] | None = None
     ) -> None:
         """Process a downlink without Snakemake: the command of each job, in this process, all in one order.
 
-        With `missing`, only what is outstanding. Without `hand_off`, no receipt is made. `jobs`: what
-        `listed` gave.
+        Only those of `rules`, if some are named; with `missing`, only what is outstanding. `jobs`: what `listed` gave.
         """
         jobs = self.listed(f"dl={downlink}") if jobs is None else jobs
         with in_process.as_in_a_process(self.work):
             for each in to_do(jobs, self.work) if missing else jobs:
-                if hand_off or each.job.rule != "receipt":
+                if not rules or each.job.rule in rules:
                     assert in_process.program(each.command) == 0, each.command
-
-    def by_hand_receipt(self, downlink: str) -> None:
-        """Make the receipt of a downlink without Snakemake."""
-        jobs = [each for each in self.listed(f"dl={downlink}") if each.job.rule == "receipt"]
-        self.by_hand(downlink, jobs=jobs)
 
     def outstanding(self, *downlinks: str) -> frozenset[Job]:
         """Return the jobs that a dry run lists."""

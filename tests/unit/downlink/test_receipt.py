@@ -131,12 +131,12 @@ def test_made_again_alone_it_is_the_same_and_stages_nothing(delivered: Site) -> 
     assert not (delivered.work / f"dl={DL}").exists()
     withdraw(delivered.work, DL)  # nothing to remove is no error
     (delivered.stage / DL / f"retired_runs_{DL}.txt").unlink()
-    delivered.by_hand_receipt(DL)
+    delivered.by_hand(DL, "receipt")
     assert delivered.tree() == before
 
     # Level-1 has taken everything: the stage stays empty, and the receipt the same.
     shutil.rmtree(delivered.stage / DL)
-    delivered.by_hand_receipt(DL)
+    delivered.by_hand(DL, "receipt")
     assert not (delivered.stage / DL).exists()
     receipt_now = {name: content for name, content in delivered.tree().items() if name.startswith("work/")}
     assert receipt_now == {name: content for name, content in before.items() if name.startswith("work/")}

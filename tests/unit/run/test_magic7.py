@@ -80,7 +80,7 @@ def test_its_failure_keeps_the_downlink_from_being_handed_off(
     assert len(list(site.stage.glob(f"chunktokens/*/haltCleanup-{DL}"))) == 1
 
     site.configure(magic7={"command": shlex.join(words())})
-    site.by_hand_receipt(DL)
+    site.by_hand(DL, "receipt")
     assert site.text("magic7", DL) == sorted([LINES[0], LINES[2], LINES[5]])
     assert f"magic7_{DL}.txt" in {text["name"] for text in site.receipt(DL)["texts"]}
     assert not list(site.stage.glob(f"chunktokens/*/haltCleanup-{DL}"))

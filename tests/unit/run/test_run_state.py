@@ -24,7 +24,7 @@ from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, Case, build
 from tests.support.series import homes, values
-from tests.support.workflow import REPLAY, Listed, Site
+from tests.support.workflow import REPLAY, Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = RunId("2c2e5787")
@@ -54,10 +54,6 @@ def first(processed: dict[str, Site], tmp_path: Path) -> Site:
 @pytest.fixture
 def both(processed: dict[str, Site], tmp_path: Path) -> Site:
     return processed["both"].clone(tmp_path / "site")
-
-
-def decoding(site: Site, downlink: str) -> list[Listed]:
-    return [job for job in site.listed(f"dl={downlink}") if job.job.rule == "decode_chunk"]
 
 
 def clean_up(site: Site, downlink: str, *, events: bool) -> None:
@@ -94,7 +90,7 @@ def deliver(
 
 def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) -> None:
     site, _ = on_site(tmp_path, "split2")
-    site.by_hand(FIRST, jobs=decoding(site, FIRST))
+    site.by_hand(FIRST, "decode_chunk")
     lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
     chunks = [ChunkId("00001"), ChunkId("00002")]
     with pytest.raises(LeaseLostError):
@@ -195,7 +191,7 @@ def test_a_merged_index_that_is_harmed_is_made_again(
 
 def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None:
     site, _ = on_site(tmp_path, "split2")
-    site.by_hand(FIRST, hand_off=False)
+    site.by_hand(FIRST, "decode_chunk", "deliver_run")
     path = site.work / paths.datagrams(RUN, FIRST)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError) as error:
@@ -213,7 +209,7 @@ def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
     before = (first / "000001.json").read_bytes()
     shutil.rmtree(first)
     (second / "000001.json").write_bytes(b"{")
-    site.by_hand(SECOND, jobs=decoding(site, SECOND))
+    site.by_hand(SECOND, "decode_chunk")
     with pytest.raises(DamagedError, match=f"{first / '000001.json'} and {second / '000001.json'}"):
         deliver(site, SECOND, DEAD)
     (second / "000001.json").write_bytes(before)
@@ -228,7 +224,7 @@ def test_what_another_process_delivers_meanwhile_is_decided_on_again(
     """A process that stood still after it had decided finds out, and delivers what is left."""
     site, case = on_site(tmp_path, "rerun_first")
     for downlink in (FIRST, SECOND):
-        site.by_hand(downlink, jobs=decoding(site, downlink))
+        site.by_hand(downlink, "decode_chunk")
     faster = site.clone(tmp_path / "faster")
     publish, turn = Deliveries.publish, iter([True])
 
