@@ -2,9 +2,7 @@
 
 import json
 import re
-import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from halfpipe.status.account import Survey, account
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.leases import held_by_another, time_passes
-from tests.support.workflow import BAD_DECODER, Site
+from tests.support.workflow import Site
 
 DL = DownlinkId("230401001")
 GOLDEN_DL = DownlinkId("240601001")
@@ -53,12 +51,6 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
     assert troubles(site, DL) == []
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
-
-
-def with_fault(site: Site, fault: str) -> None:
-    source = GOLDEN / "complete_basic" / "in"
-    command = [sys.executable, str(BAD_DECODER), "--source", str(source), "--fault", fault]
-    site.configure(decoder={"command": shlex.join(command)})
 
 
 def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> None:
@@ -98,7 +90,7 @@ def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
 
 def test_events_that_are_announced_and_not_there_are_told(site: Site) -> None:
     build("complete_basic", site)
-    with_fault(site, f"{GOLDEN_DL}-00001=line-less")
+    site.misbehave(GOLDEN / "complete_basic" / "in", f"--fault={GOLDEN_DL}-00001=line-less")
     site.process(GOLDEN_DL)
     (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
     assert index["missing_events"] == 1

@@ -1,33 +1,16 @@
 """Bad input through the whole workflow: the message is seen, and nothing beside it is lost."""
 
-import shlex
 import shutil
-import sys
 from pathlib import Path
 
 from halfpipe import paths
 from tests.support.bad_decoder import CRIES
-from tests.support.golden_cases import GOLDEN, Expected, read_case
-from tests.support.workflow import BAD_DECODER, Site
+from tests.support.golden_cases import GOLDEN, Expected, build, copied, read_case
+from tests.support.workflow import Site
 
 DL, SECOND, THIRD = "240601001", "240601002", "240601003"
 LPA_RUN, LCI_RUN, OPEN_RUN = "r0741234567", "r0741240000", "r0741246000"  # of the case multi3
 RETDEF = (GOLDEN / "multi3" / "in" / DL / f"RetDef-{DL}-00001.xml").read_text()
-
-
-def add_case(site: Site, case: str, downlink: str = DL, *, of: str = DL) -> None:
-    """Add RetDefs and products of the downlink `of` of a golden case, as those of `downlink`."""
-    source = site.home / "source" / downlink
-    source.mkdir(parents=True)
-    for path in sorted((GOLDEN / case / "in" / of).iterdir()):
-        shutil.copy(path, source / path.name.replace(of, downlink))
-    site.add_retdefs(site.home / "source", downlink)
-    moot = site.home / "moot.txt"
-    with moot.open("a") as file:
-        for run, (key, alias) in read_case(case).moot.items():
-            file.write(f"r{run:010d} {key} {alias}\n")
-    site.configure(moot={"file": str(moot)})
-    decoder(site)
 
 
 def add_retdef(site: Site, downlink: str, chunk: int, content: str) -> Path:
@@ -38,20 +21,8 @@ def add_retdef(site: Site, downlink: str, chunk: int, content: str) -> Path:
     return path
 
 
-def decoder(site: Site, *options: str) -> None:
-    """Use the decoder that misbehaves as `options` say, and no magic-7."""
-    words = [
-        sys.executable,
-        str(BAD_DECODER),
-        "--source",
-        str(site.home / "source"),
-        *shlex.split(" ".join(options)),
-    ]
-    site.configure(decoder={"command": shlex.join(words)}, magic7={"command": None})
-
-
-def expected(case: str, step: int = 0) -> Expected:
-    return read_case(case).steps[step].expected
+def expected(case: str) -> Expected:
+    return read_case(case).steps[0].expected
 
 
 BAD_RETDEFS = {
@@ -63,7 +34,7 @@ BAD_RETDEFS = {
 
 
 def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
-    add_case(site, "runid_small")
+    build("runid_small", site)
     assert site.snakemake("-n", f"dl={DL}", "dl=240601009").status == 1
     assert not (site.work / "logs").exists()
     paths_of = [add_retdef(site, downlink, 1, content) for downlink, content in BAD_RETDEFS.items()]
@@ -78,7 +49,7 @@ def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
 
 
 def test_what_delete_all_output_removes_comes_back_and_nothing_is_delivered_twice(site: Site) -> None:
-    add_case(site, "runid_small")
+    build("runid_small", site)
     site.process(DL)
     staged, deliveries = site.staged(DL), list(site.work.glob("runs/*/deliveries/*"))
     site.snakemake(f"dl={DL}", "--delete-all-output").good()
@@ -90,17 +61,21 @@ def test_what_delete_all_output_removes_comes_back_and_nothing_is_delivered_twic
 
 
 def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -> None:
-    add_case(site, "multi3")
-    add_case(site, "runid_small", SECOND)
+    source = copied("multi3", site) / "in"
+    build(source.parent, site)
+    for downlink in (SECOND, THIRD):
+        (source / downlink).mkdir()
+    for path in (GOLDEN / "runid_small" / "in" / DL).iterdir():
+        shutil.copy(path, source / SECOND / path.name.replace(DL, SECOND))
+    site.add_retdefs(source, SECOND)
     add_retdef(site, THIRD, 1, RETDEF.replace("741234567", "700000000"))
-    (site.home / "source" / THIRD).mkdir()
     bad = {
         f"{DL}-00003": "exit3",
         f"{DL}-00005": "sigsegv",
         f"{SECOND}-00001": "cut",
         f"{SECOND}-00002": "other-chunk",
     }
-    decoder(site, *(f"--fault {chunk}={fault}" for chunk, fault in bad.items()))
+    site.misbehave(source, *(f"--fault={chunk}={fault}" for chunk, fault in bad.items()))
     command = [f"dl={downlink}" for downlink in (DL, SECOND, THIRD)]
     site.snakemake(*command).bad(
         "exit status 3",
@@ -120,7 +95,7 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
 
     assert not site.has_receipt(THIRD), "its decoder brought nothing, and did not say why"
 
-    decoder(site)
+    site.misbehave(source)
     site.snakemake(*command[:2]).good()
     assert site.staged(DL) == expected("multi3").files
     assert len(site.staged(SECOND)) == 1
@@ -132,13 +107,12 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
 
 def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: Site) -> None:
     """The decoder cries and ends well, another chunk brings a run that no RetDef announces."""
-    add_case(site, "multi3")
+    build("multi3", site)
     for chunk in (3, 4, 5):
         (site.retdefs / DL / f"RetDef-{DL}-{chunk:05d}.xml").unlink()
-    decoder(site, f"--fault {DL}-00001=exception", f"--bring {DL}-00002=00003")
-    moot = site.home / "moot.txt"
+    source, moot = GOLDEN / "multi3" / "in", site.home / "moot.txt"
+    site.misbehave(source, f"--fault={DL}-00001=exception", f"--bring={DL}-00002=00003")
     moot.write_text(f"# keys\nnot a key\n{LPA_RUN} 2959 nomSciOps\n{LCI_RUN} 0x1FFFFFFFF nomSciOps\n")
-    site.configure(moot={"file": str(moot)})
     ended = site.snakemake(f"dl={DL}").bad(
         *CRIES, f"{moot}: 2 lines", "line 2, 4", f"chunk 00002 of downlink {DL} brought run 2c2e6cc0"
     )
@@ -166,7 +140,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
 
 
 def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
-    add_case(site, "multi3")
+    build("multi3", site)
     bad_limits = {"min_events": 1, "max_events": 39, "chunk_scale": 1.0}  # 40 events: 39 and a single one
     good_limits = {"min_events": 2, "max_events": 125000, "chunk_scale": 0.9}
     site.configure(merge=bad_limits)

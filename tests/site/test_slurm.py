@@ -9,9 +9,7 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import signal
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +39,7 @@ from tests.support.private_slurm import (
 )
 from tests.support.servers import command_lines
 from tests.support.verbs import COMMAND
-from tests.support.workflow import BAD_DECODER, SNAKEMAKE, Ended, Running, Site, run
+from tests.support.workflow import SNAKEMAKE, Ended, Running, Site, run
 
 pytestmark = pytest.mark.slurm
 
@@ -136,11 +134,9 @@ class SlurmSite(Site):
 def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
     """Return a site with the golden case and a decoder with these options, each of which is slow or hungry."""
     site = SlurmSite(home, env=env)
-    source = CASE.directory / "in"
     build("complete_multichunk", site)
     if decoder:
-        command = shlex.join([sys.executable, str(BAD_DECODER), "--source", str(source), *decoder])
-        site.configure(decoder={"command": command})
+        site.misbehave(CASE.directory / "in", *decoder)
     return site
 
 

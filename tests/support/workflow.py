@@ -183,6 +183,11 @@ class Site:
         self.configure(decoder={"command": command}, magic7={"command": None})
         self.add_retdefs(source, *downlinks)
 
+    def misbehave(self, source: Path, *options: str) -> None:
+        """Replay products with the decoder that misbehaves as `options` of its command line say."""
+        words = [sys.executable, str(BAD_DECODER), "--source", str(source), *options]
+        self.configure(decoder={"command": shlex.join(words)})
+
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
         """Copy RetDefs from `source`/<downlink> to the search path, with old times."""
         for downlink in downlinks:
