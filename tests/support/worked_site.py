@@ -1,7 +1,6 @@
 """A site on which something was done: two downlinks are finished, a third is half-way.
 
-What the decoder gives is put together from golden cases. The site stays where it was made, for its records name the
-place; it is put back to how it was made.
+What the decoder gives is put together from golden cases.
 """
 
 import shutil
@@ -24,25 +23,7 @@ PARTS = [  # of a golden case: downlink and chunk, and as which ones they are ta
 ]
 
 
-class WorkedSite:
-    """The site in `home`, which it has for itself."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self._made = home, home.with_name(f"{home.name}-as-made")
-        self._changed = False
-        work_on(home)
-        shutil.copytree(home, self._made, symlinks=True)
-
-    def configfile(self, *, to_change: bool) -> Path:
-        """Return the config of the site as it was made; `to_change` if it will not be left so."""
-        if self._changed:
-            shutil.rmtree(self.home)
-            shutil.copytree(self._made, self.home, symlinks=True)
-        self._changed = to_change
-        return self.home / "config.yaml"
-
-
-def work_on(home: Path) -> None:
+def worked_site(home: Path) -> Site:
     """Make the site, with the commands that an operator gives."""
     site = Site(
         home,
@@ -71,3 +52,4 @@ def work_on(home: Path) -> None:
     ).good()
     staged = paths.retdef(HALF_WAY, STAGED)
     shutil.copy(site.retdefs / staged, site.work / staged)
+    return site

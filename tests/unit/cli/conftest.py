@@ -4,22 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.worked_site import WorkedSite
+from tests.support import worked_site
+from tests.support.workflow import Site
 
 
 @pytest.fixture(scope="session")
-def worked_site(tmp_path_factory: pytest.TempPathFactory) -> WorkedSite:
+def worked_on(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The site of all these tests; `tests.support.worked_site` names its downlinks and runs."""
-    return WorkedSite(tmp_path_factory.mktemp("worked-site"))
+    return worked_site.worked_site(tmp_path_factory.mktemp("worked-site"))
 
 
 @pytest.fixture
-def configfile(worked_site: WorkedSite) -> Path:
-    """Return the config of the site for a test that changes it."""
-    return worked_site.configfile(to_change=True)
+def configfile(worked_on: Site, tmp_path: Path) -> Path:
+    """Return the config of a copy of the site for a test that changes it."""
+    return worked_on.clone(tmp_path / "site").configfile
 
 
 @pytest.fixture
-def shared(worked_site: WorkedSite) -> Path:
+def shared(worked_on: Site) -> Path:
     """Return the config of the site for a test that only looks at it."""
-    return worked_site.configfile(to_change=False)
+    return worked_on.configfile
