@@ -8,7 +8,6 @@ import base64
 import os
 import shlex
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
-from tests.support.golden_cases import build, take_chunk
+from tests.support.golden_cases import GOLDEN, build, take_chunk
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
@@ -374,26 +373,16 @@ def test_downlinks_named_in_the_config(tmp_path: Path) -> None:
 
 def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) -> None:
     site = two_downlinks(tmp_path)
-    young, holey, busy = "240603001", "240603002", "240603003"
-    for downlink in (young, holey, busy):
-        (site.retdefs / downlink).mkdir()
-        for path in (site.retdefs / DL).iterdir():
-            shutil.copy2(path, site.retdefs / downlink / path.name.replace(DL, downlink))
-    soon = time.time() + 300  # by the clock of a file server
-    os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (soon, soon))
-    (site.retdefs / holey / f"RetDef-{holey}-00001.xml").unlink()
-    (site.retdefs / "not-a-downlink").mkdir()
-    site.configure(retdef={"settle_seconds": 0.001})
-    with held_by_another(site.work, paths.downlink_lease(busy)):
-        assert downlinks_of(site.snakemake("-n").good().jobs) == {DL, LATER}
-    # A hole that is there on purpose keeps nobody waiting; a RetDef grows older.
-    site.configure(ignore={"chunks": [{"dl": holey, "chunk": "00001", "reason": "the antenna was down"}]})
-    old = time.time() - 7200
-    os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (old, old))
+    site.add_retdefs(GOLDEN / "split3" / "in", LAST)
+    (site.retdefs / LAST / f"RetDef-{LAST}-00001.xml").unlink()
+    with held_by_another(site.work, paths.downlink_lease(LATER)):
+        assert downlinks_of(site.snakemake("-n").good().jobs) == {DL}
+    # A hole that is there on purpose keeps nobody waiting.
+    site.configure(ignore={"chunks": [{"dl": LAST, "chunk": "00001", "reason": "the antenna was down"}]})
     ready = site.snakemake("-n").good()
-    assert downlinks_of(ready.jobs) == {DL, LATER, young, holey, busy}
-    assert Job("decode_chunk", holey, chunk="00001") not in ready.jobs
-    site.configure(outstanding={"max": 4})
+    assert downlinks_of(ready.jobs) == {DL, LATER, LAST}
+    assert Job("decode_chunk", LAST, chunk="00001") not in ready.jobs
+    site.configure(outstanding={"max": 2})
     many = site.snakemake("-n")
     assert (many.status != 0, "outstanding.max" in many.said) == (True, True), many.said
 

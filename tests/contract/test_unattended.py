@@ -82,10 +82,6 @@ def alive(site: Site) -> list[str]:
     return [words for pid, words in command_lines().items() if of_site in words or pid in hanging(site)]
 
 
-def left(site: Site) -> list[str]:
-    return leases(site.work)
-
-
 def logs(site: Site) -> list[Path]:
     return sorted(site.work.glob("logs/unattended/*.log"))
 
@@ -100,7 +96,7 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
     assert last_turn(site.work) is None, "one by hand makes no timer"
     assert unattended(site, "--timer") == (0, "")
     assert last_turn(site.work) is not None
-    assert left(site) == []
+    assert leases(site.work) == []
 
     site.add_retdefs(CASE / "in", FIRST, SECOND)
     site.configure(outstanding={"max": 1})
@@ -111,7 +107,7 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
     status, said = unattended(site)
     assert (status, "outstanding.maximum" in said) == (2, True)
     assert logs(site) == []
-    assert left(site) == []
+    assert leases(site.work) == []
 
 
 @pytest.mark.workflow
@@ -162,7 +158,7 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     assert unattended(site, "--timer") == (0, "")
     last = json.loads((site.work / "logs" / "unattended" / "last.json").read_text())
     assert (last["status"], last["downlinks"]) == (0, {})
-    assert left(site) == []
+    assert leases(site.work) == []
 
 
 @pytest.mark.workflow
@@ -174,7 +170,7 @@ def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     assert (status, f"{logs(site)[0]}\n" in said) == (3, True)
     assert len(hanging(site)) == 4
     assert alive(site) == []
-    assert left(site) == []
+    assert leases(site.work) == []
 
 
 @pytest.mark.workflow
@@ -200,7 +196,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     first.terminate()
     assert first.wait(PATIENCE) == 128 + signal.SIGTERM
     assert alive(site) == []
-    assert left(site) == []
+    assert leases(site.work) == []
     assert not (site.work / f"dl={SECOND}").exists()
 
 
