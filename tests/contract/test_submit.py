@@ -1,10 +1,8 @@
 """Submission and halt switches through the workflow, and death at any moment: once each, none forgotten."""
 
 import json
-import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +22,6 @@ from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.level1 import DL, Level1, is_unknown, with_level1
 from tests.support.series import noted
-from tests.support.servers import wait_for
 from tests.support.workflow import Job
 
 FIRST, SECOND = "240601001", "240601002"
@@ -85,30 +82,6 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
         assert (paths.submissions(DL), len(level1.recorded())) in noted(level1.stage)
         assert found(level1.work) == []
     assert check or open_
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("with_command", [False, True], ids=["alone", "with-command"])
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
-@CHECK
-def test_killed_while_its_command_runs_it_waits_for_that(
-    check: bool, by: signal.Signals, with_command: bool, tmp_path: Path
-) -> None:
-    """A check that is asked too early would say that there is no stream, and so would a person."""
-    level1 = Level1(tmp_path)
-    settings, submit = submission(level1, check)
-    level1.go_wrong(seconds=LIMIT / 4)  # the check is asked before, on a busy machine too
-    child = forks.started(submit)
-    log = level1.home / "submit.log"
-    wait_for("createStream", lambda: log.exists() and "createStream of stream" in log.read_text())
-    (os.killpg if with_command else os.kill)(child, by)
-    assert forks.ended(child) in ({-by} if by is signal.SIGKILL else {-by, 128 + by})
-    assert level1.commands() == []
-    time_passes(level1.work)
-    if submit() and not check:
-        settle(settings, DL, bool(level1.commands()))
-        assert submit() == 0
-    assert level1.commands() == ["createStream"]
 
 
 def switch(path: Path) -> Path:
