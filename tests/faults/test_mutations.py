@@ -4,9 +4,10 @@ Every file is damaged with a seed of its own, its number, so that one that fails
 """
 
 import random
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from halfpipe.run.merged_index import ChunkProducts, load_datagrams, load_events
 from halfpipe.settings import Decoder, Merge, Paths, Settings
 from tests.support.evt_check import check_evt
 from tests.support.golden_cases import GOLDEN
-from tests.support.mutate import mutated
 from tests.support.settings import plan_of
 from tests.support.watch import watched
 
@@ -35,6 +35,13 @@ DL, CHUNK = DownlinkId("240601001"), ChunkId("00003")
 CASES = (("multi3", "*-00003"), ("latc_lpa", "*-00001"), ("lci_acd", "*-00001"))
 RETDEFS = sorted(GOLDEN.glob("*/in/240601001/RetDef-*-00001.xml"))
 
+NUMBERS = (0, 1, 7, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**53 + 1, 2**63 - 1, 2**64 - 1)
+TEXTS = (
+    b"", b"-1", b"0" * 19 + b"1", b"18446744073709551616", b"4294967296", b"9" * 5000, b"1e308", b"nan", b"1_000",
+    b"$(touch evil)", b"../../evil", b"a\x00b", b"\n", b"\r\n", b"\x1b[2J", b"\xff\xfe", "٢٩".encode(), b"%s{level0}",
+    b"&lt;", b"<", b'"', b"EVT:", b"DGM:", b"<!DOCTYPE x>", b"&x;",
+)  # fmt: skip
+
 count = pytest.mark.parametrize(
     "numbers",
     [
@@ -42,6 +49,37 @@ count = pytest.mark.parametrize(
         pytest.param(range(EVERY_DAY, MANY), id=f"{MANY}", marks=pytest.mark.long),
     ],
 )
+
+
+def mutated(rng: random.Random, content: bytes, *, text: bool = False, places: Sequence[int] = ()) -> bytes:
+    """Return what storage, networks and hostile hands make of a file, of which lengths stand at `places`."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        begin = rng.randrange(len(content) + 1)
+        end = min(len(content), begin + rng.randint(1, rng.choice((4, 64, 4096))))
+        piece, number = content[begin:end], rng.choice(NUMBERS)
+        words = list(re.finditer(rb'[^\s"<>=]+', content))
+        what = rng.randrange(8 if text and words else 5)
+        if places and rng.random() < 0.5:
+            begin, what = rng.choice(places), 0
+        if what == 0:
+            size = 4 if number < 2**32 else 8
+            content = content[:begin] + number.to_bytes(size, "little") + content[begin + size :]
+        elif what == 1:
+            content = (
+                content[:begin]
+                + bytes(byte ^ 1 << rng.randrange(8) for byte in piece[:9])
+                + content[begin + 9 :]
+            )
+        elif what == 2:
+            content = content[:begin] + rng.choice((b"", content[end:]))  # cut, or a block lost
+        elif what == 3:
+            content = content[:end] + rng.choice((piece, piece * 20, rng.randbytes(16))) + content[end:]
+        elif what == 4:
+            content = content[:begin] + bytes(end - begin) + content[end:]
+        else:
+            word = rng.choice(words)
+            content = content[: word.start()] + rng.choice(TEXTS) + content[word.end() :]
+    return content
 
 
 def outcome(seed: int, what: Callable[[], object], *names: str) -> str:

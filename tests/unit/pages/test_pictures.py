@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
@@ -11,10 +12,22 @@ from halfpipe.pages.pictures import run_picture
 from halfpipe.status.account import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
-from tests.support.svg import written
 from tests.support.workflow import Site
 
 MOST = 50_000  # bytes of an SVG
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def written(content: bytes) -> list[str]:
+    """Return all that stands in an SVG as text, title and description first: readers for the blind find them."""
+    root = fromstring(content)
+    title, description = root[0], root[1]
+    assert title.text
+    assert description.text
+    assert (title.tag, description.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-labelledby"] == f"{title.attrib['id']} {description.attrib['id']}"
+    return [title.text, description.text, *("".join(each.itertext()) for each in root.iter(f"{SVG}text"))]
 
 
 @pytest.mark.parametrize(
