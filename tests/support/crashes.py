@@ -18,11 +18,11 @@ from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
 from halfpipe.status.checks import check
 from tests.support import forks
+from tests.support.forks import NEW, Refusal, Shadow, short
 from tests.support.golden_cases import build
 from tests.support.harness import differing, path_of
 from tests.support.leases import held_by_another, time_passes
 from tests.support.leases import leases as left
-from tests.support.moments import NEW, Refusal, Shadow, short
 from tests.support.series import noted
 from tests.support.workflow import Site
 

@@ -1,17 +1,164 @@
-"""Work done in forks of this process, which has all imported, killed at a moment: a change that it makes to files."""
+"""Work done in forks of this process, which has all imported, harmed at a moment: a change to files, or a flush.
 
+A shadow is a directory that takes what is flushed to disk, as a disk would have it that keeps nothing else.
+"""
+
+import fcntl
+import json
 import os
+import resource
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halfpipe.files import leases
-from tests.support.moments import Fault, Shadow
+
+# What Python tells before it changes files, and how many of the words are names.
+CHANGES = {
+    "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.truncate": 1,
+    "os.chmod": 1, "os.chown": 1,
+}  # fmt: skip
+NEW = frozenset({"open", "os.mkdir", "os.link"})  # of these, what a full disk does not take
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def changed(event: str, words: tuple[Any, ...]) -> list[str]:
+    """Return the names of the files that are about to be changed."""
+    if event == "open":
+        names = words[:1] if isinstance(words[2], int) and words[2] & WRITES else ()
+    else:
+        names = words[: CHANGES.get(event, 0)]
+    return [os.fsdecode(name) for name in names if not isinstance(name, int)]
+
+
+class Shadow:
+    """What a disk holds that keeps only what was flushed: by inode, a file's bytes or a directory's names."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.kept: set[int] = set()
+        self.handles: list[int] = []
+        os.makedirs(f"{home}/alive", exist_ok=True)  # noqa: PTH103 - pathlib is what is watched
+
+    def flush(self, handle: int) -> None:
+        """Take over what an open file or directory holds now; one flush at a time, or an older one could count."""
+        with open(f"{self.home}/lock", "w") as lock:  # noqa: PTH123 - as above
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._flush(handle)
+
+    def _flush(self, handle: int) -> None:
+        info = os.fstat(handle)
+        # A number that is used again all the same, and for the other kind, is not taken for what it was.
+        mine = f"{self.home}/{info.st_ino}{'.names' if stat.S_ISDIR(info.st_mode) else ''}"
+        path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as above
+        self._keep(path, info)
+        if stat.S_ISDIR(info.st_mode):
+            names = {}
+            for name in os.listdir(handle):
+                try:
+                    of = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                except FileNotFoundError:  # another job has renamed it since
+                    continue
+                self._keep(f"{path}/{name}", of)
+                names[name] = [of.st_ino, stat.S_ISDIR(of.st_mode)]
+            content = json.dumps(names).encode()
+        else:
+            content = Path(f"/proc/self/fd/{handle}").read_bytes()
+        Path(f"{mine}.part").write_bytes(content)
+        os.utime(f"{mine}.part", ns=(info.st_mtime_ns, info.st_mtime_ns))
+        Path(f"{mine}.part").rename(mine)
+
+    def _keep(self, path: str, info: os.stat_result) -> None:
+        """See to it that an inode's number is not used again, by a handle or by a second name."""
+        if info.st_ino in self.kept:
+            return
+        self.kept.add(info.st_ino)
+        with suppress(FileExistsError, FileNotFoundError):
+            if stat.S_ISDIR(info.st_mode):
+                self.handles.append(os.open(path, os.O_RDONLY))
+            else:
+                os.link(path, f"{self.home}/alive/{info.st_ino}")
+
+    def close(self) -> None:
+        """Let the inodes go."""
+        for handle in self.handles:
+            os.close(handle)
+        self.handles.clear()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A disk that refuses changes with an error: it is full, or read-only."""
+
+    number: int
+    below: str
+    changes: frozenset[str] = frozenset({"open", *CHANGES})
+
+    def refuse(self, event: str, path: str) -> None:
+        """Refuse a change, if it is one of those."""
+        if event in self.changes and path.startswith(self.below):
+            raise OSError(self.number, os.strerror(self.number), path)
+
+
+class Fault:
+    """One fault: counts the moments of this process and does harm at one of them.
+
+    If `do` returns a refusal, that holds from then on.
+    """
+
+    def __init__(self, below: str, at: int, do: Callable[[str], object]) -> None:
+        self.below, self.at, self.do = below, at, do
+        self.count = 0
+        self.busy = False
+        self.refusal: Refusal | None = None
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Hear of what Python is about to do."""
+        for name in changed(event, arguments)[:1]:
+            path = os.path.abspath(name)  # noqa: PTH100 - as above
+            self.moment(event, path)
+            if self.refusal is not None:
+                self.refusal.refuse(event, path)
+
+    def moment(self, event: str, path: str) -> None:
+        """Count a moment."""
+        if self.busy or not path.startswith(self.below) or "/logs/" in path or "/.snakemake/log/" in path:
+            return
+        self.count += 1
+        if self.count == self.at or self.at == 0:
+            self.busy = True
+            done = self.do(f"{event} {path}")
+            self.refusal = done if isinstance(done, Refusal) else None
+            self.busy = False
+
+    def install(self, shadow: Shadow | None = None) -> None:
+        """Begin to listen."""
+        flush = os.fsync
+
+        def fsync(handle: int) -> None:
+            self.moment("fsync", os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115 - as above
+            flush(handle)
+            if shadow is not None:
+                self.busy = True
+                shadow.flush(handle)
+                self.busy = False
+
+        os.fsync = fsync  # type: ignore[assignment]
+        sys.addaudithook(self.hook)
+
+
+def short(size: int) -> None:
+    """Let this process write no more than `size` bytes into a file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def _kill(_: str) -> None:

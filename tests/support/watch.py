@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.moments import changed
+from tests.support.forks import changed
 
 # Bytes of memory that no input may make anything hold; at rest a program has less than a hundred megabytes.
 LIMIT = 400 << 20
