@@ -22,7 +22,7 @@ from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import PATIENCE, REPLAY, Running, Site, run
 
-FIRST, SECOND, THIRD = "240601001", "240601002", "240601003"
+FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
 
@@ -201,24 +201,15 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
 
 
 @pytest.mark.workflow
-def test_what_is_in_a_persons_hands_or_still_arriving_is_left_alone(outstanding: Site) -> None:
+def test_what_is_in_a_persons_hands_is_left_alone(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"hangs-{FIRST}").touch()
-    source = site.home / "source" / THIRD
-    source.mkdir(parents=True)
-    for path in (CASE / "in" / FIRST).glob("RetDef-*"):
-        (source / path.name.replace(FIRST, THIRD)).write_text(path.read_text().replace(FIRST, THIRD))
-    site.add_retdefs(site.home / "source", THIRD)
-    (site.retdefs / THIRD / f"RetDef-{THIRD}-00001.xml").unlink()
-    for path in (site.retdefs / THIRD).iterdir():
-        path.touch()  # one that has been missing for a day needs action
     person = Running(site.command(f"dl={FIRST}"), site.home).process
     try:
         wait_for("decoders that hang", lambda: len(hanging(site)) == 4)
         assert unattended(site) == (0, "")
         assert site.receipt(SECOND)["downlink"] == SECOND
         assert tried(site) == [SECOND]
-        assert not (site.work / THIRD).exists()
         assert person.poll() is None
     finally:
         for pid in hanging(site):

@@ -139,7 +139,7 @@ class Crashes:
 def everything_flushed(site: Site, shadow: Path) -> Shadow:
     """Begin with a disk that holds everything that is there now; close what is returned after the crash."""
     kept = Shadow(str(shadow))
-    for path in [site.work, site.stage, *site.work.rglob("*"), *site.stage.rglob("*")]:
+    for path in _everything(site):
         handle = os.open(path, os.O_RDONLY)
         kept.flush(handle)
         os.close(handle)
@@ -160,7 +160,7 @@ class Crash:
 
     def happen(self, site: Site) -> None:
         """Replace the directories of `site`."""
-        places = {path.stat().st_ino: path for top in (site.work, site.stage) for path in _everything(top)}
+        places = {path.stat().st_ino: path for path in _everything(site)}
         for top in (site.work, site.stage):
             new = top.with_name(f"{top.name}-after-the-crash")
             self._directory(top.stat().st_ino, places, new)
@@ -193,8 +193,8 @@ class Crash:
             new.touch()
 
 
-def _everything(top: Path) -> Iterator[Path]:
-    return iter([top, *top.rglob("*")])
+def _everything(site: Site) -> Iterator[Path]:
+    return (path for top in (site.work, site.stage) for path in (top, *top.rglob("*")))
 
 
 def taken_of(tree: Mapping[str, bytes]) -> set[str]:
