@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from halfpipe import paths
 from halfpipe.formats import evt, level0
 from halfpipe_simulator.runs import SCID, Datagram
 from halfpipe_simulator.scenario import Chunk, Scenario
 from tests.support import forks
+from tests.support.harness import events_of
 from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import LONG_AGO, Ended, Site
 
@@ -181,7 +180,7 @@ class World:
 
 @dataclass(frozen=True)
 class StagedFile:
-    """An event file as its records say it is."""
+    """An event file: the events as its records have them, and the times of its header, at which Level-1 looks."""
 
     name: str
     keys: tuple[Key, ...]
@@ -196,9 +195,6 @@ class StagedFile:
     @classmethod
     def read(cls, path: Path) -> "StagedFile":
         """Read one."""
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        offsets = evt.walk(data, str(path))
-        names = ("scalers_sequence", "ccsds_apid", "current_timeSecs")
-        sequences, apids, seconds = (evt.context_column(data, offsets, name).tolist() for name in names)
-        keys = tuple(zip(sequences, apids, strict=True))
-        return cls(path.name, keys, (sequences[0], sequences[-1]), (seconds[0], seconds[-1]))
+        header, keys = evt.read_header(path), tuple(events_of(path.read_bytes()))
+        seconds = int(header["secs_beg"]), int(header["secs_end"])
+        return cls(path.name, keys, (keys[0][0], keys[-1][0]), seconds)
