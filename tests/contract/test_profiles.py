@@ -28,15 +28,6 @@ def profile(name: str) -> dict[str, Any]:
     return content
 
 
-def resources_of(said: str) -> dict[str, set[str]]:
-    """Return the resources that a dry run tells, by rule."""
-    found: dict[str, set[str]] = {}
-    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", said, re.MULTILINE):
-        listed = re.search(r"^ {4}resources: (.*)$", block, re.MULTILINE)
-        found.setdefault(rule, set()).update(listed[1].split(", ") if listed else [])
-    return found
-
-
 def test_default_profile_takes_nothing_from_a_site_profile() -> None:
     # profiles/default wins over --profile, key by key.
     assert not profile("default").keys() & profile("s3df").keys()
@@ -49,12 +40,12 @@ def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
     build("complete_basic", site)
     configfile = os.path.relpath(site.configfile, ROOT)
     words = ["--profile", "s3df", "-n", f"dl={DL}", "--configfile", configfile]
-    found = resources_of(Ended(*in_process.snakemake(words)).good().said)
-    for rule in SUBMITTED:
+    listed = Ended(*in_process.snakemake(words)).good().listed
+    for each in listed:
         expected = {"slurm_partition=milano", "slurm_account=fermi:L1", "mem_mb=4000", "runtime=30"}
-        assert expected <= found[rule], rule
-        assert not {entry for entry in found[rule] if entry.startswith("mem_mb_per_cpu")}
-    assert found.keys() == SUBMITTED | {"receipt"}
+        assert each.job.rule not in SUBMITTED or expected <= each.resources, each
+        assert not {entry for entry in each.resources if entry.startswith("mem_mb_per_cpu")}
+    assert {each.job.rule for each in listed} == SUBMITTED | {"receipt"}
     assert not (site.work / ".snakemake" / "slurm_logs").exists()
 
 

@@ -57,11 +57,12 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Listed:
-    """A job as a dry run lists it, with its files, relative to the working directory, and its command."""
+    """A job as a dry run lists it, with its files, relative to the working directory, resources, and its command."""
 
     job: Job
     inputs: frozenset[str]
     outputs: frozenset[str]
+    resources: frozenset[str]
     command: str
 
 
@@ -102,11 +103,12 @@ def _listed(said: str) -> Iterable[Listed]:
     blocks = r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)(?:Shell command: (.*)$)?"
     for rule, block, command in re.findall(blocks, said, re.MULTILINE):
         has = dict(re.findall(r"^ {4}(\w+): (.*)$", block, re.MULTILINE))
-        inputs, outputs, wildcards = (
-            has[name].split(", ") if name in has else [] for name in ("input", "output", "wildcards")
+        inputs, outputs, wildcards, resources = (
+            frozenset(has[name].split(", ") if name in has else [])
+            for name in ("input", "output", "wildcards", "resources")
         )
         job = Job(rule, **dict(pair.split("=", 1) for pair in wildcards))
-        yield Listed(job, frozenset(inputs), frozenset(name.split(" (")[0] for name in outputs), command)
+        yield Listed(job, inputs, frozenset(name.split(" (")[0] for name in outputs), resources, command)
 
 
 def in_order(listed: Iterable[Listed]) -> list[Listed]:
