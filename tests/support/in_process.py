@@ -16,10 +16,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 from snakemake import cli, workflow
@@ -42,48 +42,13 @@ SIMULATE, *SIMULATORS = (
 common_settings = local.common_settings
 
 
-class Forked:
-    """A program of the simulator, in a fork of this process, which has imported what it needs."""
-
-    def __init__(
-        self, main: Callable[[Sequence[str]], int], words: Sequence[str], cwd: Path, streams: int
-    ) -> None:
-        ends = [os.pipe() for _ in range(streams)]
-        self.returncode: int | None = None
-        self.pid = os.fork()
-        if not self.pid:
-            _become(main, words, cwd, [write for _, write in ends])
-        for _, write in ends:
-            os.close(write)
-        self._streams = [os.fdopen(read, "rb", buffering=0) for read, _ in ends]
-        self.stdout, self.stderr = self._streams[0], self._streams[1] if streams > 1 else None
-
-    def wait(self) -> int:
-        """Wait for its end; return its exit status."""
-        if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.returncode
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self._streams:
-            stream.close()
-        self.wait()
-
-
-def _become(
-    main: Callable[[Sequence[str]], int], words: Sequence[str], cwd: Path, outputs: list[int]
-) -> NoReturn:
-    """Be a program of the simulator, and end as it does."""
+def _become(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> NoReturn:
+    """Be a program of the simulator in a fork of this process, which has imported what it needs; end as it does."""
     status = 1
     try:
+        os.closerange(3, 1024)  # whoever started it waits for one of them
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        os.dup2(outputs[0], 1)
-        os.dup2(outputs[-1], 2)
-        os.chdir(cwd)
         with (
             open(1, "w", closefd=False) as out,
             open(2, "w", closefd=False) as errors,
@@ -95,13 +60,12 @@ def _become(
         os._exit(status)
 
 
-def _popen(words: Sequence[str], **keys: Any) -> Any:
+def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
     """Start a program as ever, but for those of the simulator."""
     simulator = len(words) > 1 and words[0] == sys.executable and words[1] in SIMULATORS
-    if not simulator or keys["env"] or keys["start_new_session"]:
-        return subprocess.Popen(words, **keys)
-    streams = 1 if keys["stderr"] == subprocess.STDOUT else 2
-    return Forked(module(words[1]).main, words[2:], keys["cwd"], streams)
+    if simulator and not keys["env"] and not keys["start_new_session"]:
+        keys["preexec_fn"] = partial(_become, module(words[1]).main, words[2:])
+    return subprocess.Popen(words, **keys)
 
 
 vars(programs)["subprocess"] = SimpleNamespace(**(vars(subprocess) | {"Popen": _popen}))
