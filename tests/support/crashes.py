@@ -53,7 +53,11 @@ class Crashes:
 
     def __post_init__(self) -> None:
         self.site.stage.mkdir()
-        build("split2", self.site, *[FIRST] * self.others, *[SECOND] * self.again)
+        build("split2", self.site)
+        if self.others:
+            self.site.by_hand(FIRST)
+        if self.again:
+            self.site.by_hand(SECOND)
         self.jobs = self.site.listed(f"dl={SECOND}")
         self.settings = {path: path.read_text() for path in self.site.work.glob(paths.settings("*"))}
         self.before = Path(shutil.copytree(self.site.home, self.home / "before"))

@@ -3,11 +3,10 @@
 import gc
 import os
 import re
-import resource
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,8 @@ def watched(home: Path) -> Iterator[None]:
     """See that nothing outside `home` is written and no program started, and that memory is bounded."""
     violations: list[str] = []
     gc.collect()  # what commands before have left to be removed
-    _reset_peak()
+    with suppress(OSError):  # else the peak is that of the whole life of the process, which is no less
+        Path("/proc/self/clear_refs").write_text("5")
     before = peak()
     _active.append((home.resolve(), violations))
     try:
@@ -61,20 +61,9 @@ def watched(home: Path) -> Iterator[None]:
     assert taken < LIMIT, f"{taken >> 20} MB of memory were taken"
 
 
-def _reset_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # then the peak is that of the whole life of the process, which is no less
-
-
 def peak() -> int:
     """Return the most memory that was resident since the watch began, mapped files included, in bytes."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) << 10
 
