@@ -63,9 +63,9 @@ def test_products_and_environment_are_those_of_the_program_in_its_container(flig
         "LD_LIBRARY_PATH": "/nor/this",
     }
     done = flight_site.decode(RETDEF, "-k", "0x12;$(touch /tmp/pwned)", env=environment)
-    assert done.status == 0, done.errors
+    assert done.returncode == 0, done.stderr
     assert flight_site.products() == FIRST
-    said = json.loads(done.out.splitlines()[-1])
+    said = json.loads(done.stdout.splitlines()[-1])
     assert said["cwd"] == "/halfpipe"
     assert said["latc"] == "0x12;$(touch /tmp/pwned)"
     assert said["argv"][1:5] == ["-r", f"/halfpipe/{RETDEF.name}", "-o", "/halfpipe/out"]
@@ -91,16 +91,16 @@ def test_what_goes_wrong_takes_nothing_and_leaves_nothing(mode: str, flight_site
     flight_site.misbehave(c240601001_00001=mode)
     done = flight_site.decode(RETDEF)
     status, message = MISBEHAVIOUR[mode]
-    assert (done.status, message in done.errors) == (status, True), done.errors
+    assert (done.returncode, message in done.stderr) == (status, True), done.stderr
     assert flight_site.products() == {}
     assert flight_site.left() == []
-    assert b"SIMULATED" in done.out
+    assert "SIMULATED" in done.stdout
 
 
 @pytest.mark.workflow
 def test_a_link_stays_one_for_who_takes_the_products(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="link")
-    assert flight_site.decode(RETDEF).status == 0
+    assert flight_site.decode(RETDEF).returncode == 0
     assert [path.is_symlink() for path in flight_site.out.iterdir()] == [True]
 
 
@@ -114,7 +114,7 @@ def test_a_hanging_program_is_killed_with_all_that_it_started(
     site.configure(decoder={"seconds": 1})
     begun = time.monotonic()
     done = site.decode(bare_retdef(site) if bare else RETDEF)
-    assert done.status == 124
+    assert done.returncode == 124
     assert time.monotonic() - begun < 20
     assert site.products() == {}
     assert site.left() == []
@@ -142,17 +142,17 @@ def test_a_hanging_program_is_killed_with_all_that_it_started(
 def test_exception_lines_pass_unchanged_and_what_follows_is_cleaned_up(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="exception")
     done = flight_site.decode(RETDEF)
-    assert (done.status, done.errors) == (0, "")
-    assert done.out.splitlines()[-2:] == [
-        b"PktRetriever exception: lost a packet of APID 956",
-        "  DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`".encode(),
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-2:] == [
+        "PktRetriever exception: lost a packet of APID 956",
+        "  DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`",
     ]
     assert flight_site.products() == FIRST
     for mode in ("closed", "leaves-child"):
         flight_site.misbehave(c240601001_00001=mode)
         begun = time.monotonic()
         done = flight_site.decode(RETDEF)
-        assert (done.status, done.errors) == (0, "")
+        assert (done.returncode, done.stderr) == (0, "")
         assert time.monotonic() - begun < 15
         assert flight_site.left() == []
         assert not flight_site.hanging()
@@ -164,15 +164,15 @@ MAGIC = ("--arch", ARCH, "--scid", "77", "-b", "1717200000.25", "-e", "171721200
 @pytest.mark.workflow
 def test_magic7_of_the_program_and_its_faults(flight_site: FlightSite) -> None:
     done = flight_site.run("flight_magic7", *MAGIC)
-    assert (done.status, done.errors) == (0, "DiagRet: STAND-IN, the lines are SIMULATED\n")
-    lines = done.out.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, "DiagRet: STAND-IN, the lines are SIMULATED\n")
+    lines = done.stdout.splitlines()
     assert len(lines) == 80
     assert lines[0] == "2024-06-01 00:00:00.250000 ATT 738892800 0 0.5 0.5 0.5 0.5 0.000000 0.000000 0.000000"
     for mode, status in {"half": 1, "crash": 139, "nothing": 1, "goodbye": 1, "hang": 124}.items():
         flight_site.misbehave(magic7=mode)
         flight_site.configure(magic7={"seconds": 1 if mode == "hang" else 60})
         done = flight_site.run("flight_magic7", *MAGIC)
-        assert done.status == status, mode
+        assert done.returncode == status, mode
         assert flight_site.left() == []
     flight_site.misbehave(magic7="goodbye")
     flight_site.configure(magic7={"seconds": 60, "harmless": ["DiagRet: "]})

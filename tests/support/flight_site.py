@@ -22,15 +22,6 @@ SOFTWARE = "/afs/slac/g/glast/isoc"
 TABLES = "/sdf/group/fermi/ground/fmx"
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a wrapper ended, and what it printed."""
-
-    status: int
-    out: bytes
-    errors: str
-
-
 @dataclass
 class FlightSite:
     """Settings of the flight programs and all that they name, in a directory of a test's own."""
@@ -104,17 +95,18 @@ class FlightSite:
             *arguments,
         ]
 
-    def decode(self, retdef: Path, *arguments: str, env: dict[str, str] | None = None) -> Done:
+    def decode(
+        self, retdef: Path, *arguments: str, env: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         """Run the decoder's wrapper."""
         return self.run("flight_decoder", "-r", str(retdef), "-o", str(self.out), *arguments, env=env)
 
-    def run(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Done:
+    def run(
+        self, name: str, *arguments: str, env: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a wrapper to its end."""
-        environment = {**os.environ, **(env or {})}
-        done = subprocess.run(
-            self.command(name, *arguments), capture_output=True, env=environment, check=False
-        )
-        return Done(done.returncode, done.stdout, done.stderr.decode())
+        words, environment = self.command(name, *arguments), {**os.environ, **(env or {})}
+        return subprocess.run(words, capture_output=True, encoding="utf-8", env=environment, check=False)
 
     def products(self) -> dict[str, bytes]:
         """What lies in OUTDIR."""
