@@ -66,18 +66,16 @@ class Level1:
         )
         working_directory.begin(self.work)
 
-    def client(self, command: str, options: str = "") -> str:
-        """Return a command line of the stand-in, with placeholders."""
-        return client(self.file, command, options)
-
     def settings(self, **submit: str | float | None) -> Settings:
         """Return a config with all commands but for those that are given otherwise."""
         # What is loaded before is the story of tests/contract/test_ledger_rule.py.
         given: dict[str, Any] = submit_commands(self.file) | submit
         return Settings(Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**given))
 
-    def words(self, command: str) -> str:
-        """Return a line of the stand-in as it is given for the downlink."""
+    @property
+    def creates(self) -> str:
+        """The command line that creates the stream of the downlink."""
+        command = submit_commands(self.file)["command"]
         filled_in = command.replace("{dl}", DL).replace("{rawdir}", str(self.stage / DL))
         return shlex.join([sys.executable, *shlex.split(filled_in)[1:]])
 

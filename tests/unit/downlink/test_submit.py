@@ -65,7 +65,7 @@ def settled(level1: Level1, heard: bool) -> None:
 
 def create(level1: Level1) -> None:
     """Create the stream by hand."""
-    ask(shlex.split(level1.words(level1.client("createStream", VARIABLES))), StringIO())
+    ask(shlex.split(level1.creates), StringIO())
 
 
 def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
@@ -84,7 +84,7 @@ def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
         "handoff": 1,
         "state": "submitted",
         "submitted": 1,
-        "command": level1.words(level1.client("createStream", VARIABLES)),
+        "command": level1.creates,
     }
     assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert "stream 240601001, key 1001" in log.getvalue()
