@@ -15,8 +15,8 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
+from tests.support import documents
 from tests.support.golden_cases import GOLDEN, build, take_chunk
-from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
 
@@ -163,10 +163,7 @@ def test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding(done: 
 
 @pytest.mark.workflow
 def test_an_edited_project_makes_nothing_outstanding(done: Site, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    for name in ("workflow", "scripts", "config", "profiles", "envs"):
-        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", project)
+    project = documents.project(tmp_path / "project")
     for path in [*project.glob("scripts/*.py"), *project.glob("workflow/rules/*.smk")]:
         text = path.read_text().replace(" --log {log}", " --log {log} --new-option")
         path.write_text(text + "\n# edited\n")

@@ -82,6 +82,7 @@ def missed(command: Command, said: str) -> str | None:
 
 def project(home: Path) -> Path:
     """Copy what a clone has to `home`, and give it this environment."""
+    home.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy2(ROOT / name, home / name)
     for name in DIRECTORIES:
