@@ -111,22 +111,6 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
 
 
 @pytest.mark.workflow
-def test_a_downlink_that_waits_for_a_retdef_is_told_when_it_has_waited_long(site: Site) -> None:
-    site.add_retdefs(CASE / "in", FIRST)
-    (site.retdefs / FIRST / f"RetDef-{FIRST}-00001.xml").unlink()
-    (left_over,) = (site.retdefs / FIRST).iterdir()
-    for hours, status, told in ((23.9, 0, ""), (24.1, 1, "downlink"), (24.2, 1, ""), (23.9, 0, "over")):
-        os.utime(left_over, (then := time.time() - hours * 3600, then))
-        found, said = unattended(site)
-        assert found == status
-        assert bool(told) == bool(said)
-        assert told in said
-        if told == "downlink":
-            assert "waits for the RetDef of chunk 00001, and has done so" in said
-    assert logs(site) == []
-
-
-@pytest.mark.workflow
 def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"fails-{FIRST}").touch()
