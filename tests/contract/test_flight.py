@@ -176,7 +176,7 @@ def test_magic7_of_the_program_and_its_faults(flight_site: FlightSite) -> None:
         assert flight_site.left() == []
     flight_site.misbehave(magic7="goodbye")
     flight_site.configure(magic7={"seconds": 60, "harmless": ["DiagRet: "]})
-    assert flight_site.run("flight_magic7", *MAGIC).status == 0
+    assert flight_site.run("flight_magic7", *MAGIC).returncode == 0
 
 
 def workflow(site: Site, flight_site: FlightSite) -> None:
