@@ -1,38 +1,116 @@
-"""Run the benchmarks and print their table: `python -m benchmarks [--docs] [arguments of pytest]`."""
+"""Run the benchmarks and print their table: `python -m benchmarks [--docs] [arguments of pytest]`.
 
+With `--docs` it is put between two markers in docs/performance.md too.
+"""
+
+import json
 import os
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
-from benchmarks import report
-from benchmarks.measure import ROOT
+from benchmarks.measure import ROOT, Figure
+
+RESULTS = ROOT / "benchmarks" / "results" / "bench.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- the table: begin -->", "<!-- the table: end -->"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything, or what pytest's ``-k`` selects; with ``--docs`` the document gets the table too."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    docs = [arguments.pop(arguments.index("--docs"))] if "--docs" in arguments else []
-    os.chdir(ROOT)
-    report.RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    report.RESULTS.unlink(missing_ok=True)
-    storage = f"--benchmark-storage=file://{report.RESULTS.parent}"
-    options = [
-        "-o",
-        "python_files=bench_*.py",
-        "-o",
-        "python_functions=bench_*",
-        "-p",
-        "no:xdist",
-        "-p",
-        "benchmark",
-        "-q",
+def shown(value: float, unit: str) -> str:
+    """Write a value with its unit."""
+    forms = {
+        "s": lambda: f"{value:.3g} s",
+        "ratio": lambda: f"{value:.2f}",
+        "bytes": lambda: f"{value / 1e6:,.0f} MB" if value >= 1e6 else f"{value / 1e3:,.0f} kB",
+        "per second": lambda: f"{value:,.0f} /s",
+        "share": lambda: f"{100 * value:.0f} %",
+        "bytes per event": lambda: f"{value:.0f} B/event",
+    }
+    return forms[unit]()
+
+
+def row(figure: Figure) -> list[str]:
+    """Return the cells of one figure: what, median, smallest to largest, limit, whether it is kept."""
+    spread = f"{shown(min(figure.values), figure.unit)} to {shown(max(figure.values), figure.unit)}"
+    if figure.limit is None:
+        limit, met = "", ""
+    else:
+        limit = f"{'≥' if figure.at_least else '≤'} {shown(figure.limit, figure.unit)}"
+        met = "kept" if figure.is_met else "**missed**"
+    against = f" ({shown(statistics.median(figure.against), 's')})" if figure.against else ""
+    return [
+        figure.name + against,
+        shown(figure.median, figure.unit),
+        spread if len(figure.values) > 1 else "",
+        limit,
+        met,
     ]
-    written = [f"--benchmark-json={report.RESULTS}", storage, "--benchmark-columns=median,min,max,rounds"]
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """Return the whole table as Markdown that is readable on a terminal too."""
+    rows = [["", "median", "from, to", "limit", ""], [], *_rows(content)]
+    widths = [max(len(cells[column]) for cells in rows if cells) for column in range(5)]
+    lines = []
+    for cells in rows:
+        filled = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)] if cells else None
+        lines.append("| " + " | ".join(filled or ["-" * width for width in widths]) + " |")
+    return f"{about(content['machine_info'])}\n\n" + "\n".join(lines) + "\n"
+
+
+def _rows(content: Mapping[str, Any]) -> Iterator[list[str]]:
+    for benchmark in content["benchmarks"]:
+        info = benchmark["extra_info"]
+        yield [f"**{info['what']}**", "", "", "", ""]
+        for figure in map(Figure.of, info["figures"]):
+            yield row(figure)
+
+
+def about(machine: Mapping[str, Any]) -> str:
+    """Say where the figures are from."""
+    return (
+        f"{machine['date']}, HalfPipe {machine['halfpipe']}, Python {machine['python']}; {machine['cores']} cores "
+        f"({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB of memory, disk: {machine['disk']}; "
+        f"load before the first benchmark: {machine['load']}."
+    )
+
+
+def put(document: str, text: str) -> str:
+    """Return `document` with `text` between the markers.
+
+    Raises
+    ------
+    ValueError
+        If the markers are not there.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(
+            f"{DOCUMENT}: expected the lines {BEGIN} and {END}. Put them where the table belongs."
+        )
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
+
+
+def main() -> int:
+    """Run everything, or what pytest's ``-k`` selects; with ``--docs`` the document gets the table too."""
+    arguments = [word for word in sys.argv[1:] if word != "--docs"]
+    os.chdir(ROOT)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.unlink(missing_ok=True)
+    storage = f"--benchmark-storage=file://{RESULTS.parent}"
+    named = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*"]
+    options = [*named, "-p", "no:xdist", "-p", "benchmark", "-q"]
+    written = [f"--benchmark-json={RESULTS}", storage, "--benchmark-columns=median,min,max,rounds"]
     status = int(pytest.main(["benchmarks", *options, *written, *arguments]))
-    if report.RESULTS.exists():  # what was measured before a benchmark failed is shown too, but not put down
-        report.main([] if status else docs)
+    if RESULTS.exists():  # what was measured before a benchmark failed is shown too, but not put down
+        text = table(json.loads(RESULTS.read_bytes()))
+        sys.stdout.write(text)
+        if "--docs" in sys.argv and not status:
+            DOCUMENT.write_text(put(DOCUMENT.read_text(), text))
     return status
 
 

@@ -1,11 +1,10 @@
 """The copy of the records alone, from the chunks' event files to those of Level-1."""
 
 import shutil
-import sys
 from pathlib import Path
 
 from benchmarks.conftest import Race, copying
-from benchmarks.measure import Figure, Launcher, size_of, timed
+from benchmarks.measure import Launcher, size_of, timed
 from benchmarks.scenes import Scene
 from benchmarks.sizes import Sizes
 from benchmarks.steps import Copy
@@ -32,15 +31,4 @@ def bench_record_copy(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene
     records = size_of(scene.products(".evt")) - 176 * scene.shape.chunks
     assert size_of(out.iterdir()) == records + 176 * len(copy.decision.files)
     ready()
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.steps",
-        "copy",
-        sizes.home / "scenes",
-        str(sizes.events),
-        out,
-    ]
-    peak = launcher.run(command).peak
-    assert peak is not None
-    race.add(Figure("peak memory of a process that does only this", (peak,), "bytes"))
+    race.add_peak(launcher, "copy", sizes, out)

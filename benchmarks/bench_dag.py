@@ -1,11 +1,21 @@
 """Building the DAG: a dry run, next to a Snakefile of nothing but the same rules and files."""
 
+import re
+
 from benchmarks.conftest import Race
-from benchmarks.dag import bare_dry_run, dry_run, jobs
-from benchmarks.measure import Figure, Launcher, Usage
+from benchmarks.measure import SNAKEMAKE, Figure, Launcher, Usage
 from benchmarks.scenes import Mission
 
 LIMIT = 1.3  # of the time and the memory of the bare Snakefile
+DRY = [SNAKEMAKE, "-n", "--quiet", "rules"]
+POLICY = ["--rerun-triggers", "mtime", "input", "--ignore-incomplete", "--keep-going", "--nolock"]
+
+
+def jobs(launcher: Launcher) -> int:
+    """Return how many jobs the last dry run listed, but for that of the default target."""
+    total = re.search(r"^total +(\d+)$", launcher.said, re.MULTILINE)
+    assert total is not None, launcher.said
+    return int(total[1]) - 1
 
 
 def bench_dag(race: Race, launcher: Launcher, mission: Mission) -> None:
@@ -14,14 +24,14 @@ def bench_dag(race: Race, launcher: Launcher, mission: Mission) -> None:
     bare: list[Usage] = []
 
     def baseline() -> Usage:
-        bare.append(bare_dry_run(launcher, mission))
+        bare.append(launcher.run([*DRY, *POLICY], cwd=mission.bare))
         assert jobs(launcher) == expected
         return bare[-1]
 
     race.rounds = min(race.rounds, 3)
     race.run(
         f"dry run, {mission.downlinks:,} downlinks with {mission.CHUNKS} chunks and {mission.RUNS} runs each",
-        lambda: dry_run(launcher, mission),
+        lambda: launcher.run([*DRY, "--configfile", mission.configfile]),
         {"a bare Snakefile": baseline},
         ready=lambda: None,
         limits={"a bare Snakefile": LIMIT},

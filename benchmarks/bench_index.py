@@ -1,6 +1,5 @@
 """Reading the indexes of a run, putting its events in order, and deciding what is delivered."""
 
-import sys
 from pathlib import Path
 
 from benchmarks.conftest import Race
@@ -32,15 +31,4 @@ def bench_index(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scra
     race.add(Figure("lines parsed, of each core", rates, "per second", LINES_PER_SECOND, at_least=True))
     for name, usages in times.items():
         race.add(Figure(f"of it, {name}", tuple(usage.wall for usage in usages), "s"))
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.steps",
-        "merge",
-        sizes.home / "scenes",
-        str(sizes.events),
-        scratch,
-    ]
-    peak = launcher.run(command).peak
-    assert peak is not None
-    race.add(Figure("peak memory of a process that does only this", (peak,), "bytes"))
+    race.add_peak(launcher, "merge", sizes, scratch)

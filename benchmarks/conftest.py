@@ -1,17 +1,23 @@
 """What the benchmarks share: sizes, scenes, and the race of a step against its baselines."""
 
+import os
+import platform
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import machine
 from benchmarks.measure import COPY, Figure, Launcher, Usage
 from benchmarks.scenes import Mission, Scene, Shape, build, build_mission
 from benchmarks.sizes import Sizes
+from halfpipe import __version__
 from halfpipe.process.environment import without_idle_threads
 
 without_idle_threads()  # as the workflow has it: for numpy that is imported later, and programs started from here
@@ -116,6 +122,13 @@ class Race:
         if peaks:
             self.add(Figure("peak memory", peaks, "bytes"))
 
+    def add_peak(self, launcher: Launcher, step: str, sizes: Sizes, out: Path) -> None:
+        """Add the peak memory of a process that does only one of `benchmarks.steps`."""
+        words = [sys.executable, "-m", "benchmarks.steps", step, sizes.home / "scenes", sizes.events, out]
+        peak = launcher.run(words).peak
+        assert peak is not None
+        self.add(Figure("peak memory of a process that does only this", (peak,), "bytes"))
+
     def add(self, figure: Figure) -> None:
         """Add a figure to the table."""
         self.benchmark.extra_info.setdefault("figures", []).append(figure.as_json())
@@ -139,6 +152,19 @@ def copying_flushed(launcher: Launcher, files: list[Path], out: Path) -> Callabl
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
-    """Describe the machine for the JSON file: what matters for the figures, and no names."""
+    """Describe the machine and the disk, and how busy it was in the last minute: no names of hosts or people."""
     del config
-    return machine.described(Sizes.from_environment().home)
+    home = Sizes.from_environment().home
+    processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    home.mkdir(parents=True, exist_ok=True)
+    disk = subprocess.run(["stat", "-f", "-c", "%T", home], capture_output=True, text=True, check=True)
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": processor[1] if processor else "unknown",
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "disk": disk.stdout.strip(),
+        "python": platform.python_version(),
+        "halfpipe": __version__,
+        "load": round(os.getloadavg()[0], 1),
+    }
