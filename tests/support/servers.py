@@ -35,8 +35,8 @@ NEEDED = {
 
 
 def found(name: str) -> str | None:
-    """Return where a program is, or the newest file that fits a pattern."""
-    return shutil.which(Path(name).name) or max(glob.glob(name), default=None)  # noqa: PTH207 - of the whole disk
+    """Return the newest file that fits a pattern, or where a program is on the path."""
+    return max(glob.glob(name), default=None) or shutil.which(Path(name).name)  # noqa: PTH207 - of the whole disk
 
 
 def needed(what: str) -> None:
