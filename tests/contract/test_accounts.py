@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from halfpipe import paths
@@ -18,7 +19,7 @@ from tests.support.golden_cases import GOLDEN, build
 from tests.support.leases import held_by_another, time_passes
 from tests.support.workflow import Site
 
-DL = DownlinkId("230401001")
+DL, LATER = DownlinkId("230401001"), DownlinkId("230401002")
 GOLDEN_DL = DownlinkId("240601001")
 
 
@@ -208,3 +209,39 @@ def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
         assert codes() == {"in-work"}, "its files come and go"
         time_passes(site.work)
         assert codes() >= {"stage-gone"}
+
+
+@pytest.fixture
+def made(site: Site) -> Site:
+    """A site with a run of two downlinks, and a copy of its archive beside the archive."""
+    scenario = Scenario(seed=2, downlinks=[DL, LATER])
+    simulation = site.simulate(scenario.lpa_run(events=400, parts=2, rate=0.5))
+    shutil.copytree(simulation.level0, site.home / "copy")
+    site.configure(
+        level0={
+            "fetch": f"sh -c 'cp {site.home}/copy/{{hour}}/s* {{out}}'",
+            "cache": str(site.home / "cache"),
+        },
+    )
+    return site
+
+
+def hand_off(site: Site) -> dict[str, bytes]:
+    return {name: content for name, content in site.tree().items() if name.startswith(("stage/", "work/dl="))}
+
+
+def test_with_level_0_that_is_fetched_the_hand_off_is_the_same(made: Site, tmp_path: Path) -> None:
+    gone = made.clone(tmp_path / "gone")
+    shutil.rmtree(gone.home / "simulated" / "level0" / "src0077")
+    for site in (made, gone):
+        site.process(DL)
+        if site is gone:
+            # What a merge needs of another downlink is decoded again, from the cache as well.
+            for path in (site.work / paths.chunks(DL)).glob("*.evt"):
+                path.unlink()
+        site.process(LATER)
+    assert not (made.home / "cache").exists()
+    assert list((gone.home / "cache").glob("src0077/*/*/*/utc*"))
+    assert hand_off(gone) == hand_off(made)
+    shutil.rmtree(gone.home / "cache")
+    assert gone.outstanding(DL, LATER) == frozenset()
