@@ -12,7 +12,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.files import working_directory
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN, build
+from tests.support.golden_cases import build
 from tests.support.leases import held_by_another, leases, living
 from tests.support.servers import command_lines
 from tests.support.verbs import COMMAND

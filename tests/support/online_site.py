@@ -12,7 +12,7 @@ from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import Record, Result, State
-from tests.support.golden_cases import GOLDEN, build, copied, read_case
+from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"

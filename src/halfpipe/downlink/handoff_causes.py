@@ -304,7 +304,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
 def forgotten(settings: Settings, record: Record) -> Cause | None:
     """Return that the stage's mark, the ledger or the product says that Level-1 was told, and no record does."""
     work, downlink, known_by = settings.paths.work, DownlinkId(record.id), ""
-    if (number := stage_mark.last_noted(settings, record.place(downlink))) > len(record.records):
+    if (number := stage_mark.last_noted(settings, record.place(downlink))) > len(record.series.records):
         known_by = f"the stage's mark names record {number}"
     elif record.last_confirmed is None:
         with suppress(MissingInputError, FormatError, KeyError, TypeError):

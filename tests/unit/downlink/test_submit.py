@@ -30,7 +30,7 @@ from halfpipe.process.told_once import Action, Outcome, ask
 from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
-from tests.support.level1 import DL, RUN, VARIABLES, Level1, is_unknown
+from tests.support.level1 import DL, RUN, Level1, is_unknown
 from tests.support.series import damage, forget, noted
 
 
