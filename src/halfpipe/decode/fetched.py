@@ -189,8 +189,6 @@ class _Hour:
         keys = settings.level0
         assert keys.fetch is not None
         make_room(self.cache, keys.cache_gb * GB)
-        for left in self.cache.glob(f"{PART}{self.name}~*"):  # of a job that was killed: we have its lock
-            shutil.rmtree(left, ignore_errors=True)
         # A name of its own: the command of a job that was killed may still be writing.
         part = Path(tempfile.mkdtemp(prefix=f"{PART}{self.name}~", dir=self.cache))
         (part / "out").mkdir()

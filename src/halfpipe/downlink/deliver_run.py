@@ -242,9 +242,7 @@ def _stage(
     """Write the event files, record the delivery, and make them visible instead of those that are `stale`."""
     run, settings = known.context.run, known.context.settings
     header = event_files.Header(downlink, moot, settings.merge.latc_override)
-    with stage.scratch(settings.paths.stage, downlink, run.l1) as scratch:
-        home = scratch / "new"
-        home.mkdir()
+    with stage.scratch(settings.paths.stage, downlink, run.l1) as home:
         with Progress(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
             made = event_files.write_all(records, decision.files, files, header, home, threads, bar)
         times = Times.together([of_file for _, of_file in made]) if made else None

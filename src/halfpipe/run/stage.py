@@ -31,13 +31,13 @@ def errors_named(stage: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
-    """Give a new scratch directory on the stage's file system; what a killed job left there goes first."""
+    """Give a new directory in scratch on the stage's file system; what a killed job left there goes first."""
     path = stage / paths.stage_scratch(downlink, what)
     with errors_named(stage):
         shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+        (path / "new").mkdir(parents=True)
     try:
-        yield path
+        yield path / "new"
     finally:
         shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):  # somebody else's scratch is still in it
@@ -95,7 +95,7 @@ def place(
     stage
         `paths.stage`.
     new
-        Directory with the new files, on the stage's file system; removed by the caller if it is left.
+        Directory with the new files, as `scratch` gives it; what was in the stage before goes with that.
     downlink, run
         Whose files they are.
     files
@@ -109,15 +109,13 @@ def place(
         fsync_directory(new)  # it is gone if others have staged the run meanwhile: then nothing is changed
         for name in stale:
             remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
-        old = new.with_name(new.name + "-old")
-        shutil.rmtree(old, ignore_errors=True)
+        old = new.with_name("old")
         if home.is_dir():
             home.rename(old)
         if names:
             new.rename(make_directory(stage, paths.staged(downlink)) / home.name)
         if home.parent.is_dir():
             fsync_directory(home.parent)
-        shutil.rmtree(old, ignore_errors=True)
     for name in names:
         token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
         _touch(stage, token)

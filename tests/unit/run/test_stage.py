@@ -22,9 +22,7 @@ def file(sequence: int, content: bytes = b"events") -> EventFile:
 def place(home: Path, *sequences: int, stale: tuple[int, ...] = ()) -> None:
     """Stage files of the run, as a delivery does."""
     files = [file(sequence) for sequence in sequences]
-    with stage.scratch(home, DL, RUN.l1) as scratch:
-        new = scratch / "new"
-        new.mkdir()
+    with stage.scratch(home, DL, RUN.l1) as new:
         for one in files:
             (new / one.name).write_bytes(b"events")
         stage.place(home, new, DL, RUN, files, [file(sequence).name for sequence in stale])
@@ -107,7 +105,7 @@ def test_scratch_of_a_killed_job_goes_first_and_ours_goes_last(tmp_path: Path) -
     beside = tmp_path / ".halfpipe" / f"{OTHER}-texts"
     beside.mkdir()
     with stage.scratch(tmp_path, DL, "texts") as scratch:
-        assert scratch == left
+        assert scratch == left / "new"
         assert list(scratch.iterdir()) == []
         (scratch / "new").touch()
     assert not left.exists()
