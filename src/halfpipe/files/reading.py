@@ -4,8 +4,13 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+
+from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files.advice import advice
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -23,6 +28,26 @@ def open_regular(path: Path) -> BufferedReader:
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return file
+
+
+@contextmanager
+def opened(path: Path, what: str, remedy: str) -> Iterator[BufferedReader]:
+    """Open the file `path`, which comes from outside, as `open_regular` does; errors say `what` it is and the remedy.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    FormatError
+        If it cannot be opened or read.
+    """
+    try:
+        with open_regular(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such {what}. {remedy}.") from error
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}. {advice(error)} {remedy}.") from error
 
 
 def read_whole(path: str, most: int = sys.maxsize) -> bytes:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files.reading import open_regular
+from halfpipe.errors import FormatError
+from halfpipe.files.reading import opened
 from halfpipe.formats.structured import at_every_byte, layout
 
 MARKER = 0xFAF32000
@@ -35,7 +35,7 @@ _WORD = struct.Struct("<I")
 CHECKED_TOGETHER = 1024  # records: a copy of a MB or two, for each thread its own
 MIX = np.uint32(0x9E3779B1)  # odd; 2^32 over the golden ratio
 
-REMEDY = "The file is damaged: have it made again before anything uses it"
+REMEDY = "Have the file made again before anything uses it"
 
 
 class InfoType(IntEnum):
@@ -172,13 +172,8 @@ def read_header(path: Path) -> np.void:
     FormatError
         If it cannot be read, is shorter than a header, or has another marker or version.
     """
-    try:
-        with open_regular(path) as file:
-            content = file.read(HEADER_SIZE)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such event file. Have it made again.") from error
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
+    with opened(path, "event file", REMEDY) as file:
+        content = file.read(HEADER_SIZE)
     if len(content) < HEADER_SIZE:
         raise FormatError(
             f"{path}: {len(content)} bytes, but the header of an event file alone has {HEADER_SIZE}. {REMEDY}."

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files.reading import open_regular
+from halfpipe.errors import FormatError
+from halfpipe.files.reading import opened
 from halfpipe.formats.structured import at_every_byte, joined, layout
 
 EVENT = np.dtype(
@@ -113,25 +113,18 @@ def read_index(path: Path) -> Index:
         not what it should be, lines of several runs, a last line that was cut.
     """
     reader = _Reader(path)
-    try:
-        with open_regular(path) as file:
-            block = min(BLOCK, os.fstat(file.fileno()).st_size + 1)
-            buffer = bytearray(
-                2 * block
-            )  # one for all: memory that is new each time costs as much as parsing
-            room = memoryview(buffer)
-            while count := file.readinto(room[:block]):
-                rest = file.readline(block)  # of the line that the block ends in
-                stop = count + len(rest)
-                room[count:stop] = rest
-                if buffer[stop - 1] != ord("\n"):
-                    number = reader.before + buffer.count(b"\n", 0, stop) + 1
-                    raise reader.error(number, f"is cut, without a newline, or has more than {block} bytes")
-                reader.take(buffer, stop)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
+    with opened(path, "index", REMEDY) as file:
+        block = min(BLOCK, os.fstat(file.fileno()).st_size + 1)
+        buffer = bytearray(2 * block)  # one for all: memory that is new each time costs as much as parsing
+        room = memoryview(buffer)
+        while count := file.readinto(room[:block]):
+            rest = file.readline(block)  # of the line that the block ends in
+            stop = count + len(rest)
+            room[count:stop] = rest
+            if buffer[stop - 1] != ord("\n"):
+                number = reader.before + buffer.count(b"\n", 0, stop) + 1
+                raise reader.error(number, f"is cut, without a newline, or has more than {block} bytes")
+            reader.take(buffer, stop)
     return reader.index()
 
 

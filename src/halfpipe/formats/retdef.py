@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files.advice import cannot_be_read
-from halfpipe.files.reading import open_regular
+from halfpipe.errors import FormatError
+from halfpipe.files.reading import opened
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
 from halfpipe.words import shortened
 
@@ -132,14 +131,9 @@ def read_content(path: Path) -> bytes:
     FormatError
         If it cannot be read.
     """
-    try:
-        with open_regular(path) as file:
-            # No more than there is: room for all that might be costs more than all else, thousands of times.
-            return file.read(min(os.fstat(file.fileno()).st_size, MAX_SIZE) + 1)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
-    except OSError as error:
-        raise FormatError(cannot_be_read(path, error)) from error
+    with opened(path, "RetDef", REMEDY) as file:
+        # No more than there is: room for all that might be costs more than all else, thousands of times.
+        return file.read(min(os.fstat(file.fileno()).st_size, MAX_SIZE) + 1)
 
 
 def parse_retdef(content: bytes, path: Path) -> RetDef:

@@ -179,7 +179,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=f"^{path}: "):
         read_retdef(path)
     path.mkdir()
-    with pytest.raises(FormatError, match=f"^{path} "):
+    with pytest.raises(FormatError, match=f"^{path}: "):
         read_retdef(path)
 
 
