@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
 from halfpipe.files.advice import advice
-from halfpipe.files.reading import open_regular
+from halfpipe.files.reading import opened
 from halfpipe.formats import archive_hours, met
 from halfpipe.formats.structured import at_every_byte, joined, layout
 
@@ -171,7 +171,7 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
 
     Raises
     ------
-    MissingInputError
+    MissingInputError, FormatError
         If the archive or a file in it cannot be read.
     """
     found, faults = archive_files(root, scid, apid, spans)
@@ -220,13 +220,10 @@ def _fault(file: Path, offset: int, reason: str) -> str:
 
 
 def _map(path: Path) -> _Bytes:
-    try:
-        with open_regular(path) as file:
-            if not path.stat().st_size:
-                return b""
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+    with opened(path, "file of level-0", "Have the archive mended") as file:
+        if not path.stat().st_size:
+            return b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, str]]]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from space_packet_parser.generators.ccsds import ccsds_generator
 
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import COUNTER, Flags, Retrieval, retrieve
 from halfpipe_simulator.packets import make_packet, packets_of
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     path = archive(tmp_path, [])
     path.unlink()
     path.mkdir()
-    with pytest.raises(MissingInputError):
+    with pytest.raises(FormatError):
         read(tmp_path)
 
 
