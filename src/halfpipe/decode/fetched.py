@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +26,7 @@ from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
-from halfpipe.settings import ROOT, Settings
+from halfpipe.settings import ROOT, Level0, Settings
 
 EDGE_SECONDS = 60  # of an hour: which one a packet stands in is not known to the second
 SETTLED_SECONDS = 14 * 86400.0  # after so long nothing more of an hour comes into the copy
@@ -116,7 +115,7 @@ def archive(settings: Settings, retdef: RetDef, output: IO[str]) -> Iterator[tup
         return
     with ExitStack() as held:
         for directory, begin in directories(retdef).items():
-            held.enter_context(_Hour(cache, directory, begin).held(settings, retdef.scid, output))
+            held.enter_context(_hour(settings.level0, cache, directory, begin, retdef.scid, output))
         fetched = look(cache, retdef)
         if fetched["missing"] is not None and (
             found["missing"] is None or len(fetched["missing"]) < len(found["missing"])
@@ -125,98 +124,99 @@ def archive(settings: Settings, retdef: RetDef, output: IO[str]) -> Iterator[tup
         yield root, found
 
 
-@dataclass(frozen=True)
-class _Hour:
-    """An hour in the cache: its directory, relative to the root of an archive, and when it begins (Unix seconds)."""
+@contextmanager
+def _hour(
+    keys: Level0, cache: Path, directory: str, begin: int, scid: int, output: IO[str]
+) -> Iterator[None]:
+    """Have an hour in the cache, and keep it there; nothing of it is there if the copy has none.
 
-    cache: Path
-    directory: str
-    begin: int = 0
+    Parameters
+    ----------
+    keys, cache
+        How an hour is fetched, and where to.
+    directory, begin
+        The hour's, relative to the root of an archive, and when it begins (Unix seconds).
+    scid, output
+        The spacecraft, and what takes what the command prints.
 
-    @property
-    def place(self) -> Path:
-        return self.cache / self.directory
-
-    @property
-    def name(self) -> str:
-        """The name of its lock."""
-        return self.directory.replace("/", "+")
-
-    @contextmanager
-    def held(self, settings: Settings, scid: int, output: IO[str]) -> Iterator[None]:
-        """Have the hour in the cache, and keep it there; nothing of it is there if the copy has none.
-
-        Raises
-        ------
-        MissingInputError
-            If it cannot be fetched.
-        """
-        handle = self.lock()
-        try:
+    Raises
+    ------
+    MissingInputError
+        If it cannot be fetched.
+    """
+    place, handle = cache / directory, _lock(cache, directory)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        while not _is_good(place, begin):
+            # All take hours in one order, so that of those who wait here nobody waits for another.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _is_good(place, begin):
+                _fetch(keys, cache, directory, scid, output)
+            # Between the two locks somebody may have removed it.
             fcntl.flock(handle, fcntl.LOCK_SH)
-            while not self._is_good():
-                # All take hours in one order, so that of those who wait here nobody waits for another.
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if not self._is_good():
-                    self._fetch(settings, scid, output)
-                # Between the two locks somebody may have removed it.
-                fcntl.flock(handle, fcntl.LOCK_SH)
-            with suppress(OSError):  # that it was used now; when it was fetched stays
-                os.utime(self.place, (time.time(), self.place.stat().st_mtime))
-            yield
-        finally:
-            os.close(handle)
+        with suppress(OSError):  # that it was used now; when it was fetched stays
+            os.utime(place, (time.time(), place.stat().st_mtime))
+        yield
+    finally:
+        os.close(handle)
 
-    def _is_good(self) -> bool:
-        """Tell whether the hour is there, and the copy cannot have more of it by now than when it was fetched."""
-        try:
-            fetched = self.place.stat().st_mtime
-            settled = fetched > self.begin + SETTLED_SECONDS and any(self.place.iterdir())
-        except OSError:
-            return False
-        return settled or time.time() < fetched + ASKED_SECONDS
 
-    def lock(self) -> int:
-        """Open the file that is locked; it is never removed."""
-        path = self.cache / LOCKS / self.name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise in_the_way(path, error) from error
+def _is_good(place: Path, begin: int) -> bool:
+    """Tell whether an hour is there, and the copy cannot have more of it by now than when it was fetched."""
+    try:
+        fetched = place.stat().st_mtime
+        settled = fetched > begin + SETTLED_SECONDS and any(place.iterdir())
+    except OSError:
+        return False
+    return settled or time.time() < fetched + ASKED_SECONDS
 
-    def _fetch(self, settings: Settings, scid: int, output: IO[str]) -> None:
-        keys = settings.level0
-        assert keys.fetch is not None
-        make_room(self.cache, keys.cache_gb * GB)
-        # A name of its own: the command of a job that was killed may still be writing.
-        part = Path(tempfile.mkdtemp(prefix=f"{PART}{self.name}~", dir=self.cache))
-        (part / "out").mkdir()
-        try:
-            words = command_words.filled_in(keys.fetch, {"hour": self.directory, "out": str(part / "out")})
-            log.info("fetching level-0 of %s: %s", self.directory, shlex.join(words))
-            ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
-            if not ended.well:
-                raise MissingInputError(
-                    f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
-                    f"level0.fetch {ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run "
-                    "the command."
-                )
-            whole = part / "whole"
-            whole.mkdir()
-            for path in sorted((part / "out").rglob("*")):
-                name = archive_hours.NAME.fullmatch(path.name)
-                if name and int(name[1]) == scid and path.is_file():
-                    path.rename(whole / path.name)
-            if not any(whole.iterdir()):
-                log.warning("level-0 of %s: the copy has none of it either", self.directory)
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.place, ignore_errors=True)  # what was fetched before all of it was there
-            whole.rename(self.place)
-        except OSError as error:
-            raise in_the_way(self.place, error) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+
+def _lock(cache: Path, directory: str) -> int:
+    """Open the file that is locked for an hour; it is never removed."""
+    path = cache / LOCKS / directory.replace("/", "+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise in_the_way(path, error) from error
+
+
+def _part(cache: Path, directory: str) -> Path:
+    """Make a directory for what is fetched or removed of an hour; its name tells the hour's lock.
+
+    Each is another one: the command of a job that was killed may still be writing.
+    """
+    return Path(tempfile.mkdtemp(prefix=f"{PART}{directory.replace('/', '+')}~", dir=cache))
+
+
+def _fetch(keys: Level0, cache: Path, directory: str, scid: int, output: IO[str]) -> None:
+    make_room(cache, keys.cache_gb * GB)
+    place, part = cache / directory, _part(cache, directory)
+    try:
+        out, whole = part / "out", part / "whole"
+        out.mkdir()
+        whole.mkdir()
+        words = command_words.filled_in(keys.fetch or "", {"hour": directory, "out": str(out)})
+        log.info("fetching level-0 of %s: %s", directory, shlex.join(words))
+        ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
+        if not ended.well:
+            raise MissingInputError(
+                f"level-0 of {directory} is not in the archive and cannot be fetched: the command of level0.fetch "
+                f"{ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run the command."
+            )
+        for path in sorted(out.rglob("*")):
+            name = archive_hours.NAME.fullmatch(path.name)
+            if name and int(name[1]) == scid and path.is_file():
+                path.rename(whole / path.name)
+        if not any(whole.iterdir()):
+            log.warning("level-0 of %s: the copy has none of it either", directory)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(place, ignore_errors=True)  # what was fetched before all of it was there
+        whole.rename(place)
+    except OSError as error:
+        raise in_the_way(place, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def make_room(cache: Path, limit: float) -> None:
@@ -228,14 +228,14 @@ def make_room(cache: Path, limit: float) -> None:
         If it is full of hours that are being read.
     """
     for path in cache.glob(f"{PART}*"):
-        _remove(_Hour(cache, path.name.partition("-")[2].partition("~")[0].replace("+", "/")), path)
+        _remove(cache, path.name.removeprefix(PART).partition("~")[0].replace("+", "/"), path)
     found = sorted((path.stat().st_atime, path) for path in cache.glob("src*/*/*/*/utc*") if path.is_dir())
     sizes = {path: size_of(path) for _, path in found}
     left = sum(sizes.values()) + sum(size_of(path) for path in cache.glob(f"{PART}*"))
     for _, path in found:
         if left < limit:
             return
-        if _remove(_Hour(cache, str(path.relative_to(cache))), path):
+        if _remove(cache, str(path.relative_to(cache)), path):
             left -= sizes[path]
     if left >= limit:
         raise MissingInputError(
@@ -249,16 +249,16 @@ def size_of(directory: Path) -> int:
     return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _remove(hour: _Hour, path: Path) -> bool:
-    """Remove a directory of an hour, unless somebody has the hour."""
-    handle = hour.lock()
+def _remove(cache: Path, directory: str, path: Path) -> bool:
+    """Remove an hour, or a part of it, at `path`, unless somebody has the hour."""
+    handle = _lock(cache, directory)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     else:
-        if path == hour.place:  # which has an hour only as long as that is whole
-            path = path.rename(tempfile.mkdtemp(prefix=f"{PART}{hour.name}~", dir=hour.cache))
+        if path == cache / directory:  # which has an hour only as long as that is whole
+            path = path.rename(_part(cache, directory))
         shutil.rmtree(path, ignore_errors=True)
         return True
     finally:
