@@ -47,12 +47,12 @@ def _shorter(suffix: str, by: int | None) -> Fault:
     return lambda out: os.truncate(path := _one(out, suffix), path.stat().st_size - by if by else 0)
 
 
-def _without_lines(out: Path, count: int | None = None) -> None:
-    """Leave the first `count` event lines out, or all."""
+def _line_less(out: Path) -> None:
+    """Leave the first event line out."""
     path = _one(out, ".idx")
     lines = path.read_bytes().splitlines(keepends=True)
-    gone = [number for number, line in enumerate(lines) if line.startswith(b"EVT:")][:count]
-    path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in gone))
+    lines.remove(next(line for line in lines if line.startswith(b"EVT:")))
+    path.write_bytes(b"".join(lines))
 
 
 def _says(field: int, change: Callable[[int, Path], int], datagram: bool = True) -> Fault:
@@ -87,8 +87,7 @@ FAULTS: dict[str, Fault] = {
     "cut-index": _shorter(".idx", 30),
     "cut": _shorter(".evt", 10),
     "empty-index": _shorter(".idx", None),
-    "line-less": lambda out: _without_lines(out, 1),
-    "no-lines": _without_lines,
+    "line-less": _line_less,
     "ends-later": _says(19, lambda value, _: value + 1000),
     "begins-later": _says(17, lambda value, _: value + 1),
     "ends-sooner": _says(19, lambda value, _: value - 1),

@@ -131,12 +131,6 @@ def test_context_that_cannot_be_had_is_named_or_done_without(both: Site, events:
     assert manifest["accepted"] == "the archive burned"
 
 
-def test_a_chunk_that_nothing_vouches_for(first: Site) -> None:
-    (first.work / FIRST / "chunks" / "00001.json").unlink()
-    with pytest.raises(MissingInputError, match=r"chunks/00001\.json"):
-        deliver(first, FIRST, DEAD)
-
-
 def replaying(case: str) -> str:
     """Return a decoder's command that gives the products of a golden case."""
     return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
