@@ -51,12 +51,10 @@ def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Leg
         if sum(file.events or 0 for file in files) < LEAST_IN_A_FILE:
             continue
         for file in files:
-            if file.events is None:
-                continue
             first, last = (np.uint64(edge) for edge in file.sequences)
             now = int(np.searchsorted(sequence, last, "right") - np.searchsorted(sequence, first, "left"))
-            if now < file.events:
-                found[file] = file.events - now
+            if now < (file.events or 0):
+                found[file] = (file.events or 0) - now
     return found
 
 
