@@ -14,7 +14,7 @@ from halfpipe.decode import fetched
 from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.errors import DecoderError, Remedy
-from halfpipe.files.advice import DISK_FULL, in_the_way
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, content_of, ids_of
 from halfpipe.process import command_words
@@ -124,10 +124,7 @@ def decode(
         If an evt file or an index that it made is damaged.
     """
     remove_tree(out)
-    try:
-        out.mkdir(parents=True)
-    except OSError as error:
-        raise in_the_way(Path(error.filename or out), error) from error
+    out.mkdir(parents=True)
     with fetched.archive(settings, retdef, log) as (level0, hours):
         for each in hours["missing"] or ():
             _log.warning(

@@ -21,7 +21,7 @@ from typing import IO, Annotated
 
 from halfpipe import config
 from halfpipe.errors import ConfigError, DecoderError, HalfPipeError, MissingInputError
-from halfpipe.files.advice import in_the_way
+from halfpipe.files.advice import sentence
 from halfpipe.process.programs import Lines, run
 from halfpipe.process.rule_program import leave
 from halfpipe.settings import Check, Place, Section, Text
@@ -188,20 +188,17 @@ def working_copy(flight: Flight, label: str) -> Iterator[Path]:
 
     Raises
     ------
-    HalfPipeError
-        If it cannot be made; names the place and its owner.
+    OSError
+        If it cannot be made.
     """
     scratch, prefix = scratch_directory(flight.scratch), f"halfpipe-{os.getuid()}-"
     for left in scratch.glob(f"{prefix}*"):
         with suppress(FileNotFoundError):
             if left.lstat().st_uid == os.getuid() and left.lstat().st_mtime < time.time() - LEFT_SECONDS:
                 _remove(left)
-    try:
-        path = Path(tempfile.mkdtemp(prefix=f"{prefix}{label}-", dir=scratch))
-        for name in ("out", "tmp"):
-            (path / name).mkdir()
-    except OSError as error:
-        raise in_the_way(scratch, error) from error
+    path = Path(tempfile.mkdtemp(prefix=f"{prefix}{label}-", dir=scratch))
+    for name in ("out", "tmp"):
+        (path / name).mkdir()
     try:
         yield path
     finally:
@@ -318,5 +315,5 @@ def wrapped(job: Callable[[], int]) -> int:
     try:
         return job()
     except (HalfPipeError, OSError) as error:
-        tell(str(error))
+        tell(sentence(error) if isinstance(error, OSError) else str(error))
         return 1

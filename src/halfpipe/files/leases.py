@@ -35,7 +35,7 @@ BEATS = 30  # in a lifetime
 POLL_SECONDS = 1.0  # between two looks of who waits, and between two probes of the file server's clock
 PATIENCE_SECONDS = 2.0  # who waits for longer says so,
 REMIND_SECONDS = 60.0  # and again
-ATTEMPTS = 10  # where others make and remove the same directory at the same moment
+ATTEMPTS = 10  # to look, where others follow or give back at the same moment
 ENDING = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 HEART, NUMBER, JOB = (re.compile(p) for p in (r"\w[\w.-]*", r"[0-9]{6,}", r"job-(.+)-[0-9a-f]{16}"))
 Say = Callable[[str], None]
@@ -269,21 +269,17 @@ class Lease:
 
     @told_later()
     def try_take(self) -> bool:
-        """Take the lease if nobody holds it who lives."""
-        me = None
+        """Take the lease if nobody holds it who lives, and nobody takes it or gives it back at the same moment."""
+        before = self.look() or Found("")
+        if before.lives:
+            return False
+        me = _begin(self.work)
         try:
-            for _ in range(ATTEMPTS):
-                before = self.look() or Found("")
-                if before.lives:
-                    return False
-                me = me or _begin(self.work)
-                if self._follow(before, me):
-                    self._me = me
-                    return True
+            self._me = me if self._follow(before, me) else None
         finally:
-            if me is not None and self._me is None:
+            if self._me is None:
                 _end(self.work)
-        return False
+        return self._me is not None
 
     def _follow(self, before: Found, me: Holder) -> bool:
         """Publish the next number after one that is over; tell whether that is done, and nobody was faster."""
