@@ -43,11 +43,9 @@ def flush(handle: int) -> None:
 
 def fsync_directory(path: Path) -> None:
     """Flush the directory `path`, so that renames in it survive a crash of the machine."""
-    if _TOGETHER.get():
-        return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        flush(handle)
     finally:
         os.close(handle)
 
@@ -124,8 +122,9 @@ def replacing(
         with suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            what = f"{path}: cannot be written: {error.strerror or error}. {advice(error)}"
-            raise HalfPipeError(what, code="system") from error
+            raise HalfPipeError(
+                f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="system"
+            ) from error
         raise
 
 
