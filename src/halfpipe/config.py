@@ -19,15 +19,8 @@ from halfpipe.settings import Section, Settings
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-REMEDY = (
-    "Name the site's profile: snakemake --profile s3df ..., halfpipe --profile s3df ..., or once for the shell "
-    "export SNAKEMAKE_PROFILE=s3df. Or name its config: --configfile FILE. config/README.md has every key."
-)
-COMMAND_LINE = "--config"
 VARIABLE = "SNAKEMAKE_PROFILE"
-NONE = "none"  # no profile, whatever the variable says
 PROFILE_FILES = ("", "profile.v9+.yaml", "config.v9+.yaml", "profile.yaml", "config.yaml")
-OWN_WORDS = {"missing", "value_error"}  # errors that do without the value, which may hold a password
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ def find_profile(given: str | None = None) -> Profile | None:
         If there is no such profile, or it cannot be read.
     """
     name = given or os.environ.get(VARIABLE)
-    if not name or name == NONE:
+    if not name or name == "none":  # whatever the variable says
         return None
     users = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "snakemake")
     places = [Path(name), users / name]
@@ -125,10 +118,14 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
     sources: dict[tuple[str, ...], str] = {}
     for path in configfiles:
         _update(raw, read_yaml(path), str(path), sources)
-    _update(raw, overrides or {}, COMMAND_LINE, sources)
+    _update(raw, overrides or {}, "--config", sources)
     if "paths" not in raw:
         which = f"no paths in {', '.join(map(str, configfiles))}" if configfiles else "no config was given"
-        raise ConfigError(f"{which}, so there is no working directory to look at. {REMEDY}")
+        raise ConfigError(
+            f"{which}, so there is no working directory to look at. Name the site's profile: snakemake --profile s3df "
+            "..., halfpipe --profile s3df ..., or once for the shell export SNAKEMAKE_PROFILE=s3df. Or name its "
+            "config: --configfile FILE. config/README.md has every key."
+        )
     settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
     _check_places(settings)
     return settings
@@ -215,7 +212,9 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
         return f"{source}: unknown key {key}"
     head = f"{source}: {key}" if source else key
     expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
-    return f"{head}: {expected}" if error["type"] in OWN_WORDS else f"{head}: {error['input']!r}: {expected}"
+    if error["type"] in {"missing", "value_error"}:  # without the value, which may hold a password
+        return f"{head}: {expected}"
+    return f"{head}: {error['input']!r}: {expected}"
 
 
 def _check_places(settings: Settings) -> None:

@@ -40,10 +40,8 @@ from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION
 from halfpipe.settings import BUILT_IN, Settings
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
-CONNECT_SECONDS = 10
 LOCK_SECONDS = 60  # that another writer is waited for, at each try
 FOREIGN = "ledger-foreign"  # of the error that it belongs to another working directory
-SILENCE_SECONDS = 60  # after which a server that says nothing is taken to be gone
 
 # The connection, another transaction or an operator was in the way (PEP 249).
 PASSING = (OperationalError, InterfaceError)
@@ -214,8 +212,8 @@ def _engine(url: URL) -> Engine:
     arguments: dict[str, Any] = {}
     if url.get_backend_name() == "postgresql":
         arguments = {
-            "connect_timeout": CONNECT_SECONDS,
-            "tcp_user_timeout": SILENCE_SECONDS * 1000,
+            "connect_timeout": 10,  # seconds
+            "tcp_user_timeout": 60_000,  # milliseconds, after which a server that says nothing is taken to be gone
             "options": f"-c lock_timeout={LOCK_SECONDS}s -c timezone=UTC",
         }
         arguments = {key: value for key, value in arguments.items() if key not in url.query}
