@@ -224,13 +224,21 @@ def look(work: Path, place: str) -> Found | None:
         if not number:
             return found if jobs else None
         with suppress(FileNotFoundError):  # followed or given back at this moment
-            path, holder = work / place / f"{number:06d}", None
-            with suppress(PermissionError, IsADirectoryError):
-                holder = Holder.of(path.read_bytes())
+            path = work / place / f"{number:06d}"
+            holder = _written_in(path)
             signed = path.stat().st_mtime
             touched = _touched(work, holder.heart) if holder else signed
+            # Who gives a lease back removes its heartbeat after it: it tells of a death only where the lease is there.
+            if touched is None and _written_in(path) != holder:
+                continue
             silent = 0.0 if touched is None else _now(work) - touched
             return replace(found, holder=holder, signed=signed, touched=touched, silent=silent)
+    return None
+
+
+def _written_in(path: Path) -> Holder | None:
+    with suppress(PermissionError, IsADirectoryError):
+        return Holder.of(path.read_bytes())
     return None
 
 
@@ -290,7 +298,8 @@ class Lease:
                 return False
         except FileNotFoundError:  # the last one out removed the directory meanwhile
             return False
-        if not self._is_mine():  # we were slow, and followed one that others had followed long ago
+        # We may have been slow: others have followed long ago, or given back and taken it from the first number on.
+        if not self._is_mine() or not self._is_still(before):
             place.unlink(missing_ok=True)
             return False
         for number in range(max(1, before.number - 2), before.number + 1):
@@ -298,6 +307,12 @@ class Lease:
         if before.holder is not None:
             (self.work / paths.HEARTBEATS / before.holder.heart).unlink(missing_ok=True)
         return True
+
+    def _is_still(self, found: Found) -> bool:
+        """Tell whether the number that was found is there, and of the same holder."""
+        with suppress(FileNotFoundError):
+            return not found.number or _written_in(self.home / f"{found.number:06d}") == found.holder
+        return False
 
     def _is_mine(self) -> bool:
         found = self.look()

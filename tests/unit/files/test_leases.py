@@ -18,6 +18,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import LeaseLostError, LockedError
 from halfpipe.files import leases
+from halfpipe.files.durable import publish
 from halfpipe.files.leases import Holder, Lease
 from halfpipe.ids import DownlinkId, RunId
 from tests.support.leases import leases as left
@@ -233,6 +234,38 @@ def test_an_old_number_that_is_free_again_is_not_followed(
     monkeypatch.setattr(Lease, "look", slow)
     assert not lease.try_take()
     assert sorted(path.name for path in lease.home.iterdir()) == ["000009"]
+
+
+def test_who_is_slow_does_not_follow_a_dead_one_that_others_have_followed_and_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then a third one has taken it, from the first number on."""
+    left_by_another(tmp_path, "leases/a", silent=1e4)
+
+    def slow(path: Path, content: bytes, *, lasting: bool) -> bool:
+        left_by_another(tmp_path, "leases/a")
+        return publish(path, content, lasting=lasting)
+
+    monkeypatch.setattr(leases, "publish", slow)
+    assert not Lease(tmp_path, "leases/a").try_take()
+    assert there(tmp_path, "leases/a").number == 1
+
+
+def test_one_that_is_given_back_while_it_is_looked_at_has_not_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, touched = left_by_another(tmp_path, "leases/a"), leases._touched
+
+    def meanwhile(work: Path, heart: str) -> float | None:
+        if heart == gone.heart:
+            (work / paths.HEARTBEATS / heart).unlink()
+            left_by_another(work, "leases/a")  # a third one has taken it, from the first number on
+        return touched(work, heart)
+
+    monkeypatch.setattr(leases, "_touched", meanwhile)
+    found = there(tmp_path, "leases/a")
+    assert found.lives
+    assert found.holder != gone
 
 
 @pytest.mark.parametrize(("seconds", "messages"), [(0.3, 0), (2.2, 2)])
