@@ -38,9 +38,10 @@ LEFT_OUT = (
 )
 # What a killed job left of a record or of a mark has a name of its own at each try; clean-up removes it.
 PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.FORMAT_MARK)})\.[0-9a-f]+\.part")
-# A job that has ended, as the terminal has it.
-DONE = re.compile(
-    r"^(?:\d+ of \d+|failed): (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?(?:;.*)?$", re.MULTILINE
+# A job that has ended, as the terminal has it, and one that has failed, by its log.
+DONE = re.compile(r"^\d+ of \d+: (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?$", re.MULTILINE)
+FAILED = re.compile(
+    r"^failed: (\w+); its log: \S*/(\d{9})/\w+(?:-([0-9a-f]{8}))?(?:-(\d{5}))?\.log$", re.MULTILINE
 )
 PATIENCE = 600  # seconds, on a machine that is busy with other tests
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
@@ -76,7 +77,8 @@ class Ended:
     @property
     def jobs(self) -> frozenset[Job]:
         """The jobs that were listed or have ended, but for the default target's own."""
-        ended = {Job(*words) for words in DONE.findall(self.said) if words[0] != "outstanding"}
+        every = [*DONE.findall(self.said), *FAILED.findall(self.said)]
+        ended = {Job(*words) for words in every if words[0] != "outstanding"}
         return frozenset(ended | {listed.job for listed in self.listed})
 
     @property
