@@ -220,7 +220,7 @@ def test_a_pipe_in_the_archive_is_not_waited_for(tmp_path: Path) -> None:
     (path,) = simulation.level0.rglob("s0077a0956t*")
     chunk = simulation.chunks[0]
     _pipe(path)
-    with at_once(), pytest.raises(MissingInputError, match=f"^{path}: "):
+    with at_once(), pytest.raises(FormatError, match=f"^{path}: "):
         retrieve(simulation.level0, 77, 956, [(chunk.begin / 1e6, chunk.end / 1e6)])
     _linked_back = path.with_name(path.name + "x")
     _linked_back.symlink_to("/etc/passwd")  # not an archive file's name
