@@ -58,6 +58,7 @@ EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
 LONGEST_NAME = 255  # bytes, as file systems have it
 BLOCK = 1 << 21  # bytes of text parsed at a time: smaller ones cost more calls, larger ones leave the cache
+LINES = 1 << 12  # of datagrams parsed at a time, likewise
 REMEDY = "Have the chunk decoded again, or the index merged again"
 
 # Where the columns that are read stand in an EVT line, the tag included.
@@ -380,6 +381,9 @@ def parse_datagrams(
         should be.
     """
     numbers = numbers or range(1, len(lines) + 1)
+    if len(lines) > LINES:
+        blocks = (slice(begin, begin + LINES) for begin in range(0, len(lines), LINES))
+        return joined([parse_datagrams(lines[block], source, numbers[block]) for block in blocks])
     even = None
     with suppress(_UnevenError):
         _need(len(set(map(len, lines))) == 1)

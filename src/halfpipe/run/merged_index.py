@@ -173,8 +173,8 @@ def build(
                 part.events["file"] = codes[part.events["file"]]
             parts[name] = part.events
             bar.add(events=len(part.events), size=chunk.files[name])
-    events = in_one([np.empty(0, idx.EVENT), *map(parts.pop, sorted(parts))])
     give_back()
+    events = in_one([np.empty(0, idx.EVENT), *map(parts.pop, sorted(parts))])
     return MergedIndex(
         KnownDatagrams.of(lines), EventTable(events, tuple(files)), tuple(chunk for chunk, _ in listed)
     )
