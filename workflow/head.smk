@@ -111,7 +111,9 @@ def begin_working_directory():
 def withdraw_receipts():
     """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
-        leases.hold_downlink(plan.work, DownlinkId(dl), logger.info).check()  # who has followed may have handed it off
+        leases.hold_downlink(
+            plan.work, DownlinkId(dl), logger.info
+        ).check()  # who has followed may have handed it off
         withdraw(plan.work, DownlinkId(dl))
 
 
