@@ -33,7 +33,7 @@ from halfpipe_simulator.runs import GROUND_ID, SCID, Datagram, Run, deliver, run
 
 FLIGHT_ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
 FIRST_L0KEY = 1081721
-L0KEYS_PER_DOWNLINK = 10  # of which it has one
+L0KEYS_PER_DOWNLINK = 10  # of which it has `Scenario.l0keys`
 START = datetime(2023, 4, 1, 2, 50, tzinfo=UTC)  # ten minutes before an archive hour ends
 MARK = "SIMULATED.txt"
 MARK_TEXT = "Everything in this directory is simulated. None of it is flight data.\n"
@@ -100,6 +100,8 @@ class Scenario:
         Ids, in the order in which they arrive.
     start
         UTC of the first run's start.
+    l0keys
+        Over how many files of an hour a downlink's packets are spread.
     """
 
     def __init__(
@@ -108,10 +110,12 @@ class Scenario:
         seed: int = 0,
         downlinks: Sequence[str] = ("230401001",),
         start: datetime = START,
+        l0keys: int = 1,
     ) -> None:
         self.seed = seed
         self.downlinks = tuple(DownlinkId(text) for text in downlinks)
         self.start = int(met.unix_to_met(start.timestamp()))
+        self.l0keys = l0keys
         self.runs: list[Run] = []
 
     def lpa_run(self, **options: Any) -> "Scenario":
@@ -206,7 +210,8 @@ class Scenario:
                     for _ in range(1 + (place in datagram.repeated)):
                         at = divmod(datagram.met + place * PACKET_SPACING, met.MICROSECONDS)
                         hour = int(met.unix_microseconds(*at)) // met.MICROSECONDS // met.HOUR
-                        files[hour, datagram.apid, _l0key(downlink)].append((at[0], packet))
+                        key = _l0key(downlink) + place % self.l0keys
+                        files[hour, datagram.apid, key].append((at[0], packet))
         for (hour, apid, key), of_file in files.items():
             name = level0.file_name(SCID, apid, of_file[0][0], key)
             path = level0.hour_path(root, SCID, hour * met.HOUR) / name

@@ -20,7 +20,7 @@ from tests.support.workflow import Site
 LARGE = (1 << 32) - 2000
 SCENES = {
     "a run over three downlinks, a late EPU, losses and repeats": Scenario(
-        seed=7, downlinks=("230401001", "230401002", "230401003")
+        seed=7, downlinks=("230401001", "230401002", "230401003"), l0keys=2
     )
     .lpa_run(
         events=600,
