@@ -18,7 +18,7 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sta
   tests/unit/pages/test_board.py \
   $(addprefix tests/unit/site/test_,alarms.py cleanup.py publish.py) \
   $(addprefix tests/unit/tables/test_,found_downlinks.py summaries.py incomplete_runs.py) \
-  $(addprefix tests/unit/downlink/test_,submit.py submissions.py handoff_causes.py) \
+  $(addprefix tests/unit/downlink/test_,submit.py handoff_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
 # Of what pip says, how far it is.
