@@ -71,11 +71,10 @@ def living(work: Path, holder: Holder) -> Iterator[None]:
 
 def time_passes(work: Path) -> None:
     """Let the lifetime of all be over who have died."""
+    beats = (work / paths.HEARTBEATS).glob("*")
+    # A number that does not say whose it is, after a crash of the machine, has no heartbeat.
     torn = (path for path in (work / paths.LEASES).glob("*/[0-9]*") if not path.stat().st_size)
-    for path in (
-        *(work / paths.HEARTBEATS).glob("*"),
-        *torn,
-    ):  # one that does not say whose it is has no heartbeat
+    for path in (*beats, *torn):
         os.utime(path, (1, 1))
 
 
