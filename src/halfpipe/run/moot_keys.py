@@ -18,6 +18,7 @@ from halfpipe.ids import RunId
 # A key of more digits is none, and takes long to read as a number.
 LINE = re.compile(rb"r([0-9]{10})\s+(0[xX][0-9a-fA-F]{1,18}|[0-9]{1,20})\s+([!-~]{1,1000})")
 MOST_NAMED = 20  # lines that are passed over
+LARGEST = 64 << 20  # bytes; 100,000 runs take some four million
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
     Raises
     ------
     ConfigError
-        If the file cannot be read.
+        If the file cannot be read, or is larger than `LARGEST`.
     FormatError
         If two lines give the run different keys; what the file says of other runs does not matter.
     """
@@ -52,9 +53,13 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
         return UNSET
     try:
         with open_regular(path) as file:
-            content = file.read()
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST:
+        raise ConfigError(
+            f"moot.file {path}: more than {LARGEST >> 20} MiB, so it is no list of keys. Name the right file."
+        )
     found = _parsed(path, content).get(run, UNSET)
     if isinstance(found, str):
         raise FormatError(found)

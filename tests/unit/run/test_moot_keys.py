@@ -7,7 +7,7 @@ import pytest
 
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.ids import RunId
-from halfpipe.run.moot_keys import UNSET, Moot, moot_of
+from halfpipe.run.moot_keys import LARGEST, UNSET, Moot, moot_of
 
 RUN = RunId.from_l1("r0741234567")
 
@@ -67,6 +67,17 @@ def test_a_contradiction_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=f"^{path}, line 3: "):
         moot_of(RUN, path)
     assert moot_of(RunId("00000000"), path) == UNSET, "what is said of other runs does not matter"
+
+
+def test_a_file_that_is_far_too_large(tmp_path: Path) -> None:
+    path = write(tmp_path, "r0741234567 2959 nomSciOps")
+    with path.open("r+b") as file:
+        file.truncate(LARGEST)
+    assert moot_of(RUN, path) == Moot(2959, "nomSciOps")
+    with path.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(ConfigError):
+        moot_of(RUN, path)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
