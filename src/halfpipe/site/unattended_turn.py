@@ -188,8 +188,7 @@ def _process_all(
             details[downlink] = f"all that was printed: {log}\n{printed}"
     sign()
     site = Survey(settings)
-    told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
-    found = overview(site, {*recent(site, DAYS, since), *told, *failed})
+    found = overview(site, {*recent(site, DAYS, since), *failed})
     causes = [(of_site(cause.code), cause) for cause in found.site]
     unknown = {of_site(UNPUBLISHED)}
     for one in found.accounts:
