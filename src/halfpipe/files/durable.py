@@ -146,7 +146,7 @@ def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
         If it cannot be written.
     """
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    new = list(takewhile(lambda place: not place.exists(), path.parents))
+    changed = [path, *takewhile(lambda place: not place.exists(), path.parents)] if lasting else []
     with suppress(FileExistsError):  # a lease's, which somebody has removed at this moment
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -163,7 +163,7 @@ def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
     finally:
         with suppress(OSError):
             part.unlink()
-    for place in (path, *new) if lasting else ():
+    for place in changed:
         fsync_directory(place.parent)
     return True
 
