@@ -8,69 +8,52 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import put
 
+WINDOW = 1 << 14  # rows of each part that are merged at a time: what is moved stays in the processor's cache
+
 
 def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
     """Return `events` in the order (sequence, APID), of equal ones the first; the same array if it is so."""
-    return events if _is_in_order(events) else _put_in_order(events.copy())
-
-
-def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
-    """Merge one or more parts, all of one type, into one table that is `in_order`.
-
-    Of equal (sequence, APID) the copy of the first part stays. Nothing is copied where one part has all rows. The list
-    is emptied, so that what nobody else holds goes as it is laid down: the rows of a run are held once.
-    """
-    filled = [part for part in parts if len(part)] or parts[:1]
-    parts.clear()
-    if len(filled) == 1:
-        return in_order(filled[0])
-    events = np.empty(sum(map(len, filled)), filled[0].dtype)
-    end = len(events)
-    while filled:
-        begin = end - len(filled[-1])
-        put(events[begin:end], filled.pop())
-        end = begin
-    return events if _is_in_order(events) else _put_in_order(events)
-
-
-def _is_in_order(events: NDArray[np.void]) -> bool:
-    """Tell whether each event is behind the one before it."""
     sequence, apid = events["sequence"], events["apid"]
     step = sequence[1:] > sequence[:-1]
-    return bool(step.all() or (step | _again(sequence) & (apid[1:] > apid[:-1])).all())
+    if step.all() or (step | _again(sequence) & (apid[1:] > apid[:-1])).all():
+        return events
+    ordered = events.take(np.argsort(sequence, kind="stable"))
+    sequence, apid = ordered["sequence"], ordered["apid"]
+    if (_again(sequence) & (apid[1:] <= apid[:-1])).any():
+        ordered = ordered.take(np.lexsort((apid, sequence)))  # stable
+        sequence, apid = ordered["sequence"], ordered["apid"]
+        ordered = ordered[np.r_[True, ~_again(sequence) | (apid[1:] != apid[:-1])]]
+    return ordered
 
 
 def _again(sequence: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return np.equal(sequence[1:], sequence[:-1])
 
 
-def _put_in_order(events: NDArray[np.void]) -> NDArray[np.void]:
-    """Put `events` in order in their place, for a second table would be the largest thing of a merge; return them."""
-    events = _taken(events, _by_sequence(events["sequence"]))
-    sequence, apid = events["sequence"], events["apid"]
-    if (_again(sequence) & (apid[1:] <= apid[:-1])).any():
-        events = _taken(events, np.lexsort((apid, sequence)))  # stable
-        first = np.ones(len(events), dtype=bool)
-        first[1:] = ~_again(sequence) | (apid[1:] != apid[:-1])
-        events = _taken(events, np.flatnonzero(first))
-    return events
+def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
+    """Merge one or more parts, all of one type, into one table that is `in_order`.
 
-
-def _by_sequence(sequence: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Return which rows are in the order of their sequences; of equal ones the first is first."""
-    low, high = sequence.min(), sequence.max()
-    key = np.empty(
-        len(sequence), np.uint32 if high - low < 2**32 else np.uint64
-    )  # so the sort takes less memory
-    np.subtract(sequence, low, out=key, casting="unsafe")
-    return np.argsort(key, kind="stable")
-
-
-def _taken(events: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.void]:
-    """Put these rows at the front of `events`, in their order, and return them."""
-    for name in events.dtype.names or ():
-        events[name][: len(rows)] = events[name][rows]  # `take` would copy the column before
-    return events[: len(rows)]
+    Of equal (sequence, APID) the copy of the first part stays. Nothing is copied where one part has all rows. The list
+    is emptied, so that what nobody else holds goes as it is laid down: the rows of a run are held once, but for those
+    of parts that lie beside each other.
+    """
+    left = [in_order(part) for part in parts if len(part)] or parts[:1]
+    parts.clear()
+    if len(left) == 1:
+        return left[0]
+    events, end = np.empty(sum(map(len, left)), left[0].dtype), 0
+    borders = sorted({border for part in left for border in part["sequence"][::WINDOW].tolist()})
+    for border in [*borders[1:], None]:
+        sizes = [len(part) if border is None else count_below(part["sequence"], border) for part in left]
+        begin = end
+        for part, size in zip(left, sizes, strict=True):
+            put(events[end : end + size], part[:size])
+            end += size
+        window = in_order(events[begin:end])
+        put(events[begin : begin + len(window)], window)
+        end = begin + len(window)
+        left = [part[size:] for part, size in zip(left, sizes, strict=True) if size < len(part)]
+    return events[:end]
 
 
 def count_up_to(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
