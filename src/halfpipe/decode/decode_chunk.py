@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -20,7 +21,6 @@ from halfpipe.formats.retdef import RetDef, content_of, ids_of
 from halfpipe.process import command_words
 from halfpipe.process.failure import Failure
 from halfpipe.process.programs import Log, run
-from halfpipe.process.progress import Progress
 from halfpipe.settings import ROOT, Settings
 from halfpipe.words import utc
 
@@ -140,8 +140,8 @@ def decode(
         if settings.decoder.latc is not None:
             words += ["-k", settings.decoder.latc]
         said = DecoderLog(retdef.run)
-        with Progress(f"decode_chunk {retdef.chunk}", directory=out):
-            _run(words, Log(log, said.hear))
+        _log.info("chunk %s: the decoder is started: %s", retdef.chunk, shlex.join(words))
+        _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)
     lacking = said.processing - {f"{file['ground']}-{file['run']}" for file in files}

@@ -17,7 +17,6 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision
 from halfpipe.process.environment import give_back
-from halfpipe.process.progress import Progress
 from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records, Times, decided
@@ -88,6 +87,7 @@ def deliver_run(
             lambda name: work / paths.kept_index(downlink, name),
         )
         give_back()
+        log.info("run %s: %d events indexed in %d chunks", run, len(index.table.events), len(products))
         while True:
             try:
                 return _deliver(context, (of_downlink, lease), downlink, index, threads)
@@ -243,8 +243,8 @@ def _stage(
     run, settings = known.context.run, known.context.settings
     header = event_files.Header(downlink, moot, settings.merge.latc_override)
     with stage.scratch(settings.paths.stage, downlink, run.l1) as home:
-        with Progress(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
-            made = event_files.write_all(records, decision.files, files, header, home, threads, bar)
+        log.info("run %s: %d event files to be written", run, len(files))
+        made = event_files.write_all(records, decision.files, files, header, home, threads)
         times = Times.together([of_file for _, of_file in made]) if made else None
         delivery = Delivery(
             downlink,

@@ -1,6 +1,7 @@
 """Writing event files: records copied byte for byte from the chunks' evt files, behind a new header."""
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,10 +16,11 @@ from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.system_calls import reserve
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.progress import Progress
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.event_records import Records, Times
 from halfpipe.run.moot_keys import Moot
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,6 @@ def write(
     file: EventFile,
     header: Header,
     home: Path,
-    bar: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> tuple[EventFile, Times]:
     """Write one event file into the directory `home`; return it with its checksum, and its events' times.
@@ -70,8 +71,6 @@ def write(
         What its header shares with the run's other files.
     home
         Scratch directory on the stage's file system.
-    bar
-        Is told how far it is.
     stop
         Once it is set, the file is abandoned.
 
@@ -101,12 +100,8 @@ def write(
             digest.update(content.data)
             size += len(content)
             times.append(of_content)
-            if bar is not None:
-                bar.add(size=len(content))
             if stop is not None and stop.is_set():
                 raise HalfPipeError(f"{file.name}: abandoned, because the delivery is not made")
-    if bar is not None:
-        bar.add(events=file.events)
     if size != file.size:
         raise StateError(f"{file.name}: {size} bytes were written, {file.size} expected")
     written = EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
@@ -120,13 +115,12 @@ def write_all(
     header: Header,
     home: Path,
     threads: int = 1,
-    bar: Progress | None = None,
 ) -> list[tuple[EventFile, Times]]:
     """Write event files as `write` does, several at a time to keep `threads` cores at work.
 
     Reading, hashing and writing let other threads of Python go on; while one file is flushed to disk,
     which is to wait, another is written. At the first error, or when the program is to end, those in work
-    are abandoned.
+    are abandoned. The job's log gets a line for each file.
 
     Raises
     ------
@@ -134,12 +128,15 @@ def write_all(
         That of a file that failed before any was abandoned.
     """
     stop = threading.Event()
+
+    def one(cut: tuple[int, int], file: EventFile) -> tuple[EventFile, Times]:
+        made = write(records, cut, file, header, home, stop)
+        log.info("%s: %d events, %d bytes", file.name, file.events, file.size)
+        return made
+
     with ThreadPoolExecutor(2 * threads) as pool:
         try:
-            jobs = [
-                pool.submit(write, records, cut, file, header, home, bar, stop)
-                for cut, file in zip(cuts, files, strict=True)
-            ]
+            jobs = [pool.submit(one, cut, file) for cut, file in zip(cuts, files, strict=True)]
             done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
             return [job.result() for job in jobs if job in done]  # all of them, or one that raises
         except BaseException:

@@ -28,7 +28,6 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import give_back
-from halfpipe.process.progress import Progress
 from halfpipe.run.downlinks_of_run import known_downlinks
 
 FIRST_LINE = b"# SHA-256 of all that follows: "  # of the file of datagrams
@@ -158,10 +157,9 @@ def build(
     files: dict[str, int] = {}
     parts: dict[str, NDArray[np.void]] = {}
     lines: list[bytes] = []
-    total = sum(chunk.files[name] for chunk, _, name in names)
-    with Progress("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         read = pool.map(lambda at: _read_part(at[0], at[1], at[2], kept), names)
-        for (chunk, directory, name), part in zip(names, read, strict=True):
+        for (_, directory, name), part in zip(names, read, strict=True):
             lines += part.lines
             codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.int64)
             if len(files) > MOST_FILES:
@@ -172,7 +170,6 @@ def build(
             if len(part.events):
                 part.events["file"] = codes[part.events["file"]]
             parts[name] = part.events
-            bar.add(events=len(part.events), size=chunk.files[name])
     give_back()
     events = in_one([np.empty(0, idx.EVENT), *map(parts.pop, sorted(parts))])
     return MergedIndex(

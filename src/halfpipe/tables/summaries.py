@@ -1,6 +1,5 @@
 """Everything that is known of a run, or of a downlink: what was delivered, when, and what is still waiting."""
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process import progress
+from halfpipe.process.failure import Failure
 from halfpipe.run import repipes
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
+from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.tables import frames
 
 PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state"]
@@ -87,7 +87,8 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     dict
         Its ``account``; its ``runs``, a frame, as its receipt says; ``handoffs`` with the times of their receipts, None
         of one that has none; ``submissions``, the attempts to give them to Level-1, whose ``outcome`` is empty if
-        nobody knows it; ``running``, how far each job is that has run for ten seconds.
+        nobody knows it; ``running``, the last line of each log of a job that has begun and neither
+        ended well nor said why it failed.
 
     Raises
     ------
@@ -108,11 +109,11 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
         }
         for each in record.attempts
     ]
-    logs = sorted((work / paths.LOGS / downlink).glob("*.log"))
+    begun = [failed.log for failed in failed_jobs(work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
         "runs": frames.runs(receipts),
         "handoffs": _times(work, downlink),
         "submissions": submissions,
-        "running": [said for log in logs if (said := progress.progress_in_log(log, time.time()))],
+        "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }

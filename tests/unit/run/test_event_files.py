@@ -1,12 +1,14 @@
 """Event files: golden bytes whatever the batch, the LATC override, and records that are not there any more."""
 
 import hashlib
+import itertools
 import os
 import random
 import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -14,11 +16,11 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.files.durable import write_whole
 from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import rule_program
-from halfpipe.process.progress import Progress
 from halfpipe.run import event_files, merged_index
 from halfpipe.run import event_records as reading
 from halfpipe.run.deliveries import EventFile
@@ -63,13 +65,11 @@ class Delivery:
         self.described = event_files.describe(self.records, self.decision.files, self.run)
         self.evt = max(self.source.glob("*.evt"))
 
-    def write(
-        self, latc: int | None = None, threads: int = 1, bar: Progress | None = None
-    ) -> list[tuple[EventFile, Times]]:
+    def write(self, latc: int | None = None, threads: int = 1) -> list[tuple[EventFile, Times]]:
         key = self.case.moot.get(self.run.met)
         header = event_files.Header(self.downlink, Moot(*key) if key else UNSET, latc)
         return event_files.write_all(
-            self.records, self.decision.files, self.described, header, self.out, threads, bar
+            self.records, self.decision.files, self.described, header, self.out, threads
         )
 
     def read(self, latc: int | None = None) -> list[int]:
@@ -149,38 +149,30 @@ def test_a_record_that_cannot_be_overridden_is_named(tmp_path: Path) -> None:
         of.read(7)
 
 
-class Slow(Progress):
-    """Lets time pass after each batch, and may do something after the fifth: by then all are waited for."""
-
-    seen = 0
-    killed = False
-
-    def add(self, *, events: int = 0, size: int = 0) -> None:
-        del events, size
-        self.seen += 1
-        if self.killed and self.seen == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("end", ["the program's", "the second file's"])
 def test_the_first_end_is_told_and_ends_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.setattr(reading, "BATCH_BYTES", 1)  # each record is a batch
-    of, bar = Delivery("maxev_small", tmp_path), Slow("writing")
-    bar.killed = end == "the program's"
-    part = of.out / f".{of.described[1].name}.part"
-    if not bar.killed:
-        part.mkdir()
+    of, killed, seen = Delivery("maxev_small", tmp_path), end == "the program's", itertools.count(1)
+    if not killed:
+        (of.out / f".{of.described[1].name}.part").mkdir()
+
+    def slowly(out: IO[bytes], content: bytes | memoryview) -> None:
+        if next(seen) == 5 and killed:  # by then all are waited for
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.02)
+        write_whole(out, content)
+
+    monkeypatch.setattr(event_files, "write_whole", slowly)
     before = signal.signal(signal.SIGTERM, rule_program.leave)
     try:
-        with pytest.raises(SystemExit if bar.killed else HalfPipeError) as caught:
-            of.write(bar=bar)
+        with pytest.raises(SystemExit if killed else HalfPipeError) as caught:
+            of.write()
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert bar.killed or str(of.out / of.described[1].name) in str(caught.value)
-    assert bar.seen < len(of.decision.events) // 2
+    assert killed or str(of.out / of.described[1].name) in str(caught.value)
+    assert next(seen) < len(of.decision.events) // 2
     assert of.half_written() == []
 
 

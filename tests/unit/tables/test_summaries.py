@@ -6,6 +6,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.ids import RunId
+from halfpipe.process.failure import Failure
 from tests.support.golden_cases import build
 from tests.support.series import forget
 from tests.support.verbs import halfpipe
@@ -58,3 +59,11 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     (site.work / "runs" / RUN / "240601002" / "manifest.json").unlink()
     part = shown(site, RUN)["parts"][1]
     assert (part["handoff"], part["events"], part["state"]) == (None, 79, None)
+    assert shown(site, "240601002")["running"] == []
+    log = site.work / paths.log("deliver_run", "240601002", RUN)
+    log.write_text("begun\nrun 2c2e5787: 3 event files to be written\n")
+    line = "deliver_run-2c2e5787: run 2c2e5787: 3 event files to be written"
+    assert shown(site, "240601002")["running"] == [line]
+    assert f"  {line}\n" in halfpipe("show", "240601002", configfile=site.configfile).stdout
+    Failure("killed", "gone").write(log)
+    assert shown(site, "240601002")["running"] == [], "a cause says it"
