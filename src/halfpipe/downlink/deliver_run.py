@@ -19,7 +19,7 @@ from halfpipe.merge.decision import Decision
 from halfpipe.process.environment import give_back
 from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
-from halfpipe.run.event_records import Records, Times, decided
+from halfpipe.run.event_records import Records, decided
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
@@ -245,14 +245,14 @@ def _stage(
     with stage.scratch(settings.paths.stage, downlink, run.l1) as home:
         log.info("run %s: %d event files to be written", run, len(files))
         made = event_files.write_all(records, decision.files, files, header, home, threads)
-        times = Times.together([of_file for _, of_file in made]) if made else None
+        utc = decision.events["utc"]
         delivery = Delivery(
             downlink,
             decision.spans,
             decision.datagrams,
-            tuple(file for file, _ in made),
-            (times.first, times.last) if times else None,
-            (times.earliest, times.latest) if times else None,
+            tuple(made),
+            (float(utc[0]), float(utc[-1])) if made else None,
+            (float(utc.min()), float(utc.max())) if made else None,
             number,
             reason,
             counts=decision.counts,

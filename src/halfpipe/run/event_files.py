@@ -17,7 +17,7 @@ from halfpipe.files.system_calls import reserve
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import EventFile
-from halfpipe.run.event_records import Records, Times
+from halfpipe.run.event_records import Records
 from halfpipe.run.moot_keys import Moot
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ def write(
     header: Header,
     home: Path,
     stop: threading.Event | None = None,
-) -> tuple[EventFile, Times]:
-    """Write one event file into the directory `home`; return it with its checksum, and its events' times.
+) -> EventFile:
+    """Write one event file into the directory `home`; return it with its checksum.
 
     Parameters
     ----------
@@ -91,21 +91,18 @@ def write(
     )
     digest = hashlib.sha256(packed)
     size = len(packed)
-    times = []
     with replacing(home / file.name, buffering=0) as out:
         reserve(out, file.size)
         write_whole(out, packed)
-        for content, of_content in records.batches(*cut, header.latc):
+        for content in records.batches(*cut, header.latc):
             write_whole(out, content.data)
             digest.update(content.data)
             size += len(content)
-            times.append(of_content)
             if stop is not None and stop.is_set():
                 raise HalfPipeError(f"{file.name}: abandoned, because the delivery is not made")
     if size != file.size:
         raise StateError(f"{file.name}: {size} bytes were written, {file.size} expected")
-    written = EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
-    return written, Times.together(times)
+    return EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
 
 
 def write_all(
@@ -115,7 +112,7 @@ def write_all(
     header: Header,
     home: Path,
     threads: int = 1,
-) -> list[tuple[EventFile, Times]]:
+) -> list[EventFile]:
     """Write event files as `write` does, several at a time to keep `threads` cores at work.
 
     Reading, hashing and writing let other threads of Python go on; while one file is flushed to disk,
@@ -129,7 +126,7 @@ def write_all(
     """
     stop = threading.Event()
 
-    def one(cut: tuple[int, int], file: EventFile) -> tuple[EventFile, Times]:
+    def one(cut: tuple[int, int], file: EventFile) -> EventFile:
         made = write(records, cut, file, header, home, stop)
         log.info("%s: %d events, %d bytes", file.name, file.events, file.size)
         return made

@@ -1,7 +1,6 @@
 """Which events are delivered, and their records, read from the chunks' evt files wherever they lie."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -80,31 +79,6 @@ def evt_files_of(decision: Decision) -> list[tuple[DownlinkId, int]]:
     ]
 
 
-@dataclass(frozen=True)
-class Times:
-    """Unix UTC seconds of delivered events: the first and last in order, the earliest and the latest."""
-
-    first: float
-    last: float
-    earliest: float
-    latest: float
-
-    @classmethod
-    def of(cls, utc: NDArray[np.float64]) -> "Times":
-        """Take those of events in their order."""
-        return cls(float(utc[0]), float(utc[-1]), float(utc.min()), float(utc.max()))
-
-    @classmethod
-    def together(cls, parts: Sequence["Times"]) -> "Times":
-        """Join those of series of events that follow each other."""
-        return cls(
-            parts[0].first,
-            parts[-1].last,
-            min(part.earliest for part in parts),
-            max(part.latest for part in parts),
-        )
-
-
 class Records:
     """The records of delivered events, wherever they lie.
 
@@ -129,8 +103,8 @@ class Records:
         self._paths = {(number[downlink], file): path for (downlink, file), (path, _) in evt_files.items()}
         self._checked = {self._paths[number[dl], file] for (dl, file), (_, same) in evt_files.items() if same}
 
-    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[tuple[NDArray[np.uint8], Times]]:
-        """Yield the records of the events `begin` to `end` (half-open) in order, and their times, some MB at a time.
+    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[NDArray[np.uint8]]:
+        """Yield the records of the events `begin` to `end` (half-open) in order, some MB at a time.
 
         The bytes lie in memory that the next ones take over.
 
@@ -151,7 +125,7 @@ class Records:
             count = max(1, int(np.searchsorted(edges, BATCH_BYTES, side="right")) - 1)
             events, places = events[:count], evt.HEADER_SIZE + edges[:count]
             filled = buffer[: evt.HEADER_SIZE + edges[count]]
-            utc = self._gather(events, np.diff(edges[: count + 1]), filled, places)
+            self._gather(events, np.diff(edges[: count + 1]), filled, places)
             if latc is not None:
                 try:
                     _override(filled, places, latc)
@@ -160,7 +134,7 @@ class Records:
                         f"{' or '.join(self._files_of(events))}: a record is not what it was when it was indexed "
                         f"({error}) Process the downlink of that chunk again."
                     ) from error
-            yield filled[evt.HEADER_SIZE :], Times.of(utc)
+            yield filled[evt.HEADER_SIZE :]
             begin += count
             most = 2 * count + 1  # the next ones are about as large
 
@@ -170,8 +144,8 @@ class Records:
         sizes: NDArray[np.int64],
         buffer: NDArray[np.uint8],
         places: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
-        """Read the records of `events` to their places in `buffer`, and check them there; return the events' times."""
+    ) -> None:
+        """Read the records of `events` to their places in `buffer`, and check them there."""
         starts, sources, files = events["offset"], events["source"], events["file"]
         wrong: int | None = None
         checked = np.ones(len(events), dtype=bool)
@@ -199,7 +173,6 @@ class Records:
                 f"{path} at byte {starts[wrong]}: sequence {event['sequence']} of APID {event['apid']} was there "
                 "when it was indexed and is gone now. Process the downlink of that chunk again."
             )
-        return events["utc"]
 
     def _files_of(self, events: NDArray[np.void]) -> list[str]:
         """Return the paths of the evt files in which `events` lie."""

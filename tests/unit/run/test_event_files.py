@@ -12,19 +12,18 @@ from typing import IO
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.durable import write_whole
-from halfpipe.formats import evt, idx
+from halfpipe.formats import evt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import rule_program
 from halfpipe.run import event_files, merged_index
 from halfpipe.run import event_records as reading
 from halfpipe.run.deliveries import EventFile
-from halfpipe.run.event_records import Records, Times, evt_files_of
+from halfpipe.run.event_records import Records, evt_files_of
 from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe.run.moot_keys import UNSET, Moot
 from tests.support.bridge import limits
@@ -65,7 +64,7 @@ class Delivery:
         self.described = event_files.describe(self.records, self.decision.files, self.run)
         self.evt = max(self.source.glob("*.evt"))
 
-    def write(self, latc: int | None = None, threads: int = 1) -> list[tuple[EventFile, Times]]:
+    def write(self, latc: int | None = None, threads: int = 1) -> list[EventFile]:
         key = self.case.moot.get(self.run.met)
         header = event_files.Header(self.downlink, Moot(*key) if key else UNSET, latc)
         return event_files.write_all(
@@ -74,15 +73,7 @@ class Delivery:
 
     def read(self, latc: int | None = None) -> list[int]:
         """Read all records; return the sizes of the batches."""
-        return [len(content) for content, _ in self.records.batches(0, len(self.decision.events), latc)]
-
-    def utc(self, events: NDArray[np.void]) -> list[float]:
-        """Return the times of `events` as the indexes have them."""
-        found: dict[tuple[int, int], float] = {}
-        for path in sorted(self.source.glob("*.idx")):
-            for event in idx.read_index(path).events:
-                found.setdefault((int(event["sequence"]), int(event["apid"])), float(event["utc"]))
-        return [found[int(event["sequence"]), int(event["apid"])] for event in events]
+        return [len(content) for content in self.records.batches(0, len(self.decision.events), latc)]
 
     def half_written(self) -> list[Path]:
         return [path for path in self.out.glob(".*") if path.is_file()]
@@ -97,11 +88,9 @@ def test_golden_bytes_whatever_the_batch_and_the_threads(
     of = Delivery(name, tmp_path)
     made = of.write(of.case.latc, threads)
     assert {f"{of.run.l1}/{path.name}": path.read_bytes() for path in of.out.iterdir()} == of.expected
-    for (file, times), wanted, (begin, end) in zip(made, of.described, of.decision.files, strict=True):
+    for file, wanted in zip(made, of.described, strict=True):
         content = (of.out / file.name).read_bytes()
         assert file == replace(wanted, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-        utc = of.utc(of.decision.events[begin:end])
-        assert times == Times(utc[0], utc[-1], min(utc), max(utc))
 
 
 def test_an_evt_that_changed_since_it_was_indexed(tmp_path: Path) -> None:
