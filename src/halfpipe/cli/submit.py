@@ -18,7 +18,6 @@ from halfpipe.ids import DownlinkId
         ("halfpipe submit 230401001 --settle submitted", "record that Level-1 has it"),
         ("halfpipe submit 230401001 --settle not-submitted", "record that it has not"),
         ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
-        ("halfpipe submit 230401001 --record-rollback", "record a roll-back made by hand"),
     ],
     statuses={
         0: "good; without submit.command, the command to run is in DL/submit.txt",
@@ -30,34 +29,28 @@ from halfpipe.ids import DownlinkId
     "--rollback", is_flag=True, help="Have Level-1 take the newest hand-off instead of an earlier one."
 )
 @click.option(
-    "--record-rollback", is_flag=True, help="Record that a person has rolled it back, to the newest hand-off."
-)
-@click.option(
     "--settle",
     type=click.Choice(["submitted", "not-submitted"]),
-    help="Record what the pipeline shows of the last try.",
+    help="Record what the pipeline shows of the last try, or of a roll-back made by hand.",
 )
-def command(
-    site: Site, downlink: DownlinkId, rollback: bool, record_rollback: bool, settle: str | None
-) -> None:
+def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None) -> None:
     """Submit a downlink to Level-1, roll it back, or record what a person found out.
 
     A downlink is submitted once, whatever dies and whoever repeats the command. A later hand-off reaches Level-1 by a
     roll-back, which a person asks for. `halfpipe status` names each try whose outcome is unknown;
     DL/submissions records them all, docs/submission.md explains it.
     """
-    if rollback + record_rollback + bool(settle) > 1:
-        raise click.UsageError("Give one of --rollback, --record-rollback and --settle, or none.")
+    if rollback and settle:
+        raise click.UsageError("Give one of --rollback and --settle, or none.")
     with leases.downlink_job(site.work, downlink):
         if settle:
             attempt = submit.settle(site.settings, downlink, settle == "submitted")
-            click.echo(f"downlink {downlink}: attempt {attempt.number} is settled, {settle}")
+            click.echo(
+                f"downlink {downlink}: attempt {attempt.number} is settled, hand-off {attempt.handoff} {settle}"
+            )
         elif rollback:
             submit.roll_back(site.settings, downlink, sys.stderr)
             click.echo(f"downlink {downlink}: rolled back in Level-1")
-        elif record_rollback:
-            done = submit.rolled_back(site.settings, downlink)
-            click.echo(f"downlink {downlink}: recorded, Level-1 has hand-off {done.handoff} by a roll-back")
         else:
             content = submit.submit(site.settings, downlink, sys.stderr)
             submit.save(site.settings, downlink, content)

@@ -339,7 +339,7 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
     if settings.submit.rollback is not None:
         return Remedy(f"halfpipe submit {downlink} --rollback")
     return Remedy(
-        f"halfpipe submit {downlink} --record-rollback",
+        f"halfpipe submit {downlink} --settle submitted",
         first=f"roll stream {downlink} back in the pipeline by hand",
     )
 
@@ -404,8 +404,7 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
     """Find what is gone from the stage of a hand-off that was not submitted."""
     downlink, number = DownlinkId(record.id), receipt["handoff"]
     home = settings.paths.stage / paths.staged(downlink)
-    option = "--settle submitted" if record.last_confirmed is None else "--record-rollback"
-    otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} {option}"
+    otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} --settle submitted"
     what = f"hand-off {number} ({_what(receipt)})"
     if not home.is_dir():
         text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"

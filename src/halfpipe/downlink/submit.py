@@ -15,7 +15,7 @@ from typing import IO, Any
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
-from halfpipe.downlink.stage_look import look, names_files
+from halfpipe.downlink.stage_look import is_submitted, look, names_files
 from halfpipe.downlink.submissions import Kept, Record
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
@@ -116,32 +116,9 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
     if settings.submit.rollback is None:
         raise ConfigError(
             "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
-            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --record-rollback"
+            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --settle submitted"
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
-    record, receipt = _to_roll_back(settings, downlink)
-    _run(settings, record, Action.ROLLBACK, receipt, output)
-
-
-def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
-    """Record that a person has rolled the stream back in the pipeline, for the present hand-off.
-
-    Returns
-    -------
-    Attempt
-        What was recorded.
-
-    Raises
-    ------
-    SubmissionError
-        If Level-1 has no hand-off of the downlink, or an attempt is open.
-    """
-    record, receipt = _to_roll_back(settings, downlink)
-    return record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
-
-
-def _to_roll_back(settings: Settings, downlink: DownlinkId) -> tuple[Kept, Mapping[str, Any]]:
-    """Return submissions and receipt; see that there is a stream to roll back, and nothing to be settled before."""
     receipt, record = read_receipt(settings.paths.work, downlink), Kept(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
@@ -151,13 +128,14 @@ def _to_roll_back(settings: Settings, downlink: DownlinkId) -> tuple[Kept, Mappi
         )
     if record.is_open:
         raise _unknown(settings, record)
-    return record, receipt
+    _run(settings, record, Action.ROLLBACK, receipt, output)
 
 
 def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt:
     """Record what a person has found out: whether the latest attempt reached Level-1.
 
-    Where nothing was attempted, a person may have submitted the downlink otherwise, and can say so.
+    Where the latest is known and Level-1 has not the present hand-off, a person may have submitted it otherwise, or
+    rolled the stream back by hand, and can say so.
 
     Returns
     -------
@@ -171,21 +149,20 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     """
     record = Kept(settings, downlink)
     last = record.last
-    # A misspelt downlink gets no record.
-    receipt = read_receipt(settings.paths.work, downlink) if last is None else {}
-    if last is None and submitted:
-        last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
-    elif last is None or last.is_known:
+    if last is not None and not last.is_known:
+        if not submitted and (seconds := record.may_run):
+            raise SubmissionError(
+                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+                "heard then. Look again after that, and re-run the command."
+            )
+        record.settle(submitted, By.PERSON)
+        return last
+    receipt = read_receipt(settings.paths.work, downlink)  # a misspelt downlink gets no record
+    if not submitted or is_submitted(receipt, record):
         how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
         raise SubmissionError(f"downlink {downlink}: there is nothing to settle, {how} ({record.path}).")
-    elif not submitted and (seconds := record.may_run):
-        raise SubmissionError(
-            f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
-            "heard then. Look again after that, and re-run the command."
-        )
-    else:
-        record.settle(submitted, By.PERSON)
-    return last
+    action = Action.SUBMIT if record.last_confirmed is None else Action.ROLLBACK
+    return record.done(Outcome.TOLD, By.PERSON, action=action, handoff=receipt["handoff"])
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:

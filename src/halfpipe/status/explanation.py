@@ -294,7 +294,7 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
         if told := Record(state.work, inside).last_confirmed:
             why.append(
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
-                "--record-rollback."
+                "--settle submitted."
             )
     return why
 

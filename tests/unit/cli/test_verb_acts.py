@@ -20,8 +20,8 @@ def seal_broken(content: str) -> str:
     "words",
     [
         ["submit"], ["submit", "--rollback"],
-        ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--record-rollback"],
-        ["submit", "--record-rollback"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
+        ["submit", FIRST, "--rollback", "--settle", "submitted"],
+        ["submit", "--settle", "submitted"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
         ["hold", "stage"], ["hold", "stage", "--reason", " "], ["hold", "cleanup", FIRST, "--reason", "x"],
         ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
         ["force", SPREAD], ["force", "--take-back"], ["force", FIRST], ["force", "--reopen", FIRST],
@@ -74,7 +74,7 @@ def test_a_submission_that_fails_is_settled_and_given_again(configfile: Path) ->
     (one,) = json.loads(halfpipe("status", SECOND, "--json", configfile=configfile).stdout)["downlinks"]
     assert "submission-failed" in {cause["code"] for cause in one["causes"]}
     said = halfpipe("submit", f"dl={SECOND}", "--settle", "not-submitted", configfile=configfile).stdout
-    assert said == f"downlink {SECOND}: attempt 1 is settled, not-submitted\n"
+    assert said == f"downlink {SECOND}: attempt 1 is settled, hand-off 1 not-submitted\n"
     assert halfpipe("submit", SECOND, configfile=configfile).stdout == (
         f"downlink {SECOND}, hand-off 1: submitted to Level-1\n"
     )

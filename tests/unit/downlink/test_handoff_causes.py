@@ -137,12 +137,12 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     level1.hand_off(2)
     roll_back = f"halfpipe submit {DL} --rollback"
     assert told(found(level1)) == [("handoff-not-submitted", Verdict.ACTION, roll_back)]
-    assert found(level1, rollback=None)[0].remedy.do == (f"halfpipe submit {DL} --record-rollback",)
+    assert found(level1, rollback=None)[0].remedy.do == (f"halfpipe submit {DL} --settle submitted",)
     take(level1)
     assert not taken(level1)
     assert codes(found(level1)) == ["stage-gone", "handoff-not-submitted"]
-    assert found(level1)[0].text.endswith(f"say so: halfpipe submit {DL} --record-rollback")
-    assert submit.rolled_back(level1.settings(), DL).handoff == 2
+    assert found(level1)[0].text.endswith(f"say so: halfpipe submit {DL} --settle submitted")
+    assert submit.settle(level1.settings(), DL, True).handoff == 2
     assert (found(level1), taken(level1)) == ([], True)
 
 
