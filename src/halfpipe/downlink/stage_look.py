@@ -62,7 +62,9 @@ def look(
     """
     found = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
     yield from found
-    for run in receipt["runs"] if work is not None and not found else ():
+    if work is None or found:
+        return
+    for run in receipt["runs"]:
         if run["named"] and run["files"]:
             recorded = Deliveries(work, RunId(run["run"])).latest()
             others = [file for dl, other in recorded.items() if dl != downlink for file in other.files]
