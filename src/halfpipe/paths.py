@@ -151,7 +151,7 @@ def halt(switch: str, dl: str | None = None) -> str:
 
 def acknowledged(what: str) -> str:
     """Return what a person has said of who is on a downlink, a run or a cause, and until when."""
-    return f"acknowledged/{what}.json"
+    return f"acknowledged/{what}"
 
 
 def online_file(ground_id: int, run_: str) -> str:

@@ -2,17 +2,15 @@
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, known, read_either, reason_given, unix
 from halfpipe.errors import IdError
-from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.status import acknowledged
-from halfpipe.status.acknowledged import Acknowledged
 from halfpipe.words import count
 
 
@@ -45,15 +43,15 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
 @click.option(
     "--until", type=TIME, metavar="TIME", help="UTC, as 2026-11-28T14:00; one that is over ends it."
 )
-@click.option("--reason", metavar="TEXT", help="What is being done, for the next person.")
-@click.option("--who", metavar="NAME", help="Who is on it. Default: the user.")
+@click.option(
+    "--reason", metavar="TEXT", help="What is being done, for the next person; who and when are added."
+)
 @as_json
 def command(
     site: Site,
     what: RunId | DownlinkId | str | None,
     until: datetime | None,
     reason: str | None,
-    who: str | None,
     as_json: bool,
 ) -> None:
     """Say that somebody is on a trouble, and until when, and list who is.
@@ -64,9 +62,7 @@ def command(
     if what is not None:
         if until is None:
             raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
-        one = Acknowledged(str(what), who or whoami().user, unix(until), reason_given(reason))
-        acknowledged.say(site.work, one)
-    said = acknowledged.read(site.work, time.time())
-    rows = [vars(one) | {"until": datetime.fromtimestamp(one.until, UTC)} for one in said]
-    foot = f"somebody is on {count(len(said), 'trouble')}"
+        acknowledged.say(site.work, str(what), unix(until), reason_given(reason))
+    rows = [{"what": what, "says": says} for what, says in acknowledged.read(site.work, time.time()).items()]
+    foot = f"somebody is on {count(len(rows), 'trouble')}"
     printed.listed(site.work, as_json, "acknowledged", rows, foot)

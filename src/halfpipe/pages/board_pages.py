@@ -161,10 +161,9 @@ def _open_runs(site: Survey, runs: Mapping[RunId, int]) -> Iterator[Mapping[str,
     """Yield what is known of runs that are not complete, the oldest first, and who is on them."""
     said = acknowledged.read(site.work, site.now)
     for run in sorted(runs):
-        on_it = "; ".join(str(each) for each in said if each.what == run)
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
             for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
-                yield {**one, "waiting": runs[run], "on_it": on_it}
+                yield {**one, "waiting": runs[run], "on_it": said.get(run, "")}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:

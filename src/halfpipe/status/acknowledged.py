@@ -1,62 +1,50 @@
 """Who is on it, and until when: said by a person of a downlink, a run or a cause. It silences nothing.
 
-A file for each, as halt switches are; one that is said again replaces the one before, and each ends by itself.
+A file for each, as halt switches are, whose time of modification is when it ends by itself; one that is said again
+replaces the one before.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause
-from halfpipe.errors import HalfPipeError
-from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files import put_down
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.words import utc
 
 
-@dataclass(frozen=True)
-class Acknowledged:
-    """What a person has said: `what` is a downlink, a run, or the code of a cause; `until` is Unix seconds."""
-
-    what: str
-    who: str
-    until: float
-    reason: str
-
-    def __str__(self) -> str:
-        """Say it."""
-        return f"{self.who} is on it until {utc(self.until)}: {self.reason}"
-
-    def is_of(self, cause: Cause, downlink: DownlinkId | None = None) -> bool:
-        """Tell whether a cause, of a downlink or of none, is what was meant: of a run, if it names the run."""
-        return self.what in {downlink, cause.code} or (
-            RunId.matches(self.what) and any(name in cause.text for name in (self.what, RunId(self.what).l1))
-        )
+def say(work: Path, what: str, until: float, reason: str) -> None:
+    """Say of a downlink, a run, or the code of a cause that somebody is on it until a time, Unix seconds, and why."""
+    file = work / paths.acknowledged(what)
+    file.unlink(missing_ok=True)
+    put_down.make(file, reason)
+    os.utime(file, (until, until))
 
 
-def say(work: Path, said: Acknowledged) -> None:
-    """Write it down."""
-    file = work / paths.acknowledged(said.what)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, asdict(said))
-
-
-def read(work: Path, now: float) -> tuple[Acknowledged, ...]:
-    """Return what holds at `now`, Unix seconds; what cannot be read was never said."""
-    found = []
-    for file in sorted(work.glob(paths.acknowledged("*"))):
-        with suppress(HalfPipeError, OSError, TypeError):
-            found.append(Acknowledged(**read_json(file)))
-    return tuple(one for one in found if one.until > now)
+def read(work: Path, now: float) -> dict[str, str]:
+    """Return what holds at `now`, Unix seconds: until when, who, when it was said and why, by what it is said of."""
+    found = {
+        file.name: (modified(str(file)) or now, file) for file in sorted(work.glob(paths.acknowledged("*")))
+    }
+    says = "somebody is on it until {}: {}".format
+    return {what: says(utc(end), put_down.says(file)) for what, (end, file) in found.items() if end > now}
 
 
 def marked(
-    said: Sequence[Acknowledged], causes: Sequence[Cause], downlink: DownlinkId | None = None
+    said: Mapping[str, str], causes: Sequence[Cause], downlink: DownlinkId | None = None
 ) -> tuple[Cause, ...]:
-    """Return causes, those that somebody is on with who it is."""
+    """Return causes, those that somebody is on with who it is: of a run, if they name the run."""
+
+    def is_of(what: str, cause: Cause) -> bool:
+        return what in {downlink, cause.code} or (
+            RunId.matches(what) and any(name in cause.text for name in (what, RunId(what).l1))
+        )
+
     return tuple(
-        replace(cause, on_it="; ".join(str(one) for one in said if one.is_of(cause, downlink)))
+        replace(cause, on_it="; ".join(who for what, who in said.items() if is_of(what, cause)))
         for cause in causes
     )

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
+from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.status.acknowledged import Acknowledged, read, say
+from halfpipe.status.acknowledged import read, say
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
@@ -55,25 +56,24 @@ def on_it(site: Site) -> dict[str, tuple[str, str]]:
 def test_a_downlink_a_run_and_a_cause(site: Site, what: str, where: set[str]) -> None:
     before = on_it(site)
     assert {who for _, who in before.values()} == {""}
-    words = ("acknowledge", what, "--until", NEXT_CENTURY, "--who", "N. N.", "--reason", "asks for it")
+    words = ("acknowledge", what, "--until", NEXT_CENTURY, "--reason", "asks for it")
     assert halfpipe(*words, configfile=site.configfile).exit_code == 0
-    said = "N. N. is on it until 2100-01-01 00:00:00 UTC: asks for it"
-    assert on_it(site) == {key: (of, said if key in where else "") for key, (of, _) in before.items()}
-    assert said in halfpipe("status", "--all", configfile=site.configfile).stdout
     (listed,) = json.loads(halfpipe("acknowledge", "--json", configfile=site.configfile).stdout)[
         "acknowledged"
     ]
-    assert (listed["who"], listed["reason"]) == ("N. N.", "asks for it")
+    said = listed["says"]
+    assert said.startswith("somebody is on it until 2100-01-01 00:00:00 UTC: ")
+    assert said.endswith(f" UTC, {whoami().user} on {whoami().host}: asks for it")
+    assert on_it(site) == {key: (of, said if key in where else "") for key, (of, _) in before.items()}
+    assert said in halfpipe("status", "--all", configfile=site.configfile).stdout
     over = ("acknowledge", what, "--until", LAST_CENTURY, "--reason", "done")
     assert halfpipe(*over, configfile=site.configfile).exit_code == 0
     assert on_it(site) == before, "one that is over ends it"
 
 
-def test_it_ends_by_itself_and_what_cannot_be_read_was_never_said(tmp_path: Path) -> None:
-    one = Acknowledged("timer-dead", "N. N.", 1000.0, "x")
-    say(tmp_path, one)
-    assert read(tmp_path, 999.0) == (one,)
-    assert read(tmp_path, 1000.0) == ()
-    (tmp_path / paths.acknowledged("silence")).write_text('{"what": 7}')
-    (tmp_path / paths.acknowledged("timer-dead")).write_text("{")
-    assert read(tmp_path, 0.0) == ()
+def test_it_ends_by_itself_and_one_that_is_said_again_replaces_it(tmp_path: Path) -> None:
+    say(tmp_path, "timer-dead", 2000.0, "x")
+    say(tmp_path, "timer-dead", 1000.0, "y")
+    ((what, who),) = read(tmp_path, 999.0).items()
+    assert (what, who[-3:]) == ("timer-dead", ": y")
+    assert read(tmp_path, 1000.0) == {}
