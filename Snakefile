@@ -41,7 +41,7 @@ onsuccess:
 
 
 onerror:
-    say_failure(log)
+    say_failure()
 
 
 include: "workflow/rules/misspelt.smk"

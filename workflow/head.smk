@@ -15,6 +15,8 @@ import signal
 import threading
 from dataclasses import replace
 
+from snakemake.settings.enums import Quietness
+
 from halfpipe.downlink.stage_look import refuse_foreign
 from halfpipe.run.receipt_file import withdraw
 from halfpipe.errors import IdError
@@ -135,8 +137,8 @@ def unfinished():
     return found
 
 
-def say_failure(logs):
-    """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
+def say_failure():
+    """Say the same, and last what failed and what to do: what Snakemake still says, our logger does not print."""
     if not is_head():
         return
     heard = workflow.logger_manager.get_log_handlers()
@@ -151,4 +153,8 @@ def say_failure(logs):
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
         jobs.append(one)
-    recap.say_at_the_end(recap.recap(jobs, "the same command", plan.work, ended), logs)
+    told = "\n" + recap.recap(jobs, "the same command", plan.work, ended)
+    logger.error(told)
+    prints = any(handler.name == "DefaultStreamHandler" for handler in logger.handlers)
+    if not prints or Quietness.ALL in (workflow.output_settings.quiet or ()):
+        print(told, file=sys.stderr)

@@ -29,7 +29,6 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from halfpipe.files import leases
 from halfpipe.process import programs
-from halfpipe.status import recap
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins
@@ -133,11 +132,8 @@ def snakemake(words: Sequence[str]) -> tuple[int, str]:
     said = io.StringIO()
     with as_in_a_process(ROOT), redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files that it leaves to be closed by its end
-        with patch.object(recap, "atexit") as end:
-            with patch.object(sys, "argv", ["snakemake", *words]):
-                status = ended(lambda: cli.main([*words, *executor]))
-            for registered in end.register.call_args_list:
-                registered.args[0]()
+        with patch.object(sys, "argv", ["snakemake", *words]):
+            status = ended(lambda: cli.main([*words, *executor]))
     return status, said.getvalue()
 
 

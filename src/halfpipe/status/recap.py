@@ -3,9 +3,7 @@
 It is for a person who has not slept, so it is short, and the last that stands on the screen.
 """
 
-import atexit
 import shlex
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -87,17 +85,3 @@ def _why_none(site: Survey) -> Iterator[str]:
     with suppress(Exception):
         found = outstanding(site.plan, site.now)
         yield from found.lines(site.work)
-
-
-def say_at_the_end(text: str, logs: Iterable[str]) -> None:
-    """Print a text when this process ends, after all that Snakemake still has to say; its logs get it too."""
-    files = [Path(name).absolute() for name in logs]
-
-    def say() -> None:
-        for path in files:
-            with suppress(OSError), path.open("a") as out:
-                out.write(f"\n{text}\n")
-        with suppress(OSError, ValueError):
-            print(f"\n{text}", file=sys.stderr, flush=True)  # noqa: T201 - this is what the terminal gets
-
-    atexit.register(say)

@@ -3,6 +3,8 @@
 import shlex
 from pathlib import Path
 
+import pytest
+
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
@@ -64,17 +66,18 @@ def failing(site: Site) -> None:
     site.configure(decoder={"command": f"python {program}"})
 
 
-def test_the_recap_is_the_last_that_is_said(site: Site) -> None:
+@pytest.mark.parametrize("quiet", [(), ("--quiet", "all")], ids=["plain", "quiet"])
+def test_the_recap_is_the_last_that_is_said(site: Site, quiet: tuple[str, ...]) -> None:
     build("split2", site)
     failing(site)
-    ended = site.snakemake(f"dl={DL}", f"dl={OTHER}")
+    ended = site.snakemake(f"dl={DL}", f"dl={OTHER}", *quiet)
     assert ended.status == 1
     last = ended.said.splitlines()[-10:]
     (cause,) = [line for line in last if line.startswith(f"downlink {DL}: decode_chunk 00001, 00002: ")]
     assert "exit status 1" in cause
     assert cause.endswith(f"; its log: {site.work}/logs/{DL}/decode_chunk-00001.log")
     assert last[-2].startswith(f"  to repeat this job alone: cd {site.work} && ")
-    assert f"\n{OTHER}: handed off 1, 1 run, " in ended.said, "what its downlinks have now"
+    assert quiet or f"\n{OTHER}: handed off 1, 1 run, " in ended.said, "what its downlinks have now"
 
 
 def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
