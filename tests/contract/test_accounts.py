@@ -185,11 +185,7 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
     ignore["late"][0]["events"] -= 1
     site.configure(ignore=ignore)
     assert told(downlink)[0].verdict is Verdict.ACTION, "there are more of them"
-    (do,) = {
-        group["do"]
-        for group in json.loads(site.halfpipe("explain", downlink, "--json").said)["groups"]
-        if group["kind"] == "late"
-    }
+    (do,) = {group["do"] for group in site.told("explain", downlink)["groups"] if group["kind"] == "late"}
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
     assert not any(map(told, case.downlinks)), "what was done helps"

@@ -1,6 +1,5 @@
 """Simulated data say so wherever a person or a program meets them; other data say nothing."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -35,5 +34,4 @@ def test_simulated_data_say_so_everywhere(simulated: bool, site: Site, tmp_path:
     ]
     assert [SAYS in each for each in printed] == [simulated] * len(printed)
     for words in (["status"], ["show", downlink]):
-        found = json.loads(halfpipe(*words, "--json", configfile=site.configfile).stdout)
-        assert found["simulated"] is simulated
+        assert site.told(*words)["simulated"] is simulated

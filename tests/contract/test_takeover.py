@@ -120,8 +120,7 @@ def test_what_was_taken_over_is_done_with(site: Site) -> None:
     report = take(site, home)
     assert report["runs"]["spans"] == [RUN]
     assert {job.dl for job in site.snakemake("-n").good().jobs} == {THIRD}
-    said = site.halfpipe("status", "--json", FIRST, SECOND)
-    causes = {each["dl"]: each for each in json.loads(said.said)["downlinks"]}
+    causes = {each["dl"]: each for each in site.told("status", FIRST, SECOND)["downlinks"]}
     assert {each["verdict"] for each in causes.values()} == {"good"}
     assert {each["state"] for each in causes.values()} == {"taken over"}
     site.halfpipe("status", "--check", FIRST, SECOND).good()
@@ -167,7 +166,7 @@ def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site) -> None:
         "restore it from a backup",
     )
     assert site.staged(SECOND) == {}
-    said = json.loads(site.halfpipe("status", "--json", FIRST).said)["downlinks"][0]
+    said = site.told("status", FIRST)["downlinks"][0]
     assert [cause["code"] for cause in said["causes"]] == ["takeover-refused"]
     spans.write_bytes(good)
     assert take(site, home)["refused"] == {}
@@ -255,7 +254,7 @@ def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(site: 
     assert all(f"{span[0]} to {span[1]} of run {RUN}" in both for (both,) in report["both"].values())
 
     def overlaps(dl: str) -> list[tuple[str, str]]:
-        said = json.loads(site.halfpipe("status", "--json", dl).said)["downlinks"][0]
+        said = site.told("status", dl)["downlinks"][0]
         return [
             (cause["first"], cause["do"]) for cause in said["causes"] if cause["code"] == "deliveries-overlap"
         ]

@@ -1,6 +1,5 @@
 """`halfpipe ledger`: what people do with the ledger of a site whose downlinks were really processed."""
 
-import json
 import shlex
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from halfpipe.ids import RunId
 from tests.support.golden_cases import build
 from tests.support.ledger_files import Database, content
 from tests.support.private_postgresql import PASSWORD
-from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -20,14 +18,14 @@ RUN = RunId("2c2e5787")
 
 def status(site: Site, *words: str) -> int:
     """Return the exit status of a verb."""
-    ended = halfpipe("ledger", *words, configfile=site.configfile)
-    assert PASSWORD not in ended.output
-    return ended.exit_code
+    ended = site.halfpipe("ledger", *words)
+    assert PASSWORD not in ended.said
+    return ended.status
 
 
 def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
     """Return what `check` finds to differ, and which runs MOOT has not received."""
-    found = json.loads(halfpipe("ledger", "check", "--json", *words, configfile=site.configfile).stdout)
+    found = site.told("ledger", "check", *words)
     return [each["where"].split()[0] for each in found["differences"]], found["moot_has_not_heard_of"]
 
 

@@ -233,7 +233,7 @@ def test_how_slurm_has_ended_a_job_is_what_is_told(tmp_path: Path, env: Mapping[
         assert one is not None
         assert f"--chunk {chunk}" in one.command
         assert (".snakemake/slurm_logs/" in str(one.remedy)) == (one.code == "executor")
-    told = json.loads(local(site).halfpipe("status", DL, "--json").said)["downlinks"][0]["causes"]
+    told = local(site).told("status", DL)["downlinks"][0]["causes"]
     assert {memory, "time-limit"} <= {cause["code"] for cause in told}
     assert leases(site.work) == []
 

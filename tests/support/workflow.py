@@ -69,10 +69,12 @@ class Listed:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended and what it said."""
+    """How a command ended and what it said: a verb in this process, on which of the two outputs, too."""
 
     status: int
     said: str
+    out: str = ""
+    errors: str = ""
 
     @property
     def jobs(self) -> frozenset[Job]:
@@ -255,14 +257,19 @@ class Site:
         """Return the jobs that a dry run lists."""
         return self.snakemake("-n", *(f"dl={downlink}" for downlink in downlinks)).good().jobs
 
-    def halfpipe(self, *words: str) -> Ended:
+    def halfpipe(self, *words: str | Path) -> Ended:
         """Give a verb of `halfpipe` with the site's config, in this process or as typed; without where it looked."""
         if Site.typing or words[0] == "unattended":
-            ended = run([*verbs.COMMAND, *words, "--configfile", str(self.configfile)])
+            ended = run([*verbs.COMMAND, *map(str, words), "--configfile", str(self.configfile)])
             return Ended(ended.status, _without_head(ended.said))
         with in_process.as_in_a_process(ROOT):
             result = verbs.halfpipe(*words, configfile=self.configfile)
-        return Ended(result.exit_code, _without_head(result.output))
+        return Ended(result.exit_code, *map(_without_head, (result.output, result.stdout, result.stderr)))
+
+    def told(self, *words: str | Path) -> Any:
+        """Give a verb, and return what it tells programs."""
+        ended = self.halfpipe(*words, "--json")
+        return json.loads(ended.out or ended.said)
 
     @property
     def settings(self) -> Settings:

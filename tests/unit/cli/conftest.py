@@ -15,12 +15,12 @@ def worked_on(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @pytest.fixture
-def configfile(worked_on: Site, tmp_path: Path) -> Path:
-    """Return the config of a copy of the site for a test that changes it."""
-    return worked_on.clone(tmp_path / "site").configfile
+def own(worked_on: Site, tmp_path: Path) -> Site:
+    """Return a copy of the site for a test that changes it."""
+    return worked_on.clone(tmp_path / "site")
 
 
 @pytest.fixture
-def shared(worked_on: Site) -> Path:
-    """Return the config of the site for a test that only looks at it."""
-    return worked_on.configfile
+def shared(worked_on: Site) -> Site:
+    """Return the site for a test that only looks at it."""
+    return worked_on

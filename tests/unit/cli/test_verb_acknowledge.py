@@ -12,7 +12,6 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status.acknowledged import read, say
 from tests.support.golden_cases import GOLDEN, read_case
-from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 CASE = read_case(GOLDEN / "split3")
@@ -36,9 +35,9 @@ def site(tmp_path: Path) -> Site:
 
 def on_it(site: Site) -> dict[str, tuple[str, str]]:
     """Return the verdict of each cause of status, and who is on it, by downlink and code."""
-    ended = halfpipe("status", "--all", "--json", configfile=site.configfile)
-    assert ended.exit_code == 1, "nothing is silenced"
-    found: dict[str, Any] = json.loads(ended.stdout)
+    ended = site.halfpipe("status", "--all", "--json")
+    assert ended.status == 1, "nothing is silenced"
+    found: dict[str, Any] = json.loads(ended.out)
     every = [("", found["site"]), *((one["dl"], one["causes"]) for one in found["downlinks"])]
     return {f"{dl} {c['code']}".strip(): (c["verdict"], c["on_it"]) for dl, causes in every for c in causes}
 
@@ -57,17 +56,15 @@ def test_a_downlink_a_run_and_a_cause(site: Site, what: str, where: set[str]) ->
     before = on_it(site)
     assert {who for _, who in before.values()} == {""}
     words = ("acknowledge", what, "--until", NEXT_CENTURY, "--reason", "asks for it")
-    assert halfpipe(*words, configfile=site.configfile).exit_code == 0
-    (listed,) = json.loads(halfpipe("acknowledge", "--json", configfile=site.configfile).stdout)[
-        "acknowledged"
-    ]
+    site.halfpipe(*words).good()
+    (listed,) = site.told("acknowledge")["acknowledged"]
     said = listed["says"]
     assert said.startswith("somebody is on it until 2100-01-01 00:00:00 UTC: ")
     assert said.endswith(f" UTC, {whoami().user} on {whoami().host}: asks for it")
     assert on_it(site) == {key: (of, said if key in where else "") for key, (of, _) in before.items()}
-    assert said in halfpipe("status", "--all", configfile=site.configfile).stdout
+    assert said in site.halfpipe("status", "--all").out
     over = ("acknowledge", what, "--until", LAST_CENTURY, "--reason", "done")
-    assert halfpipe(*over, configfile=site.configfile).exit_code == 0
+    site.halfpipe(*over).good()
     assert on_it(site) == before, "one that is over ends it"
 
 

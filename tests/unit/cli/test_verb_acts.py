@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.support.series import sealed_text
-from tests.support.verbs import halfpipe
 from tests.support.worked_site import FIRST, HALF_WAY, LCI, SECOND, SPREAD
+from tests.support.workflow import Site
 
 
 def seal_broken(content: str) -> str:
@@ -39,89 +38,84 @@ def seal_broken(content: str) -> str:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_a_command_line_that_cannot_be_used_does_nothing(shared: Path, words: list[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")}
-    assert halfpipe(*words, configfile=shared).exit_code == 2
-    assert {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")} == before
+def test_a_command_line_that_cannot_be_used_does_nothing(shared: Site, words: list[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")}
+    assert shared.halfpipe(*words).status == 2
+    assert {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
     "words", [["show"], ["show", "--waiting"], ["explain"], ["force", "--reason", "x"]], ids=" ".join
 )
-def test_a_run_that_nobody_knows(shared: Path, words: list[str]) -> None:
-    ended = halfpipe(*words, "r0741234999", configfile=shared)
-    assert (ended.exit_code, "nothing is known of run 2c2e5937 (r0741234999)" in ended.stderr) == (1, True)
+def test_a_run_that_nobody_knows(shared: Site, words: list[str]) -> None:
+    ended = shared.halfpipe(*words, "r0741234999")
+    assert (ended.status, "nothing is known of run 2c2e5937 (r0741234999)" in ended.errors) == (1, True)
 
 
 @pytest.mark.parametrize("verb", ["show", "explain"])
-def test_a_downlink_of_which_there_is_nothing(shared: Path, verb: str) -> None:
-    ended = halfpipe(verb, "240603001", configfile=shared)
-    assert (ended.exit_code, "downlink 240603001" in ended.stderr) == (1, True)
+def test_a_downlink_of_which_there_is_nothing(shared: Site, verb: str) -> None:
+    ended = shared.halfpipe(verb, "240603001")
+    assert (ended.status, "downlink 240603001" in ended.errors) == (1, True)
 
 
-def test_a_downlink_with_its_hand_offs_and_submissions(shared: Path) -> None:
-    said = halfpipe("show", FIRST, configfile=shared).stdout
+def test_a_downlink_with_its_hand_offs_and_submissions(shared: Site) -> None:
+    said = shared.halfpipe("show", FIRST).out
     words = [line.split()[:2] for line in said.splitlines()]
     after = words.index(["handoff", "handed_off"])
     assert [word for word, *_ in words[after:]] == ["handoff", "1", "2", "action", "submit"], said
 
 
-def test_a_submission_that_fails_is_settled_and_given_again(configfile: Path) -> None:
+def test_a_submission_that_fails_is_settled_and_given_again(own: Site) -> None:
     fails = ("--config", "submit.command='sh -c \"exit 3 # {dl}\"'")
-    ended = halfpipe("submit", SECOND, *fails, configfile=configfile)
-    assert ended.exit_code == 1
-    assert "error: downlink " in ended.stderr
-    (one,) = json.loads(halfpipe("status", SECOND, "--json", configfile=configfile).stdout)["downlinks"]
+    ended = own.halfpipe("submit", SECOND, *fails)
+    assert ended.status == 1
+    assert "error: downlink " in ended.errors
+    (one,) = own.told("status", SECOND)["downlinks"]
     assert "submission-failed" in {cause["code"] for cause in one["causes"]}
-    said = halfpipe("submit", f"dl={SECOND}", "--settle", "not-submitted", configfile=configfile).stdout
+    said = own.halfpipe("submit", f"dl={SECOND}", "--settle", "not-submitted").out
     assert said == f"downlink {SECOND}: attempt 1 is settled, hand-off 1 not-submitted\n"
-    assert halfpipe("submit", SECOND, configfile=configfile).stdout == (
-        f"downlink {SECOND}, hand-off 1: submitted to Level-1\n"
-    )
+    assert own.halfpipe("submit", SECOND).out == f"downlink {SECOND}, hand-off 1: submitted to Level-1\n"
 
 
-def test_delivered(shared: Path) -> None:
-    found = json.loads(halfpipe("show", "--delivered", "--json", configfile=shared).stdout)["delivered"]
+def test_delivered(shared: Site) -> None:
+    found = shared.told("show", "--delivered")["delivered"]
     assert [(one["downlink"], one["submitted"], one["run"], one["state"]) for one in found] == [
         (FIRST, 2, SPREAD, "open"), (FIRST, 2, LCI, "complete"), (SECOND, None, SPREAD, "open")
     ]  # fmt: skip
-    *_, last = halfpipe("show", "--delivered", FIRST, configfile=shared).stdout.splitlines()
+    *_, last = shared.halfpipe("show", "--delivered", FIRST).out.splitlines()
     assert last == "1 downlink, 2 runs, 72 events staged, 72 of them submitted"
-    ended = halfpipe("show", "--delivered", "240602001", FIRST, configfile=shared)
-    assert ended.exit_code == 1
-    assert "dl=240602001: no such file" in ended.stderr
-    assert ended.stdout.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
+    ended = shared.halfpipe("show", "--delivered", "240602001", FIRST)
+    assert ended.status == 1
+    assert "dl=240602001: no such file" in ended.errors
+    assert ended.out.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:100], lambda _: "{}", seal_broken])
 def test_one_receipt_that_cannot_be_believed_does_not_stop_the_others(
-    change: Callable[[str], str], configfile: Path
+    change: Callable[[str], str], own: Site
 ) -> None:
-    receipt = configfile.parent / "work" / f"dl={FIRST}"
+    receipt = own.work / f"dl={FIRST}"
     receipt.write_text(change(receipt.read_text()))
-    ended = halfpipe("show", "--delivered", configfile=configfile)
-    assert ended.exit_code == 1
-    assert ended.stdout.endswith("1 downlink, 1 run, 35 events staged, 0 of them submitted\n")
-    assert f"error: {receipt}: " in ended.stderr
-    assert ended.stderr.endswith(f". To have it rewritten: snakemake dl={FIRST} -R receipt\n")
-    content = json.loads(halfpipe("show", "--delivered", "--json", configfile=configfile).stdout)
+    ended = own.halfpipe("show", "--delivered")
+    assert ended.status == 1
+    assert ended.out.endswith("1 downlink, 1 run, 35 events staged, 0 of them submitted\n")
+    assert f"error: {receipt}: " in ended.errors
+    assert ended.errors.endswith(f". To have it rewritten: snakemake dl={FIRST} -R receipt\n")
+    content = own.told("show", "--delivered")
     assert [one["downlink"] for one in content["delivered"]] == [SECOND]
     assert len(content["failed"]) == 1
-    every = json.loads(halfpipe("status", "--json", configfile=configfile).stdout)["downlinks"]
+    every = own.told("status")["downlinks"]
     assert [one["dl"] for one in every if one["verdict"] == "action"] == [FIRST]
 
 
-def test_verbs_take_ranges_where_they_take_downlinks(configfile: Path) -> None:
+def test_verbs_take_ranges_where_they_take_downlinks(own: Site) -> None:
     def of(*words: str) -> list[str]:
-        shown = json.loads(halfpipe(*words, "--json", configfile=configfile).stdout)
-        return [one["dl"] for one in shown["downlinks"]]
+        return [one["dl"] for one in own.told(*words)["downlinks"]]
 
     assert of("status", "2024-06-01") == [SECOND, FIRST]
     assert of("status", "dl=2024-06") == [HALF_WAY, SECOND, FIRST]
     assert of("status", f"{SECOND}..2024-06-02", SECOND) == [HALF_WAY, SECOND]
-    shown = json.loads(halfpipe("show", "2024-06-01", LCI, "--json", configfile=configfile).stdout)["shown"]
-    assert len(shown) == 3
-    halted = halfpipe("hold", "stage", "2024-06-01", "--reason", "says N. N.", configfile=configfile)
-    assert halted.exit_code == 0
-    work = configfile.parent / "work"
-    assert [dl for dl in (FIRST, SECOND, HALF_WAY) if (work / dl / "haltStage").exists()] == [FIRST, SECOND]
+    assert len(own.told("show", "2024-06-01", LCI)["shown"]) == 3
+    own.halfpipe("hold", "stage", "2024-06-01", "--reason", "says N. N.").good()
+    held = [dl for dl in (FIRST, SECOND, HALF_WAY) if (own.work / dl / "haltStage").exists()]
+    assert held == [FIRST, SECOND]

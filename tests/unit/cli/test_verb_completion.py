@@ -1,11 +1,10 @@
 """Completion by click itself, of what a site has."""
 
-from pathlib import Path
-
 from click.shell_completion import ShellComplete
 
 from halfpipe.cli.main import command
 from tests.support.worked_site import CUT, FIRST, HALF_WAY, LCI, SECOND, SPREAD
+from tests.support.workflow import Site
 
 
 def completed(*words: str, begin: str) -> list[str]:
@@ -14,8 +13,8 @@ def completed(*words: str, begin: str) -> list[str]:
     return [one.value for one in found]
 
 
-def test_ids_are_completed_by_those_of_the_site(shared: Path) -> None:
-    site = ("--configfile", str(shared))
+def test_ids_are_completed_by_those_of_the_site(shared: Site) -> None:
+    site = ("--configfile", str(shared.configfile))
     assert completed(*site, "status", FIRST, begin="24") == [SECOND, HALF_WAY], "each once"
     assert completed(*site, "force", begin="2c") == [SPREAD, LCI, CUT]
     assert completed("--configfile", "no such", "status", begin="24") == []

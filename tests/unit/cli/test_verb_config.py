@@ -1,7 +1,6 @@
 """`halfpipe config`: what is in effect, and what the keys of a config file are."""
 
 import json
-from pathlib import Path
 
 import yaml
 
@@ -9,20 +8,18 @@ from halfpipe.cli.config import schema
 from halfpipe.config import load, model
 from tests.support.in_process import ROOT
 from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
 
 
-def test_what_is_in_effect_is_a_config_itself(configfile: Path) -> None:
-    ended = halfpipe("config", "--config", "merge.min_epus=3", configfile=configfile)
-    assert ended.exit_code == 0
-    found = yaml.safe_load(ended.stdout)
+def test_what_is_in_effect_is_a_config_itself(own: Site) -> None:
+    ended = own.halfpipe("config", "--config", "merge.min_epus=3").good()
+    found = yaml.safe_load(ended.out)
     assert next(iter(found)) == "paths", "in the order of the model"
     assert found["merge"]["min_epus"] == 3
     assert found["submit"]["automatic"] is False
-    assert found == json.loads(
-        halfpipe("config", "--config", "merge.min_epus=3", "--json", configfile=configfile).stdout
-    )
-    (configfile.parent / "again.yaml").write_text(ended.stdout)
-    assert load([configfile.parent / "again.yaml"]) == load([configfile], {"merge": {"min_epus": 3}})
+    assert found == own.told("config", "--config", "merge.min_epus=3")
+    (own.home / "again.yaml").write_text(ended.out)
+    assert load([own.home / "again.yaml"]) == load([own.configfile], {"merge": {"min_epus": 3}})
 
 
 def test_the_schema_takes_the_site_s_config_and_no_other_keys() -> None:

@@ -13,6 +13,7 @@ from tests.support.leases import leases
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
 from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
+from tests.support.workflow import Site
 
 OF_A_SITE = [
     ("status",), ("status", "--check"), ("show", FIRST, "2c2e5787"), ("show", "--delivered"),
@@ -25,9 +26,9 @@ NOT_FOR_PROGRAMS = [
 
 
 @pytest.fixture
-def profile(shared: Path) -> Path:
+def profile(shared: Site) -> Path:
     """Return the directory of the site, which is its profile too."""
-    return shared.parent
+    return shared.home
 
 
 @pytest.mark.parametrize("words", [*OF_A_SITE, *NOT_FOR_PROGRAMS, ("unattended",)], ids=" ".join)
@@ -98,39 +99,36 @@ def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
     assert found["paths"]["work"] == str(profile / "work")
 
 
-def test_an_error_of_the_file_system_is_told_and_no_traceback(configfile: Path) -> None:
-    (configfile.parent / "work" / f"dl={FIRST}").unlink()
-    (configfile.parent / "work" / f"dl={FIRST}").mkdir()
-    ended = give("show", "--delivered", FIRST, configfile=configfile)
-    assert ended.exit_code == 1
-    assert f"error: {configfile.parent}/work/dl={FIRST}: Is a directory." in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_an_error_of_the_file_system_is_told_and_no_traceback(own: Site) -> None:
+    (own.work / f"dl={FIRST}").unlink()
+    (own.work / f"dl={FIRST}").mkdir()
+    own.halfpipe("show", "--delivered", FIRST).bad(f"error: {own.work}/dl={FIRST}: Is a directory.")
 
 
-def test_a_defect_is_told_as_such(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_told_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halfpipe.tables.frames.runs", lambda *_: 1 / 0)
-    ended = give("show", "--delivered", configfile=shared)
-    assert ended.exit_code == 1
-    assert "ZeroDivisionError" in ended.stderr
-    assert ended.stderr.endswith(
+    ended = shared.halfpipe("show", "--delivered")
+    assert ended.status == 1
+    assert "ZeroDivisionError" in ended.errors
+    assert ended.errors.endswith(
         "error: this is a defect of the program, please report it with the lines above\n"
     )
 
 
-def test_nobody_reads_on(shared: Path) -> None:
-    words = [*COMMAND, "status", "--configfile", str(shared)]
+def test_nobody_reads_on(shared: Site) -> None:
+    words = [*COMMAND, "status", "--configfile", str(shared.configfile)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         assert reader.stderr is not None
         reader.stdout.close()
         said = reader.stderr.read()
-    assert said.decode() == f"HalfPipe at {shared.parent}/work ({shared})\n"
+    assert said.decode() == f"HalfPipe at {shared.work} ({shared.configfile})\n"
     assert reader.returncode == 1, "whatever it would have found, it does not say that all is good"
 
 
-def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path) -> None:
-    work, check = configfile.parent / "work", "submit.check='sh -c \"sleep 60 # {dl}\"'"
-    words = [*COMMAND, "submit", SECOND, "--configfile", str(configfile), "--config", check]
+def test_a_verb_that_is_ended_gives_its_leases_back(own: Site) -> None:
+    work, check = own.work, "submit.check='sh -c \"sleep 60 # {dl}\"'"
+    words = [*COMMAND, "submit", SECOND, "--configfile", str(own.configfile), "--config", check]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as submitting:
         while not list((work / paths.LEASES).glob("downlink-*")):
             assert submitting.poll() is None
@@ -143,8 +141,8 @@ def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path) -> None:
     assert leases(work) == []
 
 
-def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
-    words: list[str | Path] = ["show", "--delivered", "--configfile", shared]
+def test_a_terminal_has_colours_unless_it_wants_none(shared: Site) -> None:
+    words: list[str | Path] = ["show", "--delivered", "--configfile", shared.configfile]
     assert "\x1b[1m" in on_terminal(*words)
     for env in ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "dumb"}, {}):
         said = give(*words, env=env).output
@@ -155,8 +153,9 @@ def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 @pytest.mark.parametrize("words", [OF_A_SITE[0], *OF_A_SITE[2:5]], ids=" ".join)
-def test_tables_fit_the_terminal(words: tuple[str, ...], columns: str, shared: Path) -> None:
-    ended = give(*words, configfile=shared, env={"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": columns})
+def test_tables_fit_the_terminal(words: tuple[str, ...], columns: str, shared: Site) -> None:
+    env = {"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": columns}
+    ended = give(*words, configfile=shared.configfile, env=env)
     table = [
         x for x in ended.stdout.splitlines() if x.startswith(("downlink  ", "run  ", f"{FIRST} ", "2c2e"))
     ]

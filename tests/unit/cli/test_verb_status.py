@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
@@ -13,18 +12,18 @@ from halfpipe.process.failure import Failure
 from halfpipe.status.told import Memory, Told
 from tests.support.leases import held_by_another
 from tests.support.series import damage
-from tests.support.verbs import halfpipe, on_terminal
+from tests.support.verbs import on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 from tests.support.workflow import Site
 
 LONG_AGO = 1_717_200_000
 
 
-def found(configfile: Path, *words: str, person: bool = False) -> dict[str, dict[str, Any]]:
+def found(own: Site, *words: str, person: bool = False) -> dict[str, dict[str, Any]]:
     """Return what is said of each downlink, in its order; the exit status says whether action is needed."""
-    ended = halfpipe("status", "--json", *words, configfile=configfile)
-    assert ended.exit_code == person, ended.output
-    return {one["dl"]: one for one in json.loads(ended.stdout)["downlinks"]}
+    ended = own.halfpipe("status", "--json", *words)
+    assert ended.status == person, ended.said
+    return {one["dl"]: one for one in json.loads(ended.out)["downlinks"]}
 
 
 def seen(one: dict[str, Any]) -> tuple[str, str, list[str]]:
@@ -32,7 +31,7 @@ def seen(one: dict[str, Any]) -> tuple[str, str, list[str]]:
     return one["state"], one["verdict"], [cause["code"] for cause in one["causes"]]
 
 
-def test_what_was_processed_and_what_is_outstanding(shared: Path) -> None:
+def test_what_was_processed_and_what_is_outstanding(shared: Site) -> None:
     every = found(shared)
     assert list(every) == [HALF_WAY, SECOND, FIRST]
     assert [every[FIRST][name] for name in ("handoff", "submitted", "events")] == [2, 2, 72]
@@ -41,7 +40,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Path) -> None:
     assert seen(every[SECOND]) == ("handed off 1", "note", ["not-submitted"])
     assert seen(every[HALF_WAY]) == ("outstanding", "note", ["outstanding"])
     assert every[HALF_WAY]["causes"][0]["do"] == f"snakemake dl={HALF_WAY}"
-    _, head, half_way, _, first, _ = halfpipe("status", configfile=shared).stdout.splitlines()
+    _, head, half_way, _, first, _ = shared.halfpipe("status").out.splitlines()
     assert head.split() == [
         "downlink", "state", "chunks", "runs", "events", "waiting", "hand-off", "level-1", "when_(UTC)", "what"
     ]  # fmt: skip
@@ -51,56 +50,55 @@ def test_what_was_processed_and_what_is_outstanding(shared: Path) -> None:
 
 def test_where_there_is_nothing_it_is_said_where_was_looked(site: Site) -> None:
     site.work.mkdir()
-    ended = halfpipe("status", configfile=site.configfile)
-    assert (ended.exit_code, f"no downlinks found in {site.retdefs}, {site.work}" in ended.stdout) == (
+    ended = site.halfpipe("status")
+    assert (ended.status, f"no downlinks found in {site.retdefs}, {site.work}" in ended.out) == (
         0,
         True,
     )
-    assert "needs action" not in ended.stdout
+    assert "needs action" not in ended.out
 
 
-def test_which_downlinks(configfile: Path) -> None:
-    work = configfile.parent / "work"
-    assert list(found(configfile, f"dl={FIRST}")) == [FIRST]
-    for place in (work / f"dl={FIRST}", *(configfile.parent / "retdefs").glob(FIRST)):
+def test_which_downlinks(own: Site) -> None:
+    work = own.work
+    assert list(found(own, f"dl={FIRST}")) == [FIRST]
+    for place in (work / f"dl={FIRST}", *own.retdefs.glob(FIRST)):
         os.utime(place, (LONG_AGO, LONG_AGO))
-    assert list(found(configfile)) == [HALF_WAY, SECOND], "the last week, and what is not done"
-    assert list(found(configfile, "--all")) == [HALF_WAY, SECOND, FIRST]
-    assert list(found(configfile, "--days", "100000")) == [HALF_WAY, SECOND, FIRST]
+    assert list(found(own)) == [HALF_WAY, SECOND], "the last week, and what is not done"
+    assert list(found(own, "--all")) == [HALF_WAY, SECOND, FIRST]
+    assert list(found(own, "--days", "100000")) == [HALF_WAY, SECOND, FIRST]
     damage(work, paths.receipts(FIRST))
-    assert FIRST not in found(configfile)
-    assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "action"
+    assert FIRST not in found(own)
+    assert found(own, "--all", person=True)[FIRST]["verdict"] == "action"
     Memory({FIRST: Told(("record-damaged",), 1.0, 1.0)}).write(work / paths.ALERT_STATE)
-    assert FIRST in found(configfile, person=True), "it is not lost sight of"
+    assert FIRST in found(own, person=True), "it is not lost sight of"
 
 
-def test_what_is_in_work_or_taken_by_level_1(configfile: Path) -> None:
-    home = configfile.parent
-    with held_by_another(home / "work", paths.downlink_lease(SECOND), silent=40):
-        assert found(configfile)[SECOND]["state"] == "in work"
-    shutil.rmtree(home / "stage" / FIRST, ignore_errors=True)
-    assert seen(found(configfile)[FIRST]) == ("taken by Level-1", "good", [])
+def test_what_is_in_work_or_taken_by_level_1(own: Site) -> None:
+    with held_by_another(own.work, paths.downlink_lease(SECOND), silent=40):
+        assert found(own)[SECOND]["state"] == "in work"
+    shutil.rmtree(own.stage / FIRST, ignore_errors=True)
+    assert seen(found(own)[FIRST]) == ("taken by Level-1", "good", [])
 
 
-def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
+def test_a_person_is_wanted_and_told_what_for(own: Site) -> None:
     words = ("--config", "submit.command=null")
-    assert halfpipe("submit", SECOND, *words, configfile=configfile).exit_code == 0
-    every = found(configfile, person=True)
+    own.halfpipe("submit", SECOND, *words).good()
+    every = found(own, person=True)
     assert list(every) == [SECOND, HALF_WAY, FIRST], "it comes first"
     assert seen(every[SECOND])[2] == ["written-for-person"]
     settle = f"halfpipe submit {SECOND} --settle submitted"
     assert every[SECOND]["causes"][0]["do"].endswith(settle)
-    said = halfpipe("status", configfile=configfile).stdout
+    said = own.halfpipe("status").out
     assert "\n1 of 3 downlinks needs action\n" in said
     assert said.splitlines()[-1].endswith(settle)
 
 
-def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
-    log = configfile.parent / "work" / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
+def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(own: Site) -> None:
+    log = own.work / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     why, remedy = "the stage is away." + " It is long." * 60, Remedy("halfpipe hold", first="To see it")
     Failure("stage", why, remedy).write(log)
-    lines = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
+    lines = on_terminal("status", "--configfile", own.configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(lines) < 20
     (cause,) = [line for line in lines if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: ")]
     assert f"; its log: {log}, since " in cause
@@ -110,14 +108,14 @@ def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) 
     assert max(map(len, lines[2 : lines.index("1 of 3 downlinks needs action")])) <= 80
 
 
-def test_a_downlink_that_is_lost_is_not_forgotten(configfile: Path) -> None:
-    work = configfile.parent / "work"
+def test_a_downlink_that_is_lost_is_not_forgotten(own: Site) -> None:
+    work = own.work
     (work / f"dl={FIRST}").unlink()
-    for place in (work / FIRST, work / paths.copies(FIRST), configfile.parent / "retdefs" / FIRST):
+    for place in (work / FIRST, work / paths.copies(FIRST), own.retdefs / FIRST):
         shutil.rmtree(place, ignore_errors=True)
-    for mark in (configfile.parent / "stage" / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY):
+    for mark in (own.stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY):
         shutil.rmtree(mark)  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
-    one = found(configfile, person=True)[FIRST]
+    one = found(own, person=True)[FIRST]
     assert seen(one)[1:] == ("action", ["receipt-lost", "receipt-lost"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"

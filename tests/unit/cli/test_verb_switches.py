@@ -1,8 +1,6 @@
 """`halfpipe hold` and `force`: the files that operators know, with who, when and why in them."""
 
-import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -11,111 +9,109 @@ from halfpipe.downlink.halts import Switch
 from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import force_list
-from tests.support.verbs import halfpipe
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD
+from tests.support.workflow import Site
 
 RUN = RunId(SPREAD)
 ME = whoami()
 WHO = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC, {re.escape(ME.user)} on {re.escape(ME.host)}"
 
 
-def status(configfile: Path, *words: str) -> int:
-    """Return the exit status of a command."""
-    return halfpipe(*words, configfile=configfile).exit_code
+def status(own: Site, *words: str) -> int:
+    return own.halfpipe(*words).status
 
 
-def listed(configfile: Path, verb: str, key: str) -> list[dict[str, str]]:
-    """Return what a verb lists."""
-    found: list[dict[str, str]] = json.loads(halfpipe(verb, "--json", configfile=configfile).stdout)[key]
+def listed(own: Site, verb: str, key: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = own.told(verb)[key]
     return found
 
 
 @pytest.mark.parametrize("switch", list(Switch))
-def test_a_switch_for_all_downlinks(configfile: Path, switch: Switch) -> None:
-    work, name = configfile.parent / "work", switch.called
+def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
+    work, name = own.work, switch.called
     file = work / "halts" / switch
-    ended = halfpipe("hold", name, "--reason", "disk full", configfile=configfile)
+    ended = own.halfpipe("hold", name, "--reason", "disk full")
     content = file.read_text()
-    _, row, _ = ended.stdout.splitlines()
+    _, row, _ = ended.out.splitlines()
     assert row.split(maxsplit=3) == [switch, "-", str(file), content.strip()]
     assert re.fullmatch(rf"{WHO}: disk full\n", content)
     assert halts.holding(work, switch) == file
-    assert status(configfile, "hold", name, "--reason", "another one") == 0
+    assert status(own, "hold", name, "--reason", "another one") == 0
     assert file.read_text() == content
-    assert listed(configfile, "hold", "held") == [
+    assert listed(own, "hold", "held") == [
         {"switch": switch, "downlink": None, "file": str(file), "says": content.strip()}
     ]
-    said = halfpipe("hold", name, "--resume", configfile=configfile).stderr
+    said = own.halfpipe("hold", name, "--resume").errors
     assert content in said, "who had held it, and why"
     assert halts.holding(work, switch) is None
-    assert status(configfile, "hold", name, "--resume") == 1
+    assert status(own, "hold", name, "--resume") == 1
 
 
-def test_a_switch_for_some_downlinks(configfile: Path) -> None:
-    work = configfile.parent / "work"
-    assert status(configfile, "hold", "l1", FIRST, f"dl={SECOND}", "--reason", "wait for N. N.") == 0
+def test_a_switch_for_some_downlinks(own: Site) -> None:
+    work = own.work
+    assert status(own, "hold", "l1", FIRST, f"dl={SECOND}", "--reason", "wait for N. N.") == 0
     for downlink in (FIRST, SECOND):
         assert halts.holding(work, Switch.L1, DownlinkId(downlink)) == work / downlink / "haltL1"
     assert halts.holding(work, Switch.L1, DownlinkId(HALF_WAY)) is None
-    assert [one["downlink"] for one in listed(configfile, "hold", "held")] == [FIRST, SECOND]
-    assert status(configfile, "hold", "l1", "--reason", "all") == 0
+    assert [one["downlink"] for one in listed(own, "hold", "held")] == [FIRST, SECOND]
+    assert status(own, "hold", "l1", "--reason", "all") == 0
     for wanted in (0, 1):  # one for all downlinks holds it all the same, and that is told
-        ended = halfpipe("hold", "l1", FIRST, "--resume", configfile=configfile)
-        assert (ended.exit_code, f"{work}/halts/haltL1" in ended.output) == (wanted, True)
+        ended = own.halfpipe("hold", "l1", FIRST, "--resume")
+        assert (ended.status, f"{work}/halts/haltL1" in ended.said) == (wanted, True)
 
 
-def test_what_a_person_made_by_hand_is_a_switch_too(configfile: Path) -> None:
-    work = configfile.parent / "work"
+def test_what_a_person_made_by_hand_is_a_switch_too(own: Site) -> None:
+    work = own.work
     (work / "halts").mkdir()
     (work / "halts" / "haltStage").symlink_to("nowhere")
     (work / FIRST / "haltOnline").touch()
     (work / SECOND / "haltOnline").write_text("\x1b[2J N. N.:\n  disk\tfull\n")
-    assert status(configfile, "hold", "stage", "--reason", "x") == 0
-    assert [one["says"] for one in listed(configfile, "hold", "held")] == ["", "", "?[2J N. N.: disk full"]
-    assert status(configfile, "hold", "stage", "--resume") == 0
+    assert status(own, "hold", "stage", "--reason", "x") == 0
+    assert [one["says"] for one in listed(own, "hold", "held")] == ["", "", "?[2J N. N.: disk full"]
+    assert status(own, "hold", "stage", "--resume") == 0
     assert list((work / "halts").iterdir()) == []
     assert not (work / "halts" / "nowhere").exists()
 
 
-def test_a_run_is_given_up_and_that_is_taken_back(configfile: Path) -> None:
-    work = configfile.parent / "work"
+def test_a_run_is_given_up_and_that_is_taken_back(own: Site) -> None:
+    work = own.work
     file = work / "force" / RUN.l1
-    ended = halfpipe("force", RUN, "--reason", "EPU 1 was off", configfile=configfile)
-    assert ended.exit_code == 0
-    assert ended.stderr.endswith(f": snakemake dl={SECOND} {SECOND}/ledger.json -R deliver_run\n")
+    ended = own.halfpipe("force", RUN, "--reason", "EPU 1 was off")
+    assert ended.status == 0
+    assert ended.errors.endswith(f": snakemake dl={SECOND} {SECOND}/ledger.json -R deliver_run\n")
     assert set(force_list.read(work).runs) == {RUN}
     content = file.read_text()
     assert re.fullmatch(rf"{WHO}: EPU 1 was off\n", content)
-    assert status(configfile, "force", RUN.l1, "--reason", "another") == 0
+    assert status(own, "force", RUN.l1, "--reason", "another") == 0
     assert file.read_text() == content
 
-    _, row, _ = ended.stdout.splitlines()
+    _, row, _ = ended.out.splitlines()
     assert row.split(maxsplit=2) == [RUN, RUN.l1, content.strip()]
-    assert listed(configfile, "force", "runs") == [{"run": RUN, "l1_run": RUN.l1, "says": content.strip()}]
+    assert listed(own, "force", "runs") == [{"run": RUN, "l1_run": RUN.l1, "says": content.strip()}]
 
     by_hand = work / "force" / f"00770101-{RUN}"
     by_hand.touch()
     other = work / "force" / "r0741246000"  # of a run that stays given up
     other.touch()
-    ended = halfpipe("force", RUN.l1, "--take-back", configfile=configfile)
+    ended = own.halfpipe("force", RUN.l1, "--take-back")
     assert list(other.parent.iterdir()) == [other]
     other.unlink()
-    assert [str(one) in ended.stderr for one in (by_hand, file)] == [True, True]
+    assert [str(one) in ended.errors for one in (by_hand, file)] == [True, True]
     assert not force_list.read(work).runs
-    assert status(configfile, "force", RUN, "--take-back") == 1
-    assert listed(configfile, "force", "runs") == []
+    assert status(own, "force", RUN, "--take-back") == 1
+    assert listed(own, "force", "runs") == []
 
 
-def test_what_cannot_be_is_told(configfile: Path) -> None:
-    work = configfile.parent / "work"
-    assert status(configfile, "force", "2c2e0000", "--reason", "x") == 1, "nobody knows that run"
+def test_what_cannot_be_is_told(own: Site) -> None:
+    work = own.work
+    assert status(own, "force", "2c2e0000", "--reason", "x") == 1, "nobody knows that run"
     assert not (work / "force").exists()
     (work / "force").mkdir()
     (work / "force" / "README").touch()
-    ended = halfpipe("force", configfile=configfile)
-    assert ended.exit_code == 1
-    assert f"{work}/force/README: " in ended.stdout
+    ended = own.halfpipe("force")
+    assert ended.status == 1
+    assert f"{work}/force/README: " in ended.out
     (work / "halts").write_text("in the way")
-    ended = halfpipe("hold", "stage", "--reason", "x", configfile=configfile)
-    assert ended.exit_code == 1
-    assert f"error: {work}/halts: " in ended.stderr
+    ended = own.halfpipe("hold", "stage", "--reason", "x")
+    assert ended.status == 1
+    assert f"error: {work}/halts: " in ended.errors

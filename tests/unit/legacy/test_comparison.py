@@ -1,6 +1,5 @@
 """`compare`: golden cases and legacy trees with known defects, and differences that were put in."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, sequence_of, write_event_file
 from tests.support.golden_cases import TAKEOVER, case_names
 from tests.support.harness import records_of
-from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
@@ -238,8 +236,8 @@ def test_what_the_legacy_has_begun_is_not_there_yet(sides: BothSides, tmp_path: 
 
 def test_the_verb(sides: BothSides) -> None:
     def give(*words: str) -> tuple[int, str]:
-        ended = halfpipe("compare", *words, configfile=sides.site.configfile)
-        return ended.exit_code, ended.output
+        ended = sides.site.halfpipe("compare", *words)
+        return ended.status, ended.said
 
     stage = str(sides.legacy.stage)
     status, said = give(FIRST, "--with", stage)
@@ -253,8 +251,7 @@ def test_the_verb(sides: BothSides) -> None:
     assert give(FIRST, SECOND, "--with", stage)[0] == 3
     assert give(FIRST, "--with", str(sides.site.retdefs / "nothing"))[0] == 2
     assert give("--with", stage)[0] == 2
-    ended = halfpipe("compare", FIRST, "--with", stage, "--json", configfile=sides.site.configfile)
-    (one,) = json.loads(ended.stdout)["downlinks"]
+    (one,) = sides.site.told("compare", FIRST, "--with", stage)["downlinks"]
     (group,) = (each for each in one["findings"] if each["what"] == "events")
     assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")

@@ -16,7 +16,6 @@ from halfpipe.status.acknowledged import say
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
 from tests.support.series import sealed_text
-from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 NEXT_CENTURY = 4_102_444_800.0
@@ -133,9 +132,9 @@ def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: P
 
 def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
     words = ("-o", tmp_path / "board", "--config", f"board.days={DAYS}")
-    ended = halfpipe("board", *words, configfile=site.configfile)
-    assert ended.exit_code == 1, "a downlink needs action"
-    assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 5 pages written\n"
+    ended = site.halfpipe("board", *words)
+    assert ended.status == 1, "a downlink needs action"
+    assert ended.out == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 5 pages written\n"
 
 
 DECODED = ((9, 9), (40, 40), (7, 9), (0, 1), (0, 0), (0, 1), (0, 1))

@@ -19,7 +19,6 @@ from halfpipe.status.checks import check, examine
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import path_of
 from tests.support.series import damage, homes, rewrite
-from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
@@ -148,7 +147,7 @@ def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(
     (told,) = [cause for cause in examined(site) if cause.code == "file-damaged"]
     assert COSTS not in told.text
     before = site.receipt(DL)
-    assert halfpipe(*MEND.split()[1:], configfile=site.configfile).exit_code == 0
+    site.halfpipe(*MEND.split()[1:]).good()
     assert (path.read_bytes(), site.receipt(DL), found(site)) == (content, before, [])
 
 

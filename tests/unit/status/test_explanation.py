@@ -1,6 +1,5 @@
 """`explain`: what is said of events that were not delivered, and that what is to be done delivers them."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -216,7 +215,7 @@ def test_the_verb(site: Site) -> None:
     assert f"    → snakemake dl={SECOND}\n" in ended.said
     of_run = site.halfpipe("explain", RUN)
     assert of_run == ended
-    (group,) = json.loads(site.halfpipe("explain", RUN, "--json").said)["groups"]
+    (group,) = site.told("explain", RUN)["groups"]
     assert group.keys() == {
         "run", "kind", "apid", "first", "last", "events", "waits_for", "why", "do",
     }  # fmt: skip

@@ -1,6 +1,5 @@
 """`find`: which downlink has a time or a run, processed or outstanding, and the command for what is outstanding."""
 
-import json
 from typing import Any
 
 import pandas as pd
@@ -63,7 +62,7 @@ def test_the_verb(half_done: Site) -> None:
         assert file["name"] in ended.said
     ended = half_done.halfpipe("find", "--run", "r0741234567").good()
     assert ended.said.endswith(f": snakemake dl={SECOND}\n")
-    said = json.loads(half_done.halfpipe("find", "--run", RUN, "--json").said)
+    said = half_done.told("find", "--run", RUN)
     states = {one["downlink"]: (one["state"], one["outstanding"]) for one in said["found"]}
     assert (said["do"], states[FIRST]) == (f"snakemake dl={SECOND}", ("handed off 1", False))
     assert states[SECOND] == ("outstanding", True)

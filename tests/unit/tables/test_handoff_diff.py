@@ -1,6 +1,5 @@
 """`diff`: what changed between two hand-offs, and why the later one was made."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ KINDS = ["new", "gone", "changed", "same"]
 
 
 def diff(site: Site) -> Any:
-    return json.loads(site.halfpipe("diff", DL, "--json").good().said)
+    return site.told("diff", DL)
 
 
 def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, Any]:

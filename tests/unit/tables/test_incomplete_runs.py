@@ -1,9 +1,6 @@
 """`show --waiting`: open runs with what is missing, and those that were abandoned."""
 
-import json
 from typing import Any
-
-from click.testing import Result
 
 from halfpipe import paths
 from halfpipe.config import load
@@ -13,8 +10,7 @@ from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.tables.incomplete_runs import waiting
 from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
-from tests.support.verbs import halfpipe
-from tests.support.workflow import Site
+from tests.support.workflow import Ended, Site
 
 RUN = RunId("2c2e5787")
 STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap seconds on
@@ -25,15 +21,15 @@ def found_on(site: Site, age: float = 1e6) -> list[Any]:
     return list(waiting(load([site.configfile]), every_run(site.work), 0, STARTED + age).itertuples())
 
 
-def give(site: Site, *words: str) -> Result:
+def give(site: Site, *words: str) -> Ended:
     site.work.mkdir(exist_ok=True)
-    return halfpipe("show", "--waiting", *words, configfile=site.configfile)
+    return site.halfpipe("show", "--waiting", *words)
 
 
 def test_nothing_known(site: Site) -> None:
     assert every_run(site.work) == []
     ended = give(site)
-    assert (ended.exit_code, ended.stdout) == (0, "0 open runs older than 7 days\n")
+    assert (ended.status, ended.out) == (0, "0 open runs older than 7 days\n")
 
 
 def test_an_open_run_until_it_is_complete(site: Site) -> None:
@@ -45,18 +41,18 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert "its start" not in found.missing
     assert found_on(site, -10) == [], "too young"
     ended = give(site)
-    assert ended.exit_code == 1
-    head, row, _ = ended.stdout.splitlines()
+    assert ended.status == 1
+    head, row, _ = ended.out.splitlines()
     assert row.startswith(f"{RUN}  r0741234567  LPA   2024-06-28T02:29:22Z  741234567  ")
-    (one,) = json.loads(give(site, "--json").stdout)["runs"]
+    (one,) = site.told("show", "--waiting")["runs"]
     assert list(one) == head.split()
     assert (one["run"], one["met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
 
     (site.work / "force").mkdir()
     (site.work / "force" / RUN).touch()
     ended = give(site, "r0741234567")
-    assert ended.exit_code == 0
-    assert "  abandoned  " in ended.stdout
+    assert ended.status == 0
+    assert "  abandoned  " in ended.out
 
     manifest = site.work / paths.manifest(RUN, DownlinkId("240601001"))
     rewrite(manifest, held=["no text names it"], complete=True)

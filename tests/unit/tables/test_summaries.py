@@ -1,6 +1,5 @@
 """`show`: everything that was delivered of a run, when and by which downlink."""
 
-import json
 import shutil
 from typing import Any
 
@@ -9,16 +8,13 @@ from halfpipe.ids import RunId
 from halfpipe.process.failure import Failure
 from tests.support.golden_cases import build
 from tests.support.series import forget
-from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 RUN, L1 = RunId("2c2e5787"), "r0741234567"
 
 
 def shown(site: Site, *words: str) -> dict[str, Any]:
-    ended = halfpipe("show", *words, "--json", configfile=site.configfile)
-    assert ended.exit_code == 0, ended.output
-    (one,) = json.loads(ended.stdout)["shown"]
+    (one,) = site.told("show", *words)["shown"]
     return dict(one)
 
 
@@ -37,7 +33,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert (part["begin"][:19], part["end"][:19]) == times
     assert (part["downlink"], part["handoff"], part["events"], part["state"]) == ("240601001", 1, 51, "open")
     assert part["handed_off"] is not None
-    lines = halfpipe("show", RUN, configfile=site.configfile).stdout.splitlines()
+    lines = site.halfpipe("show", RUN).out.splitlines()
     assert [lines[n].split()[:2] for n in (0, 2, 4)] == [
         ["run", f"{RUN},"], ["240601001", "1"], ["240601001", name]
     ]  # fmt: skip
