@@ -3,12 +3,14 @@
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
 # A shell that starts tests in the background has them ignore these, and what they start inherits that.
@@ -61,3 +63,22 @@ def open_to_all() -> Iterator[Path]:
 def site(tmp_path: Path) -> Site:
     """A site of the test's own."""
     return Site(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Site]:
+    """Return what makes a site on which downlinks of a golden case were processed: once, and nobody changes it."""
+
+    @cache
+    def make(case: str, *downlinks: str) -> Site:
+        site = Site(tmp_path_factory.mktemp(case))
+        build(case, site, *downlinks)
+        return site
+
+    return make
+
+
+@pytest.fixture
+def worked(worked_once: Callable[..., Site], tmp_path: Path) -> Callable[..., Site]:
+    """Return what copies such a site for the test, times included: they say what is outstanding."""
+    return lambda *of: worked_once(*of).clone(tmp_path / "site")

@@ -1,6 +1,6 @@
 """The board in a real browser, opened from its files: sorted, searched, read by axe-core, and nobody is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Account, Survey
 from halfpipe.status.overview import Overview, overview, recent
-from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, lay_out
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
 
@@ -29,10 +29,10 @@ CUT = """return [...document.querySelectorAll("body *")].filter((each) =>
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Site]) -> Path:
     """A board."""
     root = tmp_path_factory.mktemp("board")
-    settings = lay_out(root / "site").settings
+    settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
     looked = Survey(settings)
     board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
     return root / "board"

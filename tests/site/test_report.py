@@ -9,8 +9,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.support.board_site import FIRST, lay_out
+from tests.support.board_site import FIRST, HANDED_OFF, lay_out
 from tests.support.browser import DESK, Browser, browser
+from tests.support.workflow import Site
 
 pytestmark = pytest.mark.browser
 
@@ -32,8 +33,10 @@ def expected(picture: str) -> Callable[[WebDriver], bool]:
     )
 
 
-def test_a_report_shows_pictures_with_captions_and_asks_nobody(tmp_path: Path) -> None:
-    site = lay_out(tmp_path / "site")
+def test_a_report_shows_pictures_with_captions_and_asks_nobody(
+    worked: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = lay_out(worked(*HANDED_OFF))
     site.snakemake(f"pictures={FIRST}").good()
     site.snakemake(f"pictures={FIRST}", "--report", str(tmp_path / "report.zip")).good()
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:

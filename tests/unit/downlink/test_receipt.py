@@ -2,8 +2,8 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from halfpipe.run import stage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series, withdraw
 from halfpipe.settings import ROOT, Settings
-from tests.support.golden_cases import Case, build
+from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
@@ -44,26 +44,9 @@ def settings(site: Site) -> Settings:
     return load([site.configfile])
 
 
-def on_site(home: Path, name: str, **merge: Any) -> tuple[Site, Case]:
-    """Return a site for a golden case with its knobs."""
-    site = Site(home)
-    case = build(name, site)
-    site.configure(merge=site.config["merge"] | merge)
-    return site, case
-
-
-@pytest.fixture(scope="module")
-def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site on which the case multi3 was processed."""
-    site, _ = on_site(tmp_path_factory.mktemp("multi3"), "multi3")
-    site.by_hand(DL)
-    return site
-
-
 @pytest.fixture
-def delivered(processed: Site, tmp_path: Path) -> Site:
-    """The same, of the test's own."""
-    return processed.clone(tmp_path)
+def delivered(worked: Callable[..., Site]) -> Site:
+    return worked("multi3", DL)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +57,10 @@ def delivered(processed: Site, tmp_path: Path) -> Site:
         ("third_epu_late_again", {}),
     ],
 )
-def test_each_key_is_documented(tmp_path: Path, name: str, merge: dict[str, Any]) -> None:
+def test_each_key_is_documented(site: Site, name: str, merge: dict[str, Any]) -> None:
     documented = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "receipt.md").read_text()))
-    site, case = on_site(tmp_path, name, **merge)
+    case = build(name, site)
+    site.configure(merge=merge)
     for step in case.steps:
         site.by_hand(step.downlink)
         content = dict(read_receipt(site.work, DownlinkId(step.downlink)))
@@ -84,16 +68,16 @@ def test_each_key_is_documented(tmp_path: Path, name: str, merge: dict[str, Any]
         assert keys(content) <= documented
 
 
-def test_it_says_what_it_was_made_of_and_nothing_of_this_machine(processed: Site) -> None:
-    content, written = processed.receipt(DL), (processed.work / f"dl={DL}").read_bytes()
+def test_it_says_what_it_was_made_of_and_nothing_of_this_machine(delivered: Site) -> None:
+    content, written = delivered.receipt(DL), (delivered.work / f"dl={DL}").read_bytes()
     assert [chunk["retdef"] for chunk in content["chunks"]] == [
-        sha256(processed.work / paths.retdef(DL, chunk)) for chunk in CHUNKS
+        sha256(delivered.work / paths.retdef(DL, chunk)) for chunk in CHUNKS
     ]
     assert {text["name"] for text in content["texts"]} == {f"{name}_{DL}.txt" for name in TEXTS}
-    assert content["config"] == settings(processed).provenance
+    assert content["config"] == settings(delivered).provenance
     for run in content["runs"]:
-        assert run["delivery"] == Deliveries(processed.work, RunId(run["run"])).seal(DL)
-    assert str(processed.home).encode() not in written, "the same input gives the same receipt anywhere"
+        assert run["delivery"] == Deliveries(delivered.work, RunId(run["run"])).seal(DL)
+    assert str(delivered.home).encode() not in written, "the same input gives the same receipt anywhere"
 
 
 def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
@@ -142,7 +126,7 @@ def test_made_again_alone_it_is_the_same_and_stages_nothing(delivered: Site) -> 
     assert receipt_now == {name: content for name, content in before.items() if name.startswith("work/")}
 
 
-def test_processed_again_it_is_the_next_hand_off_of_the_same_files(delivered: Site) -> None:
+def test_delivered_again_it_is_the_next_hand_off_of_the_same_files(delivered: Site) -> None:
     left = delivered.stage / DL / f"magic7_{DL}.txt"  # of an earlier hand-off: this one has none
     left.write_text("x\n")
     before, staged = dict(read_receipt(delivered.work, DL)), delivered.staged(DL)

@@ -1,6 +1,7 @@
 """The board: its pages tell what the account tells and ask nobody, and its matrix."""
 
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
@@ -14,23 +15,16 @@ from halfpipe.pages.board_pages import OF_CODE, Cell, cells, phase_of, rows
 from halfpipe.status.account import PHASES, Account, Survey
 from halfpipe.status.acknowledged import say
 from halfpipe.status.overview import overview, recent
-from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
 from tests.support.series import sealed_text
 from tests.support.workflow import Site
 
 NEXT_CENTURY = 4_102_444_800.0
 
 
-@pytest.fixture(scope="module")
-def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """The site of all tests here, which change copies of it."""
-    return lay_out(tmp_path_factory.mktemp("board"))
-
-
 @pytest.fixture
-def site(processed: Site, tmp_path: Path) -> Site:
-    """The same, of the test's own."""
-    return processed.clone(tmp_path / "site")
+def site(worked: Callable[..., Site]) -> Site:
+    return lay_out(worked(*HANDED_OFF))
 
 
 def make(site: Site, home: Path) -> int:

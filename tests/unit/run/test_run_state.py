@@ -22,7 +22,7 @@ from halfpipe.run.merged_index import load_chunks
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
-from tests.support.golden_cases import GOLDEN, Case, build
+from tests.support.golden_cases import GOLDEN, build
 from tests.support.series import homes, values
 from tests.support.workflow import REPLAY, Site
 
@@ -31,29 +31,10 @@ RUN = RunId("2c2e5787")
 DEAD = "/bin/false"
 
 
-def on_site(home: Path, name: str) -> tuple[Site, Case]:
-    site = Site(home)
-    return site, build(name, site)
-
-
-@pytest.fixture(scope="module")
-def processed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
-    """The golden case split2, where its first downlink, or both, are processed."""
-    first, _ = on_site(tmp_path_factory.mktemp("first"), "split2")
-    first.by_hand(FIRST)
-    both = first.clone(tmp_path_factory.mktemp("both"))
-    both.by_hand(SECOND)
-    return {"first": first, "both": both}
-
-
 @pytest.fixture
-def first(processed: dict[str, Site], tmp_path: Path) -> Site:
-    return processed["first"].clone(tmp_path / "site")
-
-
-@pytest.fixture
-def both(processed: dict[str, Site], tmp_path: Path) -> Site:
-    return processed["both"].clone(tmp_path / "site")
+def first(worked: Callable[..., Site]) -> Site:
+    """The golden case split2, where its first downlink is processed."""
+    return worked("split2", FIRST)
 
 
 def clean_up(site: Site, downlink: str, *, events: bool) -> None:
@@ -88,8 +69,8 @@ def deliver(
         return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())
 
 
-def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) -> None:
-    site, _ = on_site(tmp_path, "split2")
+def test_who_has_lost_the_downlink_records_and_stages_nothing(site: Site) -> None:
+    build("split2", site)
     site.by_hand(FIRST, "decode_chunk")
     lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
     chunks = [ChunkId("00001"), ChunkId("00002")]
@@ -101,8 +82,8 @@ def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) ->
     assert list(site.stage.glob("[0-9]*")) == []
 
 
-def test_what_has_gone_to_level_1_is_not_needed(tmp_path: Path) -> None:
-    site, case = on_site(tmp_path, "lci_gap_filled")
+def test_what_has_gone_to_level_1_is_not_needed(site: Site, tmp_path: Path) -> None:
+    case = build("lci_gap_filled", site)
     site.by_hand(FIRST)
     clean_up(site, FIRST, events=True)
     source = tmp_path / "source"
@@ -114,18 +95,21 @@ def test_what_has_gone_to_level_1_is_not_needed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("events", [True, False], ids=["all", "files"])
-def test_context_that_cannot_be_had_is_named_or_done_without(both: Site, events: bool) -> None:
+def test_context_that_cannot_be_had_is_named_or_done_without(
+    worked: Callable[..., Site], events: bool
+) -> None:
     """Both indexes may still be there, but not the records that they point to."""
-    clean_up(both, FIRST, events=events)
-    before = both.tree()
+    site = worked("split2", FIRST, SECOND)
+    clean_up(site, FIRST, events=events)
+    before = site.tree()
     with pytest.raises(MissingInputError, match=rf"chunk 0000[12] of downlink {FIRST}") as caught:
-        deliver(both, SECOND, DEAD)
+        deliver(site, SECOND, DEAD)
     assert "APID 956 from 2024-06-28 02:29:" in str(caught.value) or not events
-    assert both.tree() == before, "nothing was changed"
+    assert site.tree() == before, "nothing was changed"
     # The 9 orphans of the first downlink are not to be had, and Level-1 may have them: refused, loudly.
     with pytest.raises(ShrunkError, match="9 of 79 delivered events"):
-        deliver(both, SECOND, DEAD, without=True)
-    manifest = deliver(both, SECOND, DEAD, without=True, accept="the archive burned")
+        deliver(site, SECOND, DEAD, without=True)
+    manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
     assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 1 + events
     assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
     assert manifest["accepted"] == "the archive burned"
@@ -137,23 +121,22 @@ def replaying(case: str) -> str:
 
 
 def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
-    site = first
-    (chunk, _) = load_chunks(site.work, RUN, FIRST)
+    (chunk, _) = load_chunks(first.work, RUN, FIRST)
     assert chunk.chunk == "00001"
-    found, home = context(site, DEAD).products(FIRST, chunk)
-    assert (home, found.checksums) == (site.work / FIRST / "chunks", chunk.checksums), "where they lie"
-    vouched = site.work / paths.chunk(FIRST, chunk.chunk)
+    found, home = context(first, DEAD).products(FIRST, chunk)
+    assert (home, found.checksums) == (first.work / FIRST / "chunks", chunk.checksums), "where they lie"
+    vouched = first.work / paths.chunk(FIRST, chunk.chunk)
     vouched.rename(vouched.with_suffix(".other"))
-    assert context(site, DEAD).products(FIRST, chunk)[0].checksums == {}, "they may be of another decoding"
+    assert context(first, DEAD).products(FIRST, chunk)[0].checksums == {}, "they may be of another decoding"
     vouched.with_suffix(".other").rename(vouched)
-    clean_up(site, FIRST, events=True)
-    with context_scratch(site.work, RUN), pytest.raises(MissingInputError):
-        context(site, replaying("gap_one")).products(FIRST, chunk)
-    same = context(site, replaying("split2"))
-    with context_scratch(site.work, RUN):
+    clean_up(first, FIRST, events=True)
+    with context_scratch(first.work, RUN), pytest.raises(MissingInputError):
+        context(first, replaying("gap_one")).products(FIRST, chunk)
+    same = context(first, replaying("split2"))
+    with context_scratch(first.work, RUN):
         found, where = same.products(FIRST, chunk)
         assert found.checksums == {}
-        assert where.parent == site.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
+        assert where.parent == first.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
         assert chunk.lie_in(where)
         assert same.products(FIRST, chunk) == (found, where), "it is not decoded twice"
     assert not where.exists()
@@ -166,13 +149,12 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
 def test_a_merged_index_that_is_harmed_is_made_again(
     part: Callable[[str, str], str], harm: str, first: Site
 ) -> None:
-    site = first
-    path = site.work / part(RUN, FIRST)
+    path = first.work / part(RUN, FIRST)
     content = path.read_bytes()
     middle = len(content) // 3 if part is not paths.events else 20
     new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
-    known = KnownRun.read(context(site, DEAD))
+    known = KnownRun.read(context(first, DEAD))
     assert len(known.datagrams[FIRST].lines) > 0
     table = known.event_table(FIRST)
     if part is paths.events:
@@ -183,8 +165,8 @@ def test_a_merged_index_that_is_harmed_is_made_again(
         assert path.read_bytes() == content
 
 
-def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None:
-    site, _ = on_site(tmp_path, "split2")
+def test_a_merged_index_of_no_hand_off_is_not_made_again(site: Site) -> None:
+    build("split2", site)
     site.by_hand(FIRST, "decode_chunk", "deliver_run")
     path = site.work / paths.datagrams(RUN, FIRST)
     path.write_bytes(path.read_bytes()[:-1])
@@ -196,8 +178,8 @@ def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None
     assert f"snakemake dl={FIRST} -R deliver_run" in str(refused.value.remedy)
 
 
-def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
-    site, case = on_site(tmp_path, "rerun_first")
+def test_lost_records_are_not_taken_for_the_first_day(site: Site) -> None:
+    case = build("rerun_first", site)
     site.by_hand(FIRST)
     first, second = homes(site.work, paths.deliveries(RUN))
     before = (first / "000001.json").read_bytes()
@@ -213,10 +195,10 @@ def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
 
 
 def test_what_another_process_delivers_meanwhile_is_decided_on_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that stood still after it had decided finds out, and delivers what is left."""
-    site, case = on_site(tmp_path, "rerun_first")
+    case = build("rerun_first", site)
     for downlink in (FIRST, SECOND):
         site.by_hand(downlink, "decode_chunk")
     faster = site.clone(tmp_path / "faster")

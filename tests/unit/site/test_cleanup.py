@@ -21,7 +21,6 @@ from halfpipe.run.merged_index import dump_datagrams
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
 from halfpipe.site.clean_up import Removable, What
-from tests.support.golden_cases import build
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
 from tests.support.series import forget, rewrite
 from tests.support.workflow import Site
@@ -34,11 +33,10 @@ OLD = NOW - 31 * clean_up.DAY
 NOBODY = 65534  # uid
 
 
-@pytest.fixture(scope="module")
-def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
+@pytest.fixture
+def old(worked: Callable[..., Site]) -> Site:
     """A site whose two downlinks make one complete run, handed off long ago and taken by Level-1."""
-    site = Site(tmp_path_factory.mktemp("processed"))
-    build("split2", site, FIRST, SECOND)
+    site = worked("split2", FIRST, SECOND)
     for downlink in (FIRST, SECOND):
         submit.settle(site.settings, downlink, submitted=True)
         shutil.rmtree(site.stage / downlink)
@@ -47,12 +45,6 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
     for path in site.work.rglob("*"):
         os.utime(path, (OLD, OLD))
     return site
-
-
-@pytest.fixture
-def old(processed: Site, tmp_path: Path) -> Site:
-    """A copy of it, of the test's own."""
-    return processed.clone(tmp_path / "site")
 
 
 def cleaned(

@@ -1,7 +1,7 @@
 """What a turn publishes: the board and numbers for Prometheus, and what is told if they cannot be written."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -12,14 +12,14 @@ from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.settings import Board, Metrics, Settings
 from halfpipe.site.unattended_turn import publish
-from tests.support.board_site import DAYS, FIRST, SECOND, lay_out
+from tests.support.board_site import DAYS, FIRST, HANDED_OFF, SECOND, lay_out
 from tests.support.workflow import Site
 
 
-@pytest.fixture(scope="module")
-def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture
+def laid_out(worked: Callable[..., Site]) -> Iterator[Site]:
     """Two downlinks that are handed off, and one whose decoder failed."""
-    site = lay_out(tmp_path_factory.mktemp("publish"))
+    site = lay_out(worked(*HANDED_OFF))
     took = {FIRST: 600.0, SECOND: 1800.0}
     write_json(site.work / paths.LAST_TURN, {"begun": 5, "ended": 7, "status": 3, "downlinks": {}})
     with patch("halfpipe.tables.metrics.latency", lambda _, downlink: took.get(downlink)):

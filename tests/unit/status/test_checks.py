@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,20 +32,9 @@ MEND = f"halfpipe status --check --mend {DL}"
 MARKS = (paths.FORMAT_MARK, paths.STAGE_MARK, paths.STAGE_MARK_COPY)
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site on which the case multi3 was processed, of which tests take copies: its times say what is outstanding."""
-    site = Site(tmp_path_factory.mktemp("untouched"))
-    site.replay(SOURCE)
-    site.add_retdefs(SOURCE, DL)
-    site.by_hand(DL)
-    return site
-
-
-@pytest.fixture(scope="module")
-def delivered(untouched: Site, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A copy of it, which every test leaves as it was, but for times."""
-    return untouched.clone(tmp_path_factory.mktemp("site") / "delivered")
+@pytest.fixture
+def site(worked: Callable[..., Site]) -> Site:
+    return worked("multi3", DL)
 
 
 def found(site: Site, *, checksums: bool = True) -> list[Cause]:
@@ -89,25 +78,23 @@ def edited(path: Path, old: str, new: str) -> Iterator[Path]:
     path.write_text(content)
 
 
-def test_every_missing_file_is_named_with_the_command_that_makes_it_again(
-    delivered: Site, tmp_path: Path
-) -> None:
-    assert found(delivered) == []
-    every = list(files(delivered))
+def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: Site, tmp_path: Path) -> None:
+    assert found(site) == []
+    every = list(files(site))
     assert len(every) == 49
     aside = tmp_path / "aside"
     for path in every:
         path.rename(aside)
         if path.name in {"manifest.json", "datagrams.idx"}:
-            told = {code.partition("-")[0] for code in codes(delivered)}
-            assert (found(delivered), told) == ([], {path.stem, "not"}), "the account tells it"
+            told = {code.partition("-")[0] for code in codes(site)}
+            assert (found(site), told) == ([], {path.stem, "not"}), "the account tells it"
             aside.rename(path)
             continue
-        (finding,) = found(delivered)
+        (finding,) = found(site)
         if is_record(path):
             assert (finding.code, path_of(finding), is_note(finding)) == ("record-mended", path, True)
             assert path.read_bytes() == aside.read_bytes()
-            assert found(delivered) == [], "it is told once"
+            assert found(site) == [], "it is told once"
             continue
         aside.rename(path)
         # What a clean-up may remove is no fault where it is missing.
@@ -115,8 +102,8 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(
         assert finding.code in {"file-missing", "receipt-missing", "stage-partly-gone"}
         assert path_of(finding) == path
         assert is_note(finding) is (large or path.name == "events.npy")
-        if path.is_relative_to(delivered.work) and not is_note(finding):
-            name = str(path.relative_to(delivered.work))
+        if path.is_relative_to(site.work) and not is_note(finding):
+            name = str(path.relative_to(site.work))
             run = re.match(r"runs/\w+/\d+/", name)
             target = f"{run[0]}manifest.json" if run else name
             if path.suffix == ".xml":  # the job that stages a RetDef decodes its chunk
@@ -129,10 +116,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(
 
 
 @pytest.mark.parametrize("part", ["datagrams.idx", "events.npy", "chunks.json"])
-def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(
-    untouched: Site, tmp_path: Path, part: str
-) -> None:
-    site = untouched.clone(tmp_path / "site")
+def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site: Site, part: str) -> None:
     submit.settle(site.settings, DL, submitted=True)
     path = site.work / paths.run(RUN) / DL / part
     content = path.read_bytes()
@@ -151,8 +135,7 @@ def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(
     assert (path.read_bytes(), site.receipt(DL), found(site)) == (content, before, [])
 
 
-def test_a_remedy_that_costs_a_roll_back_says_so(untouched: Site, tmp_path: Path) -> None:
-    site = untouched.clone(tmp_path / "site")
+def test_a_remedy_that_costs_a_roll_back_says_so(site: Site) -> None:
     (site.work / MANIFEST).unlink()
 
     def costs() -> list[bool]:
@@ -163,32 +146,32 @@ def test_a_remedy_that_costs_a_roll_back_says_so(untouched: Site, tmp_path: Path
     assert costs() == [True]
 
 
-def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) -> None:
+def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None:
     checked = [
         path
-        for path in files(delivered)
+        for path in files(site)
         if path.suffix in {".xml", ".evt", ".txt"} or path.parent.name == "chunks" or is_record(path)
     ]
     assert len(checked) == 5 + 3 + 15 + 2 * (1 + 3) + 5
     for path in checked:
         content = path.read_bytes()
         path.write_bytes(content + b"x")
-        (finding,) = found(delivered)
+        (finding,) = found(site)
         assert path_of(finding) == path
         if is_record(path):
             assert is_note(finding)
             assert path.read_bytes() == content, "it is mended"
             continue
         if path.suffix != ".xml" and path.suffix != ".json":  # a receipt knows no size of a RetDef
-            assert [one.code for one in found(delivered, checksums=False)] == ["file-differs"]
+            assert [one.code for one in found(site, checksums=False)] == ["file-differs"]
         if content and path.suffix != ".json":
             path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-            (finding,) = found(delivered)
+            (finding,) = found(site)
             assert (finding.code, path_of(finding)) == ("file-differs", path)
             if path.suffix != ".xml":
-                assert found(delivered, checksums=False) == []
+                assert found(site, checksums=False) == []
         path.write_bytes(content)
-    assert found(delivered) == []
+    assert found(site) == []
 
 
 @pytest.mark.parametrize(
@@ -202,62 +185,56 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) ->
         (RECEIPT, "{", "", "receipt-damaged"),
     ],
 )
-def test_what_a_hand_or_a_disk_has_changed(delivered: Site, name: str, old: str, new: str, code: str) -> None:
-    with edited(delivered.work / name, old, new) as path:
-        (finding,) = [one for one in examined(delivered) if one.code == code]
+def test_what_a_hand_or_a_disk_has_changed(site: Site, name: str, old: str, new: str, code: str) -> None:
+    with edited(site.work / name, old, new) as path:
+        (finding,) = [one for one in examined(site) if one.code == code]
     assert (finding.code, path_of(finding), is_note(finding)) == (code, path, False)
     assert str(finding.remedy) == f"snakemake dl={DL} -R {'receipt' if name == RECEIPT else name}"
 
 
 @pytest.mark.parametrize(("name", "said"), [(MANIFEST, {"known": 41}), (f"{CHUNK}.json", {"files": []})])
-def test_what_says_something_else_than_the_receipt(
-    delivered: Site, name: str, said: dict[str, object]
-) -> None:
-    path = delivered.work / name
+def test_what_says_something_else_than_the_receipt(site: Site, name: str, said: dict[str, object]) -> None:
+    path = site.work / name
     content = path.read_bytes()
     rewrite(path, **said)
-    (finding,) = found(delivered)
+    (finding,) = found(site)
     path.write_bytes(content)
     assert (finding.code, path_of(finding)) == ("file-differs", path)
     assert finding.text.endswith(", ".join(said))
 
 
-def test_what_level_1_has_taken_is_no_fault(delivered: Site, tmp_path: Path) -> None:
-    submitted = delivered.clone(tmp_path / "submitted")
-    submit.settle(submitted.settings, DL, submitted=True)
+def test_what_level_1_has_taken_is_no_fault(site: Site, tmp_path: Path) -> None:
+    submit.settle(site.settings, DL, submitted=True)
     for place in (LCI, ""):
-        shutil.move(submitted.stage / DL / place, tmp_path / "aside")
-        (finding,) = found(submitted)
-        assert codes(submitted) == ["file-taken"]
-        shutil.move(tmp_path / "aside", submitted.stage / DL / place)
+        shutil.move(site.stage / DL / place, tmp_path / "aside")
+        (finding,) = found(site)
+        assert codes(site) == ["file-taken"]
+        shutil.move(tmp_path / "aside", site.stage / DL / place)
         assert (finding.code, is_note(finding)) == ("file-taken", True)
-        assert submitted.stage / DL / place in (path_of(finding), path_of(finding).parent)
+        assert site.stage / DL / place in (path_of(finding), path_of(finding).parent)
 
 
-def test_a_token_that_keeps_level_1_waiting(delivered: Site) -> None:
-    halt = delivered.stage / "chunktokens" / LCI / f"haltCleanup-{DL}"
+def test_a_token_that_keeps_level_1_waiting(site: Site) -> None:
+    halt = site.stage / "chunktokens" / LCI / f"haltCleanup-{DL}"
     halt.touch()
-    (finding,) = found(delivered)
+    (finding,) = found(site)
     halt.unlink()
     assert (finding.code, path_of(finding)) == ("token-left", halt)
 
 
 @pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
-def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(
-    delivered: Site, place: str
-) -> None:
-    both = [home / "000001.json" for home in homes(delivered.work, place)]
+def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(site: Site, place: str) -> None:
+    both = [home / "000001.json" for home in homes(site.work, place)]
     content = both[0].read_bytes()
-    damage(delivered.work, place)
-    (finding,) = [one for one in examined(delivered) if one.code == "record-damaged"]
+    damage(site.work, place)
+    (finding,) = [one for one in examined(site) if one.code == "record-damaged"]
     for path in both:
         path.write_bytes(content)
     assert not is_note(finding)
     assert all(str(path) in finding.text for path in both)
 
 
-def test_a_delivery_that_is_not_what_the_receipt_says(untouched: Site, tmp_path: Path) -> None:
-    site = untouched.clone(tmp_path / "site")
+def test_a_delivery_that_is_not_what_the_receipt_says(site: Site) -> None:
     recorded = Deliveries(site.work, RUN)
     recorded.publish(replace(recorded.latest()[DL], files=()))
     (finding,) = [one for one in examined(site) if one.code == "delivery-differs"]
@@ -268,21 +245,17 @@ def test_a_delivery_that_is_not_what_the_receipt_says(untouched: Site, tmp_path:
     assert site.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0, "the stage knows more, too"
 
 
-def test_what_level_1_was_told_of_and_is_damaged_now_needs_action(delivered: Site, tmp_path: Path) -> None:
-    submitted = delivered.clone(tmp_path / "submitted")
-    submit.settle(submitted.settings, DL, submitted=True)
-    path = next((submitted.stage / DL).glob("r*/*.evt"))
+def test_what_level_1_was_told_of_and_is_damaged_now_needs_action(site: Site) -> None:
+    submit.settle(site.settings, DL, submitted=True)
+    path = next((site.stage / DL).glob("r*/*.evt"))
     content = path.read_bytes()
     for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
         path.write_bytes(damaged)
-        (finding,) = found(submitted)
+        (finding,) = found(site)
         assert (finding.code, is_note(finding)) == ("file-differs", False)
 
 
-def test_submissions_that_are_damaged_are_told_by_the_account_and_stop_no_check(
-    untouched: Site, tmp_path: Path
-) -> None:
-    site = untouched.clone(tmp_path / "site")
+def test_submissions_that_are_damaged_are_told_by_the_account_and_stop_no_check(site: Site) -> None:
     submit.settle(site.settings, DL, submitted=True)
     damage(site.work, paths.submissions(DL))
     (site.work / MANIFEST).unlink()

@@ -12,7 +12,7 @@ from halfpipe.errors import ConfigError
 from halfpipe.paths import copies
 from halfpipe.status.account import Survey
 from halfpipe.status.overview import known, overview
-from tests.support.board_site import lay_out
+from tests.support.board_site import HANDED_OFF, lay_out
 from tests.support.workflow import Site
 
 HARMS: Mapping[str, Callable[[Path], object]] = {
@@ -26,9 +26,9 @@ HARMS: Mapping[str, Callable[[Path], object]] = {
 DONE_WITHOUT = {"chunks.json", "events.npy"}
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return lay_out(tmp_path_factory.mktemp("harm") / "site")
+@pytest.fixture
+def whole(worked: Callable[..., Site]) -> Site:
+    return lay_out(worked(*HANDED_OFF))
 
 
 def codes(site: Site) -> dict[str, list[str]]:

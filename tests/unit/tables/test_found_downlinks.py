@@ -1,5 +1,6 @@
 """`find`: which downlink has a time or a run, processed or outstanding, and the command for what is outstanding."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,6 @@ from halfpipe import paths
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.found_downlinks import find
-from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -17,10 +17,9 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 
 
 @pytest.fixture
-def half_done(site: Site) -> Site:
+def half_done(worked: Callable[..., Site]) -> Site:
     """A site with a run of two downlinks, the first of which is processed."""
-    build("split2", site, FIRST)
-    return site
+    return worked("split2", FIRST)
 
 
 def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
