@@ -126,7 +126,7 @@ def test_made_again_alone_it_is_the_same_and_stages_nothing(delivered: Site) -> 
     assert receipt_now == {name: content for name, content in before.items() if name.startswith("work/")}
 
 
-def test_delivered_again_it_is_the_next_hand_off_of_the_same_files(delivered: Site) -> None:
+def test_processed_again_it_is_the_next_hand_off_of_the_same_files(delivered: Site) -> None:
     left = delivered.stage / DL / f"magic7_{DL}.txt"  # of an earlier hand-off: this one has none
     left.write_text("x\n")
     before, staged = dict(read_receipt(delivered.work, DL)), delivered.staged(DL)
