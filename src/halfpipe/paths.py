@@ -1,11 +1,32 @@
 """Where every file lies, and nothing else knows it.
 
-Each function gives a path relative to `paths.work` (or, where it says so, to `paths.stage`, `paths.online` or
-`board.dir`). Called
-without arguments it returns the pattern with the wildcards open; called with ids, a file.
+All paths are relative to `paths.work`, or, where it says so, to `paths.stage`, `paths.online` or `board.dir`.
 """
 
 import base64
+import re
+
+
+class Place:
+    """Where the files of one kind lie: a pattern with the names of ids in braces, as Snakemake has wildcards."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        names = dict.fromkeys(re.findall(r"\{(\w+)", pattern))
+        self._of = re.sub(r"\{(\w+)", lambda found: f"{{{[*names].index(found[1])}", pattern).format
+        self._ids = len(names)
+
+    def __call__(self, *ids: str | int) -> str:
+        """Return the path of the file of these ids, in the order in which the pattern first names them.
+
+        Without ids it is the pattern itself.
+        """
+        if len(ids) == self._ids:
+            return self._of(*ids)
+        if ids:
+            raise TypeError(f"{self._pattern} of {ids}")
+        return self._pattern
+
 
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 FAILURE_SUFFIX = ".failure.json"
@@ -39,109 +60,91 @@ STAGE_MARK = ".halfpipe-mark"
 STAGE_MARK_COPY = "stage-mark"
 
 
-def copies(place: str) -> str:
-    """Return where the second copies of a series of records are, whose first are in `place`."""
-    return f"copies/{place}"
+copies = Place("copies/{series}")  # the second copies of a series of records
 
+retdef = Place("{dl}/RetDef-{dl}-{chunk}.xml")  # the staged RetDef of a chunk
+chunks = Place("{dl}/chunks")  # the directory of the chunk products of a downlink
+chunk = Place("{dl}/chunks/{chunk}.json")  # vouches for what the decoder made of a chunk
+chunk_scratch = Place("{dl}/chunks/.{chunk}.part")  # the directory that the decoder of a chunk writes into
+# Where the products of chunks are kept that were decoded anew, until the downlink is handed off.
+replaced = Place("{dl}/chunks/.replaced")
+# The directory of what `decode_chunk` has read of a downlink's indexes, a cache for `deliver_run`, and that of one.
+kept_indexes = Place(".cache/indexes/{dl}")
+kept_index = Place(".cache/indexes/{dl}/{name}.rows")
 
-def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
-    """Return the staged RetDef of a chunk."""
-    return f"{dl}/RetDef-{dl}-{chunk}.xml"
+run = Place("runs/{run}")  # the directory of what is known of a run
+datagrams = Place("runs/{run}/{dl}/datagrams.idx")  # the DGM part of a merged index: small, never deleted
+events = Place("runs/{run}/{dl}/events.npy")  # the EVT part of a merged index: large, can be made again
+# The list of the chunk products that a merged index was made from: never deleted.
+chunk_list = Place("runs/{run}/{dl}/chunks.json")
+manifest = Place(
+    "runs/{run}/{dl}/manifest.json"
+)  # vouches for the staged event files of a run within a downlink
+deliveries = Place("runs/{run}/deliveries")  # the directory of the records of what was delivered of a run
+context = Place("runs/{run}/.context")  # scratch for chunks that are decoded again as context of a merge
+# The directory of the records of what was done to hand a run to Online.
+online_record = Place("runs/{run}/online")
+# The directory of the records of the made-up downlinks by which a run was processed once more.
+repipe_record = Place("runs/{run}/repipes")
 
+receipt = Place("dl={dl}")  # the receipt of a downlink: what a user names as the target
+receipts = Place(
+    "{dl}/receipts"
+)  # the directory of the records of its hand-offs: the last one is its receipt
+# From where a downlink was taken over, and which files of the legacy were read.
+taken_over = Place("{dl}/taken-over.json")
+loaded = Place("{dl}/ledger.json")  # vouches for a downlink's being in the ledger
+# Says that a downlink was submitted to Level-1: a target for users, as the receipt is.
+submitted = Place("submit={dl}")
+# The directory of the records of what was done to submit the hand-offs of a downlink to Level-1.
+submissions = Place("{dl}/submissions")
+# The command line for a person to give, where the config has no command that submits.
+submit_line = Place("{dl}/submit.txt")
+drawn = Place("pictures={dl}")  # vouches for the pictures of a downlink: what a person asks for
+pictures = Place("{dl}/pictures")  # the directory of the pictures of a downlink's runs
 
-def chunks(dl: str = DL) -> str:
-    """Return the directory of the chunk products of a downlink."""
-    return f"{dl}/chunks"
+# What a person has said of who is on a downlink, a run or a cause, and until when.
+acknowledged = Place("acknowledged/{what}")
 
+# The directory of a made-up downlink by which a run is processed once more; what lies in it makes its id used, so it
+# stays.
+repipe = Place("repipe/{dl}")
+repipe_config = Place("repipe/{dl}/config.yaml")  # its config, which is written when all else is there
+repipe_retdefs = Place("repipe/{dl}/retdefs")  # the place on its own search path that has its RetDefs
+repipe_moot = Place("repipe/{dl}/moot.txt")  # the MOOT key and alias of its run, where the ledger maps them
+repipe_work = Place("repipe/{dl}/work")  # its own working directory
+repipe_stage = Place("repipe/{dl}/stage")  # its own stage
 
-def chunk(dl: str = DL, chunk: str = CHUNK) -> str:
-    """Return the file that vouches for what the decoder made of a chunk."""
-    return f"{chunks(dl)}/{chunk}.json"
+# The settings that a command has resolved for its jobs, named by their content.
+settings = Place("settings/{name}.json")
+# The directory of what the jobs of a downlink leave: logs, why they failed, what they took.
+job_logs = Place("logs/{dl}")
+# The logs of the jobs of a downlink that ended well, one after the other.
+done_log = Place("logs/{dl}/done.log")
+# What the jobs of a downlink that ended well took of time and memory, a line a try.
+usage = Place("logs/{dl}/usage.jsonl")
+# The file whose time says since when downlinks are regenerated, until all are.
+reprocessing = Place("logs/process/again-{name}.json")
+# The lease of the process at work on a downlink; its running jobs are registered in it.
+downlink_lease = Place("leases/downlink-{dl}")
+run_lease = Place("leases/run-{run}")  # the lease under which the state of a run is read and changed
 
+staged = Place("{dl}")  # what Level-1 gets of a downlink, relative to `paths.stage`
+# The directory of the event files of a run, relative to `paths.stage`, and the name of one of them: the run and the
+# sequence of its first event (ground-chain §6).
+staged_run = Place("{dl}/{l1_run}")
+event_file = Place("{l1_run}-e{sequence:020d}.evt")
+text = Place("{name}_{dl}.txt")  # the name of a text for Level-1, as in ``delivered_events_230401001.txt``
+tokens = Place(
+    "chunktokens/{l1_run}"
+)  # the directory of the chunk tokens of a run, relative to `paths.stage`
+# The token that keeps Level-1 from retiring a run while a downlink is in work.
+halt_cleanup = Place("chunktokens/{l1_run}/haltCleanup-{dl}")
+stage_scratch = Place(".halfpipe/{dl}-{what}")  # a scratch directory on the stage's file system
 
-def chunk_scratch(dl: str, chunk: str) -> str:
-    """Return the directory that the decoder of a chunk writes into."""
-    return f"{chunks(dl)}/.{chunk}.part"
-
-
-def replaced(dl: str) -> str:
-    """Return where the products of chunks are kept that were decoded anew, until the downlink is handed off."""
-    return f"{chunks(dl)}/.replaced"
-
-
-def run(run: str = RUN) -> str:
-    """Return the directory of what is known of a run."""
-    return f"{RUNS}/{run}"
-
-
-def datagrams(run_: str, dl: str) -> str:
-    """Return the DGM part of a merged index: small, never deleted."""
-    return f"{run(run_)}/{dl}/datagrams.idx"
-
-
-def events(run_: str, dl: str) -> str:
-    """Return the EVT part of a merged index: large, can be made again."""
-    return f"{run(run_)}/{dl}/events.npy"
-
-
-def chunk_list(run_: str, dl: str) -> str:
-    """Return the list of the chunk products that a merged index was made from: never deleted."""
-    return f"{run(run_)}/{dl}/chunks.json"
-
-
-def manifest(run_: str = RUN, dl: str = DL) -> str:
-    """Return the file that vouches for the staged event files of a run within a downlink."""
-    return f"{run(run_)}/{dl}/manifest.json"
-
-
-def deliveries(run_: str) -> str:
-    """Return the directory of the records of what was delivered of a run."""
-    return f"{run(run_)}/deliveries"
-
-
-def context(run_: str) -> str:
-    """Return the scratch directory for chunks that are decoded again as context of a merge."""
-    return f"{run(run_)}/.context"
-
-
-def receipt(dl: str = DL) -> str:
-    """Return the receipt of a downlink: what a user names as the target."""
-    return f"dl={dl}"
-
-
-def receipts(dl: str) -> str:
-    """Return the directory of the records of a downlink's hand-offs: the last one is its receipt."""
-    return f"{dl}/receipts"
-
-
-def taken_over(dl: str) -> str:
-    """Return what says from where a downlink was taken over, and which files of the legacy were read."""
-    return f"{dl}/taken-over.json"
-
-
-def submitted(dl: str = DL) -> str:
-    """Return what says that a downlink was submitted to Level-1: a target for users, as the receipt is."""
-    return f"submit={dl}"
-
-
-def drawn(dl: str = DL) -> str:
-    """Return the file that vouches for the pictures of a downlink: what a person asks for."""
-    return f"pictures={dl}"
-
-
-def pictures(dl: str = DL) -> str:
-    """Return the directory of the pictures of a downlink's runs."""
-    return f"{dl}/pictures"
-
-
-def submissions(dl: str) -> str:
-    """Return the directory of the records of what was done to submit the hand-offs of a downlink to Level-1."""
-    return f"{dl}/submissions"
-
-
-def submit_line(dl: str) -> str:
-    """Return the command line for a person to give, where the config has no command that submits."""
-    return f"{dl}/submit.txt"
+# The name of the file of a run for Online, relative to `paths.online` (ground-chain §7).
+online_file = Place("{ground_id:08x}-{run}.evt")
+board_page = Place("{dl}.html")  # the board's page of a downlink, relative to `board.dir`
 
 
 def halt(switch: str, dl: str | None = None) -> str:
@@ -149,151 +152,11 @@ def halt(switch: str, dl: str | None = None) -> str:
     return f"{dl or 'halts'}/{switch}"
 
 
-def acknowledged(what: str) -> str:
-    """Return what a person has said of who is on a downlink, a run or a cause, and until when."""
-    return f"acknowledged/{what}"
-
-
-def online_file(ground_id: int, run_: str) -> str:
-    """Return the name of the file of a run for Online, relative to `paths.online` (ground-chain §7)."""
-    return f"{ground_id:08x}-{run_}.evt"
-
-
-def online_record(run_: str) -> str:
-    """Return the directory of the records of what was done to hand a run to Online."""
-    return f"{run(run_)}/online"
-
-
-def repipe(dl: str = DL) -> str:
-    """Return the directory of one of them; what lies in it makes its id used, so it stays."""
-    return f"{REPIPES}/{dl}"
-
-
-def repipe_config(dl: str = DL) -> str:
-    """Return its config, which is written when all else is there."""
-    return f"{repipe(dl)}/config.yaml"
-
-
-def repipe_retdefs(dl: str = DL) -> str:
-    """Return the place on its own search path that has its RetDefs."""
-    return f"{repipe(dl)}/retdefs"
-
-
-def repipe_moot(dl: str = DL) -> str:
-    """Return the MOOT key and alias of its run, where the ledger maps them."""
-    return f"{repipe(dl)}/moot.txt"
-
-
-def repipe_work(dl: str = DL) -> str:
-    """Return its own working directory."""
-    return f"{repipe(dl)}/work"
-
-
-def repipe_stage(dl: str = DL) -> str:
-    """Return its own stage."""
-    return f"{repipe(dl)}/stage"
-
-
-def repipe_record(run_: str = RUN) -> str:
-    """Return the directory of the records of the made-up downlinks by which a run was processed once more."""
-    return f"{run(run_)}/repipes"
-
-
-def record_of_snakemake(product: str) -> str:
-    """Return what Snakemake has noted of a product: the inputs that it was made of, and more."""
-    return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"
-
-
-def settings(name: str) -> str:
-    """Return the settings that a command has resolved for its jobs, named by their content."""
-    return f"{ALL_SETTINGS}/{name}.json"
-
-
-def loaded(dl: str = DL) -> str:
-    """Return the file that vouches for a downlink's being in the ledger."""
-    return f"{dl}/ledger.json"
-
-
 def log(rule: str, *ids: str) -> str:
     """Return the log of a job, which goes to `done_log` if that ends well; `ids` are its wildcards, downlink first."""
     return "/".join([LOGS, ids[0], "-".join([rule, *ids[1:]]) + ".log"])
 
 
-def job_logs(dl: str) -> str:
-    """Return the directory of what the jobs of a downlink leave: logs, why they failed, what they took."""
-    return f"{LOGS}/{dl}"
-
-
-def done_log(dl: str) -> str:
-    """Return the logs of the jobs of a downlink that ended well, one after the other."""
-    return f"{job_logs(dl)}/{DONE_LOG}"
-
-
-def usage(dl: str) -> str:
-    """Return what the jobs of a downlink that ended well took of time and memory, a line a try."""
-    return f"{job_logs(dl)}/{USAGE}"
-
-
-def kept_indexes(dl: str) -> str:
-    """Return the directory of what `decode_chunk` has read of a downlink's indexes: a cache for `deliver_run`."""
-    return f".cache/indexes/{dl}"
-
-
-def kept_index(dl: str, name: str) -> str:
-    """Return what was read of the index `name`."""
-    return f"{kept_indexes(dl)}/{name}.rows"
-
-
-def downlink_lease(dl: str) -> str:
-    """Return the lease of the process at work on a downlink; its running jobs are registered in it."""
-    return f"{LEASES}/downlink-{dl}"
-
-
-def run_lease(run_: str) -> str:
-    """Return the lease under which the state of a run is read and changed."""
-    return f"{LEASES}/run-{run_}"
-
-
-def reprocessing(name: str) -> str:
-    """Return the file whose time says since when downlinks are regenerated, until all are."""
-    return f"{BATCH_LOGS}/again-{name}.json"
-
-
-def staged(dl: str) -> str:
-    """Return what Level-1 gets of a downlink, relative to `paths.stage`."""
-    return dl
-
-
-def staged_run(dl: str, l1_run: str) -> str:
-    """Return the directory of the event files of a run, relative to `paths.stage`."""
-    return f"{staged(dl)}/{l1_run}"
-
-
-def event_file(l1_run: str, sequence: int) -> str:
-    """Return the name of an event file: the run and the sequence of its first event (ground-chain §6)."""
-    return f"{l1_run}-e{sequence:020d}.evt"
-
-
-def text(name: str, dl: str) -> str:
-    """Return the name of a text for Level-1, as in ``delivered_events_230401001.txt``."""
-    return f"{name}_{dl}.txt"
-
-
-def tokens(l1_run: str) -> str:
-    """Return the directory of the chunk tokens of a run, relative to `paths.stage`."""
-    return f"chunktokens/{l1_run}"
-
-
-def halt_cleanup(dl: str, l1_run: str) -> str:
-    """Return the token that keeps Level-1 from retiring a run while a downlink is in work."""
-    return f"{tokens(l1_run)}/haltCleanup-{dl}"
-
-
-def stage_scratch(dl: str, what: str) -> str:
-    """Return a scratch directory on the stage's file system."""
-    return f"{STAGE_SCRATCHES}/{dl}-{what}"
-
-
-def board_page(dl: str) -> str:
-    """Return the board's page of a downlink, relative to `board.dir`."""
-    return f"{dl}.html"
+def record_of_snakemake(product: str) -> str:
+    """Return what Snakemake has noted of a product: the inputs that it was made of, and more."""
+    return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"

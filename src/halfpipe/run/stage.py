@@ -53,17 +53,17 @@ def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId])
         If the stage cannot be written.
     """
     for run in runs:
-        _touch(stage, paths.halt_cleanup(downlink, run.l1))
+        _touch(stage, paths.halt_cleanup(run.l1, downlink))
 
 
 def halt_tokens(stage: Path, downlink: DownlinkId) -> set[Path]:
     """Return the haltCleanup tokens of `downlink` that lie in the stage, of whatever run."""
-    return set(stage.glob(paths.halt_cleanup(downlink, "*")))
+    return set(stage.glob(paths.halt_cleanup("*", downlink)))
 
 
 def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
     """Remove the haltCleanup tokens of `downlink` after all is staged: of `runs`, and of those of an earlier try."""
-    of_runs = {stage / paths.halt_cleanup(downlink, run.l1) for run in runs}
+    of_runs = {stage / paths.halt_cleanup(run.l1, downlink) for run in runs}
     with errors_named(stage):
         for token in sorted(of_runs | halt_tokens(stage, downlink)):
             remove_file(token)

@@ -143,9 +143,7 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
-@pytest.mark.parametrize(
-    "part", [paths.datagrams, paths.chunk_list, paths.events], ids=lambda part: part.__name__
-)
+@pytest.mark.parametrize("part", [paths.datagrams, paths.chunk_list, paths.events], ids=lambda part: part())
 def test_a_merged_index_that_is_harmed_is_made_again(
     part: Callable[[str, str], str], harm: str, first: Site
 ) -> None:
