@@ -6,10 +6,10 @@ Contract: ``<moot.update> --run r0741234567 --scid N --startedat MET --type LPA|
 ``MootUpdate.updateAcqSummary`` and, unless the status is InProgress, ``markAcqComplete`` (ground-chain §10).
 It is called for every change of a run's row, and may be called again with the same; status 0 means done.
 
-Which runs are to be told is noted in the transaction that changes them, and struck off only when the command
-has ended well: a failure delays the news and never loses it, whoever is killed when. Who finds then that the
-row is another one tells it once more, also where somebody else has told of that meanwhile: the older news may
-have come last. Each load tells some of what earlier ones had to leave.
+Which runs are to be told is noted in the transaction that changes them, each time with a token of its own. Once the
+command has ended well the token of what was told is written beside it: a run is pending until they are the same. So a
+failure delays the news and never loses it, whoever is killed when; and whoever comes last with older news makes the run
+pending again, since it may have come last to MOOT, too. Each load tells some of what earlier ones had to leave.
 """
 
 import logging
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, insert, or_, select, update
 
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
@@ -32,6 +32,8 @@ from halfpipe.settings import ROOT
 LONGEST = 120.0  # seconds that the command may take
 ROW = ("scid", "startedat", "type", "status", "moot_key", "moot_alias", "nevts", "hwkey", "swkey")
 CATCH_UP = 20  # runs of earlier loads that a load tells at most, for a submission waits for it
+
+IS_PENDING = or_(PENDING.c.told.is_(None), PENDING.c.told != PENDING.c.token)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def options(row: Mapping[str, Any]) -> list[str]:
 def pending(ledger: Ledger) -> list[RunId]:
     """Return the runs of which the MOOT database has not heard yet."""
     same = (RUNS.c.scid == PENDING.c.scid) & (RUNS.c.startedat == PENDING.c.startedat)
-    which = select(PENDING.c.startedat).join(RUNS, same).order_by(PENDING.c.startedat)
+    which = select(PENDING.c.startedat).join(RUNS, same).where(IS_PENDING).order_by(PENDING.c.startedat)
     met = ledger.read(lambda connection: connection.execute(which).scalars().all())
     return [RunId.from_met(int(seconds)) for seconds in met]
 
@@ -92,10 +94,11 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
 
 
 def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:
-    """Tell of one run what its row says, until that is struck off; return how the command ended if not well."""
+    """Tell of one run what its row says, until that is what was told last; return how the command ended if not well."""
+    of_it = PENDING.c.startedat == run.met
 
     def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
-        token = connection.execute(select(PENDING.c.token).where(PENDING.c.startedat == run.met)).scalar()
+        token = connection.execute(select(PENDING.c.token).where(of_it, IS_PENDING)).scalar()
         row = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
         return None if token is None or row is None else (dict(row), token)
 
@@ -106,7 +109,8 @@ def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Endin
         if not ending.well:
             return ending
         log.info("sent to the MOOT database: %s", shlex.join(options(row)))
-        ledger.write(partial(_strike_off, run=run, row=row, token=token))
+        told = update(PENDING).where(of_it).values(told=token)
+        ledger.write(partial(Connection.execute, statement=told))
     return None
 
 
@@ -114,16 +118,3 @@ def note(connection: Connection, row: Mapping[str, Any]) -> None:
     """Note that the MOOT database has not heard of a row; each note has a token of its own."""
     key = {"scid": row["scid"], "startedat": row["startedat"], "token": secrets.token_hex(16)}
     connection.execute(insert(PENDING), [key])
-
-
-def _strike_off(connection: Connection, run: RunId, row: Mapping[str, Any], token: str) -> None:
-    """Strike a run off whose row was told; where that may not have come last, note it anew."""
-    of_it = PENDING.c.startedat == run.met
-    noted = connection.execute(select(PENDING.c.token).where(of_it)).scalar()
-    if noted == token:
-        connection.execute(delete(PENDING).where(of_it))
-    elif noted is None:
-        # Somebody else has told of it meanwhile: if of a change, perhaps before what was told here.
-        now = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
-        if now is not None and dict(now) != row:
-            note(connection, dict(now))

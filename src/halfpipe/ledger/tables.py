@@ -43,7 +43,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0004"  # of these tables: another number when they change
+REVISION = "0005"  # of these tables: another number when they change
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -199,12 +199,14 @@ LOCK = Table(
     PrimaryKeyConstraint("id", name="halfpipe_lock_pk"),
 )
 
-# Runs whose row has changed since the MOOT database heard of it; written in the transaction that changes it.
+# A token for each change of a run's row, written in the transaction that changes it, and the one of which the MOOT
+# database was told last.
 PENDING = Table(
     "halfpipe_moot_pending",
     METADATA,
     *_of_run(),
     Column("token", String(32), nullable=False),
+    Column("told", String(32)),
     PrimaryKeyConstraint("scid", "startedat", name="halfpipe_moot_pending_pk"),
 )
 
