@@ -1,7 +1,7 @@
 """What the ledger says after downlinks were loaded, loaded again, processed again and taken out."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,10 +17,10 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import check as check_module
 from halfpipe.ledger import database as database_module
 from halfpipe.ledger import moot_key
-from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
+from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
-from halfpipe.ledger.rows import Part, parts_of
+from halfpipe.ledger.rows import last_receipt
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.moot_keys import Moot
@@ -217,9 +217,7 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     assert of_merge() == Moot(2**32 - 2, "nomSciOps")
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
-    assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [
-        ("run 2c2e", LEDGER_BEHIND)
-    ]
+    assert [f.code for f in check(ledger, settings_of(tmp_path))] == ["ledger-behind"]
     load(ledger, settings_of(tmp_path), ONE)
     # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
     assert of_row() == ("LPA", Moot(9, "calibOps"))
@@ -231,7 +229,7 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
         load(ledger, settings_of(tmp_path), ONE)
     with pytest.raises(LedgerError):
         of_merge()
-    assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [("run 2c2e", DAMAGED)]
+    assert [f.code for f in check(ledger, settings_of(tmp_path))] == ["state"]
     by_hand = tmp_path / "moot.txt"
     by_hand.write_text(f"{RUN.l1} 0 byHand\n{RUN.l1[:-1]}8 8 ofAnother\n")
     load(ledger, settings_of(tmp_path, moot_file=by_hand), ONE)
@@ -298,28 +296,29 @@ def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
 
     def found(*downlinks: DownlinkId) -> list[tuple[str, str]]:
-        return [(each.where.split()[0], each.behind) for each in check(ledger, settings, downlinks)]
+        return [(each.text.split()[1].strip(":"), each.code) for each in check(ledger, settings, downlinks)]
 
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {RUN: whole(957, 2)})
     load(ledger, settings, ONE)
-    assert found() == [("downlink", LEDGER_BEHIND), ("run", LEDGER_BEHIND)]
-    assert "ndgms 2, in the files 4" in check(ledger, settings)[1].detail
+    assert found() == [(TWO, "ledger-behind")]
+    assert "ndgms 2, in the files 4" in check(ledger, settings)[0].text
     load(ledger, settings, TWO)
     assert found() == found(ONE) == []
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
-    assert found(ONE) == [("downlink", LEDGER_BEHIND), ("run", LEDGER_BEHIND)]
+    assert found(ONE) == found(TWO) == [(ONE, "ledger-behind"), (TWO, "ledger-behind")], "they share the run"
     load(ledger, settings, ONE)
     assert found() == []
 
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=1)  # as from a backup
-    assert found() == [("downlink", FILES_BEHIND)]
+    assert found() == [(ONE, "work-restored")]
     (tmp_path / paths.receipt(ONE)).unlink()
-    assert found() == [("downlink", FILES_BEHIND), ("run", LEDGER_BEHIND)]
+    assert found() == [(ONE, "files-behind")]
     (tmp_path / paths.receipt(TWO)).write_text("{")
-    assert found(TWO) == [("downlink", DAMAGED), ("run", DAMAGED)]
+    assert found(TWO) == [(TWO, "receipt-damaged")]
     shutil.rmtree(tmp_path / paths.run(RUN))
-    assert found(ONE) == [("downlink", FILES_BEHIND), ("run", FILES_BEHIND)]
+    assert found(ONE) == [(ONE, "files-behind")]
+    assert ndgms(ledger) == {RUN: ("Complete", 5)}, "nothing was changed by looking"
 
 
 def test_a_rebuild_enters_no_older_files_than_a_load_beside_it(
@@ -349,16 +348,16 @@ def test_check_keeps_no_writer_waiting(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
-    ledger, beside, read = database.ledger(), database.ledger(()), parts_of
+    ledger, beside, read = database.ledger(), database.ledger(()), last_receipt
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     load(ledger, settings_of(tmp_path), ONE)
 
-    def meanwhile(work: Path, run: RunId) -> list[Part]:
+    def meanwhile(work: Path, downlink: DownlinkId) -> Mapping[str, Any] | None:
         process(tmp_path, TWO, {RUN: whole(957, 2)})
         load(beside, settings_of(tmp_path), TWO)
-        return read(work, run)
+        return read(work, downlink)
 
-    monkeypatch.setattr(check_module, "parts_of", meanwhile)
+    monkeypatch.setattr(check_module, "last_receipt", meanwhile)
     assert check(ledger, settings_of(tmp_path)) == []
     assert run_rows(ledger)[RUN]["status"] == "Complete"
 
@@ -379,7 +378,7 @@ def test_check_finds_every_row_that_was_changed(ledger: Ledger, tmp_path: Path) 
     }
     for table, change in changes.items():
         ledger.write(partial(_execute, update(table).values(change)))
-        assert [f.behind for f in check(ledger, settings_of(tmp_path))] == [LEDGER_BEHIND], table
+        assert [f.code for f in check(ledger, settings_of(tmp_path))] == ["ledger-behind"], table
         load(ledger, settings_of(tmp_path), ONE)
         assert check(ledger, settings_of(tmp_path)) == [], table
 
@@ -389,11 +388,7 @@ def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Led
     process(tmp_path, TWO, {OTHER: whole(965, 2)})
     (tmp_path / paths.receipt(ONE)).write_text("{")
     ledger.write(lambda _: None)
-    assert [(f.where, f.behind) for f in check(ledger, settings_of(tmp_path))] == [
-        (f"downlink {ONE}", DAMAGED),
-        (f"downlink {TWO}", LEDGER_BEHIND),
-        (f"run {OTHER} ({OTHER.l1})", LEDGER_BEHIND),
-    ]
+    assert [f.code for f in check(ledger, settings_of(tmp_path))] == ["receipt-damaged", "ledger-behind"]
     with pytest.raises(StateError, match=ONE):
         rebuild(ledger, settings_of(tmp_path))
     assert set(run_rows(ledger)) == {OTHER}

@@ -66,8 +66,8 @@ def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], no_moot: b
             told = {"differences": found, "moot_has_not_heard_of": moot_update.pending(ledger)}
             printed.as_json(work=site.work, ledger=ledger.name, **told)
             return status
-        for finding in found:
-            click.echo(finding)
+        for each in found:
+            printed.cause("ledger", each)
         click.echo(f"{count(len(found), 'difference')} between {ledger.name} and {site.work}")
     elif what == "rebuild":
         number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=printed.shown)

@@ -3,8 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, select
@@ -14,110 +12,101 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, Ledger
-from halfpipe.ledger.load import loaded, runs_of
-from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry, run_row
+from halfpipe.ledger.load import enter, forget, loaded, runs_of
+from halfpipe.ledger.rows import Row, handed_off, is_known, last_receipt
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
+from halfpipe.process.failure import Failure
+from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.words import count
 
-LEDGER_BEHIND, FILES_BEHIND, DAMAGED = "ledger is behind", "files are behind", "files cannot be compared"
 MOST_NAMED = 10  # downlinks that a cause names, the last ones
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A difference in one downlink or run, and which side is behind."""
-
-    where: str
-    behind: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.behind} ({self.detail})"
-
-
-def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ()) -> list[Finding]:
-    """Compare rows of downlinks and of their runs with what the files say; an empty list if they agree.
+def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ()) -> list[Cause]:
+    """Say for which downlinks the ledger is not what the files say, by loading each and taking that back.
 
     Parameters
     ----------
     ledger, settings
         As for `load`.
     wanted
-        Downlinks; none, every one that the files or the ledger have.
+        Downlinks, with which those are looked at that have runs in common with them; none, every one that the files or
+        the ledger have.
+
+    Returns
+    -------
+    list
+        ``ledger-behind``, ``files-behind``, or by its own code why a downlink could not be loaded.
 
     Raises
     ------
     LedgerError
-        If the database cannot be read. What is wrong with files is a finding.
+        If the database cannot be read or written.
     """
-    work = settings.paths.work
-    chosen = sorted(set(wanted) or ledger.read(loaded).keys() | set(handed_off(work)))
-    found: list[Finding] = []
-    of_them = set(ledger.read(lambda connection: runs_of(connection, chosen)))
-    # A transaction for each: while one reads, nobody can write into SQLite, and a mission takes hours.
-    for item in chosen:
+    work, known, asked = settings.paths.work, ledger.read(loaded), set(wanted)
+    runs = ledger.read(lambda connection: runs_of(connection, asked))
+    beside = {dl for run in runs for dl in begun_downlinks(work, run) if is_known(work, dl)}
+    found: list[Cause] = []
+    for dl in sorted(asked | beside if asked else known.keys() | set(handed_off(work))):
         try:
-            entry = read_entry(work, item) if last_receipt(work, item) is not None else None
-        except (HalfPipeError, OSError) as error:
-            found.append(Finding(f"downlink {item}", DAMAGED, str(error)))
-            continue
-        found += ledger.read(partial(_downlink, downlink=item, entry=entry))
-        of_them.update(entry.parts if entry else ())
-    for run in sorted(of_them):
-        try:
-            parts = parts_of(work, run)
-            found += ledger.read(partial(_run, run=run, parts=parts, settings=settings))
+            receipt = last_receipt(work, dl)
+            if receipt is None:
+                found.append(
+                    Cause("files-behind", Verdict.ACTION, f"downlink {dl} has no receipt", forget(dl))
+                )
+            elif differ := _differences(ledger, settings, dl, receipt):
+                do = Remedy(f"halfpipe ledger load {dl}")
+                found.append(
+                    Cause("ledger-behind", Verdict.ACTION, f"downlink {dl}: {'; '.join(differ)}", do)
+                )
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
-            found.append(Finding(_name(run), DAMAGED, str(error)))
+            why = Failure.of(error)
+            found.append(Cause(why.code, Verdict.ACTION, f"downlink {dl}: {why.text}", why.remedy))
     return found
 
 
-def _downlink(connection: Connection, downlink: DownlinkId, entry: Entry | None) -> list[Finding]:
-    where, which = f"downlink {downlink}", of_downlink(DOWNLINKS, downlink)
-    has = connection.execute(select(DOWNLINKS.c.handoff).where(which)).scalar()
-    if entry is None:
-        remedy = f"process it, or halfpipe ledger remove {downlink}"
-        return [Finding(where, FILES_BEHIND, f"it has no receipt: {remedy}")]
-    if has is not None and has > entry.row["handoff"]:
-        detail = f"the ledger has hand-off {has}, the receipt is of {entry.row['handoff']}"
-        return [Finding(where, FILES_BEHIND, detail)]
-    rows = entry.rows()
-    differences = [
-        each
-        for table in (DOWNLINKS, *OF_A_DOWNLINK)
-        for each in _differences(connection, table, of_downlink(table, downlink), rows[table.name])
-    ]
-    return [Finding(where, LEDGER_BEHIND, "; ".join(differences))] if differences else []
+def _differences(
+    ledger: Ledger, settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]
+) -> list[str]:
+    """Load a downlink, say how its rows and those of its runs have changed by it, and roll that back."""
+
+    def rows(connection: Connection, runs: Iterable[RunId]) -> dict[str, list[Row]]:
+        which = {table: of_downlink(table, downlink) for table in (DOWNLINKS, *OF_A_DOWNLINK)}
+        found = {table.name: _rows(connection, table, of_it) for table, of_it in which.items()}
+        return found | {_name(run): _rows(connection, RUNS, RUNS.c.startedat == run.met) for run in runs}
+
+    def undone(connection: Connection) -> list[str]:
+        runs = {*runs_of(connection, [downlink]), *(RunId(run["run"]) for run in receipt["runs"])}
+        before = rows(connection, sorted(runs))
+        enter(connection, settings, downlink)
+        after = rows(connection, sorted(runs))
+        connection.rollback()
+        return [line for name in before for line in _unlike(name, before[name], after[name])]
+
+    return ledger.write(undone)
 
 
-def _run(connection: Connection, run: RunId, parts: list[Part], settings: Settings) -> list[Finding]:
-    expected = [run_row(connection, run, parts, settings)] if parts else []
-    differences = _differences(connection, RUNS, RUNS.c.startedat == run.met, expected)
-    behind = LEDGER_BEHIND if parts else FILES_BEHIND
-    return [Finding(_name(run), behind, "; ".join(differences))] if differences else []
+def _rows(connection: Connection, table: Table, which: ColumnElement[bool]) -> list[Row]:
+    """Return rows of a table in order of their keys."""
+    rows = map(dict, connection.execute(select(table).where(which)).mappings())
+    return sorted(rows, key=lambda row: [row[column.name] for column in table.primary_key])
+
+
+def _unlike(name: str, ledger: list[Row], files: list[Row]) -> list[str]:
+    """Say how rows differ from those that files give: of a single row column by column."""
+    if len(ledger) == len(files) == 1:
+        differ = ((column, ledger[0][column], value) for column, value in files[0].items())
+        return [
+            f"{name}: {column} {one}, in the files {other}" for column, one, other in differ if one != other
+        ]
+    return [] if ledger == files else [f"{name}: {len(ledger)} rows, in the files {len(files)}"]
 
 
 def _name(run: RunId) -> str:
     return f"run {run} ({run.l1})"
-
-
-def _differences(
-    connection: Connection, table: Table, which: ColumnElement[bool], files: list[Row]
-) -> list[str]:
-    """Say how the rows of a table differ from those that files give: of a single row column by column."""
-    ledger = [dict(row) for row in connection.execute(select(table).where(which)).mappings()]
-    if len(ledger) == len(files) == 1:
-        return [
-            f"{column} {ledger[0][column]}, in the files {value}"
-            for column, value in files[0].items()
-            if ledger[0][column] != value
-        ]
-    for rows in (ledger, files):
-        rows.sort(key=lambda row: [row[column.name] for column in table.primary_key])
-    return [] if ledger == files else [f"{table.name} has {len(ledger)} rows, the files {len(files)}"]
 
 
 def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Cause | None:

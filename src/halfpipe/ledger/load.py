@@ -96,26 +96,27 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
     LedgerError
         If the database is down or refuses. In all cases nothing was changed.
     """
+    return ledger.write(lambda connection: enter(connection, settings, downlink))
 
-    def enter(connection: Connection) -> Entry:
-        # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
-        entry = read_entry(settings.paths.work, downlink)
-        _refuse_older(connection, entry)
-        runs = {*runs_of(connection, [downlink]), *entry.parts}
-        _store(connection, entry)
-        for run in sorted(runs):
-            _sum_up(connection, run, settings, entry.parts.get(run))
-        for run in entry.staged:
-            # Without it Level-1 would fail on the whole downlink.
-            if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
-                raise StateError(
-                    f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, "
-                    "so it cannot have a row, without which Level-1 fails. Was it abandoned (force/)? Take that back, "
-                    "and have its chunks decoded again (-F)."
-                )
-        return entry
 
-    return ledger.write(enter)
+def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> Entry:
+    """Enter a downlink in a transaction of `Ledger.write`; as `load`."""
+    # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
+    entry = read_entry(settings.paths.work, downlink)
+    _refuse_older(connection, entry)
+    runs = {*runs_of(connection, [downlink]), *entry.parts}
+    _store(connection, entry)
+    for run in sorted(runs):
+        _sum_up(connection, run, settings, entry.parts.get(run))
+    for run in entry.staged:
+        # Without it Level-1 would fail on the whole downlink.
+        if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
+            raise StateError(
+                f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, "
+                "so it cannot have a row, without which Level-1 fails. Was it abandoned (force/)? Take that back, "
+                "and have its chunks decoded again (-F)."
+            )
+    return entry
 
 
 def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
@@ -234,6 +235,14 @@ def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[Run
     return sorted(map(RunId.from_met, found))
 
 
+def forget(downlink: DownlinkId) -> Remedy:
+    """Return what is to be done where the ledger knows of more than the files do."""
+    return Remedy(
+        f"halfpipe ledger remove {downlink}",
+        first="Put a newer backup in their place; or, once Level-1 has nothing of it any more",
+    )
+
+
 def _refuse_older(connection: Connection, entry: Entry) -> None:
     """Refuse files that are older than what the ledger has: they were put back from a backup."""
     which = of_downlink(DOWNLINKS, entry.downlink)
@@ -242,10 +251,7 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
         raise StateError(
             f"downlink {entry.downlink}: the ledger has hand-off {has}, and the files have {entry.row['handoff']}: "
             "they were put back from a backup. Nothing was entered.",
-            Remedy(
-                f"halfpipe ledger remove {entry.downlink}",
-                first="Put a newer backup in their place; or, once Level-1 has nothing of it any more",
-            ),
+            forget(entry.downlink),
             code="work-restored",
         )
 

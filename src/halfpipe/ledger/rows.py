@@ -20,7 +20,7 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Delivery
-from halfpipe.run.downlinks_of_run import begun_downlinks, every_downlink, known_downlinks
+from halfpipe.run.downlinks_of_run import every_downlink, known_downlinks
 from halfpipe.run.merged_index import known_datagrams, read_datagrams
 from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.run.receipt_file import hand_offs, read_receipt
@@ -195,10 +195,10 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
 
 def handed_off(work: Path) -> list[DownlinkId]:
     """Return every downlink that was ever handed off; of the legacy's those of which more is known than spans."""
-    return [dl for dl in every_downlink(work) if _is_known(work, dl)]
+    return [dl for dl in every_downlink(work) if is_known(work, dl)]
 
 
-def _is_known(work: Path, downlink: DownlinkId) -> bool:
+def is_known(work: Path, downlink: DownlinkId) -> bool:
     """Tell whether a downlink was handed off, and what it brought is known: not only what the legacy delivered."""
     try:
         receipt = last_receipt(work, downlink)
@@ -208,18 +208,6 @@ def _is_known(work: Path, downlink: DownlinkId) -> bool:
         "taken_over" not in receipt
         or any(run.get("taken_over", "whole") == "whole" for run in receipt["runs"])
     )
-
-
-def parts_of(work: Path, run: RunId) -> list[Part]:
-    """Return what each downlink that was ever handed off brought of `run`."""
-    receipts = {downlink: last_receipt(work, downlink) for downlink in begun_downlinks(work, run)}
-    read = (
-        Part.read(work, run, downlink, held=entry["held"])
-        for downlink, receipt in receipts.items()
-        for entry in (receipt["runs"] if receipt else ())
-        if entry["run"] == run
-    )
-    return [part for part in read if part is not None]
 
 
 def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings) -> Row:
