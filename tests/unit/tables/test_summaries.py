@@ -60,6 +60,6 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     log.write_text("begun\nrun 2c2e5787: 3 event files to be written\n")
     line = "deliver_run-2c2e5787: run 2c2e5787: 3 event files to be written"
     assert shown(site, "240601002")["running"] == [line]
-    assert f"  {line}\n" in halfpipe("show", "240601002", configfile=site.configfile).stdout
+    assert f"  {line}\n" in site.halfpipe("show", "240601002").out
     Failure("killed", "gone").write(log)
     assert shown(site, "240601002")["running"] == [], "a cause says it"
