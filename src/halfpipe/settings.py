@@ -8,7 +8,7 @@ without the libraries that check. The docstring below a key is its text in confi
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
@@ -341,34 +341,49 @@ class CleanUp(Section):
 
 
 @dataclass(frozen=True)
-class IgnoredChunk(Section):
-    """A chunk that is left out, so that its downlink can be handed off without it."""
+class OfChunk(Section):
+    """What a person has decided of a chunk."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     chunk: ChunkId
     """The chunk, five digits in quotes."""
     reason: Annotated[str, Check(min_length=3)]
-    """Why, and who says so; it stands in the receipt."""
+    """Why, who says so and since when; the receipt or `halfpipe status` shows it."""
+    events: Annotated[int, Check(ge=0)] | None = None
+    """Of how many events at most, as `halfpipe status` says: for more it does not hold. null: however many."""
 
 
 @dataclass(frozen=True)
-class AcceptedLoss(Section):
-    """A run of a downlink that may be delivered with fewer events than before."""
+class OfRun(Section):
+    """What a person has decided of a run of a downlink."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     run: RunId
     """The run, eight hex digits in quotes."""
     reason: Annotated[str, Check(min_length=3)]
-    """Why, and who says so; it stands in the receipt."""
+    """Why, who says so and since when; the receipt or `halfpipe status` shows it."""
+    events: Annotated[int, Check(ge=0)] | None = None
+    """Of how many events at most, as `halfpipe status` says: for more it does not hold. null: however many."""
+
+
+def reason_of(
+    decided: Iterable[OfChunk | OfRun], downlink: DownlinkId, what: str, events: int = 0
+) -> str | None:
+    """Return why a person does without `events` of `what`, a chunk or a run; None if nobody does, or not of so many."""
+    for one in decided:
+        of = one.chunk if isinstance(one, OfChunk) else one.run
+        if (one.dl, of) == (downlink, what) and (one.events is None or events <= one.events):
+            return one.reason
+    return None
 
 
 @dataclass(frozen=True)
 class Shrink(Section):
     """What may be delivered again with fewer events than Level-1 may have."""
 
-    accept: tuple[AcceptedLoss, ...] = ()
+    accept: tuple[OfRun, ...] = ()
     """Runs of downlinks for which that is accepted, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. What
     the earlier spans covered beyond the new ones stays closed to other downlinks until `halfpipe force --reopen`."""
 
@@ -435,43 +450,15 @@ class Metrics(Section):
 
 
 @dataclass(frozen=True)
-class GoneEvents(Section):
-    """Events of a chunk that are gone for good, so that nobody need look for them."""
-
-    dl: DownlinkId
-    """The downlink, nine digits in quotes."""
-    chunk: ChunkId
-    """The chunk, five digits in quotes."""
-    events: Annotated[int, Check(ge=0)]
-    """How many are gone, as `halfpipe status` says. If more are missing, it needs action again."""
-    reason: Annotated[str, Check(min_length=3)]
-    """Why, who says so and since when; `halfpipe status` keeps showing it."""
-
-
-@dataclass(frozen=True)
-class LateEvents(Section):
-    """Late events of a run that are not delivered, so that nobody need process another downlink again for them."""
-
-    dl: DownlinkId
-    """The downlink that brought them, nine digits in quotes."""
-    run: RunId
-    """The run, eight hex digits in quotes."""
-    events: Annotated[int, Check(ge=0)]
-    """How many they are, as `halfpipe status` says. If there are more, it needs action again."""
-    reason: Annotated[str, Check(min_length=3)]
-    """Why, and who says so; `halfpipe status` keeps showing it."""
-
-
-@dataclass(frozen=True)
 class Ignore(Section):
     """What a person has decided to do without."""
 
-    chunks: tuple[IgnoredChunk, ...] = ()
-    """Chunks that are left out, with the reason, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
-    events: tuple[GoneEvents, ...] = ()
+    chunks: tuple[OfChunk, ...] = ()
+    """Chunks that are left out whole, with the reason, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
+    events: tuple[OfChunk, ...] = ()
     """Chunks of which events are gone for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
     the decoder, says N. N., 2026-11-26"}."""
-    late: tuple[LateEvents, ...] = ()
+    late: tuple[OfRun, ...] = ()
     """Runs of which late events are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "Level-1
     is not rolled back for three events, says N. N."}."""
 
@@ -533,14 +520,6 @@ class Settings(Section):
     def ignored(self, downlink: str) -> dict[ChunkId, str]:
         """Return the chunks of a downlink that are left out on purpose, and why."""
         return {entry.chunk: entry.reason for entry in self.ignore.chunks if entry.dl == downlink}
-
-    def gone_events(self, downlink: DownlinkId, chunk: str) -> GoneEvents | None:
-        """Return what a person has said of events of a chunk that are gone for good."""
-        return next((e for e in self.ignore.events if e.dl == downlink and e.chunk == chunk), None)
-
-    def left_late(self, downlink: DownlinkId, run: str) -> LateEvents | None:
-        """Return what a person has said of late events of a run that are not delivered."""
-        return next((e for e in self.ignore.late if e.dl == downlink and e.run == run), None)
 
     def as_json(self) -> str:
         """Return the settings as the text of the file that jobs are given: the same settings, the same text."""

@@ -109,7 +109,10 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     site, case, source = on_site(tmp_path)
     site.process(FIRST)
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
-    site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(RUN), "reason": "the tape is gone"}]})
+    accepted = {"dl": str(FIRST), "run": str(RUN), "reason": "the tape is gone"}
+    site.configure(shrink={"accept": [{**accepted, "events": 1}]})
+    site.snakemake(f"dl={FIRST}", "-F").bad("of 51 delivered events")
+    site.configure(shrink={"accept": [accepted]})
     site.process(FIRST, again=True)
     (run,) = site.receipt(FIRST)["runs"]
     last = run["spans"][-1][1]

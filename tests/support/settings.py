@@ -6,7 +6,7 @@ from pathlib import Path
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan import Plan
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.settings import Ignore, IgnoredChunk, Outstanding, Paths, RetDefs, Settings, Submit
+from halfpipe.settings import Ignore, OfChunk, Outstanding, Paths, RetDefs, Settings, Submit
 
 RUN_A = "2c2e5787"
 
@@ -25,7 +25,7 @@ def searching(
         retdef=RetDefs(settle),
         outstanding=Outstanding(most),
         submit=Submit(submitting),
-        ignore=Ignore(tuple(IgnoredChunk(*entry) for entry in ignored)),
+        ignore=Ignore(tuple(OfChunk(*entry) for entry in ignored)),
     )
 
 

@@ -14,7 +14,7 @@ from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.process import command_words
-from halfpipe.settings import Settings
+from halfpipe.settings import Settings, reason_of
 from halfpipe.words import count
 
 _NAMED = 5  # hours that are named one by one
@@ -122,11 +122,11 @@ def troubles(
             yield Cause("level0-arrived", Verdict.ACTION, f"{what}: {_listed(_hours(there))}", again())
         if len(there) < len(hours):
             yield Cause("level0-missing", Verdict.ACTION, told[0], again("have the archive completed"))
-        gone = settings.gone_events(downlink, chunk["chunk"])
         missing = sum(file.get("missing_events", 0) for file in chunk["files"])
+        gone = reason_of(settings.ignore.events, downlink, chunk["chunk"], missing)
         for text in told[bool(hours) :]:
-            if gone is not None and missing <= gone.events:
-                yield Cause("events-missing", Verdict.NOTE, f"{text}; gone for good: {gone.reason}")
+            if gone is not None:
+                yield Cause("events-missing", Verdict.NOTE, f"{text}; gone for good: {gone}")
                 continue
             entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", events: {missing}, reason: "..."}}'
             first = f"if they are gone for good, in the config: ignore: {{events: [{entry}]}}; else look into {log}"

@@ -24,7 +24,7 @@ from halfpipe.run.merged_index import ChunkProducts, MergedIndex
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
-from halfpipe.settings import Settings
+from halfpipe.settings import Settings, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _deliver(
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
     else:
         stale = known.recorded.names(downlink) - {file.name for file in (*files, *others)}
-        reason = shrinking.accepted(settings, downlink, run) if loss else None
+        reason = reason_of(settings.shrink.accept, downlink, run, loss) if loss else None
         if before and sum(file.events for file in files) <= before.events:
             reason = reason or before.accepted
         delivery = _stage(
@@ -219,11 +219,12 @@ def _refuse_to_shrink(
     # In one piece, else each search copies it.
     sequence = np.ascontiguousarray(decision.events["sequence"])
     files = shrinking.lost(before, sequence) if before else {}
-    if before and files and shrinking.accepted(settings, downlink, run) is None:
+    loss = sum(files.values())
+    if before and files and reason_of(settings.shrink.accept, downlink, run, loss) is None:
         chunks = shrinking.smaller_chunks(settings.paths.work, run, downlink, known.brought[downlink].chunks)
         said = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
         raise shrinking.ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
-    return sum(files.values())
+    return loss
 
 
 def _stage(

@@ -11,7 +11,6 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
 from halfpipe.run.merged_index import ChunkProducts, load_chunks
-from halfpipe.settings import Settings
 
 Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file
 
@@ -20,11 +19,6 @@ class ShrunkError(StateError):
     """A downlink would deliver fewer events of a run than Level-1 may have of it."""
 
     code = "shrunk-refused"
-
-
-def accepted(settings: Settings, downlink: DownlinkId, run: RunId) -> str | None:
-    """Return the reason for which the config accepts that a run of a downlink shrinks; None if it does not."""
-    return next((e.reason for e in settings.shrink.accept if e.dl == downlink and e.run == run), None)
 
 
 def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | LegacySpan, int]:

@@ -31,7 +31,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
-from halfpipe.settings import Settings
+from halfpipe.settings import Settings, reason_of
 from halfpipe.status.failures import failures
 from halfpipe.words import count
 
@@ -360,11 +360,8 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
 def _late(of: Downlink, run: str, late: int) -> Cause:
     """Return that Level-1 lacks events that came late, or that a person has decided to do without them."""
     text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
-    left = of.settings.left_late(of.id, run)
-    if left is not None and late <= left.events:
-        return Cause(
-            "late-events", Verdict.NOTE, f"{text}; not delivered: {left.reason}", since=of.receipt_time
-        )
+    if (left := reason_of(of.settings.ignore.late, of.id, run, late)) is not None:
+        return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
     without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
     remedy = Remedy(
         f"halfpipe explain {of.id}",

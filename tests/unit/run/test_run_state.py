@@ -21,7 +21,7 @@ from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import load_chunks
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.run.shrinking import ShrunkError
-from halfpipe.settings import AcceptedLoss, Settings, Shrink
+from halfpipe.settings import OfRun, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.series import homes, values
 from tests.support.workflow import REPLAY, Site
@@ -52,7 +52,7 @@ def settings(site: Site, command: str, *, without: bool = False, accept: str = "
         found,
         decoder=replace(found.decoder, command=command),
         merge=replace(found.merge, without_context=without),
-        shrink=Shrink((AcceptedLoss(SECOND, RUN, accept),) if accept else ()),
+        shrink=Shrink((OfRun(SECOND, RUN, accept),) if accept else ()),
     )
 
 
