@@ -59,7 +59,6 @@ STAGE_MARK = ".halfpipe-mark"
 # The directory of the copy of the stage's mark that the working directory keeps.
 STAGE_MARK_COPY = "stage-mark"
 
-
 copies = Place("copies/{series}")  # the second copies of a series of records
 
 retdef = Place("{dl}/RetDef-{dl}-{chunk}.xml")  # the staged RetDef of a chunk
@@ -77,9 +76,8 @@ datagrams = Place("runs/{run}/{dl}/datagrams.idx")  # the DGM part of a merged i
 events = Place("runs/{run}/{dl}/events.npy")  # the EVT part of a merged index: large, can be made again
 # The list of the chunk products that a merged index was made from: never deleted.
 chunk_list = Place("runs/{run}/{dl}/chunks.json")
-manifest = Place(
-    "runs/{run}/{dl}/manifest.json"
-)  # vouches for the staged event files of a run within a downlink
+# Vouches for the staged event files of a run within a downlink.
+manifest = Place("runs/{run}/{dl}/manifest.json")
 deliveries = Place("runs/{run}/deliveries")  # the directory of the records of what was delivered of a run
 context = Place("runs/{run}/.context")  # scratch for chunks that are decoded again as context of a merge
 # The directory of the records of what was done to hand a run to Online.
@@ -88,9 +86,8 @@ online_record = Place("runs/{run}/online")
 repipe_record = Place("runs/{run}/repipes")
 
 receipt = Place("dl={dl}")  # the receipt of a downlink: what a user names as the target
-receipts = Place(
-    "{dl}/receipts"
-)  # the directory of the records of its hand-offs: the last one is its receipt
+# The directory of the records of a downlink's hand-offs: the last one is its receipt.
+receipts = Place("{dl}/receipts")
 # From where a downlink was taken over, and which files of the legacy were read.
 taken_over = Place("{dl}/taken-over.json")
 loaded = Place("{dl}/ledger.json")  # vouches for a downlink's being in the ledger
@@ -135,9 +132,8 @@ staged = Place("{dl}")  # what Level-1 gets of a downlink, relative to `paths.st
 staged_run = Place("{dl}/{l1_run}")
 event_file = Place("{l1_run}-e{sequence:020d}.evt")
 text = Place("{name}_{dl}.txt")  # the name of a text for Level-1, as in ``delivered_events_230401001.txt``
-tokens = Place(
-    "chunktokens/{l1_run}"
-)  # the directory of the chunk tokens of a run, relative to `paths.stage`
+# The directory of the chunk tokens of a run, relative to `paths.stage`.
+tokens = Place("chunktokens/{l1_run}")
 # The token that keeps Level-1 from retiring a run while a downlink is in work.
 halt_cleanup = Place("chunktokens/{l1_run}/haltCleanup-{dl}")
 stage_scratch = Place(".halfpipe/{dl}-{what}")  # a scratch directory on the stage's file system
