@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
-from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, join
 from halfpipe.merge.late import Recorded, counts_of, late_rows, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to, in_one
@@ -42,7 +41,7 @@ class Decision:
     events: NDArray[np.void]
     files: tuple[tuple[int, int], ...]
     spans: tuple[Interval, ...]
-    counts: DatagramCounts
+    counts: Mapping[int, str]
     known: int
     foreign: int
     orphans: int

@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
 from halfpipe.merge.ordering import numbers_in
 
 Events = NDArray[np.void]
 
 
-def counts_of(events: Events) -> DatagramCounts:
-    """Count the events of each datagram."""
+def counts_of(events: Events) -> dict[int, str]:
+    """Count the events of each datagram, in a text for each APID.
+
+    As short as a run of 18,000 datagrams wants it: ``0: 145 143 17: 150`` are 145 and 143 events of the datagrams 0 and
+    1, and 150 of datagram 17.
+    """
     found = {}
     for apid in numbers_in(events["apid"]):
         numbers = events["datagram"][events["apid"] == apid]
@@ -34,7 +37,18 @@ def counts_of(events: Events) -> DatagramCounts:
             words += [str(events_of_it)] if number == follows else [f"{number}:", str(events_of_it)]
             follows = number + 1
         found[apid] = " ".join(words)
-    return DatagramCounts(found)
+    return found
+
+
+def _held(counts: str) -> dict[int, int]:
+    """Return the events that such a text has, by datagram number; of those that are not there it holds none."""
+    found, number = {}, 0
+    for word in counts.split():
+        if word.endswith(":"):
+            number = int(word[:-1])
+        else:
+            found[number], number = int(word), number + 1
+    return found
 
 
 class Recorded(Protocol):
@@ -49,8 +63,8 @@ class Recorded(Protocol):
         """What was known then."""
 
     @property
-    def counts(self) -> DatagramCounts | None:
-        """How many events of each datagram it holds; None of the legacy's."""
+    def counts(self) -> Mapping[int, str] | None:
+        """How many events of each datagram it holds, as `counts_of` says it; None of the legacy's."""
 
     @property
     def held(self) -> int | None:
@@ -97,13 +111,15 @@ def late_rows(
             yield downlink, here[beyond]
 
 
-def _more_than(rows: Events, counts: DatagramCounts, own: Callable[[], Events | None]) -> NDArray[np.bool_]:
+def _more_than(
+    rows: Events, counts: Mapping[int, str], own: Callable[[], Events | None]
+) -> NDArray[np.bool_]:
     """Tell for each row whether it is beyond what a delivery held of its datagram."""
     beyond = np.zeros(len(rows), dtype=bool)
     for apid in np.unique(rows["apid"]).tolist():
         of_apid = np.flatnonzero(rows["apid"] == apid)
         numbers, place, now = np.unique(rows["datagram"][of_apid], return_inverse=True, return_counts=True)
-        held = counts.of_apid(apid)
+        held = _held(counts.get(apid, ""))
         then = np.array([held.get(number, 0) for number in numbers.tolist()], np.int64)
         beyond[of_apid[(then == 0)[place]]] = True
         for number in np.flatnonzero((then > 0) & (now > then)).tolist():

@@ -18,7 +18,6 @@ from halfpipe.errors import Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, intersect, join, subtract
 
 log = logging.getLogger(__name__)
@@ -83,12 +82,12 @@ class Delivery:
     handoff: int | None = None
     accepted: str | None = None
     legacy: tuple[LegacySpan, ...] | None = None
-    counts: DatagramCounts | None = None
+    counts: Mapping[int, str] | None = None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read one from JSON: a record, or a manifest."""
-        legacy = entry.get("legacy")
+        legacy, counts = entry.get("legacy"), entry.get("counts")
         return cls(
             DownlinkId(entry["downlink"]),
             tuple(Interval(*span) for span in entry["spans"]),
@@ -99,13 +98,13 @@ class Delivery:
             entry.get("handoff"),
             entry.get("accepted"),
             None if legacy is None else tuple(LegacySpan((first, last), n) for first, last, n in legacy),
-            DatagramCounts.of_json(entry.get("counts")),
+            None if counts is None else {int(apid): text for apid, text in counts.items()},
         )
 
     def as_json(self) -> dict[str, Any]:
         """Write it as JSON."""
         legacy = None if self.legacy is None else [[*span.sequences, span.events] for span in self.legacy]
-        counts = self.counts.as_json() if self.counts else None
+        counts = None if self.counts is None else {str(apid): text for apid, text in self.counts.items()}
         said = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy, "counts": counts}
         return {key: value for key, value in said.items() if value is not None} | {
             "downlink": str(self.downlink),
