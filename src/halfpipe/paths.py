@@ -83,7 +83,6 @@ context = Place("runs/{run}/.context")  # scratch for chunks that are decoded ag
 # The directory of the records of what was done to hand a run to Online.
 online_record = Place("runs/{run}/online")
 # The directory of the records of the made-up downlinks by which a run was processed once more.
-repipe_record = Place("runs/{run}/repipes")
 
 receipt = Place("dl={dl}")  # the receipt of a downlink: what a user names as the target
 # The directory of the records of a downlink's hand-offs: the last one is its receipt.
@@ -106,7 +105,8 @@ acknowledged = Place("acknowledged/{what}")
 # The directory of a made-up downlink by which a run is processed once more; what lies in it makes its id used, so it
 # stays.
 repipe = Place("repipe/{dl}")
-repipe_config = Place("repipe/{dl}/config.yaml")  # its config, which is written when all else is there
+repipe_note = Place("repipe/{dl}/run.json")  # its run, when and by whom it was begun, and what came of it
+repipe_config = Place("repipe/{dl}/config.yaml")  # its config, written at each try
 repipe_retdefs = Place("repipe/{dl}/retdefs")  # the place on its own search path that has its RetDefs
 repipe_moot = Place("repipe/{dl}/moot.txt")  # the MOOT key and alias of its run, where the ledger maps them
 repipe_work = Place("repipe/{dl}/work")  # its own working directory

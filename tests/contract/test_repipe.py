@@ -19,7 +19,7 @@ from halfpipe.ledger.tables import DEFAULTS
 from halfpipe.repipe import run_alone
 from halfpipe.repipe.run_retdefs import retdefs_of
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.repipes import done
+from halfpipe.run.downlinks_of_run import repipes
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process
 from tests.support.harness import event_records
@@ -119,11 +119,9 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     wanted = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
     assert {paths.text(name, FIRST) for name in wanted} <= texts
     assert own.text("moot_keys", FIRST) == [line for dl in DOWNLINKS[-1:] for line in keys_of(theirs, run)]
-    # Nothing of the site has changed but for what is remembered of it.
+    # Nothing of the site has changed.
     after = {name: content for name, content in theirs.tree().items() if "/repipe/" not in name}
-    noted = {name for name in after if f"{paths.repipe_record(run)}/" in name}
-    assert len(noted) == 2 * 2, "when it was begun and when it had ended, with a copy each"
-    assert {name: content for name, content in after.items() if name not in noted} == before
+    assert after == before
     assert theirs.outstanding(*DOWNLINKS) == frozenset()
     assert f"{len(events):,} events" in theirs.halfpipe("show", run).good().said
 
@@ -205,7 +203,8 @@ def test_a_run_that_nobody_knows_is_found_in_level_0(
     run = simulation.runs[2]
     downlink, _, own = repiped(site, run)
     assert records(own.stage, FIRST, run) == all_of(delivered, run)
-    assert [value["downlink"] for value in done(site.work, run)] == [downlink]
+    assert [note["downlink"] for note in repipes(site.work, run)] == [downlink]
+    assert f"re-piped as downlink {downlink}" in site.halfpipe("show", run).good().said
     with pytest.raises(MissingInputError):
         run_alone.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
 

@@ -1,7 +1,6 @@
 """A run processed once more on its own, as a made-up downlink: from all that lies in the level-0 archive of it.
 
-It has a working directory and a stage of its own, so what counts as delivered of the run cannot change by it. The
-run's directory only remembers that it was done.
+It has a working directory and a stage of its own, so what counts as delivered of the run cannot change by it.
 """
 
 from collections.abc import Mapping
@@ -15,14 +14,15 @@ from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files import working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
+from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import whoami
 from halfpipe.formats.retdef import content_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.repipe.run_retdefs import retdefs_of
+from halfpipe.run.downlinks_of_run import repipes
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.receipt_file import read_receipt
-from halfpipe.run.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 
 
@@ -51,12 +51,9 @@ def prepare(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
 
 
 def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
-    ended = {value["downlink"] for value in done(work, run)}
-    for value in noted(work, run):
-        if value["downlink"] in ended or value["orphans"] != orphans:
-            continue
-        if (work / paths.repipe_config(value["downlink"])).exists():
-            return DownlinkId(value["downlink"])
+    for note in repipes(work, run):
+        if "events" not in note and note["orphans"] == orphans:
+            return DownlinkId(note["downlink"])
     return None
 
 
@@ -72,7 +69,8 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
         write_text(given_up, "asked for by halfpipe process --orphans\n")
     me = whoami()
     by = f"{me.user} on {me.host}"
-    note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})
+    note = {"downlink": downlink, "run": run, "orphans": orphans, "when": _now(), "by": by}
+    write_json(work / paths.repipe_note(downlink), note)  # last: now it can be gone on with
     return downlink
 
 
@@ -132,15 +130,15 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
 def finish(settings: Settings, run: RunId, downlink: DownlinkId) -> tuple[Mapping[str, Any], list[str]]:
     """Return what the receipt of a re-pipe says of its run, and other runs that came with it.
 
-    It is written down in the run's directory.
+    It is written down beside its working directory.
     """
     work = settings.paths.work
     entries = {
         entry["run"]: entry for entry in read_receipt(work / paths.repipe_work(downlink), downlink)["runs"]
     }
     mine = entries.get(run, {"files": [], "orphans": 0})
-    if downlink not in {value["downlink"] for value in done(work, run)}:
-        events = sum(file["events"] for file in mine["files"])
-        said = {"files": len(mine["files"]), "events": events, "left": mine["orphans"], "when": _now()}
-        note(work, run, {"downlink": downlink, **said})
+    events = sum(file["events"] for file in mine["files"])
+    came = {"files": len(mine["files"]), "events": events, "left": mine["orphans"], "when": _now()}
+    note = work / paths.repipe_note(downlink)
+    write_json(note, read_json(note) | came)
     return mine, sorted(set(entries) - {run})

@@ -8,6 +8,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 
@@ -27,6 +28,18 @@ def every_run(work: Path) -> list[RunId]:
     except FileNotFoundError:
         return []
     return sorted(RunId(name) for name in names if RunId.matches(name))
+
+
+def repipes(work: Path, run: RunId) -> list[dict[str, Any]]:
+    """Return what is remembered of a run's re-pipes, by their made-up downlinks; one that has ended has ``events``.
+
+    Raises
+    ------
+    HalfPipeError
+        If what is remembered of one cannot be read.
+    """
+    noted = (read_json(file) for file in sorted(work.glob(paths.repipe_note("*"))))
+    return [note for note in noted if note["run"] == run]
 
 
 def refuse_unknown(work: Path, run: RunId) -> None:

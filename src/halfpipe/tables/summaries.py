@@ -13,9 +13,8 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
-from halfpipe.run import repipes
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import refuse_unknown
+from halfpipe.run.downlinks_of_run import refuse_unknown, repipes
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
@@ -34,16 +33,17 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         Its name ``run``, and Level-1's (``l1_run``); when it ``started``, UTC and ``met``. ``parts``, a frame, is what
         each downlink staged of it: the number of the hand-off, none without a manifest; which one Level-1 has of the
         downlink, none without any; when that was; the events; the times of the first and the last; the state of the run
-        then. ``files``, a frame, are the event files. ``repipes`` are the made-up
-        downlinks that processed it once more
-        (`halfpipe.run.repipes`); they do not count.
+        then. ``files``, a frame, are the event files. ``repipes`` are the made-up downlinks that processed it again;
+        they do not count.
 
     Raises
     ------
     MissingInputError
         If nothing is known of the run.
     """
-    refuse_unknown(work, run)
+    repiped = [each for each in repipes(work, run) if "events" in each]
+    if not repiped:
+        refuse_unknown(work, run)
     manifests = {
         DownlinkId(path.parent.name): read_json(path)
         for path in sorted((work / paths.run(run)).glob("*/manifest.json"))
@@ -69,7 +69,7 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         "met": run.met,
         "parts": pd.DataFrame(parts, columns=PARTS, dtype=object),
         "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
-        "repipes": repipes.done(work, run),
+        "repipes": repiped,
     }
 
 
