@@ -24,7 +24,6 @@ from halfpipe.process import command_words
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, load_datagrams, load_events
 from halfpipe.settings import Decoder, Merge, Paths, Settings
-from tests.support.evt_check import check_evt
 from tests.support.golden_cases import GOLDEN
 from tests.support.settings import plan_of
 from tests.support.watch import watched
@@ -164,8 +163,6 @@ def test_products(tmp_path: Path, numbers: range, spoil: str) -> None:
             (out / f"{stem}.evt").write_bytes(events)
             (out / f"{stem}.idx").write_bytes(lines)
             outcomes[outcome(seed, partial(take, out, work, chunk), str(out), stem)] += 1
-            if spoil == "evt":
-                outcome(seed, partial(check_evt, out / f"{stem}.evt"), f"{stem}.evt")
             shutil.rmtree(out)
             shutil.rmtree(work, ignore_errors=True)
     assert outcomes["FormatError"] > len(numbers) // 4, outcomes
