@@ -1,11 +1,15 @@
 """The golden cases through the whole workflow, with a replay decoder as `decoder.command`."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from halfpipe.ids import RunId
-from tests.support.golden_cases import Case, Step, build, case_names, check, read_case
+from halfpipe.settings import Paths, Settings
+from halfpipe.site import clean_up
+from tests.support.golden_cases import Case, Step, build, case_names, cases, check, read_case
 from tests.support.workflow import Ended, Site
 
 PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")
@@ -39,6 +43,25 @@ def add_known(known: Known, case: Case, step: Step) -> None:
 def test_golden_in_process(name: str, site: Site) -> None:
     golden(name, site, site.snakemake)
     assert site.outstanding(*read_case(name).downlinks) == frozenset()
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("name", [case.name for case in cases() if len(case.steps) > 1])
+def test_golden_after_clean_ups(name: str, every: int, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean-up that knows no reason to keep anything goes before each step; `every` second file is one killed."""
+    monkeypatch.setattr(clean_up, "why_kept", lambda *_: "")
+    where, later = Settings(Paths(site.work, site.stage)), time.time() + 2 * clean_up.DAY
+
+    def after_one(*words: str) -> Ended:
+        if every == 1:
+            assert not any(each.failed for each in clean_up.clean(where, later, "", remove=True))
+        for each in clean_up.removable(where, later):
+            assert every == 2 or each.what is clean_up.What.LOGS
+            for path in list(each.sizes)[::every]:
+                Path(path).unlink()
+        return site.snakemake(*words)
+
+    golden(name, site, after_one)
 
 
 @pytest.mark.workflow
