@@ -209,20 +209,10 @@ def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
 
 def test_the_verb(site: Site) -> None:
     build("gap_one_filled", site, FIRST)
-    ended = site.halfpipe("explain", FIRST)
-    assert ended.status == 1
-    assert "18 events waiting: sequences 1069 to 1130 of EPU 957\n" in ended.said
-    assert f"    → snakemake dl={SECOND}\n" in ended.said
-    of_run = site.halfpipe("explain", RUN)
-    assert of_run == ended
+    assert site.halfpipe("explain", FIRST).status == 1
+    assert site.halfpipe("explain", f"{RUN}:1068").status == 0
     (group,) = site.told("explain", RUN)["groups"]
     assert group.keys() == {
         "run", "kind", "apid", "first", "last", "events", "waits_for", "why", "do",
     }  # fmt: skip
     assert {tuple(one) for one in group["waits_for"]} == {("apid", "what", "datagrams", "downlink", "chunk")}
-    assert site.halfpipe("explain", f"{RUN}:1069") == ended, "it is in the only stretch that waits"
-    ended = site.halfpipe("explain", f"{RUN}:1068")
-    assert (ended.status, "known at sequence 1068 are delivered" in ended.said) == (0, True)
-    site.by_hand(SECOND)
-    ended = site.halfpipe("explain", SECOND)
-    assert (ended.status, "all its events that are known are delivered" in ended.said) == (0, True)
