@@ -1,4 +1,4 @@
-"""`halfpipe process`: many downlinks, ended at any time and gone on with; one that fails stops no other one."""
+"""`halfpipe process`: many downlinks, ended at any time and gone on with."""
 
 import os
 import re
@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.files import working_directory
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import build
-from tests.support.leases import held_by_another, leases, living
+from tests.support.leases import leases
 from tests.support.servers import command_lines
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Running, Site
@@ -21,7 +19,6 @@ from tests.support.workflow import Ended, Running, Site
 pytestmark = pytest.mark.workflow
 
 MONTH = [f"2304{day:02d}{number:03d}" for day in (1, 2) for number in (1, 2)]
-FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
 
 
 @pytest.fixture(scope="module")
@@ -135,41 +132,3 @@ def test_by_single_commands_and_by_both_mixed_it_is_the_same(month: Site, tmp_pa
     process(mixed, "2023-04").good()
     assert mixed.tree() == single.tree()
     assert mixed.outstanding(*MONTH) == frozenset()
-
-
-@pytest.fixture
-def three(site: Site) -> Site:
-    """A site with three outstanding downlinks of one run."""
-    build("split3", site)
-    site.work.mkdir()
-    return site
-
-
-def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
-    good = three.retdefs / SECOND / f"RetDef-{SECOND}-00001.xml"
-    text = good.read_text()
-    good.write_text("no RetDef")
-    three.halfpipe("hold", "stage", THIRD, "--reason", "says N. N.").good()
-    ended = process(three, "2024-06")
-    assert ended.status == 1
-    assert three.has_receipt(FIRST)
-    assert not three.has_receipt(SECOND)
-    assert f"snakemake dl={SECOND}\n" in ended.said
-    assert f"{three.work}/{THIRD}/haltStage\n" in ended.said
-    assert "\n1 of 3 handed off, " in ended.said
-    good.write_text(text)
-    three.halfpipe("hold", "stage", THIRD, "--resume").good()
-    process(three, "2024-06").good()
-    assert all(three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD))
-
-
-def test_what_is_in_work_elsewhere_or_keeps_all_from_beginning_is_found(three: Site) -> None:
-    working_directory.begin(three.work)
-    (three.work / paths.receipt(SECOND)).mkdir()
-    process(three, "2024-06")
-    assert three.has_receipt(FIRST)
-    assert three.has_receipt(THIRD)
-    with held_by_another(three.work, paths.downlink_lease(FIRST)) as holder, living(three.work, holder):
-        process(three, FIRST, THIRD, "--again")
-    assert [three.receipt(dl)["handoff"] for dl in (FIRST, THIRD)] == [1, 2]
-    assert "1 of 2 downlinks to be regenerated" in process(three, FIRST, THIRD, "--again").good().said

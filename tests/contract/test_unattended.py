@@ -185,23 +185,6 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
 
 
 @pytest.mark.workflow
-def test_what_is_in_a_persons_hands_is_left_alone(outstanding: Site) -> None:
-    site = outstanding
-    (site.home / f"hangs-{FIRST}").touch()
-    person = Running(site.command(f"dl={FIRST}"), site.home).process
-    try:
-        wait_for("decoders that hang", lambda: len(hanging(site)) == 4)
-        assert unattended(site) == (0, "")
-        assert site.receipt(SECOND)["downlink"] == SECOND
-        assert tried(site) == [SECOND]
-        assert person.poll() is None
-    finally:
-        for pid in hanging(site):
-            os.kill(pid, signal.SIGKILL)
-        person.wait(PATIENCE)
-
-
-@pytest.mark.workflow
 def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"fails-{FIRST}").touch()

@@ -12,7 +12,6 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from halfpipe import paths
@@ -26,17 +25,15 @@ from halfpipe.errors import (
     MissingInputError,
     StateError,
 )
-from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError
-from halfpipe.formats import evt, level0, met
+from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import retrieve
-from halfpipe.formats.retdef import parse_retdef, read_retdef
+from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe_simulator.packets import make_packet
-from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
 from tests.support.settings import plan_of
@@ -187,47 +184,6 @@ def test_a_linked_retdef_is_copied_and_a_linked_secret_is_not(tmp_path: Path) ->
     assert "hunter2" not in str(caught.value)
 
 
-def test_other_names_are_no_retdefs(tmp_path: Path) -> None:
-    plan, home = search_path(tmp_path)
-    for end in (
-        "00004.xml\n",
-        "00004.xml.xml",
-        "0004.xml",
-        "٠٠٠٠٤.xml",
-        "$(touch evil).xml",
-        "00004\udcff.xml",
-    ):
-        shutil.copy(SOURCE / RETDEF, home / f"RetDef-{DL}-{end}")
-    shutil.copy(SOURCE / RETDEF, home / "RetDef-..-00004.xml")
-    assert plan.of(DL).chunks == ("00001", "00002", "00003")
-    (home.parent / "240601002\n").mkdir()
-    (home.parent / "..240601002").mkdir()
-    assert outstanding(plan, 2e9).ready == (DL,)
-
-
-@pytest.mark.parametrize(
-    "arch", ["--level0", "archive", "", "../archive", "/a&#10;b", "/a&#9;b", "/a&#x85;b", "/a&#x202e;b"]
-)
-def test_an_archive_is_an_absolute_path_without_control_characters(arch: str) -> None:
-    content = re.sub(rb"(<arch[^>]*>)[^<]*", rb"\g<1>" + arch.encode(), (SOURCE / RETDEF).read_bytes())
-    with pytest.raises(FormatError, match="absolute path"):
-        parse_retdef(content, Path(RETDEF))
-
-
-def test_a_pipe_in_the_archive_is_not_waited_for(tmp_path: Path) -> None:
-    scenario = Scenario(seed=1)
-    simulation = scenario.lpa_run(events=20, epus=(956,)).write(tmp_path / "simulated")
-    (path,) = simulation.level0.rglob("s0077a0956t*")
-    chunk = simulation.chunks[0]
-    _pipe(path)
-    with at_once(), pytest.raises(FormatError, match=f"^{path}: "):
-        retrieve(simulation.level0, 77, 956, [(chunk.begin / 1e6, chunk.end / 1e6)])
-    _linked_back = path.with_name(path.name + "x")
-    _linked_back.symlink_to("/etc/passwd")  # not an archive file's name
-    path.unlink()
-    assert retrieve(simulation.level0, 77, 956, [(chunk.begin / 1e6, chunk.end / 1e6)]).files == ()
-
-
 def evil(*homes: Path) -> list[Path]:
     """Return whatever a shell made that should have seen nothing."""
     every = (path for home in (*homes, ROOT) for path in home.glob("evil*"))
@@ -294,23 +250,6 @@ def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
     return path
 
 
-@pytest.mark.workflow
-def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> None:
-    source = min((GOLDEN / "latc_lpa" / "in" / DL).glob("*.evt")).read_bytes()
-    place = evt.HEADER_SIZE + evt.CONTEXT.itemsize
-    place += 4 + struct.unpack_from("<I", source, place)[0] + 4 + evt.LPA_INFO.itemsize
-    count = 4 * GIB // evt.LPA_HANDLER.itemsize
-    # Zeros are good handlers and good keys, so that all lengths fit the file.
-    size = place + 4 + count * evt.LPA_HANDLER.itemsize + evt.LPA_KEYS.itemsize
-    path = sparse(tmp_path / "large.evt", size, (0, source[:place]), (place, struct.pack("<I", count)))
-    with watched(tmp_path), at_once():
-        file = evt.open_evt(path)
-        with pytest.raises(FormatError, match=f"^{path}: record at byte {evt.HEADER_SIZE}: "):
-            evt.record_layout(file.data, np.array([evt.HEADER_SIZE]), str(path))
-        with pytest.raises(FormatError, match=str(path)):
-            evt.walk(file.data, str(path))
-
-
 DEEP = b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>"
 WIDE = b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>"
 LONG = b"<" + b"r" * 900_000 + b"/>"
@@ -338,14 +277,6 @@ def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
     path.write_bytes(deep.replace(b"{\n", b'{\n "sha256": "' + digest + b'",\n', 1))
     with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
         Deliveries(tmp_path, RUN)
-
-
-@pytest.mark.workflow
-def test_json_that_is_deep(tmp_path: Path) -> None:
-    path = tmp_path / "00001.json"
-    path.write_bytes(b'{"a":' * 1_000_000)
-    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: "):
-        read_json(path)
 
 
 @pytest.mark.workflow

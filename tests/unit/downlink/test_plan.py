@@ -46,8 +46,15 @@ def test_chunks_runs_and_files(work: Path, home: Path) -> None:
         "RetDef-240601001-00004.xml.part",
         "RetDef-24060100-00005.xml",
         "RetDef-240601001-00000.xml",
+        "RetDef-240601001-00004.xml\n",
+        "RetDef-240601001-00004.xml.xml",
+        "RetDef-240601001-٠٠٠٠٤.xml",
+        "RetDef-240601001-$(touch evil).xml",
+        "RetDef-240601001-00004\udcff.xml",
+        "RetDef-..-00004.xml",
     ):
         (home / DL / name).write_text("")
+    (home / f"{OTHER}\n").mkdir()
     plan = plan_of(work, home).of(DL)
     assert (plan.chunks, plan.runs) == ((ONE, TWO, THREE), (RUN_A, RUN_B))
     assert plan.chunks_with(RUN_A) == (TWO, THREE)

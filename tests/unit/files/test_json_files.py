@@ -7,6 +7,7 @@ import pytest
 from halfpipe.errors import FormatError, MissingInputError, Remedy
 from halfpipe.files.json_files import dump_json, read_json, seal_of, write_json
 
+DEEP = b'{"a":' * 1_000_000
 VALUE = {"a": 1, "b": ["c", {"d": None}]}
 
 
@@ -36,7 +37,9 @@ def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
         assert at < content.index(b'": "')
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xa7", b'{"a": 1} x', None])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"{}", b"\xa7", b'{"a": 1} x', pytest.param(DEEP, id="deep"), None]
+)
 def test_what_is_nothing(content: bytes | None, file: Path) -> None:
     file.write_bytes(content) if content is not None else file.unlink()
     with pytest.raises(MissingInputError if content is None else FormatError, match=str(file)) as error:

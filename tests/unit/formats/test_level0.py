@@ -1,7 +1,8 @@
 """The level-0 reader, on packets made one by one."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -15,6 +16,7 @@ from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import COUNTER, Flags, Retrieval, retrieve
 from halfpipe_simulator.packets import make_packet, packets_of
+from tests.support.watch import at_once
 
 HOUR = 1680314400  # 2023-04-01 02:00:00 UTC
 START = int(met.unix_to_met(HOUR)) + 600
@@ -144,11 +146,13 @@ def test_no_archive_is_an_error(tmp_path: Path) -> None:
             read(root)
 
 
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = archive(tmp_path, [])
+    path.with_name(f"{path.name}x").symlink_to("/etc/passwd")  # not an archive file's name
     path.unlink()
-    path.mkdir()
-    with pytest.raises(FormatError):
+    make(path)
+    with at_once(), pytest.raises(FormatError, match=f"^{path}: "):
         read(tmp_path)
 
 

@@ -94,6 +94,8 @@ def test_several_spans_unknown_keys_and_lci() -> None:
     assert retdef.spans[1] == Span(968, 5.0, 5.0)
 
 
+ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
+NO_ARCHIVES = ("--level0", "../archive", "", "/a&#10;b", "/a&#9;b", "/a&#x85;b", "/a&#x202e;b")
 BAD = [
     ("", "the file is empty"),
     (" \n", "the file is empty"),
@@ -104,8 +106,9 @@ BAD = [
     (BODY.replace("retdef", "redtef"), "the root element is <redtef>, expected <retdef>"),
     (BODY.replace("LSEP", "LSEX"), "type 'LSEX' of <retdef> is not LSEP (LPA) or LSEC (LCI)"),
     (BODY.replace(' type="LSEP"', ""), "<retdef> has no attribute type"),
-    (BODY.replace('<arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>', ""), "there are 0 <arch>"),
+    (BODY.replace(f'<arch scid="77">{ARCHIVE}</arch>', ""), "there are 0 <arch>"),
     (BODY.replace("/nfs/farm", "nfs/farm"), "<arch> holds 'nfs/farm"),
+    *((BODY.replace(ARCHIVE, arch), "absolute path") for arch in NO_ARCHIVES),
     (BODY.replace('scid="77"', 'scid="10000"'), "scid=10000 of <arch> is out of range, expected 0 to 9999"),
     (BODY.replace('scid="77"', 'scid="٧٧"'), "scid='٧٧' of <arch> is not a whole number"),
     (BODY.replace('chunkid="1"', 'chunkid="2"'), "chunkid is 2, but the name says chunk 1"),
