@@ -175,6 +175,18 @@ def test_damage_is_named(kind: str, place: int, number: int, last: bool) -> None
         assert str(caught.value).startswith(f"simulated.evt: record at byte {start}: ")
 
 
+def test_no_record_has_many_handlers_even_if_all_are_there() -> None:
+    for count, good in ((evt.HANDLER_LIMIT, True), (evt.HANDLER_LIMIT + 1, False)):
+        handlers = struct.pack("<I", count) + bytes(52 * count)  # zeros are good ones, and good keys
+        content = as_data(LPA_FILE[:176] + RECORDS["LPA"][:368] + handlers + bytes(KEYS["LPA"]))
+        if good:
+            assert evt.walk(content, "simulated.evt").tolist() == [176]
+            continue
+        for read in (evt.walk, lambda data, name: evt.record_layout(data, at(176), name)):
+            with pytest.raises(FormatError, match=r"simulated.evt: record at byte 176: "):
+                read(content, "simulated.evt")
+
+
 @pytest.mark.parametrize("offset", [-1, 0, 175, len(LPA_FILE), 2**40])
 def test_records_start_behind_the_header_and_before_the_end(offset: int) -> None:
     with pytest.raises(FormatError, match=f"simulated: record at byte {offset}: "):
