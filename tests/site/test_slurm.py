@@ -24,7 +24,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.site.element import End
+from halfpipe.site.element import record
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
@@ -343,12 +343,6 @@ def by_single_commands(month: Site, home: Path) -> dict[str, bytes]:
     return content(single)
 
 
-def ends(site: Site) -> list[End]:
-    """Return how downlinks have ended, as elements said it."""
-    logs = sorted((site.work / paths.BATCH_LOGS).glob("*.log"))
-    return [end for log in logs for end in map(End.read, log.read_text().splitlines(keepends=True)) if end]
-
-
 def test_a_month_with_killed_elements_is_that_of_single_commands(
     month: Site, tmp_path: Path, daemons: PrivateSlurm
 ) -> None:
@@ -363,7 +357,9 @@ def test_a_month_with_killed_elements_is_that_of_single_commands(
         daemons.run("scancel", states[0], check=False)
     ended = running.ended()
     assert (ended.status, BAD in ended.said) == (1, True), ended.said
-    assert (DownlinkId(BAD), "failed", "format") in {(one.downlink, one.end, one.code) for one in ends(site)}
+    why = Failure.read(site.work / record(DownlinkId(BAD)))
+    assert why is not None
+    assert why.code == "format"
     assert len(list(site.work.glob("dl=*"))) == len(MONTH) - 1 - (not states)
 
     retdef.write_text(good)

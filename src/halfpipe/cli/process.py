@@ -124,8 +124,8 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
         pass
     if batch.failed or batch.left:
         raise HalfPipeError(
-            f"run {run} was not delivered by downlink {downlink}; all that was printed: {batch.log}. Fix this "
-            f"and re-run the command; to see it fail: snakemake dl={downlink} --configfile {config}"
+            f"run {run} was not delivered by downlink {downlink}; all that was printed: {batch.logs[downlink]}. Fix "
+            f"this and re-run the command; to see it fail: snakemake dl={downlink} --configfile {config}"
         )
     found, others = run_alone.finish(site.settings, run, downlink)
     events = sum(file["events"] for file in found["files"])

@@ -17,29 +17,35 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.config import write_down
+from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process import failure
+from halfpipe.process.failure import Failure
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
-from halfpipe.site.element import FAILED, FULL, HANDED_OFF, KILLED, LEFT, WAITS, End
+from halfpipe.site.element import LATER, LEFT, MEMORY, record
 from halfpipe.site.slurm import TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
 
 MOST = 10  # downlinks of an element: a killed one has little to begin again, and its start costs little
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
+LOOK_SECONDS = 10.0  # between two looks at what downlinks in work have become
 GRACE_SECONDS = 60.0  # in which elements end their downlinks, and jobs their decoders
+
+UNHEARD = Failure("killed", "nothing was heard of it")
 
 
 class Here:
@@ -138,13 +144,14 @@ def batch_of(
     tuple
         It, and what there is to say of others.
     """
+    batch = Batch(settings, (), since)  # begun now: what somebody else hands off meanwhile is done
     found = outstanding(Plan(settings), time.time(), frozenset(named))
     todo, work = set(found.ready), settings.paths.work
     if since:
         todo |= {dl for dl in named if last_number(work, dl)}
         todo = {dl for dl in todo if not is_made(f"{work}/{paths.receipt(dl)}", since)}
-    batch = Batch(settings, sorted({*todo, *found.held}), since)
-    batch.ends = {dl: End(dl, LEFT, text=f"it is held by {file}") for dl, file in found.held.items()}
+    batch.todo = tuple(sorted({*todo, *found.held}))
+    batch.ends = {dl: Failure(HeldError.code, f"it is held by {file}") for dl, file in found.held.items()}
     return batch, found.waiting
 
 
@@ -188,28 +195,6 @@ def _brings(plan: Plan, downlink: DownlinkId) -> tuple[Sequence[RunId], int]:
         return (), 0
 
 
-@dataclass
-class _Log:
-    """The log of an element, how far it was read, and the downlinks of which it has not said how they ended."""
-
-    path: Path
-    left: set[DownlinkId]
-    at: int = 0
-
-    def hear(self) -> Iterator[End]:
-        """Yield how downlinks have ended since the last time."""
-        with suppress(OSError), self.path.open("rb") as file:
-            file.seek(self.at)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self.at += len(line)
-                if ended := End.read(line.decode(errors="replace")):
-                    if ended.end != FULL:
-                        self.left.discard(ended.downlink)
-                    yield ended
-
-
 class Batch:
     """What one command does, and what becomes of it.
 
@@ -229,11 +214,11 @@ class Batch:
     Attributes
     ----------
     ends
-        How downlinks have ended, as far as it was heard.
+        As far as files say it: None of a downlink that was handed off, or why it was not.
     waits
         What all that is left waits for at the moment: a full disk, or Slurm; empty: nothing.
-    log
-        Of the element that was begun last.
+    logs
+        Of the elements that have downlinks, by downlink.
     """
 
     def __init__(
@@ -246,29 +231,28 @@ class Batch:
         submits: bool = False,
     ) -> None:
         self.settings, self.todo, self.since = settings, tuple(todo), since
-        self.ends = dict[DownlinkId, End]()
-        self._submits = submits
-        self.waits, self.log, self._home = "", Path(), settings.paths.work / home
-        self._logs = dict[str, _Log]()
-        self._equal = list[End]()
-
-    def _with(self, *ends: str) -> list[DownlinkId]:
-        return [dl for dl in self.todo if dl in self.ends and self.ends[dl].end in ends]
+        self.ends = dict[DownlinkId, Failure | None]()
+        self._submits, self._product = submits, paths.submitted if submits else paths.receipt
+        self.waits, self.logs = "", dict[DownlinkId, Path]()
+        self._work, self._home = settings.paths.work, settings.paths.work / home
+        self._written = write_down(settings)
+        self._begun = self._written.stat().st_mtime  # by the clock of the file server
+        self._equal = list[Failure]()
 
     @property
     def done(self) -> list[DownlinkId]:
         """Those that were handed off, or submitted."""
-        return self._with(HANDED_OFF)
+        return [dl for dl in self.todo if self.ends.get(dl, UNHEARD) is None]
 
     @property
     def left(self) -> dict[DownlinkId, str]:
         """Those that nothing was tried of, and why: held, in work elsewhere."""
-        return {dl: self.ends[dl].text for dl in self._with(LEFT)}
+        return {dl: why.text for dl in self.todo if (why := self.ends.get(dl)) and why.code in LEFT}
 
     @property
     def failed(self) -> list[DownlinkId]:
         """Those that were tried, or would have been, and were not handed off."""
-        others = {*self._with(HANDED_OFF, LEFT)}
+        others = {*self.done, *self.left}
         return [dl for dl in self.todo if dl not in others]
 
     def run(self, launcher: Launcher) -> Generator[None, None, None]:
@@ -279,111 +263,110 @@ class Batch:
         HalfPipeError
             If elements cannot begin, or too many downlinks fail for one cause.
         """
-        written = write_down(self.settings)
-        begun = written.stat().st_mtime  # by the clock of the file server
+        self._home.mkdir(parents=True, exist_ok=True)
         rest = first = [dl for dl in self.todo if dl not in self.ends]
         tries, stalled = 1, 0
         try:
             while rest and stalled < TRIES:
-                yield from self._round(launcher, written, rest, tries, alone=stalled > 0)
-                left = [dl for dl in rest if dl not in self._with(HANDED_OFF, FAILED, LEFT)]
+                yield from self._round(launcher, rest, tries, alone=stalled > 0)
+                ends = {dl: self.ends.get(dl, UNHEARD) for dl in rest}
+                left = {dl: why for dl, why in ends.items() if why and why.code in LATER | MEMORY}
+                full = [f"{dl}: {why.text}" for dl, why in left.items() if why.code == DISK_FULL]
+                self.waits = full[0] if full else ""
                 # An element or a job was killed, perhaps for its memory.
-                tries += not set(self._with(WAITS)).issuperset(left)
-                stalled = stalled + 1 if left == rest else 0
-                rest = left
+                tries += any(why.code in MEMORY for why in left.values())
+                stalled = stalled + 1 if len(left) == len(rest) and not full else 0
+                rest = [*left]
             if rest and rest == first and self.ends.keys().isdisjoint(rest):
-                words = [f"no element has come to its first downlink; a log: {self.log}"]
+                log = self.logs[rest[0]]
+                words = [f"no element has come to its first downlink; a log: {log}"]
                 words += [f"what Slurm says: {launcher.look}"] if launcher.look else []
-                raise HalfPipeError("\n".join([*words, *end_of(self.log)]))
+                raise HalfPipeError("\n".join([*words, *end_of(log)]))
         finally:
             with suppress(HalfPipeError):
                 launcher.end()
-            product = paths.submitted if self._submits else paths.receipt
-            for dl in self.todo:  # who was ended could not say so
-                if is_made(f"{self.settings.paths.work}/{product(dl)}", begun):
-                    self.ends[dl] = End(dl, HANDED_OFF)
+            for dl in filter(self._is_done, self.todo):  # who was ended could not say so
+                self.ends[dl] = None
 
     def _round(
-        self, launcher: Launcher, written: Path, downlinks: Sequence[DownlinkId], tries: int, *, alone: bool
+        self, launcher: Launcher, downlinks: Sequence[DownlinkId], tries: int, *, alone: bool
     ) -> Iterator[None]:
         """Process downlinks once; yield after each look."""
         for dl in downlinks:
-            self.ends.pop(dl, None)
-        self._logs.clear()
+            if self.ends.pop(dl, None):
+                failure.forget(self._work / record(dl))
         elements = compose(self.settings, downlinks, launcher.slots, alone=alone)
         largest = min(launcher.largest, len(elements))
         parts = [elements[begin : begin + largest] for begin in range(0, len(elements), largest)]
         most = max(entry["chunks"] for element in elements for entry in element)
         # Alone it gets one: perhaps no node has as much memory as its cores were to get.
         cores = 1 if alone else max(1, min(launcher.slots // len(elements), launcher.cores, most))
-        next_try = 0.0
+        next_try = time.monotonic() + (BUSY_SECONDS if self.waits else 0.0)
+        next_look = 0.0
         while True:
             if parts and time.monotonic() >= next_try:
                 try:
-                    self._start(launcher, written, parts[0], tries, cores)
+                    self._start(launcher, parts[0], tries, cores)
                     del parts[0]
                     self.waits = ""
                 except BusyError as error:
                     self.waits, next_try = str(error), time.monotonic() + BUSY_SECONDS
             left = launcher.left()
-            self._hear()
+            if time.monotonic() >= next_look:
+                there = set(os.listdir(self._home))  # noqa: PTH208 - thousands have not begun
+                self._look([dl for dl in downlinks if dl in self.logs and self.logs[dl].name in there])
+                next_look = time.monotonic() + LOOK_SECONDS
             yield
             if left == 0 and not parts:
                 break
             time.sleep(launcher.seconds)
         until = time.monotonic() + launcher.shows
-        while self._hear() and time.monotonic() < until:
+        while self._look(downlinks) and time.monotonic() < until:
             time.sleep(1.0)
         yield
 
     def _start(
-        self,
-        launcher: Launcher,
-        written: Path,
-        elements: Sequence[Sequence[Mapping[str, Any]]],
-        tries: int,
-        cores: int,
+        self, launcher: Launcher, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int, cores: int
     ) -> None:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
         file = self._home / f"{name}.json"
-        self._home.mkdir(parents=True, exist_ok=True)
         content = {"since": self.since, "cores": cores, "submits": self._submits, "elements": elements}
         write_json(file, content)
         script = str(ROOT / "scripts" / "process_downlinks.py")
-        words = [sys.executable, script, "--settings", str(written), "--list", str(file)]
+        words = [sys.executable, script, "--settings", str(self._written), "--list", str(file)]
         log = f"{self._home}/{name}-%a.log"
         launcher.start(words, log, len(elements), max(map(len, elements)), tries, cores)
         for number, element in enumerate(elements):
             path = Path(log.replace("%a", str(number)))
-            self._logs[path.name] = _Log(path, {entry["downlink"] for entry in element})
-        self.log = Path(log.replace("%a", "0"))
+            self.logs |= {entry["downlink"]: path for entry in element}
 
-    def _hear(self) -> bool:
-        """Take in how downlinks have ended; return whether there is more to hear.
+    def _is_done(self, downlink: DownlinkId) -> bool:
+        return is_made(f"{self._work}/{self._product(downlink)}", self._begun)
+
+    def _look(self, downlinks: Sequence[DownlinkId]) -> bool:
+        """Take in how downlinks have ended; return whether there are any of which nothing is known.
 
         Raises
         ------
         HalfPipeError
             If too many have failed for one cause, one after the other.
         """
-        there = set(os.listdir(self._home)) if self._logs else set()  # noqa: PTH208 - thousands have not begun
-        for name in sorted(self._logs.keys() & there):
-            log = self._logs[name]
-            for ended in log.hear():
-                self._take(ended, log.path)
-            if not log.left:
-                del self._logs[name]
-        return bool(self._logs)
+        for dl in downlinks:
+            if dl not in self.ends:
+                self._take(dl)
+        return any(dl not in self.ends for dl in downlinks)
 
-    def _take(self, ended: End, log: Path) -> None:
-        self.waits = f"{ended.downlink}: {ended.text}" if ended.end == FULL else ""
-        self.ends[ended.downlink] = ended
-        if ended.end == HANDED_OFF:
+    def _take(self, downlink: DownlinkId) -> None:
+        log = self._work / record(downlink)
+        if self._is_done(downlink):
+            self.ends[downlink] = None
             self._equal.clear()
-        elif ended.end in {FAILED, KILLED}:
-            self._equal = [*(one for one in self._equal if one.code == ended.code), ended]
-        if len(self._equal) >= EQUAL:
-            raise HalfPipeError(
-                f"{EQUAL} downlinks, one after the other, failed for one cause ({ended.code}), so all is ended: "
-                f"{ended.text}; its log: {log}"
-            )
+        elif is_made(str(log.with_suffix(paths.FAILURE_SUFFIX)), self._begun) and (why := Failure.read(log)):
+            self.ends[downlink] = why
+            if why.code not in LEFT | LATER:
+                self._equal = [*(one for one in self._equal if one.code == why.code), why]
+            if len(self._equal) >= EQUAL:
+                raise HalfPipeError(
+                    f"{EQUAL} downlinks, one after the other, failed for one cause ({why.code}), so all is ended: "
+                    f"{why.text}; its log: {self.logs[downlink]}"
+                )

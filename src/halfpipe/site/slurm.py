@@ -48,7 +48,7 @@ class Arrays:
     largest
         How many elements are started at a time.
     seconds, shows
-        Between two looks at them, and until the last line of another node's log shows here.
+        Between two looks at them, and until what another node has written last shows here.
     """
 
     largest, seconds, shows = LARGEST, 10.0, 10.0

@@ -240,15 +240,19 @@ def hand_off(
                     signed = now
                 waiting_since = waiting_since if batch.waits else now
                 if now > until:
-                    do = Remedy(first=f"see what hung, often a file system: {batch.log}")
-                    return Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do), batch.log
+                    why = LATE
+                    break
                 if now - waiting_since > WAITS_SECONDS:
                     why = f"it waits: {batch.waits}"
                     break
     except HalfPipeError as error:
         why = in_a_line(str(error))
+    log = batch.logs.get(downlink, Path())
+    if why == LATE:
+        do = Remedy(first=f"see what hung, often a file system: {log}")
+        return Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do), log
     if downlink in batch.done:
-        return None, batch.log
+        return None, log
     why = why or batch.left.get(downlink, "it was not submitted" if submits else "it was not handed off")
     command = f"snakemake {'submit' if submits else 'dl'}={downlink}"
-    return Cause("failed", Verdict.ACTION, f"{why}; its log: {batch.log}", Remedy(command)), batch.log
+    return Cause("failed", Verdict.ACTION, f"{why}; its log: {log}", Remedy(command)), log

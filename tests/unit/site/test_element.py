@@ -1,8 +1,8 @@
 """An element of `halfpipe process`: what becomes of a downlink costs no other one."""
 
-import errno
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +14,11 @@ from halfpipe.config import load, write_down
 from halfpipe.downlink.halts import HeldError
 from halfpipe.errors import DecoderError, LockedError
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
 from halfpipe.settings import Settings
 from halfpipe.site import element
-from halfpipe.site.element import End, process_all
+from halfpipe.site.element import process_all, record
 from tests.support.leases import leases
 from tests.support.workflow import Site
 
@@ -47,13 +48,14 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], None]]:
             found.get(self.downlink, lambda: None)()
 
     monkeypatch.setattr(element, "Process", Process)
-    monkeypatch.setattr(element, "FULL_SECONDS", 0.0)
     return found
 
 
-def ends(settings: Settings, said: pytest.CaptureFixture[str], *downlinks: DownlinkId) -> list[End]:
+def ends(settings: Settings, *downlinks: DownlinkId) -> list[str]:
+    """Process downlinks, and return the codes of why they are not handed off; empty: of one that is."""
     process_all(settings, write_down(settings), [{"downlink": dl, "after": {}} for dl in downlinks], 0.0, 1)
-    return [end for end in map(End.read, said.readouterr().out.splitlines()) if end]
+    found = [Failure.read(settings.paths.work / record(dl)) for dl in downlinks]
+    return [why.code if why else "" for why in found]
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -68,38 +70,25 @@ def test_one_that_is_killed_or_fails_costs_no_other_one(
 ) -> None:
     acts[ONE] = lambda: os.kill(os.getpid(), signal.SIGKILL)
     acts[TWO] = raising(DecoderError("it ended with status 1"))
-    found = ends(settings, capfd, ONE, TWO, THREE)
-    assert [(one.downlink, one.end, one.code) for one in found] == [
-        (ONE, "killed", "killed"),
-        (TWO, "failed", "decoder"),
-        (THREE, "handed-off", ""),
-    ]
+    assert ends(settings, ONE, TWO, THREE) == ["killed", "decoder", ""]
+    said = capfd.readouterr().out
+    assert f"downlink {TWO}: it ended with status 1\n" in said
+    acts.clear()
+    assert ends(settings, ONE, TWO) == ["", ""], "they were begun again"
 
 
-def test_who_finds_a_disk_full_tries_again(
-    settings: Settings,
-    acts: dict[str, Callable[[], None]],
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
+def test_one_whose_process_ends_without_a_word_is_a_defect(
+    settings: Settings, acts: dict[str, Callable[[], None]]
 ) -> None:
-    def act() -> None:
-        tries = tmp_path / "tries"
-        tries.touch()
-        with tries.open("a") as out:
-            out.write("x")
-        if len(tries.read_text()) < 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
-
-    acts[ONE] = act
-    assert [one.end for one in ends(settings, capfd, ONE)] == ["full", "full", "handed-off"]
+    acts[ONE] = lambda: sys.exit(0)
+    assert ends(settings, ONE) == ["defect"]
 
 
 def test_what_is_held_or_in_work_is_left_alone(
-    settings: Settings, acts: dict[str, Callable[[], None]], capfd: pytest.CaptureFixture[str]
+    settings: Settings, acts: dict[str, Callable[[], None]]
 ) -> None:
     acts.update({ONE: raising(HeldError("held")), TWO: raising(LockedError("it is in work"))})
-    found = [(one.end, one.code) for one in ends(settings, capfd, ONE, TWO)]
-    assert found == [("left", "held"), ("left", "locked")]
+    assert set(ends(settings, ONE, TWO)) == element.LEFT
 
 
 def test_an_element_that_is_told_to_end_ends_its_downlink_first(
