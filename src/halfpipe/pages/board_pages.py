@@ -35,7 +35,7 @@ from halfpipe.status import acknowledged
 from halfpipe.status.account import PHASES, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
-from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
+from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.weekly import latency
 from halfpipe.words import lasted
@@ -177,7 +177,7 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
 def _site(site: Survey, found: Overview) -> dict[str, Any]:
     """Return what the page of the site shows besides downlinks."""
     headline = found.headline(site)
-    last, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work)
+    turn = last_turn(site.work)
     says = {
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
         "mounts": "there",
@@ -189,7 +189,7 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
         "needs_action": found.needs_action,
         "site": found.site,
         "downlinks": len(found.accounts),
-        "last_retdef": last[0] if last else None,
+        "last_retdef": site.last_retdef,
         "turn": turn,
         "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
     }

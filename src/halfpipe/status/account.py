@@ -37,6 +37,7 @@ from halfpipe.words import count
 
 LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing more of its hours is copied
 COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back only"
+LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
 TAKEN = "taken by Level-1"
 PHASES = (
@@ -146,6 +147,12 @@ class Survey:
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
         """Downlinks that runs know and that have no receipt any more, with these runs."""
         return lost_downlinks(self.work, self.names, self.since)
+
+    @cached_property
+    def last_retdef(self) -> float:
+        """When the youngest RetDef of the `LATEST` downlinks came, Unix seconds; 0 if nobody knows."""
+        latest = sorted(self.plan.on_search_path())[-LATEST:]
+        return max((self.plan.of(downlink).came(self.now) for downlink in latest), default=0.0)
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:

@@ -68,7 +68,7 @@ def site_causes(site: Survey, downlinks: Iterable[DownlinkId]) -> Iterator[Cause
     """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
     yield from planned(site.plan)
     yield from too_many(site.plan, site.now, site.names)
-    yield from site_troubles(site.settings, site.now)
+    yield from site_troubles(site)
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 

@@ -1,7 +1,6 @@
 """What is amiss with no one downlink: the timer is dead, it hangs, or no RetDef comes any more."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,13 +9,13 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.plan import CLOCK_SECONDS, past_times
+from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.stage_mark import stage_lacks
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
-from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
+from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
 PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act
@@ -31,16 +30,15 @@ LIGHTS = {
     "ledger": ("ledger-",),
     "timer": ("timer-", "unattended-", "turn-", "silence"),
 }
-LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 
 
-def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
-    """Yield what is amiss with the site at `now`, Unix seconds."""
-    yield from turn_troubles(settings.paths.work, now)
-    yield from silence(settings, now)
-    yield from _not_given_up(settings.paths.work)
-    yield from _disks(settings)
-    if restored := stage_lacks(settings):
+def site_troubles(site: Survey) -> Iterator[Cause]:
+    """Yield what is amiss with the site."""
+    yield from turn_troubles(site.work, site.now)
+    yield from silence(site)
+    yield from _not_given_up(site.work)
+    yield from _disks(site.settings)
+    if restored := stage_lacks(site.settings):
         yield restored
 
 
@@ -137,39 +135,17 @@ def last_turn(work: Path) -> dict[str, Any] | None:
     return None
 
 
-def silence(settings: Settings, now: float) -> Iterator[Cause]:
+def silence(site: Survey) -> Iterator[Cause]:
     """Yield that no new RetDef has come for `alarm.silence_hours`."""
-    hours = settings.alarm.silence_hours
-    if hours is None:
-        return
-    latest = youngest_retdef(settings.paths.retdef, now)
-    if latest is not None and now - latest[0] >= hours * 3600:
-        when, path = latest
+    hours, last, search = site.settings.alarm.silence_hours, site.last_retdef, site.settings.paths.retdef
+    if hours is not None and last and site.now - last >= hours * 3600:
         yield Cause(
             "silence",
             Verdict.ACTION,
-            f"no new RetDef has come since {utc(when)} ({path}): alarm.silence_hours is {hours:g}",
+            f"no new RetDef has come since {utc(last)}: alarm.silence_hours is {hours:g}",
             Remedy(
-                " ".join(["ls -lt", *map(str, settings.paths.retdef)]),
+                " ".join(["ls -lt", *map(str, search)]),
                 first="ask whether downlinks come, and see that RetDefs are copied",
             ),
-            when,
+            last,
         )
-
-
-def youngest_retdef(search: Iterable[Path], now: float) -> tuple[float, Path] | None:
-    """Return the RetDef that came last among those of the latest downlinks, and when; None if there is none.
-
-    A copy may have an old time of modification and a clock may be wrong, so the later of modification and change
-    counts, and a time that is to come does not.
-    """
-    found: list[tuple[float, Path]] = []
-    for home in search:
-        with suppress(OSError):
-            names = sorted((n for n in os.listdir(home) if DownlinkId.matches(n)), reverse=True)  # noqa: PTH208
-            for name in names[:LATEST]:
-                with suppress(OSError), os.scandir(home / name) as entries:
-                    for entry in entries:
-                        if entry.name.startswith("RetDef-") and entry.name.endswith(".xml"):
-                            found += [(when, Path(entry.path)) for when in past_times(entry.stat(), now)]
-    return max(found, default=None)

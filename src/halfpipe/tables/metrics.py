@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from halfpipe.causes import Verdict
 from halfpipe.status.account import Survey
 from halfpipe.status.overview import DAY, Overview
-from halfpipe.status.site_causes import last_turn, youngest_retdef
+from halfpipe.status.site_causes import last_turn
 from halfpipe.tables.weekly import latency, median_and_95
 
 LATENCY_DAYS = 7.0  # over which latency is told
@@ -28,7 +28,7 @@ def text(site: Survey, found: Overview) -> str:
     handed_off = [one for one in accounts if one.handoff is not None]
     latest = [latency(site.settings, one.downlink) for one in accounts if (one.handed_off or 0.0) >= since]
     took = [seconds for seconds in latest if seconds is not None]
-    retdef, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work) or {}
+    turn = last_turn(site.work) or {}
     status = turn.get("status")
     numbers: dict[str, tuple[str, Mapping[str, float | None]]] = {
         "downlinks": (
@@ -56,7 +56,7 @@ def text(site: Survey, found: Overview) -> str:
         ),
         "last_retdef_timestamp_seconds": (
             "When the youngest RetDef came.",
-            {"": retdef[0] if retdef else None},
+            {"": site.last_retdef or None},
         ),
         "last_turn_timestamp_seconds": (
             "When the last turn of unattended processing ended.",

@@ -15,7 +15,8 @@ from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Alarm, Paths, Settings
-from halfpipe.status.site_causes import LIGHTS, light, site_troubles, youngest_retdef
+from halfpipe.status.account import Survey
+from halfpipe.status.site_causes import LIGHTS, light, site_troubles
 from halfpipe.tables import weekly
 from tests.support.leases import held_by_another, left_by_another
 from tests.support.series import sealed_text
@@ -32,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def codes(settings: Settings, now: float = NOW) -> dict[str, Verdict]:
-    return {cause.code: cause.verdict for cause in site_troubles(settings, now)}
+    return {cause.code: cause.verdict for cause in site_troubles(Survey(settings, now))}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_disk_is_low_by_its_share_and_by_what_a_downlink_needs(
     usage = SimpleNamespace(total=total, free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert codes(settings) == ({"disk-low": Verdict.ACTION} if low else {})
-    causes = list(site_troubles(settings, NOW))
+    causes = list(site_troubles(Survey(settings, NOW)))
     lights = {name: light(name, causes) for name in LIGHTS}
     assert lights == {**dict.fromkeys(LIGHTS), "disk": causes[0] if low else None}, (
         "one file system is told once"
@@ -63,7 +64,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     (force / "2c2e5787").touch()
     assert codes(settings) == {}
     (force / "foo").touch()
-    (cause,) = site_troubles(settings, NOW)
+    (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict, str(cause.remedy)) == (
         "force-refused",
         Verdict.ACTION,
@@ -79,7 +80,7 @@ def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) 
     os.utime(number, (NOW - 3599, NOW - 3599))
     assert codes(settings) == {}
     os.utime(number, (NOW - 3601, NOW - 3601))
-    (cause,) = site_troubles(settings, NOW)
+    (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
     assert cause.remedy.do[0] == f"kill {os.getpid()}"
     lease.give_back()
@@ -92,7 +93,7 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
     path = settings.paths.work / paths.LAST_TURN
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
-    (cause,) = site_troubles(settings, NOW)
+    (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, NOW - 3601)
     assert codes(settings, NOW - 10) == {}
     with held_by_another(settings.paths.work, paths.UNATTENDED_LEASE):
@@ -100,7 +101,7 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
         os.utime(number, (NOW - 60, NOW - 60))
         assert codes(settings) == {}, "a turn runs"
     path.write_text(json.dumps({"ended": NOW + 400 * 86400}))
-    (cause,) = site_troubles(settings, NOW)
+    (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, None), (
         "a time to come is none"
     )
@@ -121,9 +122,7 @@ def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
     os.utime(path, (came + 1e8, came + 1e8))  # a time that is to come
     assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.ACTION}
     (home / "RetDef-230401001-00001.xml.part").touch()
-    found = youngest_retdef(settings.paths.retdef, came + HOUR)
-    assert found is not None
-    assert found[1] == path
+    assert Survey(settings, came + HOUR).last_retdef == path.stat().st_ctime
     assert codes(replace(settings, alarm=Alarm(silence_hours=None)), came + 99 * HOUR) == {}
     assert codes(replace(settings, alarm=Alarm(silence_hours=1.0)), came + 1.1 * HOUR) == {
         "silence": Verdict.ACTION
