@@ -1,10 +1,11 @@
 """What a person is told of troubles, and how often: when one begins, changes or is over, and once a day while it lasts.
 
+One has changed when its causes have other codes, or more or fewer of one: their sentences hold times and sizes.
+
 Which of them are told is a pure function of what was told before, what there is now, and the time. What was told
 is kept in a file that may be deleted: then all that lasts is told once more.
 """
 
-import re
 import shlex
 import tempfile
 import time
@@ -26,17 +27,9 @@ from halfpipe.tables.weekly import WEEK, iso_week
 from halfpipe.words import utc
 
 SITE = "site "  # before the code of a cause that is of no downlink: its subject
-LETTERS = 500  # of a cause that are kept to see whether it changes
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
 MOST_IN_SUBJECT = 100  # letters
 MOST_CAUSES = 10  # of a subject that a mail has
-# What is another at every turn and is no change: ages, times, and names that are made up for one try.
-PASSING = re.compile(
-    r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z| UTC|\+00:00)?"
-    r"|\b[0-9a-f]{16}\b|\.part/\w*"
-    r"|\bprocess \d+"
-    r"|\d[\d,.]*\s?(s|min|h|d|seconds?|minutes?|hours?|days?)\b"
-)
 
 
 class Kind(IntEnum):
@@ -56,11 +49,6 @@ class Message:
     subject: str
     causes: tuple[Cause, ...]
     since: float
-
-
-def mark(cause: Cause) -> str:
-    """Return what tells a cause from another: that has changed if this has."""
-    return f"{cause.code} {PASSING.sub('#', cause.text)}"[:LETTERS]
 
 
 def tell(
@@ -91,9 +79,9 @@ def tell(
     messages, state
         What is to be told, in the order of the subjects, and what is `before` the next time.
     """
-    by_subject: dict[str, dict[str, Cause]] = {}
+    by_subject: dict[str, list[Cause]] = {}
     for subject, cause in found:
-        by_subject.setdefault(subject, {}).setdefault(mark(cause), cause)
+        by_subject.setdefault(subject, []).append(cause)
     messages, state = list[Message](), dict[str, Told]()
     for subject, known in before.items():
         if subject not in by_subject and subject in unknown:
@@ -101,19 +89,19 @@ def tell(
         elif subject not in by_subject:
             messages.append(Message(Kind.OVER, subject, (), known.since))
     for subject, causes in by_subject.items():
-        marks, first = tuple(sorted(causes)), min(cause.since or now for cause in causes.values())
-        told = before.get(subject, Told((), first, now))
-        if not told.causes:
+        codes, first = sorted(cause.code for cause in causes), min(cause.since or now for cause in causes)
+        told = before.get(subject, Told([], first, now))
+        if not told.codes:
             kind = Kind.NEW
-        elif told.causes != marks:
+        elif told.codes != codes:
             kind = Kind.CHANGED
         elif abs(now - told.at) >= remind_seconds:  # a clock that was set back must not keep anybody silent
             kind = Kind.LASTS
         else:
             state[subject] = told
             continue
-        messages.append(Message(kind, subject, tuple(causes.values()), told.since))
-        state[subject] = Told(marks, told.since, now)
+        messages.append(Message(kind, subject, tuple(causes), told.since))
+        state[subject] = Told(codes, told.since, now)
     return sorted(messages, key=lambda message: message.subject), state
 
 
@@ -210,9 +198,9 @@ class Teller:
         now, before = time.time(), self.memory
         worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
         messages, told = tell(before.sent, worth, now, self._settings.alarm.remind_hours * 3600, unknown)
-        wanted = [(at, codes) for at, codes in before.wanted if at >= now - 2 * WEEK]
+        wanted = [one for one in before.wanted if one[0] >= now - 2 * WEEK]
         new = [message for message in messages if message.kind <= Kind.CHANGED]
-        wanted += [(now, sorted({cause.code for cause in message.causes})) for message in new]
+        wanted += [[now, sorted({cause.code for cause in message.causes})] for message in new]
         memory = Memory(told, iso_week(now), wanted)
         if before.week not in {"", memory.week}:
             done = weekly.handed_off(self._settings, now - WEEK, now)

@@ -1,6 +1,5 @@
 """What is amiss with no one downlink: the timer is dead, it hangs, or no RetDef comes any more."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.stage_mark import stage_lacks
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
+from halfpipe.files.json_files import read_json
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
@@ -128,9 +128,9 @@ def last_turn(work: Path) -> dict[str, Any] | None:
     Its keys: `begun` and `ended`, Unix seconds; `status`, how it ended; `downlinks`, how each invocation ended, by
     downlink; `host` and `user`; `all`, when a turn looked at all downlinks last, Unix seconds.
     """
-    with suppress(OSError, ValueError, RecursionError):
-        value = json.loads((work / paths.LAST_TURN).read_bytes())
-        if isinstance(value, dict) and isinstance(value.get("ended"), int | float):
+    with suppress(HalfPipeError, AttributeError):
+        value: dict[str, Any] = read_json(work / paths.LAST_TURN)
+        if isinstance(value.get("ended"), int | float):
             return value
     return None
 

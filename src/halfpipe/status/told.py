@@ -1,18 +1,20 @@
 """What unattended processing has told people: written by the alarms, read by whoever must not lose sight of it."""
 
-import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halfpipe.files.durable import write_text
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.json_files import read_json, write_json
 
 
 @dataclass(frozen=True)
 class Told:
-    """What was told of one subject: its causes as far as they count, since when they are there, and when last."""
+    """What was told of one subject: the codes of its causes, in order, since when they are there, and when last."""
 
-    causes: tuple[str, ...]
+    codes: Sequence[str]
     since: float
     at: float
 
@@ -33,23 +35,18 @@ class Memory:
 
     sent: dict[str, Told] = field(default_factory=dict)
     week: str = ""
-    wanted: list[tuple[float, list[str]]] = field(default_factory=list)
+    wanted: list[list[Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> "Memory":
         """Read it; what cannot be read was never told."""
-        try:
-            value: Any = json.loads(path.read_bytes())
-            told = {
-                str(subject): Told(tuple(map(str, one["causes"])), float(one["since"]), float(one["at"]))
-                for subject, one in value["sent"].items()
-            }
-            wanted = [(float(at), [str(code) for code in codes]) for at, codes in value["wanted"]]
-            return cls(told, str(value["week"]), wanted)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return cls()
+        with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
+            value = read_json(path)
+            told = {subject: Told(**one) for subject, one in value["sent"].items()}
+            return cls(told, value["week"], value["wanted"])
+        return cls()
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        write_json(path, asdict(self))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from statistics import median
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError
@@ -54,7 +55,7 @@ def handed_off(settings: Settings, after: float, until: float) -> Iterator[tuple
 
 def text(
     downlinks: Iterable[tuple[int, float | None]],
-    wanted: Sequence[tuple[float, Sequence[str]]],
+    wanted: Sequence[Sequence[Any]],
     lasting: int,
     now: float,
 ) -> str:

@@ -69,7 +69,7 @@ def test_which_downlinks(own: Site) -> None:
     damage(work, paths.receipts(FIRST))
     assert FIRST not in found(own)
     assert found(own, "--all", person=True)[FIRST]["verdict"] == "action"
-    Memory({FIRST: Told(("record-damaged",), 1.0, 1.0)}).write(work / paths.ALERT_STATE)
+    Memory({FIRST: Told(["record-damaged"], 1.0, 1.0)}).write(work / paths.ALERT_STATE)
     assert FIRST in found(own, person=True), "it is not lost sight of"
 
 
