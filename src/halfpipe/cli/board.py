@@ -44,8 +44,6 @@ def command(site: Site, output: Path | None) -> int:
     now = time.time()
     looked = Survey(site.settings, now, now - asked.days * DAY)
     found = overview(looked, recent(looked, asked.days))
-    written = board_pages.make(looked, found, home)
-    click.echo(
-        f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
-    )
+    board_pages.make(looked, found, home)
+    click.echo(f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}")
     return 1 if found.needs_action else 0

@@ -1,14 +1,13 @@
 """The pages: one of the site, one of its open runs, and one of each downlink on it.
 
 A page is a file of its own and asks for no other. Each is written beside its place and renamed, the page of the site
-last, so that whoever looks sees whole pages. Others are left as they are while nothing on them changes but the time.
+last, so that whoever looks sees whole pages.
 
 The page of the site is a matrix: a row a downlink, or many with equal notes, and a cell a phase.
 """
 
 import base64
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +53,6 @@ OF_CODE: Mapping[str, tuple[str, ...]] = {
     "submitted": ("submit", "submission", "not-submitted", "handoff-not", "written-for"),
     "taken": ("not-taken", "token-"),
 }
-MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
 
 
 class Cell(NamedTuple):
@@ -120,8 +118,8 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
-def make(site: Survey, found: Overview, home: Path) -> int:
-    """Write the board into a directory, and return how many pages were written.
+def make(site: Survey, found: Overview, home: Path) -> None:
+    """Write the board into a directory.
 
     Parameters
     ----------
@@ -135,26 +133,22 @@ def make(site: Survey, found: Overview, home: Path) -> int:
     HalfPipeError
         If a page cannot be written.
     """
-    settings, work, now = site.settings, site.work, site.now
-    runs, written = Counter[RunId](), 0
+    runs = Counter[RunId]()
     for one in found.accounts:
-        receipt = _readable(read_receipt, work, one.downlink) or {}
+        receipt = _readable(read_receipt, site.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
-                runs[RunId(run["run"])] += waiting_now(work, one.downlink, run)
-        values = _downlink(settings, one, receipt)
-        written += _replace(
-            home / paths.board_page(one.downlink), page("downlink.html", settings, now, values)
-        )
+                runs[RunId(run["run"])] += waiting_now(site.work, one.downlink, run)
+        page = home / paths.board_page(one.downlink)
+        _write(page, "downlink.html", site, _downlink(site.settings, one, receipt))
     shown = {one.downlink for one in found.accounts}
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in shown:
             remove_file(path)
     waits = list(_open_runs(site, runs))
-    written += _replace(home / paths.BOARD_RUNS, page("runs.html", settings, now, {"runs": waits}))
+    _write(home / paths.BOARD_RUNS, "runs.html", site, {"runs": waits})
     values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
-    write_bytes(home / paths.BOARD, page("board.html", settings, now, values), lasting=False)
-    return written + 1
+    _write(home / paths.BOARD, "board.html", site, values)
 
 
 def _open_runs(site: Survey, runs: Mapping[RunId, int]) -> Iterator[Mapping[str, Any]]:
@@ -210,19 +204,11 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
     }
 
 
-def _replace(path: Path, content: bytes) -> bool:
-    """Write a page, unless it is there and only the time is another; tell whether it was written."""
-    with suppress(OSError):
-        if MADE.sub(b"", path.read_bytes()) == MADE.sub(b"", content):
-            return False
-    write_bytes(path, content, lasting=False)
-    return True
-
-
-def page(template: str, settings: Settings, now: float, values: Mapping[str, Any]) -> bytes:
-    """Return a page of a site, made `now` (Unix seconds), by the name of its template."""
-    of_site = {"work": str(settings.paths.work), "simulated": settings.is_simulated, "now": now}
-    return _environment().get_template(template).render({**of_site, **values}).encode()
+def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -> None:
+    """Write a page of a site, by the name of its template."""
+    of_site = {"work": str(site.work), "simulated": site.settings.is_simulated, "now": site.now}
+    content = _environment().get_template(template).render({**of_site, **values}).encode()
+    write_bytes(page, content, lasting=False)
 
 
 @cache
