@@ -153,7 +153,7 @@ def say_failure():
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
         jobs.append(one)
-    told = "\n" + recap.recap(jobs, "the same command", plan.work, ended)
+    told = f"\n{recap.recap(jobs, 'the same command', plan.work, ended)}"
     logger.error(told)
     prints = any(handler.name == "DefaultStreamHandler" for handler in logger.handlers)
     if not prints or Quietness.ALL in (workflow.output_settings.quiet or ()):
