@@ -18,7 +18,7 @@ from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import level1_acceptance
-from halfpipe.run.deliveries import Deliveries, EventFile
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
@@ -52,25 +52,14 @@ def look(
     untouched
         Whether Level-1 was told nothing yet: then each event file has its token, and nothing else lies there.
     work
-        `paths.work`, if Level-1's own acceptance is also asked, of what is as it was handed off: it lies beside what
-        other downlinks have delivered of the runs by now. None: it is not asked.
-
-    Raises
-    ------
-    DamagedError
-        If `work` is given, and a record of a run is gone or damaged in both copies.
+        `paths.work`, if what lies there is also read as Level-1 reads it, unless it differs; None: it is not.
     """
     found = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
     yield from found
-    if work is None or found:
-        return
-    for run in receipt["runs"]:
-        if run["named"] and run["files"]:
-            recorded = Deliveries(work, RunId(run["run"])).latest()
-            others = [file for dl, other in recorded.items() if dl != downlink for file in other.files]
-            for why in level1_acceptance.refusals([*others, *map(EventFile.of, run["files"])]):
-                home = stage / paths.staged_run(downlink, run["l1_run"])
-                yield fault("level1-refuses", home, why, rerun(downlink, "deliver_run"))
+    home, again = stage / paths.staged(downlink), rerun(downlink, "deliver_run")
+    if work is not None and not found and home.is_dir():
+        for why in level1_acceptance.failures(stage, work, downlink):
+            yield fault("level1-refuses", home, why, again)
 
 
 def _compared(

@@ -1,11 +1,22 @@
 """What Level-1 accepts: its test of all event files of a run, from all downlinks (ground-chain §6)."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
-from halfpipe.run.deliveries import EventFile
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.records import DamagedError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries, EventFile
 
 MAX_FILES = 1000
+# Texts that it reads, a line each; another line fails the whole delivery.
+LINES = {
+    "delivered_events": re.compile(r"(r\d{10}) \d+ \d+ (?:LPA|LCI)"),
+    "retired_runs": re.compile(r"(r\d{10}) (?:COMPLETE|INCOMPLETE)"),
+}
 
 
 def refusals(files: Iterable[EventFile]) -> list[str]:
@@ -44,3 +55,46 @@ def refusals(files: Iterable[EventFile]) -> list[str]:
         (not in_one_order, "ordered by sequence, by seconds and by name, the files are not in one order")
     )
     return [why for refused, why in tests if refused]
+
+
+def failures(stage: Path, work: Path, downlink: DownlinkId) -> Iterator[str]:
+    """Yield why Level-1 would fail on what lies in the stage of a downlink, by what it reads there (ground-chain §6).
+
+    That are the names of directories and event files, the headers of these, beside what is recorded of other downlinks
+    of the run, and two texts. It knows no receipt and no checksum.
+    """
+    home = stage / paths.staged(downlink)
+    runs = {path.name for path in home.iterdir() if path.is_dir()}
+    for name in sorted(runs):
+        try:
+            lying = [_lying(path) for path in sorted((home / name).iterdir())]
+            recorded = Deliveries(work, RunId.from_l1(name))
+        except DamagedError:  # whoever reads its records says so
+            continue
+        except HalfPipeError as error:
+            yield error.text
+            continue
+        if not lying:
+            yield f"{home / name} has no event file"
+        others = [dl for dl in recorded.latest() if dl != downlink]
+        yield from refusals([*(file for dl in others for file in recorded.latest()[dl].files), *lying])
+    for text, form in LINES.items():
+        path = home / paths.text(text, downlink)
+        for line in path.read_text().splitlines() if path.exists() else ():
+            found = form.fullmatch(line)
+            if found is None or (text == "retired_runs" and found[1] not in runs):
+                yield f"{path} has the line {line!r}, and Level-1 fails on " + (
+                    "a retired run without event files" if found else "it"
+                )
+
+
+def _lying(path: Path) -> EventFile:
+    """Return an event file as Level-1 sees it: by its header."""
+    from halfpipe.formats.evt import read_header  # noqa: PLC0415 - most who import this read none
+
+    header = read_header(path)
+    first, last = int(header["gemseq_beg"]), int(header["gemseq_end"])
+    if path.name != paths.event_file(path.parent.name, first):
+        raise HalfPipeError(f"{path}: its first event is {first}, and Level-1 takes its name for that")
+    seconds = int(header["secs_beg"]), int(header["secs_end"])
+    return EventFile(path.name, int(header["evtcnt"]), (first, last), seconds, path.stat().st_size, "")

@@ -26,9 +26,8 @@ from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
-from halfpipe.merge.intervals import Interval
 from halfpipe.process.told_once import Action, Outcome, ask
-from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
+from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, Level1, is_unknown
@@ -264,20 +263,11 @@ def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, 
         strange.mkdir()
         assert str(strange) in refused(settings, StageError)
         strange.rmdir()
+    with pytest.MonkeyPatch.context() as level1_is:
+        level1_is.setattr(level1_acceptance, "failures", lambda *_: iter(["Level-1 would not read this"]))
+        assert "Level-1 would not read this" in refused(settings, StageError)
     assert level1.outcomes() == []
     assert submitted(settings)["handoff"] == 1
-
-
-@pytest.mark.parametrize("command", ["as it is", None])
-def test_what_level_1_would_refuse_beside_other_downlinks_is_not_submitted(
-    command: str | None, level1: Level1
-) -> None:
-    settings = level1.settings() if command else level1.settings(command=None, check=None)
-    file = EventFile(paths.event_file(RUN.l1, 3), 2, (3, 4), (0, 0), 176, "")
-    other = Delivery(DownlinkId("240601002"), (Interval(3, 4),), {}, (file,), (0.0, 1.0), (0.0, 1.0))
-    Deliveries(level1.work, RUN).publish(other)
-    assert f"{file.name} begins at second 0, before " in refused(settings, StageError)
-    assert level1.outcomes() == []
 
 
 def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Level1) -> None:
