@@ -22,7 +22,7 @@ from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
 from halfpipe.downlink.stage_look import is_submitted, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, LockedError, StateError
+from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
 from halfpipe.files.advice import sentence
 from halfpipe.files.durable import remove_tree
@@ -37,7 +37,9 @@ from halfpipe.settings import Settings
 from halfpipe.site.online_handoff import is_handed_off, kind_of
 
 DAY = 86400.0
-LEAST_AGE = DAY  # of what a killed job left: longer than any job runs
+# Of what a killed job left: longer than any job runs. One that stood still for as long has lost its leases, and finds
+# that out before it writes anything.
+LEAST_AGE = DAY
 DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
 # Where what can be made again is, below `paths.work`.
 PRODUCTS = re.compile(f"{paths.chunks(f'(?P<dl>{DL})')}/{PRODUCT.pattern}")
@@ -51,7 +53,6 @@ HALF_MADE = re.compile(
 )
 # What jobs took of time and memory lies beside their logs, and stays.
 LOG = re.compile(rf"{paths.LOGS}/(.*\.(log|failure\.json)|(.*/)?[0-9]{{8}}T[^/]*\.json)", re.DOTALL)
-DL_IN, RUN_IN = re.compile(rf"(?<!\w){DL}(?!\w)"), re.compile(rf"(?<={paths.run('')}){RUN}")
 NOT_OURS = {".snakemake", paths.REPIPES}  # what nothing is looked for in
 
 
@@ -67,7 +68,7 @@ class What(StrEnum):
 class Removable:
     """Files that go together or stay, or a directory that is half-made: their paths, and the bytes of each.
 
-    Jobs of `run` and `downlinks` may be at work on them. `kept` says why they stay; empty, they go, or are gone.
+    Jobs of `run` and `downlinks` may be at work on products. `kept` says why they stay; empty, they go, or are gone.
     `failed`: they should go and could not.
     """
 
@@ -109,8 +110,8 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
                 with nobody_else(work, each):
                     # Asked again under the leases: a downlink may have been processed again since it was looked at.
                     kept = why_kept(settings, now, each)
-                    for path, size in {} if kept else each.sizes.items():
-                        _remove(Path(path), size)
+                    for path in () if kept else map(Path, each.sizes):
+                        _remove(path)
             except (HalfPipeError, OSError) as error:
                 kept = sentence(error) if isinstance(error, OSError) else str(error)
                 failed = not isinstance(error, LockedError)
@@ -134,9 +135,9 @@ def removable(settings: Settings, now: float) -> list[Removable]:
     ):
         with suppress(FileNotFoundError):
             if HALF_MADE.fullmatch(name):
-                left, changed = _half_made(name, path)
+                size, changed = _half_made(path)
                 if changed < now - LEAST_AGE:
-                    half_made.append(left)
+                    half_made.append(Removable(What.PARTIAL, {str(path): size}))
             elif match := PRODUCTS.fullmatch(name) or EVENTS.fullmatch(name):
                 products[RunId(match["run"])][str(path)] = path.lstat().st_size
                 downlinks[RunId(match["run"])].add(DownlinkId(match["dl"]))
@@ -165,23 +166,23 @@ def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
                     yield from _below(root, name)
 
 
-def _half_made(name: str, path: Path) -> tuple[Removable, float]:
-    """Return what is half-made, and when it was last changed; its name calls the run and downlink of its job."""
+def _half_made(path: Path) -> tuple[int, float]:
+    """Return how many bytes something half-made has, and when it was last changed."""
     size, changed = 0, 0.0
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
             status = each.lstat()
             size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
             changed = max(changed, status.st_mtime)
-    run, downlinks = RUN_IN.search(name), {*map(DownlinkId, DL_IN.findall(name))}
-    return Removable(
-        What.PARTIAL, {str(path): size}, RunId(run[0]) if run else None, tuple(downlinks)
-    ), changed
+    return size, changed
 
 
 def why_kept(settings: Settings, now: float, each: Removable) -> str:
     """Say why something has to stay; empty if it may go. `now` is in Unix seconds."""
-    if each.what is not What.RUN or each.run is None:
+    if each.what is What.PARTIAL:
+        changed = max(_half_made(Path(path))[1] for path in each.sizes)
+        return "" if changed < now - LEAST_AGE else "it was changed a moment ago: somebody is at work on it"
+    if each.run is None:
         return ""
     try:
         return next(_reasons(settings, now, each.run, each.downlinks), "")
@@ -234,28 +235,16 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         yield f"Online has no file of it yet in {online}, which halfpipe online makes of this"
 
 
-def _remove(path: Path, size: int) -> None:
-    """Remove what was found with `size` bytes, if it is there.
+def _remove(path: Path) -> None:
+    """Remove what was found, if it is there.
 
     It is not flushed: one that a crash of the machine brings back is the one that was there.
-
-    Raises
-    ------
-    StateError
-        If it is something else by now.
-    OSError
-        If it cannot be removed.
     """
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(path.lstat().st_mode):
             remove_tree(path)
-        elif path.lstat().st_size == size:
-            path.unlink()
         else:
-            raise StateError(
-                f"{path}: a moment ago this was a file of {size} bytes, and now it is not, so it was left "
-                "there. Somebody else is at work on it: see who, then re-run the command."
-            )
+            path.unlink()
 
 
 def _leases(work: Path, each: Removable) -> list[leases.Lease]:
