@@ -82,7 +82,6 @@ deliveries = Place("runs/{run}/deliveries")  # the directory of the records of w
 context = Place("runs/{run}/.context")  # scratch for chunks that are decoded again as context of a merge
 # The directory of the records of what was done to hand a run to Online.
 online_record = Place("runs/{run}/online")
-# The directory of the records of the made-up downlinks by which a run was processed once more.
 
 receipt = Place("dl={dl}")  # the receipt of a downlink: what a user names as the target
 # The directory of the records of a downlink's hand-offs: the last one is its receipt.
