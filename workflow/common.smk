@@ -7,8 +7,8 @@ import time
 from functools import cache, wraps
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 
 from halfpipe import config as configuration
 from halfpipe import paths
@@ -32,17 +32,27 @@ without_idle_threads()
 look_for_garbage_seldom()
 
 
+def tell(said):
+    """Say what went wrong, and print it where Snakemake's own output does not."""
+    logger.error(said)
+    is_quiet = Quietness.ALL in (workflow.output_settings.quiet or ()) and not workflow.dryrun
+    if is_quiet or all(handler.name != "DefaultStreamHandler" for handler in logger.handlers):
+        print(said, file=sys.stderr)
+
+
 def in_words(function):
-    """Have an error of HalfPipe, or of the operating system, end Snakemake with its sentence and no traceback."""
+    """Have an error of HalfPipe, or of the operating system, end the process with its sentence, whatever is quiet."""
 
     @wraps(function)
     def call(*arguments):
         try:
             return function(*arguments)
         except HalfPipeError as error:
-            raise WorkflowError(str(error)) from error
+            said = str(error)
         except OSError as error:
-            raise WorkflowError(sentence(error)) from error
+            said = sentence(error)
+        tell(f"error: {said}")
+        raise SystemExit(1)
 
     return call
 

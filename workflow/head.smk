@@ -15,8 +15,6 @@ import signal
 import threading
 from dataclasses import replace
 
-from snakemake.settings.enums import Quietness
-
 from halfpipe.downlink.stage_look import refuse_foreign
 from halfpipe.run.receipt_file import withdraw
 from halfpipe.errors import IdError
@@ -153,8 +151,4 @@ def say_failure():
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
         jobs.append(one)
-    told = f"\n{recap.recap(jobs, 'the same command', plan.work, ended)}"
-    logger.error(told)
-    prints = any(handler.name == "DefaultStreamHandler" for handler in logger.handlers)
-    if not prints or Quietness.ALL in (workflow.output_settings.quiet or ()):
-        print(told, file=sys.stderr)
+    tell(f"\n{recap.recap(jobs, 'the same command', plan.work, ended)}")

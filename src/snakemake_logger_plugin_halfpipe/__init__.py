@@ -7,14 +7,12 @@ Of a job that failed and could not say why itself it writes the record beside th
 import logging
 import re
 import sys
-import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -44,12 +42,6 @@ NOISE = re.compile(
 )
 # Nobody has to know: of what is processed without Snakemake, and of chunks, there are no records of its.
 NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
-# A sentence of ours, as Snakemake frames what ends a command before its first job (`in_words` in workflow/common.smk).
-SENTENCE = re.compile(
-    r"(?:InputFunctionException|WorkflowError) in [^\n]*\n(?:Error:\n  WorkflowError:\n)?(.*?)\n"
-    r"(?:Wildcards:\n.*)?(?:  File [^\n]*\n)*  File [^\n]*, in call\b.*",
-    re.DOTALL,
-)
 OF_SLURM = {  # code, words, and the resource of which it had too little
     NO_MEMORY: ("out-of-memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
@@ -82,7 +74,6 @@ class LogHandler(LogHandlerBase):
         given = self.common_settings
         # Who asks for more than the default gets all that Snakemake prints.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
-        self._unheard = Quietness.ALL in (given.quiet or ())
         LOGGER.addFilter(self._take)
 
     def close(self) -> None:
@@ -110,8 +101,6 @@ class LogHandler(LogHandlerBase):
                     short = LineAJob(handler.formatter)
                     handler.addFilter(short.is_printed)
                     handler.setFormatter(short)
-        if self._unheard and (sentence := _sentence(record)):
-            sys.stderr.write(f"{sentence}\n")
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             self.interrupted = True
         match _of(record, "event"):
@@ -183,13 +172,7 @@ class LineAJob(logging.Formatter):
             return f"{_of(record, 'done')} of {_of(record, 'total')}: {self._ended}"
         if event is LogEvent.JOB_ERROR:
             return f"failed: {_of(record, 'rule_name')}; its log: {', '.join(map(str, _logs(record)))}"
-        return _sentence(record) or self._whole.format(record)
-
-
-def _sentence(record: logging.LogRecord) -> str:
-    """Return what ends a command before its first job, without Snakemake's frame; empty if a record is none such."""
-    found = SENTENCE.fullmatch(str(record.msg))
-    return f"error: {textwrap.dedent(found[1])}" if found else ""
+        return self._whole.format(record)
 
 
 def _of(record: logging.LogRecord, name: str) -> Any:
