@@ -4,10 +4,7 @@ import itertools
 
 import pytest
 
-from halfpipe.ids import RunId
-from halfpipe.ledger.database import Ledger
 from tests.support.golden_cases import build
-from tests.support.ledger_files import run_rows
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
@@ -66,33 +63,6 @@ def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> N
     (run,) = open_run.receipt(FIRST)["runs"]
     assert (run["given_up"], sequences(open_run, FIRST)) == (False, given)
     assert open_run.text("retired_runs", FIRST) == []
-
-
-def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
-    """What Level-1 asks before it retires a run, from abandoned to late data that make it whole."""
-    url = f"sqlite:///{open_run.work}/ledger.sqlite"
-    open_run.configure(ledger={"url": url})
-
-    def status() -> str:
-        return str(run_rows(Ledger(url))[RunId(RUN)]["status"])
-
-    def refreshed() -> str:
-        open_run.halfpipe("ledger", "load", FIRST).good()
-        return status()
-
-    open_run.snakemake(f"{FIRST}/ledger.json").good()
-    assert status() == "InProgress"
-    path = open_run.give_up(L1)
-    assert refreshed() == "InProgress", "its orphans wait for the next delivery"
-    open_run.snakemake(f"{FIRST}/ledger.json", "-R", "deliver_run").good()
-    assert status() == "Incomplete"
-    path.unlink()
-    assert refreshed() == "InProgress"
-    path.touch()
-    assert refreshed() == "Incomplete"
-    open_run.snakemake(f"{SECOND}/ledger.json").good()
-    assert status() == "Complete"
-    assert open_run.halfpipe("ledger", "check").good().said.startswith("0 differences ")
 
 
 def test_orphans_stay_where_the_config_forbids_them(open_run: Site) -> None:

@@ -166,6 +166,10 @@ def test_a_run_given_up_is_incomplete_unless_it_is_complete_or_held(ledger: Ledg
 
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, held=[OTHER])
     assert statuses() == ("InProgress", "InProgress")
+    give_up(tmp_path, RUN, ONE, delivered=False)
+    assert statuses() == ("InProgress", "InProgress"), "its orphans wait for the next delivery"
+    give_up(tmp_path, RUN, ONE, last=0)
+    assert statuses() == ("InProgress", "InProgress"), "which did not know all that has come"
     for run in (RUN, OTHER):
         give_up(tmp_path, run, ONE)
     assert statuses() == ("Incomplete", "InProgress")

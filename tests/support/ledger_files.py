@@ -125,12 +125,14 @@ def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = N
     return Settings(Paths(work, work / "stage"), moot=Moot(file=moot_file, update=tells))
 
 
-def give_up(work: Path, run: RunId, *downlinks: DownlinkId) -> None:
-    """Have an operator give a run up, and downlinks deliver it as such, when they knew every datagram."""
-    every = {str(apid): [[0, 2**32 - 1]] for apid in (*LPA_APIDS, *LCI_APIDS)}
+def give_up(
+    work: Path, run: RunId, *downlinks: DownlinkId, last: int = 2**32 - 1, delivered: bool = True
+) -> None:
+    """Have an operator give a run up, and downlinks deliver it as such, when they knew datagrams up to the `last`."""
+    every = {str(apid): [[0, last]] for apid in (*LPA_APIDS, *LCI_APIDS)}
     nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
     for downlink in downlinks:
-        manifest = {"downlink": downlink, "datagrams": every, "given_up": True, **nothing}
+        manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
         (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
     put_on_list(work, run)
 
