@@ -47,12 +47,9 @@ def in_words(function):
     def call(*arguments):
         try:
             return function(*arguments)
-        except HalfPipeError as error:
-            said = str(error)
-        except OSError as error:
-            said = sentence(error)
-        tell(f"error: {said}")
-        raise SystemExit(1)
+        except (HalfPipeError, OSError) as error:
+            tell(f"error: {sentence(error) if isinstance(error, OSError) else error}")
+            raise SystemExit(1) from error
 
     return call
 
@@ -100,10 +97,8 @@ def requested(wildcards):
     """Return the targets of the config's downlinks, or else of all outstanding ones."""
     named = expand(settings, settings.dl)
     if len(named) >= MANY:
-        every = f"{min(named)}..{max(named)}"
-        logger.warning(
-            f"{len(named)} downlinks: halfpipe process {every} hands them off with less processor time"
-        )
+        all_of_them = f"halfpipe process {min(named)}..{max(named)}"
+        logger.warning(f"{len(named)} downlinks: {all_of_them} hands them off with less processor time")
     return [plan.target(dl) for dl in named or outstanding()]
 
 
@@ -120,6 +115,5 @@ def outstanding():
 
 def program(name):
     """Return the command of a rule's program, as a function: braces in a path would be taken for wildcards."""
-    script = f"{workflow.basedir}/scripts/{name}.py"
-    command = shlex.join([sys.executable, script, "--settings", os.environ[SETTINGS]])
-    return lambda wildcards: command
+    words = [sys.executable, f"{workflow.basedir}/scripts/{name}.py", "--settings", os.environ[SETTINGS]]
+    return lambda wildcards: shlex.join(words)
