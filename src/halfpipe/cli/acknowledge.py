@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, known, read_either, reason_given, unix
+from halfpipe.cli.verbs import TIME, Named, Site, Verb, as_json, read_either, reason_given, unix
 from halfpipe.errors import IdError
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.status import acknowledged
@@ -36,7 +36,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
 @click.argument(
     "what",
     required=False,
-    type=Known("downlink, run or code", _read, known),
+    type=Named("downlink, run or code", _read),
     metavar="[DL|RUN|CODE]",
     help="A downlink, a run, or the code of a cause.",
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Known, Site, Verb, as_json, known, read_either, read_run
+from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.errors import IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
@@ -24,7 +24,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | tuple[RunId, int]:
     return read_run(run), int(sequence)
 
 
-WHAT = Known("run, downlink, or sequence", _read, known)
+WHAT = Named("run, downlink, or sequence", _read)
 
 
 @click.command(

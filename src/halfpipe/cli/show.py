@@ -9,7 +9,7 @@ import click
 
 from halfpipe import paths
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Known, Site, Verb, as_json, known, read_either
+from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
@@ -46,7 +46,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
 @click.argument(
     "what",
     nargs=-1,
-    type=Known("run", _read, known),
+    type=Named("run", _read),
     metavar="[RUN|DL|FILE]...",
     help="Runs, as 2c2e5787 or r0741234567; downlinks, as 230401001 or 2023-04; event files.",
 )

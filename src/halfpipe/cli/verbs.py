@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -10,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from halfpipe.cli import printed
 from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values
 from halfpipe.downlink import stage_mark
-from halfpipe.errors import ConfigError, HalfPipeError, IdError
+from halfpipe.errors import ConfigError, IdError
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.run.downlinks_of_run import every_downlink, every_run
 from halfpipe.settings import Settings
 
 UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
@@ -172,11 +169,11 @@ def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
     return dict.fromkeys(value for each in every for value in each)
 
 
-class Known(click.ParamType[Any]):
-    """An argument that `read` reads; shells complete it by those that `known` finds in the working directory."""
+class Named(click.ParamType[Any]):
+    """An argument that `read` reads."""
 
-    def __init__(self, name: str, read: Callable[[str], Any], known: Callable[[Path], Iterable[str]]) -> None:
-        self.name, self._read, self._known = name, read, known
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read it."""
@@ -184,16 +181,6 @@ class Known(click.ParamType[Any]):
             return self._read(value) if type(value) is str else value
         except IdError as error:
             self.fail(f"{error}.", param, ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Return those of the working directory that begin so; none if the site cannot be found."""
-        with suppress(HalfPipeError, OSError):
-            known = self._known(ctx.find_root().ensure_object(Site).work)
-            taken = {str(value) for value in ctx.params.get(param.name or "") or ()}
-            return [CompletionItem(one) for one in known if one.startswith(incomplete) and one not in taken]
-        return []
 
 
 TIME = click.DateTime(
@@ -229,14 +216,9 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
         ) from error
 
 
-def known(work: Path) -> list[str]:
-    """Return the downlinks and the runs of a working directory."""
-    return [*every_downlink(work), *every_run(work)]
-
-
-DOWNLINK = Known("downlink", read_downlinks, every_downlink)
-RUN = Known("run", read_run, every_run)
-EITHER = Known("run or downlink", read_either, known)
+DOWNLINK = Named("downlink", read_downlinks)
+RUN = Named("run", read_run)
+EITHER = Named("run or downlink", read_either)
 
 cores = click.option(
     "--cores",
