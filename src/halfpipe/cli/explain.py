@@ -73,9 +73,6 @@ def _print_run(state: State) -> None:
         f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
         f"{count(state.delivered, 'event')} delivered, {waiting}, {state.count(Kind.LATE):,} late"
     )
-    if repeated := state.repeated:
-        copies = count(repeated, "copy of an event was", "copies of events were")
-        click.echo(f"  {copies} known already: each event is delivered once")
     if state.unread:
         click.echo(
             f"  not looked at: events of downlink {', '.join(state.unread)}, whose tables were cleaned up"

@@ -142,8 +142,6 @@ def words(state: State) -> tuple[str, list[str]]:
     for alike in together(state.groups):
         of = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
         described.append(f"{of} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
-    if state.repeated:
-        described.append(f"{count(state.repeated, 'event')} came more than once and went out once.")
     run = state.run
     title = f"Run {run} ({run.l1}, {RunKind.of(state.segments)}): {', '.join(parts)}"
     return title, described or ["All events that are known are staged."]

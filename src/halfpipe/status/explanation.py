@@ -155,18 +155,6 @@ class State:
                         found.append((downlink, content))
         return found
 
-    @cached_property
-    def repeated(self) -> int:
-        """How many copies of events came that were known already."""
-        lines: int = sum(
-            file["events"]
-            for downlink, chunk in self.chunks
-            if downlink in self.events
-            for file in chunk["files"]
-            if file["kind"] == "idx" and file["run"] == self.run
-        )
-        return max(0, lines - len(self.known))
-
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain what is lacking."""
         for each in self.site.announced.get(self.run, ()) if can_come(lack) else ():

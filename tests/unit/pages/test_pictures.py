@@ -54,7 +54,7 @@ def written(content: bytes) -> list[str]:
             ],
         ),
         (gallery.late_epu, ["EPU 957 · 230401002", "late: 1,306", "late: came after the delivery"]),
-        (gallery.duplicate_chunk, ["came again", "1,440 events came more than once and went out once."]),
+        (gallery.duplicate_chunk, ["came again", "All events that are known are staged."]),
         (gallery.lci_run, [", LCI)", "2,000 events staged", "EPU 965 · 230401001"]),
         (gallery.held_run, ["0 events staged, 2,001 held", "held: Level-1 would refuse the run"]),
         (gallery.missing_hour, ["was decoded without 1 level-0 hour of EPU 957"]),
