@@ -64,7 +64,9 @@ def acquisitions(draw: st.DrawFn, apids: Sequence[int]) -> list[tuple[Datagram, 
         while sum(sizes) < len(sequences):
             sizes.append(2)
         starts = draw(st.sampled_from([True, True, True, True, False]))
-        end = draw(st.sampled_from(["stop", "stop", "stop", "stop", "abort", "pause", "continue"]))
+        opening = draw(st.sampled_from(["start"] * 9 + ["resume"]))
+        closings = ["stop"] * 8 + ["abort", "pause", "continue", "unknown", "start"]
+        end = draw(st.sampled_from(closings))
         # A run may be known to us only from a number above 0, if it did not start.
         base = 0 if starts else draw(st.integers(0, 2))
         begin = 0
@@ -74,7 +76,7 @@ def acquisitions(draw: st.DrawFn, apids: Sequence[int]) -> list[tuple[Datagram, 
             datagram = Datagram(
                 apid,
                 base + n,
-                opening="start" if starts and n == 0 else "continue",
+                opening=opening if starts and n == 0 else "continue",
                 closing=end if n == len(sizes) - 1 else "continue",
                 events=len(inside),
                 first=inside[0] if inside else 0,
