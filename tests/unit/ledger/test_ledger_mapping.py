@@ -1,16 +1,25 @@
-"""The MOOT mapping over the rows that others have entered."""
+"""The MOOT mapping over the rows that others have entered, and when it is asked."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, insert
 
-from halfpipe.errors import StateError
+from halfpipe import paths
+from halfpipe.errors import LedgerError, StateError
+from halfpipe.formats.idx import DATAGRAM
 from halfpipe.ids import RunId, RunKind
+from halfpipe.ledger import moot_key
+from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.mapping import UNKNOWN, look_up
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import UNSET, Moot
+from halfpipe.settings import Moot as MootSettings
+from halfpipe.settings import Paths, Settings
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 GROUND = 2**32 - 1
@@ -107,3 +116,22 @@ def test_what_an_event_file_can_hold(engine: Engine, key: int, alias: str | None
         return
     with pytest.raises(StateError):
         mapped(engine, rows, [])
+
+
+def test_the_ledger_is_asked_of_a_run_with_a_first_datagram_that_has_a_time(tmp_path: Path) -> None:
+    settings = Settings(Paths(tmp_path, tmp_path / "stage"), moot=MootSettings(mapping=True))
+    first = np.zeros(1, DATAGRAM)
+    first["utc"] = 1719541767.0
+    assert moot_key.of_run(settings, RUN, first[:0]) == UNSET
+    assert moot_key.of_run(replace(settings, moot=MootSettings()), RUN, first) == UNSET
+    lacks = rf"^run {RUN} .* its MOOT key cannot be looked up: "
+    with pytest.raises(LedgerError, match=f"{lacks}there is no ledger"):
+        moot_key.of_run(settings, RUN, first)
+    Ledger(f"sqlite:///{tmp_path / paths.LEDGER}", waits=()).write(lambda _: None)
+    assert moot_key.of_run(settings, RUN, first) == UNSET
+    three = np.repeat(first, 3)
+    three["utc"] = (1e15, first["utc"][0], 1e15)
+    assert moot_key.of_run(settings, RUN, three) == UNSET
+    first["utc"] = 1e15
+    with pytest.raises(LedgerError, match=lacks):
+        moot_key.of_run(settings, RUN, first)

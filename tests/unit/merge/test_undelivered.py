@@ -1,10 +1,9 @@
-"""Why events are not delivered: figures that can be checked by eye, and every golden case against the reference."""
+"""Why events are not delivered: every golden case against the reference."""
 
 from functools import cache
 
 import pytest
 
-from halfpipe.ids import DownlinkId
 from halfpipe.merge.undelivered import Group, Kind, Lack, What
 from tests.support import explained
 from tests.support.bridge import Run
@@ -37,16 +36,6 @@ def test_golden_cases_have_every_reason() -> None:
     assert {lack.what for group in groups for lack in group.lacks} == set(What)
 
 
-def test_what_orphans_wait_for() -> None:
-    gap = Lack(What.DATAGRAMS, 956, 3, 4)
-    assert after("gap_one") == [[Group(Kind.ORPHAN, 957, 1093, 1163, 21, (gap,))]]
-    end = Lack(What.END, 957, 3)
-    assert after("split2")[0] == [Group(Kind.ORPHAN, 956, 1112, 1140, 9, (end,))]
-    start = Lack(What.START, 957, 0, 3)
-    assert after("split2_late_head")[0] == [Group(Kind.ORPHAN, 956, 1130, 1149, 8, (start,))]
-    assert after("one_epu_then_other")[0] == [Group(Kind.ORPHAN, 956, 1000, 1251, 68, (Lack(What.EPU),))]
-
-
 def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
     def chunk(apid: int, datagrams: dict[int, tuple[int, ...]], closing: int | None = None) -> Chunk:
         lines = tuple(
@@ -65,13 +54,6 @@ def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
         Group(Kind.ORPHAN, 957, 13, 14, 2, start),
         Group(Kind.ORPHAN, 957, 17, 17, 1, start),
     ]
-
-
-def test_what_came_too_late_and_what_is_too_little() -> None:
-    assert after("third_epu_late_again")[1] == [
-        Group(Kind.LATE, 958, 1006, 1123, 18, inside=DownlinkId("240601001"))
-    ]
-    assert after("withheld_lone")[1] == [Group(Kind.WITHHELD, 956, 1106, 1106, 1)]
 
 
 def test_nothing_keeps_a_run_that_was_given_up() -> None:
