@@ -1,18 +1,14 @@
 """Which site a verb looks at, that it says so, and what it says where there is none."""
 
 import json
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from halfpipe import paths
-from tests.support.leases import leases
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
-from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
+from tests.support.worked_site import CUT, FIRST, LCI, SPREAD
 from tests.support.workflow import Site
 
 OF_A_SITE = [
@@ -124,21 +120,6 @@ def test_nobody_reads_on(shared: Site) -> None:
         said = reader.stderr.read()
     assert said.decode() == f"HalfPipe at {shared.work} ({shared.configfile})\n"
     assert reader.returncode == 1, "whatever it would have found, it does not say that all is good"
-
-
-def test_a_verb_that_is_ended_gives_its_leases_back(own: Site) -> None:
-    work, check = own.work, "submit.check='sh -c \"sleep 60 # {dl}\"'"
-    words = [*COMMAND, "submit", SECOND, "--configfile", str(own.configfile), "--config", check]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as submitting:
-        while not list((work / paths.LEASES).glob("downlink-*")):
-            assert submitting.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.3)
-        submitting.send_signal(signal.SIGTERM)
-        assert submitting.wait(20) == 128 + signal.SIGTERM
-        assert submitting.stderr is not None
-        assert "Traceback" not in submitting.stderr.read()
-    assert leases(work) == []
 
 
 def test_a_terminal_has_colours_unless_it_wants_none(shared: Site) -> None:
