@@ -16,7 +16,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
 from tests.support import documents
-from tests.support.golden_cases import GOLDEN, build, take_chunk
+from tests.support.golden_cases import build, take_chunk
 from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
 
@@ -321,13 +321,6 @@ def test_without_records_a_late_retdef_concerns_its_own_downlink_alone(tmp_path:
     assert site.outstanding(DL, LATER) == frozenset()
 
 
-def test_a_damaged_receipt_makes_nothing_outstanding(done: Site) -> None:
-    receipt = done.work / paths.receipt(DL)
-    for content in (b"", b'{"chunks": 1}'):
-        receipt.write_bytes(content)
-        assert done.snakemake("-n").good().jobs == frozenset(), content
-
-
 def two_downlinks(home: Path) -> Site:
     """Return a site whose search path holds two downlinks of one run."""
     site = Site(home)
@@ -368,20 +361,10 @@ def test_downlinks_named_in_the_config(tmp_path: Path) -> None:
         assert ("halfpipe process 240801000..240801019" in said) == (words == many)
 
 
-def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) -> None:
+def test_what_another_process_has_is_left_out(tmp_path: Path) -> None:
     site = two_downlinks(tmp_path)
-    site.add_retdefs(GOLDEN / "split3" / "in", LAST)
-    (site.retdefs / LAST / f"RetDef-{LAST}-00001.xml").unlink()
     with held_by_another(site.work, paths.downlink_lease(LATER)):
         assert downlinks_of(site.snakemake("-n").good().jobs) == {DL}
-    # A hole that is there on purpose keeps nobody waiting.
-    site.configure(ignore={"chunks": [{"dl": LAST, "chunk": "00001", "reason": "the antenna was down"}]})
-    ready = site.snakemake("-n").good()
-    assert downlinks_of(ready.jobs) == {DL, LATER, LAST}
-    assert Job("decode_chunk", LAST, chunk="00001") not in ready.jobs
-    site.configure(outstanding={"max": 2})
-    many = site.snakemake("-n")
-    assert (many.status != 0, "outstanding.max" in many.said) == (True, True), many.said
 
 
 def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

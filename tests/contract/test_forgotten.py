@@ -186,29 +186,3 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
     assert codes(site, FIRST) == {"run-held": Verdict.ACTION}
-
-
-def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:
-    build("split2", site)
-    site.process(FIRST)
-    site.process(SECOND)
-    files = {downlink: site.take(downlink) for downlink in (FIRST, SECOND)}
-    assert all(files.values())
-    before = values(site.work, paths.deliveries(RUN))
-    assert site.process(FIRST, SECOND).jobs == frozenset()
-    assert not (site.stage / FIRST).exists()
-    site.process(FIRST, again=True)
-    assert site.staged(FIRST) == files[FIRST]
-    assert not (site.stage / SECOND).exists()
-    assert site.receipt(FIRST)["handoff"] == 2
-    assert site.receipt(SECOND)["handoff"] == 1
-    # It is recorded again, for more datagrams are known now, but nothing else of it is new.
-    first, second, third = values(site.work, paths.deliveries(RUN))
-    assert before == [first, second]
-    for key in ("sha256", "previous"):
-        assert first.pop(key) != third.pop(key)
-    assert third.pop("datagrams") != first.pop("datagrams")
-    assert (first.pop("handoff"), third.pop("handoff")) == (1, 2)
-    assert third == first
-    tokens = {path.name for path in site.stage.glob("chunktokens/*/*")}
-    assert tokens == {Path(name).stem for name in files[FIRST]}

@@ -109,23 +109,6 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1]
 
 
-def test_made_again_alone_it_is_the_same_and_stages_nothing(delivered: Site) -> None:
-    before = delivered.tree()
-    withdraw(delivered.work, DL)
-    assert not (delivered.work / f"dl={DL}").exists()
-    withdraw(delivered.work, DL)  # nothing to remove is no error
-    (delivered.stage / DL / f"retired_runs_{DL}.txt").unlink()
-    delivered.by_hand(DL, "receipt")
-    assert delivered.tree() == before
-
-    # Level-1 has taken everything: the stage stays empty, and the receipt the same.
-    shutil.rmtree(delivered.stage / DL)
-    delivered.by_hand(DL, "receipt")
-    assert not (delivered.stage / DL).exists()
-    receipt_now = {name: content for name, content in delivered.tree().items() if name.startswith("work/")}
-    assert receipt_now == {name: content for name, content in before.items() if name.startswith("work/")}
-
-
 def test_processed_again_it_is_the_next_hand_off_of_the_same_files(delivered: Site) -> None:
     left = delivered.stage / DL / f"magic7_{DL}.txt"  # of an earlier hand-off: this one has none
     left.write_text("x\n")

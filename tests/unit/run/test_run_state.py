@@ -15,7 +15,6 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import FormatError, LeaseLostError, MissingInputError
 from halfpipe.files import leases
-from halfpipe.files.records import DamagedError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import load_chunks
@@ -23,7 +22,6 @@ from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import OfRun, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, build
-from tests.support.series import homes, values
 from tests.support.workflow import REPLAY, Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -174,22 +172,6 @@ def test_a_merged_index_of_no_hand_off_is_not_made_again(site: Site) -> None:
     with pytest.raises(MissingInputError) as refused:
         mend(site.settings, DownlinkId(FIRST), io.StringIO())
     assert f"snakemake dl={FIRST} -R deliver_run" in str(refused.value.remedy)
-
-
-def test_lost_records_are_not_taken_for_the_first_day(site: Site) -> None:
-    case = build("rerun_first", site)
-    site.by_hand(FIRST)
-    first, second = homes(site.work, paths.deliveries(RUN))
-    before = (first / "000001.json").read_bytes()
-    shutil.rmtree(first)
-    (second / "000001.json").write_bytes(b"{")
-    site.by_hand(SECOND, "decode_chunk")
-    with pytest.raises(DamagedError, match=f"{first / '000001.json'} and {second / '000001.json'}"):
-        deliver(site, SECOND, DEAD)
-    (second / "000001.json").write_bytes(before)
-    site.by_hand(SECOND)
-    assert site.staged(SECOND) == case.steps[1].expected.files
-    assert len(values(site.work, paths.deliveries(RUN))) == 2
 
 
 def test_what_another_process_delivers_meanwhile_is_decided_on_again(
