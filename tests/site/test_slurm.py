@@ -413,7 +413,7 @@ def test_the_nights_downlink_is_one_job_with_a_core_a_chunk_and_starts_before_hi
     assert content(tonight) == undisturbed
     lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%i %S %j %T %C").splitlines()
     jobs = {job: words for job, *words in map(str.split, lines)}
-    (mine,) = (words for words in jobs.values() if words[1].startswith(f"halfpipe-{DL}-"))
+    (mine,) = (words for words in jobs.values() if words[1].startswith("halfpipe-unattended-"))
     chunks = [chunk["chunk"] for chunk in tonight.receipt(DL)["chunks"]]
     assert mine[2:] == ["COMPLETED", str(len(chunks))]
     assert mine[0] <= min(jobs[element][0] for element in elements)

@@ -18,12 +18,15 @@ from halfpipe.site.batches import launcher
     at_work=False,
     examples=[
         ("halfpipe unattended --timer --profile s3df", "one turn, as the timer gives it"),
-        ("halfpipe unattended --timeout-minutes 60", "one by hand, with at most an hour a downlink"),
+        (
+            "halfpipe unattended --timeout-minutes 60",
+            "one by hand, that gives up after an hour without progress",
+        ),
     ],
     statuses={
         0: "good, or nothing was outstanding",
         1: "a downlink failed, or has waited too long for a RetDef",
-        3: "a downlink ran out of time; others may have failed",
+        3: "downlinks ran out of time; others may have failed",
         4: "another unattended turn is running: nothing was done",
         130: "ended by SIGINT, with all that it had started (143: by SIGTERM)",
     },
@@ -34,7 +37,7 @@ from halfpipe.site.batches import launcher
     type=float,
     default=unattended_turn.MINUTES,
     show_default=True,
-    help="Time limit of a downlink.",
+    help="End the turn if no downlink is done for so long.",
 )
 @click.option(
     "--timer",
@@ -49,9 +52,9 @@ def command(
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
-    Each downlink is one job in Slurm, or some here, up to its receipt; with submit.automatic snakemake goes on to its
-    submission. One that fails or hangs does not stop the next. Downlinks that are held or in work elsewhere are left
-    alone.
+    Each downlink is one job in Slurm, or some here, up to its receipt; with submit.automatic it is submitted after
+    that. One that fails stops no other one, and one that hangs comes last in the next turn. Downlinks that are held or
+    in work elsewhere are left alone.
 
     It is silent on success. It reports a problem when it appears, changes or is resolved, and again after
     alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it. Once a week it sums the week up.
@@ -68,7 +71,7 @@ def command(
 
     return unattended_turn.turn(
         site.settings,
-        lambda downlink: launcher(site.work, site.profile.content, [downlink], cores),
+        lambda: launcher(site.work, site.profile.content, ["unattended"], cores),
         timeout_minutes,
         say,
         timer=timer,

@@ -102,11 +102,11 @@ Launcher = Here | Arrays
 
 
 def launcher(
-    work: Path, profile: Mapping[str, Any], named: Sequence[DownlinkId], cores: int | None, sbatch: str = ""
+    work: Path, profile: Mapping[str, Any], named: Sequence[str], cores: int | None, sbatch: str = ""
 ) -> Launcher:
     """Return what starts elements: an array of Slurm if that is the profile's executor and nobody names `cores`.
 
-    Its arrays get the options `sbatch` besides.
+    It takes the place of an earlier one for what is `named`. Its arrays get the options `sbatch` besides.
     """
     if profile.get("executor") != "slurm" or cores:
         return Here(cores or profile.get("cores") or os.cpu_count() or 1)
@@ -144,13 +144,12 @@ def batch_of(
     tuple
         It, and what there is to say of others.
     """
-    batch = Batch(settings, (), since)  # begun now: what somebody else hands off meanwhile is done
     found = outstanding(Plan(settings), time.time(), frozenset(named))
     todo, work = set(found.ready), settings.paths.work
     if since:
         todo |= {dl for dl in named if last_number(work, dl)}
         todo = {dl for dl in todo if not is_made(f"{work}/{paths.receipt(dl)}", since)}
-    batch.todo = tuple(sorted({*todo, *found.held}))
+    batch = Batch(settings, sorted({*todo, *found.held}), since)
     batch.ends = {dl: Failure(HeldError.code, f"it is held by {file}") for dl, file in found.held.items()}
     return batch, found.waiting
 

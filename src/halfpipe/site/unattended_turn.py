@@ -1,12 +1,12 @@
-"""Unattended processing: every outstanding downlink, one after the other.
+"""Unattended processing: every outstanding downlink.
 
-Each downlink is an element of its own, one job in Slurm, and if it goes on to Level-1 another one here after that. It
-has a time limit and logs of its own, so that one that fails or hangs does not stop the next; those that were
-tried before come last. Nothing is told if all went well.
+A turn is a batch, as `halfpipe process` has them, and if downlinks go on to Level-1 another one here after that. It is
+ended if for long no downlink is done: then some hang, which come last in the next turn, as those that have failed.
+Nothing is told if all went well.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,29 +25,27 @@ from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.batches import Batch, Here, Launcher
 from halfpipe.status.account import Survey
-from halfpipe.status.failures import end_of
+from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
-MINUTES = 240.0  # that a downlink may take
-SIGN_SECONDS = 60.0  # between two signs that a turn gets on
-WAITS_SECONDS = 600.0  # that one is waited for which finds a disk or Slurm full
+MINUTES = 240.0  # in which a downlink has to be done
+WAITS_SECONDS = 600.0  # the same, if a disk or Slurm is full
+SHOWN_SECONDS = 600.0  # between two signs that a turn gets on, and two boards meanwhile
 DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
 ALL_SECONDS = DAY  # every so often: a RetDef may come late, and whatever else changes
 LINES = 30  # of what was printed that a mail has: its end says which job failed, why, and what to do
-Launchers = Callable[[DownlinkId], Launcher]
 
 
-def outstanding(plan: Plan, home: Path, since: str = "") -> list[DownlinkId]:
-    """Return the outstanding downlinks that are ready, those last that have a log in `home`: they were tried before.
+def outstanding(plan: Plan, since: str = "") -> list[DownlinkId]:
+    """Return the outstanding downlinks that are ready, those last of which jobs were begun and did not end well.
 
     Those before the id `since` that are done are not looked at.
     """
-    tried = {path.stem.split("-")[1] for path in home.glob("*-*.log")}
     ready = plan_causes.outstanding(plan, time.time(), since=since).ready
-    return sorted(ready, key=lambda dl: (dl in tried, dl))
+    return sorted(ready, key=lambda dl: (bool(failed_jobs(plan.work, dl)), dl))
 
 
 def looked_at(work: Path, now: float) -> tuple[float, str]:
@@ -63,7 +61,7 @@ def looked_at(work: Path, now: float) -> tuple[float, str]:
 
 def turn(
     settings: Settings,
-    launchers: Launchers,
+    begin: Callable[[], Launcher],
     minutes: float,
     say: Callable[[str], bool],
     *,
@@ -75,10 +73,10 @@ def turn(
     ----------
     settings
         The settings.
-    launchers
-        Gives what starts the element of a downlink.
+    begin
+        Gives what starts elements.
     minutes
-        That each downlink may take.
+        In which a downlink has to be done, else all are ended.
     say
         Prints what a person has to hear, and tells whether anybody took it.
     timer
@@ -97,47 +95,31 @@ def turn(
             say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
         teller.of_site("unattended-lease", turn_troubles(settings.paths.work, time.time()))
         return RUNNING
-    begun, ended = time.time(), dict[DownlinkId, int]()
-    status = FAILED
+    begun, status = time.time(), FAILED
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        status = _process_all(settings, launchers, minutes, teller, ended, mine.sign, since)
+        status = _process_all(settings, begin, minutes, teller, mine.sign, since)
         looked = before
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
-        teller.of_site(
-            "turn-failed", [Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")]
-        )
-        return status
+        why = Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")
+        teller.of_site(why.code, [why])
     finally:
-        if timer:
-            _record_turn(settings.paths.work, begun, status, ended, looked)
+        if timer:  # so that a timer that is dead can be seen
+            last = {
+                "ended": round(time.time()),
+                "all": looked,
+                "status": status,
+                "host": leases.whoami().host,
+            }
+            with suppress(HalfPipeError, OSError):
+                write_json(settings.paths.work / paths.LAST_TURN, last)
         try:
             teller.of_site(UNPUBLISHED, publish(settings))
         finally:
             mine.give_back()
     return status
-
-
-def _record_turn(
-    work: Path, begun: float, status: int, ended: Mapping[DownlinkId, int], looked: float
-) -> None:
-    """Write down that a turn of the timer has ended, so that a timer that is dead can be seen."""
-    me = leases.whoami()
-    with suppress(HalfPipeError, OSError):
-        write_json(
-            work / paths.LAST_TURN,
-            {
-                "begun": round(begun),
-                "ended": round(time.time()),
-                "all": looked,
-                "status": status,
-                "downlinks": dict(ended),
-                "host": me.host,
-                "user": me.user,
-            },
-        )
 
 
 def publish(settings: Settings) -> Iterator[Cause]:
@@ -163,29 +145,33 @@ def publish(settings: Settings) -> Iterator[Cause]:
 
 def _process_all(
     settings: Settings,
-    launchers: Launchers,
+    begin: Callable[[], Launcher],
     minutes: float,
     teller: Teller,
-    ended: dict[DownlinkId, int],
     sign: Callable[[], object],
     since: str,
 ) -> int:
-    plan, home = Plan(settings), settings.paths.work / paths.UNATTENDED_LOGS
+    plan = Plan(settings)
     failed, details = dict[DownlinkId, Cause](), dict[str, str]()
-    for number, downlink in enumerate(outstanding(plan, home, since)):
-        if number:
-            teller.of_site(UNPUBLISHED, publish(settings))  # a turn may take hours
-        if leases.in_work(plan.work, downlink) is not None:
-            continue
-        until = time.monotonic() + minutes * 60
-        why, log = hand_off(settings, launchers(downlink), downlink, until, sign)
-        if why is None and plan.target(downlink) != paths.receipt(downlink):
-            why, log = hand_off(settings, Here(1), downlink, until, sign, submits=True)
-        ended[downlink] = GOOD if why is None else OUT_OF_TIME if why.code == LATE else FAILED
-        if why is not None:
-            failed[downlink] = why
+
+    def get_on() -> None:
+        sign()
+        teller.of_site(UNPUBLISHED, publish(settings))  # a turn may take hours
+
+    def process(todo: Sequence[DownlinkId], launcher: Launcher, *, submits: bool = False) -> list[DownlinkId]:
+        batch = Batch(settings, todo, home=paths.UNATTENDED_LOGS, submits=submits)
+        broken = follow(batch, launcher, minutes * 60, get_on)
+        for dl in batch.failed:
+            failed[dl] = _cause(batch, dl, broken, f"snakemake {'submit' if submits else 'dl'}={dl}")
+            log = batch.logs.get(dl, Path())
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
-            details[downlink] = f"all that was printed: {log}\n{printed}"
+            details[dl] = f"all that was printed: {log}\n{printed}"
+        return batch.done
+
+    if todo := [dl for dl in outstanding(plan, since) if leases.in_work(plan.work, dl) is None]:
+        done = process(todo, begin())
+        if onward := [dl for dl in done if plan.target(dl) != paths.receipt(dl)]:
+            process(onward, Here(1), submits=True)
     sign()
     site = Survey(settings)
     found = overview(site, {*recent(site, DAYS, since), *failed})
@@ -199,60 +185,51 @@ def _process_all(
             causes.append((one.downlink, own))
         causes += [(one.downlink, cause) for cause in one.causes]
     teller.tell(causes, unknown, details)
-    return max([*ended.values(), FAILED if found.wanting else GOOD])
+    late = any(cause.code == LATE for cause in failed.values())
+    return OUT_OF_TIME if late else FAILED if failed or found.wanting else GOOD
 
 
-def hand_off(
-    settings: Settings,
-    launcher: Launcher,
-    downlink: DownlinkId,
-    until: float,
-    sign: Callable[[], object],
-    *,
-    submits: bool = False,
-) -> tuple[Cause | None, Path]:
-    """Process a downlink as an element of its own, up to its hand-off, or submit it.
+def follow(batch: Batch, launcher: Launcher, seconds: float, get_on: Callable[[], object]) -> str:
+    """Process a batch, and end it if for long none of its downlinks is done.
 
     Parameters
     ----------
-    settings, launcher, downlink
-        The settings, what starts the element, and the downlink.
-    until
-        When its time is up, by the monotonic clock.
-    sign
-        Shows that the turn gets on.
-    submits
-        Whether it is submitted.
+    batch, launcher
+        The batch, and what starts its elements.
+    seconds
+        In which one has to be done.
+    get_on
+        Is called every ten minutes.
 
     Returns
     -------
-    tuple
-        Why it did not end well, for where no job's record says it; None, it did. The log.
+    str
+        Why it was broken off, `LATE` or a sentence; empty, it was not.
     """
-    batch = Batch(settings, [downlink], home=paths.UNATTENDED_LOGS, submits=submits)
-    waiting_since, signed, why = time.monotonic(), 0.0, ""
+    done, since, shown = 0, time.monotonic(), time.monotonic()
     try:
         with closing(batch.run(launcher)) as looks:
             for _ in looks:
                 now = time.monotonic()
-                if now - signed > SIGN_SECONDS:
-                    sign()
-                    signed = now
-                waiting_since = waiting_since if batch.waits else now
-                if now > until:
-                    why = LATE
-                    break
-                if now - waiting_since > WAITS_SECONDS:
-                    why = f"it waits: {batch.waits}"
-                    break
+                if len(batch.done) > done:
+                    done, since = len(batch.done), now
+                if now - shown > SHOWN_SECONDS:
+                    get_on()
+                    shown = now
+                if now - since > seconds:
+                    return LATE
+                if batch.waits and now - since > WAITS_SECONDS:
+                    return f"it waits: {batch.waits}"
     except HalfPipeError as error:
-        why = in_a_line(str(error))
-    log = batch.logs.get(downlink, Path())
-    if why == LATE:
+        return in_a_line(str(error))
+    return ""
+
+
+def _cause(batch: Batch, downlink: DownlinkId, broken: str, command: str) -> Cause:
+    """Say why a downlink did not end well, for where no job's record says it."""
+    why, log = batch.ends.get(downlink), batch.logs.get(downlink, Path())
+    if broken == LATE and why is None:
         do = Remedy(first=f"see what hung, often a file system: {log}")
-        return Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do), log
-    if downlink in batch.done:
-        return None, log
-    why = why or batch.left.get(downlink, "it was not submitted" if submits else "it was not handed off")
-    command = f"snakemake {'submit' if submits else 'dl'}={downlink}"
-    return Cause("failed", Verdict.ACTION, f"{why}; its log: {log}", Remedy(command)), log
+        return Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do)
+    text = why.text if why else broken or "it was not begun"
+    return Cause("failed", Verdict.ACTION, f"{text.rstrip('.')}; its log: {log}", Remedy(command))

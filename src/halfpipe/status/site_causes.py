@@ -125,8 +125,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
 def last_turn(work: Path) -> dict[str, Any] | None:
     """Return what is recorded of the last turn that a timer gave; None if there was none.
 
-    Its keys: `begun` and `ended`, Unix seconds; `status`, how it ended; `downlinks`, how each invocation ended, by
-    downlink; `host` and `user`; `all`, when a turn looked at all downlinks last, Unix seconds.
+    Its keys: `ended` and `all`, when a turn looked at all downlinks last, Unix seconds; `status`, how it ended; `host`.
     """
     with suppress(HalfPipeError, AttributeError):
         value: dict[str, Any] = read_json(work / paths.LAST_TURN)

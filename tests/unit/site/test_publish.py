@@ -21,7 +21,7 @@ def laid_out(worked: Callable[..., Site]) -> Iterator[Site]:
     """Two downlinks that are handed off, and one whose decoder failed."""
     site = lay_out(worked(*HANDED_OFF))
     took = {FIRST: 600.0, SECOND: 1800.0}
-    write_json(site.work / paths.LAST_TURN, {"begun": 5, "ended": 7, "status": 3, "downlinks": {}})
+    write_json(site.work / paths.LAST_TURN, {"ended": 7, "status": 3})
     with patch("halfpipe.tables.metrics.latency", lambda _, downlink: took.get(downlink)):
         yield site
 

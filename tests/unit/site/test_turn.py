@@ -1,6 +1,5 @@
 """Which downlinks a turn of unattended processing looks at, and what it says of one that cannot begin."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn
-from halfpipe.site.batches import Here
+from halfpipe.site.batches import Batch, Here
 from halfpipe.site.slurm import BusyError
 from halfpipe.site.unattended_turn import ALL_SECONDS, FAILED, GOOD, looked_at
 from halfpipe.status.account import Survey
@@ -76,14 +75,13 @@ def test_one_that_cannot_begin_is_failed_and_says_why(
     monkeypatch.setattr(unattended_turn, "WAITS_SECONDS", 0.0)
     site = Site(tmp_path)
     site.work.mkdir()
-    signed = list[str]()
-    for until, code in ((time.monotonic() + 60, "failed"), (0.0, "out-of-time")):
-        cause, _ = unattended_turn.hand_off(
-            site.settings, Refusing(refusal), DownlinkId("230402001"), until, lambda: signed.append("x")
-        )
-        assert cause is not None
-        assert (cause.code, why in cause.text or not until, bool(signed)) == (code, True, True)
-        signed.clear()
+    monkeypatch.setattr(unattended_turn, "SHOWN_SECONDS", 0.0)
+    shown = list[str]()
+    for seconds, ends in ((60.0, why), (0.0, "out-of-time")):
+        batch = Batch(site.settings, [DownlinkId("230402001")])
+        assert ends in unattended_turn.follow(batch, Refusing(refusal), seconds, lambda: shown.append("x"))
+        assert shown
+        shown.clear()
 
 
 def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
@@ -94,12 +92,20 @@ def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
     site.work.mkdir()
     site.add_retdefs(GOLDEN / "multi3" / "in", dl)
 
+    mails = list[str]()
+
+    def said(text: str) -> bool:
+        mails.append(text)
+        return True
+
     def status() -> int:
-        return unattended_turn.turn(site.settings, lambda _: Refusing("full"), 1.0, lambda _: True)
+        return unattended_turn.turn(site.settings, lambda: Refusing("full"), 1.0, said)
 
     with held_by_another(site.work, paths.downlink_lease(dl)):
         assert status() == GOOD
+    assert mails == []
     assert status() == FAILED
+    assert "  it waits: full; its log: " in mails[0]
 
 
 def test_what_is_amiss_with_the_site_is_told_as_status_tells_it(tmp_path: Path) -> None:
@@ -112,6 +118,6 @@ def test_what_is_amiss_with_the_site_is_told_as_status_tells_it(tmp_path: Path) 
         return True
 
     for _ in range(2):
-        unattended_turn.turn(site.settings, lambda _: Refusing(""), 1.0, say)
+        unattended_turn.turn(site.settings, lambda: Refusing(""), 1.0, say)
     (mail,) = said
     assert "site (switch-misspelt)" in mail
