@@ -55,7 +55,7 @@ ALIKE: dict[str, set[str]] = {r"work/settings/.*": set(), rf"work/logs/{ID}/.*":
 SAID: dict[str, set[str]] = {
     **BY_HAND,
     **ALIKE,
-    rf"work/dl={ID}": {"receipt-damaged", "receipt-edited", "receipt-missing"},
+    rf"work/dl={ID}": {"receipt-damaged", "receipt-missing"},
     rf"work/submit={ID}": set(),
     rf"work/{ID}/RetDef-.*\.xml": {
         "file-missing",

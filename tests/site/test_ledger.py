@@ -1,7 +1,7 @@
 """What the ledger says after downlinks were loaded, loaded again, processed again and taken out."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -20,10 +20,10 @@ from halfpipe.ledger import moot_key
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
-from halfpipe.ledger.rows import last_receipt
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.moot_keys import Moot
+from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Moot as MootSettings
 from tests.support.ledger_files import (
     GROUND_ID,
@@ -37,6 +37,7 @@ from tests.support.ledger_files import (
     settings_of,
     whole,
 )
+from tests.support.series import damage, forget
 
 ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
 RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
@@ -317,9 +318,10 @@ def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=1)  # as from a backup
     assert found() == [(ONE, "work-restored")]
     (tmp_path / paths.receipt(ONE)).unlink()
+    forget(tmp_path, paths.receipts(ONE))
     assert found() == [(ONE, "files-behind")]
-    (tmp_path / paths.receipt(TWO)).write_text("{")
-    assert found(TWO) == [(TWO, "receipt-damaged")]
+    damage(tmp_path, paths.receipts(TWO))
+    assert found(TWO) == [(TWO, "record-damaged")]
     shutil.rmtree(tmp_path / paths.run(RUN))
     assert found(ONE) == [(ONE, "files-behind")]
     assert ndgms(ledger) == {RUN: ("Complete", 5)}, "nothing was changed by looking"
@@ -352,16 +354,16 @@ def test_check_keeps_no_writer_waiting(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
-    ledger, beside, read = database.ledger(), database.ledger(()), last_receipt
+    ledger, beside, read = database.ledger(), database.ledger(()), last_hand_off
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     load(ledger, settings_of(tmp_path), ONE)
 
-    def meanwhile(work: Path, downlink: DownlinkId) -> Mapping[str, Any] | None:
+    def meanwhile(work: Path, downlink: DownlinkId) -> HandOff | None:
         process(tmp_path, TWO, {RUN: whole(957, 2)})
         load(beside, settings_of(tmp_path), TWO)
         return read(work, downlink)
 
-    monkeypatch.setattr(check_module, "last_receipt", meanwhile)
+    monkeypatch.setattr(check_module, "last_hand_off", meanwhile)
     assert check(ledger, settings_of(tmp_path)) == []
     assert run_rows(ledger)[RUN]["status"] == "Complete"
 
@@ -390,9 +392,9 @@ def test_check_finds_every_row_that_was_changed(ledger: Ledger, tmp_path: Path) 
 def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {OTHER: whole(965, 2)})
-    (tmp_path / paths.receipt(ONE)).write_text("{")
+    damage(tmp_path, paths.receipts(ONE))
     ledger.write(lambda _: None)
-    assert [f.code for f in check(ledger, settings_of(tmp_path))] == ["receipt-damaged", "ledger-behind"]
+    assert [f.code for f in check(ledger, settings_of(tmp_path))] == ["record-damaged", "ledger-behind"]
     with pytest.raises(StateError, match=ONE):
         rebuild(ledger, settings_of(tmp_path))
     assert set(run_rows(ledger)) == {OTHER}
@@ -411,6 +413,7 @@ def test_a_lost_ledger_is_made_again(ledger: Ledger, other_database: Database, t
     assert content(again) == content(ledger)
     # Files that are gone for good are gone from a ledger that is made again.
     (tmp_path / paths.receipt(TWO)).unlink()
+    forget(tmp_path, paths.receipts(TWO))
     (tmp_path / paths.datagrams(RUN, TWO)).unlink()
     assert rebuild(ledger, settings_of(tmp_path)) == 1
     assert check(ledger, settings_of(tmp_path)) == []

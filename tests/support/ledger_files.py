@@ -17,10 +17,11 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.merged_index import dump_datagrams
+from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
 from halfpipe_simulator.index_lines import dgm_lines
-from tests.support.series import sealed_text
+from tests.support.series import forget
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
 SCID, GROUND_ID = 77, 7799117
@@ -112,12 +113,13 @@ def process(
         path.write_bytes(dump_datagrams(known.lines))
     held, staged = set(held), set(staged)
     runs = [
-        {"run": run, "held": run in held, "files": ["some"] if run in staged else []}
+        {"run": run, "held": run in held, "named": True, "files": ["some"] if run in staged else []}
         for run in sorted(brought)
     ]
-    receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs}
+    receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs, "texts": []}
     (work / downlink).mkdir(parents=True, exist_ok=True)
-    (work / paths.receipt(downlink)).write_text(sealed_text(receipt))
+    forget(work, paths.receipts(downlink))
+    (work / paths.receipt(downlink)).write_bytes(publish(work, downlink, receipt).content)
 
 
 def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = None) -> Settings:

@@ -18,24 +18,41 @@ from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, mend, rerun
+from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import modified, read_whole
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Action, Outcome
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
-from halfpipe.run.receipt_file import ReceiptError, hand_offs
+from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import count, utc
 
 HOUR = 3600.0
 
 
+def not_as_recorded(work: Path, downlink: DownlinkId, recorded: bytes | None) -> Iterator[Cause]:
+    """Yield that ``dl=<id>`` is not what is `recorded` of the last hand-off: nothing goes by it, but people read it."""
+    path, remedy = work / paths.receipt(downlink), rerun(downlink, "receipt")
+    try:
+        if read_whole(str(path)) == recorded:
+            return
+        why = "it is not what was recorded of the last hand-off: it was edited or damaged"
+    except FileNotFoundError:  # it is in work again
+        return
+    except OSError as error:
+        why = f"{error.strerror}. {advice(error)}".rstrip(".")
+        remedy = in_place_of(path, remedy) if path.is_dir() else remedy
+    yield Cause("receipt-damaged", Verdict.ACTION, f"{path}: {why}", remedy, modified(str(path)))
+
+
 def contradictions(
     settings: Settings,
     downlink: DownlinkId,
-    runs: Iterable[RunId] = (),
-    receipt: Mapping[str, Any] | None = None,
+    runs: Iterable[RunId],
+    receipt: Mapping[str, Any] | None,
+    vouches: bool,
     read: Callable[[Path, RunId], Deliveries] = Deliveries,
 ) -> Iterator[Cause]:
     """Yield what is contradictory of one downlink, refused, held or closed.
@@ -47,18 +64,13 @@ def contradictions(
     runs
         Its runs as the plan knows them; those of its receipts are looked at in any case.
     receipt
-        Its receipt, if it has one that can be used; else that of its last hand-off is looked for.
+        What is recorded of its last hand-off, None before the first.
+    vouches
+        Whether it is its receipt now: while it is in work, or outstanding, that vouches for nothing.
     read
         Reads what was delivered of a run, or has read it.
     """
     work = settings.paths.work
-    try:
-        made = hand_offs(work, downlink, only_look=True)
-    except HalfPipeError as error:
-        yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
-        made = []
-    of_last = receipt is None and bool(made)
-    receipt = made[-1].receipt if of_last else receipt
     of_receipt = {RunId(run["run"]): run for run in receipt["runs"]} if receipt else {}
     for run in sorted({*runs, *of_receipt}):
         try:
@@ -70,7 +82,7 @@ def contradictions(
             yield Cause("takeover-refused", Verdict.ACTION, unreadable.text, unreadable.remedy)
         yield from overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
-            if not of_last:
+            if vouches:
                 yield from _vouched(work, run, downlink, entry, deliveries.seal(downlink))
             yield from _noted(run, downlink, entry)
         else:
@@ -226,7 +238,7 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
 def at_level1(
     settings: Settings,
     downlink: DownlinkId,
-    receipt: Mapping[str, Any] | ReceiptError | None,
+    receipt: Mapping[str, Any] | None,
     record: Record | None = None,
     in_work: bool = False,
 ) -> Iterator[Cause]:
@@ -237,7 +249,7 @@ def at_level1(
     settings, downlink
         The settings and the downlink.
     receipt
-        Its receipt, or the error that `read_receipt` raised; None without one: only submissions are looked at.
+        Its receipt; None without one: only submissions are looked at.
     record
         Its submissions, if they are read already.
     in_work
@@ -246,13 +258,9 @@ def at_level1(
     Yields
     ------
     Cause
-        ``receipt-damaged``, ``receipt-edited``, ``submission-damaged``, ``submission-open``, ``submission-failed``,
-        ``written-for-person``, ``handoff-not-submitted``, ``stage-gone``, ``stage-partly-gone``, ``not-submitted``,
-        ``not-taken``.
+        ``submission-damaged``, ``submission-open``, ``submission-failed``, ``written-for-person``,
+        ``handoff-not-submitted``, ``stage-gone``, ``stage-partly-gone``, ``not-submitted``, ``not-taken``.
     """
-    if isinstance(receipt, ReceiptError):
-        yield Cause(receipt.code, Verdict.ACTION, receipt.text, receipt.remedy, modified(str(receipt.path)))
-        receipt = None
     try:
         record = record or Record(settings.paths.work, downlink)
     except HalfPipeError as error:

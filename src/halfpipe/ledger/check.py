@@ -13,10 +13,11 @@ from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, Ledger
 from halfpipe.ledger.load import enter, forget, loaded, runs_of
-from halfpipe.ledger.rows import Row, handed_off, is_known, last_receipt
+from halfpipe.ledger.rows import Row, handed_off, is_known
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.process.failure import Failure
 from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.words import count
 
@@ -50,12 +51,12 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     found: list[Cause] = []
     for dl in sorted(asked | beside if asked else known.keys() | set(handed_off(work))):
         try:
-            receipt = last_receipt(work, dl)
-            if receipt is None:
+            last = last_hand_off(work, dl)
+            if last is None:
                 found.append(
                     Cause("files-behind", Verdict.ACTION, f"downlink {dl} has no receipt", forget(dl))
                 )
-            elif differ := _differences(ledger, settings, dl, receipt):
+            elif differ := _differences(ledger, settings, dl, last.receipt):
                 do = Remedy(f"halfpipe ledger load {dl}")
                 found.append(
                     Cause("ledger-behind", Verdict.ACTION, f"downlink {dl}: {'; '.join(differ)}", do)
@@ -212,8 +213,8 @@ def _ahead(
     lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}
     for dl in known.keys() & set(downlinks):
         with suppress(HalfPipeError):  # whoever reads it says what is wrong
-            receipt = last_receipt(work, dl)
-            lost |= {dl} if receipt is None or receipt["handoff"] < known[dl] else set()
+            last = last_hand_off(work, dl)
+            lost |= {dl} if last is None or last.number < known[dl] else set()
     if not lost:
         return
     few = sorted(lost)[-MOST_NAMED:]

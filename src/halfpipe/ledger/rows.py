@@ -23,7 +23,7 @@ from halfpipe.run.deliveries import Delivery
 from halfpipe.run.downlinks_of_run import every_downlink, known_downlinks
 from halfpipe.run.merged_index import known_datagrams, read_datagrams
 from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
-from halfpipe.run.receipt_file import hand_offs, read_receipt
+from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 
 Row = dict[str, Any]
@@ -153,13 +153,6 @@ class Entry:
         }
 
 
-def last_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any] | None:
-    """Return the receipt of `downlink`; while it is in work its last one, None if it was never handed off."""
-    if (work / paths.receipt(downlink)).is_file():
-        return read_receipt(work, downlink)
-    return next((handoff.receipt for handoff in reversed(hand_offs(work, downlink))), None)
-
-
 def read_entry(work: Path, downlink: DownlinkId) -> Entry:
     """Read from receipt, RetDef and merged indexes what `downlink` brought.
 
@@ -170,12 +163,13 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
     StateError
         If something of it cannot be entered.
     """
-    receipt = last_receipt(work, downlink)
-    if receipt is None:
+    last = last_hand_off(work, downlink)
+    if last is None:
         raise MissingInputError(
             f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only.",
             Remedy(f"snakemake dl={downlink}", first="Process the downlink first"),
         )
+    receipt = last.receipt
     runs = [(RunId(entry["run"]), entry) for entry in receipt["runs"]]
     read = (Part.read(work, run, downlink, held=entry["held"]) for run, entry in runs)
     # Of a downlink that was taken over only RetDefs of what is known are there.
@@ -201,12 +195,12 @@ def handed_off(work: Path) -> list[DownlinkId]:
 def is_known(work: Path, downlink: DownlinkId) -> bool:
     """Tell whether a downlink was handed off, and what it brought is known: not only what the legacy delivered."""
     try:
-        receipt = last_receipt(work, downlink)
+        last = last_hand_off(work, downlink)
     except HalfPipeError:
         return True  # whoever reads it says what is wrong
-    return receipt is not None and (
-        "taken_over" not in receipt
-        or any(run.get("taken_over", "whole") == "whole" for run in receipt["runs"])
+    return last is not None and (
+        "taken_over" not in last.receipt
+        or any(run.get("taken_over", "whole") == "whole" for run in last.receipt["runs"])
     )
 
 

@@ -1,37 +1,24 @@
-"""Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, which is the last of them once more."""
+"""Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, the last once more: for Snakemake and people."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, MissingInputError, Remedy, rerun
-from halfpipe.files.advice import advice, in_place_of
+from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.files.durable import remove_file
-from halfpipe.files.reading import modified, read_whole
-from halfpipe.files.records import Record, Series, file_of, opened
+from halfpipe.files.reading import modified
+from halfpipe.files.records import Record, Series, file_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-
-DAMAGED, EDITED = "receipt-damaged", "receipt-edited"
-
-
-class ReceiptError(FormatError):
-    """A receipt that cannot be used: the `code` of its cause, and what is wrong with it."""
-
-    def __init__(self, code: str, path: Path, what: str, remedy: Remedy) -> None:
-        text = f"{path}: {what}"
-        super().__init__(f"{text}. To have it rewritten:", remedy, code=code, text=text)
-        self.path = path
 
 
 @dataclass(frozen=True)
 class HandOff:
     """A hand-off: its number, which runs its texts name, the texts, and all that its latest record says.
 
-    `first` is the file of its first record.
+    `first` is the file of its first record, `content` what is in the latest.
     """
 
     number: int
@@ -39,6 +26,7 @@ class HandOff:
     texts: tuple[Mapping[str, Any], ...]
     receipt: Mapping[str, Any]
     first: Path
+    content: bytes = field(repr=False)
 
     @property
     def made(self) -> float | None:
@@ -79,8 +67,22 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
         except (ValueError, KeyError, TypeError) as error:
             raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
         first = found[number].first if number in found else file_of(of_series.home, record.number)
-        found[number] = HandOff(number, named, texts, receipt, first)
+        found[number] = HandOff(number, named, texts, receipt, first, record.content)
     return [found[number] for number in sorted(found)]
+
+
+def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> HandOff | None:
+    """Return the hand-off that was made last, None before the first; `only_look` as for `Series`.
+
+    Raises
+    ------
+    DamagedError
+        As `hand_offs`; and if there is a receipt, and no record of it.
+    """
+    made = hand_offs(work, downlink, only_look=only_look)
+    if not made and (work / paths.receipt(downlink)).is_file():
+        raise series(work, downlink).damaged(1)
+    return made[-1] if made else None
 
 
 def last_number(work: Path, downlink: DownlinkId) -> int:
@@ -121,35 +123,20 @@ def publish(
 
 
 def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
-    """Read the receipt of a downlink.
+    """Return the receipt of a downlink: what is recorded of its last hand-off, whatever somebody made of ``dl=<id>``.
 
     Raises
     ------
     MissingInputError
-        If there is none.
-    ReceiptError
-        If it cannot be read, is no receipt, or is not what was written.
+        If there is no ``dl=<id>``: the downlink was not handed off, or is in work again.
+    DamagedError
+        As `last_hand_off`.
     """
-    path = work / paths.receipt(downlink)
-    try:
-        written = read_whole(str(path))
-    except FileNotFoundError as error:
+    path, last = work / paths.receipt(downlink), last_hand_off(work, downlink)
+    if last is None or not path.exists():
         remedy = Remedy(f"snakemake dl={downlink}", first="Process the downlink first")
-        raise MissingInputError(f"{path}: no such file.", remedy) from error
-    except OSError as error:
-        remedy = rerun(downlink, "receipt")
-        remedy = in_place_of(path, remedy) if path.is_dir() else remedy
-        raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), remedy) from error
-    record = opened(written)
-    if record is not None:
-        return record.values
-    try:
-        json.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise ReceiptError(DAMAGED, path, f"not JSON ({error})", rerun(downlink, "receipt")) from error
-    raise ReceiptError(
-        EDITED, path, "edited after it was written (checksum mismatch)", rerun(downlink, "receipt")
-    )
+        raise MissingInputError(f"{path}: no such file.", remedy)
+    return last.receipt
 
 
 def withdraw(work: Path, downlink: DownlinkId) -> None:

@@ -16,13 +16,18 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
-from halfpipe.downlink.handoff_causes import at_level1, contradictions, lost_downlinks
+from halfpipe.downlink.handoff_causes import (
+    at_level1,
+    contradictions,
+    lost_downlinks,
+    not_as_recorded,
+)
 from halfpipe.downlink.plan import Announced, Plan, names_in, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.stage_look import GONE, is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
+from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
@@ -30,7 +35,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
-from halfpipe.run.receipt_file import ReceiptError, read_receipt
+from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
 from halfpipe.status.failures import failures
 from halfpipe.words import count
@@ -169,8 +174,10 @@ class Downlink:
         Whose it is, and which.
     plan
         What lies of it in its directory and on the search path, and which chunks it should have.
-    found, receipt
-        Its receipt, or why it cannot be believed; and its receipt if it can be. None if there is none.
+    last, damage
+        What was handed off last, None before the first; or why its records cannot be read.
+    receipt
+        What is recorded of that, if the downlink has a receipt now.
     receipt_time
         When its receipt was written, Unix seconds.
     record, confirmed
@@ -187,15 +194,14 @@ class Downlink:
     def __init__(self, site: Survey, downlink: DownlinkId) -> None:
         self.site, self.id, self.settings, self.work = site, downlink, site.settings, site.work
         self.plan = site.plan.of(downlink)
-        self.found: Mapping[str, Any] | ReceiptError | None = None
+        self.receipt_time = self.plan.handed_off  # first, for a receipt shows after its record
+        self.last: HandOff | None = None
+        self.damage: HalfPipeError | None = None
         try:
-            self.found = read_receipt(self.work, downlink)
-        except ReceiptError as error:
-            self.found = error
-        except MissingInputError:
-            pass
-        self.receipt = self.found if isinstance(self.found, Mapping) else None
-        self.receipt_time = self.plan.handed_off
+            self.last = last_hand_off(self.work, downlink, only_look=True)
+        except HalfPipeError as error:
+            self.damage = error
+        self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
         self.record: Record | None = None
         with suppress(HalfPipeError):
             self.record = Record(self.work, downlink, only_look=True)
@@ -295,11 +301,15 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
     receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
     found = [*lease_troubles(of.work, of.id), *planned(of.plan, of.site.now)]
+    if of.damage is not None:
+        found.append(Cause("record-damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
+    elif of.receipt_time is not None and not in_work:
+        found += not_as_recorded(of.work, of.id, of.last.content if of.last else None)
     yield from found
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
         yield from failed
-        nothing = not in_work and of.found is None and not found and not failed
+        nothing = not in_work and not found and not failed
         if nothing and of.plan.numbers:
             text = "it is not handed off yet"
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
@@ -315,8 +325,9 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from fell_short(settings, of.id, receipt["chunks"])
             yield from _grown(of, receipt)
     if not in_work:
-        yield from contradictions(settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries)
-    yield from at_level1(settings, of.id, of.found, of.record, in_work)
+        runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
+        yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
+    yield from at_level1(settings, of.id, receipt, of.record, in_work)
 
 
 def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -12,11 +12,11 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import OF_CODE, Cell, cells, phase_of, rows
+from halfpipe.run.receipt_file import publish
 from halfpipe.status.account import PHASES, Account, Survey
 from halfpipe.status.acknowledged import say
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
-from tests.support.series import sealed_text
 from tests.support.workflow import Site
 
 NEXT_CENTURY = 4_102_444_800.0
@@ -70,14 +70,14 @@ def test_what_needs_action_is_first_and_a_page_runs_its_own_script_alone(site: S
 def test_simulated_data_and_damage_are_told_and_hide_no_downlink(site: Site, tmp_path: Path) -> None:
     home = tmp_path / "board"
     receipt = {**site.receipt(FIRST), "simulated": True}
-    (site.work / paths.receipt(FIRST)).write_text(sealed_text(receipt))
+    publish(site.work, FIRST, receipt)
     make(site, home)
     pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND))
     assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False]
     (site.work / paths.receipt(FIRST)).write_text("{")
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
-    assert "not JSON" in text(home / paths.board_page(FIRST))
+    assert "edited or damaged" in text(home / paths.board_page(FIRST))
 
 
 def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Site, tmp_path: Path) -> None:

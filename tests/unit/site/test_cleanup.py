@@ -17,6 +17,7 @@ from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.merged_index import dump_datagrams
+from halfpipe.run.receipt_file import publish, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
 from halfpipe.site.clean_up import Removable, What
@@ -239,8 +240,7 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
     assert "no record of a submission" in cleaned(old)[0].kept, "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
-    rewrite(old.work / paths.receipt(FIRST), handoff=2)
-    os.utime(old.work / paths.receipt(FIRST), (OLD, OLD))
+    publish(old.work, FIRST, {**read_receipt(old.work, FIRST), "handoff": 2})
     assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
 
 

@@ -180,8 +180,8 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None
         (MANIFEST, '"known": 40', '"known": 41', "file-damaged"),
         (MANIFEST, "{", "", "file-damaged"),
         (f"{CHUNK}.json", '"events": 40', '"events": 6', "file-damaged"),
-        (RECEIPT, '"delivered": 40', '"delivered": 41', "receipt-edited"),
-        (RECEIPT, '\n "runs": [', '\n "run": [', "receipt-edited"),
+        (RECEIPT, '"delivered": 40', '"delivered": 41', "receipt-damaged"),
+        (RECEIPT, '\n "runs": [', '\n "run": [', "receipt-damaged"),
         (RECEIPT, "{", "", "receipt-damaged"),
     ],
 )

@@ -10,6 +10,7 @@ from halfpipe import paths
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.found_downlinks import find
+from tests.support.series import damage
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -65,9 +66,8 @@ def test_the_verb(half_done: Site) -> None:
 
 
 def test_a_receipt_that_cannot_be_believed_is_told(half_done: Site) -> None:
-    path = half_done.work / paths.receipt(FIRST)
-    path.write_text(path.read_text().replace('"handoff": 1', '"handoff": 2', 1))
+    damage(half_done.work, paths.receipts(FIRST))
     ended = half_done.halfpipe("find", "--run", RUN)
     assert ended.status == 1
-    assert f"dl={FIRST}" in ended.said
+    assert paths.receipts(FIRST) in ended.said
     assert f"snakemake dl={SECOND}" in ended.said

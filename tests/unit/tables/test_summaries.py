@@ -48,6 +48,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     ]  # fmt: skip
 
     forget(site.work, paths.receipts("240601002"))
+    (site.work / paths.receipt("240601002")).unlink()
     for mark in (site.stage / paths.STAGE_MARK, site.work / paths.STAGE_MARK_COPY):
         shutil.rmtree(mark)  # it knows the receipt: else nothing is done
     part = shown(site, RUN)["parts"][1]
