@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import MissingInputError
-from halfpipe.files.advice import in_the_way
 from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words
@@ -174,11 +173,8 @@ def _is_good(place: Path, begin: int) -> bool:
 def _lock(cache: Path, directory: str) -> int:
     """Open the file that is locked for an hour; it is never removed."""
     path = cache / LOCKS / directory.replace("/", "+")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise in_the_way(path, error) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _part(cache: Path, directory: str) -> Path:
@@ -213,8 +209,6 @@ def _fetch(keys: Level0, cache: Path, directory: str, scid: int, output: IO[str]
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)  # what was fetched before all of it was there
         whole.rename(place)
-    except OSError as error:
-        raise in_the_way(place, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

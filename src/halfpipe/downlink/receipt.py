@@ -12,7 +12,7 @@ from typing import IO, Any
 import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import stage_look, stage_mark
-from halfpipe.errors import DecoderError, StageError, StateError, rerun
+from halfpipe.errors import NOTHING, DecoderError, StageError, StateError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -21,7 +21,6 @@ from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import magic7, stage
-from halfpipe.run.deliveries import EventFile
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
@@ -75,10 +74,10 @@ def hand_off(
 
             deliver_run(settings, lease, downlink, RunId(run["run"]), (), threads=1, output=output)
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
+    home = place / paths.staged(downlink)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
     if known is not None:  # a receipt that is made again says what it said first
-        home = place / paths.staged(downlink)
         there = tuple(
             _describe(home / text["name"]) for text in known.texts if (home / text["name"]).is_file()
         )
@@ -90,13 +89,16 @@ def hand_off(
     whole = [
         m
         for m in manifests
-        if stage.is_whole(place, downlink, RunId(m["run"]), map(EventFile.of, m["files"]))
+        if not any(
+            any(stage_look.differs(home / m["l1_run"] / file["name"], file, NOTHING, checksums=False))
+            for file in m["files"]
+        )
     ]
     # Nobody can have taken them, for nobody was told.
     if gone := [m["run"] for m in manifests if m["handoff"] == number and not m["held"] and m not in whole]:
         raise StageError(
             f"files are gone from the stage before they were handed off: run {', '.join(gone)} of downlink "
-            f"{downlink}, in {place / paths.staged(downlink)}. Nothing was handed off. See that the stage is "
+            f"{downlink}, in {home}. Nothing was handed off. See that the stage is "
             "mounted, and who clears it.",
             rerun(downlink, "deliver_run", "To stage them again"),
         )

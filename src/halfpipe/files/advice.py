@@ -6,7 +6,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from halfpipe.errors import HalfPipeError, Remedy
+from halfpipe.errors import Remedy
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "disk-full"  # the code of a failure for it: whoever waits may go on
@@ -50,13 +50,6 @@ def is_full(error: BaseException | None) -> bool:
     while error is not None and getattr(error, "errno", None) not in FULL:
         error = error.__cause__
     return error is not None
-
-
-def in_the_way(path: Path, error: OSError) -> HalfPipeError:
-    """Return the error that says who owns what cannot be written or removed at `path`, and what to do."""
-    return HalfPipeError(
-        f"{path}: cannot be written or removed: {error.strerror or error}. {advice(error)}", code="system"
-    )
 
 
 def in_place_of(path: Path, remedy: Remedy) -> Remedy:

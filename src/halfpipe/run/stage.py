@@ -1,7 +1,7 @@
 """The stage: the directories, event files and tokens that Level-1 finds (ground-chain §6).
 
 Every sub-directory of ``<stage>/<downlink>`` is a run to Level-1, so nothing else is ever made in
-there: files are written in scratch beside it and renamed.
+there: files are written in scratch beside it and renamed. What the operating system refuses is raised as it is.
 """
 
 import shutil
@@ -10,32 +10,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.errors import StageError
-from halfpipe.files.advice import advice
 from halfpipe.files.durable import fsync_directory, make_directory, remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import EventFile
 
 
 @contextmanager
-def errors_named(stage: Path) -> Iterator[None]:
-    """Turn what the operating system says into an error that names the stage."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or stage
-        raise StageError(
-            f"the stage {stage} cannot be written, at {where}: {error.strerror}. {advice(error)}"
-        ) from error
-
-
-@contextmanager
 def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
     """Give a new directory in scratch on the stage's file system; what a killed job left there goes first."""
     path = stage / paths.stage_scratch(downlink, what)
-    with errors_named(stage):
-        shutil.rmtree(path, ignore_errors=True)
-        (path / "new").mkdir(parents=True)
+    shutil.rmtree(path, ignore_errors=True)
+    (path / "new").mkdir(parents=True)
     try:
         yield path / "new"
     finally:
@@ -45,13 +30,7 @@ def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
 
 
 def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by its haltCleanup tokens.
-
-    Raises
-    ------
-    StageError
-        If the stage cannot be written.
-    """
+    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by its haltCleanup tokens."""
     for run in runs:
         _touch(stage, paths.halt_cleanup(run.l1, downlink))
 
@@ -64,23 +43,21 @@ def halt_tokens(stage: Path, downlink: DownlinkId) -> set[Path]:
 def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
     """Remove the haltCleanup tokens of `downlink` after all is staged: of `runs`, and of those of an earlier try."""
     of_runs = {stage / paths.halt_cleanup(run.l1, downlink) for run in runs}
-    with errors_named(stage):
-        for token in sorted(of_runs | halt_tokens(stage, downlink)):
-            remove_file(token)
-            with suppress(OSError):  # others are in it
-                token.parent.rmdir()
+    for token in sorted(of_runs | halt_tokens(stage, downlink)):
+        remove_file(token)
+        with suppress(OSError):  # others are in it
+            token.parent.rmdir()
 
 
 def _touch(stage: Path, token: str) -> None:
     """Make a token; Level-1 removes the directory of a retired run whole, so make that too."""
     path = stage / token
-    with errors_named(stage):
-        while True:
-            with suppress(FileNotFoundError):  # the directory went between two calls
-                make_directory(stage, str(Path(token).parent))
-                path.touch()
-                fsync_directory(path.parent)
-                return
+    while True:
+        with suppress(FileNotFoundError):  # the directory went between two calls
+            make_directory(stage, str(Path(token).parent))
+            path.touch()
+            fsync_directory(path.parent)
+            return
 
 
 def place(
@@ -105,17 +82,16 @@ def place(
     """
     names = [file.name for file in files]
     home = stage / paths.staged_run(downlink, run.l1)
-    with errors_named(stage):
-        fsync_directory(new)  # it is gone if others have staged the run meanwhile: then nothing is changed
-        for name in stale:
-            remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
-        old = new.with_name("old")
-        if home.is_dir():
-            home.rename(old)
-        if names:
-            new.rename(make_directory(stage, paths.staged(downlink)) / home.name)
-        if home.parent.is_dir():
-            fsync_directory(home.parent)
+    fsync_directory(new)  # it is gone if others have staged the run meanwhile: then nothing is changed
+    for name in stale:
+        remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
+    old = new.with_name("old")
+    if home.is_dir():
+        home.rename(old)
+    if names:
+        new.rename(make_directory(stage, paths.staged(downlink)) / home.name)
+    if home.parent.is_dir():
+        fsync_directory(home.parent)
     for name in names:
         token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
         _touch(stage, token)
@@ -124,24 +100,14 @@ def place(
             remove_file(stage / token)
 
 
-def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:
-    """Tell whether all `files` of the run lie in the stage, with their sizes."""
-    home = stage / paths.staged_run(downlink, run.l1)
-    try:
-        return all((home / file.name).stat().st_size == file.size for file in files)
-    except OSError:
-        return False
-
-
 def put_texts(stage: Path, new: Path, downlink: DownlinkId) -> None:
     """Make the texts in the scratch directory `new` visible; those of an earlier hand-off besides them go."""
     home = stage / paths.staged(downlink)
-    with errors_named(stage):
-        make_directory(stage, paths.staged(downlink))
-        names = sorted(path.name for path in new.iterdir())
-        for name in names:
-            (new / name).rename(home / name)
-        for path in home.glob(paths.text("*", downlink)):
-            if path.name not in names:
-                path.unlink()
-        fsync_directory(home)
+    make_directory(stage, paths.staged(downlink))
+    names = sorted(path.name for path in new.iterdir())
+    for name in names:
+        (new / name).rename(home / name)
+    for path in home.glob(paths.text("*", downlink)):
+        if path.name not in names:
+            path.unlink()
+    fsync_directory(home)

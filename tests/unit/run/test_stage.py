@@ -1,11 +1,9 @@
-"""The stage: what Level-1 finds there, tokens included, and what is said where it cannot be written."""
+"""The stage: what Level-1 finds there, tokens included."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from halfpipe.errors import StageError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import EventFile
@@ -87,17 +85,6 @@ def test_runs_are_kept_until_they_are_released(tmp_path: Path) -> None:
     stage.let_retire(tmp_path, DL, [RUN])  # nothing to release is no error
 
 
-def test_files_are_whole_if_all_lie_there_with_their_sizes(tmp_path: Path) -> None:
-    files = [file(1000), file(2000)]
-    assert stage.is_whole(tmp_path, DL, RUN, [])
-    assert not stage.is_whole(tmp_path, DL, RUN, files)
-    place(tmp_path, 1000, 2000)
-    assert stage.is_whole(tmp_path, DL, RUN, files)
-    assert not stage.is_whole(tmp_path, OTHER, RUN, files)
-    (tmp_path / DL / L1 / files[1].name).write_bytes(b"event")
-    assert not stage.is_whole(tmp_path, DL, RUN, files)
-
-
 def test_scratch_of_a_killed_job_goes_first_and_ours_goes_last(tmp_path: Path) -> None:
     left = tmp_path / ".halfpipe" / f"{DL}-texts"
     left.mkdir(parents=True)
@@ -124,25 +111,3 @@ def test_texts_appear_together_and_take_the_place_of_others(tmp_path: Path) -> N
         stage.put_texts(tmp_path, scratch, DL)
     assert tree(tmp_path) == {f"{DL}/b_{DL}.txt", f"{DL}/not-a-text"}
     assert (tmp_path / DL / f"b_{DL}.txt").read_text() == "new\n"
-
-
-def _scratch(home: Path) -> None:
-    with stage.scratch(home, DL, "x"):
-        pass
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        _scratch,
-        lambda home: stage.keep_from_retiring(home, DL, [RUN]),
-        lambda home: stage.let_retire(home, DL, [RUN]),
-        lambda home: stage.put_texts(home, home, DL),
-    ],
-)
-def test_a_file_where_the_stage_should_be(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    home = tmp_path / "stage"
-    home.write_text("no directory\n")
-    with pytest.raises(StageError) as caught:
-        write(home)
-    assert str(caught.value).startswith(f"the stage {home} ")
