@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError
@@ -280,15 +278,12 @@ class _Run:
         if self._brought() != made["brought"]:
             known = known_datagrams(self._work, self._run).rows
             then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
-            new = known[~listed(known, then)]
-            if len(new):
-                apids, counts = np.unique(new["apid"], return_counts=True)
-                each = ", ".join(f"{n} of APID {apid}" for apid, n in zip(apids, counts, strict=True))
+            if new := int((~listed(known, then)).sum()):
                 return Result(
                     self._run,
                     What.MORE,
-                    f"{name} was made before {len(new)} datagrams came ({each}) and stays as it is; to make it "
-                    f"anew: halfpipe online --again {self._run}",
+                    f"{name} was made before {new} datagrams came and stays as it is; to make it anew: "
+                    f"halfpipe online --again {self._run}",
                 )
         return Result(self._run, What.BEFORE, f"{name} was made before")
 
