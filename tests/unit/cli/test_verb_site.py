@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
 from tests.support.worked_site import CUT, FIRST, LCI, SPREAD
