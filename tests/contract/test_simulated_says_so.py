@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from halfpipe.downlink.receipt import table
+from halfpipe.ids import RunId
+from halfpipe.pages.pictures import run_picture
+from halfpipe.status.account import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
 from tests.support.verbs import halfpipe
@@ -23,12 +26,13 @@ def test_simulated_data_say_so_everywhere(simulated: bool, site: Site, tmp_path:
     receipt = site.receipt(downlink)
     assert receipt.get("simulated", False) is simulated
     texts = [path.read_text() for path in (site.stage / downlink).glob("simulated_*.txt")]
-    board = site.home / "board"
+    board, run = site.home / "board", RunId(receipt["runs"][0]["run"])
     printed = [
         table(receipt),
         halfpipe("status", configfile=site.configfile).output,
         halfpipe("show", downlink, configfile=site.configfile).output,
         halfpipe("board", "-o", board, configfile=site.configfile).output,
+        run_picture(Survey(site.settings, gallery.NOW), run).decode(),
         *((board / name).read_text() for name in ("index.html", f"{downlink}.html")),
         *(texts or ([""] if simulated else [])),
     ]

@@ -82,16 +82,6 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
     assert "no events are known" in written(run_picture(looked, run))
 
 
-def test_what_the_built_in_decoder_read_says_simulated(tmp_path: Path) -> None:
-    site = gallery.site_of(tmp_path, gallery.scenario().lpa_run(events=100))
-    site.by_hand(gallery.FIRST)
-    looked, run = Survey(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
-    assert any(words.startswith("SIMULATED: ") for words in written(run_picture(looked, run)))
-    site.configure(decoder={"command": "of-the-site {out}"})
-    looked = Survey(site.settings, gallery.NOW)
-    assert not any("SIMULATED" in words for words in written(run_picture(looked, run)))
-
-
 def test_sequences_of_64_bits(tmp_path: Path) -> None:
     made = gallery.scenario().lpa_run(events=300, first_sequence=2**64 - 100_000, lost_datagrams=1)
     site = gallery.site_of(tmp_path, made)
