@@ -13,7 +13,7 @@ from halfpipe.formats import evt
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
 from halfpipe.site.online_handoff import State
-from tests.support import forks
+from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
@@ -46,7 +46,8 @@ def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
     expected = {NAME: without_downlink(staged("lci_acd", FIRST)[0])}
 
     def hand_off(*arguments: str) -> int:
-        return site.halfpipe("online", *arguments).status
+        with in_process.as_in_a_process(ROOT):  # whose moments are counted
+            return verbs.halfpipe("online", *arguments, configfile=site.configfile).exit_code
 
     every_moment = forks.moments(hand_off, site.home)
     assert online.files() == expected
