@@ -46,7 +46,6 @@ def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path)
 
     def ready() -> None:
         shutil.rmtree(out, ignore_errors=True)
-        shutil.rmtree(history.home / "work" / ".cache", ignore_errors=True)
 
     race.rounds = min(race.rounds, 3)
     race.run(

@@ -14,7 +14,7 @@ LIMIT = 1.4  # of the time of `cp`
 
 def bench_record_copy(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scratch: Path) -> None:
     """Race the copy, in this process, against `cp` of the same records."""
-    copy, out = Copy(scene, scratch), scratch / "out"
+    copy, out = Copy(scene), scratch / "out"
 
     def ready() -> None:
         shutil.rmtree(out, ignore_errors=True)

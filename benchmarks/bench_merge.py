@@ -72,7 +72,7 @@ def bench_merge(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scra
         out.mkdir()
         scene.site(home)
         if way.cold:
-            forget([*files, *scene.products(".idx")])
+            forget([*files, *scene.products(".rows")])
 
     baselines = {"cp": copying(launcher, files, out)}
     if way.flushed:
@@ -88,11 +88,10 @@ def bench_merge(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scra
 
 
 @pytest.mark.parametrize("flushed", [False, True], ids=["unflushed", "flushed"])
-@pytest.mark.parametrize("kept", [True, False], ids=["kept", "text"])
 def bench_merge_in_process(
-    race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scratch: Path, flushed: bool, kept: bool
+    race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scratch: Path, flushed: bool
 ) -> None:
-    """Race the same function without the program's start, and once more without what decoding has kept."""
+    """Race the same function without the program's start."""
     home, out, files = scratch / "site", scratch / "copied", scene.products(".evt")
 
     def ready() -> None:
@@ -100,8 +99,6 @@ def bench_merge_in_process(
         out.mkdir()
         scene.site(home)
         (home / "stage").mkdir()
-        if not kept:
-            shutil.rmtree(home / "work" / paths.kept_indexes(scene.downlinks[0]))
 
     deliver = delivering(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
 
@@ -117,8 +114,7 @@ def bench_merge_in_process(
     if flushed:
         baselines = {"cp and sync": copying_flushed(launcher, files, out)}
     race.run(
-        f"whole merge, {sizes.events:,} events, as a function; {Way(THREADS, flushed=flushed)}"
-        + ("" if kept else ", the text of the indexes read again"),
+        f"whole merge, {sizes.events:,} events, as a function; {Way(THREADS, flushed=flushed)}",
         step,
         baselines,
         ready=ready,

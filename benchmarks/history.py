@@ -26,7 +26,6 @@ from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.merged_index import FIRST_LINE
 
 DOWNLINKS = 60_000  # about what the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
@@ -34,10 +33,8 @@ APART = 400  # seconds from the runs of a group of three to those of the next
 GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # in which it is written, for two processes
-CLEANED_UP = {".evt", ".idx", ".npy"}
-KEPT = Path(paths.datagrams("", "")).name  # no clean-up takes it
+CLEANED_UP = {".evt", ".idx", ".rows"}
 NOT_COPIED = {
-    ".cache",
     ".snakemake",
     "leases",
     "logs",
@@ -136,7 +133,7 @@ def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
     return {
         str(path.relative_to(template)): path.read_bytes()
         for path in sorted(found)
-        if path.is_file() and (path.suffix not in CLEANED_UP or path.name == KEPT)
+        if path.is_file() and path.suffix not in CLEANED_UP
     }
 
 
@@ -157,9 +154,6 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             if content.startswith(SEALED):
                 begin, end = len(SEALED), len(SEALED) + 64
                 ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
-            elif content.startswith(FIRST_LINE):
-                begin, end = len(FIRST_LINE), len(FIRST_LINE) + 64
-                ids[content[begin:end]] = _sum(_replaced(content, ids)[end + 1 :])
         when, places = history.when(group), set[Path]()
         for name, content in files.items():
             of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)
@@ -196,7 +190,6 @@ def main() -> None:
     launcher = Launcher(home)
     status = [Path(sys.executable).with_name("halfpipe"), "status", "--profile", history.home]
     sys.stdout.write(f"SIMULATED: {history.downlinks:,} downlinks in {history.home}\n")
-    shutil.rmtree(history.home / "work" / ".cache", ignore_errors=True)
     subprocess.run(["sync"], check=True)
     with suppress(OSError):  # only root may; else what the kernel holds is warm
         DROP.write_text("3\n")

@@ -120,7 +120,7 @@ class Scene:
         return tuple(ChunkId.of(first + number) for number in range(1, self.shape.chunks + 1))
 
     def products(self, suffix: str, downlink: DownlinkId | None = None) -> list[Path]:
-        """Return the chunk products that end in `suffix` (``.evt`` or ``.idx``), of one downlink or of all."""
+        """Return the chunk products that end in `suffix` (``.evt``, ``.idx``, ``.rows``), of one downlink or of all."""
         wanted = [downlink] if downlink else self.downlinks
         return [
             path
@@ -257,7 +257,7 @@ def _write_chunk(
         "chunk": chunk,
         "retdef": sha256(retdef),
         "runs": [run],
-        "files": check_products(scratch, chunk, lambda name: scene.work / paths.kept_index(dl, name)),
+        "files": check_products(scratch, chunk),
         "said": {
             "processing": [f"{GROUND_ID + number:08x}-{run}"],
             "exceptions": {},

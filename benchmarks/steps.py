@@ -22,9 +22,8 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import merged_index
-from halfpipe.run.event_records import Records, evt_files_of
-from halfpipe.run.merged_index import ChunkProducts, load_events
+from halfpipe.run.event_records import Records
+from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
 
@@ -83,22 +82,16 @@ class Merge:
 
 
 class Copy:
-    """Writing the event files of the scene's first run: nothing but the copy of the records.
+    """Writing the event files of the scene's first run: nothing but the copy of the records."""
 
-    `scratch` is a directory that takes the event part of the merged index.
-    """
-
-    def __init__(self, scene: Scene, scratch: Path) -> None:
+    def __init__(self, scene: Scene) -> None:
         downlink, run = scene.downlinks[0], scene.runs[0]
         home = scene.work / paths.chunks(downlink)
         vouchers = [scene.work / paths.chunk(downlink, chunk) for chunk in scene.chunks(run)]
         products = [ChunkProducts.of(read_json(path), run) for path in vouchers]
-        index = merged_index.build([(chunk, home) for chunk in products])
-        merged_index.save(index, scratch, run, downlink)
-        table = load_events(scratch, run, downlink)
+        index, table = merge_chunks([(chunk, home) for chunk in products])
         self.decision = decide(downlink, index.datagrams, {downlink: table.events}, {}, limits(scene))
-        places = {(dl, file): (home / table.files[file], True) for dl, file in evt_files_of(self.decision)}
-        self._records = Records(self.decision, places)
+        self._records = Records(self.decision, {downlink: table})
 
     def write(self, out: Path) -> None:
         """Write the files into the directory `out`, without checksums and without flushing them to disk.
@@ -111,7 +104,7 @@ class Copy:
     def _write(self, out: Path, number: int) -> None:
         with (out / f"{number}.evt").open("wb", buffering=0) as file:
             write_whole(file, bytes(evt.HEADER_SIZE))
-            for content, _ in self._records.batches(*self.decision.files[number], None):
+            for content in self._records.batches(*self.decision.files[number], None):
                 write_whole(file, content.data)
 
 
@@ -126,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = Shape(arguments.events)
     scene = Scene(arguments.root / shape.name, shape)
     steps: dict[str, Callable[[], None]] = {
-        "copy": lambda: Copy(scene, arguments.out).write(arguments.out),
+        "copy": lambda: Copy(scene).write(arguments.out),
         "merge": lambda: Merge(scene).all(),
     }
     steps[arguments.step]()

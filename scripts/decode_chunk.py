@@ -36,9 +36,7 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         write_bytes(retdef_file, content)
         retdef = read_retdef(retdef_file)
         remove_tree(scratch)
-        made = decode(
-            settings, retdef_file, retdef, out, output, lambda name: work / paths.kept_index(downlink, name)
-        )
+        made = decode(settings, retdef_file, retdef, out, output)
         for line in made["said"]["lines"]:
             rule_program.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})

@@ -67,15 +67,10 @@ chunk = Place("{dl}/chunks/{chunk}.json")  # vouches for what the decoder made o
 chunk_scratch = Place("{dl}/chunks/.{chunk}.part")  # the directory that the decoder of a chunk writes into
 # Where the products of chunks are kept that were decoded anew, until the downlink is handed off.
 replaced = Place("{dl}/chunks/.replaced")
-# The directory of what `decode_chunk` has read of a downlink's indexes, a cache for `deliver_run`, and that of one.
-kept_indexes = Place(".cache/indexes/{dl}")
-kept_index = Place(".cache/indexes/{dl}/{name}.rows")
 
 run = Place("runs/{run}")  # the directory of what is known of a run
-datagrams = Place("runs/{run}/{dl}/datagrams.idx")  # the DGM part of a merged index: small, never deleted
-events = Place("runs/{run}/{dl}/events.npy")  # the EVT part of a merged index: large, can be made again
-# The list of the chunk products that a merged index was made from: never deleted.
-chunk_list = Place("runs/{run}/{dl}/chunks.json")
+# What a downlink brought of a run: its datagrams, and the chunk products that have its events. Never deleted.
+index = Place("runs/{run}/{dl}/index.json")
 # Vouches for the staged event files of a run within a downlink.
 manifest = Place("runs/{run}/{dl}/manifest.json")
 deliveries = Place("runs/{run}/deliveries")  # the directory of the records of what was delivered of a run

@@ -75,7 +75,6 @@ def test_delivered_is_what_was_simulated_but_for_the_orphans(scene: str, site: S
     site.add_retdefs(made.path / "downlinks", *truth)
     for downlink in truth:
         site.process(downlink)
-    assert not any((site.work / ".cache" / "indexes").iterdir()), "what was read of the indexes was merged"
     receipts = {downlink: site.receipt(downlink) for downlink in truth}
     runs = {run for of_downlink in truth.values() for run in of_downlink}
     assert len(runs) >= 3

@@ -110,7 +110,7 @@ def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tr
     assert [link.is_symlink() for link in links] == [True, True]
     site.halfpipe("cleanup", "--remove").good()
     assert [link.is_symlink() for link in links] == [True, True], "what is linked is no room of ours"
-    assert not (site.work / "runs" / RUN / FIRST / "events.npy").exists()
+    assert not list((site.work / FIRST / "chunks").glob("*.rows"))
     assert tree_of(home) == before
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,16 +22,13 @@ from halfpipe.errors import (
     FormatError,
     HalfPipeError,
     MissingInputError,
-    StateError,
 )
 from halfpipe.files.records import DamagedError
 from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import merged_index
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
@@ -128,9 +124,9 @@ def test_what_else_a_decoder_leaves_is_not_taken_nor_followed(out: Path) -> None
     home = out.parent / "chunks"
     home.mkdir()
     with watched(out.parent), at_once():
-        assert len(check_products(out, CHUNK)) == 2
+        assert len(check_products(out, CHUNK)) == 3
         take_products(out, home, CHUNK)
-    assert sorted(path.name for path in home.iterdir()) == [EVT, IDX]
+    assert sorted(path.name for path in home.iterdir()) == [EVT, IDX, EVT.replace(".evt", ".rows")]
     assert not out.exists()
     assert (precious / "file").read_text() == "kept"
 
@@ -277,29 +273,6 @@ def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
     path.write_bytes(deep.replace(b"{\n", b'{\n "sha256": "' + digest + b'",\n', 1))
     with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
         Deliveries(tmp_path, RUN)
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("shape", ["(10000000000000,)", "(40, 1)", "(" * 100])
-def test_an_array_that_claims_more_than_the_file_has(out: Path, tmp_path: Path, shape: str) -> None:
-    chunk = ChunkProducts.of({"chunk": CHUNK, "files": check_products(out, CHUNK)}, RUN)
-    merged_index.save(merged_index.build([(chunk, out)]), tmp_path, RUN, DL)
-    path = tmp_path / paths.events(RUN, DL)
-    content = path.read_bytes()
-    size = 10 + struct.unpack_from("<H", content, 8)[0]
-    header = (
-        content[10:size].replace(b"'shape': (40,)", f"'shape': {shape}".encode()).rstrip()
-        + b" " * 200
-        + b"\n"
-    )
-    assert shape.encode() in header
-    path.write_bytes(content[:8] + struct.pack("<H", len(header)) + header + content[size:])
-    with (
-        watched(tmp_path),
-        at_once(),
-        pytest.raises(StateError, match=f"^{path}: .* halfpipe status --check --mend"),
-    ):
-        load_events(tmp_path, RUN, DL)
 
 
 @pytest.mark.workflow

@@ -21,8 +21,7 @@ from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import command_words
-from halfpipe.run import merged_index
-from halfpipe.run.merged_index import ChunkProducts, load_datagrams, load_events
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
 from halfpipe.settings import Decoder, Merge, Paths, Settings
 from tests.support.golden_cases import GOLDEN
 from tests.support.settings import plan_of
@@ -127,14 +126,11 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
     files = check_products(out, chunk)
     for run in sorted({RunId(file["run"]) for file in files}):
         entry = {"chunk": chunk, "files": files}
-        merged = merged_index.build([(ChunkProducts.of(entry, run), out)])
-        merged_index.save(merged, work, run, DL)
-        known = load_datagrams(work, run, DL)
+        merged, table = merge_chunks([(ChunkProducts.of(entry, run), out)])
+        merged.save(work, run, DL)
+        known = MergedIndex.read(work, run, DL).datagrams
         assert known.lines == merged.datagrams.lines
-        part = load_events(work, run, DL)
-        assert part.files == merged.table.files
-        assert np.array_equal(part.events, merged.table.events)
-        decision = decide(DL, known, {DL: part.events}, {}, Merge(min_epus=1))
+        decision = decide(DL, known, {DL: table.events}, {}, Merge(min_epus=1))
         assert len(decision.events) + decision.orphans == decision.known
 
 

@@ -24,7 +24,8 @@ from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import settled
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.merged_index import known_datagrams
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import events_there, known_datagrams
 from tests.support.golden_cases import build, read_case
 from tests.support.harness import events_of
 from tests.support.ledger_files import run_rows, settings_of
@@ -163,8 +164,10 @@ class History:
 
     def known(self, run: RunId) -> dict[Event, int]:
         """Return all events that are known of a run, and the datagram of each."""
-        parts = (np.load(path) for path in sorted(self.site.work.glob(paths.events(run, "*"))))
-        return {(int(e["sequence"]), int(e["apid"])): int(e["datagram"]) for part in parts for e in part}
+        work = self.site.work
+        tables = (events_there(work, run, downlink) for downlink in known_downlinks(work, run))
+        events = (event for table in tables if table for event in table.events)
+        return {(int(e["sequence"]), int(e["apid"])): int(e["datagram"]) for e in events}
 
     def check(self) -> None:
         """See that Level-1 lacks nothing of a run that it may retire now."""

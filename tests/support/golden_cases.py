@@ -9,7 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from halfpipe.decode.chunk_products import check_products
 from halfpipe.formats import idx
+from halfpipe.ids import ChunkId, RunId
+from halfpipe.run.merged_index import ChunkProducts
 from tests.support.model import Chunk, Datagram, Event, Rules
 from tests.support.workflow import Site
 
@@ -91,6 +94,19 @@ def chunk_of(path: Path) -> Chunk:
         events,
         tuple(Datagram(a, n, o.decode(), c.decode(), *rest) for a, n, o, c, *rest in lines),
     )
+
+
+def decoded(source: Path, home: Path, run: RunId) -> list[tuple[ChunkProducts, Path]]:
+    """Copy what a decoder made of a run to `home`, a directory a chunk, and check it as the workflow does."""
+    found = []
+    for chunk in sorted({ChunkId(path.stem[-5:]) for path in source.glob(f"*-{run}-????-?????.idx")}):
+        out = home / chunk
+        out.mkdir(parents=True)
+        for path in source.glob(f"*-{run}-????-{chunk}.*"):
+            shutil.copy(path, out)
+        entry = {"chunk": chunk, "files": check_products(out, chunk)}
+        found.append((ChunkProducts.of(entry, run), out))
+    return found
 
 
 def read_case(name: str | Path) -> Case:

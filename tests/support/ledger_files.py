@@ -1,4 +1,4 @@
-"""An empty database for a ledger, and what it is loaded from: SIMULATED receipts and datagram parts, without events."""
+"""An empty database for a ledger, and what it is loaded from: SIMULATED receipts and merged indexes, without events."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.merged_index import dump_datagrams
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
@@ -108,9 +108,7 @@ def process(
     working_directory.begin(work)
     for run, datagrams in brought.items():
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
-        path = work / paths.datagrams(run, downlink)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(dump_datagrams(known.lines))
+        MergedIndex(known, ()).save(work, run, downlink)
     held, staged = set(held), set(staged)
     runs = [
         {"run": run, "held": run in held, "named": True, "files": ["some"] if run in staged else []}

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,29 +22,26 @@ from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
 from halfpipe.files.reading import sha256
-from halfpipe.formats import evt, idx, kept_index
+from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME
+from halfpipe.formats.rows import SUFFIX, write_rows
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
 
 PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
-    r"\.(?P<kind>evt|idx)"
+    r"\.(?P<kind>evt|idx|rows)"
 )
+KINDS = (".evt", ".idx", SUFFIX)
 
 
 def check_products(
-    out: Path,
-    chunk: ChunkId,
-    kept: Callable[[str], Path] | None = None,
-    *,
-    again: bool = False,
-    links: bool = False,
+    out: Path, chunk: ChunkId, *, again: bool = False, links: bool = False
 ) -> list[dict[str, Any]]:
     """Check the products of one chunk: names, index against evt file, record by record, datagrams against events.
 
-    What is read of the indexes is kept at the paths that `kept` gives for their names. Of products that were
-    taken once and are made `again`, datagrams are not held against events: they are what they were. They may be
-    `links` to where somebody else keeps them.
+    The rows of each index are written beside it, as a product of our own. Of products that were taken once and are
+    made `again`, datagrams are not held against events: they are what they were. They may be `links` to where somebody
+    else keeps them.
 
     Raises
     ------
@@ -57,12 +54,12 @@ def check_products(
     for path in sorted(out.iterdir()):
         match = PRODUCT.fullmatch(path.name)
         mode = (path.stat() if links else path.lstat()).st_mode
-        if (match or path.suffix in {".evt", ".idx"}) and not stat.S_ISREG(mode):
+        if (match or path.suffix in KINDS) and not stat.S_ISREG(mode):
             raise DecoderError(
                 f"{_shown(path.name)}: the decoder wrote a link, a pipe or a directory under this name, expected "
                 "a plain file. Nothing of this chunk was taken. Fix the decoder."
             )
-        if match:
+        if match and path.suffix != SUFFIX:
             if match["chunk"] != chunk:
                 raise DecoderError(
                     f"{path.name}: the decoder wrote a product of chunk {match['chunk']} while it worked on "
@@ -73,7 +70,7 @@ def check_products(
                     f"{path.name}: APID {match['apid']} is none of event data (955-958, 965-968)"
                 )
             found[path.name] = match
-        elif path.suffix in {".evt", ".idx"}:
+        elif path.suffix in KINDS:
             raise DecoderError(
                 f"{_shown(path.name)}: not a product's name, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
             )
@@ -81,27 +78,32 @@ def check_products(
         if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:
             raise DecoderError(f"{name}: the decoder wrote no index for it, so its events cannot be placed")
     described = []
-    checksums = {name: sha256(out / name) for name in found}
     for name, match in found.items():
-        entry: dict[str, Any] = {
-            "name": name,
-            "kind": match["kind"],
-            "ground": match["ground"],
-            "run": match["run"],
-            "apid": match["apid"],
-            "size": (out / name).stat().st_size,
-            "sha256": checksums[name],
-        }
+        entry = _described(out / name, match)
+        fsync_file(out / name)
+        described.append(entry)
         if match["kind"] == "idx":
-            counts, rows = _check_index(
+            counts, index = _check_index(
                 out / name, RunId(match["run"]), int(match["apid"]), set(found), again=again
             )
             entry |= counts
-            if kept is not None:
-                kept_index.keep(rows, kept(name), name, checksums)
-        fsync_file(out / name)
-        described.append(entry)
+            made = (out / name).with_suffix(SUFFIX)
+            write_rows(made, index)
+            described.append(_described(made, match))
     return described
+
+
+def _described(path: Path, match: re.Match[str]) -> dict[str, Any]:
+    """Return the entry of a product, whose index or evt file has the name of `match`, in a ``{chunk}.json``."""
+    return {
+        "name": path.name,
+        "kind": path.suffix[1:],
+        "ground": match["ground"],
+        "run": match["run"],
+        "apid": match["apid"],
+        "size": path.stat().st_size,
+        "sha256": sha256(path),
+    }
 
 
 def _shown(name: str) -> str:
@@ -178,13 +180,12 @@ def measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[n
 def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
     """Move checked products of `chunk` from the decoder's directory `out` to `home`, and remove `out`.
 
-    Products that an earlier decoding of the chunk left and this one does not make are removed, while
-    `nobody_reads` them.
+    Those that an earlier decoding of the chunk left are removed, while `nobody_reads` them. Rows go first and come
+    last: where they lie, they are of the evt files beside them.
     """
-    new = _products_of(out, chunk)
-    for name in _products_of(home, chunk).keys() - new.keys():
+    for name in sorted(_products_of(home, chunk), key=lambda name: not name.endswith(SUFFIX)):
         (home / name).unlink()
-    for name in sorted(new):
+    for name in sorted(_products_of(out, chunk), key=lambda name: name.endswith(SUFFIX)):
         (out / name).rename(home / name)
     fsync_directory(home)
     shutil.rmtree(out)
@@ -199,7 +200,7 @@ def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.S
     with ExitStack() as held:
         # In one order everywhere, so that two of these never wait for each other.
         for run in sorted(set(_products_of(work / paths.chunks(downlink), chunk).values())):
-            if (work / paths.datagrams(run, downlink)).exists():
+            if (work / paths.index(run, downlink)).exists():
                 held.enter_context(leases.run_lease(work, run, say))
         yield
 

@@ -5,7 +5,7 @@ import re
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -81,7 +81,6 @@ def decode(
     retdef: RetDef,
     out: Path,
     log: IO[str],
-    kept: Callable[[str], Path] | None = None,
     *,
     again: bool = False,
 ) -> dict[str, Any]:
@@ -97,8 +96,6 @@ def decode(
         Directory for the products; regenerated.
     log
         Takes what the decoder prints.
-    kept
-        Where to keep what is read of the index of this name, for `halfpipe.formats.kept_index.kept`; None: nowhere.
     again
         The chunk was taken once: what its datagrams announce was judged then.
 
@@ -142,7 +139,7 @@ def decode(
         said = DecoderLog(retdef.run)
         _log.info("chunk %s: the decoder is started: %s", retdef.chunk, shlex.join(words))
         _run(words, Log(log, said.hear))
-    files = check_products(out, retdef.chunk, kept, again=again)
+    files = check_products(out, retdef.chunk, again=again)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)
     lacking = said.processing - {f"{file['ground']}-{file['run']}" for file in files}
     if (nothing or lacking) and not said.exceptions and not hours["missing"]:  # which status would tell

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from halfpipe.files.leases import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
-from halfpipe.merge.decision import Decision
+from halfpipe.merge.decision import Decision, decide
 from halfpipe.process.environment import give_back
-from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
+from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
-from halfpipe.run.event_records import Records, decided
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex
+from halfpipe.run.event_records import Records
+from halfpipe.run.merged_index import ChunkProducts, EventTable, MergedIndex, merge_chunks
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
@@ -81,23 +80,23 @@ def deliver_run(
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
-        index = merged_index.build(  # nobody else sees it yet
-            (context.products(downlink, chunk) for chunk in products),
-            threads,
-            lambda name: work / paths.kept_index(downlink, name),
-        )
+        brought = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in products), threads)
         give_back()
-        log.info("run %s: %d events indexed in %d chunks", run, len(index.table.events), len(products))
+        log.info("run %s: %d events indexed in %d chunks", run, len(brought[1].events), len(products))
         while True:
             try:
-                return _deliver(context, (of_downlink, lease), downlink, index, threads)
+                return _deliver(context, (of_downlink, lease), downlink, brought, threads)
             except TakenError as error:
                 lease.check()  # who has followed has removed what is merged here
                 log.warning("%s Decided again what is delivered.", error)
 
 
 def _deliver(
-    context: Context, under: Sequence[Lease], downlink: DownlinkId, index: MergedIndex, threads: int
+    context: Context,
+    under: Sequence[Lease],
+    downlink: DownlinkId,
+    brought: tuple[MergedIndex, EventTable],
+    threads: int,
 ) -> dict[str, Any]:
     """Decide what is delivered of what is known now, record it and stage it.
 
@@ -109,7 +108,7 @@ def _deliver(
         If another process has followed; nothing was staged then.
     """
     settings, work, run = context.settings, context.work, context.run
-    known = KnownRun.read(context, {downlink: index})
+    known = KnownRun.read(context, {downlink: brought})
     tables = known.event_tables(downlink)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
         raise StateError(
@@ -118,15 +117,16 @@ def _deliver(
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     given_up = run in force_list.read(work).runs
-    decision, records = decided(
-        known,
+    decision = decide(
         downlink,
-        tables,
+        known.all_datagrams,
+        {dl: table.events for dl, table in tables.items()},
         recorded,
         settings.merge,
         earlier=known.recorded.earlier(),
         given_up=given_up and settings.retire.deliver_orphans,
     )
+    records = Records(decision, tables)
     before = recorded.pop(downlink, None)
     loss = _refuse_to_shrink(known, downlink, before, decision)
     files = event_files.describe(records, decision.files, run)
@@ -137,12 +137,8 @@ def _deliver(
             f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
         )
     # From here on all downlinks know what this one brings of the run.
-    merged_index.save(index, work, run, downlink)
+    brought[0].save(work, run, downlink)
     give_back()  # what deciding and saving took, before records are held
-    for name in (name for chunk in index.chunks for name in chunk.files):
-        (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)  # the merged index is read
-    with suppress(OSError):
-        (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -156,7 +152,7 @@ def _deliver(
         )
     elsewhere = sum(other.events for other in recorded.values())
     known_events = decision.known
-    if len(tables) < len(known.datagrams):  # what was cleaned up others have delivered, as they recorded
+    if len(tables) < len(known.indexes):  # what was cleaned up others have delivered, as they recorded
         known_events += max(0, elsewhere + decision.late - decision.foreign)
     manifest = {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
         "run": str(run),
@@ -221,7 +217,7 @@ def _refuse_to_shrink(
     files = shrinking.lost(before, sequence) if before else {}
     loss = sum(files.values())
     if before and files and reason_of(settings.shrink.accept, downlink, run, loss) is None:
-        chunks = shrinking.smaller_chunks(settings.paths.work, run, downlink, known.brought[downlink].chunks)
+        chunks = shrinking.smaller_chunks(settings.paths.work, run, downlink, known.indexes[downlink].chunks)
         said = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
         raise shrinking.ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
     return loss

@@ -23,7 +23,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
 from halfpipe.process.usage import forget
-from halfpipe.run.merged_index import load_chunks
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
@@ -164,7 +164,7 @@ class Process:
         made_of = [paths.chunk(self.downlink, chunk) for chunk in chunks]
         merged = set[str]()
         with suppress(Exception):  # what is missing or damaged is made of nothing
-            merged = {chunk.chunk for chunk in load_chunks(self._work, run, self.downlink)}
+            merged = {chunk.chunk for chunk in MergedIndex.read(self._work, run, self.downlink).chunks}
         others = merged != set(chunks)
         return _Job("deliver_run", (run,), paths.manifest(run, self.downlink), made_of, words, others)
 

@@ -21,7 +21,7 @@ from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Delivery
 from halfpipe.run.downlinks_of_run import every_downlink, known_downlinks
-from halfpipe.run.merged_index import known_datagrams, read_datagrams
+from halfpipe.run.merged_index import MergedIndex, known_datagrams
 from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
@@ -43,7 +43,7 @@ def is_given_up(work: Path, run: RunId) -> bool:
     Raises
     ------
     HalfPipeError
-        If the list, a manifest or a datagram part cannot be read.
+        If the list, a manifest or a merged index cannot be read.
     """
     if run not in force_list.read(work).runs:
         return False
@@ -71,15 +71,14 @@ class Part:
         Raises
         ------
         MissingInputError
-            If the datagram part of the merged index is gone.
+            If the merged index is gone.
         StateError
             If it cannot be entered.
         """
-        path = work / paths.datagrams(run, downlink)
+        path = work / paths.index(run, downlink)
         try:
-            # Read once: what is entered and its checksum must be of the same bytes.
-            content, datagrams = read_datagrams(path, downlink)
-        except FileNotFoundError as error:
+            datagrams = MergedIndex.read(work, run, downlink).datagrams
+        except MissingInputError as error:
             raise MissingInputError(
                 f"{path}: no such file, though it is never deleted. Run {run} cannot be summed up without it: "
                 f"restore it from a backup, or process downlink {downlink} again (-F).",
@@ -98,7 +97,8 @@ class Part:
                 f"{path}: {error}: an index line is damaged. Nothing was entered. Have the downlink's chunks of the "
                 "run decoded again (-F)."
             ) from error
-        return cls(downlink, run, int(rows["scid"][0]), hashlib.sha256(content).hexdigest(), held, datagrams)
+        digest = hashlib.sha256(b"\n".join(datagrams.lines)).hexdigest()
+        return cls(downlink, run, int(rows["scid"][0]), digest, held, datagrams)
 
     @property
     def _of(self) -> Row:

@@ -40,7 +40,7 @@ from halfpipe.merge.ordering import in_one, in_order
 from halfpipe.merge.settle import KnownDatagrams, settled
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import EventTable, load_datagrams, load_events
+from halfpipe.run.merged_index import EventTable, MergedIndex, events_there
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
@@ -235,10 +235,7 @@ class _Run:
         others = Counter(moot for moot in moots if moot != run)
         if not others:
             return
-        places = (
-            self.work / paths.chunks(dl) / name for dl, table in self.known.items() for name in table.files
-        )
-        chunks = {_moot(evt.read_header(path)) for path in places if path.exists()}
+        chunks = {_moot(evt.read_header(path)) for table in self.known.values() for path in table.files}
         for has, files in others.items():
             unset = (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"")
             reason = defect(24) if has in chunks else defect(25) if unset else UNEXPLAINED
@@ -276,8 +273,7 @@ class _Run:
     def known(self) -> Mapping[DownlinkId, EventTable]:
         """The events that each downlink brought here, as far as they were not cleaned up."""
         downlinks = known_downlinks(self.work, self.run)
-        there = (dl for dl in downlinks if (self.work / paths.events(self.run, dl)).exists())
-        return {dl: load_events(self.work, self.run, dl) for dl in there}
+        return {dl: table for dl in downlinks if (table := events_there(self.work, self.run, dl))}
 
     def _events(self, downlinks: Iterable[DownlinkId]) -> NDArray[np.void]:
         """Return the events that some downlinks brought here, in order, each once."""
@@ -310,7 +306,8 @@ class _Run:
         The legacy's rule is replayed on what was known here then, on all that is known now, and on what the downlink
         brought itself.
         """
-        parts = {dl: load_datagrams(self.work, self.run, dl) for dl in known_downlinks(self.work, self.run)}
+        downlinks = known_downlinks(self.work, self.run)
+        parts = {dl: MergedIndex.read(self.work, self.run, dl).datagrams for dl in downlinks}
         ranges = {int(apid): pairs for apid, pairs in self.manifest.get("datagrams", {}).items()}
         then = [dl for dl in self.others if listed(parts[dl].rows, ranges).any()]
         replays = [self._replayed(parts, others) for others in (then, self.others, [])]

@@ -32,9 +32,9 @@ from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import Action, By, Outcome
-from halfpipe.run import force_list, merged_index
+from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
-from halfpipe.run.merged_index import ChunkProducts
+from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, Moot, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
@@ -144,7 +144,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         for run in runs:
             if run.refused:
                 report.refuse(legacy.id, f"run {run.run}: {run.refused}")
-            elif run.run in brought or (work / paths.chunk_list(run.run, legacy.id)).exists():
+            elif run.run in brought or (work / paths.index(run.run, legacy.id)).exists():
                 run.known = Known.WHOLE
             before = report.runs.get(run.run, Known.WHOLE)
             report.runs[run.run] = min(before, run.known, key=list(Known).index)
@@ -266,7 +266,7 @@ def _write_run(
     id_, downlink = run.run, legacy.id
     brought = [chunk for entry in entries if (chunk := ChunkProducts.of(entry, id_)).files]
     places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
-    index = merged_index.build(places) if brought else None
+    index = merge_chunks(places)[0] if brought else None
     datagrams = _datagrams_then(run.datagrams, index.datagrams if index else KnownDatagrams.of(()))
     recorded = Deliveries(work, id_)
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
@@ -278,7 +278,7 @@ def _write_run(
         recorded.publish(delivery)
     manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
     if index is not None:
-        merged_index.save(index, work, id_, downlink)
+        index.save(work, id_, downlink)
     if run.known is Known.WHOLE:
         write_json(work / paths.manifest(id_, downlink), manifest)
     return manifest

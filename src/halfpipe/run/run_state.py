@@ -8,8 +8,8 @@ import logging
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,25 +19,15 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases
-from halfpipe.files.durable import remove_file
-from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import merged_index
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import (
-    ChunkProducts,
-    EventTable,
-    MergedIndex,
-    load_chunks,
-    load_datagrams,
-    load_events,
-)
+from halfpipe.run.merged_index import ChunkProducts, EventTable, MergedIndex, merge_chunks
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
@@ -59,23 +49,18 @@ class Context:
         """`paths.work`."""
         return self.settings.paths.work
 
-    def products(self, downlink: DownlinkId, chunk: ChunkProducts) -> tuple[ChunkProducts, Path]:
-        """Return a directory in which the products of `chunk` lie, whole, and before it the chunk as it lies there.
-
-        Checksums are known only of what was vouched for: another decoding may make other bytes of the same records.
+    def place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
+        """Return a directory in which the products of `chunk` lie, whole.
 
         Raises
         ------
         MissingInputError
             If they are gone and cannot be made again; names run, downlink and hours.
         """
-        home = self.work / paths.chunks(downlink)
-        places = home, self.work / paths.replaced(downlink), self._again.get((downlink, chunk.chunk), home)
-        place = next(filter(chunk.lie_in, places), None)
+        place = chunk.place(self.work, downlink) or self._again.get((downlink, chunk.chunk))
         if place is None:
             place = self._again[downlink, chunk.chunk] = self._decoded_again(downlink, chunk)
-        known = place == home and chunk.checksums == self._vouched(downlink, chunk)
-        return chunk if known else replace(chunk, checksums={}), place
+        return place
 
     def _decoded_again(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
         """Return a directory of the merge's scratch with the products of a chunk that was cleaned up."""
@@ -101,43 +86,39 @@ class Context:
             ),
         )
 
-    def _vouched(self, downlink: DownlinkId, chunk: ChunkProducts) -> Mapping[str, str] | None:
-        """Return the checksums of what lies among the products of a downlink; None if nothing vouches for them now."""
-        with suppress(HalfPipeError, KeyError, TypeError, ValueError):
-            entry = read_json(self.work / paths.chunk(downlink, chunk.chunk))
-            return ChunkProducts.of(entry, self.run).checksums
-        return None
+
+Brought = Mapping[DownlinkId, tuple[MergedIndex, EventTable]]
 
 
 @dataclass
 class KnownRun:
     """The state of a run as one downlink's merge finds it.
 
-    `datagrams` are those that each downlink has made known, `brought` is what the downlink in work brings before it is
-    known to others; `missing` says which chunks the merge has to do
-    without, as the config allows.
+    `indexes` are those that each downlink has made known, and that of the downlink in work before it is known to
+    others, whose events are `brought`; `missing` says which chunks the merge has to do without, as the config allows.
     """
 
     context: Context
     recorded: Deliveries
-    datagrams: dict[DownlinkId, KnownDatagrams]
-    brought: Mapping[DownlinkId, MergedIndex]
+    indexes: dict[DownlinkId, MergedIndex]
+    brought: Mapping[DownlinkId, EventTable]
     missing: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, context: Context, brought: Mapping[DownlinkId, MergedIndex] = MappingProxyType({})) -> Self:
-        """Read the datagram parts and the deliveries of a run; what is `brought` now stands for what was before."""
+    def read(cls, context: Context, brought: Brought = MappingProxyType({})) -> Self:
+        """Read the merged indexes and the deliveries of a run; what is `brought` now stands for what was before."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
         others = [dl for dl in begun_downlinks(work, run) if dl not in brought]
-        known = {dl: datagrams for dl in others if (datagrams := _made_known(context, dl)) is not None}
-        known |= {dl: index.datagrams for dl, index in brought.items()}
-        return cls(context, recorded, dict(sorted(known.items())), brought)
+        known = {dl: index for dl in others if (index := _made_known(context, dl)) is not None}
+        known |= {dl: index for dl, (index, _) in brought.items()}
+        tables = {dl: table for dl, (_, table) in brought.items()}
+        return cls(context, recorded, dict(sorted(known.items())), tables)
 
     @cached_property
     def all_datagrams(self) -> KnownDatagrams:
         """What all downlinks have made known."""
-        return KnownDatagrams.together(self.datagrams.values())
+        return KnownDatagrams.together(index.datagrams for index in self.indexes.values())
 
     def event_tables(self, downlink: DownlinkId) -> dict[DownlinkId, EventTable]:
         """Return the events of each downlink that a merge of `downlink` needs.
@@ -145,13 +126,12 @@ class KnownRun:
         What is gone and needed is decoded again; what is gone and has gone to Level-1 by other
         downlinks is not needed.
         """
-        work, run = self.context.work, self.context.run
         return {
             dl: self.event_table(dl)
-            for dl, datagrams in self.datagrams.items()
+            for dl, index in self.indexes.items()
             if dl == downlink
-            or (work / paths.events(run, dl)).exists()
-            or self._is_needed(datagrams, downlink)
+            or all(chunk.place(self.context.work, dl) for chunk in index.chunks)
+            or self._is_needed(index.datagrams, downlink)
         }
 
     def _is_needed(self, datagrams: KnownDatagrams, downlink: DownlinkId) -> bool:
@@ -170,48 +150,16 @@ class KnownRun:
         return not delivered.all()
 
     def event_table(self, downlink: DownlinkId) -> EventTable:
-        """Return the events of one downlink; gone or damaged, its chunks are read, or decoded, again."""
-        work, run = self.context.work, self.context.run
+        """Return the events of one downlink; of chunks whose products are gone they are decoded again."""
         if downlink in self.brought:
-            return self.brought[downlink].table
-        events = work / paths.events(run, downlink)
-        if events.exists():
-            try:
-                return load_events(work, run, downlink)
-            except StateError as error:
-                log.warning("%s", error)
-                remove_file(events)
-        found = [self._place(downlink, chunk) for chunk in self._chunks(downlink)]
-        return merged_index.build(place for place in found if place).table
+            return self.brought[downlink]
+        found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
+        return merge_chunks((chunk, place) for chunk, place in found if place)[1]
 
-    def evt_file(self, downlink: DownlinkId, name: str) -> tuple[Path, bool] | None:
-        """Return where the evt file `name` of `downlink` lies, and whether it is the one whose records were checked.
-
-        None if it is gone and done without.
-
-        If it is gone its chunk is decoded again.
-
-        Raises
-        ------
-        MissingInputError
-            If it cannot be, and the config does not allow to do without.
-        """
-        place = self._place(downlink, next(chunk for chunk in self._chunks(downlink) if name in chunk.files))
-        if place is None:
-            return None
-        chunk, home = place
-        return home / name, name in chunk.checksums
-
-    def _chunks(self, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
-        """Return the chunk products of a downlink."""
-        if downlink in self.brought:
-            return self.brought[downlink].chunks
-        return load_chunks(self.context.work, self.context.run, downlink)
-
-    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> tuple[ChunkProducts, Path] | None:
-        """Return `Context.products` of a chunk, None if the merge has to do without them."""
+    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
+        """Return `Context.place` of a chunk, None if the merge has to do without it."""
         try:
-            return self.context.products(downlink, chunk)
+            return self.context.place(downlink, chunk)
         except MissingInputError as error:
             if not self.context.settings.merge.without_context:
                 raise
@@ -221,20 +169,19 @@ class KnownRun:
             return None
 
 
-def _made_known(context: Context, downlink: DownlinkId) -> KnownDatagrams | None:
-    """Return the datagrams that a downlink has made known; None if it has not come so far.
+def _made_known(context: Context, downlink: DownlinkId) -> MergedIndex | None:
+    """Return what a downlink has made known; None if it has not come so far.
 
-    If they or the list of chunks are damaged, or they are gone, the merged index is made again.
+    If it is damaged or gone since its hand-off it is made again.
     """
     work, run = context.work, context.run
     try:
-        load_chunks(work, run, downlink)
-        return load_datagrams(work, run, downlink)
-    except (HalfPipeError, FileNotFoundError) as error:
+        return MergedIndex.read(work, run, downlink)
+    except HalfPipeError as error:
         if _handed_off(work, run, downlink):
             log.warning("%s Made again of the chunks of downlink %s.", error, downlink)
-            return _index_again(context, downlink).datagrams
-        if (work / paths.datagrams(run, downlink)).exists():
+            return _index_again(context, downlink)
+        if not isinstance(error, MissingInputError):
             raise
         return None
 
@@ -243,13 +190,13 @@ def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
     """Make the merged index of a downlink again of the chunks that it was handed off with: nothing else is new."""
     work, run = context.work, context.run
     chunks = _handed_off(work, run, downlink)
-    index = merged_index.build(context.products(downlink, chunk) for chunk in chunks)
-    merged_index.save(index, work, run, downlink)
+    index, _ = merge_chunks((chunk, context.place(downlink, chunk)) for chunk in chunks)
+    index.save(work, run, downlink)
     return index
 
 
 def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunId]:
-    """Make the merged indexes of a downlink again that are damaged, or gone and not cleaned up; return their runs.
+    """Make the merged indexes of a downlink again that are damaged or gone; return their runs.
 
     Nothing is delivered or handed off.
 
@@ -267,34 +214,13 @@ def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunI
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
         with leases.run_lease(work, run, log.warning), context_scratch(work, run):
-            if _handed_off(work, run, downlink) and index_damage(work, run, downlink):
-                _index_again(Context(settings, run, output), downlink)
-                mended.append(run)
+            try:
+                MergedIndex.read(work, run, downlink)
+            except HalfPipeError:
+                if _handed_off(work, run, downlink):
+                    _index_again(Context(settings, run, output), downlink)
+                    mended.append(run)
     return mended
-
-
-def index_damage(work: Path, run: RunId, downlink: DownlinkId) -> dict[Path, str]:
-    """Say what is wrong with the parts of a merged index, by file, read as a merge reads them.
-
-    Its events may have been cleaned up: that they are gone is no damage.
-    """
-    found: dict[Path, str] = {}
-    for part, read in (
-        (paths.chunk_list, load_chunks),
-        (paths.datagrams, load_datagrams),
-        (paths.events, load_events),
-    ):
-        path = work / part(run, downlink)
-        if part is paths.events and found:
-            break  # they count into the list of chunks
-        try:
-            read(work, run, downlink)
-        except (FileNotFoundError, MissingInputError):
-            if part is not paths.events:
-                found[path] = "missing"
-        except HalfPipeError as error:
-            found[path] = error.text.removeprefix(f"{path}: ")
-    return found
 
 
 def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:

@@ -10,7 +10,7 @@ from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
-from halfpipe.run.merged_index import ChunkProducts, load_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex
 
 Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file
 
@@ -57,7 +57,7 @@ def smaller_chunks(
 ) -> list[str]:
     """Return the chunks whose products are gone or smaller than when the downlink was merged before."""
     try:
-        before = load_chunks(work, run, downlink)
+        before = MergedIndex.read(work, run, downlink).chunks
     except HalfPipeError:
         return []
     sizes = {name: size for chunk in brought for name, size in chunk.files.items()}

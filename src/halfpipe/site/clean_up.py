@@ -1,6 +1,6 @@
 """Clean-up: what is large and can be made again, what killed jobs left half-made, and old logs.
 
-The chunk products and the event parts of merged indexes are what is large below `paths.work`. Those of runs that are
+The chunk products are what is large below `paths.work`. Those of runs that are
 retired, delivered and taken go: the staged RetDefs and the files that vouch for the chunks stay, so a merge that needs
 a chunk later decodes it again (`halfpipe.run.run_state`), as long as its level-0 is in the archive. What a killed job
 left is written over by its own next try; here go those that had no next try.
@@ -31,7 +31,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import known_datagrams, load_chunks
+from halfpipe.run.merged_index import MergedIndex, known_datagrams
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.site.online_handoff import is_handed_off, kind_of
@@ -43,11 +43,10 @@ LEAST_AGE = DAY
 DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
 # Where what can be made again is, below `paths.work`.
 PRODUCTS = re.compile(f"{paths.chunks(f'(?P<dl>{DL})')}/{PRODUCT.pattern}")
-EVENTS = re.compile(paths.events(f"(?P<run>{RUN})", f"(?P<dl>{DL})"))
 # What only a job that was killed, or still runs, can have left: what is written beside its place, scratch of decoders,
-# indexes that were read for a delivery that was never made, scratch on the stage's file system, and heartbeats.
+# scratch on the stage's file system, and heartbeats.
 HALF_MADE = re.compile(
-    rf"(.*/)?\.[^/]+\.part|{paths.context(RUN)}|{paths.kept_indexes(DL)}|{paths.stage_scratch(DL, '[^/]+')}"
+    rf"(.*/)?\.[^/]+\.part|{paths.context(RUN)}|{paths.stage_scratch(DL, '[^/]+')}"
     rf"|{paths.HEARTBEATS}/[^/]+",
     re.DOTALL,
 )
@@ -138,7 +137,7 @@ def removable(settings: Settings, now: float) -> list[Removable]:
                 size, changed = _half_made(path)
                 if changed < now - LEAST_AGE:
                     half_made.append(Removable(What.PARTIAL, {str(path): size}))
-            elif match := PRODUCTS.fullmatch(name) or EVENTS.fullmatch(name):
+            elif match := PRODUCTS.fullmatch(name):
                 products[RunId(match["run"])][str(path)] = path.lstat().st_size
                 downlinks[RunId(match["run"])].add(DownlinkId(match["dl"]))
             elif LOG.fullmatch(name) and path.lstat().st_mtime < now - settings.cleanup.log_days * DAY:
@@ -212,7 +211,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         days, wanted = (now - last) / DAY, settings.cleanup.retention_days
         if days < wanted:
             yield f"downlink {downlink} was handed off {days:.1f} days ago, less than {wanted:g}"
-        for chunk in load_chunks(work, run, downlink):
+        for chunk in MergedIndex.read(work, run, downlink).chunks:
             retdef = work / paths.retdef(downlink, chunk.chunk)
             if not retdef.is_file():
                 yield f"chunk {chunk.chunk} could not be decoded again: {retdef} is gone"

@@ -27,6 +27,7 @@ from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
+from halfpipe.merge.decision import decide
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
@@ -35,7 +36,7 @@ from halfpipe.process.command_words import filled_in
 from halfpipe.process.told_once import By, OpenError
 from halfpipe.run import event_files, force_list
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.event_records import decided
+from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
@@ -268,9 +269,7 @@ class _Run:
 
     def _brought(self) -> dict[str, int]:
         work, run = self._work, self._run
-        return {
-            str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)
-        }
+        return {str(dl): (work / paths.index(run, dl)).stat().st_size for dl in known_downlinks(work, run)}
 
     def _compare(self, made: Mapping[str, Any]) -> Result:
         """Say whether more is known of the run than when its file was made."""
@@ -298,8 +297,10 @@ class _Run:
                 return Result(self._run, What.WAITS, f"waits: {missing}")
             # The merge rule with nothing recorded and nobody to wait for: one file of all events that all downlinks
             # brought, in order, each once; of copies that of the lowest downlink counts.
-            tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
-            decision, records = decided(known, min(tables), tables, {}, WHOLE, given_up=True)
+            tables = {downlink: known.event_table(downlink) for downlink in known.indexes}
+            events = {downlink: table.events for downlink, table in tables.items()}
+            decision = decide(min(tables), datagrams, events, {}, WHOLE, given_up=True)
+            records = Records(decision, tables)
             if not decision.files:
                 return Result(self._run, What.WAITS, "has no events, so there is no file of it")
 

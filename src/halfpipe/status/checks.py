@@ -17,7 +17,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, reru
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.run_state import index_damage
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 from halfpipe.status.account import Account, Survey, account
@@ -82,13 +82,13 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
 def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:
     run_id = RunId(run["run"])
     manifest = paths.manifest(run_id, downlink)
-    damage = index_damage(work, run_id, downlink)
-    if damage.get(datagrams := work / paths.datagrams(run_id, downlink)) == "missing":
-        del damage[datagrams]  # which the account tells, as it does of the manifest
-    for path, what in damage.items():
-        yield fault(MISSING if what == "missing" else "file-damaged", path, what, mend(downlink))
-    if not (events := work / paths.events(run_id, downlink)).exists():
-        yield _note(MISSING, events, CLEANED_UP)
+    try:
+        MergedIndex.read(work, run_id, downlink)
+    except MissingInputError:
+        pass  # the account tells that, as it does of the manifest
+    except HalfPipeError as error:
+        index = work / paths.index(run_id, downlink)
+        yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), mend(downlink))
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from _agrees(work / manifest, expected, rerun(downlink, manifest))

@@ -20,7 +20,7 @@ from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undeli
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks
-from halfpipe.run.merged_index import load_datagrams, load_events
+from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
 from halfpipe.words import count, lasted, utc
@@ -103,12 +103,12 @@ class State:
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
                 "has brought any of it. Process the downlinks that announce it: snakemake"
             )
-        self.datagrams = {dl: load_datagrams(work, run, dl) for dl in self.downlinks}
+        self.datagrams = {dl: MergedIndex.read(work, run, dl).datagrams for dl in self.downlinks}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
-        self.unread = tuple(dl for dl in self.downlinks if not (work / paths.events(run, dl)).exists())
-        there = [dl for dl in self.downlinks if dl not in self.unread]
-        self.events = {dl: load_events(work, run, dl).events for dl in there}
-        self.known = all_known(there, self.events)
+        tables = {dl: events_there(work, run, dl) for dl in self.downlinks}
+        self.unread = tuple(dl for dl, table in tables.items() if table is None)
+        self.events = {dl: table.events for dl, table in tables.items() if table is not None}
+        self.known = all_known(tuple(self.events), self.events)
         deliveries = Deliveries(work, run)
         earlier, latest = deliveries.earlier(), deliveries.latest()
         self.recorded = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}

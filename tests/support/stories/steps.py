@@ -9,7 +9,6 @@ from unittest.mock import patch
 
 from halfpipe import paths
 from halfpipe.downlink import submit as submission
-from halfpipe.ids import RunId
 from tests.support.stories.books import Books, Downlink
 from tests.support.stories.world import NewInput, World
 from tests.support.workflow import Ended
@@ -196,14 +195,10 @@ def hours_back(story: Story) -> bool:
 def products_gone(story: Story) -> bool:
     """Delete products that can be made again."""
     work, (dl, _) = story.world.site.work, story.dl()
-    events = [work / paths.events(RunId(run), dl) for run in story.books.runs]
-    chunks = [*(work / paths.chunks(dl)).glob("*.evt"), *(work / paths.chunks(dl)).glob("*.idx")]
-    what = story.one_of(["events", "chunks", "both"])
-    going = [*(events if what != "chunks" else []), *(chunks if what != "events" else [])]
-    there = [path for path in going if path.exists()]
-    for path in there:
+    going = list((work / paths.chunks(dl)).glob(story.one_of(["*-*.evt", "*-*.rows", "*-*"])))
+    for path in going:
         path.unlink()
-    return bool(there)
+    return bool(going)
 
 
 @step(2)

@@ -14,7 +14,9 @@ from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
+from halfpipe.formats import idx
 from halfpipe.formats.retdef import read_retdef
+from halfpipe.formats.rows import read_rows
 from halfpipe.ids import ChunkId
 from halfpipe.settings import Decoder, Paths, Settings
 from tests.support.bad_decoder import FAULTS
@@ -24,7 +26,7 @@ from tests.support.workflow import BAD_DECODER
 SOURCE = GOLDEN / "multi3" / "in"
 DOWNLINK, CHUNK = "240601001", "00003"
 STEM = "00770155-2c2e6cc0-0965-00003"
-EVT, IDX = f"{STEM}.evt", f"{STEM}.idx"
+EVT, IDX, ROWS = f"{STEM}.evt", f"{STEM}.idx", f"{STEM}.rows"
 COUNTS = ("events", "announced", "missing_events")
 RETDEF = SOURCE / DOWNLINK / f"RetDef-{DOWNLINK}-{CHUNK}.xml"
 
@@ -55,10 +57,17 @@ def test_good_products_are_described(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "old").mkdir(parents=True)  # what a killed job left goes
     made, log = decoded(out)
-    assert sorted(path.name for path in out.iterdir()) == [EVT, IDX]
-    evt, index = made["files"]
+    assert sorted(path.name for path in out.iterdir()) == [EVT, IDX, ROWS]
+    evt, index, of_index = made["files"]
     assert (evt["name"], evt["sha256"]) == (EVT, sha256(SOURCE / DOWNLINK / EVT))
     assert (index["ground"], index["run"], index["apid"]) == ("00770155", "2c2e6cc0", "0965")
+    assert (of_index["name"], of_index["kind"], of_index["sha256"]) == (ROWS, "rows", sha256(out / ROWS))
+    read, of_text = read_rows(out / ROWS), idx.read_index(out / IDX)
+    assert (read.lines, read.files) == (of_text.lines, (EVT,))
+    assert read.events["size"].all()
+    for field in ("size", "check"):  # no line has them
+        read.events[field] = 0
+    assert read.events.tobytes() == of_text.events.tobytes()
     assert [index[key] for key in (*COUNTS, "datagrams", "uncovered_bytes")] == [40, 40, 0, 5, 0]
     assert (made["said"]["processing"], made["level0"]["missing"]) == (["00770155-2c2e6cc0"], None)
     assert log.count("getLSEChunk: processing 00770155-2c2e6cc0-\n") == 2
@@ -90,6 +99,7 @@ BAD_PRODUCTS = {
     "no-index": f"{EVT}: the decoder wrote no index for it",
     "other-chunk": "0965-00077.evt: the decoder wrote a product of chunk 00077 while it worked on chunk 00003",
     "bad-name": "events.evt: not a product's name",
+    "own-rows": f"{ROWS}: not a product's name",
     "other-apid": r"-0765-00003\.evt: APID 0765 is none of event data",
     "beyond": rf"{EVT}: record at byte 33268: ",
     "elsewhere": rf"{IDX}: sequence 1084 is said to lie at byte 176 of {EVT}, where there is sequence 1001",
@@ -187,7 +197,7 @@ def test_products_are_taken_and_those_of_before_go(tmp_path: Path) -> None:
     check_products(out, ChunkId(CHUNK))
     (out / "core").write_text("x")
     take_products(out, home, ChunkId(CHUNK))
-    assert sorted(path.name for path in home.iterdir()) == sorted([EVT, IDX, other, "00003.json"])
+    assert sorted(path.name for path in home.iterdir()) == sorted([EVT, IDX, ROWS, other, "00003.json"])
     assert not out.exists()
 
 
@@ -197,13 +207,19 @@ def out(tmp_path: Path) -> Path:
     return spoilt(tmp_path / "good")
 
 
+def checked(out: Path, *, again: bool = False) -> dict[str, Any]:
+    """Return the entry of the index, as of products that a decoder has just made."""
+    (out / ROWS).unlink(missing_ok=True)
+    return check_products(out, ChunkId(CHUNK), again=again)[1]
+
+
 def counted(out: Path, *, again: bool = False) -> tuple[object, ...]:
-    entry = check_products(out, ChunkId(CHUNK), again=again)[1]
+    entry = checked(out, again=again)
     return tuple(entry[key] for key in COUNTS)
 
 
 def uncovered(out: Path) -> object:
-    return check_products(out, ChunkId(CHUNK))[1]["uncovered_bytes"]
+    return checked(out)["uncovered_bytes"]
 
 
 def announcing_less(lines: list[bytes]) -> list[bytes]:

@@ -17,8 +17,7 @@ from halfpipe.downlink.one_process import Process
 from halfpipe.downlink.plan import Plan
 from halfpipe.files import leases
 from halfpipe.files.json_files import write_json
-from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.run.merged_index import ChunkProducts
+from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
 from tests.support.golden_cases import GOLDEN
@@ -46,8 +45,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
                 write_json(site.work / paths.chunk(DL, words["--chunk"]), {})
             elif rule == "deliver_run":
                 chunks = sys.argv[sys.argv.index("--chunks") + 1 : sys.argv.index("--runs")]
-                merged = {"chunks": [ChunkProducts(ChunkId(chunk), {}).as_json() for chunk in chunks]}
-                write_json(site.work / paths.chunk_list(words["--run"], DL), merged)
+                merged = {"chunks": {chunk: {} for chunk in chunks}, "datagrams": []}
+                write_json(site.work / paths.index(words["--run"], DL), merged)
                 write_json(site.work / paths.manifest(words["--run"], DL), {})
             else:
                 write_json(site.work / paths.receipt(DL), {})
@@ -87,7 +86,7 @@ def test_what_is_missing_older_or_made_of_other_chunks_is_made(settings: Setting
     assert processed(settings)[1]["decode_chunk"] == 0
     assert processed(settings)[1]["deliver_run"] == 1, "the chunk is of a time to come"
     os.utime(work / paths.chunk(DL, chunk), (1, 1))
-    write_json(work / paths.chunk_list(run, DL), {"chunks": []})
+    write_json(work / paths.index(run, DL), {"chunks": {}, "datagrams": []})
     assert processed(settings)[1]["deliver_run"] == 1
     assert processed(settings, since=time.time() + 1) == (True, every)
 

@@ -134,7 +134,7 @@ def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides
         assert known or group.text.startswith("not among the events that are known here")
         path.write_bytes(content)
         if known:
-            (sides.site.work / paths.events("2c2e5787", FIRST)).unlink()
+            next((sides.site.work / paths.chunks(FIRST)).glob("*-2c2e5787-*.rows")).unlink()
 
 
 def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSides) -> None:

@@ -78,7 +78,7 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
     build("one_epu_then_other", site, downlink)
     looked = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(looked, run))[0]
-    (site.work / paths.events(run, downlink)).unlink()
+    next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
     assert "no events are known" in written(run_picture(looked, run))
 
 

@@ -17,7 +17,7 @@ from halfpipe.errors import FormatError, LeaseLostError, MissingInputError
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
-from halfpipe.run.merged_index import load_chunks
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import OfRun, Settings, Shrink
@@ -35,12 +35,10 @@ def first(worked: Callable[..., Site]) -> Site:
     return worked("split2", FIRST)
 
 
-def clean_up(site: Site, downlink: str, *, events: bool) -> None:
-    """Remove what may be removed of a downlink: chunk products, and the event part of its index."""
-    for path in (site.work / downlink / "chunks").glob("*-*"):
+def clean_up(site: Site, downlink: str, kinds: str = "*-*") -> None:
+    """Remove what may be removed of a downlink: chunk products."""
+    for path in (site.work / downlink / "chunks").glob(kinds):
         path.unlink()
-    if events:
-        (site.work / "runs" / RUN / downlink / "events.npy").unlink()
 
 
 def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
@@ -83,7 +81,7 @@ def test_who_has_lost_the_downlink_records_and_stages_nothing(site: Site) -> Non
 def test_what_has_gone_to_level_1_is_not_needed(site: Site, tmp_path: Path) -> None:
     case = build("lci_gap_filled", site)
     site.by_hand(FIRST)
-    clean_up(site, FIRST, events=True)
+    clean_up(site, FIRST)
     source = tmp_path / "source"
     source.mkdir()
     (source / SECOND).symlink_to(case.directory / "in" / SECOND)  # the first is nowhere any more
@@ -92,23 +90,20 @@ def test_what_has_gone_to_level_1_is_not_needed(site: Site, tmp_path: Path) -> N
     assert site.staged(SECOND) == case.steps[1].expected.files
 
 
-@pytest.mark.parametrize("events", [True, False], ids=["all", "files"])
-def test_context_that_cannot_be_had_is_named_or_done_without(
-    worked: Callable[..., Site], events: bool
-) -> None:
-    """Both indexes may still be there, but not the records that they point to."""
+@pytest.mark.parametrize("gone", ["*-*", "*-*.evt", "*-*.rows"])
+def test_context_that_cannot_be_had_is_named_or_done_without(worked: Callable[..., Site], gone: str) -> None:
     site = worked("split2", FIRST, SECOND)
-    clean_up(site, FIRST, events=events)
+    clean_up(site, FIRST, gone)
     before = site.tree()
     with pytest.raises(MissingInputError, match=rf"chunk 0000[12] of downlink {FIRST}") as caught:
         deliver(site, SECOND, DEAD)
-    assert "APID 956 from 2024-06-28 02:29:" in str(caught.value) or not events
+    assert "APID 956 from 2024-06-28 02:29:" in str(caught.value)
     assert site.tree() == before, "nothing was changed"
     # The 9 orphans of the first downlink are not to be had, and Level-1 may have them: refused, loudly.
     with pytest.raises(ShrunkError, match="9 of 79 delivered events"):
         deliver(site, SECOND, DEAD, without=True)
     manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
-    assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 1 + events
+    assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 2
     assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
     assert manifest["accepted"] == "the archive burned"
 
@@ -119,52 +114,52 @@ def replaying(case: str) -> str:
 
 
 def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
-    (chunk, _) = load_chunks(first.work, RUN, FIRST)
+    (chunk, _) = MergedIndex.read(first.work, RUN, FIRST).chunks
     assert chunk.chunk == "00001"
-    found, home = context(first, DEAD).products(FIRST, chunk)
-    assert (home, found.checksums) == (first.work / FIRST / "chunks", chunk.checksums), "where they lie"
-    vouched = first.work / paths.chunk(FIRST, chunk.chunk)
-    vouched.rename(vouched.with_suffix(".other"))
-    assert context(first, DEAD).products(FIRST, chunk)[0].checksums == {}, "they may be of another decoding"
-    vouched.with_suffix(".other").rename(vouched)
-    clean_up(first, FIRST, events=True)
+    assert context(first, DEAD).place(FIRST, chunk) == first.work / FIRST / "chunks", "where they lie"
+    clean_up(first, FIRST)
     with context_scratch(first.work, RUN), pytest.raises(MissingInputError):
-        context(first, replaying("gap_one")).products(FIRST, chunk)
+        context(first, replaying("gap_one")).place(FIRST, chunk)
     same = context(first, replaying("split2"))
     with context_scratch(first.work, RUN):
-        found, where = same.products(FIRST, chunk)
-        assert found.checksums == {}
+        where = same.place(FIRST, chunk)
         assert where.parent == first.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
         assert chunk.lie_in(where)
-        assert same.products(FIRST, chunk) == (found, where), "it is not decoded twice"
+        assert same.place(FIRST, chunk) == where, "it is not decoded twice"
     assert not where.exists()
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
-@pytest.mark.parametrize("part", [paths.datagrams, paths.chunk_list, paths.events], ids=lambda part: part())
-def test_a_merged_index_that_is_harmed_is_made_again(
-    part: Callable[[str, str], str], harm: str, first: Site
-) -> None:
-    path = first.work / part(RUN, FIRST)
+def test_a_merged_index_that_is_harmed_is_made_again(harm: str, first: Site) -> None:
+    path = first.work / paths.index(RUN, FIRST)
     content = path.read_bytes()
-    middle = len(content) // 3 if part is not paths.events else 20
+    middle = len(content) // 3
     new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
     known = KnownRun.read(context(first, DEAD))
-    assert len(known.datagrams[FIRST].lines) > 0
-    table = known.event_table(FIRST)
-    if part is paths.events:
-        assert len(table.events) > 0
-        assert content.endswith(table.events.tobytes())
-        assert not path.exists()
-    else:
-        assert path.read_bytes() == content
+    assert len(known.indexes[FIRST].datagrams.lines) > 0
+    assert len(known.event_table(FIRST).events) > 0
+    assert path.read_bytes() == content
+
+
+def test_rows_that_are_damaged_are_named_and_made_again_once_they_are_out_of_the_way(first: Site) -> None:
+    known = KnownRun.read(context(first, replaying("split2")))
+    before = known.event_table(FIRST).events.tobytes()
+    path = next((first.work / paths.chunks(FIRST)).glob("*.rows"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(FormatError, match=f"^{path}: ") as caught:
+        known.event_table(FIRST)
+    (do,) = caught.value.remedy.do
+    assert shlex.split(do)[:2] == ["mv", str(path)]
+    path.rename(shlex.split(do)[2])
+    with context_scratch(first.work, RUN):
+        assert known.event_table(FIRST).events.tobytes() == before
 
 
 def test_a_merged_index_of_no_hand_off_is_not_made_again(site: Site) -> None:
     build("split2", site)
     site.by_hand(FIRST, "decode_chunk", "deliver_run")
-    path = site.work / paths.datagrams(RUN, FIRST)
+    path = site.work / paths.index(RUN, FIRST)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError) as error:
         KnownRun.read(context(site, DEAD))
@@ -202,4 +197,4 @@ def test_what_another_process_delivers_meanwhile_is_decided_on_again(
 def test_a_downlink_whose_index_is_not_there_yet_is_not_known(first: Site) -> None:
     (first.work / "runs" / RUN / SECOND).mkdir()
     (first.work / "runs" / RUN / "not-a-downlink").mkdir()
-    assert list(KnownRun.read(context(first, DEAD)).datagrams) == [FIRST]
+    assert list(KnownRun.read(context(first, DEAD)).indexes) == [FIRST]

@@ -16,7 +16,6 @@ from halfpipe.downlink.submissions import Record
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.process.told_once import Action, By, Outcome
-from halfpipe.run.merged_index import dump_datagrams
 from halfpipe.run.receipt_file import publish, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
@@ -66,13 +65,13 @@ def large(site: Site) -> dict[str, int]:
     return {
         str(site.home / name): len(content)
         for name, content in site.tree().items()
-        if name.endswith((".evt", ".idx", "events.npy")) and "datagrams" not in name
+        if name.endswith((".evt", ".idx", ".rows"))
     }
 
 
 def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
     before, goes = old.tree(), large(old)
-    assert len(goes) == 2 * (4 + 1)
+    assert len(goes) == 2 * 6
     expected = [Removable(What.RUN, goes, RUN, (FIRST, SECOND))]
     assert cleaned(old, remove=False) == expected
     assert old.tree() == before, "a look touches nothing"
@@ -89,14 +88,14 @@ def test_how_long_it_is_kept(old: Site) -> None:
     os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * clean_up.DAY))
     (row,) = cleaned(old)
     assert row.kept == f"downlink {SECOND} was handed off 3.0 days ago, less than 30"
-    assert len(large(old)) == 10
+    assert len(large(old)) == 12
 
 
 def test_a_run_that_was_given_up(old: Site) -> None:
-    no_datagrams(old.work / paths.datagrams(RUN, SECOND))
+    no_datagrams(old.work / paths.index(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
-    for given_up, stays in ((False, 10), (True, 0)):
+    for given_up, stays in ((False, 12), (True, 0)):
         for downlink in (SECOND, FIRST):
             rewrite(old.work / paths.manifest(RUN, downlink), given_up=given_up)
         assert (cleaned(old)[0].kept == "") is given_up, "only if it was delivered as such"
@@ -112,7 +111,7 @@ def hold(path: Path) -> None:
 
 
 def no_datagrams(path: Path) -> None:
-    path.write_bytes(dump_datagrams(()))
+    rewrite(path, datagrams=[])
 
 
 def unrecord(path: Path) -> None:
@@ -135,8 +134,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
-    "damaged": (f"work/{paths.chunk_list(RUN, SECOND)}", damage, "chunks.json: not JSON"),
-    "other datagrams": (f"work/{paths.datagrams(RUN, FIRST)}", lambda p: p.write_text("x\n"), "not what was written"),
+    "damaged": (f"work/{paths.index(RUN, SECOND)}", damage, "index.json: not JSON"),
 }  # fmt: skip
 
 
@@ -186,7 +184,7 @@ LEASES = {
 def test_what_changes_between_the_look_and_the_removal(
     what: str, old: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone, events, said = clean_up.nobody_else, old.work / paths.events(RUN, SECOND), list[str]()
+    alone, events, said = clean_up.nobody_else, old.work / paths.chunks(SECOND), list[str]()
 
     @contextmanager
     def late(work: Path, each: Removable) -> Iterator[None]:
@@ -249,7 +247,7 @@ def test_files_of_one_chunk_go_by_run(old: Site) -> None:
     open_one = leave(old, str(name.relative_to(old.home)).replace(RUN, OTHER), OLD)
     rows = cleaned(old)
     assert [(row.run, row.downlinks, len(row.sizes), bool(row.kept)) for row in rows] == [
-        (RUN, (FIRST, SECOND), 10, False),
+        (RUN, (FIRST, SECOND), 12, False),
         (OTHER, (FIRST,), 1, True),
     ]
     assert "manifest.json: no such file" in rows[1].kept
@@ -271,7 +269,7 @@ def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) ->
 
 def test_links_stay_and_in_a_scratch_directory_go_as_links(old: Site) -> None:
     outside = leave(old, "outside/file", OLD)
-    links = [*(old.work / paths.chunks(FIRST)).glob("*-*"), old.work / paths.events(RUN, FIRST)]
+    links = [*(old.work / paths.chunks(FIRST)).glob("*-*")]
     for link in links:
         link.rename(outside.parent / link.name)
         link.symlink_to(outside.parent / link.name)
@@ -287,7 +285,7 @@ def test_links_stay_and_in_a_scratch_directory_go_as_links(old: Site) -> None:
     (tree / "directory").symlink_to(outside.parent)
     for link in (*links, tree / "directory", tree):
         os.utime(link, (OLD, OLD), follow_symlinks=False)
-    assert [[FIRST in name for name in row.sizes] for row in cleaned(old)] == [[False] * 5]
+    assert [[FIRST in name for name in row.sizes] for row in cleaned(old)] == [[False] * 6]
     assert not tree.exists()
     assert all(link.is_symlink() and link.exists() for link in links)
     assert outside.read_bytes() == b"half"
@@ -303,15 +301,13 @@ LEFT = (
     f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt",
     f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part",
     f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part",
-    f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part",
+    f"work/{paths.run(RUN)}/{FIRST}/.index.json.part",
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt",
-    f"work/{paths.kept_index(FIRST, 'x.idx')}",
     f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt",
 )
 NOT_OURS = (
     "work/.part",
     "work/notes.part",
-    "work/.cache/indexes/notes/x",
     f"stage/{FIRST}/.x.part",
     "stage/.halfpipe/mine/x",
 )
@@ -342,7 +338,6 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
     assert old.tree() == before | others
     assert not (old.work / paths.context(RUN)).exists()
     assert not (old.work / paths.chunk_scratch(FIRST, "00001")).exists()
-    assert not (old.work / paths.kept_indexes(FIRST)).exists()
     assert leases(old.work) == []
 
 

@@ -81,13 +81,13 @@ def edited(path: Path, old: str, new: str) -> Iterator[Path]:
 def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: Site, tmp_path: Path) -> None:
     assert found(site) == []
     every = list(files(site))
-    assert len(every) == 49
+    assert len(every) == 48
     aside = tmp_path / "aside"
     for path in every:
         path.rename(aside)
-        if path.name in {"manifest.json", "datagrams.idx"}:
+        if gone := {"manifest.json": "manifest", "index.json": "datagrams"}.get(path.name):
             told = {code.partition("-")[0] for code in codes(site)}
-            assert (found(site), told) == ([], {path.stem, "not"}), "the account tells it"
+            assert (found(site), told) == ([], {gone, "not"}), "the account tells it"
             aside.rename(path)
             continue
         (finding,) = found(site)
@@ -98,10 +98,10 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
             continue
         aside.rename(path)
         # What a clean-up may remove is no fault where it is missing.
-        large = path.suffix in {".evt", ".idx"} and path.parent.name == "chunks"
+        large = path.suffix in {".evt", ".idx", ".rows"} and path.parent.name == "chunks"
         assert finding.code in {"file-missing", "receipt-missing", "stage-partly-gone"}
         assert path_of(finding) == path
-        assert is_note(finding) is (large or path.name == "events.npy")
+        assert is_note(finding) is large
         if path.is_relative_to(site.work) and not is_note(finding):
             name = str(path.relative_to(site.work))
             run = re.match(r"runs/\w+/\d+/", name)
@@ -109,16 +109,15 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
             if path.suffix == ".xml":  # the job that stages a RetDef decodes its chunk
                 target = f"{DL}/chunks/{path.stem[-5:]}.json"
             again = f"snakemake dl={DL}" + (f" -R {target}" if name != RECEIPT else "")
-            assert str(finding.remedy) == (MEND if path.name == "chunks.json" else again)
+            assert str(finding.remedy) == again
         assert is_note(finding) or str(finding.remedy)
         if path.suffix == ".txt":
             assert str(finding.remedy) == f"snakemake dl={DL} -R receipt"
 
 
-@pytest.mark.parametrize("part", ["datagrams.idx", "events.npy", "chunks.json"])
-def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site: Site, part: str) -> None:
+def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site: Site) -> None:
     submit.settle(site.settings, DL, submitted=True)
-    path = site.work / paths.run(RUN) / DL / part
+    path = site.work / paths.index(RUN, DL)
     content = path.read_bytes()
     path.write_bytes(content[:-40])
     (finding,) = found(site)
@@ -152,7 +151,7 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None
         for path in files(site)
         if path.suffix in {".xml", ".evt", ".txt"} or path.parent.name == "chunks" or is_record(path)
     ]
-    assert len(checked) == 5 + 3 + 15 + 2 * (1 + 3) + 5
+    assert len(checked) == 5 + 3 + 20 + 2 * (1 + 3) + 5
     for path in checked:
         content = path.read_bytes()
         path.write_bytes(content + b"x")

@@ -129,7 +129,7 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     assert second["known"] == everything
     (group,) = said_of(site).groups
     assert place(group) == (Kind.LATE, 956, taken[0], taken[-1], 4)
-    own = site.work / paths.events(RUN, FIRST)
+    own = next((site.work / paths.chunks(FIRST)).glob("*.rows"))
     own.rename(own.with_name("cleaned-up"))
     assert [(one.kind, one.events) for one in said_of(site).groups] == [(Kind.LATE, 4)], (
         "which of them, nobody knows"

@@ -1,0 +1,78 @@
+"""The rows of a chunk's index as they are written for merges: the same rows, or an error that names the file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from halfpipe.errors import FormatError
+from halfpipe.formats.idx import EVENT, Rows
+from halfpipe.formats.rows import MOST_HEADER, read_rows, write_rows
+
+
+def rows(count: int) -> Rows:
+    rng = np.random.default_rng(count)
+    events = rng.integers(0, 256, count * EVENT.itemsize, np.uint8).view(EVENT)
+    return Rows((b"DGM: one", b"DGM: \xfftwo")[: count % 3], events, ("a.evt", "b.evt")[: count % 4])
+
+
+def same(one: Rows, other: Rows) -> bool:
+    return (one.lines, one.files, one.events.dtype, one.events.tobytes()) == (
+        other.lines,
+        other.files,
+        other.events.dtype,
+        other.events.tobytes(),
+    )
+
+
+def refused(path: Path) -> bool:
+    with pytest.raises(FormatError, match=f"^{path}: ") as caught:
+        read_rows(path)
+    return caught.value.remedy.do == (f"mv {path} {path}.damaged",)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000])
+def test_what_was_written_comes_back(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.rows"
+    write_rows(path, rows(count))
+    assert same(rows(count), read_rows(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(data=st.data())
+def test_what_is_damaged_is_refused_or_does_not_matter(data: st.DataObject, tmp_path: Path) -> None:
+    path = tmp_path / "x.rows"
+    write_rows(path, rows(5))
+    good = path.read_bytes()
+    content = bytearray(good)
+    match data.draw(st.sampled_from(["cut", "longer", "changed", "other"])):
+        case "cut":
+            del content[data.draw(st.integers(0, len(content) - 1)) :]
+        case "longer":
+            content += data.draw(st.binary(min_size=1, max_size=2 * EVENT.itemsize))
+        case "changed":
+            content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+        case "other":
+            content = bytearray(data.draw(st.binary(max_size=300)))
+    path.write_bytes(content)
+    # Less than an event behind them does not count: who looks for products asks for their sizes.
+    assert (good == content[: len(good)] and len(content) < len(good) + EVENT.itemsize) or refused(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[]", b"null", b"[{}, 0, 1]", b"[" * 60000, b" " * (MOST_HEADER + 1)]
+    + [b"[[], 0, %s]" % count for count in (b"-3", b"300000000000", b"1e300", b"Infinity", b'"x"')],
+)
+def test_another_header_is_refused_and_takes_no_memory(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.rows"
+    path.write_bytes(b"\0\0\0\0" + header + b"\n")
+    assert refused(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path)
+    assert refused(tmp_path / "gone.rows")
