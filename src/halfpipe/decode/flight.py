@@ -4,12 +4,10 @@ The docstring below a key says what it means. A call has a working copy of its o
 is told as a shell would.
 """
 
-import logging
 import os
 import resource
 import shutil
 import signal
-import stat
 import sys
 import tempfile
 import time
@@ -33,8 +31,6 @@ TIMED_OUT = 124  # as timeout(1)
 SIGNALLED = 128  # and the signal's number, as a shell says it
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
 LEFT_SECONDS = 2 * 86400.0  # no program is given as long
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -195,27 +191,13 @@ def working_copy(flight: Flight, label: str) -> Iterator[Path]:
     for left in scratch.glob(f"{prefix}*"):
         with suppress(FileNotFoundError):
             if left.lstat().st_uid == os.getuid() and left.lstat().st_mtime < time.time() - LEFT_SECONDS:
-                _remove(left)
-    path = Path(tempfile.mkdtemp(prefix=f"{prefix}{label}-", dir=scratch))
-    for name in ("out", "tmp"):
-        (path / name).mkdir()
-    try:
-        yield path
-    finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a directory; that it cannot be removed is nobody's failure."""
-    for directory, names, _ in os.walk(path):
-        for name in names:  # a program may have closed its own directories
-            with suppress(OSError):
-                entry = Path(directory, name)
-                if not entry.is_symlink():
-                    entry.chmod(stat.S_IRWXU)
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        _log.warning("%s: left behind. Remove it, as the owner of what is in it.", path)
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{prefix}{label}-", dir=scratch, ignore_cleanup_errors=True
+    ) as name:
+        for each in ("out", "tmp"):
+            Path(name, each).mkdir()
+        yield Path(name)
 
 
 def call(
