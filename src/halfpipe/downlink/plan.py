@@ -19,7 +19,7 @@ from halfpipe import paths
 from halfpipe.downlink import halts
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
-from halfpipe.files.reading import changed, modified, read_whole
+from halfpipe.files.reading import changed, modified, names_in, read_whole
 from halfpipe.files.records import opened
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
@@ -36,16 +36,13 @@ log = logging.getLogger(__name__)
 class Listing:
     """The names in a directory: those of a downlink's chunks in order, those of RetDefs of other downlinks, and all.
 
-    `unread` is why the directory cannot be listed.
+    `unread` is why the directory cannot be listed, empty if it can.
     """
 
     chunks: Sequence[str] = ()
     elsewhere: Sequence[str] = ()
     names: frozenset[str] = frozenset()
-    unread: OSError | None = None
-
-
-NOTHING = Listing()
+    unread: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,8 @@ class DownlinkPlan:
         HalfPipeError
             If what is staged cannot be listed.
         """
-        if self.staged.unread is not None:
-            raise HalfPipeError(cannot_be_read(self.plan.work / self.downlink, self.staged.unread))
+        if self.staged.unread:
+            raise HalfPipeError(self.staged.unread)
         found = dict[ChunkId, Path]()
         for home, listing in ((self.plan.work, self.staged), *self.listings.items()):
             for chunk in map(ChunkId, listing.chunks):
@@ -247,7 +244,7 @@ class Plan:
         return paths.submitted(downlink)
 
     @cached_property
-    def closed(self) -> dict[Path, OSError]:
+    def closed(self) -> dict[Path, str]:
         """The places of the search path that cannot be listed, and why."""
         closed = {}
         for home in self.search:
@@ -255,12 +252,12 @@ class Plan:
                 with os.scandir(home):
                     pass
             except OSError as error:
-                closed[home] = error
+                closed[home] = cannot_be_read(home, error)
         return closed
 
     def on_search_path(self) -> set[DownlinkId]:
         """Return all downlinks on the search path; those in places that are `closed` nobody knows."""
-        names = (name for home in self.search if home not in self.closed for name in os.listdir(home))  # noqa: PTH208
+        names = (name for home in self.search if home not in self.closed for name in names_in(home))
         return {DownlinkId(name) for name in names if DownlinkId.matches(name)}
 
     @cached_property
@@ -285,11 +282,9 @@ def listed(directory: str, downlink: str) -> Listing:
     Where no downlink is named this is asked of all downlinks of the mission: no object but the names.
     """
     try:
-        names = os.listdir(directory)  # noqa: PTH208 - a Path for each name takes longer than all else
-    except (FileNotFoundError, NotADirectoryError):
-        return NOTHING
-    except OSError as error:
-        return Listing(unread=error)
+        names = names_in(directory)
+    except HalfPipeError as error:
+        return Listing(unread=str(error))
     before, after = f"RetDef-{downlink}-", ".xml"
     chunks, elsewhere = [], []
     for name in names:
@@ -300,22 +295,6 @@ def listed(directory: str, downlink: str) -> Listing:
         elif name.startswith("RetDef-") and FILE_NAME.fullmatch(name):
             elsewhere.append(name)
     return Listing(sorted(chunks), sorted(elsewhere), frozenset(names))
-
-
-def names_in(work: Path) -> frozenset[str]:
-    """Return the names in the working directory: of downlinks, receipts, submissions.
-
-    Raises
-    ------
-    HalfPipeError
-        If it cannot be listed.
-    """
-    try:
-        return frozenset(os.listdir(work))  # noqa: PTH208
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except OSError as error:
-        raise HalfPipeError(cannot_be_read(work, error)) from error
 
 
 def refuse_closed(place: Path) -> None:
@@ -330,11 +309,6 @@ def refuse_closed(place: Path) -> None:
         raise HalfPipeError(
             cannot_be_read(place, PermissionError(errno.EACCES, "Permission denied", str(place)))
         )
-
-
-def cannot_be_listed(place: Path, error: OSError) -> str:
-    """Say why RetDefs below `place` are not found."""
-    return f"RetDefs there are not seen: {cannot_be_read(place, error)}"
 
 
 def no_retdefs(of: DownlinkPlan) -> MissingInputError:
@@ -402,8 +376,8 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
             found.append(DownlinkId(word))
             continue
         several = Downlinks(word)
-        for home, error in plan.closed.items():
-            raise HalfPipeError(f"{several}: {cannot_be_listed(home, error)}, or name downlinks one by one.")
+        for why in plan.closed.values():
+            raise HalfPipeError(f"{several}: RetDefs are not seen: {why} Or name downlinks one by one.")
         inside = [dl for dl in plan.known if several.first <= dl <= several.last]
         if not inside:
             raise ConfigError(

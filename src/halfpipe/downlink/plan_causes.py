@@ -14,12 +14,11 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
-from halfpipe.downlink.plan import DownlinkPlan, Plan, cannot_be_listed, names_in
-from halfpipe.downlink.stage_look import foreign, names_of
+from halfpipe.downlink.plan import DownlinkPlan, Plan
+from halfpipe.downlink.stage_look import foreign
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.advice import cannot_be_read
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
 
@@ -50,10 +49,8 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield what is amiss at `now`, Unix seconds, with the RetDefs and the switches of a downlink, processed or not."""
     plan, downlink, staged = of.plan, of.downlink, of.staged
     place = plan.work / downlink
-    if staged.unread is not None:
-        yield Cause(
-            "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), Remedy(f"ls -ld {place}")
-        )
+    if staged.unread:
+        yield Cause("work-unreadable", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
         return
     yield from _problems(of)
     names = sorted(staged.names)
@@ -145,7 +142,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
         If nobody has named any, and there are more than `outstanding.max`.
     """
     submitting, most = plan.settings.submit.automatic and among is None, plan.settings.outstanding.max
-    names = names_in(plan.work)
+    names = frozenset(names_in(plan.work))
     begun = {
         DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
     }
@@ -199,9 +196,9 @@ def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
 def site_troubles(plan: Plan) -> Iterator[Cause]:
     """Yield what is amiss with the search path, the switches for all downlinks, and who is at work on no downlink."""
     work = plan.settings.paths.work
-    for home, error in plan.closed.items():
-        yield _unreadable(home, error)
-    for name in names_of(f"{work}/halts"):
+    for home, why in plan.closed.items():
+        yield _unreadable(home, why)
+    for name in sorted(names_in(work / "halts")):
         if halts.is_misspelt(name, None):
             yield _misspelt(work / "halts" / name, None)
     for switch in Switch:
@@ -251,7 +248,7 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
                 Remedy(f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/"),
                 modified(str(path)),
             )
-        if listing.unread is not None:
+        if listing.unread:
             yield _unreadable(home / of.downlink, listing.unread)
 
 
@@ -286,8 +283,8 @@ def _misspelt(file: Path, downlink: str | None) -> Cause:
     return Cause("switch-misspelt", Verdict.ACTION, text, Remedy(f"rm {file}"), modified(str(file)))
 
 
-def _unreadable(place: Path, error: OSError) -> Cause:
-    text = cannot_be_listed(place, error)
+def _unreadable(place: Path, why: str) -> Cause:
+    text = f"RetDefs there are not seen: {why}"
     return Cause("search-path-unreadable", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
 
 

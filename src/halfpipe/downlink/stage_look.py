@@ -14,7 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
-from halfpipe.files.reading import sha256
+from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import level1_acceptance
@@ -129,7 +129,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
     """
     work, stage = settings.paths.work, settings.paths.stage
     home = stage / paths.staged(downlink)
-    names, found = names_of(home), list[Path]()
+    names, found = sorted(names_in(home)), list[Path]()
     known = (work / paths.receipts(downlink)).exists() or any(
         (work / paths.index(run, downlink)).exists() for run in runs
     )
@@ -138,7 +138,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         if not place.is_dir():
             found += [] if known else [place]
             continue
-        files = names_of(place)  # before the records, for others stage runs of it at this moment
+        files = sorted(names_in(place))  # before the records, for others stage runs of it at this moment
         try:
             ours = Deliveries(work, RunId.from_l1(name)).names(downlink)
         except IdError:
@@ -172,17 +172,9 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
         raise cause.refused("Nothing was done.", StageError)
 
 
-def names_of(home: Path | str) -> list[str]:
-    """Return the names in a directory, in order; none of one that cannot be listed."""
-    try:
-        return sorted(os.listdir(home))  # noqa: PTH208 - names only
-    except OSError:
-        return []
-
-
 def _strange(home: Path, known: Collection[str]) -> Iterator[Cause]:
     """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
-    for name in sorted(set(names_of(home)) - set(known)):
+    for name in sorted({*names_in(home)} - set(known)):
         yield fault(
             STRANGE,
             home / name,

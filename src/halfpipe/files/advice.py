@@ -58,7 +58,7 @@ def in_place_of(path: Path, remedy: Remedy) -> Remedy:
     return remedy.but(do=(aside, *remedy.do))
 
 
-def cannot_be_read(path: Path, error: OSError) -> str:
+def cannot_be_read(path: Path | str, error: OSError) -> str:
     """Say why `path` cannot be read or listed, and what to do."""
     return f"{path} cannot be read: {error.strerror or error}. {advice(error)}"
 

@@ -28,6 +28,7 @@ from typing import Self
 from halfpipe import paths
 from halfpipe.errors import LeaseLostError, LockedError
 from halfpipe.files.durable import publish
+from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 
 HEAD_VARIABLE = "HALFPIPE_HEAD"  # the heartbeat of the process that started this job
@@ -211,10 +212,7 @@ class Found:
 def look(work: Path, place: str) -> Found | None:
     """Return the lease at `place`, as `halfpipe.paths` has it; None if there is none."""
     for _ in range(ATTEMPTS):
-        try:
-            names = os.listdir(work / place)  # noqa: PTH208 - asked of thousands
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        names = names_in(work / place)
         registered = {name: _touched(work, job[1]) for name in names if (job := JOB.fullmatch(name))}
         jobs = tuple(
             sorted(n for n, touched in registered.items() if touched and _now(work) - touched < lifetime)
@@ -531,9 +529,5 @@ def downlink_job(work: Path, downlink: DownlinkId) -> AbstractContextManager[Lea
 
 def found(work: Path) -> list[Found]:
     """Return all leases that are there."""
-    try:
-        names = sorted(os.listdir(work / paths.LEASES))  # noqa: PTH208
-    except OSError:
-        return []
-    there = (look(work, f"{paths.LEASES}/{name}") for name in names)
+    there = (look(work, f"{paths.LEASES}/{name}") for name in sorted(names_in(work / paths.LEASES)))
     return [each for each in there if each is not None]

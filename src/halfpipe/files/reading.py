@@ -1,4 +1,4 @@
-"""Reading files that come from outside, their checksums, and when files were written."""
+"""Reading files that come from outside, their checksums, when files were written, and the names in a directory."""
 
 import errno
 import os
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files.advice import advice
+from halfpipe.errors import FormatError, MissingInputError, StateError
+from halfpipe.files.advice import advice, cannot_be_read
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -67,6 +67,22 @@ def read_whole(path: str, most: int = sys.maxsize) -> bytes:
         return content
     finally:
         os.close(handle)
+
+
+def names_in(home: Path | str) -> list[str]:
+    """Return the names in a directory, which need not be there: for less than paths cost, where there are thousands.
+
+    Raises
+    ------
+    StateError
+        If it is there and cannot be listed.
+    """
+    try:
+        return os.listdir(home)  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StateError(cannot_be_read(home, error)) from error
 
 
 def modified(path: str) -> float | None:

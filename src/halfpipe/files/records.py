@@ -10,7 +10,6 @@ copy that is lost or damaged.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import publish, write_bytes
 from halfpipe.files.json_files import SEAL, seal_of
-from halfpipe.files.reading import read_whole
+from halfpipe.files.reading import names_in, read_whole
 
 PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
@@ -224,13 +223,7 @@ def file_of(home: Path, number: int) -> Path:
 
 def numbers(home: Path) -> set[int]:
     """Return the numbers of the records in a directory."""
-    try:
-        names = os.listdir(home)  # noqa: PTH208 - asked of all downlinks
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    except OSError as error:
-        raise StateError(cannot_be_read(home, error)) from error
-    return {int(match[1]) for match in map(_NAME.fullmatch, names) if match}
+    return {int(match[1]) for match in map(_NAME.fullmatch, names_in(home)) if match}
 
 
 def publish_file(home: Path, number: int, content: bytes) -> None:

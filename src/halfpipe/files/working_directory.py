@@ -3,7 +3,6 @@
 It is made once, when a command first changes state there. Another format is refused: nothing of it is read.
 """
 
-import os
 import re
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +12,7 @@ from halfpipe.errors import ConfigError
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.durable import publish
 from halfpipe.files.json_files import dump_json
+from halfpipe.files.reading import names_in
 
 FORMAT = 1
 _MARK = re.compile(rb'\{\n "format": %d,\n "id": "([0-9a-f]{32})"\n\}\n' % FORMAT)
@@ -67,8 +67,6 @@ def refuse_other(work: Path) -> str | None:
 
 def _processed(work: Path) -> str | None:
     """Return the name of something that says that downlinks were processed in `work`; None without any."""
-    try:
-        names = os.listdir(work)  # noqa: PTH208 - of the whole mission
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return next((name for name in names if name == paths.RUNS or name.startswith(paths.receipt(""))), None)
+    return next(
+        (name for name in names_in(work) if name == paths.RUNS or name.startswith(paths.receipt(""))), None
+    )

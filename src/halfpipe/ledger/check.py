@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
+from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, Ledger
 from halfpipe.ledger.load import enter, forget, loaded, runs_of
@@ -209,7 +210,7 @@ def _ahead(
 ) -> Iterator[Cause]:
     """Yield that the ledger has hand-offs that the working directory lacks: it was put back from a backup."""
     work = settings.paths.work
-    names = set(os.listdir(work))  # noqa: PTH208 - one look for all
+    names = set(names_in(work))  # one look for all
     lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}
     for dl in known.keys() & set(downlinks):
         with suppress(HalfPipeError):  # whoever reads it says what is wrong

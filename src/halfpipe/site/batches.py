@@ -29,7 +29,7 @@ from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.json_files import write_json
-from halfpipe.files.reading import is_made
+from halfpipe.files.reading import is_made, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import failure
 from halfpipe.process.failure import Failure
@@ -312,7 +312,7 @@ class Batch:
                     self.waits, next_try = str(error), time.monotonic() + BUSY_SECONDS
             left = launcher.left()
             if time.monotonic() >= next_look:
-                there = set(os.listdir(self._home))  # noqa: PTH208 - thousands have not begun
+                there = set(names_in(self._home))  # thousands have not begun
                 self._look([dl for dl in downlinks if dl in self.logs and self.logs[dl].name in there])
                 next_look = time.monotonic() + LOOK_SECONDS
             yield

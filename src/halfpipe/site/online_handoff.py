@@ -25,6 +25,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import decide
@@ -209,11 +210,7 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
 
 def files_there(home: Path) -> dict[RunId, str]:
     """Return the files of runs in the directory for Online, whoever made them."""
-    if not home.is_dir():
-        return {}
-    names = sorted(path.name for path in home.iterdir())
-    matches = [FILE.fullmatch(name) for name in names]
-    return {RunId(match[1]): match[0] for match in matches if match}
+    return {RunId(match[1]): match[0] for match in map(FILE.fullmatch, sorted(names_in(home))) if match}
 
 
 def kind_of(work: Path, run: RunId) -> RunKind | None:

@@ -22,7 +22,7 @@ from halfpipe.downlink.handoff_causes import (
     lost_downlinks,
     not_as_recorded,
 )
-from halfpipe.downlink.plan import Announced, Plan, names_in, outstanding_chunks
+from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.stage_look import GONE, is_submitted, is_taken, names_files
@@ -31,7 +31,7 @@ from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
@@ -133,7 +133,7 @@ class Survey:
     @cached_property
     def names(self) -> frozenset[str]:
         """The names in the working directory: of downlinks, receipts, submissions."""
-        return names_in(self.work)
+        return frozenset(names_in(self.work))
 
     @cached_property
     def announced(self) -> Mapping[RunId, Sequence[Announced]]:
@@ -344,7 +344,7 @@ def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield that all that was decoded of a downlink is gone, which no clean-up does."""
     place = of.work / paths.chunks(of.id)
-    if receipt["chunks"] and place.name not in of.plan.staged.names and of.plan.staged.unread is None:
+    if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
         yield Cause(
             "chunks-gone",
             Verdict.ACTION,
