@@ -77,7 +77,7 @@ def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> P
     HalfPipeError
         If it cannot be told whether there is a file: then nothing may go on.
     """
-    places = [_place(work, switch, dl) for dl in dict.fromkeys((None, downlink))]
+    places = [work / paths.halt(switch, dl) for dl in dict.fromkeys((None, downlink))]
     return next((place for place in places if _is_there(place)), None)
 
 
@@ -132,7 +132,7 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
 
 def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> None:
     """Put down a switch, for one downlink or for all; one that is there stays as it is."""
-    put_down.make(_place(work, switch, downlink), reason)
+    put_down.make(work / paths.halt(switch, downlink), reason)
 
 
 def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
@@ -143,7 +143,7 @@ def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
     MissingInputError
         If it is not there; says which one holds the work all the same.
     """
-    file = _place(work, switch, downlink)
+    file = work / paths.halt(switch, downlink)
     if not _is_there(file):
         other = holding(work, switch, downlink)
         but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
@@ -156,22 +156,12 @@ def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
 def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
     """Return the switches that are there, those for all downlinks first: of which downlink, and what the file says."""
     places = [(switch, downlink) for downlink in (None, *downlinks) for switch in Switch]
-    found = ((switch, downlink, _place(work, switch, downlink)) for switch, downlink in places)
+    found = ((switch, downlink, work / paths.halt(switch, downlink)) for switch, downlink in places)
     return [
         {"switch": switch, "downlink": dl, "file": file, "says": put_down.says(file)}
         for switch, dl, file in found
         if _is_there(file)
     ]
-
-
-def _place(work: Path, switch: Switch, downlink: DownlinkId | None) -> Path:
-    return work / paths.halt(switch, downlink)
-
-
-def notes(work: Path, downlink: DownlinkId) -> list[str]:
-    """Say which switches hold something that a command for `downlink` may ask for."""
-    switches = (Switch.STAGE, Switch.L1)
-    return [f"downlink {downlink}: {held.text}" for each in switches if (held := cause(work, each, downlink))]
 
 
 def summary(held: Mapping[DownlinkId, Path]) -> list[str]:

@@ -201,7 +201,8 @@ class DownlinkPlan:
     def came(self, now: float) -> float:
         """Return when the youngest RetDef on the search path came, before `now`: both Unix seconds, 0 if none says.
 
-        That is the later of the times of the last write and the last change: a copy may bring the former with it.
+        That is the later of the times of the last write and the last change: a copy may bring the former with it. A
+        file server whose clock is some minutes off is borne with.
         """
         youngest = 0.0
         for home, listing in self.listings.items():
@@ -210,7 +211,8 @@ class DownlinkPlan:
                     OSError
                 ):  # a link that leads nowhere is a failing job, not the end of all others
                     found = os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}")  # noqa: PTH116
-                    youngest = max([youngest, *past_times(found, now)])
+                    times = (found.st_mtime, found.st_ctime)
+                    youngest = max(youngest, *(when for when in times if when <= now + CLOCK_SECONDS), 0.0)
         return youngest
 
 
@@ -266,14 +268,6 @@ class Plan:
         names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
         in_work = {DownlinkId(name) for name in names if DownlinkId.matches(name)}
         return sorted(in_work | self.on_search_path())
-
-
-def past_times(stat: os.stat_result, now: float) -> list[float]:
-    """Return when a file was written and changed last, Unix seconds, without what lies after `now`.
-
-    A file server whose clock is some minutes off is borne with.
-    """
-    return [when for when in (stat.st_mtime, stat.st_ctime) if when <= now + CLOCK_SECONDS]
 
 
 def listed(directory: str, downlink: str) -> Listing:

@@ -93,9 +93,10 @@ def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
         Takes lines for people: what is amiss, what is held, and that Level-1 has a hand-off already.
     """
     of.refuse_closed()
+    held = [halts.cause(of.plan.work, switch, of.downlink) for switch in (Switch.STAGE, Switch.L1)]
     said = [cause for cause in troubles(of, time.time()) if cause.code in SAID]
     for line in (
-        *halts.notes(of.plan.work, of.downlink),
+        *(f"downlink {of.downlink}: {cause.text}" for cause in filter(None, held)),
         *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in said),
         *map(str, of.unreadable),
         *warnings_before(of.plan.settings, of.downlink),

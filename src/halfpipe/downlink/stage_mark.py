@@ -20,7 +20,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy, StageError
 from halfpipe.files import working_directory
-from halfpipe.files.advice import advice
+from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.json_files import seal_of, sealed
 from halfpipe.files.records import Record, TakenError, file_of, numbers, opened, publish_file
 from halfpipe.settings import Settings
@@ -206,21 +206,17 @@ def _read(home: Path) -> Mark | None:
         path = file_of(home, max(there))
         try:
             content = path.read_bytes()
-            mark = json.loads(content)
-            if seal_of(content) is None:
-                raise ValueError("checksum mismatch")
-            _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
         except FileNotFoundError:
             continue  # a newer one has been published
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(cannot_be_read(path, error)) from error
+        if seal_of(content) is None:
             raise ConfigError(
-                f"{path}: damaged ({error!r}). It says which working directory the stage belongs to, so nothing was "
-                "done. There are two copies, this one and the other in the working directory or the stage: copy the "
-                "whole one over this one"
-            ) from error
-        return {**mark, "number": max(there)}
+                f"{path}: damaged (checksum mismatch). It says which working directory the stage belongs to, so "
+                "nothing was done. There are two copies, this one and the other in the working directory or the stage: "
+                "copy the whole one over this one"
+            )
+        return {**json.loads(content), "number": max(there)}
     return None
 
 

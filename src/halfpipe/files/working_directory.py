@@ -49,10 +49,13 @@ def refuse_other(work: Path) -> str | None:
     try:
         mark = _MARK.fullmatch(place.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        if found := _processed(work):
+        # That downlinks were processed.
+        if found := [
+            name for name in names_in(work) if name == paths.RUNS or name.startswith(paths.receipt(""))
+        ]:
             raise ConfigError(
-                f"{work} has {found} and no {place.name}: it is of an earlier HalfPipe, or the file is lost. Nothing "
-                f"was done. If it is lost, {back}"
+                f"{work} has {found[0]} and no {place.name}: it is of an earlier HalfPipe, or the file is lost. "
+                f"Nothing was done. If it is lost, {back}"
             ) from None
         return None
     except OSError as error:
@@ -63,10 +66,3 @@ def refuse_other(work: Path) -> str | None:
             f"done. If it is damaged, {back}"
         )
     return mark[1].decode()
-
-
-def _processed(work: Path) -> str | None:
-    """Return the name of something that says that downlinks were processed in `work`; None without any."""
-    return next(
-        (name for name in names_in(work) if name == paths.RUNS or name.startswith(paths.receipt(""))), None
-    )

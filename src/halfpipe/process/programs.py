@@ -140,15 +140,15 @@ def run(
             try:
                 late = not _handed_on(streams, seconds, process)
                 if late:
-                    _send(process, signal.SIGTERM, whole_group)
+                    send(process, signal.SIGTERM, whole_group)
                     _handed_on(streams, grace, process)
             except BaseException:
-                _send(process, signal.SIGTERM, whole_group)
+                send(process, signal.SIGTERM, whole_group)
                 with selectors.DefaultSelector() as none:  # nobody takes its output any more
                     _handed_on(none, grace, process)
                 raise
             finally:
-                _send(process, signal.SIGKILL, whole_group)
+                send(process, signal.SIGKILL, whole_group)
                 process.wait()
             if not _handed_on(streams, HELD_SECONDS):
                 _log.warning(
@@ -190,11 +190,11 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
+def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
     """Send a signal to a program that is not reaped yet, or to its group; nothing if nothing of it lives."""
-    send = os.killpg if whole_group else os.kill  # Popen's own way would reap it
+    kill = os.killpg if whole_group else os.kill  # Popen's own way would reap it
     with suppress(ProcessLookupError):
-        send(process.pid, number)
+        kill(process.pid, number)
 
 
 class Lines:

@@ -33,6 +33,7 @@ from halfpipe.files.reading import is_made, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import failure
 from halfpipe.process.failure import Failure
+from halfpipe.process.programs import send
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.element import LATER, LEFT, MEMORY, record
@@ -85,17 +86,12 @@ class Here:
         """End all, in order if that is possible, with all of their groups."""
         self._waiting.clear()
         for one in self._running:
-            _send(one, signal.SIGTERM)
+            send(one, signal.SIGTERM, whole_group=True)
         until = time.monotonic() + GRACE_SECONDS
         for one in self._running:
             with suppress(subprocess.TimeoutExpired):
                 one.wait(max(0.0, until - time.monotonic()))
-            _send(one, signal.SIGKILL)
-
-
-def _send(leader: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # nothing of it lives
-        os.killpg(leader.pid, number)
+            send(one, signal.SIGKILL, whole_group=True)
 
 
 Launcher = Here | Arrays
