@@ -247,7 +247,7 @@ def _touched(work: Path, heart: str) -> float | None:
         return None
 
 
-class Lease:
+class Lease(AbstractContextManager["Lease"]):
     """The lease at `place` in `paths.work`, which this process takes, or which its head has taken.
 
     It is given back at the end of a `with`.
@@ -257,9 +257,6 @@ class Lease:
         self.work, self.place, self.home = work, place, work / place
         self._me: Holder | None = None  # while this process itself holds it
         self._mine = 0, ""  # number and token
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.give_back()

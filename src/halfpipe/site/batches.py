@@ -123,10 +123,8 @@ def begin_again(work: Path, named: Sequence[DownlinkId]) -> tuple[Path, bool]:
     every = sorted(named)
     digest = hashlib.sha256("".join(every).encode()).hexdigest()[:8]
     file = work / paths.reprocessing(f"{every[0]}-{every[-1]}-{digest}")
-    if there := file.exists():
-        return file, there
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, every)
+    if not (there := file.exists()):
+        write_json(file, every)
     return file, there
 
 
@@ -258,7 +256,6 @@ class Batch:
         HalfPipeError
             If elements cannot begin, or too many downlinks fail for one cause.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
         rest = first = [dl for dl in self.todo if dl not in self.ends]
         tries, stalled = 1, 0
         try:
