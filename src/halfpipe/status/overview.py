@@ -1,13 +1,11 @@
 """The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.plan_causes import site_troubles as planned
-from halfpipe.downlink.plan_causes import too_many
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status import acknowledged
@@ -60,19 +58,8 @@ def overview(
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
-    of_site = list(site_causes(site, [one.downlink for one in accounts]))
+    of_site = list(site_troubles(site, [one.downlink for one in accounts]))
     return Overview(tuple(worst_first), acknowledged.marked(said, of_site))
-
-
-def site_causes(site: Survey, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
-    """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
-    yield from planned(site.plan)
-    yield from too_many(site.plan, site.now, site.names)
-    yield from site_troubles(site)
-    if site.settings.ledger.url is not None:
-        from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
-
-        yield from entered(site.settings, downlinks)
 
 
 def known(site: Survey) -> list[DownlinkId]:

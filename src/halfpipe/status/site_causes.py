@@ -1,4 +1,4 @@
-"""What is amiss with no one downlink: the timer is dead, it hangs, or no RetDef comes any more."""
+"""What is amiss with no one downlink: the timer is dead, it hangs, no RetDef comes any more, and what others find."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -9,10 +9,13 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan import CLOCK_SECONDS
+from halfpipe.downlink.plan_causes import site_troubles as planned
+from halfpipe.downlink.plan_causes import too_many
 from halfpipe.downlink.stage_mark import stage_lacks
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
@@ -32,14 +35,19 @@ LIGHTS = {
 }
 
 
-def site_troubles(site: Survey) -> Iterator[Cause]:
-    """Yield what is amiss with the site."""
+def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterator[Cause]:
+    """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
+    yield from planned(site.plan)
+    yield from too_many(site.plan, site.now, site.names)
     yield from turn_troubles(site.work, site.now)
     yield from silence(site)
     yield from _not_given_up(site.work)
     yield from _disks(site.settings)
-    if restored := stage_lacks(site.settings):
-        yield restored
+    yield from filter(None, [stage_lacks(site.settings)])
+    if site.settings.ledger.url is not None:
+        from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
+
+        yield from entered(site.settings, downlinks)
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:

@@ -24,8 +24,8 @@ from halfpipe.downlink.plan_causes import (
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
+from halfpipe.status import site_causes
 from halfpipe.status.account import Survey
-from halfpipe.status.overview import site_causes
 from tests.support.leases import held_by_another, job_of_another, left_by_another
 from tests.support.series import sealed_text
 from tests.support.settings import RUN_A, content, put, searching, told
@@ -335,10 +335,10 @@ def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: 
     assert list(ready(enough)) == names
     with pytest.raises(ConfigError, match=rf"^5 downlinks .*halfpipe process {names[0]}\.\.{names[-1]}$"):
         ready(few)
-    causes = site_causes(Survey(few, time.time() + 2 * HOUR), [])
+    causes = site_causes.site_troubles(Survey(few, time.time() + 2 * HOUR))
     every_one = f"halfpipe process {names[0]}..{names[-1]}"
     assert told(causes) == [("outstanding-many", Verdict.ACTION, every_one)]
-    assert list(site_causes(Survey(enough, time.time() + 2 * HOUR), [])) == []
+    assert list(site_causes.site_troubles(Survey(enough, time.time() + 2 * HOUR))) == []
     assert list(every(few, among=set(names)).ready) == names
 
 
