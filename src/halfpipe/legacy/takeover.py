@@ -6,9 +6,10 @@ brought: after a death in between nothing goes to Level-1 twice. A report says w
 
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -86,22 +87,18 @@ class Report:
     done: bool
     taken: int = 0
     unchanged: int = 0
-    left: dict[str, list[DownlinkId]] = field(default_factory=dict)
+    left: dict[str, list[DownlinkId]] = field(default_factory=lambda: defaultdict(list))
     runs: dict[RunId, Known] = field(default_factory=dict)
-    refused: dict[DownlinkId, list[str]] = field(default_factory=dict)
-    both: dict[DownlinkId, list[str]] = field(default_factory=dict)
+    refused: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
+    both: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
     given_up: list[RunId] = field(default_factory=list)
     switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
 
-    def refuse(self, downlink: DownlinkId, why: object) -> None:
-        """Add what cannot be read of a downlink, or why it failed."""
-        self.refused.setdefault(downlink, []).append(str(why))
-
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return it for programs: runs by what is known of them."""
         runs = {str(known): sorted(run for run, of in self.runs.items() if of is known) for known in Known}
-        return asdict(self) | {"root": str(self.root), "runs": runs}
+        return vars(self) | {"runs": runs}
 
 
 def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
@@ -135,7 +132,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         for switch in legacy.switches:
             write_bytes(work / paths.halt(switch, legacy.id), (home / switch).read_bytes())
     if left:
-        report.left.setdefault(left.partition(":")[0], []).append(legacy.id)
+        report.left[left.partition(":")[0]].append(legacy.id)
         return None
     with leases.downlink_job(work, legacy.id) if do else nullcontext():
         entries = list(_chunks(work, legacy, report)) if do else []
@@ -143,7 +140,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         brought = {run for entry in entries for run in entry["runs"]} if do else legacy.brought
         for run in runs:
             if run.refused:
-                report.refuse(legacy.id, f"run {run.run}: {run.refused}")
+                report.refused[legacy.id].append(f"run {run.run}: {run.refused}")
             elif run.run in brought or (work / paths.index(run.run, legacy.id)).exists():
                 run.known = Known.WHOLE
             before = report.runs.get(run.run, Known.WHOLE)
@@ -172,7 +169,7 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report
         spans = join(span.sequences for span in run.spans)
         for downlink, delivery in sorted(Deliveries(work, run.run).latest().items()):
             if delivery.legacy is None and (common := intersect(spans, join(delivery.spans))):
-                report.both.setdefault(legacy.id, []).append(
+                report.both[legacy.id].append(
                     f"sequences {common[0].first} to {common[-1].last} of run {run.run} were delivered by the "
                     f"legacy, and here by downlink {downlink}"
                 )
@@ -193,7 +190,7 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
             files = check_products(out, chunk, links=True)
         except (HalfPipeError, OSError) as error:
             why = str(error).replace(f"{out}/", f"{legacy.home}/")
-            report.refuse(legacy.id, f"chunk {chunk}: {why}")
+            report.refused[legacy.id].append(f"chunk {chunk}: {why}")
         else:
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             make_directory(work, paths.chunks(legacy.id))
@@ -373,28 +370,23 @@ def takeover(
     report = Report(root, do, odd=odd)
     if do:
         working_directory.begin(work)
-    with ExitStack() as held:
-        if do:
-            held.enter_context(Lease(work, paths.TAKEOVER_LEASE).take_or_refuse("the takeover", log.warning))
+    lease = Lease(work, paths.TAKEOVER_LEASE)
+    with lease.take_or_refuse("the takeover", log.warning) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))
         on_disk: dict[DownlinkId, Mark] = {}
         while (batch := list(islice(rest, BATCH))) or on_disk:
             with flushed_together() if do else nullcontext():
-                for downlink, mark in on_disk.items():
-                    write_json(work / paths.taken_over(downlink), mark)
-                taken = ((downlink, _one(settings, report, downlink)) for downlink in batch)
-                on_disk = {downlink: mark for downlink, mark in taken if mark and do}
+                for downlink, known in on_disk.items():
+                    write_json(work / paths.taken_over(downlink), known)
+                on_disk = {}
+                for downlink in batch:
+                    try:
+                        if (mark := _take(settings, root / downlink, report)) and do:
+                            on_disk[downlink] = mark
+                    except (HalfPipeError, OSError) as error:  # the others go on
+                        report.refused[downlink].append(str(error))
     return report
-
-
-def _one(settings: Settings, report: Report, downlink: DownlinkId) -> Mark | None:
-    """Take one downlink over. What fails is told, and the others go on."""
-    try:
-        return _take(settings, report.root / downlink, report)
-    except (HalfPipeError, OSError) as error:
-        report.refuse(downlink, error)
-        return None
 
 
 def _force(work: Path, report: Report) -> None:
