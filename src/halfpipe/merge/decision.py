@@ -69,7 +69,7 @@ def decide(
     datagrams
         What all downlinks make known of the run.
     events
-        The events of each downlink, in order and each once; of any type with sequence, APID and datagram.
+        The events of each downlink (dtype `EVENT`), in order and each once.
     recorded
         The latest recorded delivery of each downlink that has one.
     limits
@@ -138,24 +138,15 @@ def all_known(
 ) -> NDArray[np.void]:
     """Join the events of `sources`; of equal (sequence, APID) the copy of the first source stays."""
     parts = [_sourced(events[source], n) for n, source in enumerate(sources) if source in events]
-    return in_one(parts) if parts else _sourced(np.empty(0, EVENT), 0)
+    return in_one([np.empty(0, EVENT), *parts])
 
 
 def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
     """Return `events` with `number` in the field ``source``; those of a merged index have a 0 there."""
-    fields = events.dtype
-    if "source" in (fields.names or ()):
-        if number:
-            events = events.copy()
-            events["source"] = number
-        return events
-    sourced = np.empty(
-        len(events), np.dtype([*((name, fields[name]) for name in fields.names or ()), ("source", np.uint16)])
-    )
-    for name in fields.names or ():
-        sourced[name] = events[name]
-    sourced["source"] = number
-    return sourced
+    if number:
+        events = events.copy()
+        events["source"] = number
+    return events
 
 
 def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
