@@ -145,16 +145,13 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     Raises
     ------
     SubmissionError
-        If there is nothing to settle, or the command may still run and so be heard.
+        If there is nothing to settle.
+    OpenError
+        As `Record.settle`.
     """
     record = Kept(settings, downlink)
     last = record.last
     if last is not None and not last.is_known:
-        if not submitted and (seconds := record.may_run):
-            raise SubmissionError(
-                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
-                "heard then. Look again after that, and re-run the command."
-            )
         record.settle(submitted, By.PERSON)
         return last
     receipt = read_receipt(settings.paths.work, downlink)  # a misspelt downlink gets no record

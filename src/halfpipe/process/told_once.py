@@ -104,7 +104,7 @@ class Attempt:
 
 
 class OpenError(HalfPipeError):
-    """A command of which nobody knows whether it was heard: how it ended."""
+    """A command of which nobody knows whether it was heard: how it ended, or that it may still run."""
 
 
 def ask(words: Sequence[str], output: IO[str]) -> Ending:
@@ -289,7 +289,18 @@ class Record:
         self.append({"attempt": number, "outcome": self.word(outcome), "by": str(by)} | answer)
 
     def settle(self, told: bool, by: By) -> None:
-        """Record what a check or a person has found out of the latest attempt, or has done where there was none."""
+        """Record what a check or a person has found out of the latest attempt, or has done where there was none.
+
+        Raises
+        ------
+        OpenError
+            If it is said that it was not heard, and its command may still run and so be heard.
+        """
+        if not told and (seconds := self.may_run):
+            raise OpenError(
+                f"the command of attempt {len(self.attempts)} for {self.id} may run for {seconds:.0f} s yet, and be "
+                "heard then. Look again after that, and re-run the command."
+            )
         outcome = Outcome.TOLD if told else Outcome.NOT_SUBMITTED
         if self.last is None:
             self.done(outcome, by)

@@ -165,16 +165,13 @@ def settle(settings: Settings, run: RunId, *, started: bool) -> None:
     Raises
     ------
     OnlineError
-        If there is nothing to settle, or the command may still run.
+        If there is nothing to settle.
+    OpenError
+        As `told_once.Record.settle`.
     """
     record = _kept(settings, run)
     if record.state not in {State.OPEN, State.UNTOLD}:
         raise OnlineError(f"run {run}: there is nothing to settle, no command is open ({record.path}).")
-    if not started and (seconds := record.may_run):
-        raise OnlineError(
-            f"run {run}: its command may run for {seconds:.0f} s yet, and do its work then. Look again after that, and "
-            "re-run the command."
-        )
     record.settle(started, By.PERSON)
 
 

@@ -26,7 +26,7 @@ from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
-from halfpipe.process.told_once import Action, Outcome, ask
+from halfpipe.process.told_once import Action, OpenError, Outcome, ask
 from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
@@ -311,7 +311,7 @@ def test_a_check_that_says_no_is_believed_when_the_command_has_surely_ended(
 
 def test_a_person_who_looks_too_early_is_told_to_look_again(level1: Level1) -> None:
     left_behind(level1, seconds=1.0)
-    raised(lambda: settled(level1, heard=False))
+    assert "Look again" in raised(lambda: settled(level1, heard=False), OpenError)
     assert level1.outcomes() == [None]
     time.sleep(1.1)
     settled(level1, heard=False)

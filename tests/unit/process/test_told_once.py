@@ -75,7 +75,7 @@ def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: 
 
     def meanwhile() -> list[str]:
         other = Record(tmp_path, ID)
-        other.settle(told=False, by=By.PERSON)
+        other.conclude(Outcome.NOT_SUBMITTED, By.PERSON)  # so late that its command has surely ended
         other.intend(["another"], **ABOUT)
         return []
 

@@ -17,7 +17,7 @@ from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import RunId, RunKind
-from halfpipe.process.told_once import By, Outcome
+from halfpipe.process.told_once import By, OpenError, Outcome
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineError, Record, Result, State, What, is_handed_off
 from tests.support.harness import events_of
@@ -296,7 +296,7 @@ def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
     monkeypatch.setattr(online_handoff.log, "warning", lambda text, *_: said.append(text))
     online.go(online.settings(online.command("exit 1")))
     Record(site.work, RUN).intend(["of a process that was killed"], seconds=1.0)
-    with pytest.raises(OnlineError, match="Look again"):
+    with pytest.raises(OpenError, match="Look again"):
         online_handoff.settle(online.settings(), RUN, started=False)
     begun = time.monotonic()
     assert online.go().what is What.FAILED
