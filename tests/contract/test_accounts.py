@@ -44,13 +44,16 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
+    groups = site.told("explain", DL)["groups"]
+    assert {group["do"] for group in groups} == {f"snakemake dl={DL} -R decode_chunk"}
+    assert all("was decoded without 1 level-0 hour of EPU 95" in " ".join(group["why"]) for group in groups)
 
     away.rename(second)
     assert {cause.code for cause in troubles(site, DL)} == {"decoder-exceptions", "level0-arrived"}
     assert shortfall.arrived_since(site.settings, DL, {}) == [], "no RetDef is looked for"
     assert shortfall.arrived_since(site.settings, DL, chunk) == [{"hour": hour, "apid": 956}]
     site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
-    assert troubles(site, DL) == []
+    assert troubles(site, DL) == site.told("explain", DL)["groups"] == []
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
 
 

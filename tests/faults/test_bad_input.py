@@ -154,9 +154,14 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
     assert not (site.work / "runs" / "2c2e6cc0" / "deliveries").exists()
     assert all(LCI_RUN not in line for line in site.text("retired_runs", DL))
     assert site.halted() == []
+    said = site.told("explain", "2c2e6cc0")["groups"]
+    assert ({group["kind"] for group in said}, sum(group["events"] for group in said)) == ({"held"}, 40)
+    assert "holds 1 event, Level-1 wants at least 2" in said[0]["why"][0]
 
     # Held no more, it is delivered; held again when it is processed again, everything stays as it was.
     site.configure(merge=good_limits)
+    site.snakemake(*said[0]["do"].split()[1:]).good()
+    assert site.told("explain", "2c2e6cc0")["groups"] == []
     site.by_hand(DL)
     assert site.staged(DL) == expected("multi3").files
     of_run = {

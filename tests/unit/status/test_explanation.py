@@ -11,15 +11,13 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import decision
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Survey, account
-from halfpipe.status.explanation import HELD, Explained, State, runs_of
+from halfpipe.status.explanation import Explained, State
 from halfpipe.words import utc
-from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, copied, read_case, take_chunk
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
-SIMULATED = DownlinkId("230401001")
 NORMALLY = "The next downlink normally brings it."
 
 
@@ -172,39 +170,6 @@ def take_from_datagram(index: Path, number: int, events: int) -> list[int]:
 
 def _lines(path: Path, tag: bytes) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines() if line.startswith(tag)]
-
-
-def test_a_held_run(site: Site) -> None:
-    build("multi3", site)
-    site.configure(merge={"min_events": 1, "max_events": 39, "chunk_scale": 1.0})
-    site.by_hand(FIRST)
-    lci = RunId("2c2e6cc0")
-    said = said_of(site, lci)
-    assert {group.kind for group in said.groups} == {HELD}
-    assert said.count(HELD) == 40
-    assert "holds 1 event, Level-1 wants at least 2" in said.groups[0].why[0]
-    site.configure(merge={"min_events": 2, "max_events": 125000})
-    site.snakemake(*said.groups[0].do.split()[1:]).good()
-    assert said_of(site, lci).groups == ()
-
-
-def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
-    made = Scenario(seed=7, downlinks=(SIMULATED,)).lpa_run(events=450, rate=0.4)
-    home = made.write(tmp_path / "sim").path
-    site.add_retdefs(home / "downlinks", SIMULATED)
-    site.configure(paths={"level0": str(home / "level0")}, magic7={"command": None})
-    _, second = sorted((home / "level0").glob("src0077/*/*/*/utc*"))
-    away = second.rename(tmp_path / second.name)
-    site.by_hand(SIMULATED)
-    (run,) = runs_of(site.settings, SIMULATED)
-    groups = said_of(site, run).groups
-    assert groups
-    for group in groups:
-        assert "was decoded without 1 level-0 hour of EPU 95" in " ".join(group.why)
-        assert group.do == f"snakemake dl={SIMULATED} -R decode_chunk"
-    away.rename(second)
-    site.by_hand(SIMULATED)
-    assert said_of(site, run).groups == ()
 
 
 def test_the_verb(site: Site) -> None:
