@@ -71,8 +71,13 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     site.configure(retire={"deliver_orphans": False})
     (kept,) = said_of(site).groups
     assert kept.why == ("The run is abandoned, and retire.deliver_orphans keeps back what is not settled.",)
-    site.configure(retire={"deliver_orphans": True})
-    site.by_hand(FIRST)
+    for deliver, orphans in ((False, due.events), (True, 0)):
+        site.configure(retire={"deliver_orphans": deliver})
+        site.by_hand(FIRST)
+        (run,) = site.receipt(FIRST)["runs"]
+        assert (run["given_up"], run["complete"], run["orphans"]) == (True, False, orphans)
+        assert run["delivered"] == run["known"] - orphans
+        assert site.text("retired_runs", FIRST) == [f"{RUN.l1} INCOMPLETE"]
     assert said_of(site).groups == ()
 
 
