@@ -1,7 +1,6 @@
 """`halfpipe online` as an operator runs it, and death at every moment: one file, one command, never half-written."""
 
 import shutil
-import subprocess
 import sys
 from datetime import datetime
 
@@ -17,7 +16,7 @@ from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
-from tests.support.workflow import Ended, Site
+from tests.support.workflow import Ended, Running, Site
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
 LIMIT = 1.0  # seconds that the command may take
@@ -123,9 +122,8 @@ def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     with_online(online, online.command("sleep 0.5"))
     words = [*COMMAND, "--configfile", str(site.configfile)]
-    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
-    said = sorted(process.communicate()[0].decode() for process in both)
-    assert [process.returncode for process in both] == [0, 0], said
+    both = [Running(words, site.home) for _ in "ab"]
+    ended = [one.ended().good() for one in both]
     assert len(online.told) == 1
-    assert sum("1 made\n" in text for text in said) == 1
-    assert sum("1 before\n" in text for text in said) == 1
+    assert sum("1 made\n" in one.said for one in ended) == 1
+    assert sum("1 before\n" in one.said for one in ended) == 1

@@ -3,7 +3,6 @@
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.config import load
+from halfpipe.config import write_down
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import settle
 from halfpipe.files.leases import found
@@ -22,7 +21,7 @@ from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.level1 import DL, Level1, is_unknown, with_level1
 from tests.support.series import noted
-from tests.support.workflow import Job
+from tests.support.workflow import Job, Running
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
@@ -139,19 +138,11 @@ def test_two_at_once_submit_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
     level1.go_wrong(seconds=5 * SLOW)
-    file = tmp_path / "settings.json"
-    file.write_text(load([site.configfile]).as_json())
-    words = [
-        sys.executable,
-        str(ROOT / "scripts" / "submit.py"),
-        "--downlink",
-        FIRST,
-        "--settings",
-        str(file),
-    ]
-    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
-    said = sorted(process.communicate()[0].decode() for process in both)
-    assert sorted(process.returncode for process in both) == [0, 1], said
+    words = [sys.executable, str(ROOT / "scripts" / "submit.py"), "--downlink", FIRST]
+    words += ["--settings", str(write_down(site.settings))]
+    both = [Running(words, tmp_path) for _ in "ab"]
+    ended = [one.ended() for one in both]
+    assert sorted(one.status for one in ended) == [0, 1], ended
     assert level1.commands() == ["createStream"]
 
 

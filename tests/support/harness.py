@@ -1,4 +1,4 @@
-"""Two trees side by side, what is in event files, and what a cause is about."""
+"""Two trees side by side, what is in event files, what a cause is about, and who hears what is said."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -37,3 +37,16 @@ def events_of(content: bytes) -> list[tuple[int, int]]:
 def path_of(cause: Cause) -> Path:
     """Return the file that a cause of `halfpipe.status.checks.check` is about."""
     return Path(cause.text.partition(": ")[0])
+
+
+class Said(list[str]):
+    """What is said to somebody, who does not take it the first so many times."""
+
+    def __init__(self, missed: int = 0) -> None:
+        super().__init__()
+        self._missed = missed
+
+    def __call__(self, text: str) -> bool:
+        """Hear it, and tell whether it was taken."""
+        self.append(text)
+        return len(self) > self._missed

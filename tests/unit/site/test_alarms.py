@@ -26,6 +26,7 @@ from halfpipe.site.alarms import (
     text_of,
 )
 from halfpipe.status.told import Memory, Told
+from tests.support.harness import Said
 
 DAY = 86400.0
 TURN = 600.0
@@ -146,13 +147,8 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
         Paths(tmp_path, tmp_path),
         alarm=Alarm(command=shlex.join([sys.executable, str(program), "{subject}"])),
     )
-    printed: list[str] = []
-
-    def say(text: str) -> bool:
-        printed.append(text)
-        return True
-
-    assert send(settings, "It's bad", "a\nb", say)
+    printed = Said()
+    assert send(settings, "It's bad", "a\nb", printed)
     assert (tmp_path / "mail.txt").read_text() == "It's bad|a\nb\n"
     if not fails:
         assert printed == []
@@ -165,15 +161,9 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
 
 
 def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
-    printed: list[str] = []
-
-    def say(text: str) -> bool:
-        printed.append(text)
-        return True
-
-    settings = Settings(Paths(tmp_path, tmp_path))
+    printed, settings = Said(), Settings(Paths(tmp_path, tmp_path))
     for week, told in (("", 0), ("2020-W01", 1), (None, 0)):
-        teller = Teller(settings, say)
+        teller = Teller(settings, printed)
         if week is not None:
             Memory(week=week).write(tmp_path / paths.ALERT_STATE)
         teller.tell([])
@@ -184,15 +174,10 @@ def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
 
 
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
-    printed: list[str] = []
-
-    def say(text: str) -> bool:
-        printed.append(text)
-        return len(printed) > 1
-
+    printed = Said(missed=1)
     for _ in range(3):
         note = Cause("closed-spans", Verdict.NOTE, "x")
         found = [("230401001", CAUSES[0]), ("230401002", note)]
-        Teller(Settings(Paths(tmp_path, tmp_path)), say).tell(found)
+        Teller(Settings(Paths(tmp_path, tmp_path)), printed).tell(found)
     assert len(printed) == 2
     assert not any("230401002" in text for text in printed)

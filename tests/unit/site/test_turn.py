@@ -14,6 +14,7 @@ from halfpipe.site.unattended_turn import ALL_SECONDS, FAILED, GOOD, looked_at
 from halfpipe.status.account import Survey
 from halfpipe.status.overview import recent
 from tests.support.golden_cases import GOLDEN
+from tests.support.harness import Said
 from tests.support.leases import held_by_another
 from tests.support.workflow import Site
 
@@ -88,18 +89,12 @@ def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unattended_turn, "WAITS_SECONDS", 0.0)
-    site, dl = Site(tmp_path), DownlinkId("240601001")
+    site, dl, mails = Site(tmp_path), DownlinkId("240601001"), Said()
     site.work.mkdir()
     site.add_retdefs(GOLDEN / "multi3" / "in", dl)
 
-    mails = list[str]()
-
-    def said(text: str) -> bool:
-        mails.append(text)
-        return True
-
     def status() -> int:
-        return unattended_turn.turn(site.settings, lambda: Refusing("full"), 1.0, said)
+        return unattended_turn.turn(site.settings, lambda: Refusing("full"), 1.0, mails)
 
     with held_by_another(site.work, paths.downlink_lease(dl)):
         assert status() == GOOD
@@ -109,15 +104,10 @@ def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
 
 
 def test_what_is_amiss_with_the_site_is_told_as_status_tells_it(tmp_path: Path) -> None:
-    site, said = Site(tmp_path), list[str]()
+    site, said = Site(tmp_path), Said()
     (site.work / "halts").mkdir(parents=True)
     (site.work / "halts" / "haltstage").touch()
-
-    def say(text: str) -> bool:
-        said.append(text)
-        return True
-
     for _ in range(2):
-        unattended_turn.turn(site.settings, lambda: Refusing(""), 1.0, say)
+        unattended_turn.turn(site.settings, lambda: Refusing(""), 1.0, said)
     (mail,) = said
     assert "site (switch-misspelt)" in mail
