@@ -185,11 +185,11 @@ class DownlinkPlan:
         """
         if self.handed_off is None:
             return set()
+        made_of = self.staged.chunks
         with suppress(OSError):
             if receipt := opened(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
-                return self.numbers - {int(chunk["chunk"]) for chunk in receipt.values["chunks"]}
-        found = {int(chunk) for one in self.listings.values() for chunk in one.chunks}
-        return found - self.ignored - set(map(int, self.staged.chunks))
+                made_of = [chunk["chunk"] for chunk in receipt.values["chunks"]]
+        return self.numbers - set(map(int, made_of))
 
     @property
     def to_stage(self) -> bool:
