@@ -65,12 +65,10 @@ SAID: dict[str, set[str]] = {
         "format",
     },
     rf"work/{ID}/chunks/\d{{5}}\.json": {*GONE, "file-differs", "format", "missing-input"},
-    rf"work/{ID}/chunks/.*\.(evt|idx)": PRODUCT,
+    rf"work/{ID}/chunks/.*\.(evt|idx|rows)": PRODUCT,
     rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"record-mended"},
     rf"work/{ID}/ledger\.json": {"ledger-lacks"},
-    rf"work/runs/{RUN}/{ID}/datagrams\.idx": {*GONE, "datagrams-gone", "format", "missing-input"},
-    rf"work/runs/{RUN}/{ID}/events\.npy": {*GONE, "state"},
-    rf"work/runs/{RUN}/{ID}/chunks\.json": GONE,
+    rf"work/runs/{RUN}/{ID}/index\.json": {*GONE, "datagrams-gone", "format", "missing-input"},
     rf"work/runs/{RUN}/{ID}/manifest\.json": {*GONE, "manifest-gone", "file-differs", "format"},
     r"work/force/.*": set(),
     rf"stage/({ID}|chunktokens)/.*": {"file-missing", "file-differs", "stage-partly-gone", "stage"},
@@ -301,7 +299,7 @@ def files(story: Story, moment: str) -> list[str]:
     names = [str(path.relative_to(home)) for path in sorted(home.rglob("*")) if path.is_file()]
     random.Random(f"{SEED} {moment}").shuffle(names)
     for name in names:
-        if re.match(r"stage/|ledger\.|work/(?!leases/|\.cache/)", name):
+        if re.match(r"stage/|ledger\.|work/(?!leases/)", name):
             taken[kind := kind_of(name)] += 1
             if taken[kind] <= 2 or not (kind in ALIKE or ".snakemake" in kind):
                 found.append(name)

@@ -29,7 +29,7 @@ from halfpipe.words import count
 def command(site: Site, remove: bool, as_json: bool) -> int:
     """Remove large files that can be regenerated, and what killed jobs left.
 
-    Decoded chunks and merged events of a run are removed when the run is retired, all its downlinks are handed off and
+    Decoded chunks of a run are removed when the run is retired, all its downlinks are handed off and
     submitted, and cleanup.retention_days have passed; partial files of killed jobs after a day; logs after
     cleanup.log_days. Files in use stay.
     """

@@ -180,8 +180,8 @@ def measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[n
 def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
     """Move checked products of `chunk` from the decoder's directory `out` to `home`, and remove `out`.
 
-    Those that an earlier decoding of the chunk left are removed, while `nobody_reads` them. Rows go first and come
-    last: where they lie, they are of the evt files beside them.
+    Those that an earlier decoding of the chunk left are removed; the caller holds `nobody_reads`. Rows go first and
+    come last: where they lie, they are of the evt files beside them.
     """
     for name in sorted(_products_of(home, chunk), key=lambda name: not name.endswith(SUFFIX)):
         (home / name).unlink()

@@ -38,26 +38,25 @@ def deliver_run(
     threads: int,
     output: IO[str],
 ) -> dict[str, Any]:
-    """Merge the chunk indexes of `run`, and deliver what `downlink` has to deliver of it now.
+    """Merge what the chunks bring of `run`, and deliver what `downlink` has to deliver of it now.
 
-    Both happen under one lease of the run: a downlink whose index were known before it delivers would
-    have its events delivered by others, in an order that no sequence of downlinks gives. The delivery is
-    recorded before the first file becomes visible. A run that Level-1 would
-    refuse is held: nothing of it is recorded or staged. One that would shrink is refused, unless the config
-    accepts it: what the downlink brought before stays known, too.
+    Both happen under one lease of the run: if others knew what the downlink brings before it delivers, they could
+    deliver its events, as no order of downlinks would. The delivery is recorded before the first file becomes visible.
+    A run that Level-1 would refuse is held: nothing of it is recorded or staged. One that would shrink is refused,
+    unless the config accepts it: what the downlink brought before stays known, too.
 
     Parameters
     ----------
     settings
         The settings.
     of_downlink
-        The downlink's lease: who has followed may have handed the downlink off, and Level-1 have taken it.
+        The downlink's lease: whoever has followed may have handed the downlink off, and Level-1 have taken it.
     downlink, run
         Which run of which downlink.
     chunks
         Those of the downlink that bring something of the run.
     threads
-        So many indexes are read, and event files written, at a time.
+        The rows of so many indexes are read, and so many event files written, at a time.
     output
         Takes what the decoder prints where a chunk is decoded again.
 
@@ -136,6 +135,8 @@ def _deliver(
         held.append(
             f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
         )
+    for lease in under:  # else this is what who has followed has replaced
+        lease.check()
     # From here on all downlinks know what this one brings of the run.
     brought[0].save(work, run, downlink)
     give_back()  # what deciding and saving took, before records are held

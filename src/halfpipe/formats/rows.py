@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from halfpipe.errors import FormatError, Remedy
+from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
 from halfpipe.formats.idx import EVENT, Rows
 
 SUFFIX = ".rows"
 CHECKSUM = 4  # bytes, CRC-32
-MOST_HEADER = 1 << 16  # bytes; an index names one event file, seldom two
 
 
 def write_rows(path: Path, rows: Rows) -> None:
@@ -43,7 +43,7 @@ def read_rows(path: Path) -> Rows:
     """
     try:
         with open_regular(path) as file:
-            checksum, header = file.read(CHECKSUM), file.readline(MOST_HEADER)
+            checksum, header = file.read(CHECKSUM), file.readline()
             files, fields, count = json.loads(header)
             lines = list(islice(file, count))
             events = np.fromfile(file, EVENT)
@@ -51,8 +51,10 @@ def read_rows(path: Path) -> Rows:
             # The checksum first: only then is the header what was written.
             if found.to_bytes(CHECKSUM) == checksum and fields == str(EVENT.descr):
                 return Rows(tuple(line[:-1] for line in lines), events, tuple(files))
-            what = "checksum mismatch"
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+            what = "checksum mismatch, or another version"
+    except OSError as error:
+        raise FormatError(cannot_be_read(path, error)) from error
+    except (ValueError, TypeError, RecursionError) as error:
         what = str(error)
     raise FormatError(
         f"{path}: not the rows of an index as they were written ({what}).",

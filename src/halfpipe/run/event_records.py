@@ -1,4 +1,4 @@
-"""Which events are delivered, and their records, read from the chunks' evt files wherever they lie."""
+"""The records of delivered events, read from the chunks' evt files wherever they lie, and checked."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import StateError
+from halfpipe.errors import Remedy, StateError
 from halfpipe.files.advice import advice
 from halfpipe.files.reading import open_regular
 from halfpipe.files.system_calls import read_pieces
@@ -14,7 +14,7 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.ordering import numbers_in
-from halfpipe.run.merged_index import EventTable, damaged
+from halfpipe.run.merged_index import EventTable
 
 BATCH_BYTES = 2 << 20  # what is read is hashed and written while it lies in the processor's cache
 
@@ -87,8 +87,12 @@ class Records:
     def _damaged(self, event: np.void, what: str) -> StateError:
         """Return the error of an event's evt file, whose record is not what was decoded: `what` is wrong with it."""
         path = self._files[event["source"]][event["file"]]
-        where = f"sequence {event['sequence']} of APID {event['apid']} at byte {event['offset']} {what}"
-        return damaged(path, path.stem.rpartition("-")[2], where)
+        return StateError(
+            f"{path}: damaged since chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
+            f"{event['apid']} at byte {event['offset']} {what}. Nothing of it is delivered. Once the file is out of "
+            "the way, its chunk is decoded again where it is needed.",
+            Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
+        )
 
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""

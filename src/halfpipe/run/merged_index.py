@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, Remedy, StateError, mend
+from halfpipe.errors import FormatError, mend
 from halfpipe.files.durable import make_directory
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.formats import idx, rows
@@ -29,7 +29,10 @@ MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 @dataclass(frozen=True)
 class ChunkProducts:
-    """What merges read of one run in one chunk, its evt files and rows: their names and sizes."""
+    """What merges read of one run in one chunk, its evt files and rows: their names and sizes.
+
+    By the size of an evt file it is told from that of another decoding. Rows say themselves whether they are whole.
+    """
 
     chunk: ChunkId
     files: Mapping[str, int]
@@ -41,24 +44,18 @@ class ChunkProducts:
         return cls(ChunkId(entry["chunk"]), {file["name"]: file["size"] for file in files})
 
     def lie_in(self, directory: Path) -> bool:
-        """Tell whether all files lie in `directory` with the sizes that they had."""
+        """Tell whether all files lie in `directory`, the evt files with the sizes that they had."""
         with suppress(FileNotFoundError):
-            return all((directory / name).stat().st_size == size for name, size in self.files.items())
+            return all(
+                (directory / name).stat().st_size == size or name.endswith(rows.SUFFIX)
+                for name, size in self.files.items()
+            )
         return False
 
     def place(self, work: Path, downlink: DownlinkId) -> Path | None:
         """Return the directory in which all of them lie: where they were made, or kept since; None if they are gone."""
         places = (work / paths.chunks(downlink), work / paths.replaced(downlink))
         return next(filter(self.lie_in, places), None)
-
-
-def damaged(path: Path, chunk: str, what: str) -> StateError:
-    """Return the error of an evt file that is not what was decoded any more: `what` is wrong with it."""
-    return StateError(
-        f"{path}: damaged since chunk {chunk} was decoded: {what}. Nothing of it is delivered. Once the file is out of "
-        "the way, its chunk is decoded again where it is needed.",
-        Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
-    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def merge_chunks(
     Raises
     ------
     FormatError
-        If rows are gone or damaged, or there are too many evt files.
+        If rows cannot be read or are damaged, or there are too many evt files.
     """
     listed = list(chunks)
     paths_of_rows = sorted(
@@ -147,8 +144,7 @@ def merge_chunks(
                     f"{path}: with it a downlink brings {len(files)} event files of a run, but a merge can tell no "
                     f"more than {MOST_FILES} apart. Have the chunks decoded to fewer files."
                 )
-            if len(part.events):
-                part.events["file"] = codes[part.events["file"]]
+            part.events["file"] = codes[part.events["file"]]
             parts.append(part.events)
             del part
     give_back()

@@ -19,7 +19,7 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
+from halfpipe.errors import DecoderError, FormatError, HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -33,6 +33,8 @@ from halfpipe.settings import Settings
 from halfpipe.words import utc
 
 log = logging.getLogger(__name__)
+# Codes of errors by which a chunk cannot be decoded any more. Another one, as of a full disk, passes.
+LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code, "decoder-silent"})
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,16 @@ class Context:
         return place
 
     def _decoded_again(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
-        """Return a directory of the merge's scratch with the products of a chunk that was cleaned up."""
+        """Return a directory of the merge's scratch with the products of a chunk, which are gone from its own."""
         scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
         retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
         retdef = read_retdef(retdef_file)
-        log.info("chunk %s of downlink %s was cleaned up: decoding it again", chunk.chunk, downlink)
+        log.info("products of chunk %s of downlink %s are gone: decoding it again", chunk.chunk, downlink)
         try:
             decode(self.settings, retdef_file, retdef, scratch, self.output, again=True)
         except HalfPipeError as error:
+            if error.code not in LOST:
+                raise
             cause = error.text.rstrip(".")
         else:
             if chunk.lie_in(scratch):
@@ -163,9 +167,8 @@ class KnownRun:
         except MissingInputError as error:
             if not self.context.settings.merge.without_context:
                 raise
-            if str(error) not in self.missing:
-                log.warning("%s", error)
-                self.missing.append(str(error))
+            log.warning("%s", error)
+            self.missing.append(str(error))
             return None
 
 

@@ -42,7 +42,7 @@ DAY = 86400.0
 LEAST_AGE = DAY
 DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
 # Where what can be made again is, below `paths.work`.
-PRODUCTS = re.compile(f"{paths.chunks(f'(?P<dl>{DL})')}/{PRODUCT.pattern}")
+PRODUCTS = re.compile(rf"{paths.chunks(f'(?P<dl>{DL})')}/(\.replaced/)?{PRODUCT.pattern}")
 # What only a job that was killed, or still runs, can have left: what is written beside its place, scratch of decoders,
 # scratch on the stage's file system, and heartbeats.
 HALF_MADE = re.compile(

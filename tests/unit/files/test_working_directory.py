@@ -50,12 +50,12 @@ def test_heads_that_race_agree(tmp_path: Path) -> None:
 
 USES = [begin, refuse_other]
 ID = '"id": "0123456789abcdef0123456789abcdef"'
-DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 1}', '{"format": 1, "id": "x"}', "\xff"]
+DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 2}', '{"format": 2, "id": "x"}', "\xff"]
 DAMAGED += [
-    '{"format": 1, "id": 7}',
+    '{"format": 2, "id": 7}',
     f'{{"format": true, {ID}}}',
-    f'{{"format": "1", {ID}}}',
-    f'{{"format": 2, {ID}}}',
+    f'{{"format": "2", {ID}}}',
+    f'{{"format": 1, {ID}}}',
 ]
 
 

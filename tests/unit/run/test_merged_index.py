@@ -94,7 +94,7 @@ def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> No
     assert not chunk.lie_in(tmp_path / "nowhere")
     (tmp_path / "a.evt").write_bytes(b"abc")
     assert not chunk.lie_in(tmp_path)
-    (tmp_path / "a.rows").touch()
+    (tmp_path / "a.rows").write_text("of another version")
     assert chunk.lie_in(tmp_path)
     (tmp_path / "a.evt").write_bytes(b"ab")
     assert not chunk.lie_in(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import deliver_run
-from halfpipe.errors import FormatError, LeaseLostError, MissingInputError
+from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
@@ -75,6 +75,7 @@ def test_who_has_lost_the_downlink_records_and_stages_nothing(site: Site) -> Non
             load([site.configfile]), lost, FIRST, RUN, chunks, threads=1, output=io.StringIO()
         )
     assert Deliveries(site.work, RUN).deliveries == []
+    assert not (site.work / paths.index(RUN, FIRST)).exists()
     assert list(site.stage.glob("[0-9]*")) == []
 
 
@@ -106,6 +107,15 @@ def test_context_that_cannot_be_had_is_named_or_done_without(worked: Callable[..
     assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 2
     assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
     assert manifest["accepted"] == "the archive burned"
+
+
+def test_a_full_disk_is_no_context_that_is_gone(worked: Callable[..., Site]) -> None:
+    """Else a merge that may do without would leave events out that are there tomorrow."""
+    site = worked("split2", FIRST, SECOND)
+    clean_up(site, FIRST)
+    with pytest.raises(DecoderError) as caught:
+        deliver(site, SECOND, "sh -c 'echo No space left on device; exit 1' sh", without=True)
+    assert caught.value.code == "disk-full"
 
 
 def replaying(case: str) -> str:

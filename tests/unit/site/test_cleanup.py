@@ -242,6 +242,14 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
 
 
+def test_products_that_were_replaced_go_too(old: Site) -> None:
+    """A receipt removes them; they stay if it dies before."""
+    product = next((old.work / paths.chunks(FIRST)).glob("*.evt"))
+    kept = leave(old, f"work/{paths.replaced(FIRST)}/{product.name}", OLD)
+    assert str(kept) in cleaned(old)[0].sizes
+    assert not kept.exists()
+
+
 def test_files_of_one_chunk_go_by_run(old: Site) -> None:
     name = next((old.work / paths.chunks(FIRST)).glob("*-00001.evt"))
     open_one = leave(old, str(name.relative_to(old.home)).replace(RUN, OTHER), OLD)
