@@ -117,7 +117,7 @@ def stage_lacks(settings: Settings) -> Cause | None:
     if there is None or here is None or here["number"] <= there["number"]:
         return None
     known = {place: number for place, number, _ in there["last"]}
-    lost = [_name(entry) for entry in here["last"] if known.get(entry[0], 0) < entry[1]]
+    lost = [f"{place}/{number:06d}.json" for place, number, _ in here["last"] if known.get(place, 0) < number]
     return Cause(
         "stage-restored",
         Verdict.ACTION,
@@ -234,9 +234,4 @@ def _lost(work: Path, mark: Mark, series: Collection[str]) -> Iterator[str]:
                 if record is None or record.seal == seal:
                     break
         else:
-            yield _name((place, number, seal))
-
-
-def _name(entry: Iterable[Any]) -> str:
-    place, number, _ = entry
-    return f"{place}/{number:06d}.json"
+            yield f"{place}/{name}"

@@ -33,24 +33,26 @@ def archive(settings: Settings, arch: str) -> str:
 
 def decoder(settings: Settings, level0: str) -> list[str]:
     """Return the words of the decoder, for level-0 below `level0`, as it is seen from here."""
-    return _reading(settings.decoder.command, "python scripts/simulated_decoder.py --level0 {level0}", level0)
+    return _words(settings.decoder.command, "python scripts/simulated_decoder.py --level0 {level0}", level0)
 
 
 def magic7(settings: Settings, arch: str) -> list[str]:
     """Return the words of the magic-7 program, none if there is none."""
-    root = archive(settings, arch)
-    words = _reading(settings.magic7.command, "python scripts/simulated_magic7.py", root)
-    return [*words, "--arch", root] if words else []
+    return _with_archive(settings, settings.magic7.command, "python scripts/simulated_magic7.py", arch)
 
 
 def runs(settings: Settings, arch: str) -> list[str]:
     """Return the words of the program that tells runs from level-0, none if there is none."""
+    return _with_archive(settings, settings.retdef.command, "python scripts/simulated_runs.py", arch)
+
+
+def _with_archive(settings: Settings, command: str | None, built_in: str, arch: str) -> list[str]:
     root = archive(settings, arch)
-    words = _reading(settings.retdef.command, "python scripts/simulated_runs.py", root)
+    words = _words(command, built_in, root)
     return [*words, "--arch", root] if words else []
 
 
-def _reading(command: str | None, built_in: str, level0: str) -> list[str]:
+def _words(command: str | None, built_in: str, level0: str) -> list[str]:
     return filled_in(built_in if command == BUILT_IN else command or "", {"level0": level0})
 
 
