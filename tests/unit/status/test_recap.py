@@ -1,6 +1,5 @@
 """The end of an invocation that failed: its last lines are the whole story, in words."""
 
-import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status import recap
 from halfpipe.status.failures import FailedJob, failed
-from tests.support.golden_cases import build
+from tests.support.golden_cases import GOLDEN, build
 from tests.support.workflow import Site
 
 DL, OTHER, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240601003"))
@@ -53,28 +52,15 @@ def test_what_ended_an_invocation_is_told(tmp_path: Path) -> None:
     assert recap.recap([], "again", tmp_path, "ended by Ctrl-C") == "the invocation was ended by Ctrl-C"
 
 
-def failing(site: Site) -> None:
-    """Let the decoder of one downlink fail, and that of another be killed; a third is good."""
-    program = site.home / "decoder.py"
-    replay = shlex.split(site.config["decoder"]["command"])
-    program.write_text(
-        "import os, re, sys\n"
-        "dl = re.search('RetDef-([0-9]{9})', ' '.join(sys.argv))[1]\n"
-        f"if dl == {str(DL)!r}: sys.exit('cannot go on')\n"
-        f"os.execvp({replay[0]!r}, [*{replay!r}, *sys.argv[1:]])\n"
-    )
-    site.configure(decoder={"command": f"python {program}"})
-
-
 @pytest.mark.parametrize("quiet", [(), ("--quiet", "all")], ids=["plain", "quiet"])
 def test_the_recap_is_the_last_that_is_said(site: Site, quiet: tuple[str, ...]) -> None:
     build("split2", site)
-    failing(site)
+    site.misbehave(GOLDEN / "split2" / "in", *(f"--fault={DL}-{chunk}=exit3" for chunk in ("00001", "00002")))
     ended = site.snakemake(f"dl={DL}", f"dl={OTHER}", *quiet)
     assert ended.status == 1
     last = ended.said.splitlines()[-10:]
     (cause,) = [line for line in last if line.startswith(f"downlink {DL}: decode_chunk 00001, 00002: ")]
-    assert "exit status 1" in cause
+    assert "exit status 3" in cause
     assert cause.endswith(f"; its log: {site.work}/logs/{DL}/decode_chunk-00001.log")
     assert last[-2].startswith(f"  to repeat this job alone: cd {site.work} && ")
     assert quiet or f"\n{OTHER}: handed off 1, 1 run, " in ended.said, "what its downlinks have now"
