@@ -21,6 +21,7 @@ from halfpipe.files import leases
 from halfpipe.files.durable import publish
 from halfpipe.files.leases import Holder, Lease
 from halfpipe.ids import DownlinkId, RunId
+from tests.support.forks import ended, started
 from tests.support.leases import leases as left
 from tests.support.leases import left_by_another
 
@@ -425,29 +426,22 @@ def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.M
     assert left(tmp_path) == []
 
 
-ADDS = """
-import sys, time
-from pathlib import Path
-from halfpipe.files import leases
-from halfpipe.ids import RunId
-leases.lifetime, leases.POLL_SECONDS = 30.0, 0.02
-path = Path(sys.argv[1]) / "number"
-for _ in range(8):
-    with leases.run_lease(path.parent, RunId("2c2e5787"), lambda line: None) as lease:
-        value = int(path.read_text())
-        time.sleep(0.002)
-        lease.check()
-        path.write_text(str(value + 1))
-"""
-
-
 @pytest.mark.parametrize("killed", [False, True])
 def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool) -> None:
     if killed:
         left_by_another(tmp_path, OF_RUN, silent=1e4)
     (tmp_path / "number").write_text("0")
-    others = [subprocess.Popen([sys.executable, "-c", ADDS, str(tmp_path)]) for _ in range(4)]
-    assert [other.wait(timeout=120) for other in others] == [0] * 4
+
+    def adds() -> None:
+        leases.lifetime, leases.POLL_SECONDS = 30.0, 0.02
+        for _ in range(8):
+            with leases.run_lease(tmp_path, RUN, lambda _: None) as lease:
+                value = int((tmp_path / "number").read_text())
+                time.sleep(0.002)
+                lease.check()
+                (tmp_path / "number").write_text(str(value + 1))
+
+    assert [ended(other) for other in [started(adds) for _ in range(4)]] == [0] * 4
     assert (tmp_path / "number").read_text() == "32"
     assert left(tmp_path) == []
 

@@ -1,8 +1,7 @@
 """The mark of a working directory: made once, the same for everybody, and no other format is worked with."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files.working_directory import FORMAT, begin, refuse_other
-
-RACES = """
-import sys, time
-from pathlib import Path
-from halfpipe.files.working_directory import begin
-while not Path(sys.argv[1], "go").exists(): pass
-print(begin(Path(sys.argv[1], "work")))
-"""
+from tests.support.forks import ended, started
 
 
 def names(directory: Path) -> list[str]:
@@ -38,12 +30,15 @@ def test_it_is_made_once(tmp_path: Path) -> None:
 
 
 def test_heads_that_race_agree(tmp_path: Path) -> None:
-    heads = [
-        subprocess.Popen([sys.executable, "-c", RACES, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        for _ in range(6)
-    ]
+    def races(number: int) -> None:
+        while not (tmp_path / "go").exists():
+            pass
+        (tmp_path / f"said-{number}").write_text(begin(tmp_path / "work"))
+
+    heads = [started(partial(races, number)) for number in range(6)]
     (tmp_path / "go").touch()
-    said = {head.communicate()[0].strip() for head in heads}
+    assert [ended(head) for head in heads] == [0] * 6
+    said = {path.read_text() for path in tmp_path.glob("said-*")}
     assert said == {refuse_other(tmp_path / "work")}
     assert names(tmp_path / "work") == ["format.json"]
 
