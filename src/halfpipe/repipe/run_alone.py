@@ -3,16 +3,16 @@
 It has a working directory and a stage of its own, so what counts as delivered of the run cannot change by it.
 """
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files import working_directory
+from halfpipe.files import put_down, working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import whoami
@@ -24,6 +24,7 @@ from halfpipe.run.downlinks_of_run import repipes
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
+from halfpipe.words import utc
 
 
 def prepare(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
@@ -65,17 +66,12 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     for retdef in retdefs:
         write_bytes(home.parent / paths.retdef(downlink, retdef.chunk), content_of(retdef))
     if orphans:
-        given_up = work / paths.repipe_work(downlink) / paths.FORCE / run.l1
-        write_text(given_up, "asked for by halfpipe process --orphans\n")
+        put_down.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --orphans")
     me = whoami()
     by = f"{me.user} on {me.host}"
-    note = {"downlink": downlink, "run": run, "orphans": orphans, "when": _now(), "by": by}
+    note = {"downlink": downlink, "run": run, "orphans": orphans, "when": utc(time.time()), "by": by}
     write_json(work / paths.repipe_note(downlink), note)  # last: now it can be gone on with
     return downlink
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _new_id(settings: Settings) -> DownlinkId:
@@ -138,7 +134,7 @@ def finish(settings: Settings, run: RunId, downlink: DownlinkId) -> tuple[Mappin
     }
     mine = entries.get(run, {"files": [], "orphans": 0})
     events = sum(file["events"] for file in mine["files"])
-    came = {"files": len(mine["files"]), "events": events, "left": mine["orphans"], "when": _now()}
+    came = {"files": len(mine["files"]), "events": events, "left": mine["orphans"], "when": utc(time.time())}
     note = work / paths.repipe_note(downlink)
     write_json(note, read_json(note) | came)
     return mine, sorted(set(entries) - {run})

@@ -27,11 +27,12 @@ def say(work: Path, what: str, until: float, reason: str) -> None:
 
 def read(work: Path, now: float) -> dict[str, str]:
     """Return what holds at `now`, Unix seconds: until when, who, when it was said and why, by what it is said of."""
-    found = {
-        file.name: (modified(str(file)) or now, file) for file in sorted(work.glob(paths.acknowledged("*")))
+    files = ((modified(str(file)) or now, file) for file in sorted(work.glob(paths.acknowledged("*"))))
+    return {
+        file.name: f"somebody is on it until {utc(end)}: {put_down.says(file)}"
+        for end, file in files
+        if end > now
     }
-    says = "somebody is on it until {}: {}".format
-    return {what: says(utc(end), put_down.says(file)) for what, (end, file) in found.items() if end > now}
 
 
 def marked(

@@ -4,7 +4,7 @@ It is for a person who has not slept, so it is short, and the last that stands o
 """
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,7 +62,9 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
     """
     site, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
     if not every:
-        return list(_why_none(site)) or ["no downlink was processed"]
+        with suppress(Exception):
+            lines = outstanding(site.plan, site.now).lines(site.work)
+        return lines or ["no downlink was processed"]
     for dl in every:
         try:
             one = account(site, dl)
@@ -78,10 +80,3 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
         ]
     more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
     return [*lines, *wants[:MOST_ACTIONS], *more]
-
-
-def _why_none(site: Survey) -> Iterator[str]:
-    """Yield why no downlink is processed, if any is there to be."""
-    with suppress(Exception):
-        found = outstanding(site.plan, site.now)
-        yield from found.lines(site.work)
