@@ -12,8 +12,8 @@ from halfpipe.causes import Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, Survey, account
-from halfpipe.status.overview import DAY, known, overview, recent
+from halfpipe.status.account import Account, Survey
+from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
 from halfpipe.words import utc
 
 DAYS = 7.0
@@ -66,18 +66,18 @@ def command(
         raise click.UsageError("--no-checksums is for --check")
     if mends and not (checks and downlinks):
         raise click.UsageError("--mend is for --check, and wants downlinks.")
-    draw_up = account
+    of_files: OfFiles | None = None
     if checks:
         from halfpipe.run.run_state import mend  # noqa: PLC0415 - numpy
-        from halfpipe.status.checks import examine  # noqa: PLC0415 - numpy
+        from halfpipe.status.checks import check  # noqa: PLC0415 - numpy
 
-        draw_up = partial(examine, checksums=not no_checksums)
+        of_files = partial(check, site.settings, checksums=not no_checksums)
         for downlink in downlinks if mends else ():
             for run in mend(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
     now = time.time()
     looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
-    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), draw_up)
+    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), of_files)
     if as_json:
         simulated = site.settings.is_simulated
         printed.as_json(work=site.work, simulated=simulated, downlinks=found.accounts, site=found.site)

@@ -1,7 +1,7 @@
 """Compare receipts, manifests and files: what should be there and is not, or is something else.
 
-It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both. What cannot be
-read, or contradicts other records, the account tells.
+It comes on top of the account, which says how a downlink stands and is given what is found here. What cannot be read,
+or contradicts other records, the account tells.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,16 +20,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
-from halfpipe.status.account import Account, Survey, account
 
 MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when it is needed"
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
-
-
-def examine(site: Survey, downlink: DownlinkId, *, checksums: bool = True) -> Account:
-    """Draw up the account of a downlink, and add what its files give besides."""
-    # Before the account, which reads records too: reading mends them, and says nothing of it.
-    return account(site, downlink, list(check(site.settings, downlink, checksums=checksums)))
 
 
 def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> Iterator[Cause]:

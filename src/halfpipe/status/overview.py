@@ -15,6 +15,7 @@ from halfpipe.status.told import Memory
 from halfpipe.words import count
 
 DAY = 86400.0
+OfFiles = Callable[[DownlinkId], Iterable[Cause]]
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ class Overview:
 def overview(
     site: Survey,
     downlinks: Iterable[DownlinkId],
-    draw_up: Callable[[Survey, DownlinkId], Account] = account,
+    of_files: OfFiles | None = None,
 ) -> Overview:
-    """Draw up the accounts of `downlinks`."""
+    """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files."""
     said = acknowledged.read(site.work, site.now)
-    drawn_up = (draw_up(site, downlink) for downlink in sorted(set(downlinks)))
+    # The files first: to draw up an account mends records that it reads, and says nothing of it.
+    drawn_up = (
+        account(site, downlink, [*of_files(downlink)] if of_files else ())
+        for downlink in sorted(set(downlinks))
+    )
     accounts = [replace(one, causes=acknowledged.marked(said, one.causes, one.downlink)) for one in drawn_up]
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True

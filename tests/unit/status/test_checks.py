@@ -14,8 +14,8 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.status.account import COSTS, Survey
-from halfpipe.status.checks import check, examine
+from halfpipe.status.account import COSTS, Survey, account
+from halfpipe.status.checks import check
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import path_of
 from tests.support.series import damage, homes, rewrite
@@ -42,7 +42,7 @@ def found(site: Site, *, checksums: bool = True) -> list[Cause]:
 
 
 def examined(site: Site) -> list[Cause]:
-    return list(examine(Survey(site.settings), DL).causes)
+    return list(account(Survey(site.settings), DL, found(site)).causes)
 
 
 def codes(site: Site) -> list[str]:
