@@ -275,9 +275,8 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     """
     offsets, words = np.asarray(offsets, np.int64), at_every_byte(data, "<u4")
 
-    def word(
-        at: NDArray[np.int64],
-    ) -> NDArray[np.int64]:  # beyond the end any: where a record ends is checked, too
+    def word(at: NDArray[np.int64]) -> NDArray[np.int64]:
+        # Beyond the end any word: where a record ends is checked, too.
         return words[np.clip(at, 0, len(words) - 1)].astype(np.int64)
 
     ebf = offsets + CONTEXT.itemsize
