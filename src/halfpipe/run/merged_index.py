@@ -31,7 +31,7 @@ MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 class ChunkProducts:
     """What merges read of one run in one chunk, its evt files and rows: their names and sizes.
 
-    By the size of an evt file it is told from that of another decoding. Rows say themselves whether they are whole.
+    By the sizes they are told from those of another decoding: the rows say how many events and datagrams it brought.
     """
 
     chunk: ChunkId
@@ -44,12 +44,9 @@ class ChunkProducts:
         return cls(ChunkId(entry["chunk"]), {file["name"]: file["size"] for file in files})
 
     def lie_in(self, directory: Path) -> bool:
-        """Tell whether all files lie in `directory`, the evt files with the sizes that they had."""
+        """Tell whether all files lie in `directory` with the sizes that they had."""
         with suppress(FileNotFoundError):
-            return all(
-                (directory / name).stat().st_size == size or name.endswith(rows.SUFFIX)
-                for name, size in self.files.items()
-            )
+            return all((directory / name).stat().st_size == size for name, size in self.files.items())
         return False
 
     def place(self, work: Path, downlink: DownlinkId) -> Path | None:

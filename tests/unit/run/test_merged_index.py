@@ -94,10 +94,12 @@ def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> No
     assert not chunk.lie_in(tmp_path / "nowhere")
     (tmp_path / "a.evt").write_bytes(b"abc")
     assert not chunk.lie_in(tmp_path)
-    (tmp_path / "a.rows").write_text("of another version")
+    (tmp_path / "a.rows").touch()
     assert chunk.lie_in(tmp_path)
-    (tmp_path / "a.evt").write_bytes(b"ab")
-    assert not chunk.lie_in(tmp_path)
+    for name in chunk.files:
+        (tmp_path / name).write_bytes(b"ab")
+        assert not chunk.lie_in(tmp_path)
+        (tmp_path / name).write_bytes(b"abc"[: chunk.files[name]])
 
 
 def test_chunks_whose_products_became_smaller_or_are_gone(
