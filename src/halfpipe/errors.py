@@ -132,7 +132,7 @@ class StateError(HalfPipeError):
 
 
 class StageError(HalfPipeError):
-    """The stage cannot be written or does not hold what it should."""
+    """The stage does not hold what it should."""
 
     code = "stage"
 

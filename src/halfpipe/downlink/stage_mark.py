@@ -18,7 +18,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import ConfigError, HalfPipeError, Remedy, StageError
+from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import working_directory
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.json_files import seal_of, sealed
@@ -144,8 +144,8 @@ def claim(settings: Settings, *series: str) -> None:
     ------
     ConfigError
         As `refuse_delivery`.
-    StageError
-        If the stage cannot be written.
+    HalfPipeError
+        If the mark cannot be written.
     """
     refuse_delivery(settings, *series)
     note(settings, ())
@@ -164,11 +164,11 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
 
     Raises
     ------
-    StageError
-        If the stage cannot be written.
+    HalfPipeError
+        If the mark cannot be written.
     """
-    work, stage = settings.paths.work, settings.paths.stage
-    mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
+    work = settings.paths.work
+    mark, copy = settings.paths.stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
     new = [(place, record.number, record.seal) for place, record in records][-MOST:]
     owner = {"id": working_directory.begin(work), "work": str(work)}
     while True:
@@ -182,8 +182,6 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
             publish_file(mark, before["number"] + 1, sealed({**owner, "last": last[-MOST:]}))
         except TakenError:
             continue
-        except HalfPipeError as error:
-            raise StageError(f"the stage {stage} cannot be written: {error}") from error
     # Also for one that died before it came so far.
     if before["number"] not in numbers(copy):
         with suppress(TakenError, FileNotFoundError):  # whoever has published a newer one does this
