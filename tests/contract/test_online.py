@@ -16,16 +16,11 @@ from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
-from tests.support.workflow import Ended, Running, Site
+from tests.support.workflow import Running, Site
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
 LIMIT = 1.0  # seconds that the command may take
 EVERY = 3  # moments: at three that follow each other the command may have run and nobody saw its end
-
-
-def at_online(online: Online, *arguments: str) -> Ended:
-    """Give the operator's command."""
-    return online.site.halfpipe("online", *arguments)
 
 
 def with_online(online: Online, command: str | None = None) -> Online:
@@ -73,19 +68,19 @@ def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
 def test_the_story_of_a_site(site: Site) -> None:
     online = on_site(site, "lci_gap_filled")
     site.work.mkdir()
-    assert "switched off" in at_online(online).good().said
-    assert at_online(online, "--again", RUN).status == 2
+    assert "switched off" in site.halfpipe("online").good().said
+    assert site.halfpipe("online", "--again", RUN).status == 2
 
     with_online(online)
-    at_online(online).good()
+    site.halfpipe("online").good()
     site.by_hand(FIRST)
-    assert at_online(online).good().said.endswith("\n1 waits\n")
-    assert at_online(online, "--again", RUN).status == 1, "whoever names a run wants it now"
+    assert site.halfpipe("online").good().said.endswith("\n1 waits\n")
+    assert site.halfpipe("online", "--again", RUN).status == 1, "whoever names a run wants it now"
 
     site.by_hand(SECOND)
-    assert f"{NAME} made, " in at_online(online).good().said
-    assert at_online(online).good().said.endswith("1 before\n")
-    assert f"{NAME} made, " in at_online(online, "--again", RUN.l1).good().said
+    assert f"{NAME} made, " in site.halfpipe("online").good().said
+    assert site.halfpipe("online").good().said.endswith("1 before\n")
+    assert f"{NAME} made, " in site.halfpipe("online", "--again", RUN.l1).good().said
 
 
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
@@ -101,7 +96,7 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
     ledger.write(lambda _: None)
     ledger.write(lambda connection: connection.execute(insert(ACQUISITIONS), [planned]))
     site.by_hand(FIRST)
-    at_online(online).good()
+    site.halfpipe("online").good()
     (event_file,) = site.staged(FIRST).values()
     assert online.files() == {NAME: without_downlink(event_file)}
     header = evt.read_header(online.home / NAME)
@@ -110,10 +105,10 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
 
     (site.home / "keys.sqlite").unlink()
     before = online.files()
-    assert at_online(online, "--again", RUN).status == 1
+    assert site.halfpipe("online", "--again", RUN).status == 1
     assert (online.files(), len(online.told)) == (before, 1)
     site.configure(moot={"file": by_hand})
-    at_online(online, "--again", RUN).good()
+    site.halfpipe("online", "--again", RUN).good()
     assert online.files() == {NAME: without_downlink(staged("lci_acd", FIRST)[0])}
 
 

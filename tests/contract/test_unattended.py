@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.config import load
 from halfpipe.downlink.plan import Plan
 from halfpipe.site import unattended_turn as program
 from halfpipe.status.site_causes import last_turn
@@ -204,7 +203,7 @@ def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
 
 
 def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
-    plan = Plan(load([outstanding.configfile]))
+    plan = Plan(outstanding.settings)
     assert program.outstanding(plan) == [FIRST, SECOND]
     log = outstanding.work / paths.log("decode_chunk", FIRST, "00001")
     log.parent.mkdir(parents=True)

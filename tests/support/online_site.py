@@ -6,7 +6,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from halfpipe.config import load
 from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
@@ -48,7 +47,7 @@ class Online:
         self, command: str | None = None, types: Sequence[RunKind] = (RunKind.LCI,), **merge: Any
     ) -> Settings:
         """Return the site's config, which switches the hand-off on."""
-        settings = load([self.site.configfile])
+        settings = self.site.settings
         return replace(
             settings,
             paths=replace(settings.paths, online=self.home),

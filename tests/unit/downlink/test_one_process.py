@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.config import load, write_down
+from halfpipe.config import write_down
 from halfpipe.downlink import one_process
 from halfpipe.downlink.one_process import Process
 from halfpipe.downlink.plan import Plan
@@ -33,7 +33,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     site = Site(tmp_path)
     site.add_retdefs(GOLDEN / "complete_multichunk" / "in", DL)
     site.work.mkdir()
-    found = load([site.configfile])
+    found = site.settings
 
     def program(rule: str) -> Callable[[], int]:
         def main() -> int:

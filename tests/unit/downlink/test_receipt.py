@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.config import load
 from halfpipe.downlink import receipt
 from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.files import leases
@@ -20,7 +19,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series, withdraw
-from halfpipe.settings import ROOT, Settings
+from halfpipe.settings import ROOT
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
@@ -38,10 +37,6 @@ def keys(value: Any) -> set[str]:
         return set()
     inside = (keys(each) for key, each in value.items() if key not in {"config", "exceptions_by_run"})
     return set(value).union(*inside)
-
-
-def settings(site: Site) -> Settings:
-    return load([site.configfile])
 
 
 @pytest.fixture
@@ -74,7 +69,7 @@ def test_it_says_what_it_was_made_of_and_nothing_of_this_machine(delivered: Site
         sha256(delivered.work / paths.retdef(DL, chunk)) for chunk in CHUNKS
     ]
     assert {text["name"] for text in content["texts"]} == {f"{name}_{DL}.txt" for name in TEXTS}
-    assert content["config"] == settings(delivered).provenance
+    assert content["config"] == delivered.settings.provenance
     for run in content["runs"]:
         assert run["delivery"] == Deliveries(delivered.work, RunId(run["run"])).seal(DL)
     assert str(delivered.home).encode() not in written, "the same input gives the same receipt anywhere"
@@ -82,7 +77,7 @@ def test_it_says_what_it_was_made_of_and_nothing_of_this_machine(delivered: Site
 
 def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
     with leases.downlink_job(site.work, DL) as lease:
-        return receipt.hand_off(settings(site), lease, DL, CHUNKS, runs or (LPA, LCI, OPEN), StringIO())
+        return receipt.hand_off(site.settings, lease, DL, CHUNKS, runs or (LPA, LCI, OPEN), StringIO())
 
 
 def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
@@ -143,7 +138,7 @@ def test_level_1_may_retire_runs_only_after_it(delivered: Site) -> None:
     made, known = hand_off(delivered), series(delivered.work, DL)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2, "it is not recorded yet"
     with leases.downlink_job(delivered.work, DL) as lease:
-        receipt.save(settings(delivered), lease, known, DL, [LPA, LCI, OPEN], made)
+        receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     tokens = sorted(path.name for path in delivered.stage.glob("chunktokens/*/*"))
     assert len(tokens) == 3
     assert not any(token.startswith("haltCleanup") for token in tokens)
@@ -154,7 +149,7 @@ def test_who_decided_before_another_one_had_handed_off_records_nothing(delivered
     publish(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
     made["reason"] = "a stale one"
     with leases.downlink_job(delivered.work, DL) as lease, pytest.raises(TakenError):
-        receipt.save(settings(delivered), lease, known, DL, [LPA, LCI, OPEN], made)
+        receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     assert len(series(delivered.work, DL).records) == len(known.records) + 1
 
 
@@ -164,11 +159,11 @@ def test_who_has_lost_the_downlink_puts_no_text_and_takes_back_no_token(delivere
     stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])  # who has followed processes it again
     lost = leases.Lease(delivered.work, paths.downlink_lease(DL))
     with pytest.raises(LeaseLostError):
-        receipt.save(settings(delivered), lost, known, DL, [LPA, LCI, OPEN], made)
+        receipt.save(delivered.settings, lost, known, DL, [LPA, LCI, OPEN], made)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2
     assert not delivered.has_receipt(DL)
     for path in delivered.stage.glob(f"{DL}/*.txt"):
         path.unlink()
     with pytest.raises(LeaseLostError):
-        receipt.hand_off(settings(delivered), lost, DL, CHUNKS, (LPA, LCI, OPEN), StringIO())
+        receipt.hand_off(delivered.settings, lost, DL, CHUNKS, (LPA, LCI, OPEN), StringIO())
     assert list((delivered.stage / DL).glob("*.txt")) == []

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,10 +15,6 @@ from hypothesis import strategies as st
 
 from halfpipe.process import programs
 from halfpipe.process.programs import Lines, Log
-
-
-def python(code: str) -> list[str]:
-    return [sys.executable, "-c", code]
 
 
 def shell(code: str) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.config import load
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
@@ -77,7 +76,7 @@ def settings(tmp_path: Path) -> Settings:
     site = Site(tmp_path)
     site.add_retdefs(GOLDEN / "split3" / "in", FIRST, SECOND, THIRD)
     site.work.mkdir()
-    return load([site.configfile])
+    return site.settings
 
 
 def good(_downlink: DownlinkId, _round: int) -> Failure:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from halfpipe.config import load, write_down
+from halfpipe.config import write_down
 from halfpipe.downlink.halts import HeldError
 from halfpipe.errors import DecoderError, LockedError
 from halfpipe.ids import DownlinkId
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
     """A site without anything."""
     site = Site(tmp_path)
     site.work.mkdir()
-    return load([site.configfile])
+    return site.settings
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.config import load
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
@@ -18,7 +17,7 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
     """Return the open runs, so many seconds after the run started."""
-    return list(waiting(load([site.configfile]), every_run(site.work), 0, STARTED + age).itertuples())
+    return list(waiting(site.settings, every_run(site.work), 0, STARTED + age).itertuples())
 
 
 def give(site: Site, *words: str) -> Ended:
