@@ -86,7 +86,6 @@ def test_what_was_submitted_and_is_not_taken_for_a_day_needs_action(
 
 
 def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wanted(level1: Level1) -> None:
-    assert told(found(level1)) == [("not-submitted", Verdict.NOTE, f"snakemake submit={DL}")]
     long_ago = time.time() - 25 * 3600
     os.utime(level1.work / paths.receipt(DL), (long_ago, long_ago))
     (cause,) = found(level1)
@@ -135,8 +134,6 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     submitted(level1)
     take(level1)
     level1.hand_off(2)
-    roll_back = f"halfpipe submit {DL} --rollback"
-    assert told(found(level1)) == [("handoff-not-submitted", Verdict.ACTION, roll_back)]
     assert found(level1, rollback=None)[0].remedy.do == (f"halfpipe submit {DL} --settle submitted",)
     take(level1)
     assert not taken(level1)
@@ -157,56 +154,18 @@ def test_what_is_said_before_a_downlink_is_processed_again(level1: Level1) -> No
     assert len(warnings_before(settings, DL)) == 1
 
 
-def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> None:
+def test_what_is_open_or_written_down_is_told_since_when_and_what_is_seen_of_it(level1: Level1) -> None:
     level1.leave_open()
     receipt = read_receipt(level1.work, DL)
     assert list(troubles(level1.settings(), DL, receipt, in_work=True)) == [], "it runs"
-    for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
-        (cause,) = found(level1, **keys)
-        assert (cause.code, cause.verdict, *cause.remedy.do) == ("submission-open", Verdict.ACTION, do)
-        assert cause.since == pytest.approx(time.time(), abs=60)
+    assert found(level1)[0].since == pytest.approx(time.time(), abs=60)
     take(level1)
     assert found(level1)[0].text.endswith("; its files are gone from the stage, so it may have been")
     submit.settle(level1.settings(), DL, False)
     level1.hand_off()
-    level1.go_wrong(createStream="refuse")
-    with pytest.raises(SubmissionError):
-        submitted(level1)
-    for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
-        (cause,) = found(level1, **keys)
-        assert (cause.code, cause.verdict, *cause.remedy.do) == ("submission-failed", Verdict.ACTION, do)
-    submit.settle(level1.settings(), DL, False)
     submitted(level1, command=None)
     (cause,) = found(level1, command=None, check=None)
-    assert (cause.code, cause.verdict) == ("written-for-person", Verdict.ACTION)
-    line = (level1.work / paths.submit_line(DL)).read_text().strip()
-    assert cause.remedy.do == (line, SAY)
-
-
-def test_a_roll_back_that_was_cut_off_is_one_cause(level1: Level1) -> None:
-    submitted(level1)
-    level1.hand_off(2)
-    Record(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
-    (cause,) = found(level1)
-    assert cause.code == "submission-open"
-    assert cause.text.startswith("whether Level-1 has hand-off 2 by a roll-back is not known: ")
-
-
-def test_a_command_that_ends_well_and_creates_nothing(level1: Level1) -> None:
-    level1.go_wrong(createStream="lie")
-    for _ in range(2):
-        with pytest.raises(SubmissionError) as error:
-            submitted(level1)
-        assert "submit.check finds no stream" in str(error.value)
-    assert level1.outcomes() == [Outcome.FAILED], "it is not given again by itself"
-    last = level1.recorded()[-1]
-    assert (last["by"], last["status"]) == ("check", 0)
-    (cause,) = found(level1)
-    assert (cause.code, *cause.remedy.do) == ("submission-failed", SAY)
-    level1.go_wrong()
-    submit.settle(level1.settings(), DL, False)
-    assert submitted(level1)["state"] == "submitted"
-    assert level1.commands() == ["createStream"]
+    assert cause.remedy.do == ((level1.work / paths.submit_line(DL)).read_text().strip(), SAY)
 
 
 @pytest.mark.parametrize("unseen", [3, 4])

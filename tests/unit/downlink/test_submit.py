@@ -32,11 +32,13 @@ from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, Level1, is_unknown
 from tests.support.series import damage, forget, noted
+from tests.support.settings import told
 
 
 @pytest.fixture
-def level1(tmp_path: Path) -> Level1:
-    """A downlink that was handed off once and not submitted."""
+def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
+    """A downlink that was handed off once and not submitted; nobody waits for the pipeline."""
+    monkeypatch.setattr(submit, "ASKED_AGAIN", (0.0, 0.0, 0.0))
     found = Level1(tmp_path)
     found.hand_off()
     return found
@@ -68,6 +70,148 @@ def create(level1: Level1) -> None:
     ask(shlex.split(level1.creates), StringIO())
 
 
+def fails(mode: str, *says: str, **keys: str) -> Callable[[Level1], None]:
+    """Have the command of a submission fail; its message says where that is recorded, and what is to be done."""
+
+    def make(level1: Level1) -> None:
+        level1.go_wrong(createStream=mode)
+        said = refused(level1.settings(**keys))
+        assert [each for each in (SAY, AGAIN) if each in said] == list(says)
+        assert str(level1.work / paths.submissions(DL)) in said
+        level1.go_wrong()
+
+    return make
+
+
+def open_and_heard(level1: Level1) -> None:
+    level1.leave_open()
+    create(level1)
+
+
+def hand_off_later(level1: Level1) -> None:
+    submitted(level1.settings())
+    level1.hand_off(2)
+
+
+def open_roll_back(level1: Level1) -> None:
+    hand_off_later(level1)
+    Record(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
+
+
+COMMANDS: tuple[Callable[[Level1], object], ...] = (
+    lambda one: submitted(one.settings()),
+    lambda one: submitted(one.settings(check=None)),
+    lambda one: settled(one, heard=True),
+    lambda one: settled(one, heard=False),
+    lambda one: submit.roll_back(one.settings(), DL, StringIO()),
+)
+SUBMIT, BLIND, HEARD, UNHEARD, ROLL_BACK = range(len(COMMANDS))
+AGAIN, SAY, BACK = f"snakemake submit={DL}", f"halfpipe submit {DL} --settle submitted", f"{DL} --rollback"
+UNKNOWN, ROLLS = "has hand-off 1 is not known: ", "has hand-off 2 by a roll-back is not known: "
+LIES, SETTLED, NO_STREAM = "submit.check finds no stream", "nothing to settle", "no hand-off was submitted"
+T, N = Outcome.TOLD, Outcome.NOT_SUBMITTED
+Cell = list[Outcome | None] | str
+WHOEVER_LOOKS: tuple[Cell, ...] = (UNKNOWN, [T], [N], NO_STREAM)
+# How it is made; what is told of it, and the end of the remedies with and without a check; and for each command how all
+# attempts have turned out after it, or words with which it is refused, and nothing happens.
+STATES: dict[str, tuple[Callable[[Level1], object], str, tuple[str, str], tuple[Cell, ...]]] = {
+    "not tried": (lambda _: None, "not-submitted", (AGAIN, AGAIN), ([T], [T], [T], SETTLED, NO_STREAM)),
+    "not there": (
+        fails("", command="/no/such/client {dl}"), "not-submitted", (AGAIN, AGAIN),
+        ([N, T], [N, T], [N, T], SETTLED, NO_STREAM),
+    ),
+    "submitted": (COMMANDS[SUBMIT], "", ("", ""), ([T], [T], SETTLED, SETTLED, [T, T])),
+    "again": (hand_off_later, "handoff-not-submitted", (BACK, BACK), ([T], [T], [T, T], SETTLED, [T, T])),
+    "open": (Level1.leave_open, "submission-open", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
+    "open, heard": (open_and_heard, "submission-open", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
+    "crashed": (fails("crash", AGAIN), "submission-open", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
+    "refused": (fails("refuse", SAY), "submission-failed", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
+    "failed, heard": (fails("fail", SAY), "submission-failed", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
+    "lied": (fails("lie", SAY), "submission-failed", (SAY, SAY), (LIES, LIES, [T], [N], NO_STREAM)),
+    "written": (
+        lambda one: submitted(one.settings(command=None, check=None)), "written-for-person", (SAY, SAY),
+        ([N, T], "is not confirmed: ", [T], [N], NO_STREAM),
+    ),
+    "rolls back": (
+        open_roll_back, "submission-open", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], ROLLS)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_is_told_in_each_state(state: str, level1: Level1) -> None:
+    make, code, remedies, _ = STATES[state]
+    make(level1)
+    for keys, end in zip(({}, {"check": None}), remedies, strict=True):
+        causes = told(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
+        verdict = Verdict.NOTE if code == "not-submitted" else Verdict.ACTION
+        assert [each[:2] for each in causes] == ([(code, verdict)] if code else [])
+        assert all(do.endswith(end) for *_, do in causes)
+
+
+@pytest.mark.parametrize("command", range(len(COMMANDS)), ids=["submit", "blind", "heard", "unheard", "back"])
+@pytest.mark.parametrize("state", STATES)
+def test_what_comes_of_each_command_in_each_state(state: str, command: int, level1: Level1) -> None:
+    """No stream is created twice, and one of which nobody knows whether it is there waits for who looks."""
+    make, _, (_, blind), came = STATES[state]
+    make(level1)
+    before, streams, product = level1.outcomes(), level1.commands(), level1.work / paths.submitted(DL)
+    write_json(product, {})
+    if isinstance(wanted := came[command], str):
+        assert wanted in raised(lambda: COMMANDS[command](level1))
+        assert (level1.outcomes(), level1.commands()) == (before, streams)
+        assert is_unknown(level1.work, DL) == (blind == SAY)
+        return
+    COMMANDS[command](level1)
+    assert level1.outcomes() == wanted
+    assert product.exists() == (before == wanted), "it goes before what it would not say"
+    if command == ROLL_BACK:
+        assert level1.commands() == [*streams, "rollbackStream"]
+    elif command == UNHEARD and streams and state != "rolls back":
+        return  # which is not so
+    number = 2 if command in {HEARD, ROLL_BACK} and state in {"again", "rolls back"} else 1
+    assert submitted(level1.settings(check=None))["submitted"] == number
+    if command != ROLL_BACK:
+        assert level1.commands() == (streams or ["createStream"] * (command != HEARD))
+
+
+def test_a_roll_back_that_cannot_be_given_or_fails(level1: Level1) -> None:
+    submitted(level1.settings())
+    raised(lambda: submit.roll_back(level1.settings(rollback=None), DL, StringIO()), ConfigError)
+    switch = level1.work / "halts" / "haltL1"
+    switch.parent.mkdir()
+    switch.touch()
+    raised(lambda: COMMANDS[ROLL_BACK](level1), HeldError)
+    switch.unlink()
+    assert level1.commands() == ["createStream"]
+    level1.go_wrong(rollbackStream="refuse")
+    assert "submit.rollback ended with exit status 3" in raised(lambda: COMMANDS[ROLL_BACK](level1))
+    assert submitted(level1.settings())["submitted"] == 1, "the stream is there all the same"
+
+
+def test_a_check_that_cannot_tell_settles_nothing(level1: Level1) -> None:
+    level1.leave_open()
+    level1.go_wrong(streamExists="refuse")
+    for settings in (level1.settings(), level1.settings(check="/no/such/client {dl}")):
+        assert "submit.check" in refused(settings)
+    assert (level1.outcomes(), level1.commands()) == ([None], [])
+
+
+def test_what_was_created_or_submitted_otherwise_is_for_a_person_to_say(level1: Level1) -> None:
+    create(level1)
+    assert "Level-1 has stream" in refused(level1.settings())
+    assert level1.outcomes() == []
+    level1.hand_off(3)
+    settled(level1, heard=True)
+    content = submitted(level1.settings())
+    assert (content["handoff"], content["submitted"], content["command"]) == (3, 3, None)
+    # Nothing is recorded of a downlink that was never handed off.
+    misspelt = DownlinkId("240601011")
+    for heard in (True, False):
+        raised(lambda heard=heard: submit.settle(level1.settings(), misspelt, heard), MissingInputError)  # type: ignore[misc]
+    assert not (level1.work / misspelt).exists()
+
+
 def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
     log = StringIO()
     content = submit.submit(level1.settings(), DL, log)
@@ -95,136 +239,6 @@ def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
     assert level1.commands() == ["createStream"]
 
 
-def test_a_second_hand_off_is_a_roll_back_that_is_asked_for(level1: Level1) -> None:
-    submit.save(level1.settings(), DL, submitted(level1.settings()))
-    level1.hand_off(2)
-    content = submitted(level1.settings())
-    assert (content["handoff"], content["submitted"]) == (2, 1)
-    assert level1.commands() == ["createStream"]
-    submit.roll_back(level1.settings(), DL, StringIO())
-    assert not (level1.work / paths.submitted(DL)).exists(), "it does not say so yet"
-    assert submitted(level1.settings())["submitted"] == 2
-    # Level-1 may fail again: the same hand-off once more.
-    submit.roll_back(level1.settings(), DL, StringIO())
-    assert level1.commands() == ["createStream", "rollbackStream", "rollbackStream"]
-
-
-def test_a_roll_back_is_refused_where_it_makes_no_sense(level1: Level1) -> None:
-    def roll_back(**keys: None) -> None:
-        submit.roll_back(level1.settings(**keys), DL, StringIO())
-
-    raised(lambda: roll_back(rollback=None), ConfigError)
-    assert f"snakemake submit={DL}" in raised(roll_back)
-    submitted(level1.settings())
-    level1.leave_open(Action.ROLLBACK)
-    assert "--settle submitted" in raised(roll_back)
-    # Whether a stream exists says nothing of a roll-back: the check is no help.
-    assert submitted(level1.settings())["state"] == "submitted"
-    settled(level1, heard=False)
-    switch = level1.work / "halts" / "haltL1"
-    switch.parent.mkdir()
-    switch.touch()
-    raised(roll_back, HeldError)
-    switch.unlink()
-    assert level1.commands() == ["createStream"]
-    level1.go_wrong(rollbackStream="refuse")
-    assert "submit.rollback ended with exit status 3" in raised(roll_back)
-    assert submitted(level1.settings())["submitted"] == 1, "the stream is there all the same"
-
-
-@pytest.mark.parametrize(
-    ("mode", "outcome", "after"),
-    [
-        ("refuse", Outcome.FAILED, [Outcome.NOT_SUBMITTED, Outcome.TOLD]),
-        ("fail", Outcome.FAILED, [Outcome.TOLD]),  # after it was heard
-        ("crash", None, None),
-        ("not there", Outcome.NOT_SUBMITTED, [Outcome.NOT_SUBMITTED, Outcome.TOLD]),
-    ],
-)
-def test_a_command_that_fails_is_given_again_unless_the_check_finds_that_it_was_heard(
-    level1: Level1, mode: str, outcome: Outcome | None, after: list[Outcome] | None
-) -> None:
-    level1.go_wrong(createStream=mode)
-    settings = level1.settings(command="/no/such/client {dl}") if mode == "not there" else level1.settings()
-    said = refused(settings)
-    assert ("--settle submitted" in said) == (mode in {"refuse", "fail"})
-    assert (f"snakemake submit={DL}" in said) == (mode == "crash")
-    assert str(level1.work / paths.submissions(DL)) in said
-    assert level1.outcomes() == [outcome]
-    level1.go_wrong()
-    assert submitted(level1.settings())["state"] == "submitted"
-    assert after is None or level1.outcomes() == after
-    assert level1.commands() == ["createStream"]
-
-
-@pytest.mark.parametrize("heard", [True, False])
-@pytest.mark.parametrize("mode", ["failed", "open"])
-def test_without_a_check_it_waits_for_a_person(level1: Level1, mode: str, heard: bool) -> None:
-    """It may have been heard all the same: given again by itself, there would be two streams."""
-    settings = level1.settings(check=None)
-    if mode == "open":
-        level1.leave_open()
-        if heard:
-            create(level1)
-    else:
-        level1.go_wrong(createStream="fail" if heard else "refuse")
-        assert "--settle submitted" in refused(settings)
-        level1.go_wrong()
-    for blind in (settings, level1.settings(command=None, check=None)):
-        assert "is not known: " in refused(blind)
-    assert level1.commands() == ["createStream"] * heard
-    assert is_unknown(level1.work, DL)
-    settled(level1, heard)
-    assert not is_unknown(level1.work, DL)
-    assert submitted(settings)["state"] == "submitted"
-    assert level1.commands() == ["createStream"]
-
-
-def test_an_open_attempt_is_settled_by_the_check_if_that_can_tell(level1: Level1) -> None:
-    level1.leave_open()
-    level1.go_wrong(streamExists="refuse")
-    for settings in (level1.settings(), level1.settings(check="/no/such/client {dl}")):
-        assert "submit.check" in refused(settings)
-    assert (level1.outcomes(), level1.commands()) == ([None], [])
-    level1.go_wrong()
-    assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
-    assert level1.commands() == ["createStream"]
-
-
-def test_what_a_person_has_found_submitted_is_not_submitted_again(level1: Level1) -> None:
-    level1.leave_open()
-    write_json(level1.work / paths.submitted(DL), {})
-    settled(level1, heard=True)
-    assert not (level1.work / paths.submitted(DL)).exists()
-    assert submitted(level1.settings())["submitted"] == 1
-    assert level1.commands() == []
-    raised(lambda: settled(level1, heard=False))
-    assert level1.outcomes() == [Outcome.TOLD]
-
-
-def test_what_was_submitted_otherwise_can_be_said(level1: Level1) -> None:
-    level1.hand_off(3)
-    raised(lambda: settled(level1, heard=False))
-    settled(level1, heard=True)
-    raised(lambda: settled(level1, heard=True))
-    content = submitted(level1.settings())
-    assert (content["handoff"], content["submitted"], content["command"]) == (3, 3, None)
-    assert level1.commands() == []
-    # Nothing is recorded of a downlink that was never handed off.
-    misspelt = DownlinkId("240601011")
-    for heard in (True, False):
-        raised(lambda heard=heard: submit.settle(level1.settings(), misspelt, heard), MissingInputError)  # type: ignore[misc]
-    assert not (level1.work / misspelt).exists()
-
-
-def test_a_stream_that_nobody_recorded_is_not_ours_to_count(level1: Level1) -> None:
-    submitted(level1.settings())
-    forget(level1.work, paths.submissions(DL))
-    assert "Level-1 has stream" in refused(level1.settings())
-    assert (level1.commands(), level1.outcomes()) == (["createStream"], [])
-
-
 def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1) -> None:
     settings = level1.settings(command=None, check=None)
     line = f"pipeline -m PROD createStream -S {DL} -D DOWNLINK_ID={DL} -D DOWNLINK_RAWDIR={level1.stage / DL} L1Proc"
@@ -237,12 +251,6 @@ def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1
     assert submitted(settings) == expected | {"handoff": 2}
     assert level1.outcomes() == [Outcome.WRITTEN] * 2
     assert level1.commands() == []
-    # Whether somebody gave that line, nobody knows when there is a command.
-    assert "is not confirmed: " in refused(level1.settings(check=None))
-    assert is_unknown(level1.work, DL)
-    assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.WRITTEN, Outcome.NOT_SUBMITTED, Outcome.TOLD]
-    assert not (level1.work / paths.submit_line(DL)).exists(), "somebody might give it besides"
 
 
 @pytest.mark.parametrize("command", ["as it is", None])
