@@ -26,6 +26,7 @@ from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.merged_index import SEAL as INDEX_SEAL
 
 DOWNLINKS = 60_000  # about what the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
@@ -34,6 +35,7 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # in which it is written, for two processes
 CLEANED_UP = {".evt", ".idx", ".rows"}
+KEPT = Path(paths.datagrams("", "")).name  # no clean-up takes it
 NOT_COPIED = {
     ".snakemake",
     "leases",
@@ -133,7 +135,7 @@ def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
     return {
         str(path.relative_to(template)): path.read_bytes()
         for path in sorted(found)
-        if path.is_file() and path.suffix not in CLEANED_UP
+        if path.is_file() and (path.suffix not in CLEANED_UP or path.name == KEPT)
     }
 
 
@@ -154,6 +156,9 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             if content.startswith(SEALED):
                 begin, end = len(SEALED), len(SEALED) + 64
                 ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
+            elif content.startswith(INDEX_SEAL):
+                begin, end = len(INDEX_SEAL), len(INDEX_SEAL) + 64
+                ids[content[begin:end]] = _sum(_replaced(content, ids)[end + 1 :])
         when, places = history.when(group), set[Path]()
         for name, content in files.items():
             of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)

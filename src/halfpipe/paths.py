@@ -69,8 +69,8 @@ chunk_scratch = Place("{dl}/chunks/.{chunk}.part")  # the directory that the dec
 replaced = Place("{dl}/chunks/.replaced")
 
 run = Place("runs/{run}")  # the directory of what is known of a run
-# What a downlink brought of a run: its datagrams, and the chunk products that have its events. Never deleted.
-index = Place("runs/{run}/{dl}/index.json")
+# The merged index: the datagrams that a downlink brought of a run, and which chunks have its events. Never deleted.
+datagrams = Place("runs/{run}/{dl}/datagrams.idx")
 # Vouches for the staged event files of a run within a downlink.
 manifest = Place("runs/{run}/{dl}/manifest.json")
 deliveries = Place("runs/{run}/deliveries")  # the directory of the records of what was delivered of a run

@@ -53,7 +53,7 @@ def codes(site: Site, downlink: str) -> dict[str, Verdict]:
 def recorded(site: Site, downlink: str) -> dict[str, bytes]:
     """Return what says what was delivered of the run, and what a downlink brought of it."""
     home = site.work / "runs" / RUN
-    brought = [home / downlink / "index.json"]
+    brought = [home / downlink / "datagrams.idx"]
     records = [*(home / "deliveries").glob("*.json"), *(site.work / paths.receipts(downlink)).glob("*.json")]
     return {str(path.relative_to(site.work)): path.read_bytes() for path in [*brought, *records]}
 

@@ -51,7 +51,7 @@ def test_another_downlink_goes_on_over_what_a_merge_left(again: bool, late: bool
         for at, moment in enumerate(moments, 1)
         if moment.startswith(("os.rename", "os.remove", "os.link")) and f"/runs/{RUN}/" in moment
     ]
-    for name in ("index.json", "manifest.json"):
+    for name in ("datagrams.idx", "manifest.json"):
         assert any(name in moments[at - 1] for at in merging)
 
     def go_on() -> None:

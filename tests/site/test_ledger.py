@@ -268,7 +268,7 @@ def test_what_is_gone_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
     load(ledger, settings_of(tmp_path), ONE)
     before = content(ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2)})
-    (tmp_path / paths.index(RUN, ONE)).unlink()
+    (tmp_path / paths.datagrams(RUN, ONE)).unlink()
     for downlink in (TWO, THREE):  # the third was never handed off
         with pytest.raises(MissingInputError):
             load(ledger, settings_of(tmp_path), downlink)
@@ -414,7 +414,7 @@ def test_a_lost_ledger_is_made_again(ledger: Ledger, other_database: Database, t
     # Files that are gone for good are gone from a ledger that is made again.
     (tmp_path / paths.receipt(TWO)).unlink()
     forget(tmp_path, paths.receipts(TWO))
-    (tmp_path / paths.index(RUN, TWO)).unlink()
+    (tmp_path / paths.datagrams(RUN, TWO)).unlink()
     assert rebuild(ledger, settings_of(tmp_path)) == 1
     assert check(ledger, settings_of(tmp_path)) == []
     assert {run: row["ndgms"] for run, row in run_rows(ledger).items()} == {RUN: 2}

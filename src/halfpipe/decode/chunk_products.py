@@ -200,7 +200,7 @@ def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.S
     with ExitStack() as held:
         # In one order everywhere, so that two of these never wait for each other.
         for run in sorted(set(_products_of(work / paths.chunks(downlink), chunk).values())):
-            if (work / paths.index(run, downlink)).exists():
+            if (work / paths.datagrams(run, downlink)).exists():
                 held.enter_context(leases.run_lease(work, run, say))
         yield
 

@@ -189,12 +189,12 @@ def _vouched(
     if not os.path.isfile(manifest):  # noqa: PTH113 - asked of all downlinks
         text = f"{manifest}, which says what was delivered of run {run}, is gone"
         yield Cause("manifest-gone", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
-    if not os.path.isfile(f"{work}/{paths.index(run, downlink)}"):  # noqa: PTH113
+    if not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
             "datagrams-gone",
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
-            f"{paths.index(run, downlink)} is gone. Other downlinks of the run deliver less without it",
+            f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
             mend(downlink),
         )
 

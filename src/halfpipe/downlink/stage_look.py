@@ -131,7 +131,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
     home = stage / paths.staged(downlink)
     names, found = sorted(names_in(home)), list[Path]()
     known = (work / paths.receipts(downlink)).exists() or any(
-        (work / paths.index(run, downlink)).exists() for run in runs
+        (work / paths.datagrams(run, downlink)).exists() for run in runs
     )
     for name in names:
         place = home / name

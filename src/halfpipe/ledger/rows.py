@@ -75,7 +75,7 @@ class Part:
         StateError
             If it cannot be entered.
         """
-        path = work / paths.index(run, downlink)
+        path = work / paths.datagrams(run, downlink)
         try:
             datagrams = MergedIndex.read(work, run, downlink).datagrams
         except MissingInputError as error:

@@ -15,7 +15,7 @@ Deviations, each because a downlink must be loaded again or removed without harm
   (`held`); `DOWNLINKS` has the number of the hand-off, and of that which Level-1 was told of, which is a second
   witness of it besides the records. So `check` can tell what is behind.
 - The datagrams themselves are not here: about 9,000 for each EPU of each of 100,000 runs would be 1.8e9
-  rows of what ``index.json`` has, which is never deleted. As before, `DATAGRAMS` has the first and the
+  rows of what ``datagrams.idx`` has, which is never deleted. As before, `DATAGRAMS` has the first and the
   last of each segment. What is said of a run is computed from the files of all downlinks in `LINKS`:
   from segments it cannot be, since two that overlap in part have counts that cannot be told apart.
 """

@@ -141,7 +141,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         for run in runs:
             if run.refused:
                 report.refused[legacy.id].append(f"run {run.run}: {run.refused}")
-            elif run.run in brought or (work / paths.index(run.run, legacy.id)).exists():
+            elif run.run in brought or (work / paths.datagrams(run.run, legacy.id)).exists():
                 run.known = Known.WHOLE
             before = report.runs.get(run.run, Known.WHOLE)
             report.runs[run.run] = min(before, run.known, key=list(Known).index)

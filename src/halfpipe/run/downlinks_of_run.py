@@ -68,7 +68,7 @@ def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
 
 def known_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     """Return the downlinks whose datagrams of `run` are known, in order."""
-    return [dl for dl in begun_downlinks(work, run) if (work / paths.index(run, dl)).exists()]
+    return [dl for dl in begun_downlinks(work, run) if (work / paths.datagrams(run, dl)).exists()]
 
 
 def waiting_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:

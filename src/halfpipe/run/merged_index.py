@@ -1,8 +1,11 @@
 """The merged index of one run within one downlink: its datagrams, and the chunk products that have its events.
 
-It is small and never deleted. The events lie in the rows of the chunks, which every merge reads where they are.
+It is small and never deleted: an index without event lines, headed by the SHA-256 of all that follows and the list of
+chunks. The events lie in the rows of the chunks, which every merge reads where they are.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, mend
-from halfpipe.files.durable import make_directory
-from halfpipe.files.json_files import read_json, write_json
+from halfpipe.errors import FormatError, MissingInputError, mend
+from halfpipe.files.advice import cannot_be_read, in_place_of
+from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
@@ -24,6 +27,7 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import give_back
 from halfpipe.run.downlinks_of_run import known_downlinks
 
+SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # its first lines
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 
@@ -71,25 +75,32 @@ class MergedIndex:
         MissingInputError
             If it is not there.
         FormatError
-            If it is damaged.
+            If it cannot be read or is damaged.
         """
-        path, again = work / paths.index(run, downlink), mend(downlink, "To have it made again")
-        content = read_json(path, again)
+        path, again = work / paths.datagrams(run, downlink), mend(downlink, "To have it made again")
         try:
-            lines = [line.encode("latin-1") for line in content["datagrams"]]
-            chunks = tuple(ChunkProducts(ChunkId(chunk), files) for chunk, files in content["chunks"].items())
-            return cls(KnownDatagrams.of(lines, str(path)), chunks)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise FormatError(f"{path}: no merged index ({error!r})", again) from error
+            seal, _, content = path.read_bytes().partition(b"\n")
+        except FileNotFoundError as error:
+            raise MissingInputError(f"{path}: no such file") from error
+        except OSError as error:
+            raise FormatError(cannot_be_read(path, error), in_place_of(path, again)) from error
+        if seal != SEAL + hashlib.sha256(content).hexdigest().encode():
+            raise FormatError(f"{path}: not what was written (checksum mismatch).", again)
+        chunks, *lines = content.split(b"\n")[:-1]
+        listed = json.loads(chunks.removeprefix(CHUNKS)).items()
+        return cls(
+            KnownDatagrams.of(lines, str(path)),
+            tuple(ChunkProducts(ChunkId(chunk), files) for chunk, files in listed),
+        )
 
     def save(self, work: Path, run: RunId, downlink: DownlinkId) -> None:
         """Write it, which makes the downlink known to others; the caller holds the run's lease."""
         make_directory(work, f"{paths.run(run)}/{downlink}")
-        content = {
-            "chunks": {chunk.chunk: chunk.files for chunk in self.chunks},
-            "datagrams": [line.decode("latin-1") for line in self.datagrams.lines],
-        }
-        write_json(work / paths.index(run, downlink), content)
+        chunks = json.dumps({chunk.chunk: chunk.files for chunk in self.chunks}, sort_keys=True)
+        content = b"\n".join([CHUNKS + chunks.encode(), *self.datagrams.lines, b""])
+        with replacing(work / paths.datagrams(run, downlink)) as out:
+            out.write(SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n")
+            out.write(content)
 
 
 @dataclass(frozen=True, eq=False)

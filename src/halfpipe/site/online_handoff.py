@@ -263,7 +263,9 @@ class _Run:
 
     def _brought(self) -> dict[str, int]:
         work, run = self._work, self._run
-        return {str(dl): (work / paths.index(run, dl)).stat().st_size for dl in known_downlinks(work, run)}
+        return {
+            str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)
+        }
 
     def _compare(self, made: Mapping[str, Any]) -> Result:
         """Say whether more is known of the run than when its file was made."""

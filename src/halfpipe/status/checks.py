@@ -80,7 +80,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
     except MissingInputError:
         pass  # the account tells that, as it does of the manifest
     except HalfPipeError as error:
-        index = work / paths.index(run_id, downlink)
+        index = work / paths.datagrams(run_id, downlink)
         yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), mend(downlink))
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}

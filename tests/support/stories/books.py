@@ -218,9 +218,11 @@ class Books:
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
         """Return which datagrams a downlink has made known of a run."""
-        path = self.world.site.work / paths.index(RunId(run), dl)
-        lines = read_json(path)["datagrams"] if path.exists() else []
-        return frozenset((int(line.split()[4]), int(line.split()[5])) for line in lines)
+        path = self.world.site.work / paths.datagrams(RunId(run), dl)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return frozenset(
+            (int(line.split()[4]), int(line.split()[5])) for line in lines if line.startswith("DGM")
+        )
 
     def spans_on_disk(self, run: str, dl: str) -> tuple[tuple[int, int], ...]:
         """Return the spans that are recorded last of a downlink."""

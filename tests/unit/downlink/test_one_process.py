@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from halfpipe.downlink.one_process import Process
 from halfpipe.downlink.plan import Plan
 from halfpipe.files import leases
 from halfpipe.files.json_files import write_json
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
 from tests.support.golden_cases import GOLDEN
@@ -25,6 +27,12 @@ from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 CORES = 3
+
+
+def merged(work: Path, run: RunId, chunks: Sequence[str]) -> None:
+    """Leave what a merge of some chunks leaves for others: that it brought nothing."""
+    products = tuple(ChunkProducts(ChunkId(chunk), {}) for chunk in chunks)
+    MergedIndex(KnownDatagrams.of(()), products).save(work, run, DL)
 
 
 @pytest.fixture
@@ -45,8 +53,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
                 write_json(site.work / paths.chunk(DL, words["--chunk"]), {})
             elif rule == "deliver_run":
                 chunks = sys.argv[sys.argv.index("--chunks") + 1 : sys.argv.index("--runs")]
-                merged = {"chunks": {chunk: {} for chunk in chunks}, "datagrams": []}
-                write_json(site.work / paths.index(words["--run"], DL), merged)
+                merged(site.work, RunId(words["--run"]), chunks)
                 write_json(site.work / paths.manifest(words["--run"], DL), {})
             else:
                 write_json(site.work / paths.receipt(DL), {})
@@ -86,7 +93,7 @@ def test_what_is_missing_older_or_made_of_other_chunks_is_made(settings: Setting
     assert processed(settings)[1]["decode_chunk"] == 0
     assert processed(settings)[1]["deliver_run"] == 1, "the chunk is of a time to come"
     os.utime(work / paths.chunk(DL, chunk), (1, 1))
-    write_json(work / paths.index(run, DL), {"chunks": {}, "datagrams": []})
+    merged(work, run, [])
     assert processed(settings)[1]["deliver_run"] == 1
     assert processed(settings, since=time.time() + 1) == (True, every)
 

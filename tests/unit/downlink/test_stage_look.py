@@ -33,7 +33,7 @@ def delivered(settings: Settings) -> None:
     Deliveries(settings.paths.work, RUN).publish(
         Delivery(DL, (Interval(10, 11),), {}, files, (0.0, 1.0), (0.0, 1.0), handoff=1)
     )
-    write_text(settings.paths.work / paths.index(RUN, DL), "")
+    write_text(settings.paths.work / paths.datagrams(RUN, DL), "")
 
 
 @pytest.mark.parametrize(

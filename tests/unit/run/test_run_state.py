@@ -75,7 +75,7 @@ def test_who_has_lost_the_downlink_records_and_stages_nothing(site: Site) -> Non
             load([site.configfile]), lost, FIRST, RUN, chunks, threads=1, output=io.StringIO()
         )
     assert Deliveries(site.work, RUN).deliveries == []
-    assert not (site.work / paths.index(RUN, FIRST)).exists()
+    assert not (site.work / paths.datagrams(RUN, FIRST)).exists()
     assert list(site.stage.glob("[0-9]*")) == []
 
 
@@ -141,7 +141,7 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
 def test_a_merged_index_that_is_harmed_is_made_again(harm: str, first: Site) -> None:
-    path = first.work / paths.index(RUN, FIRST)
+    path = first.work / paths.datagrams(RUN, FIRST)
     content = path.read_bytes()
     middle = len(content) // 3
     new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -169,7 +169,7 @@ def test_rows_that_are_damaged_are_named_and_made_again_once_they_are_out_of_the
 def test_a_merged_index_of_no_hand_off_is_not_made_again(site: Site) -> None:
     build("split2", site)
     site.by_hand(FIRST, "decode_chunk", "deliver_run")
-    path = site.work / paths.index(RUN, FIRST)
+    path = site.work / paths.datagrams(RUN, FIRST)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError) as error:
         KnownRun.read(context(site, DEAD))

@@ -15,7 +15,9 @@ from halfpipe.downlink import submit
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
@@ -65,7 +67,7 @@ def large(site: Site) -> dict[str, int]:
     return {
         str(site.home / name): len(content)
         for name, content in site.tree().items()
-        if name.endswith((".evt", ".idx", ".rows"))
+        if name.endswith((".evt", ".idx", ".rows")) and "datagrams" not in name
     }
 
 
@@ -92,7 +94,7 @@ def test_how_long_it_is_kept(old: Site) -> None:
 
 
 def test_a_run_that_was_given_up(old: Site) -> None:
-    no_datagrams(old.work / paths.index(RUN, SECOND))
+    no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
     for given_up, stays in ((False, 12), (True, 0)):
@@ -111,7 +113,8 @@ def hold(path: Path) -> None:
 
 
 def no_datagrams(path: Path) -> None:
-    rewrite(path, datagrams=[])
+    work, run, downlink = path.parents[3], RunId(path.parents[1].name), DownlinkId(path.parent.name)
+    MergedIndex(KnownDatagrams.of(()), MergedIndex.read(work, run, downlink).chunks).save(work, run, downlink)
 
 
 def unrecord(path: Path) -> None:
@@ -134,7 +137,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
-    "damaged": (f"work/{paths.index(RUN, SECOND)}", damage, "index.json: not JSON"),
+    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", damage, "datagrams.idx: not what was written"),
 }  # fmt: skip
 
 
@@ -309,7 +312,7 @@ LEFT = (
     f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt",
     f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part",
     f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part",
-    f"work/{paths.run(RUN)}/{FIRST}/.index.json.part",
+    f"work/{paths.run(RUN)}/{FIRST}/.datagrams.idx.part",
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt",
     f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt",
 )

@@ -12,12 +12,13 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import StateError
-from halfpipe.files.json_files import sealed
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
-from halfpipe.ids import RunId, RunKind
+from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import By, OpenError, Outcome
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineError, Record, Result, State, What, is_handed_off
 from tests.support.harness import events_of
@@ -125,7 +126,7 @@ def test_what_cannot_be_had_is_an_error_or_left_out_and_said(site: Site) -> None
 
 def test_the_kind_decides_and_of_another_one_no_more_than_the_manifest_is_read(site: Site) -> None:
     online = on_site(site, "complete_basic", FIRST)
-    datagrams, manifest = site.work / paths.index(RUN, FIRST), site.work / paths.manifest(RUN, FIRST)
+    datagrams, manifest = site.work / paths.datagrams(RUN, FIRST), site.work / paths.manifest(RUN, FIRST)
     content = datagrams.read_bytes()
     datagrams.write_text("damaged\n")
     assert online.go() == Result(RUN, What.OTHER, "LPA: not for Online (online.types)")
@@ -185,7 +186,7 @@ def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
     assert Online(site).go(Online(site).settings(types=LPA)).what is What.OTHER
     online = on_site(site, "lci_acd", FIRST, change=without_events)
     assert online.go() == Result(RUN, What.WAITS, "has no events, so there is no file of it")
-    (site.work / paths.index(RUN, FIRST)).write_bytes(sealed({"chunks": {}, "datagrams": []}))
+    MergedIndex(KnownDatagrams.of(()), ()).save(site.work, RUN, DownlinkId(FIRST))
     site.give_up(RUN)
     assert online.go(online.settings(types=tuple(RunKind))).what is What.WAITS, "though it was abandoned"
     assert online.files() == {}

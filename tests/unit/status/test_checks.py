@@ -85,7 +85,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
     aside = tmp_path / "aside"
     for path in every:
         path.rename(aside)
-        if gone := {"manifest.json": "manifest", "index.json": "datagrams"}.get(path.name):
+        if gone := {"manifest.json": "manifest", "datagrams.idx": "datagrams"}.get(path.name):
             told = {code.partition("-")[0] for code in codes(site)}
             assert (found(site), told) == ([], {gone, "not"}), "the account tells it"
             aside.rename(path)
@@ -117,7 +117,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
 
 def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site: Site) -> None:
     submit.settle(site.settings, DL, submitted=True)
-    path = site.work / paths.index(RUN, DL)
+    path = site.work / paths.datagrams(RUN, DL)
     content = path.read_bytes()
     path.write_bytes(content[:-40])
     (finding,) = found(site)
