@@ -104,24 +104,6 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1]
 
 
-def test_processed_again_it_is_the_next_hand_off_of_the_same_files(delivered: Site) -> None:
-    left = delivered.stage / DL / f"magic7_{DL}.txt"  # of an earlier hand-off: this one has none
-    left.write_text("x\n")
-    before, staged = dict(read_receipt(delivered.work, DL)), delivered.staged(DL)
-    delivered.by_hand(DL)
-    after = dict(read_receipt(delivered.work, DL))
-    assert (before.pop("handoff"), after.pop("handoff")) == (1, 2)
-    for run in [*before["runs"], *after["runs"]]:
-        run.pop("handoff")
-    assert after == before
-    assert (delivered.staged(DL), left.exists()) == (staged, False)
-    assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1, 2]
-    assert sorted(path.name for path in (delivered.work / DL / "receipts").iterdir()) == [
-        "000001.json",
-        "000002.json",
-    ]
-
-
 def test_a_run_that_was_taken_with_an_earlier_hand_off_is_not_named(delivered: Site) -> None:
     manifest = delivered.work / "runs" / LPA / DL / "manifest.json"
     write_json(manifest, read_json(manifest) | {"handoff": 2})
