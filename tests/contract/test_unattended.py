@@ -19,38 +19,25 @@ from tests.support.golden_cases import GOLDEN
 from tests.support.leases import leases
 from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
-from tests.support.workflow import PATIENCE, REPLAY, Running, Site, run
+from tests.support.workflow import PATIENCE, Running, Site, run
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
-
-# A decoder that fails or hangs for the downlinks whose names lie beside it, with a child that is deaf to SIGTERM.
-DECODER = """
-import os, pathlib, re, subprocess, sys, time
-home = pathlib.Path(__file__).parent
-downlink = re.search("RetDef-([0-9]{9})-", " ".join(sys.argv))[1]
-if (home / ("fails-" + downlink)).exists():
-    sys.exit("decoder: cannot go on \\x1b[31m")
-if (home / ("hangs-" + downlink)).exists():
-    child = subprocess.Popen(["sh", "-c", "trap '' TERM; exec sleep 300"])
-    (home / f"pid-{os.getpid()}").touch()
-    (home / f"pid-{child.pid}").touch()
-    time.sleep(300)
-os.execvp("sh", ["sh", REPLAY, "--source", SOURCE, *sys.argv[1:]])
-"""
 
 
 @pytest.fixture
 def outstanding(site: Site) -> Site:
     """A site with two outstanding downlinks."""
     site.work.mkdir()
-    program = site.home / "decoder.py"
-    program.write_text(DECODER.replace("REPLAY", repr(str(REPLAY))).replace("SOURCE", repr(str(CASE / "in"))))
-    # As in the config of s3df, where cron knows no program of that name.
-    site.configure(decoder={"command": f"python {program}"}, magic7={"command": None})
-    site.add_retdefs(CASE / "in", FIRST, SECOND)
+    site.replay(CASE / "in", FIRST, SECOND)
     return site
+
+
+def misbehaves(site: Site, fault: str, *downlinks: str) -> None:
+    """Have the decoder fail or hang for all chunks of downlinks."""
+    chunks = [f"--fault={downlink}-{chunk}={fault}" for downlink in downlinks for chunk in ("00001", "00002")]
+    site.misbehave(CASE / "in", *chunks)
 
 
 def command(site: Site, *arguments: str) -> list[str]:
@@ -70,15 +57,9 @@ def unattended(site: Site, *arguments: str) -> tuple[int, str]:
     return ended.status, re.sub(rf"\A{re.escape(head)}.*\n", "", ended.said)
 
 
-def hanging(site: Site) -> list[int]:
-    """Return the ids of decoders that were started to hang, and of their children."""
-    return [int(path.name[4:]) for path in site.home.glob("pid-*")]
-
-
-def alive(site: Site) -> list[str]:
-    """Return the command lines of all processes that have to do with the site or hang."""
-    of_site = str(site.home)
-    return [words for pid, words in command_lines().items() if of_site in words or pid in hanging(site)]
+def alive(site: Site, *words: str) -> list[str]:
+    """Return the command lines of all processes that have to do with the site."""
+    return list(command_lines(str(site.home), *words).values())
 
 
 def logs(site: Site) -> list[Path]:
@@ -108,7 +89,7 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
 @pytest.mark.workflow
 def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     site = outstanding
-    (site.home / f"fails-{FIRST}").touch()
+    misbehaves(site, "exit3", FIRST)
     status, said = unattended(site)
     assert status == 1
     assert len(logs(site)) == 3, "the second waits for the first, and is given again"
@@ -126,8 +107,8 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     log = site.work / "logs" / FIRST / "decode_chunk-00001.log"
     log.unlink()
     assert run(["sh", "-c", again]).status == 1
-    assert "decoder: cannot go on" in log.read_text()
-    (site.home / f"fails-{FIRST}").unlink()
+    assert "cannot go on" in log.read_text()
+    misbehaves(site, "exit3")
     run(["sh", "-c", again]).good()
     vouched = site.work / FIRST / "chunks" / "00001.json"
     assert json.loads(vouched.read_text())["chunk"] == "00001"
@@ -143,11 +124,10 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
 @pytest.mark.workflow
 def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     site = outstanding
-    (site.home / f"hangs-{FIRST}").touch()
+    misbehaves(site, "hangs", FIRST)
     shutil.rmtree(site.retdefs / SECOND)
     status, said = unattended(site, "--timeout-minutes", "0.2")
     assert (status, f"{logs(site)[0]}\n" in said) == (3, True)
-    assert len(hanging(site)) == 4
     assert alive(site) == []
     assert leases(site.work) == []
 
@@ -155,12 +135,11 @@ def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
 @pytest.mark.workflow
 def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstanding: Site) -> None:
     site = outstanding
-    for dl in (FIRST, SECOND):  # side by side
-        (site.home / f"hangs-{dl}").touch()
+    misbehaves(site, "hangs", FIRST, SECOND)  # side by side
     # As a shell starts what it puts into the background.
     in_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command(site)]
     first = Running(in_background, site.home, cwd=site.home).process
-    wait_for("decoders that hang", lambda: len(hanging(site)) == 4)
+    wait_for("decoders that hang", lambda: len(alive(site, "deaf")) == 2)
     status, said = unattended(site)
     assert status == 4
     assert f" process {first.pid} on " in said
@@ -183,7 +162,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
 @pytest.mark.workflow
 def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
     site = outstanding
-    (site.home / f"fails-{FIRST}").touch()
+    misbehaves(site, "exit3", FIRST)
     read, write = os.pipe()
     os.close(read)
     turn = subprocess.run(

@@ -33,8 +33,14 @@ def _one(out: Path, suffix: str) -> Path:
 
 
 def _dies(_out: Path) -> None:
-    print("bad_decoder: cannot go on")
+    print("bad_decoder: cannot go on \x1b[31m")
     sys.exit(3)
+
+
+def _hangs(out: Path) -> None:
+    """Wait, with a child that is deaf to SIGTERM."""
+    subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done", "deaf", str(out)])
+    time.sleep(300)
 
 
 def _all(change: Callable[[str], str]) -> Fault:
@@ -74,6 +80,7 @@ def _says(field: int, change: Callable[[int, Path], int], datagram: bool = True)
 
 FAULTS: dict[str, Fault] = {
     "exit3": _dies,
+    "hangs": _hangs,
     "sigsegv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
     "exception": lambda _: print("\n".join(CRIES)),
     "nothing": lambda out: list(map(os.unlink, out.iterdir())),
@@ -106,7 +113,7 @@ def bring(source: Path, out: Path, chunk: str, other: str) -> None:
 
 def main() -> int:
     """Behave as the decoder contract says, but for the faults."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(fromfile_prefix_chars="@")
     parser.add_argument("-r", dest="retdef", type=Path, required=True)
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("-k", dest="latc")

@@ -190,8 +190,10 @@ class Site:
         self.add_retdefs(source, *downlinks)
 
     def misbehave(self, source: Path, *options: str) -> None:
-        """Replay products with the decoder that misbehaves as `options` of its command line say."""
-        words = [sys.executable, str(BAD_DECODER), "--source", str(source), *options]
+        """Replay products with the decoder that misbehaves as `options` of its command line say, from a file."""
+        file = self.home / "misbehaves"
+        file.write_text("".join(f"{option}\n" for option in options))
+        words = [sys.executable, str(BAD_DECODER), "--source", str(source), f"@{file}"]
         self.configure(decoder={"command": shlex.join(words)})
 
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
