@@ -306,9 +306,9 @@ def test_a_late_retdef_is_noticed_without_records(products: Path, done: Site) ->
     assert done.snakemake("-n").good().jobs == frozenset()
 
 
-def test_without_records_a_late_retdef_concerns_its_own_downlink_alone(tmp_path: Path) -> None:
-    site = two_downlinks(tmp_path)
-    second = retdef(site, "00002").rename(tmp_path / "later.xml")
+def test_without_records_a_late_retdef_concerns_its_own_downlink_alone(site: Site) -> None:
+    build("split2", site)
+    second = retdef(site, "00002").rename(site.home / "later.xml")
     site.process(DL, LATER)
     shutil.rmtree(site.work / ".snakemake")
     assert site.outstanding(DL, LATER) == frozenset()
@@ -321,20 +321,13 @@ def test_without_records_a_late_retdef_concerns_its_own_downlink_alone(tmp_path:
     assert site.outstanding(DL, LATER) == frozenset()
 
 
-def two_downlinks(home: Path) -> Site:
-    """Return a site whose search path holds two downlinks of one run."""
-    site = Site(home)
-    build("split2", site)
-    return site
-
-
 def downlinks_of(jobs: frozenset[Job]) -> set[str]:
     """Return the downlinks that have jobs."""
     return {job.dl for job in jobs}
 
 
-def test_several_downlinks_in_one_invocation(tmp_path: Path) -> None:
-    site = two_downlinks(tmp_path)
+def test_several_downlinks_in_one_invocation(site: Site) -> None:
+    build("split2", site)
     per_downlink = {
         dl: {job._replace(dl=dl) for job in jobs_of(["00001", "00002"], [LPA])} for dl in (DL, LATER)
     }
@@ -342,12 +335,14 @@ def test_several_downlinks_in_one_invocation(tmp_path: Path) -> None:
     # No edge leads from one downlink to another.
     site.process(DL)
     assert site.outstanding(DL, LATER) == per_downlink[LATER]
+    with held_by_another(site.work, paths.downlink_lease(LATER)):
+        assert site.snakemake("-n").good().jobs == frozenset(), "what another process has is left out"
     assert site.snakemake().good().jobs == per_downlink[LATER]
     assert site.snakemake().good().jobs == frozenset()
 
 
-def test_downlinks_named_in_the_config(tmp_path: Path) -> None:
-    site = two_downlinks(tmp_path)
+def test_downlinks_named_in_the_config(site: Site) -> None:
+    build("split2", site)
     assert downlinks_of(site.snakemake("-n", "--config", f"dl={LATER}").good().jobs) == {LATER}
     assert downlinks_of(site.snakemake("-n", "--config", "dl=2024-06-01").good().jobs) == {DL, LATER}
     site.configure(dl=[LATER, f"{DL}..{DL}"])
@@ -359,12 +354,6 @@ def test_downlinks_named_in_the_config(tmp_path: Path) -> None:
     for words in (many[1:], many):
         said = site.snakemake("-n", "--config", f"dl={','.join(words)}").said
         assert ("halfpipe process 240801000..240801019" in said) == (words == many)
-
-
-def test_what_another_process_has_is_left_out(tmp_path: Path) -> None:
-    site = two_downlinks(tmp_path)
-    with held_by_another(site.work, paths.downlink_lease(LATER)):
-        assert downlinks_of(site.snakemake("-n").good().jobs) == {DL}
 
 
 def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
