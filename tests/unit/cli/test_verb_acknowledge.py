@@ -20,9 +20,8 @@ RUN, LAST_CENTURY, NEXT_CENTURY = "2c2e5787", "1999-01-01", "2100-01-01"
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(site: Site) -> Site:
     """A downlink whose merge failed, another one that is outstanding, and a site with a switch of a wrong name."""
-    site = Site(tmp_path)
     site.add_retdefs(CASE.directory / "in", FAILED, OUTSTANDING)
     (site.work / "halts").mkdir(parents=True)
     (site.work / "halts" / "haltStagge").touch()

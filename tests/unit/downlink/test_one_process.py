@@ -36,9 +36,8 @@ def merged(work: Path, run: RunId, chunks: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def settings(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A site with a downlink whose programs note that they ran, and write products; those of `killed` are killed."""
-    site = Site(tmp_path)
     site.add_retdefs(GOLDEN / "complete_multichunk" / "in", DL)
     site.work.mkdir()
     found = site.settings
@@ -46,8 +45,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     def program(rule: str) -> Callable[[], int]:
         def main() -> int:
             words = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
-            (tmp_path / f"did-{time.monotonic_ns()}-{rule}").touch()
-            if words.get("--chunk") in {path.name[-5:] for path in tmp_path.glob("killed-*")}:
+            (site.home / f"did-{time.monotonic_ns()}-{rule}").touch()
+            if words.get("--chunk") in {path.name[-5:] for path in site.home.glob("killed-*")}:
                 os.kill(os.getpid(), signal.SIGKILL)
             if rule == "decode_chunk":
                 write_json(site.work / paths.chunk(DL, words["--chunk"]), {})

@@ -71,9 +71,8 @@ class Made(Here):
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(site: Site) -> Settings:
     """A site with three downlinks of one run."""
-    site = Site(tmp_path)
     site.add_retdefs(GOLDEN / "split3" / "in", FIRST, SECOND, THIRD)
     site.work.mkdir()
     return site.settings

@@ -26,9 +26,8 @@ ONE, TWO, THREE = (DownlinkId(f"24060100{number}") for number in (1, 2, 3))
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(site: Site) -> Settings:
     """A site without anything."""
-    site = Site(tmp_path)
     site.work.mkdir()
     return site.settings
 

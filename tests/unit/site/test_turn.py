@@ -41,8 +41,7 @@ def test_all_once_a_day(tmp_path: Path, last: dict[str, object] | None, looks_at
     assert looked_at(tmp_path, NOW) == ((NOW, "") if looks_at_all else (NOW - 600, WEEK_AGO))
 
 
-def test_old_ones_are_those_that_are_handed_off(tmp_path: Path) -> None:
-    site = Site(tmp_path)
+def test_old_ones_are_those_that_are_handed_off(site: Site) -> None:
     site.work.mkdir()
     for dl in ("230301001", "230301002", "230402001"):
         (site.retdefs / dl).mkdir()
@@ -71,10 +70,9 @@ class Refusing(Here):
     ("refusal", "why"), [("sbatch: the queue is full", "the queue is full"), ("", "no element")]
 )
 def test_one_that_cannot_begin_is_failed_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str, why: str
+    site: Site, monkeypatch: pytest.MonkeyPatch, refusal: str, why: str
 ) -> None:
     monkeypatch.setattr(unattended_turn, "WAITS_SECONDS", 0.0)
-    site = Site(tmp_path)
     site.work.mkdir()
     monkeypatch.setattr(unattended_turn, "SHOWN_SECONDS", 0.0)
     shown = list[str]()
@@ -86,10 +84,10 @@ def test_one_that_cannot_begin_is_failed_and_says_why(
 
 
 def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unattended_turn, "WAITS_SECONDS", 0.0)
-    site, dl, mails = Site(tmp_path), DownlinkId("240601001"), Said()
+    dl, mails = DownlinkId("240601001"), Said()
     site.work.mkdir()
     site.add_retdefs(GOLDEN / "multi3" / "in", dl)
 
@@ -103,8 +101,8 @@ def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
     assert "  it waits: full; its log: " in mails[0]
 
 
-def test_what_is_amiss_with_the_site_is_told_as_status_tells_it(tmp_path: Path) -> None:
-    site, said = Site(tmp_path), Said()
+def test_what_is_amiss_with_the_site_is_told_as_status_tells_it(site: Site) -> None:
+    said = Said()
     (site.work / "halts").mkdir(parents=True)
     (site.work / "halts" / "haltstage").touch()
     for _ in range(2):
