@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.downlink.handoff_causes import not_as_recorded
 from halfpipe.files import leases
 from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
+from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.status.checks import check
 from tests.support import forks
 from tests.support.forks import NEW, Refusal, Shadow, short
@@ -241,7 +243,9 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         if wrong and mode in STILL:
             # What it left in the middle of one change is told to a person, or is hidden, and clean-up's; but where
             # Level-1 takes files nothing is left.
-            causes = check(site.settings, DownlinkId(SECOND))
+            last = last_hand_off(site.work, DownlinkId(SECOND))
+            recorded = not_as_recorded(site.work, DownlinkId(SECOND), last.content if last else None)
+            causes = [*check(site.settings, DownlinkId(SECOND)), *recorded]
             told = {str(path_of(cause).relative_to(site.home)) for cause in causes}
             here = f"stage/{SECOND}/"
             wrong = [n for n in wrong if "/." not in n and (n not in told or n.startswith(here))]
