@@ -20,7 +20,7 @@ from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
 from halfpipe.process.failure import Failure
 from halfpipe.run.shrinking import ShrunkError
-from halfpipe.settings import ROOT, Paths, Settings
+from halfpipe.settings import Paths, Settings
 from tests.support.workflow import Site
 
 
@@ -181,22 +181,14 @@ def test_the_terminal_is_left_to_others(site: Site) -> None:
         "        print('noisy', getattr(record, 'event', None), flush=True)\n"
     )
     site.work.mkdir(exist_ok=True)
-    words = ["dl=240601001", "--logger", "halfpipe", "noisy"]
-    ended = subprocess.run(
-        site.command(*words),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(other.parent), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert "noisy job_error" in ended.stdout
-    assert "Error in rule decode_chunk:" not in ended.stdout
+    there = os.pathsep.join([str(other.parent), *sys.path])
+    ended = site.typed("dl=240601001", "--logger", "halfpipe", "noisy", env={"PYTHONPATH": there})
+    assert ended.status == 1
+    assert "noisy job_error" in ended.said
+    assert "Error in rule decode_chunk:" not in ended.said
     why = Failure.read(site.work / paths.LOGS / "240601001" / "decode_chunk-00001.log")
     assert why is not None
     assert why.code == "no-retdefs"
-    assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')};" in ended.stdout, (
+    assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')};" in ended.said, (
         "the end is said in any case"
     )

@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 
 from halfpipe.process.forks import DEFECT, side_by_side
+from tests.support.servers import wait_for
 
 PATIENCE = 60.0  # seconds, on a machine that is busy with other tests
-
-
-def wait_for(what: Callable[[], bool]) -> int:
-    end = time.monotonic() + PATIENCE
-    while not what():
-        if time.monotonic() > end:
-            return 1
-        time.sleep(0.01)
-    return 0
 
 
 def raising() -> int:
@@ -44,10 +36,10 @@ def test_so_many_are_at_work_at_a_time(tmp_path: Path, most: int) -> None:
         mine = tmp_path / f"at-work-{number}"
         mine.touch()
         (tmp_path / f"come-{number}").touch()
-        alone = wait_for(lambda: len(list(tmp_path.glob("come-*"))) >= most)
+        wait_for("others", lambda: len(list(tmp_path.glob("come-*"))) >= most, PATIENCE)
         at_work = len(list(tmp_path.glob("at-work-*")))
         mine.unlink()
-        return DEFECT if alone else at_work
+        return at_work
 
     counted = side_by_side([partial(one, number) for number in range(2 * most + 1)], most)
     assert 1 <= min(counted) <= max(counted) <= most
@@ -62,7 +54,7 @@ def test_they_end_in_order_before_who_started_them_and_is_told_to_end(
         try:
             (tmp_path / f"begun-{name}").touch()
             if name == "b":
-                wait_for((tmp_path / "begun-a").exists)
+                wait_for("the first one", (tmp_path / "begun-a").exists, PATIENCE)
                 os.kill(os.getppid(), number)
             time.sleep(PATIENCE)
         finally:

@@ -4,7 +4,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,15 +14,11 @@ from hypothesis import strategies as st
 
 from halfpipe.process import programs
 from halfpipe.process.programs import Lines, Log
+from tests.support.servers import command_lines
 
 
 def shell(code: str) -> list[str]:
     return ["sh", "-c", code]
-
-
-def alive(marker: object) -> bool:
-    """Tell whether a process lives that has `marker` in its command line."""
-    return not subprocess.run(["pgrep", "-f", str(marker)], capture_output=True, check=False).returncode
 
 
 def test_both_streams_go_into_the_log_printable_and_the_last_lines_are_kept_and_heard(tmp_path: Path) -> None:
@@ -85,7 +80,7 @@ def test_a_time_limit(tmp_path: Path, code: str, status: int) -> None:
     ending = programs.run(words, tmp_path, lambda _: None, seconds=0.2, grace=0.3, whole_group=True)
     assert (ending.status, ending.late, ending.well) == (status, True, False)
     assert time.monotonic() - begun < 10
-    assert not alive(tmp_path)
+    assert not command_lines(str(tmp_path))
 
 
 def lives(number: str) -> bool:
@@ -122,7 +117,7 @@ def test_a_whole_group_ends_with_its_program(tmp_path: Path, seconds: float | No
     begun = time.monotonic()
     ending = programs.run(shell(code), tmp_path, Log(io.StringIO()), whole_group=True, seconds=seconds)
     assert (ending.late, time.monotonic() - begun < programs.HELD_SECONDS) == (seconds is not None, True)
-    assert not alive(tmp_path)
+    assert not command_lines(str(tmp_path))
 
 
 @pytest.mark.parametrize("whole_group", [False, True])
@@ -159,7 +154,7 @@ def test_an_error_of_who_takes_the_output_ends_it(tmp_path: Path, code: str) -> 
 
     with pytest.raises(BrokenPipeError):
         programs.run(shell(f"{code} # {tmp_path}"), tmp_path, gone)
-    assert not alive(tmp_path)
+    assert not command_lines(str(tmp_path))
 
 
 @pytest.mark.parametrize(("lines", "kept"), [(3, 3), (4, 4), (100_000, 4)])

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from halfpipe.downlink.submissions import Record
 from halfpipe.files.records import TakenError
 from halfpipe.process.told_once import TIMED_OUT, Action, By, OpenError, Outcome
+from tests.support.forks import ended, started
 from tests.support.series import forget, values
+from tests.support.servers import wait_for
 
 PATIENCE = 30  # seconds, on a machine that is busy with other tests
 COMMAND = ("pipeline", "-S", "a b", "é")
@@ -138,17 +141,10 @@ def test_a_command_whose_keeper_alone_was_killed_is_waited_for(tmp_path: Path) -
 def killed(work: Path, script: str, seconds: float) -> None:
     """Begin to tell, with a script for sh as the command, and kill that process, and not its command."""
     begun = work / "begun"
-    if not (child := os.fork()):
-        try:
-            run(work, "sh", "-c", f"touch {begun}; {script}", seconds=seconds)
-        finally:
-            os._exit(0)
-    until = time.monotonic() + PATIENCE
-    while not begun.exists():
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    child = started(partial(run, work, "sh", "-c", f"touch {begun}; {script}", seconds=seconds))
+    wait_for("its command", begun.exists, PATIENCE)
     os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    ended(child)
 
 
 def test_a_command_that_was_left_behind_is_waited_for(tmp_path: Path) -> None:
