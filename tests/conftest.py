@@ -10,7 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from halfpipe.downlink import submit
 from tests.support.golden_cases import build
+from tests.support.level1 import Level1
 from tests.support.workflow import Site
 
 # A shell that starts tests in the background has them ignore these, and what they start inherits that.
@@ -63,6 +65,15 @@ def open_to_all() -> Iterator[Path]:
 def site(tmp_path: Path) -> Site:
     """A site of the test's own."""
     return Site(tmp_path)
+
+
+@pytest.fixture
+def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
+    """A downlink that was handed off once and not submitted; nobody waits for the pipeline."""
+    monkeypatch.setattr(submit, "ASKED_AGAIN", (0.0, 0.0, 0.0))
+    found = Level1(tmp_path)
+    found.hand_off()
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.site import unattended_turn as program
 from halfpipe.status.site_causes import last_turn
 from tests.support.golden_cases import GOLDEN
+from tests.support.harness import job_log
 from tests.support.leases import leases
 from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
@@ -184,7 +185,5 @@ def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
 def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
     plan = Plan(outstanding.settings)
     assert program.outstanding(plan) == [FIRST, SECOND]
-    log = outstanding.work / paths.log("decode_chunk", FIRST, "00001")
-    log.parent.mkdir(parents=True)
-    log.write_text("begun\n")
+    job_log(outstanding.work, "decode_chunk-00001", downlink=FIRST)
     assert program.outstanding(plan) == [SECOND, FIRST]

@@ -1,9 +1,9 @@
 """A site whose board has what it may have: downlinks that are handed off, and one whose decoder failed."""
 
-from halfpipe import paths
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from tests.support.golden_cases import read_case
+from tests.support.harness import job_log
 from tests.support.workflow import Site
 
 FIRST, SECOND, FAILED = map(DownlinkId, read_case("split3").downlinks)
@@ -16,8 +16,6 @@ HANDED_OFF = ("split3", FIRST, SECOND)  # the golden case, and what was processe
 
 def lay_out(site: Site) -> Site:
     """Have the decoder of the third downlink fail, which has said something hostile; two are handed off."""
-    log = site.work / paths.log("decode_chunk", FAILED, "00001")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(f"begun\n| its last line {HOSTILE}\n")
-    Failure("decoder", f"the decoder said {HOSTILE}").write(log)
+    why = Failure("decoder", f"the decoder said {HOSTILE}")
+    job_log(site.work, "decode_chunk-00001", why, FAILED, f"begun\n| its last line {HOSTILE}\n")
     return site

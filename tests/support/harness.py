@@ -1,4 +1,4 @@
-"""Two trees side by side, what is in event files, what a cause is about, and who hears what is said."""
+"""Two trees side by side, what is in event files, what causes are about, jobs that failed, and who hears of it."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.formats import evt
+from halfpipe.process.failure import Failure
 
 
 def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
@@ -37,6 +39,18 @@ def events_of(content: bytes) -> list[tuple[int, int]]:
 def path_of(cause: Cause) -> Path:
     """Return the file that a cause of `halfpipe.status.checks.check` is about."""
     return Path(cause.text.partition(": ")[0])
+
+
+def job_log(
+    work: Path, name: str, why: Failure | None = None, downlink: str = "240601001", said: str = "begun\n"
+) -> Path:
+    """Leave the log of a job, and a record of why it failed, if there is a why; return the log."""
+    log = work / paths.job_logs(downlink) / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(said)
+    if why is not None:
+        why.write(log)
+    return log
 
 
 class Said(list[str]):

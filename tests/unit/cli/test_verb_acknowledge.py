@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from halfpipe import paths
 from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status.acknowledged import read, say
 from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.harness import job_log
 from tests.support.workflow import Site
 
 CASE = read_case(GOLDEN / "split3")
@@ -25,10 +25,7 @@ def site(site: Site) -> Site:
     site.add_retdefs(CASE.directory / "in", FAILED, OUTSTANDING)
     (site.work / "halts").mkdir(parents=True)
     (site.work / "halts" / "haltStagge").touch()
-    log = site.work / paths.log("deliver_run", FAILED, RUN)
-    log.parent.mkdir(parents=True)
-    log.write_text("begun\n")
-    Failure("merge", f"run {RUN} is odd").write(log)
+    job_log(site.work, f"deliver_run-{RUN}", Failure("merge", f"run {RUN} is odd"), FAILED)
     return site
 
 

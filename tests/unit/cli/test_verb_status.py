@@ -10,13 +10,12 @@ from halfpipe import paths
 from halfpipe.errors import Remedy
 from halfpipe.process.failure import Failure
 from halfpipe.status.told import Memory, Told
+from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage
 from tests.support.verbs import on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
-from tests.support.workflow import Site
-
-LONG_AGO = 1_717_200_000
+from tests.support.workflow import LONG_AGO, Site
 
 
 def found(own: Site, *words: str, person: bool = False) -> dict[str, dict[str, Any]]:
@@ -94,10 +93,8 @@ def test_a_person_is_wanted_and_told_what_for(own: Site) -> None:
 
 
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(own: Site) -> None:
-    log = own.work / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     why, remedy = "the stage is away." + " It is long." * 60, Remedy("halfpipe hold", first="To see it")
-    Failure("stage", why, remedy).write(log)
+    log = job_log(own.work, "deliver_run-2c2e5787", Failure("stage", why, remedy), HALF_WAY)
     lines = on_terminal("status", "--configfile", own.configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(lines) < 20
     (cause,) = [line for line in lines if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: ")]

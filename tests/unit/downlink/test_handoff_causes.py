@@ -27,15 +27,6 @@ from tests.support.settings import told
 SAY = f"halfpipe submit {DL} --settle submitted"
 
 
-@pytest.fixture
-def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
-    """A downlink that was handed off once and not submitted; nobody waits for the pipeline."""
-    monkeypatch.setattr(submit, "ASKED_AGAIN", (0.0, 0.0, 0.0))
-    found = Level1(tmp_path)
-    found.hand_off()
-    return found
-
-
 def found(level1: Level1, **keys: str | None) -> list[Cause]:
     """Return the causes as a report finds them."""
     return list(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))

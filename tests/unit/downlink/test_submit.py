@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,15 +32,6 @@ from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, Level1, is_unknown
 from tests.support.series import damage, forget, noted
 from tests.support.settings import told
-
-
-@pytest.fixture
-def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
-    """A downlink that was handed off once and not submitted; nobody waits for the pipeline."""
-    monkeypatch.setattr(submit, "ASKED_AGAIN", (0.0, 0.0, 0.0))
-    found = Level1(tmp_path)
-    found.hand_off()
-    return found
 
 
 def refused(settings: Settings, kind: type[HalfPipeError] = SubmissionError) -> str:

@@ -10,6 +10,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status.failures import failed, failed_jobs, failures
+from tests.support.harness import job_log
 from tests.support.settings import searching
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
@@ -19,20 +20,10 @@ DECODER = Failure(
 )
 
 
-def left(work: Path, name: str, why: Failure | None = None) -> Path:
-    """Leave the log of a job, and a record of why it failed, if there is a why."""
-    log = work / paths.job_logs(DL) / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("begun\n")
-    if why is not None:
-        why.write(log)
-    return log
-
-
 def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
-    log = left(tmp_path, "decode_chunk-00001", DECODER)
-    left(tmp_path, "decode_chunk-00002", DECODER)
-    left(tmp_path, "decode_chunk-00003")
+    log = job_log(tmp_path, "decode_chunk-00001", DECODER)
+    job_log(tmp_path, "decode_chunk-00002", DECODER)
+    job_log(tmp_path, "decode_chunk-00003")
     one, other = failures(searching(tmp_path), DL)
     assert (one.code, one.verdict, str(one.remedy)) == ("decoder", Verdict.ACTION, AGAIN)
     assert one.failed == "decode_chunk 00001, 00002"
@@ -41,12 +32,12 @@ def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
 
 
 def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: Path) -> None:
-    log = left(tmp_path, "decode_chunk-00001", DECODER)
+    log = job_log(tmp_path, "decode_chunk-00001", DECODER)
     (tmp_path / paths.chunk(DL, "00001")).parent.mkdir(parents=True)
     (tmp_path / paths.chunk(DL, "00001")).touch()
-    with recorded(left(tmp_path, "decode_chunk-00002")):
+    with recorded(job_log(tmp_path, "decode_chunk-00002")):
         pass
-    left(tmp_path, "something-else", DECODER)
+    job_log(tmp_path, "something-else", DECODER)
     assert failed_jobs(tmp_path, DL) == []
     (tmp_path / paths.chunk(DL, "00001")).unlink()
     log.unlink()  # as of one that could not be submitted
@@ -56,11 +47,11 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
 
 
 def test_a_job_that_ended_well_and_whose_product_cannot_be_seen(tmp_path: Path) -> None:
-    log = left(tmp_path, "decode_chunk-00001")
+    log = job_log(tmp_path, "decode_chunk-00001")
     assert failed("decode_chunk", log).why.code == "killed"
     log.unlink()
     assert failed("decode_chunk", log).why.code == "killed", "it was not begun"
-    with recorded(left(tmp_path, "decode_chunk-00001")):
+    with recorded(job_log(tmp_path, "decode_chunk-00001")):
         pass
     assert failed("decode_chunk", log).why.code == "unseen"
     log.touch()  # as Snakemake does
@@ -73,7 +64,7 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     remedy = Remedy(
         f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", first="To see it, and read it again"
     )
-    left(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
+    job_log(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
     (one,) = failures(searching(tmp_path), DL)
     commands = (*remedy.do, AGAIN)
     assert (one.code, one.remedy.do) == ("takeover-refused", commands)
@@ -83,9 +74,9 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
 
 def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) -> None:
     down = Failure("ledger", "the ledger cannot be used")
-    left(tmp_path, "decode_chunk-00001", DECODER)
-    left(tmp_path, "submit")  # it was killed, and what was attempted says more
-    left(tmp_path, "ledger", down)
+    job_log(tmp_path, "decode_chunk-00001", DECODER)
+    job_log(tmp_path, "submit")  # it was killed, and what was attempted says more
+    job_log(tmp_path, "ledger", down)
     (late,) = failures(searching(tmp_path), DL, after_receipt=True)
     assert (late.code, late.verdict, str(late.remedy)) == ("ledger", Verdict.ACTION, f"snakemake submit={DL}")
     product = tmp_path / paths.loaded(DL)
@@ -93,16 +84,16 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     product.touch()
     assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
     for code, told in (("stage", True), ("submission", False), ("held", False)):
-        left(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
+        job_log(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
         found = [cause.remedy.do[-1] for cause in failures(searching(tmp_path), DL, after_receipt=True)]
         assert found == [f"snakemake submit={DL}"] * told, "after the new hand-off, too"
-    left(tmp_path, "submit", Failure("stage", "why", rerun(DL, "deliver_run")))
+    job_log(tmp_path, "submit", Failure("stage", "why", rerun(DL, "deliver_run")))
     (again,) = failures(searching(tmp_path), DL, after_receipt=True)
     assert (again.remedy.hands_off, len(again.remedy.do)) == (True, 2)
 
 
 def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: Path) -> None:
-    log = left(tmp_path, "submit", Failure("stage", "checksum mismatch"))
+    log = job_log(tmp_path, "submit", Failure("stage", "checksum mismatch"))
     receipt = tmp_path / paths.receipt(DL)
     receipt.touch()
     failed = log.with_suffix(paths.FAILURE_SUFFIX)

@@ -10,6 +10,7 @@ from halfpipe.process.failure import Failure
 from halfpipe.status import recap
 from halfpipe.status.failures import FailedJob, failed
 from tests.support.golden_cases import GOLDEN, build
+from tests.support.harness import job_log
 from tests.support.workflow import Site
 
 DL, OTHER, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240601003"))
@@ -21,12 +22,7 @@ KILLED = Failure.by_signal(9, "python do --it")
 
 def job(work: Path, why: Failure | None, dl: str = DL, rule: str = "decode_chunk") -> FailedJob:
     """Return a job of chunk 00001 with a log, and with a record of why it failed, if there is a why."""
-    log = work / "logs" / dl / f"{rule}-00001.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("begins\ncannot go on\n")
-    if why is not None:
-        why.write(log)
-    return failed(rule, log)
+    return failed(rule, job_log(work, f"{rule}-00001", why, dl, "begins\ncannot go on\n"))
 
 
 def test_each_cause_is_told_with_its_log_and_what_to_do(tmp_path: Path) -> None:
