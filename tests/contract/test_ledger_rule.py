@@ -1,15 +1,14 @@
 """The ledger through the workflow: loaded before a submission, again after a new hand-off, and asked for MOOT keys."""
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import site_troubles
@@ -41,12 +40,6 @@ def keys(site: Site) -> set[tuple[int, str]]:
     return {(int(header["moot_key"]), header["moot_alias"].decode()) for header in headers}
 
 
-def loaded(site: Site) -> dict[str, Any]:
-    """Return what says that the downlink is in the ledger."""
-    content: dict[str, Any] = json.loads((site.work / paths.loaded(FIRST)).read_text())
-    return content
-
-
 def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     # Braces and blanks, as the path of a database may have them.
@@ -57,7 +50,8 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     processed = site.snakemake().good()
     assert {RECEIPT, LEDGER, SUBMIT} < processed.jobs
     assert level1.commands() == ["createStream"]
-    assert (loaded(site)["handoff"], list(loaded(site)["runs"])) == (1, [RUN])
+    loaded = read_json(site.work / paths.loaded(FIRST))
+    assert (loaded["handoff"], list(loaded["runs"])) == (1, [RUN])
     row = run_rows(ledger)[RUN]
     assert (row["status"], row["moot_key"], row["moot_alias"]) == ("InProgress", KEY, ALIAS)
     # Level-1 finds the same in the files and in the text, and the receipt says it.
@@ -71,7 +65,7 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     again = site.snakemake(f"submit={FIRST}").good()
     assert again.jobs == {LEDGER, SUBMIT}
     assert level1.commands() == ["createStream"]
-    assert loaded(site)["handoff"] == 2
+    assert read_json(site.work / paths.loaded(FIRST))["handoff"] == 2
     changed = {name for name, content in site.tree().items() if tree.get(name) != content}
     made = {f"work/{path}" for path in (paths.loaded(FIRST), paths.submitted(FIRST))}
     assert changed == made, "loading withdraws no receipt"

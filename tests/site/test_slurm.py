@@ -81,8 +81,8 @@ class SlurmSite(Site):
         configfile = os.path.relpath(self.configfile, ROOT)
         return [str(SNAKEMAKE), "--profile", PROFILE, *arguments, "--configfile", configfile]
 
-    def snakemake(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        return run(self.command(*arguments), {**self.env, **(env or {})})
+    def snakemake(self, *arguments: str) -> Ended:
+        return run(self.command(*arguments), self.env)
 
     @contextlib.contextmanager
     def running(self, *arguments: str) -> Iterator[Callable[[], Ended]]:

@@ -224,10 +224,10 @@ class Site:
         """Run Snakemake as an operator types it: in processes of its own, in the project's root."""
         return run(self.command(*arguments), env)
 
-    def snakemake(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+    def snakemake(self, *arguments: str) -> Ended:
         """Run Snakemake with the words that an operator types: in this process, jobs included, or as typed."""
-        if Site.typing or env:
-            return self.typed(*arguments, env=env)
+        if Site.typing:
+            return self.typed(*arguments)
         return Ended(*in_process.snakemake(self.command(*arguments)[1:]))
 
     def process(self, *downlinks: str, again: bool = False) -> Ended:
