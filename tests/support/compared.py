@@ -34,6 +34,12 @@ class BothSides:
         return compare(self.site.settings, DownlinkId(downlink), other or self.legacy.stage)
 
 
+def event_file(root: Path, downlink: str) -> Path:
+    """Return the only event file of a downlink in a stage or a tree."""
+    (path,) = (root / downlink).glob("r*/*.evt")
+    return path
+
+
 def defects(found: Compared) -> set[int]:
     """Return the numbers of all defects that events, cuts and texts are explained by, but for those of headers."""
     of_headers = [one for one in found.findings if one.what.startswith("header")]

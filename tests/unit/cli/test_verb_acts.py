@@ -38,17 +38,16 @@ def test_a_command_line_that_cannot_be_used_does_nothing(shared: Site, words: li
 
 
 @pytest.mark.parametrize(
-    "words", [["show"], ["show", "--waiting"], ["explain"], ["force", "--reason", "x"]], ids=" ".join
-)
-def test_a_run_that_nobody_knows(shared: Site, words: list[str]) -> None:
-    ended = shared.halfpipe(*words, "r0741234999")
-    assert (ended.status, "nothing is known of run 2c2e5937 (r0741234999)" in ended.errors) == (1, True)
-
-
-@pytest.mark.parametrize("verb", ["show", "explain"])
-def test_a_downlink_of_which_there_is_nothing(shared: Site, verb: str) -> None:
-    ended = shared.halfpipe(verb, "240603001")
-    assert (ended.status, "downlink 240603001" in ended.errors) == (1, True)
+    ("verb", "of", "says"),
+    [
+        *((verb, "r0741234999", "nothing is known of run 2c2e5937 (r0741234999)")
+          for verb in ("show", "show --waiting", "explain", "force --reason x")),
+        *((verb, "240603001", "downlink 240603001") for verb in ("show", "explain")),
+    ],
+)  # fmt: skip
+def test_what_nobody_knows(shared: Site, verb: str, of: str, says: str) -> None:
+    ended = shared.halfpipe(*verb.split(), of)
+    assert (ended.status, says in ended.errors) == (1, True)
 
 
 def test_a_downlink_with_its_hand_offs_and_submissions(shared: Site) -> None:

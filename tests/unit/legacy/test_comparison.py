@@ -10,7 +10,7 @@ from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import compare
 from halfpipe_simulator.scenario import Scenario
-from tests.support.compared import BothSides, defects, sequence_of, write_event_file
+from tests.support.compared import BothSides, defects, event_file, sequence_of, write_event_file
 from tests.support.golden_cases import TAKEOVER, case_names
 from tests.support.harness import records_of
 from tests.support.workflow import Site
@@ -88,11 +88,6 @@ def test_a_chunk_that_is_gone_beside_another_one(site: Site, tmp_path: Path) -> 
     assert [(group.kind, group.events) for group in found.groups] == [("gone", 51)]
 
 
-def only_file(stage: Path) -> Path:
-    (path,) = (stage / FIRST).glob("*/*.evt")
-    return path
-
-
 def cut_out(path: Path, number: int) -> int:
     """Take an event out of an event file, whose header is made anew; return its sequence."""
     records = records_of(path.read_bytes())
@@ -119,7 +114,7 @@ def flip_a_bit(path: Path) -> int:
 
 
 def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides: BothSides) -> None:
-    path = only_file(sides.legacy.stage)
+    path = event_file(sides.legacy.stage, FIRST)
     content = path.read_bytes()
     for known in (True, False):
         sequence = flip_a_bit(path)
@@ -138,7 +133,7 @@ def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides
 
 
 def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSides) -> None:
-    sequence = cut_out(only_file(sides.site.stage), 11)
+    sequence = cut_out(event_file(sides.site.stage, FIRST), 11)
     (group,) = sides.compared(FIRST).groups
     assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
     sides.site.take(FIRST)
@@ -152,7 +147,7 @@ def test_another_cut_is_no_other_event(
 ) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(sides.site.stage, theirs)
-    path = only_file(theirs)
+    path = event_file(theirs, FIRST)
     records = records_of(path.read_bytes())
     second = path.with_name(paths.event_file("r0741234567", sequence_of(records[at])))
     shutil.copy(path, second)
@@ -220,7 +215,7 @@ def test_a_defect_explains_no_event_that_its_rule_delivers(case: str, number: in
     both = BothSides(case, site)
     (found, *_) = both.process(1)
     assert number in defects(found)
-    sequence = cut_out(only_file(both.legacy.stage), 5)
+    sequence = cut_out(event_file(both.legacy.stage, FIRST), 5)
     found = both.compared(FIRST)
     assert [(group.first, group.kind) for group in found.groups] == [(sequence, "unexplained")]
 
@@ -243,7 +238,7 @@ def test_the_verb(sides: BothSides) -> None:
     assert [status(*words, "--with", stage) for words in ([FIRST], [FIRST, SECOND], [SECOND], [])] == [
         0, 1, 2, 2,
     ]  # fmt: skip
-    cut_out(only_file(sides.legacy.stage), 11)
+    cut_out(event_file(sides.legacy.stage, FIRST), 11)
     assert status(FIRST, SECOND, "--with", stage) == 3
     (one,) = sides.site.told("compare", FIRST, "--with", stage)["downlinks"]
     (group,) = (each for each in one["findings"] if each["what"] == "events")

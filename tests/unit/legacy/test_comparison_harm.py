@@ -18,7 +18,7 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import UNLIKE, Compared, compare
 from halfpipe.legacy.sides import TEXTS
-from tests.support.compared import BothSides, sequence_of, write_event_file
+from tests.support.compared import BothSides, event_file, sequence_of, write_event_file
 from tests.support.golden_cases import TAKEOVER
 from tests.support.harness import records_of
 from tests.support.workflow import Site
@@ -32,12 +32,6 @@ STAGE, LEGACY, TREE = ALL = "stage", "legacy", "tree"
 FILES = (STAGE, LEGACY)
 Harm = Callable[[Path], object]  # what is done to a copy, or to an event file in it
 Records = list[bytes]
-
-
-def event_file(root: Path, downlink: str = FIRST) -> Path:
-    """Return the only event file of a downlink."""
-    (path,) = (root / downlink / RUN).glob("*.evt")
-    return path
 
 
 def changed(record: bytes, field: str, add: int) -> bytes:
@@ -66,7 +60,7 @@ def renamed(path: Path, name: str) -> None:
 
 def copied_into_the_other(root: Path) -> None:
     """Deliver an event with the second downlink, too."""
-    path, other = event_file(root), event_file(root, SECOND)
+    path, other = event_file(root, FIRST), event_file(root, SECOND)
     last = records_of(path.read_bytes())[-1]
     write_event_file(other, [last, *records_of(other.read_bytes())])
     other.rename(other.with_name(paths.event_file(RUN, sequence_of(last))))
@@ -156,7 +150,7 @@ OF_TREE: dict[str, Harm] = {
 
 
 def of_file(do: Harm) -> Harm:
-    return lambda root: do(event_file(root))
+    return lambda root: do(event_file(root, FIRST))
 
 
 def of_records(change: Callable[[Records], Records]) -> Harm:
@@ -216,7 +210,7 @@ def test_a_flipped_byte_is_told(
     of: str, some: bool, sides: BothSides, copy_of: Callable[[str], Path]
 ) -> None:
     copy = copy_of(of)
-    files = [event_file(copy), *(copy / FIRST / f"{name}_{FIRST}.txt" for name in TEXTS)]
+    files = [event_file(copy, FIRST), *(copy / FIRST / f"{name}_{FIRST}.txt" for name in TEXTS)]
     whole = {path: path.read_bytes() for path in files if path.stat().st_size}
     for downlink in (FIRST, SECOND):
         found = told(sides, downlink, copy)
