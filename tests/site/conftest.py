@@ -46,9 +46,3 @@ def database(empty: Callable[[], Database]) -> Database:
 def ledger(database: Database) -> Ledger:
     """Return a ledger in an empty database."""
     return database.ledger()
-
-
-@pytest.fixture
-def other_database(tmp_path: Path) -> Database:
-    """Return an empty SQLite database besides."""
-    return Database(f"sqlite:///{tmp_path / 'other.sqlite'}")

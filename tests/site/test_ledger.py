@@ -403,12 +403,12 @@ def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Led
     assert check(ledger, settings_of(tmp_path)) == []
 
 
-def test_a_lost_ledger_is_made_again(ledger: Ledger, other_database: Database, tmp_path: Path) -> None:
+def test_a_lost_ledger_is_made_again(empty: Callable[[], Database], tmp_path: Path) -> None:
+    ledger, again = empty().ledger(), empty().ledger()
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)})
     for downlink in (ONE, TWO):
         load(ledger, settings_of(tmp_path), downlink)
-    again = other_database.ledger()
     assert rebuild(again, settings_of(tmp_path)) == 2
     assert content(again) == content(ledger)
     # Files that are gone for good are gone from a ledger that is made again.

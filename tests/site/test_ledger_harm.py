@@ -80,16 +80,15 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
     return ended(started(dies)) == -signal.SIGKILL
 
 
-def test_a_loader_that_is_killed_at_each_statement(
-    database: Database, other_database: Database, tmp_path: Path, empty: Callable[[], Database]
-) -> None:
+def test_a_loader_that_is_killed_at_each_statement(empty: Callable[[], Database], tmp_path: Path) -> None:
     one, two = DOWNLINKS[:2]
     process(tmp_path, one, {RUN: whole(957, 40)})
-    ledger, wanted = database.ledger(), []
+    database, other, wanted = empty(), empty().ledger(), []
+    ledger = database.ledger()
     for brought in (BEFORE, AFTER):
         process(tmp_path, two, brought)
-        rebuild(other_database.ledger(), settings_of(tmp_path))
-        wanted.append(content(other_database.ledger()))
+        rebuild(other, settings_of(tmp_path))
+        wanted.append(content(other))
     for downlink in (one, two):
         process(tmp_path, two, BEFORE)
         load(ledger, settings_of(tmp_path), downlink)
@@ -110,9 +109,7 @@ def test_a_loader_that_is_killed_at_each_statement(
     assert moment > 15, "it makes the tables"
 
 
-def test_loaders_side_by_side(
-    database: Database, other_database: Database, tmp_path: Path, empty: Callable[[], Database]
-) -> None:
+def test_loaders_side_by_side(empty: Callable[[], Database], tmp_path: Path) -> None:
     """All at once into an empty database, some of them twice; they have a run in common."""
     for number, downlink in enumerate(DOWNLINKS):
         parts = [
@@ -122,7 +119,7 @@ def test_loaders_side_by_side(
             if n < 12
         ]
         process(tmp_path, downlink, {RUN: parts})
-    undisturbed = other_database.ledger()
+    undisturbed = empty().ledger()
     rebuild(undisturbed, settings_of(tmp_path))
     wanted = content(undisturbed)
     fresh = empty()
