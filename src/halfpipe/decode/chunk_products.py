@@ -208,8 +208,8 @@ def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.S
 def keep_replaced(work: Path, downlink: DownlinkId, chunk: ChunkId) -> None:
     """Keep the products of `chunk` by a second name before others take their place.
 
-    Those that are kept already stay: they are the ones that others know of. What cannot be kept is no fault; it is
-    decoded again where it is needed.
+    Those that were kept before stay, for other downlinks know of these. What cannot be kept is no fault: a merge that
+    needs it has the chunk decoded again, or says that it cannot.
     """
     home, kept = work / paths.chunks(downlink), work / paths.replaced(downlink)
     for name in _products_of(home, chunk):

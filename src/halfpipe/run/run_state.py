@@ -190,7 +190,7 @@ def _made_known(context: Context, downlink: DownlinkId) -> MergedIndex | None:
 
 
 def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
-    """Make the merged index of a downlink again of the chunks that it was handed off with: nothing else is new."""
+    """Make the merged index of a downlink again of the chunks that it was handed off with."""
     work, run = context.work, context.run
     chunks = _handed_off(work, run, downlink)
     index, _ = merge_chunks((chunk, context.place(downlink, chunk)) for chunk in chunks)
