@@ -89,9 +89,10 @@ class Copy:
         home = scene.work / paths.chunks(downlink)
         vouchers = [scene.work / paths.chunk(downlink, chunk) for chunk in scene.chunks(run)]
         products = [ChunkProducts.of(read_json(path), run) for path in vouchers]
-        index, table = merge_chunks([(chunk, home) for chunk in products])
-        self.decision = decide(downlink, index.datagrams, {downlink: table.events}, {}, limits(scene))
-        self._records = Records(self.decision, {downlink: table})
+        files: dict[Path, int] = {}
+        index, events = merge_chunks([(chunk, home) for chunk in products], files)
+        self.decision = decide(downlink, index.datagrams, {downlink: events}, {}, limits(scene))
+        self._records = Records(self.decision, files)
 
     def write(self, out: Path) -> None:
         """Write the files into the directory `out`, without checksums and without flushing them to disk.

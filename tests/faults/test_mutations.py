@@ -126,11 +126,11 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
     files = check_products(out, chunk)
     for run in sorted({RunId(file["run"]) for file in files}):
         entry = {"chunk": chunk, "files": files}
-        merged, table = merge_chunks([(ChunkProducts.of(entry, run), out)])
+        merged, events = merge_chunks([(ChunkProducts.of(entry, run), out)], {})
         merged.save(work, run, DL)
         known = MergedIndex.read(work, run, DL).datagrams
         assert known.lines == merged.datagrams.lines
-        decision = decide(DL, known, {DL: table.events}, {}, Merge(min_epus=1))
+        decision = decide(DL, known, {DL: events}, {}, Merge(min_epus=1))
         assert len(decision.events) + decision.orphans == decision.known
 
 

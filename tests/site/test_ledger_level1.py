@@ -166,7 +166,7 @@ class History:
         """Return all events that are known of a run, and the datagram of each."""
         work = self.site.work
         tables = (events_there(work, run, downlink) for downlink in known_downlinks(work, run))
-        events = (event for table in tables if table for event in table.events)
+        events = (event for table in tables if table is not None for event in table)
         return {(int(e["sequence"]), int(e["apid"])): int(e["datagram"]) for e in events}
 
     def check(self) -> None:

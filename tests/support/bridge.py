@@ -35,17 +35,18 @@ def library_datagrams(chunks: Sequence[Chunk]) -> KnownDatagrams:
     return KnownDatagrams.of([datagram.line for chunk in chunks for datagram in chunk.datagrams])
 
 
-def library_events(chunks: Sequence[Chunk]) -> NDArray[np.void]:
-    """Return the merged events of `chunks`."""
+def library_events(chunks: Sequence[Chunk], number: int = 0) -> NDArray[np.void]:
+    """Return the merged events of `chunks`, in the evt file of this number."""
     in_names = sorted(chunks, key=lambda chunk: chunk.name)
-    return in_one([event_array([]), *(event_array(chunk.events) for chunk in in_names)])
+    events = in_one([event_array([]), *(event_array(chunk.events) for chunk in in_names)])
+    events["file"] = number
+    return events
 
 
-def library_view(decision: Decision) -> dict[str, object]:
-    """Return everything that a decision says as plain values."""
-    sources = decision.sources
+def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, object]:
+    """Return everything that a decision says as plain values; each of `downlinks` has one evt file."""
     entries = [
-        (int(e["sequence"]), int(e["apid"]), int(e["datagram"]), str(sources[e["source"]]), int(e["offset"]))
+        (int(e["sequence"]), int(e["apid"]), int(e["datagram"]), downlinks[e["file"]], int(e["offset"]))
         for e in decision.events
     ]
     return {
@@ -130,7 +131,7 @@ class Run:
         self.brought[downlink] = chunks
         outcome = model.decide(downlink, self.brought, self.deliveries, self.rules, self.given_up)
         decision = self._decide(DownlinkId(downlink))
-        assert library_view(decision) == model_view(outcome)
+        assert library_view(decision, list(self.brought)) == model_view(outcome)
         latest = self.recorded.latest().get(DownlinkId(downlink))
         loss = lost(latest, decision.events["sequence"]) if latest else {}
         assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
@@ -163,7 +164,10 @@ class Run:
         return decide(
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
-            {DownlinkId(dl): library_events(chunks) for dl, chunks in self.brought.items()},
+            {
+                DownlinkId(dl): library_events(chunks, number)
+                for number, (dl, chunks) in enumerate(self.brought.items())
+            },
             self.recorded.latest(),
             limits(self.rules),
             earlier=self.recorded.earlier(),

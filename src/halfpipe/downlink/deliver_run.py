@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import StateError
@@ -19,7 +21,7 @@ from halfpipe.process.environment import give_back
 from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records
-from halfpipe.run.merged_index import ChunkProducts, EventTable, MergedIndex, merge_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
@@ -79,12 +81,15 @@ def deliver_run(
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
-        brought = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in products), threads)
+        evt_files: dict[Path, int] = {}
+        brought = merge_chunks(
+            ((chunk, context.place(downlink, chunk)) for chunk in products), evt_files, threads
+        )
         give_back()
-        log.info("run %s: %d events indexed in %d chunks", run, len(brought[1].events), len(products))
+        log.info("run %s: %d events indexed in %d chunks", run, len(brought[1]), len(products))
         while True:
             try:
-                return _deliver(context, (of_downlink, lease), downlink, brought, threads)
+                return _deliver(context, (of_downlink, lease), downlink, brought, evt_files, threads)
             except TakenError as error:
                 lease.check()  # who has followed has removed what is merged here
                 log.warning("%s Decided again what is delivered.", error)
@@ -94,7 +99,8 @@ def _deliver(
     context: Context,
     under: Sequence[Lease],
     downlink: DownlinkId,
-    brought: tuple[MergedIndex, EventTable],
+    brought: tuple[MergedIndex, NDArray[np.void]],
+    evt_files: dict[Path, int],
     threads: int,
 ) -> dict[str, Any]:
     """Decide what is delivered of what is known now, record it and stage it.
@@ -107,8 +113,8 @@ def _deliver(
         If another process has followed; nothing was staged then.
     """
     settings, work, run = context.settings, context.work, context.run
-    known = KnownRun.read(context, {downlink: brought})
-    tables = known.event_tables(downlink)
+    known = KnownRun.read(context, {downlink: brought}, evt_files)
+    events = known.events_for(downlink)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
         raise StateError(
             f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover-refused"
@@ -119,13 +125,13 @@ def _deliver(
     decision = decide(
         downlink,
         known.all_datagrams,
-        {dl: table.events for dl, table in tables.items()},
+        events,
         recorded,
         settings.merge,
         earlier=known.recorded.earlier(),
         given_up=given_up and settings.retire.deliver_orphans,
     )
-    records = Records(decision, tables)
+    records = Records(decision, known.files)
     before = recorded.pop(downlink, None)
     loss = _refuse_to_shrink(known, downlink, before, decision)
     files = event_files.describe(records, decision.files, run)
@@ -153,7 +159,7 @@ def _deliver(
         )
     elsewhere = sum(other.events for other in recorded.values())
     known_events = decision.known
-    if len(tables) < len(known.indexes):  # what was cleaned up others have delivered, as they recorded
+    if len(events) < len(known.indexes):  # what was cleaned up others have delivered, as they recorded
         known_events += max(0, elsewhere + decision.late - decision.foreign)
     manifest = {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
         "run": str(run),

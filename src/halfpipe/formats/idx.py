@@ -29,10 +29,9 @@ EVENT = np.dtype(
         ("datagram", "u4"),
         ("utc", "f8"),  # Unix seconds
         ("offset", "i8"),  # bytes, of the record in its event file
-        ("file", "u2"),  # counts into the names of the event files
+        ("file", "u2"),  # counts into the event files
         ("size", "u4"),  # bytes, of the record; 0 until it was looked at, for no line has it
         ("check", "u4"),  # of the record, `halfpipe.formats.evt.record_checks`; likewise
-        ("source", "u2"),  # counts into the downlinks that are merged; 0 before
     ]
 )
 
@@ -206,7 +205,7 @@ class _Reader:
         if startedat != self.startedat:
             raise self.error(number, f"is of run {startedat!r}, lines before it of run {self.startedat}")
         values = (_value(source, number, name, EVENT[name], fields[at]) for name, at in _COLUMNS.items())
-        return (*values, self._code(number, fields[_FILE]), 0, 0, 0)
+        return (*values, self._code(number, fields[_FILE]), 0, 0)
 
     def _code(self, number: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")

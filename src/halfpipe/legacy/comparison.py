@@ -1,7 +1,7 @@
 """Compare what HalfPipe delivered of a downlink with what another system did: event by event and text by text."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +15,6 @@ from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
-from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.difference_reasons import (
     CUT,
@@ -34,13 +33,13 @@ from halfpipe.legacy.difference_reasons import (
 )
 from halfpipe.legacy.legacy_replay import EPUS, Merged, merged
 from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, Delivered, File, Side, side_at
-from halfpipe.merge.decision import in_sources
+from halfpipe.merge.decision import all_known, in_sources
 from halfpipe.merge.late import listed
-from halfpipe.merge.ordering import in_one, in_order
+from halfpipe.merge.ordering import in_order
 from halfpipe.merge.settle import KnownDatagrams, settled
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import EventTable, MergedIndex, events_there
+from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
@@ -235,7 +234,7 @@ class _Run:
         others = Counter(moot for moot in moots if moot != run)
         if not others:
             return
-        chunks = {_moot(evt.read_header(path)) for table in self.known.values() for path in table.files}
+        chunks = {_moot(evt.read_header(path)) for path in self.known[1]}
         for has, files in others.items():
             unset = (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"")
             reason = defect(24) if has in chunks else defect(25) if unset else UNEXPLAINED
@@ -270,15 +269,13 @@ class _Run:
         return ours - theirs <= there and theirs - ours <= here and not (theirs - ours) & there
 
     @cached_property
-    def known(self) -> Mapping[DownlinkId, EventTable]:
-        """The events that each downlink brought here, as far as they were not cleaned up."""
-        downlinks = known_downlinks(self.work, self.run)
-        return {dl: table for dl in downlinks if (table := events_there(self.work, self.run, dl))}
-
-    def _events(self, downlinks: Iterable[DownlinkId]) -> NDArray[np.void]:
-        """Return the events that some downlinks brought here, in order, each once."""
-        tables = (self.known[dl].events for dl in downlinks if dl in self.known)
-        return in_one([np.empty(0, EVENT), *tables])
+    def known(self) -> tuple[Mapping[DownlinkId, NDArray[np.void]], Collection[Path]]:
+        """The events that each downlink brought here, as far as they were not cleaned up, and their evt files."""
+        files: dict[Path, int] = {}
+        every = {
+            dl: events_there(self.work, self.run, dl, files) for dl in known_downlinks(self.work, self.run)
+        }
+        return {dl: events for dl, events in every.items() if events is not None}, files
 
     @cached_property
     def sides(self) -> tuple[Mapping[DownlinkId, Side], Mapping[DownlinkId, Side]]:
@@ -318,13 +315,15 @@ class _Run:
         latest = Deliveries(self.work, self.run).latest()
         recorded = [span for dl in self.others if dl in latest for span in latest[dl].spans]
         by_itself = settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
-        known = self._events(self.known)
+        known = all_known(list(self.known[0]), self.known[0])
         return Decided(self.run, known, nearest, self.elsewhere, self.manifest, recorded, by_itself)
 
     def _replayed(self, parts: Mapping[DownlinkId, KnownDatagrams], others: Sequence[DownlinkId]) -> Merged:
         names = in_sources(self.downlink, others)
         done = [file.sequences for dl in others if dl in self.there for file in self.there[dl].files]
-        return merged(self.run, [parts[dl] for dl in names if dl in parts], self._events(names), done)
+        return merged(
+            self.run, [parts[dl] for dl in names if dl in parts], all_known(names, self.known[0]), done
+        )
 
 
 def _neighbours(

@@ -263,7 +263,7 @@ def _write_run(
     id_, downlink = run.run, legacy.id
     brought = [chunk for entry in entries if (chunk := ChunkProducts.of(entry, id_)).files]
     places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
-    index = merge_chunks(places)[0] if brought else None
+    index = merge_chunks(places, {})[0] if brought else None
     datagrams = _datagrams_then(run.datagrams, index.datagrams if index else KnownDatagrams.of(()))
     recorded = Deliveries(work, id_)
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))

@@ -25,11 +25,10 @@ LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
 class Decision:
     """What one downlink delivers of one run.
 
-    `events` are the delivered events in the order (sequence, APID), `source` of each counts into
-    `sources`; `files` are half-open slices of them, `spans` the first and last sequence of each file
-    series, `counts` how many there are of each datagram. `known` counts events after removal of duplicates, `foreign`
-    those of them inside spans recorded for other downlinks, and `late` those that these did not hold; `orphans`
-    includes `withheld`. `datagrams` is all that is known of the run now.
+    `events` are the delivered events in the order (sequence, APID); `files` are half-open slices of them, `spans` the
+    first and last sequence of each file series, `counts` how many there are of each datagram. `known` counts events
+    after removal of duplicates, `foreign` those of them inside spans recorded for other downlinks, and `late` those
+    that these did not hold; `orphans` includes `withheld`. `datagrams` is all that is known of the run now.
     """
 
     kind: RunKind
@@ -37,7 +36,6 @@ class Decision:
     complete: bool
     settled: tuple[Interval, ...]
     gaps: tuple[tuple[int, int], ...]
-    sources: tuple[DownlinkId, ...]
     events: NDArray[np.void]
     files: tuple[tuple[int, int], ...]
     spans: tuple[Interval, ...]
@@ -112,7 +110,6 @@ def decide(
         complete=is_complete(segments, limits.min_epus),
         settled=places,
         gaps=tuple((one.last, other.first) for one, other in pairwise(places)),
-        sources=sources,
         events=delivered,
         files=tuple(file for a, b in cuts for file in split(delivered["sequence"], a, b, limits)),
         spans=tuple(
@@ -137,16 +134,7 @@ def all_known(
     sources: Sequence[DownlinkId], events: Mapping[DownlinkId, NDArray[np.void]]
 ) -> NDArray[np.void]:
     """Join the events of `sources`; of equal (sequence, APID) the copy of the first source stays."""
-    parts = [_sourced(events[source], n) for n, source in enumerate(sources) if source in events]
-    return in_one([np.empty(0, EVENT), *parts])
-
-
-def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
-    """Return `events` with `number` in the field ``source``; those of a merged index have a 0 there."""
-    if number:
-        events = events.copy()
-        events["source"] = number
-    return events
+    return in_one([np.empty(0, EVENT), *(events[source] for source in sources if source in events)])
 
 
 def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:

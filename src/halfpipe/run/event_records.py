@@ -1,6 +1,6 @@
 """The records of delivered events, read from the chunks' evt files wherever they lie, and checked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,8 @@ from halfpipe.files.advice import advice
 from halfpipe.files.reading import open_regular
 from halfpipe.files.system_calls import read_pieces
 from halfpipe.formats import evt
-from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.ordering import numbers_in
-from halfpipe.run.merged_index import EventTable
 
 BATCH_BYTES = 2 << 20  # what is read is hashed and written while it lies in the processor's cache
 
@@ -28,13 +26,13 @@ class Records:
     ----------
     decision
         What is delivered.
-    tables
-        What it was decided on: the events of each downlink.
+    files
+        The evt files that its events count into.
     """
 
-    def __init__(self, decision: Decision, tables: Mapping[DownlinkId, EventTable]) -> None:
+    def __init__(self, decision: Decision, files: Iterable[Path]) -> None:
         self.events = decision.events
-        self._files = [tables[downlink].files for downlink in decision.sources]
+        self._files = tuple(files)
 
     def batches(self, begin: int, end: int, latc: int | None) -> Iterator[NDArray[np.uint8]]:
         """Yield the records of the events `begin` to `end` (half-open) in order, some MB at a time.
@@ -72,13 +70,12 @@ class Records:
         places: NDArray[np.int64],
     ) -> None:
         """Read the records of `events` to their places in `buffer`, and check them there."""
-        starts, sources, files = events["offset"], events["source"], events["file"]
-        for source in numbers_in(sources):
-            for file in numbers_in(files[sources == source]):
-                which = np.flatnonzero((sources == source) & (files == file))
-                short = _read(self._files[source][file], starts[which], sizes[which], buffer, places[which])
-                if short is not None:
-                    raise self._damaged(events[which[short]], "is not there any more")
+        starts, files = events["offset"], events["file"]
+        for file in numbers_in(files):
+            which = np.flatnonzero(files == file)
+            short = _read(self._files[file], starts[which], sizes[which], buffer, places[which])
+            if short is not None:
+                raise self._damaged(events[which[short]], "is not there any more")
         # Of all files together, for their records lie between each other.
         changed = np.flatnonzero(evt.record_checks(buffer, places, sizes) != events["check"])
         if changed.size:
@@ -86,7 +83,7 @@ class Records:
 
     def _damaged(self, event: np.void, what: str) -> StateError:
         """Return the error of an event's evt file, whose record is not what was decoded: `what` is wrong with it."""
-        path = self._files[event["source"]][event["file"]]
+        path = self._files[event["file"]]
         return StateError(
             f"{path}: damaged since chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
             f"{event['apid']} at byte {event['offset']} {what}. Nothing of it is delivered. Once the file is out of "

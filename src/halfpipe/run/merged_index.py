@@ -103,25 +103,24 @@ class MergedIndex:
             out.write(content)
 
 
-@dataclass(frozen=True, eq=False)
-class EventTable:
-    """The events of a run in one downlink (dtype `EVENT`), in order, each once, and the evt files they count into."""
-
-    events: NDArray[np.void]
-    files: tuple[Path, ...]
-
-
 def merge_chunks(
-    chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1
-) -> tuple[MergedIndex, EventTable]:
+    chunks: Iterable[tuple[ChunkProducts, Path]], files: dict[Path, int], threads: int = 1
+) -> tuple[MergedIndex, NDArray[np.void]]:
     """Merge the rows of the chunks of one run within one downlink.
 
     Parameters
     ----------
     chunks
         The products of each chunk and the directory where they lie.
+    files
+        The evt files of the run that were read so far, and their numbers; gets those of these chunks.
     threads
         The rows of so many indexes are read at a time.
+
+    Returns
+    -------
+    MergedIndex, NDArray
+        The events (dtype `EVENT`) are in order, each once.
 
     Raises
     ------
@@ -138,7 +137,6 @@ def merge_chunks(
         ),
         key=lambda path: path.name,
     )
-    files: dict[Path, int] = {}
     parts: list[NDArray[np.void]] = [np.empty(0, idx.EVENT)]
     lines: list[bytes] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -149,19 +147,21 @@ def merge_chunks(
             )
             if len(files) > MOST_FILES:
                 raise FormatError(
-                    f"{path}: with it a downlink brings {len(files)} event files of a run, but a merge can tell no "
-                    f"more than {MOST_FILES} apart. Have the chunks decoded to fewer files."
+                    f"{path}: with it a run has {len(files)} evt files, but a merge can tell no more than "
+                    f"{MOST_FILES} apart. Have the chunks decoded to fewer files."
                 )
             part.events["file"] = codes[part.events["file"]]
             parts.append(part.events)
             del part
     give_back()
     index = MergedIndex(KnownDatagrams.of(lines), tuple(chunk for chunk, _ in listed))
-    return index, EventTable(in_one(parts), tuple(files))
+    return index, in_one(parts)
 
 
-def events_there(work: Path, run: RunId, downlink: DownlinkId) -> EventTable | None:
-    """Return the events that a downlink brought of a run; None if they were cleaned up.
+def events_there(
+    work: Path, run: RunId, downlink: DownlinkId, files: dict[Path, int] | None = None
+) -> NDArray[np.void] | None:
+    """Return the events that a downlink brought of a run, as `merge_chunks`; None if they were cleaned up.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def events_there(work: Path, run: RunId, downlink: DownlinkId) -> EventTable | N
     """
     chunks = MergedIndex.read(work, run, downlink).chunks
     placed = [(chunk, place) for chunk in chunks if (place := chunk.place(work, downlink))]
-    return merge_chunks(placed)[1] if len(placed) == len(chunks) else None
+    return merge_chunks(placed, {} if files is None else files)[1] if len(placed) == len(chunks) else None
 
 
 def known_datagrams(work: Path, run: RunId) -> KnownDatagrams:

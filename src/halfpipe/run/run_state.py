@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import IO, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
@@ -27,10 +28,12 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, EventTable, MergedIndex, merge_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
+
+Events = NDArray[np.void]
 
 log = logging.getLogger(__name__)
 # Codes of errors by which a chunk cannot be decoded any more. Another one, as of a full disk, passes.
@@ -91,47 +94,51 @@ class Context:
         )
 
 
-Brought = Mapping[DownlinkId, tuple[MergedIndex, EventTable]]
-
-
 @dataclass
 class KnownRun:
     """The state of a run as one downlink's merge finds it.
 
     `indexes` are those that each downlink has made known, and that of the downlink in work before it is known to
-    others, whose events are `brought`; `missing` says which chunks the merge has to do without, as the config allows.
+    others, whose events are `brought`. Events count into `files`, the evt files and their numbers. `missing` says which
+    chunks the merge has to do without, as the config allows.
     """
 
     context: Context
     recorded: Deliveries
     indexes: dict[DownlinkId, MergedIndex]
-    brought: Mapping[DownlinkId, EventTable]
+    brought: Mapping[DownlinkId, Events]
+    files: dict[Path, int]
     missing: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, context: Context, brought: Brought = MappingProxyType({})) -> Self:
+    def read(
+        cls,
+        context: Context,
+        brought: Mapping[DownlinkId, tuple[MergedIndex, Events]] = MappingProxyType({}),
+        files: dict[Path, int] | None = None,
+    ) -> Self:
         """Read the merged indexes and the deliveries of a run; what is `brought` now stands for what was before."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
         others = [dl for dl in begun_downlinks(work, run) if dl not in brought]
         known = {dl: index for dl in others if (index := _made_known(context, dl)) is not None}
         known |= {dl: index for dl, (index, _) in brought.items()}
-        tables = {dl: table for dl, (_, table) in brought.items()}
-        return cls(context, recorded, dict(sorted(known.items())), tables)
+        events = {dl: events for dl, (_, events) in brought.items()}
+        return cls(context, recorded, dict(sorted(known.items())), events, {} if files is None else files)
 
     @cached_property
     def all_datagrams(self) -> KnownDatagrams:
         """What all downlinks have made known."""
         return KnownDatagrams.together(index.datagrams for index in self.indexes.values())
 
-    def event_tables(self, downlink: DownlinkId) -> dict[DownlinkId, EventTable]:
+    def events_for(self, downlink: DownlinkId) -> dict[DownlinkId, Events]:
         """Return the events of each downlink that a merge of `downlink` needs.
 
         What is gone and needed is decoded again; what is gone and has gone to Level-1 by other
         downlinks is not needed.
         """
         return {
-            dl: self.event_table(dl)
+            dl: self.events(dl)
             for dl, index in self.indexes.items()
             if dl == downlink
             or all(chunk.place(self.context.work, dl) for chunk in index.chunks)
@@ -153,12 +160,12 @@ class KnownRun:
                     delivered |= inside & known_then
         return not delivered.all()
 
-    def event_table(self, downlink: DownlinkId) -> EventTable:
-        """Return the events of one downlink; of chunks whose products are gone they are decoded again."""
+    def events(self, downlink: DownlinkId) -> Events:
+        """Return the events of one downlink, in order, each once; chunks whose products are gone are decoded again."""
         if downlink in self.brought:
             return self.brought[downlink]
         found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
-        return merge_chunks((chunk, place) for chunk, place in found if place)[1]
+        return merge_chunks(((chunk, place) for chunk, place in found if place), self.files)[1]
 
     def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
         """Return `Context.place` of a chunk, None if the merge has to do without it."""
@@ -193,7 +200,7 @@ def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
     """Make the merged index of a downlink again of the chunks that it was handed off with."""
     work, run = context.work, context.run
     chunks = _handed_off(work, run, downlink)
-    index, _ = merge_chunks((chunk, context.place(downlink, chunk)) for chunk in chunks)
+    index, _ = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in chunks), {})
     index.save(work, run, downlink)
     return index
 

@@ -293,10 +293,9 @@ class _Run:
                 return Result(self._run, What.WAITS, f"waits: {missing}")
             # The merge rule with nothing recorded and nobody to wait for: one file of all events that all downlinks
             # brought, in order, each once; of copies that of the lowest downlink counts.
-            tables = {downlink: known.event_table(downlink) for downlink in known.indexes}
-            events = {downlink: table.events for downlink, table in tables.items()}
-            decision = decide(min(tables), datagrams, events, {}, WHOLE, given_up=True)
-            records = Records(decision, tables)
+            events = {downlink: known.events(downlink) for downlink in known.indexes}
+            decision = decide(min(events), datagrams, events, {}, WHOLE, given_up=True)
+            records = Records(decision, known.files)
             if not decision.files:
                 return Result(self._run, What.WAITS, "has no events, so there is no file of it")
 

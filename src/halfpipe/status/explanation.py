@@ -105,9 +105,9 @@ class State:
             )
         self.datagrams = {dl: MergedIndex.read(work, run, dl).datagrams for dl in self.downlinks}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
-        tables = {dl: events_there(work, run, dl) for dl in self.downlinks}
-        self.unread = tuple(dl for dl, table in tables.items() if table is None)
-        self.events = {dl: table.events for dl, table in tables.items() if table is not None}
+        found = {dl: events_there(work, run, dl) for dl in self.downlinks}
+        self.unread = tuple(dl for dl, events in found.items() if events is None)
+        self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(tuple(self.events), self.events)
         deliveries = Deliveries(work, run)
         earlier, latest = deliveries.earlier(), deliveries.latest()

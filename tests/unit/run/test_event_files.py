@@ -43,10 +43,11 @@ class Delivery:
         self.source, self.out = home / "in", home / "out"
         self.out.mkdir()
         chunks = decoded(self.case.directory / "in" / step.downlink, self.source, self.run)
-        merged, self.table = merge_chunks(chunks)
-        events = {self.downlink: self.table.events}
-        self.decision = decide(self.downlink, merged.datagrams, events, {}, limits(self.case.rules))
-        self.records = Records(self.decision, {self.downlink: self.table})
+        files: dict[Path, int] = {}
+        merged, events = merge_chunks(chunks, files)
+        known = {self.downlink: events}
+        self.decision = decide(self.downlink, merged.datagrams, known, {}, limits(self.case.rules))
+        self.records = Records(self.decision, files)
         self.described = event_files.describe(self.records, self.decision.files, self.run)
         self.evt = max(self.source.rglob("*.evt"))
 

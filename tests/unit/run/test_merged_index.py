@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.merged_index import ChunkProducts, EventTable, MergedIndex, events_there, merge_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, merge_chunks
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 
@@ -22,7 +22,7 @@ def multi3(tmp_path: Path) -> list[tuple[ChunkProducts, Path]]:
 
 
 def test_what_is_saved_is_read_again(multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path) -> None:
-    for number, (merged, _) in enumerate((merge_chunks(multi3, threads=2), merge_chunks([]))):
+    for number, (merged, _) in enumerate((merge_chunks(multi3, {}, threads=2), merge_chunks([], {}))):
         work = tmp_path / str(number)
         merged.save(work, RUN, DL)
         read = MergedIndex.read(work, RUN, DL)
@@ -39,7 +39,7 @@ def test_a_damaged_one_is_named_with_the_remedy(
 ) -> None:
     with pytest.raises(MissingInputError):
         MergedIndex.read(tmp_path, RUN, DL)
-    merge_chunks(multi3)[0].save(tmp_path, RUN, DL)
+    merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
     path = tmp_path / paths.datagrams(RUN, DL)
     good = path.read_bytes()
     for other in (
@@ -58,17 +58,19 @@ def test_a_damaged_one_is_named_with_the_remedy(
 def test_more_files_than_can_be_told_apart_are_refused(
     multi3: list[tuple[ChunkProducts, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = len(merge_chunks(multi3)[1].files)
-    monkeypatch.setattr(merged_index, "MOST_FILES", files - 1)
-    with pytest.raises(FormatError, match=rf"\.rows: with it a downlink brings {files} event files"):
-        merge_chunks(multi3)
+    files: dict[Path, int] = {}
+    merge_chunks(multi3, files)
+    monkeypatch.setattr(merged_index, "MOST_FILES", len(files) - 1)
+    with pytest.raises(FormatError, match=rf"\.rows: with it a run has {len(files)} evt files"):
+        merge_chunks(multi3, {})
 
 
 def test_events_are_there_while_all_products_are(
     multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
 ) -> None:
     """Where they were made, or, of a chunk that was decoded anew, where they are kept."""
-    merged, expected = merge_chunks(multi3)
+    files: dict[Path, int] = {}
+    merged, expected = merge_chunks(multi3, {})
     merged.save(tmp_path, RUN, DL)
     home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
     kept.mkdir(parents=True)
@@ -76,11 +78,11 @@ def test_events_are_there_while_all_products_are(
         assert events_there(tmp_path, RUN, DL) is None
         for name in chunk.files:
             (place / name).rename((kept if number else home) / name)
-    there = events_there(tmp_path, RUN, DL)
-    assert isinstance(there, EventTable)
-    assert there.events.tobytes() == expected.events.tobytes()
-    assert {path.parent for path in there.files} == {home, kept}
-    assert [path.name for path in there.files] == [path.name for path in expected.files]
+    there = events_there(tmp_path, RUN, DL, files)
+    assert there is not None
+    assert there.tobytes() == expected.tobytes()
+    assert {path.parent for path in files} == {home, kept}
+    assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
     assert events_there(tmp_path, RUN, DL) is None
 
@@ -101,7 +103,7 @@ def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> No
 def test_chunks_whose_products_became_smaller_or_are_gone(
     multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
 ) -> None:
-    merged, _ = merge_chunks(multi3)
+    merged, _ = merge_chunks(multi3, {})
     merged.save(tmp_path, RUN, DL)
     one, *others = merged.chunks
     less = dataclasses.replace(one, files={name: size - 1 for name, size in one.files.items()})
