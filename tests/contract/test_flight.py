@@ -77,26 +77,6 @@ def test_products_and_environment_are_those_of_the_program_in_its_container(flig
     assert flight_site.left() == []
 
 
-MISBEHAVIOUR = {
-    "crash": (139, "Nothing of it was taken"),
-    "exit3": (3, "exit status 3"),
-    "scratch": (0, ""),
-    "killed": (137, "MiB of memory"),
-}
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("mode", MISBEHAVIOUR)
-def test_what_goes_wrong_takes_nothing_and_leaves_nothing(mode: str, flight_site: FlightSite) -> None:
-    flight_site.misbehave(c240601001_00001=mode)
-    done = flight_site.decode(RETDEF)
-    status, message = MISBEHAVIOUR[mode]
-    assert (done.returncode, message in done.stderr) == (status, True), done.stderr
-    assert flight_site.products() == {}
-    assert flight_site.left() == []
-    assert "SIMULATED" in done.stdout
-
-
 @pytest.mark.workflow
 def test_a_link_stays_one_for_who_takes_the_products(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="link")
@@ -136,26 +116,6 @@ def test_a_hanging_program_is_killed_with_all_that_it_started(
         assert process.returncode == 128 + number
         assert site.left() == []
         assert not site.hanging()
-
-
-@pytest.mark.workflow
-def test_exception_lines_pass_unchanged_and_what_follows_is_cleaned_up(flight_site: FlightSite) -> None:
-    flight_site.misbehave(c240601001_00001="exception")
-    done = flight_site.decode(RETDEF)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-2:] == [
-        "PktRetriever exception: lost a packet of APID 956",
-        "  DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`",
-    ]
-    assert flight_site.products() == FIRST
-    for mode in ("closed", "leaves-child"):
-        flight_site.misbehave(c240601001_00001=mode)
-        begun = time.monotonic()
-        done = flight_site.decode(RETDEF)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert time.monotonic() - begun < 15
-        assert flight_site.left() == []
-        assert not flight_site.hanging()
 
 
 MAGIC = ("--arch", ARCH, "--scid", "77", "-b", "1717200000.25", "-e", "1717212000", "--lsm")

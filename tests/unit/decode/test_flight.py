@@ -5,7 +5,6 @@ import os
 import re
 import stat
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,6 @@ def test_the_example_validates_and_has_every_bind_of_the_site() -> None:
         ("/nfs/farm/g/glastly", None),
     ):
         assert example.outside(path) == here
-
-
-def test_the_command_line_is_words_and_nothing_else(tmp_path: Path) -> None:
-    example = load(EXAMPLE)
-    words = example.command(example.decoder, ["-r", "a b;c", "-k", "$(x)"], tmp_path)
-    assert words[:3] == ["apptainer", "exec", "--cleanenv"]
-    assert words[words.index("--pwd") :] == [
-        *("--pwd", "/halfpipe", str(example.image), *example.decoder.program, "-r", "a b;c", "-k", "$(x)")
-    ]
-    pairs = list(pairwise(words))
-    assert ("--bind", f"{tmp_path}:/halfpipe") in pairs
-    assert ("--bind", "/sdf/group/fermi/n:/nfs/farm/g/glast") in pairs
-    assert ("--env", "TMPDIR=/halfpipe/tmp") in pairs
-    assert ("--env", "FMX_C_FDB=/sdf/group/fermi/ground/fmx") in pairs
 
 
 def test_bare_programs_get_the_settings_environment_and_little_else(
