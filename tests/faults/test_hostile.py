@@ -20,7 +20,6 @@ from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import (
     DecoderError,
     FormatError,
-    HalfPipeError,
     MissingInputError,
 )
 from halfpipe.files.records import DamagedError
@@ -55,9 +54,9 @@ def out(tmp_path: Path) -> Path:
     return home
 
 
-def refused(out: Path, error: type[HalfPipeError] = DecoderError) -> str:
+def refused(out: Path) -> str:
     """Return why the products are refused; nothing is waited for, nothing outside is touched."""
-    with watched(out.parent), at_once(), pytest.raises(error) as caught:
+    with watched(out.parent), at_once(), pytest.raises(DecoderError) as caught:
         check_products(out, CHUNK)
     return str(caught.value)
 
@@ -91,27 +90,15 @@ def test_a_product_is_a_plain_file(out: Path, name: str, spoil: Callable[[Path],
 
 
 @pytest.mark.parametrize(
-    "name", ["x.evt", f"{STEM}.evt\n.evt", f"..{EVT}", f"{STEM}\x1b[2J\udcff.idx", "-rf.idx"]
+    "name",
+    ["events.evt", f"{STEM}.rows", f"{STEM}.evt\n.evt", f"..{EVT}", f"{STEM}\x1b[2J\udcff.idx", "-rf.idx"],
 )
 def test_a_product_has_a_products_name(out: Path, name: str) -> None:
     (out / name).write_bytes(b"")
     said = refused(out)
+    assert "not a product's name" in said
     assert said.isprintable()
     assert said.isascii()
-
-
-@pytest.mark.parametrize(
-    "name", [b"../../etc/passwd", b"/etc/passwd", b"..", b"\x1b[2J\xff", b"a\x00b", b"../elsewhere.evt"]
-)
-def test_an_index_leads_nowhere_but_beside_itself(out: Path, name: bytes) -> None:
-    shutil.copy(SOURCE / EVT, out.parent / "elsewhere.evt")
-    content = (out / IDX).read_bytes()
-    last = content.rindex(EVT.encode())
-    begin = content.rindex(b" ", 0, last) + 1
-    (out / IDX).write_bytes(content[:begin] + name + content[last + len(EVT) :])
-    said = refused(out, FormatError)
-    assert str(out / IDX) in said
-    assert said.isprintable()
 
 
 def test_what_else_a_decoder_leaves_is_not_taken_nor_followed(out: Path) -> None:

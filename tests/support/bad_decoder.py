@@ -87,8 +87,6 @@ FAULTS: dict[str, Fault] = {
     "no-evt": lambda out: _one(out, ".evt").unlink(),
     "no-index": lambda out: _one(out, ".idx").unlink(),
     "other-chunk": _all(lambda stem: stem[:-5] + "00077"),
-    "bad-name": lambda out: _one(out, ".evt").rename(out / "events.evt"),
-    "own-rows": lambda out: _one(out, ".idx").with_suffix(".rows").touch(),
     "other-apid": _all(lambda stem: re.sub(r"-09(\d\d)-", r"-07\1-", stem)),
     "beyond": _says(13, lambda _, evt: evt.stat().st_size + 1000, datagram=False),
     "elsewhere": _says(13, lambda *_: HEADER, datagram=False),

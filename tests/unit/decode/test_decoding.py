@@ -98,8 +98,6 @@ BAD_PRODUCTS = {
     "no-evt": f"{IDX}: names the event file {EVT}, which the decoder did not write",
     "no-index": f"{EVT}: the decoder wrote no index for it",
     "other-chunk": "0965-00077.evt: the decoder wrote a product of chunk 00077 while it worked on chunk 00003",
-    "bad-name": "events.evt: not a product's name",
-    "own-rows": f"{ROWS}: not a product's name",
     "other-apid": r"-0765-00003\.evt: APID 0765 is none of event data",
     "beyond": rf"{EVT}: record at byte 33268: ",
     "elsewhere": rf"{IDX}: sequence 1084 is said to lie at byte 176 of {EVT}, where there is sequence 1001",

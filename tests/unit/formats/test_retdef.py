@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.downlink.plan import retdef_to_stage
-from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.errors import FormatError
 from halfpipe.formats.retdef import (
     MAX_SIZE,
     RetDef,
@@ -175,15 +175,6 @@ def test_a_file_of_any_size_costs_no_memory(tmp_path: Path) -> None:
     ):
         with pytest.raises(FormatError, match=r"RetDef-240601001-00001\.xml: .*1048576 bytes"):
             read()
-
-
-def test_what_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / NAME.name
-    with pytest.raises(MissingInputError, match=f"^{path}: "):
-        read_retdef(path)
-    path.mkdir()
-    with pytest.raises(FormatError, match=f"^{path}: "):
-        read_retdef(path)
 
 
 def test_names_that_are_none() -> None:
