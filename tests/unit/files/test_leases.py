@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 class Other:
     """Another process that takes a lease and keeps it until it is told to end."""
 
-    def __init__(self, work: Path, takes: str, head: str = "", lifetime: float = LIFETIME) -> None:
+    def __init__(self, work: Path, takes: str, head: str = "") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(work), TAKES[takes], str(lifetime)],
+            [sys.executable, "-c", PROGRAM, str(work), TAKES[takes], str(LIFETIME)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -101,20 +102,16 @@ class Other:
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=30)
-
 
 @contextmanager
-def another(work: Path, takes: str, head: str = "", lifetime: float = LIFETIME) -> Iterator[Other]:
+def another(work: Path, takes: str, head: str = "") -> Iterator[Other]:
     """Run another process that takes a lease; it is killed at the end if it lives."""
-    other = Other(work, takes, head, lifetime)
+    other = Other(work, takes, head)
     try:
         yield other
     finally:
-        if other.process.poll() is None:
-            other.kill()
+        other.process.kill()
+        other.process.communicate(timeout=30)
 
 
 def there(work: Path, place: str) -> leases.Found:
@@ -140,26 +137,19 @@ def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path
         assert re.fullmatch(rf"\S+, process {other.process.pid} on \S+, since \S+\+00:00", str(found))
         time.sleep(1.2 * LIFETIME)
         assert not mine.try_take(), "its heart beats"
-        other.finish()
+        other.stop()
+        shutil.rmtree(tmp_path / paths.HEARTBEATS)
+        (tmp_path / paths.HEARTBEATS).mkdir()
+        other.go_on()
+        time.sleep(0.5)
+        assert not mine.try_take(), "it stood still and was not followed: it beats again"
+        assert other.finish() == ""
     assert left(tmp_path) == []
     assert mine.try_take()
     mine.check()
     assert len(left(tmp_path)) == 3, "the directory, the number, the heartbeat"
     mine.give_back()
     mine.give_back()
-    assert left(tmp_path) == []
-
-
-def test_who_stood_still_and_was_not_followed_goes_on(tmp_path: Path) -> None:
-    with another(tmp_path, "run") as other:
-        other.line()
-        other.stop()
-        shutil.rmtree(tmp_path / paths.HEARTBEATS)
-        (tmp_path / paths.HEARTBEATS).mkdir()
-        other.go_on()
-        time.sleep(0.5)
-        assert not Lease(tmp_path, OF_RUN).try_take(), "it beats again"
-        assert other.finish() == ""
     assert left(tmp_path) == []
 
 
@@ -178,26 +168,23 @@ def test_the_clock_is_the_file_servers_and_the_lifetime_the_holders(
     lease.give_back()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[1]", b'{"user": "x"', b'{"heart": "../../x"}', b"\xff", b"9" * 5000]
-)
-def test_a_lease_that_does_not_say_whose_it_is_lives_by_its_own_time(tmp_path: Path, content: bytes) -> None:
+HOLDER = asdict(replace(leases.whoami(), heart="h"))
+NOBODY = ["", "{}", "[1]", '{"user": "x"', "\xff", "9" * 5000]
+NOBODY += [json.dumps(HOLDER | {"heart": heart}) for heart in ("../../x", "", ".", "a/b", "\0")]
+
+
+@pytest.mark.parametrize("content", NOBODY)
+def test_a_lease_that_does_not_say_whose_it_is_lives_by_its_own_time(tmp_path: Path, content: str) -> None:
+    assert Holder.of(json.dumps(HOLDER | {"of a later version": 1}).encode()) is not None
     lease = Lease(tmp_path, "leases/a")
     lease.home.mkdir(parents=True)
-    (lease.home / "000007").write_bytes(content)
+    (lease.home / "000007").write_text(content, encoding="latin-1")
     assert there(tmp_path, "leases/a").holder is None
     assert not lease.try_take()
     os.utime(lease.home / "000007", (1, 1))
     assert lease.try_take()
     assert (lease.home / "000008").exists()
     lease.give_back()
-
-
-@pytest.mark.parametrize("heart", ["../../x", "", ".", "a/b", "\0"])
-def test_no_name_of_a_heartbeat_leads_elsewhere(heart: str) -> None:
-    said = {"user": "u", "host": "h", "pid": 1, "slurm_job": "", "since": "", "heart": "h", "lifetime": 1}
-    assert Holder.of(json.dumps(said | {"token": "", "of a later version": 1}).encode()) is not None
-    assert Holder.of(json.dumps(said | {"token": "", "heart": heart}).encode()) is None
 
 
 def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
@@ -216,40 +203,21 @@ def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
         Lease(tmp_path, "leases/c").try_take()
 
 
-def test_an_old_number_that_is_free_again_is_not_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("before", "now"), [(3, 9), (1, 1)], ids=["and gone on", "and given back"])
+def test_who_is_slow_does_not_follow_a_dead_one_that_others_have_followed(
+    before: int, now: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that judges, and then stands still while others come and go, links a number of the past."""
-    lease, look = Lease(tmp_path, "leases/a"), Lease.look
-    left_by_another(tmp_path, "leases/a", silent=1e4, number=3)
-    seen = list[int]()
-
-    def slow(of: Lease) -> leases.Found | None:
-        found = look(of)
-        if found is not None and of is lease and not seen:
-            seen.append(found.number)
-            (lease.home / "000003").unlink()
-            left_by_another(tmp_path, "leases/a", number=9)
-        return found
-
-    monkeypatch.setattr(Lease, "look", slow)
-    assert not lease.try_take()
-    assert sorted(path.name for path in lease.home.iterdir()) == ["000009"]
-
-
-def test_who_is_slow_does_not_follow_a_dead_one_that_others_have_followed_and_given_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then a third one has taken it, from the first number on."""
-    left_by_another(tmp_path, "leases/a", silent=1e4)
+    """Given back, a third one has taken it from the first number on."""
+    lease = Lease(tmp_path, "leases/a")
+    left_by_another(tmp_path, "leases/a", silent=1e4, number=before)
 
     def slow(path: Path, content: bytes, *, lasting: bool) -> bool:
-        left_by_another(tmp_path, "leases/a")
+        left_by_another(tmp_path, "leases/a", number=now)
         return publish(path, content, lasting=lasting)
 
     monkeypatch.setattr(leases, "publish", slow)
-    assert not Lease(tmp_path, "leases/a").try_take()
-    assert there(tmp_path, "leases/a").number == 1
+    assert not lease.try_take()
+    assert {path.name for path in lease.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
 
 
 def test_one_that_is_given_back_while_it_is_looked_at_has_not_died(
@@ -380,45 +348,27 @@ def test_a_head_strikes_out_jobs_that_were_killed_and_leaves_those_that_live(tmp
 def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = DownlinkId("230401002")
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+
+    def told_to_end(work: Path) -> None:
+        raise SystemExit
+
     try:
         leases.hold_downlink(tmp_path, DL, print)
         leases.hold_downlink(tmp_path, DL, print)
         leases.hold_downlink(tmp_path, second, print)
         assert leases.in_work(tmp_path, DL) is None  # by another process
+        assert ended(started(leases.give_back_downlinks)) == 0, "a forked child gives nothing back"
         for downlink in (DL, second):
             with leases.downlink_job(tmp_path, downlink), leases.downlink_job(tmp_path, downlink) as lease:
                 lease.check()
                 (found,) = (each for each in leases.found(tmp_path) if each.name.endswith(downlink))
                 assert len(found.jobs) == 2
+        with monkeypatch.context() as cut:  # a job that is cut short between two steps leaves no heartbeat
+            cut.setattr(leases, "_end", told_to_end)
+            with pytest.raises(SystemExit), leases.downlink_job(tmp_path, DL):
+                pass
     finally:
         leases.give_back_downlinks()
-    assert left(tmp_path) == []
-
-
-def test_a_job_that_was_cut_short_between_two_steps_leaves_no_heartbeat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
-    leases.hold_downlink(tmp_path, DL, print)
-
-    def told_to_end(work: Path) -> None:
-        raise SystemExit
-
-    with monkeypatch.context() as cut:
-        cut.setattr(leases, "_end", told_to_end)
-        with pytest.raises(SystemExit), leases.downlink_job(tmp_path, DL):
-            pass
-    leases.give_back_downlinks()
-    assert left(tmp_path) == []
-
-
-def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
-    leases.hold_downlink(tmp_path, DL, print)
-    assert ended(started(leases.give_back_downlinks)) == 0
-    with leases.downlink_job(tmp_path, DL) as lease:
-        lease.check()
-    leases.give_back_downlinks()
     assert left(tmp_path) == []
 
 
@@ -442,16 +392,6 @@ def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool)
     assert left(tmp_path) == []
 
 
-def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
-    lease = Lease(tmp_path, "leases/a")
-    assert lease.try_take()
-    left_by_another(tmp_path, "leases/a", number=2)
-    with pytest.raises(LeaseLostError, match="on elsewhere"):
-        lease.check()
-    lease.give_back()
-    assert (lease.home / "000002").exists()
-
-
 def test_a_job_finds_out_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     leases.check_head(tmp_path)  # nobody has started it
@@ -460,9 +400,10 @@ def test_a_job_finds_out_that_its_head_is_gone(tmp_path: Path, monkeypatch: pyte
         leases.check_head(tmp_path)
         lease.check()
         left_by_another(tmp_path, PLACE, number=2)
-        with pytest.raises(LeaseLostError):
+        with pytest.raises(LeaseLostError, match="on elsewhere"):
             leases.hold_downlink(tmp_path, DL, print).check()
     finally:
         leases.give_back_downlinks()
+    assert there(tmp_path, PLACE).number == 2, "what was lost is not given back"
     with pytest.raises(LockedError):
         leases.check_head(tmp_path)
