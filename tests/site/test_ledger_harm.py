@@ -1,10 +1,12 @@
-"""Loaders that are killed, that run side by side, and databases that are away."""
+"""Loaders that are killed or side by side, databases that are away or of others, and files from a backup."""
 
 import itertools
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,35 +17,30 @@ from sqlalchemy import (
     ClauseElement,
     Connection,
     Engine,
-    create_engine,
-    delete,
     event,
-    func,
-    insert,
     make_url,
-    select,
     text,
-    update,
 )
 from sqlalchemy.dialects import oracle
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.elements import TextClause
 
-from halfpipe.errors import ConfigError, LedgerError
+from halfpipe.causes import Verdict
+from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import database as database_module
 from halfpipe.ledger import moot_update
-from halfpipe.ledger.check import check
+from halfpipe.ledger.check import check, refuse_delivery, site_troubles
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.mapping import UNKNOWN, look_up
-from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA
+from halfpipe.ledger.tables import METADATA
+from halfpipe.settings import Ledger as LedgerSettings
+from halfpipe.settings import Settings
 from tests.support.forks import ended, started
 from tests.support.ledger_files import (
-    GROUND_ID,
     Database,
-    Datagram,
     content,
     process,
     run_rows,
@@ -53,6 +50,7 @@ from tests.support.ledger_files import (
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
 
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
+ONE, TWO = DOWNLINKS[:2]
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 BEFORE = {RUN: whole(956, 40)[:20], OTHER: whole(965, 3)}
 AFTER = {RUN: whole(956, 40)[20:]}
@@ -81,29 +79,28 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
 
 
 def test_a_loader_that_is_killed_at_each_statement(empty: Callable[[], Database], tmp_path: Path) -> None:
-    one, two = DOWNLINKS[:2]
-    process(tmp_path, one, {RUN: whole(957, 40)})
+    process(tmp_path, ONE, {RUN: whole(957, 40)})
     database, other, wanted = empty(), empty().ledger(), []
     ledger = database.ledger()
     for brought in (BEFORE, AFTER):
-        process(tmp_path, two, brought)
+        process(tmp_path, TWO, brought)
         rebuild(other, settings_of(tmp_path))
         wanted.append(content(other))
-    for downlink in (one, two):
-        process(tmp_path, two, BEFORE)
+    for downlink in (ONE, TWO):
+        process(tmp_path, TWO, BEFORE)
         load(ledger, settings_of(tmp_path), downlink)
-    process(tmp_path, two, AFTER)
+    process(tmp_path, TWO, AFTER)
     for moment in itertools.count(1):
-        if not killed_at(moment, loader(database, tmp_path, two)):
+        if not killed_at(moment, loader(database, tmp_path, TWO)):
             break
         assert content(ledger) == wanted[0], moment
     assert content(ledger) == wanted[1]
     assert moment > 15, "it passes the reads, the rows of a downlink and of two runs, and the commit"
     for moment in itertools.count(1, 4):
         fresh = empty()
-        if not killed_at(moment, loader(fresh, tmp_path, one)):
+        if not killed_at(moment, loader(fresh, tmp_path, ONE)):
             break
-        for downlink in (one, two):
+        for downlink in (ONE, TWO):
             load(fresh.ledger(), settings_of(tmp_path), downlink)
         assert content(fresh.ledger()) == wanted[1], moment
     assert moment > 15, "it makes the tables"
@@ -112,17 +109,16 @@ def test_a_loader_that_is_killed_at_each_statement(empty: Callable[[], Database]
 def test_loaders_side_by_side(empty: Callable[[], Database], tmp_path: Path) -> None:
     """All at once into an empty database, some of them twice; they have a run in common."""
     for number, downlink in enumerate(DOWNLINKS):
-        parts = [
-            Datagram(apid, n, "start" if n == 0 else "continue", "stop" if n == 11 else "continue")
-            for apid in (956, 957)
-            for n in range(2 * number, 2 * number + 3)  # the last is the next one's first
-            if n < 12
-        ]
-        process(tmp_path, downlink, {RUN: parts})
+        within = slice(2 * number, 2 * number + 3)  # the last is the next one's first
+        process(tmp_path, downlink, {RUN: [*whole(956, 12)[within], *whole(957, 12)[within]]})
     undisturbed = empty().ledger()
     rebuild(undisturbed, settings_of(tmp_path))
     wanted = content(undisturbed)
     fresh = empty()
+    if fresh.url.startswith("postgresql"):
+        # Whatever isolation a server has as its default, who has waited sees what was written meanwhile.
+        name = make_url(fresh.url).database
+        fresh.by_others(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
     children = [started(loader(fresh, tmp_path, downlink)) for downlink in (*DOWNLINKS, *DOWNLINKS[:3])]
     assert [ended(child) for child in children] == [0] * len(children)
     assert content(fresh.ledger()) == wanted
@@ -133,114 +129,56 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
-    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
+    process(tmp_path, ONE, {RUN: whole(965, 2)})
     holder, waiting = database.ledger(), database.ledger((0.1,))
     holder.write(lambda _: None)
 
     def while_held(_: object) -> None:
         begin = time.monotonic()
         with pytest.raises(LedgerError) as caught:
-            load(waiting, settings_of(tmp_path), DOWNLINKS[0])
+            load(waiting, settings_of(tmp_path), ONE)
         assert 2 <= time.monotonic() - begin < 20, "two tries of a second"
         assert PASSWORD not in str(caught.value)
 
     holder.write(while_held)
-    load(waiting, settings_of(tmp_path), DOWNLINKS[0])
+    load(waiting, settings_of(tmp_path), ONE)
 
 
-def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> None:
-    """Whatever isolation a server has as its default."""
-    database.ledger().write(lambda _: None)
-    if not database.is_file:
-        name = make_url(database.url).database
-        say = f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'"
-        database.ledger().write(lambda c: c.execute(text(say)))
-
-    def last(connection: Connection) -> int | None:
-        found: int | None = connection.execute(select(func.max(DEFAULTS.c.moot_key))).scalar()
-        return found
-
-    def add(connection: Connection) -> None:
-        key = (last(connection) or 0) + 1
-        time.sleep(0.3)  # the others wait meanwhile
-        row = {"tcompleted": datetime(2024, 1, 1), "moot_key": key, "moot_alias": "a"}
-        connection.execute(insert(DEFAULTS), [row])
-
-    children = [started(lambda: database.ledger().write(add)) for _ in range(4)]
-    assert [ended(child) for child in children] == [0] * 4
-    assert database.ledger().read(last) == 4
-
-
-def test_a_ledger_without_its_lock_is_neither_written_nor_read(database: Database, tmp_path: Path) -> None:
-    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
-    ledger = database.ledger()
-    ledger.write(lambda _: None)
-    ledger.write(lambda c: c.execute(delete(LOCK)))
-    for act in (partial(load, ledger, settings_of(tmp_path), DOWNLINKS[0]), partial(content, ledger)):
-        with pytest.raises(LedgerError):
-            act()
-
-
-def by_others(database: Database, *statements: str) -> None:
-    """Do something in a database that is not the ledger's yet."""
-    engine = create_engine(database.url, poolclass=NullPool)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-
-
-def test_tables_of_acquisitions_that_others_have_made_stay(database: Database, tmp_path: Path) -> None:
-    by_others(
-        database,
-        "CREATE TABLE glastops_acquisition (who VARCHAR(9), id NUMERIC(12), trequested TIMESTAMP, startedat "
-        "NUMERIC(12), type CHAR(16), moot_key NUMERIC(12), moot_alias CHAR(64))",
-        f"INSERT INTO glastops_acquisition VALUES ('me', {GROUND_ID}, '2024-06-28 00:00:00.000000', NULL, "
-        "'LPA', 9, 'x')",
-    )
-    process(tmp_path, DOWNLINKS[0], {RUN: whole(956, 2)})
-    load(database.ledger(), settings_of(tmp_path), DOWNLINKS[0])
-    row = run_rows(database.ledger())[RUN]
-    assert (row["moot_key"], row["moot_alias"]) == (9, "x")
-    assert check(database.ledger(), settings_of(tmp_path)) == []
-
-
-def test_tables_of_others_or_of_another_version_stay(database: Database, tmp_path: Path) -> None:
-    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
-
-    def refused(*uses: Callable[[Ledger], object]) -> None:
-        begin = time.monotonic()
-        for use in uses:
-            with pytest.raises(LedgerError):
-                use(database.ledger((5.0,)))
-        assert time.monotonic() - begin < 5, "at once"
-
-    def loads(one: Ledger) -> object:
-        return load(one, settings_of(tmp_path), DOWNLINKS[0])
-
+def test_tables_of_others_of_another_version_or_without_their_lock_stay(
+    database: Database, tmp_path: Path
+) -> None:
+    process(tmp_path, ONE, {RUN: whole(965, 2)})
+    ledger = database.ledger((5.0,))
+    loads = partial(load, ledger, settings_of(tmp_path), ONE)
+    begin = time.monotonic()
     with pytest.raises(NoLedgerError):
-        content(database.ledger())
-    by_others(database, "CREATE TABLE glastops_downlink (id INTEGER)")
-    refused(loads)
-    by_others(database, "DROP TABLE glastops_downlink")
-    ledger = database.ledger()
+        content(ledger)
+    database.by_others("CREATE TABLE glastops_downlink (id INTEGER)")
+    with pytest.raises(LedgerError):
+        loads()
+    database.by_others("DROP TABLE glastops_downlink")
     ledger.write(lambda _: None)
-    ledger.write(lambda c: c.execute(update(LOCK).values(revision="0000")))
-    refused(loads, content)
+    for harm in ("UPDATE halfpipe_lock SET revision = '0000'", "DELETE FROM halfpipe_lock"):
+        database.by_others(harm)
+        for act in (loads, partial(content, ledger)):
+            with pytest.raises(LedgerError):
+                act()
+    assert time.monotonic() - begin < 5, "at once"
 
 
 @pytest.mark.postgresql
 def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> None:
     name = "away"
     database = Database(server.make_database(name))
-    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
+    process(tmp_path, ONE, {RUN: whole(965, 2)})
     ledger = database.ledger((0.1, 0.1))
     ledger.write(lambda _: None)
     server.stop()
     try:
         with pytest.raises(LedgerError) as caught:
-            load(ledger, settings_of(tmp_path), DOWNLINKS[0])
+            load(ledger, settings_of(tmp_path), ONE)
         assert PASSWORD not in str(caught.value)
-        child = started(lambda: load(database.ledger((1.0,) * 30), settings_of(tmp_path), DOWNLINKS[0]))
+        child = started(lambda: load(database.ledger((1.0,) * 30), settings_of(tmp_path), ONE))
     finally:
         server.start()
     assert ended(child) == 0, "it waits until the server is there again"
@@ -282,9 +220,31 @@ def test_what_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(NoLedgerError):
         content(Ledger(f"sqlite:///{tmp_path / 'nothing'}"))
     assert not (tmp_path / "nothing").exists(), "reading makes no file"
-    for url in ("no url", "nosuch://x/y", "sqlite+nosuch:///x"):
-        with pytest.raises(ConfigError):
-            Ledger(url)
+    for url in ("no url", "nosuch://x/y", "sqlite+nosuch:///x", None):
+        with pytest.raises(ConfigError, match=r"null|cannot be used"):
+            Ledger.of(replace(settings_of(tmp_path), ledger=LedgerSettings(url)))
+    (tmp_path / "a {b}").mkdir()
+    for url in (
+        "postgresql+psycopg://me@db.example/fermi?sslmode=require",
+        f"sqlite:///{tmp_path}/a {{b}}/x",
+    ):
+        assert Ledger.of(replace(settings_of(tmp_path), ledger=LedgerSettings(url))).name == url
+    assert Ledger.of(settings_of(tmp_path)).name == f"sqlite:///{tmp_path}/ledger.sqlite"
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(OperationalError, 2), (ProgrammingError, 1)])
+def test_an_error_without_a_state_is_told_by_its_kind(
+    kind: type[OperationalError | ProgrammingError], tries: int, tmp_path: Path
+) -> None:
+    tried = []
+
+    def work(_: object) -> None:
+        tried.append(1)
+        raise kind("SELECT 1", None, Exception("ORA-12541: no listener"))
+
+    with pytest.raises(LedgerError):
+        Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", waits=(0.0,)).write(work)
+    assert len(tried) == tries
 
 
 def test_identifiers_fit_oracle_and_the_sql_is_generic() -> None:
@@ -309,10 +269,10 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
     ledger.write(lambda _: None)
     event.listen(Engine, "before_execute", note)
     try:
-        process(tmp_path, DOWNLINKS[0], BEFORE)
-        process(tmp_path, DOWNLINKS[1], AFTER)
+        process(tmp_path, ONE, BEFORE)
+        process(tmp_path, TWO, AFTER)
         rebuild(ledger, settings_of(tmp_path, "true"))
-        load(ledger, settings_of(tmp_path, "true"), DOWNLINKS[0])
+        load(ledger, settings_of(tmp_path, "true"), ONE)
         assert check(ledger, settings_of(tmp_path)) == []
         with (tmp_path / "output").open("w") as output:
             assert moot_update.send(ledger, "true", output) == []
@@ -326,3 +286,72 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
         assert not any(word in statement for word in (" IN (", "LIMIT", "RETURNING", "ON CONFLICT")), (
             statement
         )
+
+
+def site(database: Database, work: Path) -> Settings:
+    """Return the settings of a site in which something was processed, and that has the ledger."""
+    process(work, ONE, {RUN: whole(965, 3)})
+    return database.of(settings_of(work))
+
+
+def code(act: Callable[[], object]) -> str:
+    """Return the code of the error in which something ends, empty if it ends well."""
+    try:
+        act()
+    except HalfPipeError as error:
+        return error.code
+    return ""
+
+
+def refused(settings: Settings, *downlinks: DownlinkId) -> tuple[str, dict[str, Verdict]]:
+    """Return the code by which processing is refused, and what is told of the ledger of the site."""
+    told = {cause.code: cause.verdict for cause in site_troubles(settings, (ONE, TWO))}
+    return code(lambda: refuse_delivery(settings, downlinks)), told
+
+
+def test_the_first_that_loads_has_the_ledger_and_another_is_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    mine, other = site(database, tmp_path / "mine"), site(database, tmp_path / "other")
+    assert refused(mine) == refused(other) == ("", {}), "there is none"
+    has, ledger = Ledger.of(mine), Ledger.of(other)
+    for _ in range(2):
+        load(has, mine, ONE)
+    assert refused(mine, ONE) == ("", {})
+    assert refused(other, TWO) == ("ledger-foreign", {"ledger-foreign": Verdict.ACTION})
+    before = run_rows(has)
+    acts = (partial(load, ledger, other, ONE), partial(rebuild, ledger, other), partial(run_rows, ledger))
+    assert [code(act) for act in acts] == ["ledger-foreign"] * 3
+    assert run_rows(has) == before
+    # The id goes wherever the working directory goes.
+    moved = replace(mine, paths=replace(mine.paths, work=(tmp_path / "mine").rename(tmp_path / "moved")))
+    assert refused(moved, ONE) == ("", {})
+
+
+def test_a_working_directory_from_a_backup_lacks_what_the_ledger_knows(
+    database: Database, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    settings, ledger = site(database, work), database.ledger()
+    load(ledger, settings, ONE)
+    shutil.copytree(work, tmp_path / "backup")
+    process(work, TWO, {OTHER: whole(965, 2)}, into=ledger)
+    assert refused(settings, ONE, TWO) == ("", {})
+    shutil.rmtree(work)
+    (tmp_path / "backup").rename(work)
+    assert refused(settings) == ("work-restored", {"work-restored": Verdict.ACTION})
+    remove(ledger, settings, [TWO])
+    assert refused(settings, ONE, TWO) == ("", {})
+    # Nor do files of an earlier hand-off take the place of a later one.
+    process(work, ONE, {RUN: whole(965, 3)}, handoff=2, into=ledger)
+    process(work, ONE, {RUN: whole(965, 3)})
+    assert code(partial(load, ledger, settings, ONE)) == "work-restored"
+    assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "work-restored")
+    remove(ledger, settings, [ONE])
+    load(ledger, settings, ONE)
+
+
+def test_a_database_that_is_down_keeps_nobody_from_processing(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
+    settings = site(Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), tmp_path / "work")
+    assert refused(settings, ONE) == ("", {"ledger-down": Verdict.NOTE})

@@ -1,21 +1,24 @@
 """An empty database for a ledger, and what it is loaded from: SIMULATED receipts and merged indexes, without events."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, create_engine, select, text
+from sqlalchemy.pool import NullPool
 
 from halfpipe import paths
 from halfpipe.files import working_directory
 from halfpipe.formats import idx
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.load import load
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run import force_list
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Ledger as LedgerSettings
@@ -67,10 +70,6 @@ class Database:
 
     url: str
 
-    @property
-    def is_file(self) -> bool:
-        return self.url.startswith("sqlite")
-
     def ledger(self, waits: tuple[float, ...] = (0.1, 0.2, 0.4)) -> Ledger:
         """Return a ledger in it; a test does not wait as long as a night does."""
         return Ledger.of(self.of(Settings(Paths(Path("work"), Path("stage")))), waits)
@@ -79,19 +78,19 @@ class Database:
         """Return the settings with this ledger."""
         return replace(settings, ledger=LedgerSettings(self.url))
 
+    def by_others(self, *statements: str) -> None:
+        """Do something in it that is not the ledger's doing."""
+        with create_engine(self.url, poolclass=NullPool).begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
 
 def whole(apid: int, count: int, **other: Any) -> list[Datagram]:
     """Return the datagrams of an EPU from start to stop."""
-    return [
-        Datagram(
-            apid,
-            number,
-            "start" if number == 0 else "continue",
-            "stop" if number == count - 1 else "continue",
-            **other,
-        )
-        for number in range(count)
-    ]
+    made = [Datagram(apid, number, **other) for number in range(count)]
+    made[0] = replace(made[0], opens="start")
+    made[-1] = replace(made[-1], closes="stop")
+    return made
 
 
 def process(
@@ -100,16 +99,16 @@ def process(
     brought: Mapping[RunId, Iterable[Datagram]],
     *,
     handoff: int = 1,
-    held: Iterable[RunId] = (),
-    staged: Iterable[RunId] = (),
+    held: Collection[RunId] = (),
+    staged: Collection[RunId] = (),
+    into: Ledger | None = None,
 ) -> None:
-    """Leave the files that a downlink which was handed off leaves, as far as the ledger reads them."""
+    """Leave the files of a downlink that was handed off, as far as a ledger reads them, and load them into one."""
     work.mkdir(parents=True, exist_ok=True)
     working_directory.begin(work)
     for run, datagrams in brought.items():
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
         MergedIndex(known, ()).save(work, run, downlink)
-    held, staged = set(held), set(staged)
     runs = [
         {"run": run, "held": run in held, "named": True, "files": ["some"] if run in staged else []}
         for run in sorted(brought)
@@ -118,6 +117,8 @@ def process(
     (work / downlink).mkdir(parents=True, exist_ok=True)
     forget(work, paths.receipts(downlink))
     (work / paths.receipt(downlink)).write_bytes(publish(work, downlink, receipt).content)
+    if into is not None:
+        load(into, settings_of(work), downlink)
 
 
 def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = None) -> Settings:
@@ -134,15 +135,7 @@ def give_up(
     for downlink in downlinks:
         manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
         (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
-    put_on_list(work, run)
-
-
-def put_on_list(work: Path, run: RunId) -> Path:
-    """Put a run on the operator's list of those that are abandoned; return the file, which takes it back."""
-    path = work / paths.FORCE / run.l1
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    return path
+    force_list.give_up(work, run, "a test")
 
 
 def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
