@@ -52,19 +52,21 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
     It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
     be, and the next command. Of one sequence it explains the events whose stretch has it.
     """
-    looked, every = Survey(site.settings), list[Explained]()
+    looked, every, unread = Survey(site.settings), list[Explained](), 0
     for each in what:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
         for run in runs_of(site.settings, asked) if isinstance(asked, DownlinkId) else [asked]:
             state = State(looked, run)
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
+            unread += state.unread_waiting
             if not as_json:
                 _print_run(state)
-                _print_groups(groups, "" if sequence is None else f" at sequence {sequence}")
+                which = "still there" if state.unread else "known"
+                _print_groups(groups, which if sequence is None else f"{which} at sequence {sequence}")
     if as_json:
         printed.as_json(work=site.work, groups=every)
-    return 1 if every else 0
+    return 1 if every or unread else 0
 
 
 def _print_run(state: State) -> None:
@@ -75,13 +77,14 @@ def _print_run(state: State) -> None:
     )
     if state.unread:
         click.echo(
-            f"  not looked at: events of downlink {', '.join(state.unread)}, whose tables were cleaned up"
+            f"  not looked at: events of downlink {', '.join(state.unread)}, whose chunk products are gone; when the "
+            f"run was merged last, {count(state.unread_waiting, 'event')} waited"
         )
 
 
-def _print_groups(groups: Sequence[Explained], at: str) -> None:
+def _print_groups(groups: Sequence[Explained], which: str) -> None:
     if not groups:
-        click.echo(f"  all its events that are known{at} are delivered")
+        click.echo(f"  all its events that are {which} are delivered")
     for alike in together(groups):
         for group in alike:
             where = (

@@ -1,7 +1,8 @@
 """What a decoder has made of a chunk: checked record by record, and then taken.
 
-Products that it had made before are kept until their downlink is handed off: a merge that shrinks is refused, what the
-downlink brought before stays known to others, and they may still need the records of that.
+Products that it had made before are kept until their downlink is handed off (`halfpipe.run.merged_index.keep_known`):
+a merge that shrinks is refused, what the downlink brought before stays known to others, and they may still need the
+records of that.
 """
 
 import os
@@ -9,7 +10,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,30 +193,18 @@ def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
 
 
 @contextmanager
-def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.Say) -> Iterator[None]:
-    """Hold the leases of the runs whose merges may read what lies there of `chunk`, while it is replaced.
+def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.Say) -> Iterator[list[RunId]]:
+    """Hold the leases of the runs whose merges may read what lies there of `chunk`, while it is replaced; give these.
 
     Where nothing lies, or nobody knows what the downlink brings of its run, nobody is waited for.
     """
+    # In one order everywhere, so that two of these never wait for each other.
+    every = sorted(set(_products_of(work / paths.chunks(downlink), chunk).values()))
+    known = [run for run in every if (work / paths.datagrams(run, downlink)).exists()]
     with ExitStack() as held:
-        # In one order everywhere, so that two of these never wait for each other.
-        for run in sorted(set(_products_of(work / paths.chunks(downlink), chunk).values())):
-            if (work / paths.datagrams(run, downlink)).exists():
-                held.enter_context(leases.run_lease(work, run, say))
-        yield
-
-
-def keep_replaced(work: Path, downlink: DownlinkId, chunk: ChunkId) -> None:
-    """Keep the products of `chunk` by a second name before others take their place.
-
-    Those that were kept before stay, for other downlinks know of these. What cannot be kept is no fault: a merge that
-    needs it has the chunk decoded again, or says that it cannot.
-    """
-    home, kept = work / paths.chunks(downlink), work / paths.replaced(downlink)
-    for name in _products_of(home, chunk):
-        with suppress(OSError):
-            kept.mkdir(exist_ok=True)
-            os.link(home / name, kept / name, follow_symlinks=False)  # what was taken over is a link
+        for run in known:
+            held.enter_context(leases.run_lease(work, run, say))
+        yield known
 
 
 def _products_of(directory: Path, chunk: ChunkId) -> dict[str, RunId]:

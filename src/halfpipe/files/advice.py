@@ -52,10 +52,14 @@ def is_full(error: BaseException | None) -> bool:
     return error is not None
 
 
+def put_aside(path: Path, first: str) -> Remedy:
+    """Return the command that moves a file or directory out of the way; `first` says what for."""
+    return Remedy(shlex.join(["mv", str(path), f"{path}.aside"]), first=first)
+
+
 def in_place_of(path: Path, remedy: Remedy) -> Remedy:
     """Return the commands that move a directory aside which lies where a file should be, and then those of `remedy`."""
-    aside = shlex.join(["mv", str(path), f"{path}.aside"])
-    return remedy.but(do=(aside, *remedy.do))
+    return remedy.but(do=(*put_aside(path, "").do, *remedy.do))
 
 
 def cannot_be_read(path: Path | str, error: OSError) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from halfpipe.errors import FormatError, Remedy
-from halfpipe.files.advice import cannot_be_read
+from halfpipe.errors import FormatError
+from halfpipe.files.advice import cannot_be_read, put_aside
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
 from halfpipe.formats.idx import EVENT, Rows
@@ -58,5 +58,5 @@ def read_rows(path: Path) -> Rows:
         what = str(error)
     raise FormatError(
         f"{path}: not the rows of an index as they were written ({what}).",
-        Remedy(f"mv {path} {path}.damaged", first="To have its chunk decoded again where it is needed"),
+        put_aside(path, "To have its chunk decoded again where it is needed"),
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import Remedy, StateError
-from halfpipe.files.advice import advice
+from halfpipe.errors import StateError
+from halfpipe.files.advice import advice, put_aside
 from halfpipe.files.reading import open_regular
 from halfpipe.files.system_calls import read_pieces
 from halfpipe.formats import evt
@@ -86,9 +86,8 @@ class Records:
         path = self._files[event["file"]]
         return StateError(
             f"{path}: damaged since chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
-            f"{event['apid']} at byte {event['offset']} {what}. Nothing of it is delivered. Once the file is out of "
-            "the way, its chunk is decoded again where it is needed.",
-            Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
+            f"{event['apid']} at byte {event['offset']} {what}. Nothing of it is delivered.",
+            put_aside(path, "To have its chunk decoded again where it is needed"),
         )
 
     def seconds(self, event: int) -> int:

@@ -6,6 +6,7 @@ chunks. The events lie in the rows of the chunks, which every merge reads where 
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, MissingInputError, mend
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, mend
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
@@ -171,6 +172,29 @@ def events_there(
     chunks = MergedIndex.read(work, run, downlink).chunks
     placed = [(chunk, place) for chunk in chunks if (place := chunk.place(work, downlink))]
     return merge_chunks(placed, {} if files is None else files)[1] if len(placed) == len(chunks) else None
+
+
+def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:
+    """Keep the products of `chunk` that others know of by a second name, before others take their place.
+
+    Those that are kept already stay, unless the downlink has brought others since. What cannot be kept is no fault: a
+    merge that needs it has the chunk decoded again, or says that it cannot.
+
+    Parameters
+    ----------
+    work, downlink, chunk
+        `paths.work`, and the chunk that was decoded anew.
+    runs
+        Those that it brought before.
+    """
+    home, kept = work / paths.chunks(downlink), work / paths.replaced(downlink)
+    for run in runs:
+        with suppress(HalfPipeError, OSError):
+            known = [one for one in MergedIndex.read(work, run, downlink).chunks if one.chunk == chunk]
+            for name in (name for one in known if one.lie_in(home) for name in one.files):
+                kept.mkdir(exist_ok=True)
+                (kept / name).unlink(missing_ok=True)
+                os.link(home / name, kept / name, follow_symlinks=False)  # what was taken over is a link
 
 
 def known_datagrams(work: Path, run: RunId) -> KnownDatagrams:

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
-from halfpipe.errors import DecoderError, FormatError, HalfPipeError, MissingInputError, Remedy, rerun
+from halfpipe.errors import (
+    DecoderError,
+    FormatError,
+    HalfPipeError,
+    MissingInputError,
+    Remedy,
+    StateError,
+    rerun,
+)
 from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -182,18 +190,25 @@ class KnownRun:
 def _made_known(context: Context, downlink: DownlinkId) -> MergedIndex | None:
     """Return what a downlink has made known; None if it has not come so far.
 
-    If it is damaged or gone since its hand-off it is made again.
+    If it is damaged or gone since its hand-off it is made again; not while the downlink is in work, for nobody knows
+    then what it was made of.
+
+    Raises
+    ------
+    StateError
+        If it is damaged or gone, and cannot be made again.
     """
     work, run = context.work, context.run
     try:
         return MergedIndex.read(work, run, downlink)
     except HalfPipeError as error:
-        if _handed_off(work, run, downlink):
-            log.warning("%s Made again of the chunks of downlink %s.", error, downlink)
-            return _index_again(context, downlink)
-        if not isinstance(error, MissingInputError):
-            raise
-        return None
+        handed_off = _handed_off(work, run, downlink)
+        if not handed_off and isinstance(error, MissingInputError):
+            return None
+        if not handed_off or not (work / paths.receipt(downlink)).exists():
+            raise StateError(error.text, rerun(downlink, "deliver_run", "To have it made again")) from error
+        log.warning("%s Made again of the chunks of downlink %s.", error, downlink)
+        return _index_again(context, downlink)
 
 
 def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
@@ -217,9 +232,9 @@ def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunI
     """
     work, mended = settings.paths.work, []
     made = hand_offs(work, downlink)
-    if not made:
+    if not made or not (work / paths.receipt(downlink)).exists():
         raise MissingInputError(
-            f"downlink {downlink} has no hand-off, so nobody knows what its merged indexes were made of.",
+            f"downlink {downlink} is not handed off, so nobody knows what its merged indexes were made of.",
             rerun(downlink, "deliver_run", "Process it"),
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):

@@ -14,6 +14,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.stage_look import GONE, differs, fault, is_submitted, look, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, rerun
+from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
@@ -66,10 +67,11 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
     yield from _agrees(work / vouching, chunk, remedy)
     retdef = work / paths.retdef(downlink, chunk["chunk"])
     products = {work / paths.chunks(downlink) / file["name"]: file for file in chunk["files"]}
-    for path, expected in ({retdef: {"sha256": chunk["retdef"]}} | products).items():
-        for wrong in differs(path, expected, remedy, checksums=checksums):
-            may_be = wrong.code == MISSING and path != retdef
-            yield _note(MISSING, path, CLEANED_UP) if may_be else wrong
+    yield from differs(retdef, {"sha256": chunk["retdef"]}, remedy, checksums=checksums)
+    for path, expected in products.items():
+        aside = put_aside(path, "To have its chunk decoded again where it is needed")
+        for wrong in differs(path, expected, aside, checksums=checksums):
+            yield _note(MISSING, path, CLEANED_UP) if wrong.code == MISSING else wrong
 
 
 def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:

@@ -19,7 +19,7 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undelivered
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks, waiting_now
 from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
@@ -128,6 +128,12 @@ class State:
     def count(self, *kinds: str) -> int:
         """Count the events of some kinds that are not delivered."""
         return sum(group.events for group in self.groups if group.kind in kinds)
+
+    @property
+    def unread_waiting(self) -> int:
+        """How many events waited when the run was merged last, if not all are looked at now."""
+        counted = (waiting_now(self.work, dl, of_run) for dl, of_run in self.manifests.items())
+        return sum(counted) if self.unread else 0
 
     @property
     def delivered(self) -> int:

@@ -30,7 +30,7 @@ def same(one: Rows, other: Rows) -> bool:
 def refused(path: Path) -> bool:
     with pytest.raises(FormatError, match=f"^{path}: ") as caught:
         read_rows(path)
-    return caught.value.remedy.do == (f"mv {path} {path}.damaged",)
+    return caught.value.remedy.do == (f"mv {path} {path}.aside",)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])

@@ -92,7 +92,7 @@ def test_a_record_that_is_not_what_was_decoded(tmp_path: Path) -> None:
         of.evt.write_bytes(other)
         with pytest.raises(StateError) as caught:
             of.read()
-        assert caught.value.remedy.do == (f"mv {of.evt} {of.evt}.damaged",)
+        assert caught.value.remedy.do == (f"mv {of.evt} {of.evt}.aside",)
 
 
 @pytest.mark.parametrize("end", ["the program's", "the second file's"])

@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, merge_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 
@@ -85,6 +85,27 @@ def test_events_are_there_while_all_products_are(
     assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
     assert events_there(tmp_path, RUN, DL) is None
+
+
+def test_what_others_know_of_is_kept_while_it_is_replaced(
+    multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
+) -> None:
+    """However often a chunk is decoded anew: not what was made first, and not what no merge has taken in."""
+    (chunk, place), *_ = multi3
+    merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
+    home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
+    kept.mkdir(parents=True)
+    for name in chunk.files:
+        (kept / name).write_text("made first")
+        (place / name).rename(home / name)
+    keep_known(tmp_path, DL, chunk.chunk, [RUN])
+    assert chunk.lie_in(kept)
+    for name in chunk.files:
+        (home / name).unlink()
+        (home / name).write_text("no merge has taken it in")
+    keep_known(tmp_path, DL, chunk.chunk, [RUN])
+    assert chunk.lie_in(kept)
+    assert chunk.place(tmp_path, DL) == kept
 
 
 def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:

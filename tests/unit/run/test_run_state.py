@@ -13,7 +13,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import deliver_run
-from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError
+from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
@@ -167,17 +167,24 @@ def test_rows_that_are_damaged_are_named_and_made_again_once_they_are_out_of_the
         assert known.events(FIRST)[where].tolist() == before
 
 
-def test_a_merged_index_of_no_hand_off_is_not_made_again(site: Site) -> None:
+@pytest.mark.parametrize("begun", ["first", "again"])
+@pytest.mark.parametrize("harm", ["cut", "removed"])
+def test_a_merged_index_of_a_downlink_in_work_is_not_made_again(site: Site, begun: str, harm: str) -> None:
+    """Nobody knows what it was made of: a chunk may have been decoded anew since the last hand-off."""
     build("split2", site)
-    site.by_hand(FIRST, "decode_chunk", "deliver_run")
+    site.by_hand(FIRST, *(() if begun == "again" else ("decode_chunk", "deliver_run")))
+    (site.work / paths.receipt(FIRST)).unlink(missing_ok=True)
     path = site.work / paths.datagrams(RUN, FIRST)
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(FormatError) as error:
-        KnownRun.read(context(site, DEAD))
-    assert f"halfpipe status --check --mend {FIRST}" in str(error.value.remedy)
+    path.unlink() if harm == "removed" else path.write_bytes(path.read_bytes()[:-1])
+    if (begun, harm) == ("first", "removed"):
+        assert KnownRun.read(context(site, DEAD)).indexes == {}, "it has not come so far"
+    else:
+        with pytest.raises(StateError) as error:
+            KnownRun.read(context(site, DEAD))
+        assert error.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
     with pytest.raises(MissingInputError) as refused:
         mend(site.settings, DownlinkId(FIRST), io.StringIO())
-    assert f"snakemake dl={FIRST} -R deliver_run" in str(refused.value.remedy)
+    assert refused.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
 
 
 def test_what_another_process_delivers_meanwhile_is_decided_on_again(

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,14 @@ from tests.support.workflow import Site
 RUN = RunId("2c2e5787")
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 NORMALLY = "The next downlink normally brings it."
+
+
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """Have a file gone meanwhile."""
+    path.rename(path.with_name("aside"))
+    yield
+    path.with_name("aside").rename(path)
 
 
 def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> State:
@@ -78,6 +88,11 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
         assert (run["given_up"], run["complete"], run["orphans"]) == (True, False, orphans)
         assert run["delivered"] == run["known"] - orphans
         assert site.text("retired_runs", FIRST) == [f"{RUN.l1} INCOMPLETE"]
+        with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
+            state = said_of(site)
+            assert (state.groups, state.unread_waiting) == ((), orphans), "which they are, nobody can tell"
+            assert site.halfpipe("explain", RUN).status == (1 if orphans else 0)
+        assert said_of(site).unread_waiting == 0, "all is looked at"
     assert said_of(site).groups == ()
 
 
@@ -132,12 +147,10 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     assert second["known"] == everything
     (group,) = said_of(site).groups
     assert place(group) == (Kind.LATE, 956, taken[0], taken[-1], 4)
-    own = next((site.work / paths.chunks(FIRST)).glob("*.rows"))
-    own.rename(own.with_name("cleaned-up"))
-    assert [(one.kind, one.events) for one in said_of(site).groups] == [(Kind.LATE, 4)], (
-        "which of them, nobody knows"
-    )
-    own.with_name("cleaned-up").rename(own)
+    with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
+        assert [(one.kind, one.events) for one in said_of(site).groups] == [(Kind.LATE, 4)], (
+            "which of them, nobody knows"
+        )
     assert "late-events" in {cause.code for cause in account(Survey(site.settings), SECOND).causes}
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
