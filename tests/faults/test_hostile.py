@@ -233,21 +233,6 @@ def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
     return path
 
 
-DEEP = b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>"
-WIDE = b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>"
-LONG = b"<" + b"r" * 900_000 + b"/>"
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("content", [DEEP, WIDE, LONG])
-def test_a_retdef_that_is_large_inside(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / f"RetDef-{DL}-00001.xml"
-    path.write_bytes(content)
-    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: ") as caught:
-        read_retdef(path)
-    assert len(str(caught.value)) < 1000
-
-
 @pytest.mark.workflow
 def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
     home = tmp_path / paths.deliveries(RUN)

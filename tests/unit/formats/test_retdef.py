@@ -51,6 +51,7 @@ def complaint(content: str | bytes) -> str:
     with pytest.raises(FormatError) as caught:
         parse(content)
     said = str(caught.value)
+    assert len(said) < 1000
     assert said.startswith(f"{NAME}: ")
     assert said.endswith(f". {REMEDY}")
     return said.removeprefix(f"{NAME}: ").removesuffix(f". {REMEDY}")
@@ -132,6 +133,9 @@ BAD = [
     (BODY.replace("1719541772.408994", "nan"), "tbeg='nan' of <span> is no time"),
     (BODY.replace("1719541772.408994", "2024-13-28 02:29:32"), "is no time"),
     (BODY.replace("1719541772.408994", "2024-06-28T02:29:32Z"), "is no time"),
+    (b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>", "has no attribute type"),
+    (b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>", "has no attribute type"),
+    (b"<" + b"r" * 900_000 + b"/>", "the root element is …"),
 ]  # fmt: skip
 
 
