@@ -87,6 +87,8 @@ FAULTS: dict[str, Fault] = {
     "no-evt": lambda out: _one(out, ".evt").unlink(),
     "no-index": lambda out: _one(out, ".idx").unlink(),
     "other-chunk": _all(lambda stem: stem[:-5] + "00077"),
+    "other-run": _all(lambda stem: stem.replace("2c2e6cc0", "2c2e6cc1")),
+    "other-epu": _all(lambda stem: stem.replace("-0965-", "-0966-")),
     "other-apid": _all(lambda stem: re.sub(r"-09(\d\d)-", r"-07\1-", stem)),
     "beyond": _says(13, lambda _, evt: evt.stat().st_size + 1000, datagram=False),
     "elsewhere": _says(13, lambda *_: HEADER, datagram=False),

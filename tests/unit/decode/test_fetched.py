@@ -3,10 +3,10 @@
 import io
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
+from tests.support.forks import ended, started
 
 # Copies an hour, or what a file beside it says: fail, wait, die half-way, or live on when its job has died.
 COMMAND = """
@@ -158,17 +159,12 @@ def test_a_command_that_fails_or_hangs_fails_the_job(home: Path, retdef: RetDef)
     assert root_of(home, retdef) == (home / "cache", [])
 
 
-def killed_with_its_job(home: Path, retdef: RetDef, simulation: Simulation) -> None:
+def killed_with_its_job(home: Path, retdef: RetDef) -> None:
     """Leave a fetch whose job was killed in the middle of it."""
     shutil.rmtree(home / "archive" / "src0077")
     (home / "dies").write_text("the job")
-    program = (
-        "import sys, io; from pathlib import Path; from tests.unit.decode.test_fetched import *\n"
-        "root_of(Path(sys.argv[1]), read_retdef(Path(sys.argv[2])))"
-    )
     second_file(home, retdef)
-    chunk = simulation.retdef(simulation.chunks[0])
-    assert subprocess.run([sys.executable, "-c", program, home, chunk], check=False).returncode == -9
+    assert ended(started(partial(root_of, home, retdef))) == -signal.SIGKILL
     (home / "dies").unlink()
     assert hours_in(home / "cache") == {}
     assert len(left(home)) == 1
@@ -176,11 +172,11 @@ def killed_with_its_job(home: Path, retdef: RetDef, simulation: Simulation) -> N
 
 @pytest.mark.parametrize("lives_on", [False, True])
 def test_what_a_killed_job_left_is_no_hour_and_its_command_may_still_write(
-    home: Path, retdef: RetDef, simulation: Simulation, lives_on: bool
+    home: Path, retdef: RetDef, lives_on: bool
 ) -> None:
     if lives_on:
         (home / "lives on").touch()
-    killed_with_its_job(home, retdef, simulation)
+    killed_with_its_job(home, retdef)
     assert root_of(home, retdef) == (home / "cache", [])
     assert hours_in(home / "cache") == hours_in(home / "copy") != {}
     (home / "lives on").unlink(missing_ok=True)
