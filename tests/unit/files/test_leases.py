@@ -296,26 +296,18 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
     assert left(tmp_path) == []
 
 
-def test_an_orphan_that_stands_still_is_not_waited_for_and_finds_out(tmp_path: Path) -> None:
-    with another(tmp_path, "head") as killed:
-        heart = killed.head()
-        orphan = Other(tmp_path, "job", heart)
-        orphan.line()
-    orphan.stop()
-    with another(tmp_path, "head") as head:
-        head.head()
-        orphan.go_on()
-        assert "LeaseLostError" in orphan.finish()
-        head.finish()
-    assert left(tmp_path) == []
-
-
-def test_a_head_that_stood_still_starts_no_job_after_another(tmp_path: Path) -> None:
+def test_a_head_and_its_job_that_stood_still_find_out_that_another_has_followed(tmp_path: Path) -> None:
     with another(tmp_path, "head") as slow:
         heart = slow.head()
+        orphan = Other(tmp_path, "job", heart)
+        orphan.line()
+        orphan.process.send_signal(signal.SIGSTOP)
         slow.stop()
         with another(tmp_path, "head") as head:
-            head.head()
+            head.head()  # the job is not waited for
+            assert there(tmp_path, PLACE).registered == {}, "it is struck out"
+            orphan.go_on()
+            assert "LeaseLostError" in orphan.finish()
             slow.go_on()
             with another(tmp_path, "job", heart) as late:
                 assert late.line().startswith("refused LockedError ")
