@@ -1,6 +1,7 @@
 """Numbered records: union of two copies, mending, exclusive publication, and a stress without mercy."""
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -46,7 +47,10 @@ def test_a_record_is_json_whose_seal_is_its_first_line_and_chains() -> None:
     assert set(json.loads(two.content)) == {"sha256", "previous", "b"}
 
 
-@pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "changed", "a directory"])
+DEEP = b'"a": ' + b"[" * 1_000_000 + b"\n"
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "changed", "a directory", "deep", "huge"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("home", [PLACE, f"copies/{PLACE}"])
 def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, number: int, harm: str) -> None:
@@ -58,8 +62,11 @@ def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, num
     elif harm == "a directory":
         path.unlink()
         path.mkdir()
+    elif harm == "huge":
+        os.truncate(path, 1 << 40)  # a hole: no disk
     else:
         cut = {"emptied": b"", "cut": content[:-9], "changed": content.replace(b'"value": ', b'"value": 1')}
+        cut["deep"] = b'{\n "sha256": "%s",\n' % hashlib.sha256(b"{\n" + DEEP).hexdigest().encode() + DEEP
         path.write_bytes(cut[harm])
     looked = series(tmp_path)
     assert [copy for copy, _ in looked.verify()] == [path]
