@@ -97,7 +97,7 @@ def test_a_product_has_a_products_name(out: Path, name: str) -> None:
     assert said.isascii()
 
 
-def test_what_else_a_decoder_leaves_is_not_taken_nor_followed(out: Path) -> None:
+def test_products_are_taken_those_of_before_go_and_nothing_else_is_taken_nor_followed(out: Path) -> None:
     precious = out.parent.parent / "precious"
     precious.mkdir()
     (precious / "file").write_text("kept")
@@ -106,10 +106,13 @@ def test_what_else_a_decoder_leaves_is_not_taken_nor_followed(out: Path) -> None
     os.mkfifo(out / "pipe")
     home = out.parent / "chunks"
     home.mkdir()
+    other = "00770155-2c2e8430-0956-00004.evt"
+    for name in ("00770155-2c2e8430-0956-00003.evt", other, "00003.json"):  # the first one was decoded before
+        (home / name).write_text("x")
     with watched(out.parent), at_once():
         assert len(check_products(out, CHUNK)) == 3
         take_products(out, home, CHUNK)
-    assert sorted(path.name for path in home.iterdir()) == [EVT, IDX, EVT.replace(".evt", ".rows")]
+    assert {path.name for path in home.iterdir()} == {EVT, IDX, f"{STEM}.rows", other, "00003.json"}
     assert not out.exists()
     assert (precious / "file").read_text() == "kept"
 

@@ -29,7 +29,7 @@ from tests.support.workflow import Site
     [
         (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk-refused"),
         (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
-        (OSError(errno.EACCES, "Permission denied", "/w/x"), "system"),
+        (OSError(errno.EACCES, "Permission denied", "/proc/x"), "system"),
         (OSError(errno.ENOSPC, "No space left", "/w/x"), "disk-full"),
         (MemoryError(), "memory"),
         (KeyError("x"), "defect"),
@@ -38,7 +38,11 @@ from tests.support.workflow import Site
     ],
 )
 def test_a_job_that_fails_records_why(
-    tmp_path: Path, error: BaseException, code: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    error: BaseException,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
     log = tmp_path / "job.log"
@@ -59,6 +63,9 @@ def test_a_job_that_fails_records_why(
         assert why is not None
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
+        if code == "system":
+            assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")
+            assert f"error: {why.text}\n" in capsys.readouterr().err
         if isinstance(error, HalfPipeError):
             assert (why.text, str(why.remedy)) == (error.text, str(error.remedy))
     assert rule_program.run(lambda *_: None, parser, argv) == 0

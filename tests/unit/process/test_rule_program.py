@@ -1,7 +1,6 @@
 """What the programs of rules do when they are told to end, and where their log cannot be written."""
 
 import argparse
-import errno
 import logging
 import os
 import signal
@@ -12,7 +11,6 @@ import pytest
 
 from halfpipe.config import write_down
 from halfpipe.process import rule_program
-from halfpipe.process.failure import Failure
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import Paths, Settings
 
@@ -52,23 +50,3 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_the_job_and_hides_nothing(
 
     assert rule_program.run(job, rule_program.parser(None), words) == 0
     assert capsys.readouterr().err.endswith("heard\n")
-
-
-def test_what_the_system_refuses_is_told_with_the_file_and_whose_it_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As a stage that this user may not write into."""
-    home, log = tmp_path / "stage", tmp_path / "deliver_run.log"
-    home.mkdir()
-    written = write_down(Settings(Paths(tmp_path, home)))
-    words = ["--settings", str(written), "--downlink", "230401001", "--log", str(log)]
-
-    def job(*_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(home / "chunktokens"))
-
-    assert rule_program.run(job, rule_program.parser(None), words) == 1
-    told = Failure.read(log)
-    assert told is not None
-    assert told.code == "system"
-    assert told.text.startswith(f"{home}/chunktokens: Permission denied. {home} belongs to ")
-    assert f"error: {told.text}\n" in capsys.readouterr().err
