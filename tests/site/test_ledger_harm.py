@@ -221,7 +221,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
         content(Ledger(f"sqlite:///{tmp_path / 'nothing'}"))
     assert not (tmp_path / "nothing").exists(), "reading makes no file"
     for url in ("no url", "nosuch://x/y", "sqlite+nosuch:///x", None):
-        with pytest.raises(ConfigError, match=r"null|cannot be used"):
+        with pytest.raises(ConfigError, match="cannot be used" if url else "null"):
             Ledger.of(replace(settings_of(tmp_path), ledger=LedgerSettings(url)))
     (tmp_path / "a {b}").mkdir()
     for url in (

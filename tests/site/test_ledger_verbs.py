@@ -2,9 +2,8 @@
 
 import shlex
 
-import pytest
-
 from halfpipe import paths
+from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import RunId
 from tests.support.golden_cases import build
@@ -47,6 +46,16 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site)
     keys = {f"{row['id']:09d}": row["l0key"] for row in before["glastops_downlink"]}
     assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in downlinks}
 
+    # One that is in work is neither loaded nor removed.
+    lease = leases.Lease(site.work, paths.downlink_lease(first))
+    assert lease.try_take()
+    try:
+        assert (status(site, "load", first), status(site, "remove", first)) == (1, 1)
+    finally:
+        lease.give_back()
+    assert (site.work / paths.loaded(first)).exists()
+    assert content(database.ledger()) == before
+
     assert status(site, "remove", first) == 0
     assert not (site.work / paths.loaded(first)).exists()
     assert compared(site, second) == ([first], [RUN])
@@ -54,22 +63,9 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site)
     assert content(database.ledger()) == before
     assert (status(site, "moot"), compared(site)) == (0, ([], []))
     (site.home / "down").touch()
-    assert (status(site, "remove", second), status(site, "moot")) == (0, 1)
-
-
-NOWHERE = "sqlite:////no/such/directory/ledger.sqlite"
-
-
-@pytest.mark.parametrize(
-    ("url", "words", "ends"),
-    [
-        *((None, words, 2) for words in (["check"], ["load", "240601001"], ["rebuild"], ["moot"])),
-        *((NOWHERE, [word], 1) for word in ("check", "rebuild")),
-    ],
-)
-def test_a_ledger_that_is_none_or_away_is_told(
-    url: str | None, words: list[str], ends: int, site: Site
-) -> None:
-    site.work.mkdir()
-    site.configure(ledger={"url": url})
-    assert status(site, *words) == ends
+    assert (status(site, "remove", first), status(site, "moot")) == (0, 1)
+    assert (site.work / paths.loaded(second)).exists()
+    for url, ends in ((None, 2), ("sqlite:////no/such/directory/ledger.sqlite", 1)):
+        site.configure(ledger={"url": url})
+        assert (status(site, "check"), status(site, "load", second)) == (ends, ends)
+    assert not (site.work / paths.loaded(second)).exists()

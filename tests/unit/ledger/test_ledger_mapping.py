@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, insert
+from sqlalchemy import Engine, create_engine, insert
 
 from halfpipe import paths
 from halfpipe.errors import LedgerError, StateError
@@ -38,34 +38,22 @@ def engine() -> Engine:
 
 def default(seconds: float, key: int | None, **other: object) -> Row:
     """Return a default that was complete so long before the run."""
-    return {
-        "tcompleted": START - timedelta(seconds=seconds),
-        "moot_key": key,
-        "moot_alias": f"of{key}",
-        **other,
-    }
+    at = START - timedelta(seconds=seconds)
+    return {"tcompleted": at, "moot_key": key, "moot_alias": f"of{key}"} | other
 
 
 def request(seconds: float, key: int | None, **other: object) -> Row:
     """Return what was requested so long before the run."""
-    values: Row = {
-        "id": GROUND,
-        "trequested": START - timedelta(seconds=seconds),
-        "startedat": None,
-        "type": "LPA",
-    }
-    return values | {"moot_key": key, "moot_alias": f"of{key}"} | other
+    row = {"trequested": START - timedelta(seconds=seconds), "moot_key": key, "moot_alias": f"of{key}"}
+    return row | {"id": GROUND, "startedat": None, "type": "LPA"} | other
 
 
 def mapped(engine: Engine, defaults: list[Row], requests: list[Row], kind: RunKind = RunKind.LPA) -> Moot:
-    def ask(connection: Connection) -> Moot:
+    with engine.connect() as connection:  # nothing is committed
         for table, rows in ((DEFAULTS, defaults), (ACQUISITIONS, requests)):
             if rows:
                 connection.execute(insert(table), rows)
         return look_up(connection, RUN, kind, GROUND, START)
-
-    with engine.connect() as connection:  # nothing is committed
-        return ask(connection)
 
 
 DEFAULT_ROWS = [default(9, 1), default(1, 2), default(0.5, None), default(0, 3), default(-5, 3)]
@@ -99,23 +87,12 @@ def test_which_row_counts(
         assert mapped(engine, defaults, requests, kind) == expected
 
 
-@pytest.mark.parametrize(
-    ("key", "alias", "good"),
-    [
-        (0, " x ", Moot(0, "x")),
-        (9, None, Moot(9, "UNKNOWN")),
-        (2**32, "x", None),
-        (-1, "x", None),
-        (9, "a b", None),
-    ],
-)
-def test_what_an_event_file_can_hold(engine: Engine, key: int, alias: str | None, good: Moot | None) -> None:
-    rows = [default(1, key, moot_alias=alias)]
-    if good is not None:
-        assert mapped(engine, rows, []) == good
-        return
-    with pytest.raises(StateError):
-        mapped(engine, rows, [])
+def test_what_an_event_file_can_hold(engine: Engine) -> None:
+    assert mapped(engine, [default(1, 0, moot_alias=" x ")], []) == Moot(0, "x")
+    assert mapped(engine, [default(1, 9, moot_alias=None)], []) == Moot(9, "UNKNOWN")
+    for key, alias in ((2**32, "x"), (-1, "x"), (9, "a b")):
+        with pytest.raises(StateError):
+            mapped(engine, [default(1, key, moot_alias=alias)], [])
 
 
 def test_the_ledger_is_asked_of_a_run_with_a_first_datagram_that_has_a_time(tmp_path: Path) -> None:

@@ -1,60 +1,20 @@
-"""The rule's program on a site whose downlinks were really processed, and what the MOOT database is told."""
+"""What the MOOT database is told of the runs of a ledger."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from halfpipe import paths
-from halfpipe.errors import LockedError
-from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
-from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.load import load, remove, remove_downlink
+from halfpipe.ledger.load import load, remove
 from halfpipe.process.programs import Ending
-from halfpipe.settings import Lease, Settings
-from tests.support import in_process
-from tests.support.in_process import ROOT
-from tests.support.ledger_files import Database, process, run_rows, settings_of, whole
+from tests.support.ledger_files import Database, process, settings_of, whole
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
-
-
-def load_one(settings: Settings, downlink: str, home: Path) -> int:
-    """Run the job of the rule; return its exit status."""
-    file = home / "settings.json"
-    file.write_text(settings.as_json())
-    words = ["--settings", file, "--downlink", downlink]
-    words += ["--log", settings.paths.work / paths.log("ledger", downlink)]
-    return in_process.called(in_process.module(str(ROOT / "scripts" / "ledger.py")).main, *words).returncode
-
-
-def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leases, "lifetime", 3.0)  # of which a beat is a tenth of a second
-    settings = replace(settings_of(tmp_path), lease=Lease(3.0))
-    process(tmp_path, ONE, {RUN: whole(965, 2)})
-    assert load_one(settings, ONE, tmp_path) == 0
-    lease = leases.Lease(tmp_path, paths.downlink_lease(ONE))
-    assert lease.try_take()
-    try:
-        assert load_one(settings, ONE, tmp_path) == 1
-        with pytest.raises(LockedError):
-            remove_downlink(Ledger.of(settings), settings, ONE)
-    finally:
-        lease.give_back()
-    assert (tmp_path / paths.loaded(ONE)).exists()
-    assert set(run_rows(Ledger.of(settings))) == {RUN}
-    monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _seconds: None)
-    nowhere = Database(f"sqlite:///{tmp_path}/no/such/directory/ledger.sqlite")
-    assert load_one(nowhere.of(settings), ONE, tmp_path) == 1
-    assert not (tmp_path / paths.loaded(ONE)).exists()
 
 
 class Mooted:
