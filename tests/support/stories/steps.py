@@ -84,6 +84,12 @@ class Story:
                 f"{source} came late and is ignored"
             )
 
+    def load(self, dl: str) -> bool:
+        """Load a downlink into the ledger, if it was handed off."""
+        if there := self.world.site.has_receipt(dl):
+            self.halfpipe("ledger", "load", dl).good()
+        return there
+
     def obstacles(self, dl: str) -> list[str]:
         """Return why processing a downlink may fail."""
         found = ["files that left the stage before their hand-off"] if self.books.of[dl].gone else []
@@ -122,10 +128,18 @@ class Story:
 
 @step(14)
 def process(story: Story) -> bool:
-    """Process a downlink, or process it again."""
+    """Process a downlink, or process it again; mostly it is loaded into the ledger then."""
     dl, _ = story.dl()
     story.invoke(dl, *story.one_of([(), (), (), ("-F",), ("-R", "deliver_run")]))
+    if story.one_of([True, True, False]):
+        story.load(dl)
     return True
+
+
+@step(5)
+def loaded(story: Story) -> bool:
+    """Load a downlink into the ledger, now or again."""
+    return story.load(story.dl()[0])
 
 
 @step(4)

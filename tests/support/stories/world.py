@@ -5,13 +5,17 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.formats import evt, level0
+from halfpipe.ids import RunId
+from halfpipe.ledger.database import Ledger
 from halfpipe_simulator.runs import SCID, Datagram
 from halfpipe_simulator.scenario import Chunk, Scenario
 from tests.support import forks
 from tests.support.harness import events_of
+from tests.support.ledger_files import run_rows
 from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import LONG_AGO, Ended, Site
 
@@ -87,7 +91,6 @@ class World:
         self.site.configure(
             paths={"level0": str(self.archive)},
             magic7={"command": None},
-            ledger={"url": None},
             merge={"max_events": self.max_events},
             retire={"report_days": 1e6},
             alarm={"silence_hours": None, "late_hours": 1e6},
@@ -156,6 +159,11 @@ class World:
         for path in sorted((self.site.stage / downlink).glob("r*/*.evt")):
             found.setdefault(path.parent.name, []).append(StagedFile.read(path))
         return found
+
+    def in_ledger(self) -> dict[RunId, dict[str, Any]]:
+        """Return the rows that the ledger has of runs."""
+        file = self.site.work / paths.LEDGER
+        return run_rows(Ledger(f"sqlite:///{file}")) if file.exists() else {}
 
     def streams_of(self, downlink: str) -> int:
         """Return how often Level-1 was told to create the stream of a downlink."""
