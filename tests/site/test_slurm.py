@@ -30,14 +30,8 @@ from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
-from tests.support.private_slurm import (
-    NODE,
-    PARTITION,
-    PrivateSlurm,
-    private_slurm,
-    wait_for,
-)
-from tests.support.servers import command_lines
+from tests.support.private_slurm import NODE, PARTITION, PrivateSlurm, private_slurm
+from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import SNAKEMAKE, Ended, Running, Site, run
 

@@ -25,7 +25,6 @@ from tests.support import servers
 NODE, PARTITION, ACCOUNT = "private0", "milano", "fermi:L1"
 CPUS, MEMORY_MB = 8, 18000  # of the node, whatever the machine has: the jobs of the tests are small
 STOP_SECONDS = 20
-wait_for = servers.wait_for
 
 SLURM_CONF = """\
 ClusterName=private
@@ -89,17 +88,6 @@ scontrol ping >/dev/null && echo {account}
 """
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 class PrivateSlurm:
     """The daemons and their directory; `env` makes Slurm's commands talk to them."""
 
@@ -111,7 +99,10 @@ class PrivateSlurm:
         }
         self.outage = home / "slurmdbd-is-away"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = dict(zip(("ctld_port", "d_port"), _free_ports(2), strict=True))
+        with socket.socket() as one, socket.socket() as other:
+            for each in (one, other):
+                each.bind(("127.0.0.1", 0))
+            self._ports = {"ctld_port": one.getsockname()[1], "d_port": other.getsockname()[1]}
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run one of Slurm's commands and return what it prints."""
@@ -132,28 +123,26 @@ class PrivateSlurm:
         self._configure()
         self._start_munge()
         self.start_daemon("slurmctld")
-        wait_for("slurmctld", lambda: self.works("scontrol", "ping"))
+        servers.wait_for("slurmctld", lambda: self.works("scontrol", "ping"))
         self.start_daemon("slurmd")
-        wait_for("the node", lambda: self.node_state() == "idle")
-
-    def node_state(self) -> str:
-        """Return the state of the node, as sinfo says it."""
-        return self.run("sinfo", "-h", "-n", NODE, "-o", "%T", check=False).strip()
+        servers.wait_for(
+            "the node", lambda: self.run("sinfo", "-h", "-n", NODE, "-o", "%T", check=False) == "idle\n"
+        )
 
     def _configure(self) -> None:
         for name in ("state", "spool", "munge", "bin"):
             (self.home / name).mkdir()
+        host, socket_of = socket.gethostname().split(".")[0], self.home / "munge" / "socket"
         values = {
             "home": self.home,
-            "host": socket.gethostname().split(".")[0],
-            "munge_socket": self.home / "munge" / "socket",
+            "host": host,
+            "munge_socket": socket_of,
             "node": NODE,
             "partition": PARTITION,
-            "cpus": CPUS,
-            "memory": MEMORY_MB,
-            **self._ports,
         }
-        (self.home / "slurm.conf").write_text(SLURM_CONF.format(**values))
+        (self.home / "slurm.conf").write_text(
+            SLURM_CONF.format(**values, **self._ports, cpus=CPUS, memory=MEMORY_MB)
+        )
         (self.home / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         programs = {"sacct": SACCT, "sacctmgr": SACCTMGR, "sshare": SSHARE, "srun": SRUN}
         srun = shutil.which("srun")
@@ -180,16 +169,10 @@ class PrivateSlurm:
         key = home / "key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
-        places = {
-            "key-file": "key",
-            "pid-file": "pid",
-            "log-file": "log",
-            "seed-file": "seed",
-            "socket": "socket",
-        }
-        options = [f"--{option}={home / name}" for option, name in places.items()]
+        options = [f"--{name}-file={home / name}" for name in ("key", "pid", "log", "seed")]
+        options.append(f"--socket={home / 'socket'}")
         self._spawn("munged", "munged", "--foreground", "--force", *options)
-        wait_for("munged", lambda: self.works("munge", "-n", f"--socket={home / 'socket'}"))
+        servers.wait_for("munged", lambda: self.works("munge", "-n", f"--socket={home / 'socket'}"))
 
     def start_daemon(self, name: str) -> None:
         """Start slurmctld or slurmd, for the first time or again."""
@@ -213,7 +196,7 @@ class PrivateSlurm:
         if "slurmctld" in self._daemons:
             with suppress(Exception):
                 self.run("scancel", "--partition", PARTITION)
-                wait_for("the jobs' end", lambda: not self.run("squeue", "-h"), STOP_SECONDS)
+                servers.wait_for("the jobs' end", lambda: not self.run("squeue", "-h"), STOP_SECONDS)
         for name in ("slurmd", "slurmctld", "munged"):
             self.stop_daemon(name)
         for process in self.left():
