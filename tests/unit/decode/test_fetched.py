@@ -213,18 +213,12 @@ def old(home: Path) -> list[Path]:
     return places
 
 
-def test_the_longest_unused_goes_when_room_is_needed(home: Path, old: list[Path]) -> None:
-    fetched.make_room(home / "cache", 3.5e6)
-    assert all(place.is_dir() for place in old)
-    fetched.make_room(home / "cache", 2.5e6)
-    assert [place.is_dir() for place in old] == [False, True, True]
-    assert left(home) == []
-
-
 def test_what_is_read_stays_and_a_full_cache_is_told(home: Path, retdef: RetDef, old: list[Path]) -> None:
     shutil.rmtree(home / "archive" / "src0077")
     with fetched.archive(settings(home, 0.0029), retdef, io.StringIO()) as (root, _):
-        assert [place.is_dir() for place in old] == [False, True, True], "of which one is enough"
+        assert [place.is_dir() for place in old] == [False, True, True], (
+            "the longest unused, and one is enough"
+        )
         held = hours_in(root)
         with pytest.raises(HalfPipeError, match=r"cache of level-0 is full, .*level0\.cache_gb"):
             fetched.make_room(home / "cache", 1000)
@@ -232,3 +226,4 @@ def test_what_is_read_stays_and_a_full_cache_is_told(home: Path, retdef: RetDef,
         assert set(fetched.directories(retdef)) <= hours_in(root).keys()
     fetched.make_room(home / "cache", 1000)
     assert hours_in(home / "cache") == {}
+    assert left(home) == []

@@ -126,17 +126,18 @@ def test_other_files_are_refused(tmp_path: Path, read: Callable[[Path], object])
             read(path)
 
 
-READERS = (evt.walk, lambda data, name: evt.record_layout(data, at(176, len(LPA_FILE)), name))
+def check_refused(content: bytes, start: int) -> None:
+    """See that both readers name the record at `start`."""
+    for read in (evt.walk, lambda data, name: evt.record_layout(data, at(176, start), name)):
+        with pytest.raises(FormatError, match=f"^simulated.evt: record at byte {start}: "):
+            read(as_data(content), "simulated.evt")
 
 
 @pytest.mark.parametrize("kind", RECORDS)
 def test_a_cut_at_any_byte_is_named_with_its_record(kind: str) -> None:
     start, whole = len(LPA_FILE), LPA_FILE + RECORDS[kind]
     for size in range(start + 1, len(whole), 3):
-        for read in READERS:
-            with pytest.raises(FormatError) as caught:
-                read(as_data(whole[:size]), "simulated.evt")
-            assert str(caught.value).startswith(f"simulated.evt: record at byte {start}: ")
+        check_refused(whole[:size], start)
 
 
 KEYS = {
@@ -167,24 +168,17 @@ def test_damage_is_named(kind: str, place: int, number: int, last: bool) -> None
     record = bytearray(RECORDS[kind])
     place %= len(record)
     struct.pack_into("<I", record, place, number)
-    start = len(LPA_FILE)
-    content = LPA_FILE + bytes(record) + (b"" if last else TKR_RECORD)
-    for read in READERS:
-        with pytest.raises(FormatError) as caught:
-            read(as_data(content), "simulated.evt")
-        assert str(caught.value).startswith(f"simulated.evt: record at byte {start}: ")
+    check_refused(LPA_FILE + bytes(record) + (b"" if last else TKR_RECORD), len(LPA_FILE))
 
 
 def test_no_record_has_many_handlers_even_if_all_are_there() -> None:
     for count, good in ((evt.HANDLER_LIMIT, True), (evt.HANDLER_LIMIT + 1, False)):
         handlers = struct.pack("<I", count) + bytes(52 * count)  # zeros are good ones, and good keys
-        content = as_data(LPA_FILE[:176] + RECORDS["LPA"][:368] + handlers + bytes(KEYS["LPA"]))
+        content = LPA_FILE[:176] + RECORDS["LPA"][:368] + handlers + bytes(KEYS["LPA"])
         if good:
-            assert evt.walk(content, "simulated.evt").tolist() == [176]
-            continue
-        for read in (evt.walk, lambda data, name: evt.record_layout(data, at(176), name)):
-            with pytest.raises(FormatError, match=r"simulated.evt: record at byte 176: "):
-                read(content, "simulated.evt")
+            assert evt.walk(as_data(content), "simulated.evt").tolist() == [176]
+        else:
+            check_refused(content, 176)
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 175, len(LPA_FILE), 2**40])
