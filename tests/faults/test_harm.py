@@ -367,16 +367,3 @@ def test_a_backup_that_is_put_back_doubles_nothing(story: Story, what: str, over
 
 def test_the_table_has_every_kind(story: Story) -> None:
     assert {kind_of(name) for moment in MOMENTS for name in files(story, moment)} == SAID.keys()
-
-
-def test_what_lies_in_the_stage_and_is_of_nobody_is_not_submitted(story: Story) -> None:
-    story.restore("delivered")
-    strange = story.site.stage / A / "r0000000001"
-    strange.mkdir()
-    assert "file-strange" in story.asked()[1]
-    assert "file-strange" in story.asked("--check")[1]
-    assert story.go_on().status == 1
-    assert story.calls()[f"submit {A}"] == 0
-    strange.rmdir()
-    story.go_on().good()
-    assert story.calls()[f"submit {A}"] == 1
