@@ -129,13 +129,13 @@ def test_working_copies_go_also_after_an_exception(tmp_path: Path) -> None:
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "a link is not followed"
 
 
-def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+def test_the_status_is_the_programs_and_of_one_that_is_not_there_it_is_told(tmp_path: Path) -> None:
     bare = settings(tmp_path, scratch=[str(tmp_path)])
-    with (
-        working_copy(bare, "test") as work,
-        pytest.raises(DecoderError, match="/no/such: cannot be started"),
-    ):
-        call(bare, Call(("/no/such",), 1), [], work, out=io.BytesIO())
+    with working_copy(bare, "test") as work:
+        for code, status in (("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137)):
+            assert call(bare, Call(("sh", "-c", code), 60), [], work, out=io.BytesIO()) == status
+        with pytest.raises(DecoderError, match="/no/such: cannot be started"):
+            call(bare, Call(("/no/such",), 1), [], work, out=io.BytesIO())
 
 
 @pytest.mark.parametrize("microseconds", [0, 1, 1_719_541_771_500_000, 999_999_999_999, 2**32 * 1_000_000])
