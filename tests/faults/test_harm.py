@@ -68,7 +68,7 @@ SAID: dict[str, set[str]] = {
     rf"work/{ID}/chunks/.*\.(evt|idx|rows)": PRODUCT,
     rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"record-mended"},
     rf"work/{ID}/ledger\.json": {"ledger-lacks"},
-    rf"work/runs/{RUN}/{ID}/index\.json": {*GONE, "datagrams-gone", "format", "missing-input"},
+    rf"work/runs/{RUN}/{ID}/datagrams\.idx": {*GONE, "datagrams-gone", "format", "missing-input"},
     rf"work/runs/{RUN}/{ID}/manifest\.json": {*GONE, "manifest-gone", "file-differs", "format"},
     r"work/force/.*": set(),
     rf"stage/({ID}|chunktokens)/.*": {"file-missing", "file-differs", "stage-partly-gone", "stage"},
