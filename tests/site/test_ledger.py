@@ -94,12 +94,7 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
         (956, 0), (956, 2), (957, 0), (957, 1),
     ]  # fmt: skip
     first = found[DATAGRAMS.name][2]
-    assert (first["hwkey"], first["evtseq0"], first["oaction"], first["modename"]) == (
-        2**32 - 1,
-        1007,
-        "start",
-        "normal",
-    )
+    assert first | {"hwkey": 2**32 - 1, "evtseq0": 1007, "oaction": "start", "modename": "normal"} == first
 
 
 def test_a_run_becomes_complete_with_what_all_downlinks_brought(ledger: Ledger, tmp_path: Path) -> None:
