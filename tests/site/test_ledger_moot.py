@@ -1,6 +1,6 @@
 """What the MOOT database is told of the runs of a ledger."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.load import load, remove
 from halfpipe.process.programs import Ending
-from tests.support.ledger_files import Database, process, settings_of, whole
+from tests.support.ledger_files import Database, Datagram, process, settings_of, whole
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
@@ -36,9 +36,11 @@ class Mooted:
         self.told.append(options)
         return Ending("ended with exit status 0", 0)
 
-    def load(self, *, handoff: int = 1, brought: int = 2, runs: Sequence[RunId] = (RUN,)) -> None:
-        process(self.home, ONE, {run: whole(965, brought) for run in runs}, handoff=handoff)
-        load(self.ledger, settings_of(self.home, "moot"), ONE)
+    def load(
+        self, brought: Mapping[RunId, list[Datagram]], downlink: DownlinkId = ONE, handoff: int = 1
+    ) -> None:
+        process(self.home, downlink, brought, handoff=handoff)
+        load(self.ledger, settings_of(self.home, "moot"), downlink)
 
     def send(self, runs: Sequence[RunId] | None = None) -> list[RunId]:
         return moot_update.send(self.ledger, "moot", StringIO(), runs)
@@ -54,10 +56,9 @@ def mooted(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return made
 
 
-def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted, tmp_path: Path) -> None:
-    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2, events=0)})
-    telling = settings_of(tmp_path, "moot")
-    load(mooted.ledger, telling, ONE)
+def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted) -> None:
+    brought = {RUN: whole(956, 2), OTHER: whole(965, 2, events=0)}
+    mooted.load(brought)
     assert moot_update.pending(mooted.ledger) == [RUN, OTHER]
     assert mooted.send() == moot_update.pending(mooted.ledger) == []
     of_both = {"--scid": "77", "--moot-key": "4294967295", "--moot-alias": "UNKNOWN", "--hwkey": "3348"}
@@ -69,15 +70,13 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted, tm
         {"--run": "r0741244928", "--startedat": "741244928", "--type": "LCI", "--status": "Complete"}
         | {"--nevts": "0"} | of_both,
     ]  # fmt: skip
-    load(mooted.ledger, telling, ONE)
+    mooted.load(brought)
     assert moot_update.pending(mooted.ledger) == []
-    process(tmp_path, TWO, {RUN: whole(957, 2)})
-    load(mooted.ledger, telling, TWO)
+    mooted.load({RUN: whole(957, 2)}, TWO)
     assert (mooted.send(), mooted.told[2]["--status"]) == ([], "Complete")
-    remove(mooted.ledger, telling, [TWO])
-    assert moot_update.pending(mooted.ledger) == [RUN]
-    remove(mooted.ledger, telling, [ONE])
-    assert moot_update.pending(mooted.ledger) == [], "there is nothing to tell of it any more"
+    for downlink, pending in ((TWO, [RUN]), (ONE, [])):  # at last there is nothing to tell of any more
+        remove(mooted.ledger, settings_of(mooted.home, "moot"), [downlink])
+        assert moot_update.pending(mooted.ledger) == pending
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted, tm
     ids=["refused", "absent", "hangs"],
 )
 def test_news_is_delayed_by_a_failure_and_not_lost(mooted: Mooted, ending: Ending, left: list[RunId]) -> None:
-    mooted.load(runs=(RUN, OTHER))
+    mooted.load({run: whole(965, 2) for run in (RUN, OTHER)})
     mooted.ends[RUN.l1] = ending
     assert mooted.send() == left
     # What changes meanwhile is told once, as it is then; also if it changes without a note.
@@ -106,7 +105,7 @@ def test_what_earlier_loads_had_to_leave_is_told_by_later_ones(
 ) -> None:
     monkeypatch.setattr(moot_update, "CATCH_UP", 2)
     first, second, third, own = (RunId.from_met(RUN.met + number) for number in range(4))
-    mooted.load(runs=(first, second, third, own))
+    mooted.load({run: whole(965, 2) for run in (first, second, third, own)})
     assert mooted.send([own]) == [third]
     assert [options["--run"] for options in mooted.told] == [own.l1, first.l1, second.l1]
     assert mooted.send([own]) == []
@@ -119,10 +118,10 @@ def test_a_run_that_changes_while_moot_is_told_is_told_again(
     """Another one loads it, and perhaps tells of it sooner: then the older news, which comes last, is told over."""
 
     def meanwhile() -> None:
-        mooted.load(handoff=2, brought=3)
+        mooted.load({RUN: whole(965, 3)}, handoff=2)
         assert not sooner or mooted.send() == []
 
-    mooted.load()
+    mooted.load({RUN: whole(965, 2)})
     mooted.meanwhile = meanwhile
     assert (mooted.send(), mooted.events()) == ([], events)
     assert moot_update.pending(mooted.ledger) == []

@@ -127,14 +127,13 @@ def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = N
 
 
 def give_up(
-    work: Path, run: RunId, *downlinks: DownlinkId, last: int = 2**32 - 1, delivered: bool = True
+    work: Path, run: RunId, downlink: DownlinkId, last: int = 2**32 - 1, *, delivered: bool = True
 ) -> None:
-    """Have an operator give a run up, and downlinks deliver it as such, when they knew datagrams up to the `last`."""
+    """Have an operator give a run up, and a downlink deliver it as such, when it knew datagrams up to the `last`."""
     every = {str(apid): [[0, last]] for apid in (*LPA_APIDS, *LCI_APIDS)}
     nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
-    for downlink in downlinks:
-        manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
-        (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
+    manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
+    (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
     force_list.give_up(work, run, "a test")
 
 
