@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import StateError
@@ -17,6 +16,7 @@ from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.late import Events
 from halfpipe.process.environment import give_back
 from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
@@ -99,7 +99,7 @@ def _deliver(
     context: Context,
     under: Sequence[Lease],
     downlink: DownlinkId,
-    brought: tuple[MergedIndex, NDArray[np.void]],
+    brought: tuple[MergedIndex, Events],
     evt_files: dict[Path, int],
     threads: int,
 ) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _deliver(
         held.append(
             f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
         )
-    for lease in under:  # else this is what who has followed has replaced
+    for lease in under:  # else it would replace the index of whoever has followed
         lease.check()
     # From here on all downlinks know what this one brings of the run.
     brought[0].save(work, run, downlink)

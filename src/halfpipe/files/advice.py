@@ -52,14 +52,18 @@ def is_full(error: BaseException | None) -> bool:
     return error is not None
 
 
-def put_aside(path: Path, first: str) -> Remedy:
-    """Return the command that moves a file or directory out of the way; `first` says what for."""
-    return Remedy(shlex.join(["mv", str(path), f"{path}.aside"]), first=first)
+def _aside(path: Path) -> str:
+    return shlex.join(["mv", str(path), f"{path}.aside"])
+
+
+def put_aside(path: Path) -> Remedy:
+    """Return the command that moves a damaged product of a chunk out of the way."""
+    return Remedy(_aside(path), first="To have its chunk decoded again where it is needed")
 
 
 def in_place_of(path: Path, remedy: Remedy) -> Remedy:
     """Return the commands that move a directory aside which lies where a file should be, and then those of `remedy`."""
-    return remedy.but(do=(*put_aside(path, "").do, *remedy.do))
+    return remedy.but(do=(_aside(path), *remedy.do))
 
 
 def cannot_be_read(path: Path | str, error: OSError) -> str:

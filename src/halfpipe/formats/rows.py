@@ -58,5 +58,5 @@ def read_rows(path: Path) -> Rows:
         what = str(error)
     raise FormatError(
         f"{path}: not the rows of an index as they were written ({what}).",
-        put_aside(path, "To have its chunk decoded again where it is needed"),
+        put_aside(path),
     )

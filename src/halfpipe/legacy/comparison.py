@@ -269,12 +269,15 @@ class _Run:
         return ours - theirs <= there and theirs - ours <= here and not (theirs - ours) & there
 
     @cached_property
+    def indexes(self) -> Mapping[DownlinkId, MergedIndex]:
+        """What each downlink has made known here."""
+        return {dl: MergedIndex.read(self.work, self.run, dl) for dl in known_downlinks(self.work, self.run)}
+
+    @cached_property
     def known(self) -> tuple[Mapping[DownlinkId, NDArray[np.void]], Collection[Path]]:
         """The events that each downlink brought here, as far as they were not cleaned up, and their evt files."""
         files: dict[Path, int] = {}
-        every = {
-            dl: events_there(self.work, self.run, dl, files) for dl in known_downlinks(self.work, self.run)
-        }
+        every = {dl: events_there(self.work, dl, index, files) for dl, index in self.indexes.items()}
         return {dl: events for dl, events in every.items() if events is not None}, files
 
     @cached_property
@@ -303,8 +306,7 @@ class _Run:
         The legacy's rule is replayed on what was known here then, on all that is known now, and on what the downlink
         brought itself.
         """
-        downlinks = known_downlinks(self.work, self.run)
-        parts = {dl: MergedIndex.read(self.work, self.run, dl).datagrams for dl in downlinks}
+        parts = {dl: index.datagrams for dl, index in self.indexes.items()}
         ranges = {int(apid): pairs for apid, pairs in self.manifest.get("datagrams", {}).items()}
         then = [dl for dl in self.others if listed(parts[dl].rows, ranges).any()]
         replays = [self._replayed(parts, others) for others in (then, self.others, [])]

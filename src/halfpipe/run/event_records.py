@@ -87,7 +87,7 @@ class Records:
         return StateError(
             f"{path}: damaged since chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
             f"{event['apid']} at byte {event['offset']} {what}. Nothing of it is delivered.",
-            put_aside(path, "To have its chunk decoded again where it is needed"),
+            put_aside(path),
         )
 
     def seconds(self, event: int) -> int:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, mend
@@ -23,6 +22,7 @@ from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge.late import Events
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import give_back
@@ -106,8 +106,17 @@ class MergedIndex:
 
 def merge_chunks(
     chunks: Iterable[tuple[ChunkProducts, Path]], files: dict[Path, int], threads: int = 1
-) -> tuple[MergedIndex, NDArray[np.void]]:
-    """Merge the rows of the chunks of one run within one downlink.
+) -> tuple[MergedIndex, Events]:
+    """Merge the chunks of one run within one downlink; parameters, events and errors as for `merge_rows`."""
+    listed = list(chunks)
+    lines, events = merge_rows(listed, files, threads)
+    return MergedIndex(KnownDatagrams.of(lines), tuple(chunk for chunk, _ in listed)), events
+
+
+def merge_rows(
+    chunks: Iterable[tuple[ChunkProducts, Path]], files: dict[Path, int], threads: int = 1
+) -> tuple[list[bytes], Events]:
+    """Read the rows of the chunks of one run within one downlink, and merge their events.
 
     Parameters
     ----------
@@ -120,25 +129,24 @@ def merge_chunks(
 
     Returns
     -------
-    MergedIndex, NDArray
-        The events (dtype `EVENT`) are in order, each once.
+    list of bytes, NDArray
+        The lines of the datagrams; the events (dtype `EVENT`) in order, each once.
 
     Raises
     ------
     FormatError
         If rows cannot be read or are damaged, or there are too many evt files.
     """
-    listed = list(chunks)
     paths_of_rows = sorted(
         (
             directory / name
-            for chunk, directory in listed
+            for chunk, directory in chunks
             for name in chunk.files
             if name.endswith(rows.SUFFIX)
         ),
         key=lambda path: path.name,
     )
-    parts: list[NDArray[np.void]] = [np.empty(0, idx.EVENT)]
+    parts: list[Events] = [np.empty(0, idx.EVENT)]
     lines: list[bytes] = []
     with ThreadPoolExecutor(threads) as pool:
         for path, part in zip(paths_of_rows, pool.map(rows.read_rows, paths_of_rows), strict=True):
@@ -155,23 +163,21 @@ def merge_chunks(
             parts.append(part.events)
             del part
     give_back()
-    index = MergedIndex(KnownDatagrams.of(lines), tuple(chunk for chunk, _ in listed))
-    return index, in_one(parts)
+    return lines, in_one(parts)
 
 
 def events_there(
-    work: Path, run: RunId, downlink: DownlinkId, files: dict[Path, int] | None = None
-) -> NDArray[np.void] | None:
-    """Return the events that a downlink brought of a run, as `merge_chunks`; None if they were cleaned up.
+    work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int] | None = None
+) -> Events | None:
+    """Return the events that a downlink brought of a run, by its `index`; None if they were cleaned up.
 
     Raises
     ------
-    HalfPipeError
-        If its merged index is gone, or what is there is damaged.
+    FormatError
+        As `merge_rows`, which has the same `files`.
     """
-    chunks = MergedIndex.read(work, run, downlink).chunks
-    placed = [(chunk, place) for chunk in chunks if (place := chunk.place(work, downlink))]
-    return merge_chunks(placed, {} if files is None else files)[1] if len(placed) == len(chunks) else None
+    placed = [(chunk, place) for chunk in index.chunks if (place := chunk.place(work, downlink))]
+    return merge_rows(placed, {} if files is None else files)[1] if len(placed) == len(index.chunks) else None
 
 
 def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:

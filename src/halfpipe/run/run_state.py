@@ -7,7 +7,7 @@ as context, into scratch of the merge; they never come back to where they were.
 import logging
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import IO, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
@@ -32,16 +31,14 @@ from halfpipe.errors import (
 from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.late import listed
+from halfpipe.merge.late import Events, listed
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
-
-Events = NDArray[np.void]
 
 log = logging.getLogger(__name__)
 # Codes of errors by which a chunk cannot be decoded any more. Another one, as of a full disk, passes.
@@ -173,7 +170,7 @@ class KnownRun:
         if downlink in self.brought:
             return self.brought[downlink]
         found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
-        return merge_chunks(((chunk, place) for chunk, place in found if place), self.files)[1]
+        return merge_rows(((chunk, place) for chunk, place in found if place), self.files)[1]
 
     def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
         """Return `Context.place` of a chunk, None if the merge has to do without it."""
@@ -208,15 +205,13 @@ def _made_known(context: Context, downlink: DownlinkId) -> MergedIndex | None:
         if not handed_off or not (work / paths.receipt(downlink)).exists():
             raise StateError(error.text, rerun(downlink, "deliver_run", "To have it made again")) from error
         log.warning("%s Made again of the chunks of downlink %s.", error, downlink)
-        return _index_again(context, downlink)
+        return _index_again(context, downlink, handed_off)
 
 
-def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
+def _index_again(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:
     """Make the merged index of a downlink again of the chunks that it was handed off with."""
-    work, run = context.work, context.run
-    chunks = _handed_off(work, run, downlink)
     index, _ = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in chunks), {})
-    index.save(work, run, downlink)
+    index.save(context.work, context.run, downlink)
     return index
 
 
@@ -242,8 +237,8 @@ def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunI
             try:
                 MergedIndex.read(work, run, downlink)
             except HalfPipeError:
-                if _handed_off(work, run, downlink):
-                    _index_again(Context(settings, run, output), downlink)
+                if chunks := _handed_off(work, run, downlink):
+                    _index_again(Context(settings, run, output), downlink, chunks)
                     mended.append(run)
     return mended
 

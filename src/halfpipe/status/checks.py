@@ -69,8 +69,7 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
     products = {work / paths.chunks(downlink) / file["name"]: file for file in chunk["files"]}
     yield from differs(retdef, {"sha256": chunk["retdef"]}, remedy, checksums=checksums)
     for path, expected in products.items():
-        aside = put_aside(path, "To have its chunk decoded again where it is needed")
-        for wrong in differs(path, expected, aside, checksums=checksums):
+        for wrong in differs(path, expected, put_aside(path), checksums=checksums):
             yield _note(MISSING, path, CLEANED_UP) if wrong.code == MISSING else wrong
 
 

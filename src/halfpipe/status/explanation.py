@@ -103,9 +103,10 @@ class State:
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
                 "has brought any of it. Process the downlinks that announce it: snakemake"
             )
-        self.datagrams = {dl: MergedIndex.read(work, run, dl).datagrams for dl in self.downlinks}
+        indexes = {dl: MergedIndex.read(work, run, dl) for dl in self.downlinks}
+        self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
-        found = {dl: events_there(work, run, dl) for dl in self.downlinks}
+        found = {dl: events_there(work, dl, index) for dl, index in indexes.items()}
         self.unread = tuple(dl for dl, events in found.items() if events is None)
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(tuple(self.events), self.events)
@@ -129,7 +130,7 @@ class State:
         """Count the events of some kinds that are not delivered."""
         return sum(group.events for group in self.groups if group.kind in kinds)
 
-    @property
+    @cached_property
     def unread_waiting(self) -> int:
         """How many events waited when the run was merged last, if not all are looked at now."""
         counted = (waiting_now(self.work, dl, of_run) for dl, of_run in self.manifests.items())

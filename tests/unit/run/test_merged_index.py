@@ -75,16 +75,16 @@ def test_events_are_there_while_all_products_are(
     home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
     kept.mkdir(parents=True)
     for number, (chunk, place) in enumerate(multi3):
-        assert events_there(tmp_path, RUN, DL) is None
+        assert events_there(tmp_path, DL, merged) is None
         for name in chunk.files:
             (place / name).rename((kept if number else home) / name)
-    there = events_there(tmp_path, RUN, DL, files)
+    there = events_there(tmp_path, DL, merged, files)
     assert there is not None
     assert there.tobytes() == expected.tobytes()
     assert {path.parent for path in files} == {home, kept}
     assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
-    assert events_there(tmp_path, RUN, DL) is None
+    assert events_there(tmp_path, DL, merged) is None
 
 
 def test_what_others_know_of_is_kept_while_it_is_replaced(
