@@ -1,5 +1,6 @@
 """A case processed here and by the model of the legacy, for `halfpipe compare`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +13,40 @@ from tests.support.golden_cases import build
 from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site
 
+MAGIC7 = """\
+# SIMULATED attitude and orbit: a line of each in a hundred seconds, from -b to -e (Unix UTC seconds).
+while [ $# -gt 0 ]; do
+  case $1 in -b) begin=$2 ;; -e) end=$2 ;; esac
+  shift
+done
+awk -v b="$begin" -v e="$end" 'BEGIN {
+  for (t = 100 * int(b / 100) + 100; t <= e; t += 100) {
+    print "2024-06-28 00:00:00.000000 ATT", t, "0 0 0 0 1 0 0 0.001097"
+    print "2024-06-28 00:00:00.000000 ORB", t, "0 1 0 0 0 1 1 5 0"
+  }
+}'
+"""
+
+
+def magic7(begin: float, end: float) -> bytes:
+    """Return what the command `MAGIC7` prints."""
+    first = 100 * int(begin / 100) + 100
+    return "".join(
+        f"2024-06-28 00:00:00.000000 {line}\n"
+        for t in range(first, int(end) + 1, 100)
+        for line in (f"ATT {t} 0 0 0 0 1 0 0 0.001097", f"ORB {t} 0 1 0 0 0 1 1 5 0")
+    ).encode()
+
 
 class BothSides:
-    """A site with a case, and a stage of the legacy below its home."""
+    """A site with a case, and a stage of the legacy below its home; `with_magic7` both have that."""
 
-    def __init__(self, name: str | Path, site: Site) -> None:
+    def __init__(self, name: str | Path, site: Site, *, with_magic7: bool = False) -> None:
         self.case, self.site = build(name, site), site
-        self.legacy = Legacy(self.case, site.home / "legacy")
+        self.legacy = Legacy(self.case, site.home / "legacy", magic7 if with_magic7 else None)
+        if with_magic7:
+            (site.home / "magic7.sh").write_text(MAGIC7)
+            site.configure(magic7={"command": shlex.join(["sh", str(site.home / "magic7.sh")])})
 
     def process(self, steps: int | None = None) -> list[Compared]:
         """Process the steps of the case on both sides; return what is found of each right after it."""

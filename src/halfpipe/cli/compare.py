@@ -28,7 +28,7 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
         ("halfpipe compare 2023-04 --with DIR", "a month"),
     ],
     statuses={
-        0: "the same events, byte for byte; files may be cut otherwise",
+        0: "the same events, byte for byte; what else differs is explained",
         1: "differences, all explained, a downlink is not there yet, or the other side has no records left",
         2: "of no downlink there is something on both sides, or the command line is wrong",
         3: "something is unexplained, or a downlink could not be compared",
@@ -101,5 +101,6 @@ def _print(one: "Compared") -> None:
     for other in one.findings:
         if other not in one.groups:
             of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
-            sides = f"{other.here or 'nothing'} here, {other.there or 'nothing'} there"
-            click.echo(f"  {other.what}{of}: {sides}{by}: {other.kind}: {other.text}")
+            sides = f": {other.here or 'nothing'} here, {other.there or 'nothing'} there"
+            sides *= bool(other.here or other.there)
+            click.echo(f"  {other.what}{of}{sides}{by}: {other.kind}: {other.text}")

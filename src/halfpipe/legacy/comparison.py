@@ -1,9 +1,14 @@
-"""Compare what HalfPipe delivered of a downlink with what another system did: event by event and text by text."""
+"""Compare a downlink that HalfPipe delivered with the same downlink from another system, event by event.
+
+A difference is explained only if everything that the other side has of the run is exactly what the legacy's rule gives,
+replayed on the datagrams and events that are known here. Everything else needs action.
+"""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from io import BytesIO, StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,18 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import MissingInputError
-from halfpipe.files.json_files import read_json
+from halfpipe.downlink import stage_look
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt
+from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.difference_reasons import (
     CUT,
-    OUTSIDE,
-    RETIRED,
+    OTHER_TIMES,
     UNEXPLAINED,
     Decided,
     Reason,
     defect,
+    other_bytes,
     present,
     unexplained,
     where_in,
@@ -31,21 +37,31 @@ from halfpipe.legacy.difference_reasons import (
     why_other_bytes,
     why_text,
 )
-from halfpipe.legacy.legacy_replay import EPUS, Merged, merged
-from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, Delivered, File, Side, side_at
-from halfpipe.merge.decision import all_known, in_sources
-from halfpipe.merge.late import listed
-from halfpipe.merge.ordering import in_order
+from halfpipe.legacy.legacy_replay import EPUS, History, is_written
+from halfpipe.legacy.replayed import UNMAPPED_KEYS, Expected, Inputs, replayed
+from halfpipe.legacy.sides import (
+    GONE,
+    MAGIC7,
+    NOTHING,
+    TEXTS,
+    TIMES,
+    File,
+    Side,
+    lines_of,
+    record_at,
+    rows_of,
+    side_at,
+)
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams, settled
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import MergedIndex, events_there
+from halfpipe.run import magic7
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
 SAME, OTHER, UNLIKE = 0, 1, 3
 EVENTS = "events"
 HERE, THERE, BOTH = "here", "there", "both"
+MOST_ORDERED = 6  # downlinks of a run whose orders are tried
 
 
 @dataclass(frozen=True)
@@ -55,17 +71,17 @@ class Finding:
     Attributes
     ----------
     what
-        ``events``, ``files``, the ``header``, or the ``text``.
+        ``events``, ``files``, ``tokens``, the ``header``, the ``text``, or the ``stage``.
     run
-        Empty for all of a text.
+        Empty for all of a text, or of the stage.
     kind, defect, text
         The `Reason`.
     where
-        On which side events are: ``here`` or ``there`` only, or on ``both`` with other bytes.
+        Which side has the events: ``here`` (or the legacy's rule) only, ``there`` only, or ``both`` with other bytes.
     first, last, events
-        The first and the last sequence of the events, and how many there are.
+        The first and the last sequence of the events, and how many there are; of files only how many.
     here, there
-        What it is of what is no event.
+        The two sides of anything that is not an event.
     """
 
     what: str
@@ -116,7 +132,7 @@ class Compared:
 
 
 def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
-    """Compare what lies in the stage of a downlink with what lies at `root`.
+    """Compare a downlink in the stage with the same downlink below `root`.
 
     Raises
     ------
@@ -125,10 +141,11 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     HalfPipeError
         If what is recorded here, or indexes there, cannot be read.
     """
-    here, there = side_at(settings.paths.stage, downlink), side_at(root, downlink)
+    stage, latc = settings.paths.stage, settings.merge.latc_override
+    here, there = side_at(stage, downlink), side_at(root, downlink, latc)
     if here is None:
         raise MissingInputError(
-            f"downlink {downlink} is not in {settings.paths.stage}, so there is nothing to compare. Process it, or "
+            f"downlink {downlink} is not in {stage}, so there is nothing to compare. Process it, or "
             f"process it again if Level-1 has taken it: snakemake dl={downlink}"
         )
     if there is None:
@@ -137,213 +154,348 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
             f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), or the tree of the legacy "
             f"({root}/{downlink}/<run>/r…-e….idx)"
         )
-    counts, found = [], list[Finding]()
-    if here.texts[MAGIC7] != there.texts[MAGIC7]:
-        one, other = (f"{len([*filter(GONE.__ne__, side.texts[MAGIC7])])} lines" for side in (here, there))
-        found.append(Finding(f"text {MAGIC7}", "", *OUTSIDE, here=one, there=other))
+    receipt = read_receipt(settings.paths.work, downlink)
+    look = stage_look.look(stage, downlink, receipt, checksums=True, untouched=True)
+    wrong = [cause.text for cause in look]
+    is_sound = not wrong
+    wrong += [f"{path}: not part of a hand-off" for path in _strange(here, there)]
+    wrong += [
+        f"{path}: this token keeps Level-1 from retiring the run, though the downlink was handed off"
+        for side in (here, there)
+        for path in (side.stage.glob(paths.halt_cleanup("*", downlink)) if side.stage else ())
+    ]
+    found = [Finding("stage", "", *unexplained(text)) for text in wrong]
+    names = [name for name in TEXTS if there.texts[name] != [GONE]]
+    for name in TEXTS:
+        if name not in names and not (there.is_tree and name == TIMES):
+            found.append(Finding(f"text {name}", "", *unexplained("the text is missing")))
     runs: dict[str, RunId | None] = {
-        _run_of(line): None for side in (here, there) for name in TEXTS for line in side.texts[name]
+        line.partition(" ")[0]: None for side in (here, there) for name in names for line in side.texts[name]
     }
-    known = [RunId(entry["run"]) for entry in read_receipt(settings.paths.work, downlink)["runs"]]
+    known = [RunId(entry["run"]) for entry in receipt["runs"]]
     runs |= {run.l1: run for run in {*known, *here.reads, *there.reads}}
+    counts, pairs = [], []
     for l1, run in sorted(runs.items()):
-        pair = _Run(settings, downlink, run, here, there, root) if run else None
-        events = list(pair.findings()) if pair else []
-        found += events
-        counts += [OfRun(pair.run, len(pair.ours.rows), len(pair.theirs.rows), pair.same)] if pair else []
-        for name in TEXTS:
-            ours, theirs = (
-                sorted(line for line in side.texts[name] if _run_of(line) == l1) for side in (here, there)
-            )
-            if ours != theirs:
-                differs = any(one.what == EVENTS for one in events)
-                reason = pair.why_text(name, ours, theirs, differs=differs) if pair else UNEXPLAINED
-                one, other = (" | ".join(lines) for lines in (ours, theirs))
-                found.append(Finding(f"text {name}", l1, *reason, here=one, there=other))
-    return Compared(downlink, tuple(counts), tuple(found))
+        if run is None:
+            lines = [(name, here.lines(name, l1), there.lines(name, l1)) for name in names]
+            found += [_of_text(name, l1, UNEXPLAINED, *both) for name, *both in lines if both[0] != both[1]]
+            continue
+        pair = _Run(settings, Inputs(settings.paths.work, run), downlink, (here, there), root)
+        pairs.append(pair)
+        found += pair.findings(is_sound=is_sound)
+        counts.append(OfRun(run, len(pair.ours.rows), len(pair.theirs.rows), int(pair.same.sum())))
+    return Compared(downlink, tuple(counts), (*found, *_magic7(settings, receipt, here, there, pairs)))
 
 
-def _run_of(line: str) -> str:
-    return line.partition(" ")[0]
+def _strange(here: Side, there: Side) -> Iterator[Path]:
+    """Yield what is not part of a hand-off there; texts that only HalfPipe writes are, if they are the same here."""
+    for name, path in sorted(there.others.items()):
+        mine = here.others.get(name)
+        if mine is None or not path.is_file() or path.read_bytes() != mine.read_bytes():
+            yield path
+
+
+def _of_text(name: str, l1: str, reason: Reason, ours: Sequence[str], theirs: Sequence[str]) -> Finding:
+    return Finding(f"text {name}", l1, *reason, here=" | ".join(ours), there=" | ".join(theirs))
+
+
+def _magic7(
+    settings: Settings, receipt: Mapping[str, Any], here: Side, there: Side, runs: Sequence["_Run"]
+) -> Iterator[Finding]:
+    """Yield that magic-7 differs. It is explained if the magic-7 command prints it for the times that the legacy takes.
+
+    These are the times of the first known event of the first run, and of the last known event of the last run.
+    """
+    ours, theirs = here.texts[MAGIC7], there.texts[MAGIC7]
+    # HalfPipe makes none if nothing is delivered. The legacy always makes one, and removes it from its tree.
+    lacks = theirs == [GONE] and settings.magic7.command and any(pair.chosen.merged for pair in runs)
+    if (ours == theirs and not lacks) or (there.is_tree and theirs == [GONE]):
+        return
+    reason = unexplained("not what the magic-7 command prints for the times that the legacy takes")
+    try:
+        known = [pair.known["utc"][[0, -1]].tolist() for pair in runs if len(pair.known)]
+        chunk = paths.retdef(receipt["downlink"], receipt["chunks"][0]["chunk"])
+        retdef = read_retdef(settings.paths.work / chunk)
+        words = magic7.command(settings, retdef, (known[0][0], known[-1][1])) if known else []
+        with BytesIO() as out:
+            if words:
+                magic7.write(words, out, StringIO())
+                reason = OTHER_TIMES if lines_of(out.getvalue()) == theirs else reason
+    except HalfPipeError as error:
+        reason = unexplained(f"the magic-7 command, which would show what the legacy had, fails: {error}")
+    one, other = (f"{len([*filter(GONE.__ne__, lines)])} lines" for lines in (ours, theirs))
+    yield Finding(f"text {MAGIC7}", "", *reason, here=one, there=other)
 
 
 class _Run:
-    """One run of a downlink on both sides; what is known of it here is read when it is asked for."""
-
-    same = 0
+    """One run of a downlink on both sides."""
 
     def __init__(
-        self, settings: Settings, downlink: DownlinkId, run: RunId, here: Side, there: Side, root: Path
+        self, settings: Settings, inputs: Inputs, downlink: DownlinkId, sides: tuple[Side, Side], root: Path
     ) -> None:
-        self.work, self.stage, self.root = settings.paths.work, settings.paths.stage, root
-        self.downlink, self.run = downlink, run
-        self.ours, self.theirs = here.delivered(run), there.delivered(run)
-        manifest = self.work / paths.manifest(run, downlink)
-        self.manifest: Mapping[str, Any] = dict(read_json(manifest)) if manifest.exists() else {}
-        self.others = [dl for dl in known_downlinks(self.work, run) if dl != downlink]
+        self.settings, self.inputs, self.downlink, self.root = settings, inputs, downlink, root
+        self.run, self.sides = inputs.run, sides
+        self.here, self.there = sides
+        self.ours, self.theirs = (side.delivered(self.run) for side in sides)
+        self.chosen = self._as_here()
 
-    def findings(self) -> Iterator[Finding]:
-        """Yield what differs, and count what is the same."""
-        ours, theirs = self.ours.rows, self.theirs.rows
+    def findings(self, *, is_sound: bool) -> Iterator[Finding]:
+        """Yield what differs. Nothing is explained unless the files here are as they were delivered."""
+        yield from self._unlike_tokens(self.here, self.chosen)
+        unlike, cannot = self.unlike(self.chosen), ""
+        try:
+            for expected in self._replays() if is_sound and (unlike or self.there.is_tree) else ():
+                differs = self.unlike(expected)
+                first = self.there.is_tree and not self.chosen.merged  # its contents are never ours
+                if first or _weight(differs) < _weight(unlike):
+                    self.chosen, unlike = expected, differs
+                if not unlike:
+                    break
+        except MissingInputError as error:
+            cannot = f"the legacy's rule cannot be replayed, so nothing is explained: {error}"
         if self.theirs.gone:
-            yield self._group(ours, HERE, Reason("gone", None, self.theirs.gone))
-            return
-        at = where_in(ours, theirs)
-        both = np.flatnonzero(at >= 0)
-        other = both[ours["sum"][both] != theirs["sum"][at[both]]]
-        self.same = len(both) - len(other)
-        yield from self._alone(np.flatnonzero(at < 0), ours, HERE)
-        yield from self._alone(np.flatnonzero(~present(theirs, ours)), theirs, THERE)
-        yield from self._other_bytes(other, at[other])
-        for side, where in ((self.ours, HERE), (self.theirs, THERE)):
-            yield from (self._group(NOTHING, where, unexplained(text)) for text in side.wrong)
-        if len(again := theirs[present(theirs, self.elsewhere)]):
-            yield self._group(again, THERE, unexplained("delivered with another downlink, too"))
-        yield from self._headers()
-        yield from self._cuts()
+            yield self._group(self.ours.rows, HERE, Reason("gone", None, self.theirs.gone))
+        yield from unlike or self._explained()
+        for text in (*self.theirs.wrong, *filter(None, [cannot])):
+            yield self._group(NOTHING, THERE, unexplained(text))
 
     def _group(self, rows: NDArray[np.void], where: str, reason: Reason) -> Finding:
         first, last = (int(rows["sequence"][0]), int(rows["sequence"][-1])) if len(rows) else (0, 0)
         return Finding(EVENTS, self.run, *reason, where=where, first=first, last=last, events=len(rows))
 
-    def _alone(self, numbers: NDArray[np.intp], rows: NDArray[np.void], where: str) -> Iterator[Finding]:
-        """Yield events that are on one side only."""
-        if not len(numbers):
+    @cached_property
+    def in_ours(self) -> NDArray[np.intp]:
+        """Where each event there is among ours, -1 if it is not."""
+        return where_in(self.theirs.rows, self.ours.rows)
+
+    @cached_property
+    def same(self) -> NDArray[np.bool_]:
+        """Which events there are the same here, byte for byte."""
+        ours = np.append(self.ours.rows["sum"], 0)[self.in_ours]
+        found: NDArray[np.bool_] = (self.in_ours >= 0) & (ours == self.theirs.rows["sum"])
+        return found
+
+    @property
+    def known(self) -> NDArray[np.void]:
+        """The events (dtype `EVENT`) that the legacy knew of the run."""
+        merged = self.chosen.merged
+        if merged is None and self.downlink in self.inputs.indexes:
+            merged = self._as_legacy().merged
+        return merged.events if merged else NOTHING
+
+    def _as_here(self) -> Expected:
+        """Return what HalfPipe delivered."""
+        recorded, rows = self.inputs.recorded, self.ours.rows
+        others = {name for dl in recorded.latest() if dl != self.downlink for name in recorded.names(dl)}
+        tokens = frozenset(Path(name).stem for name in others)
+        lines = {name: [self.here.lines(name, self.run.l1)] for name in TEXTS}
+        files = [replace(file, moot=None) if self.there.is_tree else file for file in self.ours.files]
+        return Expected(rows, np.zeros(len(rows), bool), files, tokens, lines)
+
+    def _as_legacy(self) -> Expected:
+        """Return what the legacy hands off if it processed the downlinks in the same order as HalfPipe."""
+        return self.after(History(self.run, self.inputs.parts).after(*self.inputs.order(self.downlink)))
+
+    def after(self, history: History) -> Expected:
+        """Return what the legacy hands off of the downlink, which it merged last."""
+        return replayed(history, self.downlink, self.inputs, self.there, self.settings.merge)
+
+    def _replays(self) -> Iterator[Expected]:
+        """Yield what the legacy hands off: first for the order in which downlinks were processed here.
+
+        Then for other orders, if all downlinks of the run are there. An order counts only if it explains all of them.
+        """
+        if self.downlink not in self.inputs.indexes:
             return
-        codes, reasons = why(rows[numbers], self.decided, here=where == HERE)
-        for part, reason in _neighbours(numbers, codes, reasons):
-            yield self._group(rows[numbers[part]], where, reason)
+        yield self._as_legacy()
+        new = [dl for dl in self.inputs.indexes if dl not in self.inputs.taken_over]
+        sides = {
+            dl: side for dl in new if (side := side_at(self.root, dl, self.settings.merge.latc_override))
+        }
+        if 1 < len(sides) == len(new) <= MOST_ORDERED:
+            pairs = {
+                dl: _Run(self.settings, self.inputs, dl, (Side({}, {}), side), self.root)
+                for dl, side in sides.items()
+                if dl != self.downlink
+            }
+            before = History(self.run, self.inputs.parts).after(*sorted(self.inputs.taken_over))
+            yield from self._reordered(before, {**pairs, self.downlink: self})
 
-    def _other_bytes(self, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> Iterator[Finding]:
-        """Yield events that have other bytes; of those that are not explained the first one says what differs."""
-        found = [self._why_bytes(*pair) for pair in zip(ours.tolist(), theirs.tolist(), strict=True)]
-        kinds = list(dict.fromkeys(reason[:2] for reason in found))
-        codes = np.array([kinds.index(reason[:2]) for reason in found], np.intp)
-        for part, _ in _neighbours(ours, codes, [Reason(*kind, "") for kind in kinds]):
-            yield self._group(self.ours.rows[ours[part]], BOTH, found[part.start])
+    def _reordered(
+        self, before: History, left: Mapping[DownlinkId, "_Run"], found: Expected | None = None
+    ) -> Iterator[Expected]:
+        """Yield what the legacy hands off for each order of the downlinks `left` that explains all of them."""
+        if found and not left:
+            rows = [one.events[one.delivered] for dl, one in before.latest.items() if dl != self.downlink]
+            yield replace(found, elsewhere=in_one(rows), reordered=True)
+        for downlink, pair in left.items():
+            history = before.after(downlink)
+            expected = pair.after(history)
+            if not pair.unlike(expected):
+                rest = {dl: one for dl, one in left.items() if dl != downlink}
+                yield from self._reordered(history, rest, expected if pair is self else found)
 
-    def _why_bytes(self, ours: int, theirs: int) -> Reason:
-        before = self.theirs.record(theirs - 1) if theirs else b""
-        return why_other_bytes(self.ours.record(ours), self.theirs.record(theirs), before)
+    def unlike(self, expected: Expected) -> list[Finding]:
+        """Return what is there and not as expected."""
+        found = [] if self.theirs.gone else [*self._unlike_events(expected)]
+        found += [] if found or self.theirs.gone else self._unlike_files(expected)
+        if expected.merged and self.theirs.spans not in (None, tuple(expected.merged.recorded)):
+            found.append(self._group(NOTHING, THERE, unexplained("the legacy's rule gives other spans")))
+        return [*found, *self._unlike_tokens(self.there, expected), *self._unlike_texts(expected)]
 
-    def _headers(self) -> Iterator[Finding]:
-        """Yield the MOOT keys and aliases of headers there that are not those of the run."""
-        moot = self.manifest.get("moot", {"key": 0, "alias": ""})
-        run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH])
-        moots = (_moot(file.header) for file in self.theirs.files if file.header is not None)
-        others = Counter(moot for moot in moots if moot != run)
-        if not others:
+    def _unlike_events(self, expected: Expected) -> Iterator[Finding]:
+        """Yield events that are missing there, or too many, or have other bytes."""
+        rows, theirs = expected.rows, self.theirs.rows
+        at = where_in(theirs, rows)
+        missing, added = np.flatnonzero(~present(rows, theirs)), np.flatnonzero(at < 0)
+        lost = unexplained(f"missing there, though {expected.by} delivers it")
+        for part in _stretches(missing, 1):
+            yield self._group(rows[missing[part]], HERE, lost)
+        for part in _stretches(added, 1):
+            yield self._group(theirs[added[part]], THERE, unexplained(f"{expected.by} does not deliver it"))
+        changed = np.flatnonzero(self._other_bytes(expected, at))
+        for part in _stretches(changed, 1):
+            first = int(changed[part.start])
+            ours = self.ours.record(int(self.in_ours[first])) if self.in_ours[first] >= 0 else b""
+            yield self._group(theirs[changed[part]], BOTH, other_bytes(ours, self.theirs.record(first)))
+
+    def _other_bytes(self, expected: Expected, at: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Tell which events there have other bytes than expected; `at` is their place among the expected ones."""
+        found = (at >= 0) & ~self.same
+        if expected.merged is None:
+            return found
+        # The legacy usually copies the same records.
+        doubted = np.flatnonzero(found | ((at >= 0) & self.theirs.rows["bare"]))
+        known, files, latc = (
+            expected.rows[at[doubted]],
+            [*self.inputs.files],
+            self.settings.merge.latc_override,
+        )
+        sums = np.zeros(len(known), np.int64)
+        for file in np.unique(known["file"]).tolist():
+            which = known["file"] == file
+            sums[which] = rows_of(files, file, known["offset"][which], latc)["sum"]
+        found[doubted] = sums != self.theirs.rows["sum"][doubted]
+        for number, row in zip(doubted.tolist(), known, strict=True):
+            if found[number] or self.theirs.rows["bare"][number]:
+                original = record_at(files[int(row["file"])], int(row["offset"]), latc)
+                follows = number and not expected.begins[at[number]] and not self.there.is_tree
+                before = self.theirs.record(number - 1) if follows else b""
+                found[number] = not is_written(original, before, self.theirs.record(number))
+        return found
+
+    def _unlike_files(self, expected: Expected) -> Iterator[Finding]:
+        """Yield files, and headers of files, that are not as expected."""
+        ours, theirs = ({file.name: file for file in files} for files in (expected.files, self.theirs.files))
+        for name in sorted(ours.keys() | theirs.keys()):
+            if ours.get(name) != theirs.get(name):
+                reason = unexplained(f"{expected.by} gives another file or header")
+                yield self._of_files("files", reason, *(_shown(side.get(name)) for side in (ours, theirs)))
+
+    def _of_files(self, what: str, reason: Reason, *sides: str, files: int = 1) -> Finding:
+        here, there = sides
+        return Finding(what, self.run, *reason, events=files, here=here, there=there)
+
+    def _unlike_tokens(self, side: Side, expected: Expected) -> Iterator[Finding]:
+        """Yield tokens of the run that are missing in the stage of a side, and those of no file."""
+        if side.stage is None:
             return
-        chunks = {_moot(evt.read_header(path)) for path in self.known[1]}
-        for has, files in others.items():
-            unset = (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"")
-            reason = defect(24) if has in chunks else defect(25) if unset else UNEXPLAINED
-            here, there = (f"{key} {alias.decode(errors='replace')}" for key, alias in (run, has))
-            yield Finding("header", self.run, *reason, events=files, here=here, there=there)
+        l1, home = self.run.l1, side.stage
+        own, every = (Path(paths.tokens(run)) for run in (l1, "*"))
+        places = [place for at in (own / "*", every / f"{l1}-*") for place in home.glob(str(at))]
+        there = {place.relative_to(home) for place in places}
+        needed = {own / Path(file.name).stem for file in expected.files}
+        # Other tokens belong to other downlinks: their files are there, or Level-1 took them, or they are in work.
+        known = {own / path.stem for path in home.glob(f"*/{l1}/*.evt")} | {
+            own / name for name in expected.tokens
+        }
+        known |= {token for token in there if token.match(paths.halt_cleanup(l1, "*"))}
+        wrong = dict.fromkeys(needed - there, "this token is missing")
+        wrong |= dict.fromkeys(there - known - needed, "this token belongs to no file of the run")
+        for token, what in sorted(wrong.items()):
+            yield self._of_files("tokens", unexplained(f"{home / token}: {what}"), "", "")
 
-    def _cuts(self) -> Iterator[Finding]:
-        """Yield that the same events lie in other files there, by reason."""
+    def _unlike_texts(self, expected: Expected) -> Iterator[Finding]:
+        """Yield the lines of the run that are not as expected, except for missing texts."""
+        for name in (name for name in TEXTS if self.there.texts[name] != [GONE]):
+            ours, theirs = (side.lines(name, self.run.l1) for side in self.sides)
+            if all(sorted(version) != theirs for version in expected.lines[name]):
+                reason = unexplained(f"{expected.by} gives other lines")
+                yield _of_text(name, self.run.l1, reason, ours, theirs)
+
+    def _explained(self) -> Iterator[Finding]:
+        """Yield what is there and not ours. All of it is what the legacy's rule gives."""
+        expected, manifest = self.chosen, self.inputs.manifest(self.downlink)
+        if expected.merged is None or expected.elsewhere is None:
+            return
+        latest = self.inputs.recorded.latest()
+        datagrams = KnownDatagrams.together(index.datagrams for index in self.inputs.indexes.values())
+        decided = Decided(
+            expected.merged,
+            expected.elsewhere,
+            manifest,
+            [span for dl, one in latest.items() if dl != self.downlink for span in one.spans],
+            settled(datagrams.segments(), EPUS),
+            expected.reordered,
+        )
+        found = (
+            [] if self.theirs.gone else [*self._explained_events(decided), *self._explained_files(decided)]
+        )
+        yield from found
+        differs = any(one.what == EVENTS for one in found)
+        for name in TEXTS:
+            ours, theirs = (side.lines(name, self.run.l1) for side in self.sides)
+            if ours != theirs and self.there.texts[name] != [GONE]:
+                reason = why_text(name, ours, theirs, decided, differs=differs)
+                yield _of_text(name, self.run.l1, reason, ours, theirs)
+
+    def _explained_events(self, decided: Decided) -> Iterator[Finding]:
+        ours, theirs = self.ours.rows, self.theirs.rows
+        for rows, where in ((ours[~present(ours, theirs)], HERE), (theirs[self.in_ours < 0], THERE)):
+            codes, reasons = why(rows, decided, here=where == HERE)
+            for part in _stretches(codes, 0):
+                yield self._group(rows[part], where, reasons[codes[part.start]])
+        other = np.flatnonzero((self.in_ours >= 0) & ~self.same)
+        pairs = [(self.ours.record(int(self.in_ours[n])), self.theirs.record(n)) for n in other.tolist()]
+        of = [why_other_bytes(*pair) for pair in pairs]
+        for part in _stretches(np.array([reason.defect for reason in of]), 0):
+            yield self._group(theirs[other[part]], BOTH, of[part.start])
+
+    def _explained_files(self, decided: Decided) -> Iterator[Finding]:
+        run = decided.manifest.get("moot", {"key": 0, "alias": ""})
+        mine = run["key"], run["alias"].encode()[: evt.ALIAS_LENGTH]
+        moots = Counter(file.moot for file in self.theirs.files if file.moot and file.moot != mine)
+        for moot, count in moots.items():
+            reason = defect(25 if mine[0] == evt.MOOT_UNSET_KEY and moot[0] in UNMAPPED_KEYS else 24)
+            here, there = (f"{key} {alias.decode(errors='replace')}" for key, alias in (mine, moot))
+            yield self._of_files("header", reason, here, there, files=count)
+        known = {(file.name, file.events, file.sequences) for file in self.ours.files}
+        other = [f for f in self.theirs.files if (f.name, f.events, f.sequences) not in known]
         here, there = (f"{len(side.files)} files" for side in (self.ours, self.theirs))
-        cut = Counter(self._why_cut(file) for file in self.theirs.files if file not in self.ours.files)
-        for reason, files in cut.items():
-            yield Finding("files", self.run, *reason, events=files, here=here, there=there)
+        for reason, count in Counter(self._why_cut(file, decided) for file in other).items():
+            yield self._of_files("files", reason, here, there, files=count)
 
-    def _why_cut(self, file: File) -> Reason:
+    def _why_cut(self, file: File, decided: Decided) -> Reason:
+        """Return why the legacy has a file with these events and HalfPipe does not."""
         first, last = file.sequences
-        if file.name != Path(paths.event_file(self.run.l1, first)).name:
+        if file.name != paths.event_file(self.run.l1, first):
             return defect(27)
-        if any(first <= upper and lower <= last for upper, lower in self.manifest.get("gaps", ())):
-            return defect(4 if self.manifest["kind"] == "LPA" else 9)
+        if any(first <= upper and lower <= last for upper, lower in decided.manifest.get("gaps", ())):
+            return defect(4 if decided.merged.kind == "LPA" else 9)
         return defect(28) if file.events == 1 else CUT
 
-    def why_text(self, name: str, ours: list[str], theirs: list[str], *, differs: bool) -> Reason:
-        """Return why the lines of the run in a text differ; `differs` says whether its events do."""
-        moved = name == RETIRED and self._moved(set(ours), set(theirs))
-        return why_text(name, ours, theirs, self.decided, differs=differs, moved=moved)
 
-    def _moved(self, ours: set[str], theirs: set[str]) -> bool:
-        """Tell whether other downlinks retire the run on the side that does not."""
-        here, there = (
-            {line for side in sides.values() for line in side.texts[RETIRED]} for sides in self.sides
-        )
-        return ours - theirs <= there and theirs - ours <= here and not (theirs - ours) & there
-
-    @cached_property
-    def indexes(self) -> Mapping[DownlinkId, MergedIndex]:
-        """What each downlink has made known here."""
-        return {dl: MergedIndex.read(self.work, self.run, dl) for dl in known_downlinks(self.work, self.run)}
-
-    @cached_property
-    def known(self) -> tuple[Mapping[DownlinkId, NDArray[np.void]], Collection[Path]]:
-        """The events that each downlink brought here, as far as they were not cleaned up, and their evt files."""
-        files: dict[Path, int] = {}
-        every = {dl: events_there(self.work, dl, index, files) for dl, index in self.indexes.items()}
-        return {dl: events for dl, events in every.items() if events is not None}, files
-
-    @cached_property
-    def sides(self) -> tuple[Mapping[DownlinkId, Side], Mapping[DownlinkId, Side]]:
-        """What lies here, and there, of the run's other downlinks."""
-        here, there = (
-            {dl: side for dl in self.others if (side := side_at(root, dl))}
-            for root in (self.stage, self.root)
-        )
-        return here, there
-
-    @cached_property
-    def there(self) -> dict[DownlinkId, Delivered]:
-        """What other downlinks delivered of the run there."""
-        return {dl: side.delivered(self.run) for dl, side in self.sides[1].items()}
-
-    @cached_property
-    def elsewhere(self) -> NDArray[np.void]:
-        """All events of these, in order."""
-        return in_order(np.concatenate([NOTHING, *(one.rows for one in self.there.values())]))
-
-    @cached_property
-    def decided(self) -> Decided:
-        """What is known of the run and was decided here.
-
-        The legacy's rule is replayed on what was known here then, on all that is known now, and on what the downlink
-        brought itself.
-        """
-        parts = {dl: index.datagrams for dl, index in self.indexes.items()}
-        ranges = {int(apid): pairs for apid, pairs in self.manifest.get("datagrams", {}).items()}
-        then = [dl for dl in self.others if listed(parts[dl].rows, ranges).any()]
-        replays = [self._replayed(parts, others) for others in (then, self.others, [])]
-        off = [_off(one.events[one.delivered], self.theirs.rows) for one in replays]
-        nearest = [one for one, events in zip(replays, off, strict=True) if events == min(off)]
-        # After a merge that refused the run the files of an earlier one are left.
-        nearest += [one for one in replays if one.refused]
-        latest = Deliveries(self.work, self.run).latest()
-        recorded = [span for dl in self.others if dl in latest for span in latest[dl].spans]
-        by_itself = settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
-        known = all_known(list(self.known[0]), self.known[0])
-        return Decided(self.run, known, nearest, self.elsewhere, self.manifest, recorded, by_itself)
-
-    def _replayed(self, parts: Mapping[DownlinkId, KnownDatagrams], others: Sequence[DownlinkId]) -> Merged:
-        names = in_sources(self.downlink, others)
-        done = [file.sequences for dl in others if dl in self.there for file in self.there[dl].files]
-        return merged(
-            self.run, [parts[dl] for dl in names if dl in parts], all_known(names, self.known[0]), done
-        )
+def _weight(findings: Sequence[Finding]) -> int:
+    """Return how much differs: how many events, files, tokens and lines."""
+    return sum(max(1, one.events) for one in findings)
 
 
-def _neighbours(
-    numbers: NDArray[np.intp], codes: NDArray[np.intp], reasons: Sequence[Reason]
-) -> Iterator[tuple[slice, Reason]]:
-    """Yield rows of one reason that follow each other; of what is unexplained nothing may lie between them."""
-    if not len(numbers):
-        return
-    unknown = np.array([reason.kind == UNEXPLAINED.kind for reason in reasons], bool)[codes]
-    cut = (codes[1:] != codes[:-1]) | (unknown[1:] & (np.diff(numbers) != 1))
-    for a, b in pairwise([0, *(np.flatnonzero(cut) + 1).tolist(), len(numbers)]):
-        yield slice(a, b), reasons[codes[a]]
+def _shown(file: File | None) -> str:
+    return f"{file.name} with {file.events} events, MOOT {file.moot}" if file else ""
 
 
-def _off(rows: NDArray[np.void], others: NDArray[np.void]) -> int:
-    """Return how many events are on one side only."""
-    return int((~present(rows, others)).sum() + (~present(others, rows)).sum())
-
-
-def _moot(header: np.void) -> tuple[int, bytes]:
-    return int(header["moot_key"]), bytes(header["moot_alias"])
+def _stretches(values: NDArray[Any], step: int) -> Iterator[slice]:
+    """Yield where values follow each other at this distance: 0 for equal codes, 1 for numbers without a hole."""
+    cuts = np.flatnonzero(np.diff(values) != step) + 1
+    for a, b in pairwise([0, *cuts.tolist(), len(values)]) if len(values) else ():
+        yield slice(a, b)

@@ -1,7 +1,7 @@
-"""Why events and texts differ: in one table, by the defects of the legacy and by what was decided here.
+"""Why the legacy's rule gives other events and texts than HalfPipe: by its defects, and by what was decided here.
 
-A reason is sought only where the legacy's rule, replayed, gives what it delivered; nothing else has one. The numbers of
-the defects stand in docs/legacy.md.
+A reason proves nothing by itself. `halfpipe compare` states one only if the other side has exactly what the legacy's
+rule gives. docs/legacy.md has the numbers of the defects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
-from halfpipe.ids import RunId
-from halfpipe.legacy.legacy_replay import Merged
+from halfpipe.legacy.legacy_replay import Merged, handlers
+from halfpipe.legacy.sides import MOOT_KEYS, RETIRED, TIMES
 from halfpipe.merge.decision import inside_any
 from halfpipe.merge.intervals import Interval
 
@@ -77,37 +77,41 @@ NOT_KNOWN = Reason(
 ORPHAN = Reason("orphan", None, "waits here: an EPU may still bring something before it")
 HELD = Reason("held", None, "the run is held here, or was refused")
 FOLLOWS = Reason("follows", None, "follows from the events that differ")
-OUTSIDE = Reason("input", None, "comes from a program of others, which may look at another window of time")
+OTHER_TIMES = Reason(
+    "times", None, "the legacy has the times of all that is known of the run, not of what is delivered"
+)
+OTHER_WINDOW = Reason(
+    "times", None, "the legacy takes the times of all that is known, not of what is delivered"
+)
 CUT = Reason("cut", None, "the same events lie in other files")
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What is known of a run, and what was decided here when the downlink was delivered.
+    """What the legacy makes of a run, and what was decided here.
 
     Attributes
     ----------
-    run, known
-        The run, and all events that are known of it now, in order.
-    replays
-        What the legacy's rule gives that comes nearest to the events there, by what it may have known.
+    merged
+        What the legacy's rule makes of the run.
     elsewhere
         Events that other downlinks delivered there, in order.
     manifest
-        What vouches for the delivery here; empty if nothing does.
+        The manifest of the delivery here; empty without one.
     recorded
         Spans that other downlinks delivered here.
     by_itself
-        Where the run would be settled if nobody had given it up.
+        Where the run would be settled if it had not been abandoned.
+    reordered
+        Whether the other side processed the downlinks in another order.
     """
 
-    run: RunId
-    known: NDArray[np.void]
-    replays: Sequence[Merged]
+    merged: Merged
     elsewhere: NDArray[np.void]
     manifest: Mapping[str, Any]
     recorded: Sequence[Interval] = ()
     by_itself: Sequence[Interval] = ()
+    reordered: bool = False
 
 
 _Rule = tuple[Reason, NDArray[np.bool_] | bool]
@@ -134,31 +138,27 @@ def present(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.bool_
 
 
 def why(rows: NDArray[np.void], decided: Decided, *, here: bool) -> tuple[NDArray[np.intp], list[Reason]]:
-    """Return for each event that is `here` only, or there only, its reason, as a number into a list.
+    """Return the reason for each event that only ours, or only the legacy's rule gives, as a number into a list.
 
     The first rule that fits counts.
     """
-    not_known = unexplained("not among the events that are known here: is a chunk or a downlink missing?")
-    rules: list[_Rule] = [(not_known, ~present(rows, decided.known))]
-    rules += _only_here(rows, decided) if here else _only_there(rows, decided)
+    rules = _only_here(rows, decided) if here else _only_there(rows, decided)
     masks = [np.broadcast_to(mask, rows.shape) for _, mask in rules]
-    codes = np.select(masks, [np.intp(n) for n in range(len(rules))], len(rules))
-    return codes, [*(reason for reason, _ in rules), UNEXPLAINED]
+    return np.select(masks, [np.intp(n) for n in range(len(rules))]), [reason for reason, _ in rules]
 
 
 def _only_here(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     """Return why the other side did not deliver events."""
-    merged = decided.replays[0]
+    merged = decided.merged
     elsewhere = (ELSEWHERE_THERE, present(rows, decided.elsewhere))
     if merged.refused:
         return [elsewhere, (defect(merged.defect), True)]
     at, lpa = where_in(rows, merged.events), merged.kind == "LPA"
-    delivered, done = (np.append(mask, False)[at] for mask in (merged.delivered, merged.done))
+    done = np.append(merged.done, False)[at]
     behind = rows["sequence"] > np.uint64(max((span.last for span in merged.spans), default=0))
     return [
         elsewhere,
         (NOT_KNOWN, at < 0),
-        (unexplained("missing there: by its rule it would be delivered"), delivered),
         (defect(4 if lpa else 9), done),
         (
             defect(2),
@@ -171,83 +171,71 @@ def _only_here(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
 
 def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     """Return why events were not delivered here."""
-    sequences, merged = rows["sequence"], decided.replays[0]
-    ours, settled = (
-        inside_any(sequences, [Interval(*pair) for pair in decided.manifest.get(key, ())])
-        for key in ("spans", "settled")
-    )
-    held = bool(decided.manifest.get("held"))
-    given = present(rows, merged.events[merged.delivered])
+    merged = decided.merged
+    settled = [Interval(*pair) for pair in decided.manifest.get("settled", ())]
     of_rule = merged.kind != "LPA" or merged.defect == 34
     return [
-        (unexplained("missing here, though it was delivered"), ours & (not held)),
-        (unexplained("delivered there, though the legacy's rule does not give it"), ~given & ~ours),
-        (ELSEWHERE_HERE, inside_any(sequences, decided.recorded)),
-        (HELD, held),
-        (defect(28), settled),
+        (ELSEWHERE_HERE, inside_any(rows["sequence"], decided.recorded)),
+        (HELD, bool(decided.manifest.get("held"))),
+        (defect(28), inside_any(rows["sequence"], settled)),
         (defect(merged.defect) if of_rule else ORPHAN, True),
     ]
 
 
-Fields = dict[tuple[str, str], str]  # the values of a record's fields, by their parts and names
-
-
-def why_other_bytes(ours: bytes, theirs: bytes, before: bytes) -> Reason:
-    """Return why two records of one event differ; `before` is the record before it there, empty for the first."""
-    mine, other = _fields(ours), _fields(theirs)
-    differ = [key for key in mine | other if mine.get(key) != other.get(key)]
-    if [name for _, name in differ] == ["tail"]:
+def why_other_bytes(ours: bytes, theirs: bytes) -> Reason:
+    """Return why the legacy writes another record of an event than we do."""
+    if [name for _, name in _differ(ours, theirs)] == ["tail"]:
         return defect(30)
-    taken, handlers = (_handlers(_fields(record)) if record else {} for record in (theirs, before))
-    if set(differ) <= set(taken) and taken == handlers and mine["info", "nhandlers"] == "0":
-        return defect(26)
-    part, name = differ[0]
-    here, there = (side.get(differ[0], "nothing")[:SHOWN] for side in (mine, other))
-    return unexplained(f"other bytes: {part} {name} is {here} here, {there} there")
+    return defect(26 if handlers(ours) == bytes(4) != handlers(theirs) else 34)
 
 
-def _fields(record: bytes) -> Fields:
-    data = np.frombuffer(bytes(evt.HEADER_SIZE) + record, np.uint8)
-    return {(one.part, one.name): str(one.value) for one in fields(data, evt.HEADER_SIZE, "a record")}
+def other_bytes(ours: bytes, theirs: bytes) -> Reason:
+    """Return that two records of an event differ for no known reason, with the first field; ours may be missing."""
+    for (part, name), (mine, other) in _differ(ours, theirs).items() if ours else ():
+        return unexplained(f"other bytes: {part} {name} is {mine[:SHOWN]} here, {other[:SHOWN]} there")
+    return unexplained("other bytes than by the legacy's rule")
 
 
-def _handlers(of: Fields) -> Fields:
-    return {key: value for key, value in of.items() if key[0].startswith("handler") or key[1] == "nhandlers"}
+def _differ(ours: bytes, theirs: bytes) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the fields of two records that differ, by their parts and names, with their values."""
+    mine, other = (
+        {
+            (one.part, one.name): str(one.value)
+            for one in fields(_in_file(record), evt.HEADER_SIZE, "a record")
+        }
+        for record in (ours, theirs)
+    )
+    both = {key: (mine.get(key, "nothing"), other.get(key, "nothing")) for key in mine | other}
+    return {key: values for key, values in both.items() if values[0] != values[1]}
 
 
-RETIRED = "retired_runs"
-Lines = Sequence[str]
+def _in_file(record: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(bytes(evt.HEADER_SIZE) + record, np.uint8)
 
 
 def why_text(
-    name: str, ours: Lines, theirs: Lines, decided: Decided, *, differs: bool, moved: bool = False
+    name: str, ours: Sequence[str], theirs: Sequence[str], decided: Decided, *, differs: bool
 ) -> Reason:
-    """Return why the lines of one run in a text differ.
+    """Return why the legacy's lines of one run in a text are not ours.
 
     Parameters
     ----------
     name, ours, theirs
-        The text, and its lines on both sides.
+        The text, our lines and the legacy's, which are not the same.
     decided
         What is known of the run.
-    differs, moved
-        Whether its events differ; whether another downlink retires it on the side that does not.
+    differs
+        Whether its events differ.
     """
-    run, first = decided.run, decided.replays[0]
-    if name == "moot_keys":
-        unset = [f"{run.l1} {evt.MOOT_UNSET_KEY} {evt.MOOT_UNSET_ALIAS}"]
-        if ours == unset and theirs in ([], [run.l1], [f"{run.l1} 0"], [f"{run.l1} 0 "]):
-            return defect(25)
-        return defect(35) if first.defect == 35 and not theirs else UNEXPLAINED
-    merged = next((one for one in decided.replays if theirs == one.lines(run)[name]), None)
-    if merged is None:
-        return UNEXPLAINED
-    if moved:
+    merged = decided.merged
+    if name == TIMES:
+        return OTHER_TIMES
+    if name == MOOT_KEYS:
+        return defect(25)
+    if name == RETIRED and decided.reordered:
         return RETIRED_ELSEWHERE
     if merged.refused:
         return defect(merged.defect)
-    if name == RETIRED and merged is not first:
-        return UNEXPLAINED
     if name == RETIRED and theirs and not merged.delivered.any():
         return defect(39)
     if differs:

@@ -1,21 +1,23 @@
 """The legacy's merge, replayed on arrays: what its rule makes of the datagrams and events that it knew.
 
-It is what `halfpipe compare` holds the legacy's deliveries against. Written from docs/legacy.md, and held against what
-the legacy itself recorded.
+`halfpipe compare` checks the legacy's deliveries against it. It is tested against a second model, written from the
+legacy's scripts, and against what the legacy itself recorded.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.ids import RunId
-from halfpipe.merge.decision import inside_any
-from halfpipe.merge.intervals import Interval, join
+from halfpipe.formats import evt
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams, consecutive
+from halfpipe.settings import Merge
 
 LPA = frozenset({956, 957, 958})  # any other APID made a run LCI to the legacy, 955 too
 EPUS = 2  # of an LPA run: with one or three it delivered nothing
@@ -39,7 +41,7 @@ class Merged:
     Attributes
     ----------
     events
-        Those that it knew, in order (sequence, APID), each once.
+        Those that it knew, in order (sequence, APID), each once; the type of the tables that it was given.
     delivered, done
         Which of them it writes, and which lie inside spans of other downlinks.
     kind, complete, refused
@@ -60,25 +62,74 @@ class Merged:
     defect: int = 3
 
     @property
+    def series(self) -> list[tuple[int, int]]:
+        """The slices of `events` that go into one index each: one ends only where a known event is skipped."""
+        edges = np.flatnonzero(np.diff(self.delivered, prepend=False, append=False)).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
+
+    @property
     def recorded(self) -> list[Interval]:
-        """The spans that it records: one ends only where a known event is skipped, and bridges what may come."""
-        numbers = np.flatnonzero(self.delivered)
-        parts = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if len(numbers) else []
+        """The spans that it records, one for each index: such a span bridges what may come."""
         sequence = self.events["sequence"]
-        return [Interval(int(sequence[part[0]]), int(sequence[part[-1]])) for part in parts]
+        return [Interval(int(sequence[a]), int(sequence[b - 1])) for a, b in self.series]
 
     def lines(self, run: RunId) -> dict[str, list[str]]:
         """Return its lines of the texts that follow from a merge; it counts the events of the last span only."""
         retired = [f"{run.l1} COMPLETE"] if self.complete else []
         if self.refused:
             return {"delivered_events": [], "event_gaps": [], "retired_runs": retired}
-        last = int((self.delivered & inside_any(self.events["sequence"], self.recorded[-1:])).sum())
-        orphans = int((~self.delivered & ~self.done).sum())
+        last = sum(b - a for a, b in self.series[-1:])
+        orphans = np.count_nonzero(~(self.delivered | self.done))
         return {
             "delivered_events": [f"{run.l1} {last} {orphans} {self.kind}"],
             "event_gaps": sorted(f"{run.l1} {one.last} {other.first}" for one, other in pairwise(self.spans)),
             "retired_runs": retired,
         }
+
+
+class Part(NamedTuple):
+    """What a downlink contributed to a run; `spans` are the legacy's own, if the downlink was taken over."""
+
+    datagrams: KnownDatagrams
+    events: NDArray[np.void]
+    spans: Sequence[Interval] | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """The legacy at work on one run: what each downlink contributes, and all merges so far, the oldest first."""
+
+    run: RunId
+    parts: Mapping[DownlinkId, Part]
+    merges: tuple[tuple[DownlinkId, Merged], ...] = ()
+
+    @property
+    def latest(self) -> dict[DownlinkId, Merged]:
+        """The latest merge of each downlink."""
+        return dict(self.merges)
+
+    @property
+    def staged(self) -> dict[DownlinkId, Merged]:
+        """The merge of each downlink that wrote the files in the stage: a merge without files leaves older ones."""
+        return dict(one for one in self.merges if one[1].delivered.any())
+
+    def after(self, *downlinks: DownlinkId) -> Self:
+        """Return the history with `downlinks` merged as well, in this order."""
+        found = self
+        for downlink in downlinks:
+            found = replace(found, merges=(*found.merges, (downlink, found._merged(downlink))))
+        return found
+
+    def _merged(self, downlink: DownlinkId) -> Merged:
+        own, others = self.parts[downlink], dict(sorted(self.latest.items()))
+        others.pop(downlink, None)
+        datagrams = [own.datagrams]
+        datagrams += [KnownDatagrams.together(self.parts[dl].datagrams for dl in others)] if others else []
+        # Each downlink keeps the index of all that it knew. The first index with an event decides which copy counts.
+        events = in_one([own.events, *(other.events for other in others.values())])
+        spans = [self.parts[dl].spans for dl in others]
+        done = [one.recorded if of is None else of for of, one in zip(spans, others.values(), strict=True)]
+        return merged(self.run, datagrams, events, chain.from_iterable(done))
 
 
 def merged(
@@ -89,9 +140,9 @@ def merged(
     Parameters
     ----------
     run
-        The run. Of an early one the legacy finds no files.
+        The run. The legacy finds no files of an early one.
     parts
-        What downlinks made known, the own one first: of several lines of a datagram the first part's counts.
+        What the downlink made known, and what all others did: of several lines of a datagram the first part's counts.
     events
         All events that it knew, in order (sequence, APID), each once.
     done
@@ -117,12 +168,66 @@ def merged(
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
         number = 8 if {957, 965} <= of.keys() else 7 if len(of) > 1 else 22
-    is_done = inside_any(events["sequence"], join(done))
-    delivered = (
-        inside_any(events["sequence"], join(span for span in spans if span.first <= span.last)) & ~is_done
-    )
+    is_done = inside(events["sequence"], sorted(done))
+    delivered = inside(events["sequence"], spans) & ~is_done
     defect = 34 if several else number
     return Merged(events, delivered, is_done, kind, complete, False, tuple(spans), defect)
+
+
+def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
+    """Tell which of the ordered sequences the legacy finds inside `spans`, which it goes through once, unsorted."""
+    if not spans:
+        return np.zeros(len(sequence), bool)
+    firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*spans, strict=True))
+    # It is at the first span that does not end ahead of the event, or at the last one.
+    at = np.minimum(np.searchsorted(np.maximum.accumulate(lasts), sequence), len(spans) - 1)
+    found: NDArray[np.bool_] = (firsts[at] <= sequence) & (sequence <= lasts[at])
+    return found
+
+
+def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
+    """Yield into which files the legacy cuts the events of one index, as half-open slices; a limit of 0 is none."""
+    begin, limit = 0, limits.max_events
+    while begin < events:
+        end = min(begin + limit, events) if limit > 0 else events
+        yield begin, end
+        small = limit <= limits.chunk_floor * limits.max_events
+        begin, limit = end, limits.max_events if small else int(limits.chunk_scale * limit)
+
+
+def file_number(sequence: int) -> int:
+    """Return the number in a file's name: from 2^31 on the sequence as one of 32 bits with a sign (its defect 27)."""
+    return (sequence + 2**31) % 2**32 - 2**31
+
+
+def is_written(original: bytes, before: bytes, written: bytes) -> bool:
+    """Tell whether the legacy writes the record `original` as `written`.
+
+    It gives an event without handlers those of the event `before` it in the same index (empty for the first), and does
+    not copy the last two bytes of the info of an LCI_CAL event.
+    """
+    kind, _ = _info(original)
+    if kind is evt.InfoType.LCI_CAL:
+        behind = -evt.LCI_KEYS.itemsize
+        original, written = (record[: behind - 2] + record[behind:] for record in (original, written))
+    elif handlers(original) == bytes(4) and (taken := handlers(before)):
+        keys = len(original) - evt.LPA_KEYS.itemsize
+        original = original[: keys - 4] + taken + original[keys:]
+    return original == written
+
+
+def handlers(record: bytes) -> bytes:
+    """Return the number of handlers of an LPA event, and the handlers; nothing for another, or for no record."""
+    kind, begin = _info(record) if record else (None, 0)
+    return record[begin : -evt.LPA_KEYS.itemsize] if kind is evt.InfoType.LPA else b""
+
+
+def _info(record: bytes) -> tuple[evt.InfoType, int]:
+    """Return the info type of a record, and where the number of handlers is in that of an LPA event."""
+    ebf = evt.CONTEXT.itemsize
+    at = ebf + 4 + int.from_bytes(record[ebf : ebf + 4], "little")
+    kind = evt.InfoType(int.from_bytes(record[at : at + 4], "little"))
+    return kind, at + 4 + evt.LPA_INFO.itemsize
 
 
 def pieces(rows: NDArray[np.void]) -> list[Piece]:
@@ -153,7 +258,7 @@ def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> tuple[list[Int
         opened, stopped = a.opens and b.opens, a.closing == b.closing == b"stop"
         first = (min if opened else max)(a.first, b.first)
         last = (max if stopped else min)(a.last, b.last)
-        if opened or stopped or first <= last:
+        if opened or stopped or (a.first <= b.last and b.first <= a.last):
             spans.append(Interval(first, last))
         if a.last <= b.last:
             i, rest = i + 1, other[j + 1 :]

@@ -67,6 +67,8 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
 OWN = frozenset({"lock", paths.FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
+# What it copies to Level-1 with the texts: every file of a downlink whose name ends like theirs.
+SCRATCH = re.compile(rf"{_TO_MERGE.pattern}|(?:evt[01]|launch|aq_[0-9a-f]{{8}})\.txt", re.ASCII)
 _DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
 
 

@@ -1,11 +1,12 @@
-"""What a system delivered of a downlink, as it lies there: in a stage, in an archive of them, in the legacy's tree.
+"""What a system delivered of a downlink: in a stage, in an archive of deliveries, or in the legacy's tree.
 
-Each run is read when it is asked for. What contradicts itself is told, whatever the other side has: a name, a header or
-an order that is not that of the events, a file that nobody makes there.
+Each run is read when it is first needed. Contradictions within a side are reported whatever the other side has: a
+header or an order that is not that of the events, an empty directory, a file that is not an event file.
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,47 +16,59 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, HalfPipeError
+from halfpipe.errors import FormatError, HalfPipeError, IdError
 from halfpipe.formats import evt
-from halfpipe.formats.structured import joined
+from halfpipe.formats.retdef import FILE_NAME
+from halfpipe.formats.structured import at_every_byte, joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_tree import MET, read_spans
+from halfpipe.legacy.legacy_tree import MET, SCRATCH, read_spans
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
 
-# What is held of each event of one run: `place` counts into the files that hold the records, `offset` and `size` are
-# bytes there, `sum` is of the record's bytes.
+# One event of a run: `place` counts into the files with the records, `offset` and `size` are bytes there, `sum` is a
+# checksum of the record; a `bare` event is an LPA event without handlers.
 ROW = np.dtype(
-    [("sequence", "u8"), ("apid", "u2"), ("place", "u4"), ("offset", "i8"), ("size", "u4"), ("sum", "i8")]
+    [
+        ("sequence", "u8"),
+        ("apid", "u2"),
+        ("place", "u4"),
+        ("offset", "i8"),
+        ("size", "u4"),
+        ("sum", "i8"),
+        ("bare", "?"),
+    ]
 )
 NOTHING = np.empty(0, ROW)
 _opened = lru_cache(maxsize=64)(evt.open_evt)
-TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys")
+RETIRED, MOOT_KEYS, TIMES = "retired_runs", "moot_keys", "event_times"
+TEXTS = ("delivered_events", RETIRED, "event_gaps", MOOT_KEYS, TIMES)
 MAGIC7 = "magic7"
 GONE = "(gone)"  # in place of the lines of a text that is not there
-# From 2^31 on the legacy wrote the sequence in a name as a number of 32 bits with a sign (its defect 27).
-WRAPPED = 2**31
-# Of a line of a merged index; `file` is an absolute path of the machine that it was written on.
+# The columns of a merged index; `file` is an absolute path on the machine that wrote it.
 _LINE = ["tag", "run", "sequence", "apid", "datagram", "opening", "closing", "offset", "file"]
 _TYPES = {"sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
+# The bytes of an LPA event without handlers, but for its EBF.
+_BARE = evt.CONTEXT.itemsize + 4 + 4 + evt.LPA_INFO.itemsize + 4 + evt.LPA_KEYS.itemsize
+Moot = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
 class File:
-    """An event file as it was delivered; without a `header` (dtype `evt.HEADER`) in the legacy's tree."""
+    """An event file as it was delivered; without key and alias of `moot` in the legacy's tree."""
 
     name: str
     events: int
     sequences: Interval
-    header: np.void | None = field(default=None, compare=False)
+    moot: Moot | None = None
 
 
 @dataclass(frozen=True)
 class Delivered:
     """What a downlink delivered of a run.
 
-    `rows` (dtype `ROW`) are in order, each event once, and lie in `places`. `wrong` says what contradicts itself,
-    whatever another side has; `gone`, why the records cannot be had.
+    `rows` (dtype `ROW`) are in order, each event once. Their records are in `places`; LPA records count as if
+    LATC_master were `latc`. `wrong` lists contradictions; `spans` are those that the legacy recorded in its tree;
+    `gone` is why there are no records.
     """
 
     rows: NDArray[np.void] = field(default_factory=lambda: NOTHING)
@@ -63,46 +76,87 @@ class Delivered:
     files: Sequence[File] = ()
     wrong: Sequence[str] = ()
     gone: str = ""
+    spans: tuple[Interval, ...] | None = None
+    latc: int | None = None
 
     def record(self, number: int) -> bytes:
         """Return the bytes of the record of an event."""
         row = self.rows[number]
-        begin = int(row["offset"])
-        return _opened(self.places[int(row["place"])]).data[begin : begin + int(row["size"])].tobytes()
+        return record_at(self.places[int(row["place"])], int(row["offset"]), self.latc)
 
 
 @dataclass(frozen=True)
 class Side:
-    """What a system delivered of a downlink: `reads` gives each run when it is asked for; the lines of its texts."""
+    """What a system delivered of a downlink.
+
+    Attributes
+    ----------
+    reads
+        Functions that read each run.
+    texts
+        The lines of each text.
+    stage
+        The stage that it lies in; None in an archive and in the legacy's tree.
+    is_tree
+        Whether it is of the legacy's tree of downlinks.
+    others
+        Files and directories that are not part of a hand-off, by name.
+    """
 
     reads: Mapping[RunId, Callable[[], Delivered]]
     texts: Mapping[str, Sequence[str]]
+    stage: Path | None = None
+    is_tree: bool = False
+    others: Mapping[str, Path] = field(default_factory=dict)
 
     def delivered(self, run: RunId) -> Delivered:
         """Read what was delivered of a run."""
         return self.reads.get(run, Delivered)()
 
+    def lines(self, name: str, run: str) -> list[str]:
+        """Return the lines of a text that begin with a run, as Level-1 calls it; their order is free."""
+        return sorted(line for line in self.texts.get(name, ()) if line.partition(" ")[0] == run)
 
-def side_at(root: Path, downlink: DownlinkId) -> Side | None:
-    """Return what lies at `root` of a downlink; None without anything of it, or if the legacy has not handed it off."""
+
+def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side | None:
+    """Return what lies at `root` of a downlink; None without anything of it, or if the legacy has not handed it off.
+
+    The legacy's tree has records as they were decoded, so `latc` is put into them, as a merge does.
+    """
+    _opened.cache_clear()  # a file may have changed since
     home = next((home for home in (root / downlink, root / downlink[:4] / downlink) if home.is_dir()), None)
     if home is None:
         return None
-    names = [path.name for path in home.iterdir() if path.is_dir()]
     texts = {name: _lines_of(home / paths.text(name, downlink)) for name in (*TEXTS, MAGIC7)}
-    of_tree = [RunId.from_met(int(name)) for name in names if MET.fullmatch(name)]
-    staged = [RunId.from_l1(name) for name in names if name[0] == "r" and name[1:].isdecimal()]
-    reads = {run: partial(_recorded, root, downlink, run) for run in of_tree}
-    reads |= {run: partial(_staged, home / run.l1) for run in staged}
-    handed_off = any(lines != [GONE] for lines in texts.values())
-    return Side(reads, texts) if handed_off or (reads and not of_tree) else None
+    there = {path.name: path for path in home.iterdir()}
+    runs = [RunId.from_met(int(name)) for name in there if MET.fullmatch(name)]
+    if runs and any(map(FILE_NAME.fullmatch, there)):  # the RetDefs lie with what was made of them
+        begun = all(lines == [GONE] for lines in texts.values())
+        reads = {run: partial(_recorded, root, downlink, run, latc) for run in runs}
+        return None if begun else Side(reads, texts, is_tree=True)
+    if not there:
+        return None
+    staged = {run: partial(_staged, path) for path in there.values() if (run := _run_of(path))}
+    known = {run.l1 for run in staged} | {paths.text(name, downlink) for name in texts}
+    others = {name: path for name, path in there.items() if name not in known and not SCRATCH.fullmatch(name)}
+    return Side(staged, texts, root if home.parent == root else None, others=others)
+
+
+def _run_of(path: Path) -> RunId | None:
+    """Return the run that a directory is named after; None for anything else."""
+    with suppress(IdError):
+        return RunId.from_l1(path.name) if path.is_dir() else None
+    return None
 
 
 def _lines_of(text: Path) -> list[str]:
     """Return the lines as they lie there, byte for byte: a last one without an end is another one."""
-    if not text.exists():
-        return [GONE]
-    *lines, rest = text.read_bytes().decode("latin-1").split("\n")
+    return lines_of(text.read_bytes()) if text.exists() else [GONE]
+
+
+def lines_of(content: bytes) -> list[str]:
+    """Return the lines of a text."""
+    *lines, rest = content.decode("latin-1").split("\n")
     return [*lines, f"{rest} (without a line end)"] if rest else lines
 
 
@@ -113,21 +167,17 @@ def _staged(home: Path) -> Delivered:
     for place, path in enumerate(places):
         try:
             opened = evt.open_evt(path)
-            rows = _rows(places, place, evt.walk(opened.data, str(path)))
-            file = _file(path.name, rows, opened.header)
+            rows = rows_of(places, place, evt.walk(opened.data, str(path)))
+            file = file_of(path.name, rows, moot_of(opened.header))
         except HalfPipeError as error:
             wrong.append(str(error))
             continue
-        first = file.sequences.first
-        wrapped = f"{home.name}-e{(first + WRAPPED) % 2**32 - WRAPPED:020d}.evt"
-        if path.name not in {Path(paths.event_file(home.name, first)).name, wrapped}:
-            wrong.append(f"{path}: not the name of a file with these events")
         if in_order(rows) is not rows:
             wrong.append(f"{path}: its events are not in order, or one is there twice")
         wrong += [f"{path}: its header has another {name} than its events" for name in _unlike(opened, rows)]
         files.append(file)
         parts.append(rows)
-    return _delivered(parts, places, files, wrong)
+    return Delivered(in_order(joined(parts)), places, files, wrong)
 
 
 def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
@@ -147,7 +197,7 @@ def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
     return [name for name in names if not np.array_equal(opened.header[name], right[name])]
 
 
-def _recorded(root: Path, downlink: DownlinkId, run: RunId) -> Delivered:
+def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) -> Delivered:
     """Read the legacy's merged indexes of a run, one for each span, and the records that they name in chunks.
 
     A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
@@ -160,7 +210,8 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId) -> Delivered:
         return Delivered(gone=died if indexes else "")
     spans = read_spans(record)
     if spans and not any((root / downlink).glob(f"*-{run}-*.evt")):
-        return Delivered(gone="the legacy has cleaned away what the downlink brought of the run")
+        cleaned = "the legacy has cleaned away what the downlink brought of the run"
+        return Delivered(gone=cleaned, spans=spans)
     tables = [_lines(path) for path in indexes]
     names = list(dict.fromkeys(name for lines in tables for name in lines["file"]))
     places = [root.joinpath(*name.split("/")[-2:]) for name in names]
@@ -170,19 +221,13 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId) -> Delivered:
     for path, lines in zip(indexes, tables, strict=True):
         rows = np.empty(len(lines), ROW)
         for name, of_file in lines.groupby("file"):
-            rows[of_file.index] = _rows(places, names.index(name), of_file["offset"].to_numpy())
-        file = _file(f"{path.stem}.evt", rows)
-        if (
-            any((rows[key] != lines[key]).any() for key in ("sequence", "apid"))
-            or in_order(rows) is not rows
-            or file.name != Path(paths.event_file(run.l1, file.sequences.first)).name
-        ):
-            wrong.append(f"{path}: not an index of its events in order, named by the first")
+            rows[of_file.index] = rows_of(places, names.index(name), of_file["offset"].to_numpy(), latc)
+        file = file_of(f"{path.stem}.evt", rows)
+        if in_order(rows) is not rows or any((rows[key] != lines[key]).any() for key in ("sequence", "apid")):
+            wrong.append(f"{path}: not an index of its events in order")
         files.append(file)
         parts.append(rows)
-    if sorted(file.sequences for file in files) != list(spans):
-        wrong.append(f"{record}: not the spans of the merged indexes beside it")
-    return _delivered(parts, places, files, wrong)
+    return Delivered(in_order(joined(parts)), places, files, wrong, spans=spans, latc=latc)
 
 
 def _lines(path: Path) -> pd.DataFrame:
@@ -203,31 +248,71 @@ def _lines(path: Path) -> pd.DataFrame:
         raise FormatError(f"{path}: no merged index of the legacy: {error}") from error
 
 
-def _rows(places: Sequence[Path], place: int, offsets: NDArray[np.int64]) -> NDArray[np.void]:
-    """Return the events that lie at some offsets of a file, in the same order."""
+def rows_of(
+    places: Sequence[Path], place: int, offsets: NDArray[np.int64], latc: int | None = None
+) -> NDArray[np.void]:
+    """Return the events (dtype `ROW`) that lie at some offsets of a file, in the same order.
+
+    Parameters
+    ----------
+    places, place
+        Files, and the number of this one.
+    offsets
+        Bytes from its start to each record.
+    latc
+        What LPA events have for LATC_master, whatever lies there; None: what lies there.
+
+    Raises
+    ------
+    HalfPipeError
+        If the file cannot be read, or no record lies there.
+    """
     path, rows = places[place], np.zeros(len(offsets), ROW)
-    data = evt.open_evt(path).data
-    rows["size"] = evt.record_layout(data, offsets, str(path)).sizes
+    data = _opened(path).data
+    layout = evt.record_layout(data, offsets, str(path))
+    rows["size"], rows["place"], rows["offset"] = layout.sizes, place, offsets
     rows["sequence"] = evt.context_column(data, offsets, "scalers_sequence")
     rows["apid"] = evt.context_column(data, offsets, "ccsds_apid")
-    rows["place"], rows["offset"] = place, offsets
-    ends = (offsets + rows["size"]).tolist()
-    rows["sum"] = [hash(data[a:b].tobytes()) for a, b in zip(offsets.tolist(), ends, strict=True)]
+    rows["sum"] = [*map(hash, _records(data, offsets, layout, latc))]
+    lengths = at_every_byte(data, "<u4")[offsets + evt.CONTEXT.itemsize]
+    rows["bare"] = (layout.infotypes == evt.InfoType.LPA) & (layout.sizes == lengths + _BARE)
     return rows
 
 
-def _file(name: str, rows: NDArray[np.void], header: np.void | None = None) -> File:
+def _records(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], layout: evt.RecordLayout, latc: int | None
+) -> Iterator[bytes]:
+    """Yield the bytes of records; LPA events have `latc` for LATC_master, if it is given."""
+    master = None if latc is None else latc.to_bytes(4, "little")
+    every = zip(offsets.tolist(), layout.sizes.tolist(), layout.infotypes.tolist(), strict=True)
+    for begin, size, kind in every:
+        record = data[begin : begin + size].tobytes()
+        if master is None or kind != evt.InfoType.LPA:
+            yield record
+        else:
+            yield record[: -evt.LATC_FROM_END] + master + record[4 - evt.LATC_FROM_END :]
+
+
+def record_at(path: Path, offset: int, latc: int | None = None) -> bytes:
+    """Return the bytes of one record of a file; parameters and errors as for `rows_of`."""
+    data, offsets = _opened(path).data, np.array([offset])
+    return next(_records(data, offsets, evt.record_layout(data, offsets, str(path)), latc))
+
+
+def moot_of(header: np.void) -> Moot:
+    """Return the MOOT key and alias of a header."""
+    return int(header["moot_key"]), bytes(header["moot_alias"])
+
+
+def file_of(name: str, rows: NDArray[np.void], moot: Moot | None = None) -> File:
+    """Return the file of some events in order.
+
+    Raises
+    ------
+    FormatError
+        If there are none.
+    """
     if not len(rows):
         raise FormatError(f"{name}: holds no event")
-    return File(name, len(rows), Interval(int(rows["sequence"][0]), int(rows["sequence"][-1])), header)
-
-
-def _delivered(
-    parts: Sequence[NDArray[np.void]], places: Sequence[Path], files: Sequence[File], wrong: list[str]
-) -> Delivered:
-    """Put the events of a delivery in order, and say what is there twice."""
-    rows = joined(parts)
-    ordered = in_order(rows)
-    if twice := len(rows) - len(ordered):
-        wrong.append(f"{twice} events were delivered more than once")
-    return Delivered(ordered, places, files, wrong)
+    sequences = Interval(int(rows["sequence"][0]), int(rows["sequence"][-1]))
+    return File(name, len(rows), sequences, moot)

@@ -1,0 +1,260 @@
+"""What the legacy hands off of a run in a downlink: its rule, replayed on the datagrams and events known here."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe import paths
+from halfpipe.errors import MissingInputError
+from halfpipe.files.json_files import read_json
+from halfpipe.formats import evt, rows
+from halfpipe.formats.idx import EVENT, parse_datagrams
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.legacy_replay import History, Merged, Part, cut, file_number
+from halfpipe.legacy.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, moot_of
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.ordering import in_one
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import MergedIndex, events_there
+from halfpipe.settings import Merge
+
+# What its text of MOOT keys has of a run that could not be mapped: no line, some without a key, or its word for that.
+UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")
+UNMAPPED_KEYS = (0, 4294967295)
+Datagram = tuple[int, int]  # APID and number
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a rule gives of a run in a downlink.
+
+    Attributes
+    ----------
+    rows, begins
+        The events, in order, and which of them the legacy's indexes begin with.
+    files, tokens
+        The event files, and the names of tokens that may lie there besides theirs.
+    lines
+        For each text its lines; any of several versions is right.
+    merged
+        What the legacy makes of the run; None: this is what HalfPipe delivered.
+    elsewhere
+        The events that other downlinks deliver.
+    reordered
+        Whether downlinks were processed in another order than here.
+    """
+
+    rows: NDArray[np.void]
+    begins: NDArray[np.bool_]
+    files: Sequence[File]
+    tokens: frozenset[str]
+    lines: Mapping[str, Sequence[Sequence[str]]]
+    merged: Merged | None = None
+    elsewhere: NDArray[np.void] | None = None
+    reordered: bool = False
+
+    @property
+    def by(self) -> str:
+        """Who would have made this, for messages."""
+        return "the legacy's rule" if self.merged else "HalfPipe"
+
+
+class Inputs:
+    """Everything that is known of a run here. Each part is read when it is first needed."""
+
+    def __init__(self, work: Path, run: RunId) -> None:
+        self.work, self.run = work, run
+        self.files: dict[Path, int] = {}  # the evt files that events of `parts` count into
+
+    @cached_property
+    def indexes(self) -> Mapping[DownlinkId, MergedIndex]:
+        """What each downlink has made known."""
+        return {dl: MergedIndex.read(self.work, self.run, dl) for dl in known_downlinks(self.work, self.run)}
+
+    @cached_property
+    def recorded(self) -> Deliveries:
+        """What was delivered."""
+        return Deliveries(self.work, self.run, only_look=True)
+
+    @cached_property
+    def taken_over(self) -> Mapping[DownlinkId, Sequence[Interval]]:
+        """The spans that the legacy recorded itself."""
+        return {dl: one.spans for dl, one in self.recorded.latest().items() if one.legacy is not None}
+
+    @cached_property
+    def parts(self) -> Mapping[DownlinkId, Part]:
+        """What each downlink contributed, with the legacy's spans for those that were taken over.
+
+        Raises
+        ------
+        MissingInputError
+            If the events of one were cleaned up.
+        """
+        nothing = KnownDatagrams.of(()), np.empty(0, EVENT)
+        found = {dl: Part(*nothing, spans) for dl, spans in self.taken_over.items()}
+        for dl, index in self.indexes.items():
+            events = events_there(self.work, dl, index, self.files)
+            if events is None:
+                raise MissingInputError(f"the chunk products of downlink {dl} were cleaned up here")
+            found[dl] = Part(index.datagrams, events, self.taken_over.get(dl))
+        return found
+
+    def manifest(self, downlink: DownlinkId) -> Mapping[str, Any]:
+        """Return the manifest of a downlink; empty without one."""
+        path = self.work / paths.manifest(self.run, downlink)
+        return dict(read_json(path)) if path.exists() else {}
+
+    def order(self, downlink: DownlinkId) -> list[DownlinkId]:
+        """Return the downlinks that a downlink knew, itself last, in the order in which they were merged here.
+
+        Deliveries are recorded in their order. A downlink that delivered nothing has no record: it was merged before
+        the first one that knew its datagrams. A second merge that was held has no new record, either.
+        """
+        past = [(one.downlink, _numbers(one.datagrams)) for one in self.recorded.deliveries]
+        last = max((number for number, (dl, _) in enumerate(past) if dl == downlink), default=None)
+        mine = self._known[downlink]
+        if last is None:
+            past = [one for one in past if one[1] <= mine]
+        elif self.manifest(downlink).get("held"):
+            mine = set().union(*self._brought.values())
+        else:
+            past = past[:last]
+        merged, have = list[DownlinkId](), set[Datagram]()
+        for dl, known in [*past, (downlink, mine)]:
+            for other in sorted(self.indexes, key=lambda other: (len(self._known[other]), other)):
+                brought = self._brought[other]
+                if other != dl and brought <= known and brought - self._brought.get(dl, set()) - have:
+                    merged.append(other)
+                    have |= brought
+                    if other == downlink and last is None and mine <= have:
+                        return merged
+            merged += [dl] if dl in self.indexes or dl in self.taken_over else []
+            have |= self._brought.get(dl, set())
+        return merged
+
+    @cached_property
+    def _brought(self) -> Mapping[DownlinkId, set[Datagram]]:
+        """The datagrams of each downlink."""
+        tables = {dl: index.datagrams.rows[["apid", "datagram"]] for dl, index in self.indexes.items()}
+        return {dl: set(table.tolist()) for dl, table in tables.items()}
+
+    @cached_property
+    def _known(self) -> Mapping[DownlinkId, set[Datagram]]:
+        """The datagrams that were known when each downlink was merged last."""
+        every = {dl: self.manifest(dl).get("datagrams", {}).items() for dl in self.indexes}
+        return {dl: _numbers({int(apid): of for apid, of in ranges}) for dl, ranges in every.items()}
+
+    def times(self, known: Collection[DownlinkId]) -> list[list[str]]:
+        """Return the legacy's line of the times of a run, taken from the indexes of all `known` downlinks.
+
+        A downlink without new datagrams may have come before or after these, so there may be two versions.
+        """
+        have = set().union(*(self._brought.get(dl, set()) for dl in known))
+        idle = [dl for dl, brought in self._brought.items() if brought <= have]
+        versions = []
+        for downlinks in ({*known}, {*known, *idle}):
+            times = [pair for dl in downlinks for pair in self._times.get(dl, ())]
+            firsts, lasts = zip(*times, strict=True) if times else ((), ())
+            versions.append([f"{self.run.l1} {min(firsts):f} {max(lasts):f}"] if times else [])
+        return versions
+
+    @cached_property
+    def _times(self) -> Mapping[DownlinkId, list[tuple[float, float]]]:
+        """The first and the last time in each index of a downlink, in the order of its lines, Unix UTC seconds."""
+        found: dict[DownlinkId, list[tuple[float, float]]] = {}
+        for dl, chunk in ((dl, chunk) for dl, index in self.indexes.items() for chunk in index.chunks):
+            place = chunk.place(self.work, dl)
+            assert place is not None  # else there are no `parts`
+            for path in (place / name for name in chunk.files if name.endswith(rows.SUFFIX)):
+                if lines := rows.read_rows(path).lines:
+                    first, last = parse_datagrams((lines[0], lines[-1]), str(path))
+                    found.setdefault(dl, []).append((float(first["evtutc0"]), float(last["evtutc1"])))
+        return found
+
+
+def _numbers(ranges: Mapping[int, Iterable[Sequence[int]]]) -> set[Datagram]:
+    """Return the datagrams in the ranges of each APID."""
+    return {
+        (apid, n) for apid, pairs in ranges.items() for first, last in pairs for n in range(first, last + 1)
+    }
+
+
+def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side, limits: Merge) -> Expected:
+    """Return what the legacy hands off of a run in the downlink that it merged last.
+
+    Parameters
+    ----------
+    history
+        Its merges of the run, that of the downlink at the end.
+    downlink, inputs
+        The downlink, and everything known of the run here.
+    there
+        The other side. Headers get the key in its text of MOOT keys; a tree has indexes instead of files.
+    limits
+        Of files.
+    """
+    run, merged = inputs.run, history.latest[downlink]
+    wrote = merged if there.is_tree else history.staged.get(downlink, merged)
+    files, moot = [], _environment(there.texts[MOOT_KEYS], str(run.met))
+    for begin, end in wrote.series:
+        of_index = wrote.events[begin:end]
+        for a, b in [(0, end - begin)] if there.is_tree else cut(end - begin, limits):
+            first = int(of_index["sequence"][a])
+            name = paths.event_file(run.l1, first if there.is_tree else file_number(first))
+            of_file = None if there.is_tree else _moot([*inputs.files], of_index["file"], a, b) or moot
+            files.append(file_of(name, of_index[a:b], of_file))
+    begins = np.zeros(len(wrote.events), bool)
+    begins[[begin for begin, _ in wrote.series]] = True
+    key = inputs.manifest(downlink).get("moot")
+    mine = [f"{run.l1} {key['key']} {key['alias']}"] if key else []
+    unmapped = [[line.format(run.l1)] if line else [] for line in UNMAPPED]
+    others = (one for dl, one in history.latest.items() if dl != downlink)
+    return Expected(
+        wrote.events[wrote.delivered],
+        begins[wrote.delivered],
+        files,
+        # It never removes a token.
+        frozenset(token for _, one in history.merges for token in _tokens(run, one, limits)),
+        {
+            **{name: [lines] for name, lines in merged.lines(run).items()},
+            TIMES: inputs.times(dict(history.merges)),
+            MOOT_KEYS: [mine, *(unmapped if key and key["key"] == evt.MOOT_UNSET_KEY else [])],
+        },
+        merged,
+        in_one([wrote.events[:0], *(one.events[one.delivered] for one in others)]),
+    )
+
+
+def _environment(lines: Sequence[str], met: str) -> Moot:
+    """Return the key and alias that the legacy finds for a run: it takes every line with the run's digits anywhere."""
+    found = [line.split() for line in lines if met in line]
+    keys, aliases = ([words[n] for words in found if len(words) > n] for n in (1, 2))
+    key = re.match(r"\d+", keys[0]) if keys else None
+    return int(key[0]) if key else 0, "\n".join(aliases).encode("latin-1")[: evt.ALIAS_LENGTH]
+
+
+def _moot(files: Sequence[Path], chunks: NDArray[np.uint16], begin: int, end: int) -> Moot | None:
+    """Return the key and alias of the last chunk that the legacy opens while it writes a file, None without one.
+
+    It opens each of the `chunks` of an index at the chunk's first event. The chunk of a file's first event is opened
+    before the file is.
+    """
+    which, firsts = np.unique(chunks, return_index=True)
+    opened = np.flatnonzero((begin < firsts) & (firsts < end))
+    last = which[opened[firsts[opened].argmax()]] if len(opened) else None
+    return None if last is None else moot_of(evt.read_header(files[last]))
+
+
+def _tokens(run: RunId, merged: Merged, limits: Merge) -> Iterator[str]:
+    """Yield the tokens of the files of a merge."""
+    firsts = (begin + a for begin, end in merged.series for a, _ in cut(end - begin, limits))
+    for first in firsts:
+        yield Path(paths.event_file(run.l1, file_number(int(merged.events["sequence"][first])))).stem
