@@ -120,6 +120,9 @@ reprocessing = Place("logs/process/again-{name}.json")
 downlink_lease = Place("leases/downlink-{dl}")
 run_lease = Place("leases/run-{run}")  # the lease under which the state of a run is read and changed
 
+# A target that cannot be made: the file that a job of its name never makes.
+refused = Place("refused/{target}")
+
 staged = Place("{dl}")  # what Level-1 gets of a downlink, relative to `paths.stage`
 # The directory of the event files of a run, relative to `paths.stage`, and the name of one of them: the run and the
 # sequence of its first event (ground-chain §6).

@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
@@ -354,13 +353,3 @@ def test_downlinks_named_in_the_config(site: Site) -> None:
     for words in (many[1:], many):
         said = site.snakemake("-n", "--config", f"dl={','.join(words)}").said
         assert ("halfpipe process 240801000..240801019" in said) == (words == many)
-
-
-def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", lambda _, seconds: started.append(seconds))
-    site = put_together(tmp_path, products)
-    site.process(DL)
-    assert started == []
-    site.snakemake(f"dl={DL}", "-F", "--no-hooks").good()
-    assert len(started) > 1, "else start_no_timers of workflow/head.smk is needed no more"
