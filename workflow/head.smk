@@ -54,6 +54,7 @@ def refuse_misspelt(wildcards):
     except IdError as error:
         if wildcards.misspelt not in refusals:
             refuse(wildcards.misspelt, error)
+    workflow.dag.forcefiles.add(wildcards.misspelt)  # a directory of this name may exist
     return paths.refused(wildcards.misspelt)
 
 

@@ -114,6 +114,11 @@ job_logs = Place("logs/{dl}")
 done_log = Place("logs/{dl}/done.log")
 # What the jobs of a downlink that ended well took of time and memory, a line a try.
 usage = Place("logs/{dl}/usage.jsonl")
+# The batches of a command of `halfpipe process`, what its Snakemake prints, and the mark and the log of each batch.
+batches = Place("logs/process/{name}/batches.json")
+batches_log = Place("logs/process/{name}/all.log")
+batch = Place("logs/process/{name}/{number}.done")
+batch_log = Place("logs/process/{name}/{number}.log")
 # The file whose time says since when downlinks are regenerated, until all are.
 reprocessing = Place("logs/process/again-{name}.json")
 # The lease of the process at work on a downlink; its running jobs are registered in it.

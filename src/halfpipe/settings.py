@@ -399,11 +399,11 @@ class Repipe(Section):
 
 @dataclass(frozen=True)
 class History(Section):
-    """How `halfpipe process` uses Slurm, where the profile's executor is Slurm."""
+    """How `halfpipe process` parts many downlinks."""
 
-    sbatch: Text = "--nice=1000"
-    """Further options of sbatch for its elements, split as a shell would: --nice has them wait behind all other jobs of
-    this user, --qos=NAME puts them under the limits of a QOS, so that a new downlink always finds a node."""
+    batch: Annotated[int, Check(ge=1)] = 20
+    """Neighbouring downlinks in one batch: one Slurm job, or one process here, that processes them one after the other.
+    About an hour of work; a batch that is killed begins again with the downlinks that are not handed off."""
 
 
 @dataclass(frozen=True)

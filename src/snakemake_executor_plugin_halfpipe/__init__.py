@@ -33,7 +33,9 @@ __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
 AGAIN_SECONDS = 30.0  # between two submissions that Slurm refuses for now
-BY_SBATCH = "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
+BY_SBATCH = (
+    "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
+)
 # Words of sbatch by which it refuses a job now and takes it later (src/common/slurm_errno.c of Slurm 24.11).
 FOR_NOW = (
     "temporarily unable",
@@ -148,13 +150,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             return
         self._is_over.set()
         keys = [key for word, key in KEYS.items() if word in words.lower()]
-        had = {
-            name: job_info.job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")
-        }
+        had = {name: job_info.job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")}
         why = Failure(
             "slurm-refused",
             f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
-            Remedy(first=f"correct {keys[0] if keys else 'the resources'} in the profile, then run the same command"),
+            Remedy(
+                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then run the same command"
+            ),
         )
         if log is not None:
             why.write(log)

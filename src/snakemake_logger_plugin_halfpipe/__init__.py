@@ -118,9 +118,9 @@ class LogHandler(LogHandlerBase):
             case LogEvent.GROUP_ERROR:
                 of_slurm = [Path(log) for log in _of(record, "aux_logs") if log]
                 for job in _of(record, "job_error_info"):
-                    log = _log_of(job)
-                    if log and log.exists() and not _is_made(job["output"]):
-                        self._failed(log, of_slurm, self._given.get(job["jobid"], {}), None, job["shellcmd"])
+                    own = _log_of(job)
+                    if own and own.exists() and not _is_made(job["output"]):
+                        self._failed(own, of_slurm, self._given.get(job["jobid"], {}), None, job["shellcmd"])
 
     def _failed(
         self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object

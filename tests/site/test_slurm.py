@@ -24,7 +24,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.site.element import record
+from halfpipe.site.history import record
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case

@@ -15,9 +15,9 @@ rule deliver_run:
     log:
         paths.log("deliver_run", paths.DL, paths.RUN),
     priority: 2
-    threads: 2
     conda:
         "../../envs/halfpipe.yaml"
+    threads: 2
     params:
         program=program("deliver_run"),
         chunks=lambda wildcards: downlink(wildcards.dl).chunks_for(wildcards.run),

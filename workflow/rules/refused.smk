@@ -14,9 +14,10 @@ rule refused:
     conda:
         "../../envs/halfpipe.yaml"
     params:
+        program=program("refused"),
         why=lambda wildcards: str(refusals.get(wildcards.target, "not refused any more")),
     shell:
-        "echo {params.why:q} | tee {log} >&2; false"
+        "{params.program} --why {params.why:q} --log {log}"
 
 
 rule misspelt:
