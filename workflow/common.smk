@@ -25,7 +25,7 @@ from halfpipe.settings import Settings
 
 # snakemake --lint looks at the rules, whatever the site; it alone asks for no environment variables.
 LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
-MANY = 20  # downlinks of which it is said that `halfpipe process` is cheaper
+MANY = 20  # downlinks of one command from which on `halfpipe process` is better
 SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
 
 os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
@@ -125,7 +125,7 @@ def requested(wildcards):
     named = expand(settings, settings.dl)
     if len(named) >= MANY:
         all_of_them = f"halfpipe process {min(named)}..{max(named)}"
-        logger.warning(f"{len(named)} downlinks: {all_of_them} hands them off with less processor time")
+        logger.warning(f"{len(named)} downlinks: {all_of_them} processes them in batches, with fewer jobs")
     return [plan.target(dl) for dl in named or outstanding()]
 
 
@@ -149,7 +149,8 @@ def program(name):
     def command(wildcards):
         in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
         script = f"{workflow.basedir}/scripts/{name}.py"
-        python = "python" if in_conda else sys.executable
-        return shlex.join([python, script, "--settings", os.environ[SETTINGS]])
+        # The environment has what the package imports, and not the package.
+        python = ["env", f"PYTHONPATH={workflow.basedir}/src", "python"] if in_conda else [sys.executable]
+        return shlex.join([*python, script, "--settings", os.environ[SETTINGS]])
 
     return command

@@ -1,7 +1,7 @@
 """What only the head does, the process that runs jobs: it hangs on how Snakemake 9.27 works inside.
 
 These tests fail where a new Snakemake works otherwise:
-- products that a late RetDef outdates are forced: test_dag.py, test_a_late_retdef_is_noticed_without_records
+- products that a late RetDef outdates are forced: test_dag.py, test_a_late_retdef_is_outstanding_for_every_target
 - leases are taken before files are looked at: test_concurrency.py, test_the_same_downlink_twice_at_once
 - `onstart` comes before the first output is removed, so receipts are withdrawn in time: test_faults_short.py,
   test_a_head_that_dies_while_outputs_are_removed_leaves_no_receipt

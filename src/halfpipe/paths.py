@@ -3,7 +3,6 @@
 All paths are relative to `paths.work`, or, where it says so, to `paths.stage`, `paths.online` or `board.dir`.
 """
 
-import base64
 import re
 
 
@@ -153,8 +152,3 @@ def halt(switch: str, dl: str | None = None) -> str:
 def log(rule: str, *ids: str) -> str:
     """Return the log of a job, which goes to `done_log` if that ends well; `ids` are its wildcards, downlink first."""
     return "/".join([LOGS, ids[0], "-".join([rule, *ids[1:]]) + ".log"])
-
-
-def record_of_snakemake(product: str) -> str:
-    """Return what Snakemake has noted of a product: the inputs that it was made of, and more."""
-    return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"

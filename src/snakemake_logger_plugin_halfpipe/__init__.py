@@ -46,8 +46,6 @@ NOISE = re.compile(
     "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\nAt least one job"
     "|Complete log|Elapsed"
 )
-# Nobody has to know: of what is processed without Snakemake, and of chunks, there are no records of its.
-NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
 OF_SLURM = {  # code, words, and the resource of which it had too little
     NO_MEMORY: ("out-of-memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
@@ -85,13 +83,13 @@ class LogHandler(LogHandlerBase):
         """Do nothing: Snakemake calls this later, in another thread."""
 
     def _take(self, record: logging.LogRecord) -> bool:
-        """Take one record, whatever is quiet; tell whether anybody else gets it."""
+        """Take one record, whatever is quiet; others get it too."""
         if not self.common_settings.dryrun:
             try:
                 self._heard(record)
             except Exception:
                 self.handleError(record)  # an error here would end the thread that logs
-        return not NO_RECORDS.match(str(record.msg))
+        return True
 
     def _heard(self, record: logging.LogRecord) -> None:
         if self._in_short:  # what prints is made after the plugins

@@ -47,9 +47,9 @@ def worked_site(home: Path) -> Site:
     site.snakemake(f"{SECOND}/ledger.json", f"submit={FIRST}").good()
     site.halfpipe("online").good()
     site.snakemake(f"runs/{CUT}/{HALF_WAY}/manifest.json").good()
-    for chunk in sorted((site.work / HALF_WAY / "chunks").iterdir()):  # being decoded again
-        if not any(begun in chunk.name for begun in BEGUN):
-            chunk.unlink()
+    for product in sorted((site.work / HALF_WAY / "chunks").iterdir()):  # being decoded again
+        if not any(begun in product.name for begun in BEGUN):
+            product.unlink()
     staged = paths.retdef(HALF_WAY, STAGED)
     shutil.copy(site.retdefs / staged, site.work / staged)
     return site

@@ -118,7 +118,8 @@ def test_runs_that_only_the_decoder_knew(work: Path, home: Path) -> None:
     vouches.parent.mkdir(parents=True)
     vouches.write_text(json.dumps({"runs": [RUN_A, RUN_B]}))
     plan = plan_of(work, home).of(DL)
-    assert (plan.runs, plan.runs_of[ONE]) == ((RUN_A, RUN_B), {RUN_A, RUN_B})
+    assert plan.runs == (RUN_A, RUN_B)
+    assert plan.runs_of[ChunkId(ONE)] == {RUN_A, RUN_B}
     for damaged in ("", "[]", "{}", '{"runs": ["x"]}', '{"runs": 1}', "\xff"):
         vouches.write_text(damaged)
         assert plan_of(work, home).of(DL).runs == (RUN_A,), damaged
