@@ -6,7 +6,8 @@ maintainers:
 - One Snakemake runs all jobs of a group, side by side on the cores of the Slurm job, and starts each once. The plugin
   starts a second Snakemake for each job, and one job after the other.
 - A second attempt runs only the jobs whose products are missing or older than this command.
-- A Slurm job that was preempted is submitted again as it was. The plugin waits for it for ever.
+- A Slurm job that was preempted is submitted again as it was, and one that was cancelled has failed. The plugin waits
+  for both for ever.
 - What Slurm refuses for good ends the command with one sentence; what it refuses for now waits.
 - The account is not looked up in advance: a site may translate it at submission, and sbatch refuses a wrong one.
 """
@@ -105,17 +106,30 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Submit preempted jobs again, with what they had; leave the others to the plugin."""
-        preempted = self._preempted() if active_jobs else frozenset()
-        again = [one for one in active_jobs if str(one.external_jobid) in preempted]
-        async for one in super().check_active_jobs([one for one in active_jobs if one not in again]):
-            yield one
-        for one in again:
-            self.logger.warning(f"Slurm job {one.external_jobid} was preempted and is submitted again")
-            self._job_submission_executor.submit(self.run_job, one.job)
+        """Take in the ends that the plugin does not know, and leave the other jobs to it.
 
-    def _preempted(self) -> frozenset[str]:
-        """Return the ids of the jobs of this command that Slurm has ended for others; none where it does not answer."""
+        A preempted job is submitted again with what it had. A cancelled job has failed: sacct's ``CANCELLED by 0`` is
+        not the ``CANCELLED`` that the plugin looks for.
+        """
+        states = self._states() if active_jobs else {}
+        others = []
+        for one in active_jobs:
+            match states.get(str(one.external_jobid)):
+                case "PREEMPTED":
+                    self.logger.warning(
+                        f"Slurm job {one.external_jobid} was preempted and is submitted again"
+                    )
+                    self._job_submission_executor.submit(self.run_job, one.job)
+                case "CANCELLED":
+                    log = str(one.aux["slurm_logfile"])
+                    self.report_job_error(one, msg="cancelled in Slurm. ", aux_logs=[log])
+                case _:
+                    others.append(one)
+        async for one in super().check_active_jobs(others):
+            yield one
+
+    def _states(self) -> dict[str, str]:
+        """Return the state of each job of this command, in one word; none where sacct does not answer."""
         try:
             said = subprocess.run(
                 shlex.split(query_job_status_sacct(self.run_uuid)),
@@ -125,9 +139,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 timeout=ANSWER_SECONDS,
             ).stdout
         except (OSError, subprocess.SubprocessError):
-            return frozenset()
-        rows = (line.split("|") for line in said.splitlines())
-        return frozenset(row[0] for row in rows if row[-1].startswith("PREEMPTED"))
+            return {}
+        rows = (line.split("|") for line in said.splitlines() if "|" in line)
+        return {job: state.split()[0] for job, state in rows if state}
 
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
         """Take in that a job was not submitted: wait with it, or end the command.

@@ -29,7 +29,7 @@ from tests.support import servers
 NODE, PARTITION = "private0", "milano"
 ACCOUNT, HISTORY_ACCOUNT = "fermi:L1", "fermi:users"  # as people write them; only the second may be preempted
 NORMAL, PREEMPTABLE = "normal", "preemptable"
-CPUS, MEMORY_MB = 8, 18000  # of the node, whatever the machine has: the jobs of the tests are small
+CPUS, MEMORY_MB = 16, 100_000  # of the node, whatever the machine has: the jobs of the tests are small
 STOP_SECONDS = 20
 
 SLURM_CONF = """\
