@@ -111,6 +111,8 @@ def test_an_hour_that_later_packets_are_merged_into_is_no_news_for_a_chunk_that_
     first.unlink()
     part.rename(first)
     second.with_name(f"{second.name[:-1]}9").write_bytes(later)
+    chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
+    assert shortfall.arrived_since(site.settings, DL, chunk) == []
     assert account(Survey(site.settings), DL).verdict is not Verdict.ACTION
     assert causes(site) == {}
     assert site.outstanding(DL) == frozenset()

@@ -16,9 +16,8 @@ from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import RetDef
 
 EDGE_SECONDS = 60  # around a span: which hour's file a packet is in is not known to the second
-AWAY_SECONDS = (
-    120.0  # ingest moves an hour's file away and merges new packets into it: a file may be absent so long
-)
+# Ingest moves the file of an hour away to merge new packets into it: a file may be absent for so long.
+AWAY_SECONDS = 120.0
 POLL_SECONDS = 0.2
 
 
