@@ -104,8 +104,8 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[d
     Returns
     -------
     list of dict
-        The first `MOST_GAPS`, by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds), between which there
-        is no datagram. ``datagrams`` is how many are missing by their numbers. It is None at an edge of the span, where
+        The first `MOST_GAPS`, by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds) of a time without
+        datagrams. ``datagrams`` is how many are missing by their numbers. It is None at an edge of the span, where
         no number is known.
     """
     found: set[tuple[int, float, float, int | None]] = set()

@@ -34,7 +34,7 @@ from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 
 SETTLED_SECONDS = 14 * 86400.0  # after so long nothing more of an hour comes into the copy
-ASKED_SECONDS = 3600.0  # until then, or where the copy had nothing, it is asked again so often
+ASKED_SECONDS = 3600.0  # until then, or if the copy had nothing, an hour is fetched again after so long
 LEFT_SECONDS = 2 * 86400.0  # no job runs for so long, so what is older was left behind by a killed one
 PART, USED, GONE = (
     ".part-",

@@ -178,7 +178,7 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) 
     arrived = {(hour, apid) for hour, apid, _ in there}
     if all((each["hour"], each["apid"]) in arrived for each in hours) and (there or not gaps):
         return
-    # Nobody knows of how many events, so a number of them does not cover it.
+    # How many events are missing is not known, so an entry with a number does not cover this.
     gone = reason_of(settings.ignore.events, downlink, chunk["chunk"], sys.maxsize)
     text = next(_of_level0(chunk))
     if gone is not None:
