@@ -174,8 +174,8 @@ class Level0(Section):
     cache: Place | None = None
     """Where fetched hours lie for all jobs, in the archive's layout; every node sees it. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """If the cache has more GB (10^9 bytes), hours that nobody reads are removed, the longest unused first; what is
-    being fetched comes on top. An hour has some 3 GB."""
+    """If the cache has more GB (10^9 bytes), hours are removed, the longest unused first; what is being read or
+    fetched comes on top. An hour has some 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """After this time the command is ended, and the job that needs the hour fails."""
 
