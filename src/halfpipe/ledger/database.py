@@ -43,6 +43,8 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # that another writer is waited for, at each try
 FOREIGN = "ledger-foreign"  # of the error that it belongs to another working directory
 
+UNCHANGED = "Nothing was changed in it."
+
 # The connection, another transaction or an operator was in the way (PEP 249).
 PASSING = (OperationalError, InterfaceError)
 
@@ -131,6 +133,19 @@ class Ledger:
             self._compare(None)
         return self._tried(lambda: self._once(work))
 
+    def alter(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which changes tables, in a transaction, whatever tables there are.
+
+        Raises
+        ------
+        LedgerError
+            As `write`. Oracle commits at each change of a table: there the changes before the error stay.
+        """
+        if self._file is not None and not self._file.exists():
+            self._compare(None)
+        kept = "What was changed before that stays." if self._engine.dialect.name == "oracle" else UNCHANGED
+        return self._tried(lambda: self._begun(work), kept=kept)
+
     def read_if_there(self, work: Callable[[Connection], T], nothing: T) -> T:
         """Read as `read` does; return `nothing` if there is no ledger yet, or no more."""
         try:
@@ -142,21 +157,25 @@ class Ledger:
         with self._engine.begin() as connection:
             if first is not None:
                 connection.execute(first)
-            self._compare(_row(connection))
+            self._compare(lock_row(connection))
+            return work(connection)
+
+    def _begun(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
             return work(connection)
 
     def _make(self) -> None:
         """Make the tables where there are none."""
         with self._engine.begin() as connection:
-            if _row(connection) is not None:
+            if lock_row(connection) is not None:
                 return
             strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
             # Asked again: another loader may have made them all since.
-            if strangers and _row(connection) is None:
+            if strangers and lock_row(connection) is None:
                 raise LedgerError(
-                    f"{self.name}: has {', '.join(strangers)} and no row in {LOCK.name}: tables of the earlier system, "
-                    "or, on Oracle, what is left of a load that was killed.",
-                    Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
+                    f"{self.name}: has {', '.join(strangers)} and no row in {LOCK.name}: these are the legacy's "
+                    "tables, or, on Oracle, leftovers of a killed load.",
+                    Remedy("halfpipe ledger adopt", first="See which"),
                 )
             METADATA.create_all(connection)  # those of others that are there stay
             connection.execute(insert(LOCK), [{"id": 1, "revision": REVISION}])
@@ -184,7 +203,9 @@ class Ledger:
                 code=FOREIGN,
             )
 
-    def _tried(self, once: Callable[[], T], passing: tuple[type[DBAPIError], ...] = PASSING) -> T:
+    def _tried(
+        self, once: Callable[[], T], passing: tuple[type[DBAPIError], ...] = PASSING, kept: str = UNCHANGED
+    ) -> T:
         for wait in (*self._waits, None):
             try:
                 return once()
@@ -194,7 +215,7 @@ class Ledger:
                 )  # drivers say no passwords
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
-                        f"the ledger {self.name}: {said}. Nothing was changed in it. Fix this (is "
+                        f"the ledger {self.name}: {said}. {kept} Fix this (is "
                         "the database up, are ledger.url and the password right?), then re-run the command."
                     ) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, said, wait)
@@ -226,7 +247,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _row(connection: Connection) -> Row[Any] | None:
+def lock_row(connection: Connection) -> Row[Any] | None:
     """Return what the ledger says of itself, None if there is none."""
     return connection.execute(select(LOCK)).first() if inspect(connection).has_table(LOCK.name) else None
 

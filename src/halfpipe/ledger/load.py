@@ -20,8 +20,8 @@ from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.rows import Entry, Part, handed_off, read_entry, run_row
-from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
+from halfpipe.ledger.rows import Entry, Part, handed_off, legacy_row, read_entry, run_row
+from halfpipe.ledger.tables import COPIED, DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -217,7 +217,9 @@ def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
 
 def loaded(connection: Connection) -> dict[DownlinkId, int]:
     """Return the downlinks that the ledger has, each with the number of its hand-off."""
-    rows = connection.execute(select(DOWNLINKS.c.id, DOWNLINKS.c.handoff))
+    rows = connection.execute(
+        select(DOWNLINKS.c.id, DOWNLINKS.c.handoff).where(DOWNLINKS.c.handoff > COPIED["handoff"])
+    )
     return {_downlink(number): int(handoff) for number, handoff in rows}
 
 
@@ -272,7 +274,9 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
     parts = []
     columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
     links = connection.execute(
-        select(*columns).where(LINKS.c.startedat == run.met).order_by(LINKS.c.downlink_id)
+        select(*columns)
+        .where(LINKS.c.startedat == run.met, LINKS.c.digest != COPIED["digest"])
+        .order_by(LINKS.c.downlink_id)
     )
     for number, held, digest in links.all():
         downlink = _downlink(number)
@@ -282,7 +286,9 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
             # It was processed again since, and whether its run is held now is not known before it is loaded.
             parts.append(part if part.digest == digest else replace(part, held=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
-    after = [run_row(connection, run, parts, settings)] if parts else []
+    legacy = legacy_row(connection, run, {part.downlink.number for part in parts})
+    known = run_row(connection, run, parts, settings, legacy) if parts else legacy
+    after = [] if known is None else [known]
     if [dict(row) for row in before] == after:
         return
     connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))

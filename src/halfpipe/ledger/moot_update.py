@@ -43,7 +43,8 @@ def options(row: Mapping[str, Any]) -> list[str]:
     run = RunId.from_met(int(row["startedat"]))
     told = ["--run", run.l1]
     for column in ROW:
-        told += [f"--{column.replace('_', '-')}", str(row[column])]
+        if row[column] is not None:  # some rows of the legacy have no key
+            told += [f"--{column.replace('_', '-')}", str(row[column])]
     for column in ("evtutc0", "evtutc1"):
         if row[column] is not None:
             told += [f"--{column}", f"{row[column]:%Y-%m-%d %H:%M:%S.%f}"]

@@ -1,13 +1,14 @@
 """Rows as the files say them: of a downlink and what it brought, and of a run from all that brought it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
@@ -15,7 +16,17 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
-from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, SEGMENTS, time_of
+from halfpipe.ledger.tables import (
+    DATAGRAMS,
+    DOWNLINKS,
+    LINKS,
+    OF_A_DOWNLINK,
+    RUNS,
+    SEGMENTS,
+    legacy_name,
+    legacy_table,
+    time_of,
+)
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
@@ -27,9 +38,8 @@ from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 
 Row = dict[str, Any]
-MOST = 2**63 - 1  # of a column of 64 bits
-
 IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # ground-chain §10
+MOST = 2**63 - 1  # of a column of 64 bits
 
 
 def is_given_up(work: Path, run: RunId) -> bool:
@@ -204,7 +214,9 @@ def is_known(work: Path, downlink: DownlinkId) -> bool:
     )
 
 
-def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings) -> Row:
+def run_row(
+    connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings, legacy: Row | None = None
+) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known.
 
     Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
@@ -233,15 +245,15 @@ def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings:
     first = first_datagram(rows)
     with_events = rows[rows["nevts"] > 0]
     status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
-    if any(part.held for part in parts):
+    if held := any(part.held for part in parts):
         status = IN_PROGRESS
     elif status != COMPLETE and is_given_up(settings.paths.work, run):
         status = INCOMPLETE
     kind, begun = RunKind.of(segments), time_of(rows["utc"].min())
-    moot = moot_of(run, settings.moot.file)
-    if moot == UNSET:
+    moot = named = moot_of(run, settings.moot.file)
+    if named == UNSET:
         moot = look_up(connection, run, kind, int(first["groundid"]), begun)
-    return {
+    row = {
         "scid": parts[0].scid,
         "startedat": run.met,
         "type": str(kind),
@@ -258,6 +270,67 @@ def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings:
         "moot_key": moot.key,
         "moot_alias": moot.alias,
     }
+    if legacy is None:
+        return row
+    by_hand = {} if named == UNSET else {"moot_key": named.key, "moot_alias": named.alias}
+    return _joined(legacy, row, held=held) | by_hand
+
+
+def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> Row | None:
+    """Return the legacy's row of a run, if HalfPipe's files do not have all downlinks that the row was made from.
+
+    Parameters
+    ----------
+    connection, run
+        A connection to the ledger's database, and the run.
+    loaded
+        Numbers of the downlinks from whose files HalfPipe knows the run.
+
+    Returns
+    -------
+    dict or None
+        The row, with the columns of ``glastops_acqsummary``. None if no tables were adopted, if the legacy did not know
+        the run, or if `loaded` has each downlink that the legacy had of it.
+    """
+    if not inspect(connection).has_table(legacy_name(RUNS)):
+        return None
+    runs, links = legacy_table(RUNS), legacy_table(LINKS)
+    if loaded:
+        of_run = select(links.c.downlink_id).where(links.c.startedat == run.met)
+        if {int(number) for number in connection.execute(of_run).scalars()} <= set(loaded):
+            return None
+    row = connection.execute(select(runs).where(runs.c.startedat == run.met)).mappings().first()
+    if row is None:
+        return None
+    # Databases return a NUMBER or NUMERIC without a scale as a Decimal.
+    return {name: int(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+
+
+def _joined(legacy: Row, own: Row, *, held: bool) -> Row:
+    """Return the row of a run that is known in part from the legacy's row and in part from HalfPipe's files.
+
+    The times are those of both. Counts are the larger of the two, because the legacy's row does not say which datagrams
+    it counted. What the legacy concluded stays: type, keys, and that the run is Complete or Incomplete.
+
+    Parameters
+    ----------
+    legacy, own
+        The two rows.
+    held
+        Whether something of the run is held: then Level-1 must not retire it.
+    """
+    status = next(
+        (status for status in (COMPLETE, INCOMPLETE) if status in {legacy["status"], own["status"]}),
+        IN_PROGRESS,
+    )
+    row = legacy | {"status": IN_PROGRESS if held else status}
+    for choose, columns in (
+        (min, ("dgmutc0", "evtutc0")),
+        (max, ("dgmutc1", "evtutc1", "ndgms", "nevts")),
+    ):
+        for name in columns:
+            row[name] = choose((one[name] for one in (legacy, own) if one[name] is not None), default=None)
+    return row
 
 
 def _datagram(row: np.void) -> Row:

@@ -38,12 +38,15 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    TableClause,
+    column,
 )
+from sqlalchemy import table as sql_table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0005"  # of these tables: another number when they change
+REVISION = "0006"  # of these tables: another number when they change
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -82,7 +85,7 @@ def _of_run() -> tuple[Column[int], Column[int]]:
 
 
 def _keys() -> tuple[Column[int], Column[int]]:
-    return Column("hwkey", BigInteger, nullable=False), Column("swkey", BigInteger, nullable=False)
+    return Column("hwkey", BigInteger), Column("swkey", BigInteger)
 
 
 DOWNLINKS = Table(
@@ -90,8 +93,8 @@ DOWNLINKS = Table(
     METADATA,
     Column("id", BigInteger, autoincrement=False, nullable=False),
     Column("l0key", BigInteger),
-    Column("indir", String(PATH), nullable=False),
-    Column("outbase", String(PATH), nullable=False),
+    Column("indir", String(PATH)),
+    Column("outbase", String(PATH)),
     Column("handoff", Integer, nullable=False),
     Column("submitted", Integer),
     PrimaryKeyConstraint("id", name="glastops_downlink_pk"),
@@ -101,18 +104,18 @@ RUNS = Table(
     "glastops_acqsummary",
     METADATA,
     *_of_run(),
-    Column("type", String(3), nullable=False),
+    Column("type", String(WORD)),
     Column("analysis", String(ALIAS)),
-    Column("status", String(WORD), nullable=False),
-    Column("ndgms", BigInteger, nullable=False),
-    Column("nevts", BigInteger, nullable=False),
-    Column("dgmutc0", TIMESTAMP, nullable=False),
-    Column("dgmutc1", TIMESTAMP, nullable=False),
+    Column("status", String(WORD)),
+    Column("ndgms", BigInteger),
+    Column("nevts", BigInteger),
+    Column("dgmutc0", TIMESTAMP),
+    Column("dgmutc1", TIMESTAMP),
     Column("evtutc0", TIMESTAMP),
     Column("evtutc1", TIMESTAMP),
     *_keys(),
-    Column("moot_key", BigInteger, nullable=False),
-    Column("moot_alias", String(ALIAS), nullable=False),
+    Column("moot_key", BigInteger),
+    Column("moot_alias", String(ALIAS)),
     PrimaryKeyConstraint("scid", "startedat", name="glastops_acqsummary_pk"),
 )
 
@@ -123,8 +126,8 @@ SEGMENTS = Table(
     *_of_run(),
     Column("apid", Integer, nullable=False),
     Column("dgmseq0", BigInteger, nullable=False),
-    Column("dgmseq1", BigInteger, nullable=False),
-    Column("nevts", BigInteger, nullable=False),
+    Column("dgmseq1", BigInteger),
+    Column("nevts", BigInteger),
     PrimaryKeyConstraint(
         "downlink_id", "scid", "startedat", "apid", "dgmseq0", name="glastops_downlink_seg_pk"
     ),
@@ -137,18 +140,18 @@ DATAGRAMS = Table(
     *_of_run(),
     Column("apid", Integer, nullable=False),
     Column("datagrams", BigInteger, nullable=False),
-    Column("utc", TIMESTAMP, nullable=False),
-    Column("groundid", BigInteger, nullable=False),
-    Column("modechanges", BigInteger, nullable=False),
+    Column("utc", TIMESTAMP),
+    Column("groundid", BigInteger),
+    Column("modechanges", BigInteger),
     *(
-        Column(name, String(WORD), nullable=False)
+        Column(name, String(WORD))
         for name in ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
     ),
     Column("evtutc0", TIMESTAMP),
     Column("evtseq0", Unsigned64),
     Column("evtutc1", TIMESTAMP),
     Column("evtseq1", Unsigned64),
-    Column("nevts", BigInteger, nullable=False),
+    Column("nevts", BigInteger),
     *_keys(),
     PrimaryKeyConstraint(
         "downlink_id", "scid", "startedat", "apid", "datagrams", name="glastops_downlink_dgm_pk"
@@ -211,7 +214,23 @@ PENDING = Table(
 )
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
-OURS = (DOWNLINKS, RUNS, *OF_A_DOWNLINK, LOCK, PENDING)
+SHARED = (DOWNLINKS, *OF_A_DOWNLINK, RUNS)  # the legacy has tables of these names, too
+OURS = (*SHARED, LOCK, PENDING)
+
+# What marks a row that was copied from the legacy's tables. HalfPipe's hand-offs have numbers from 1, its digests 64
+# letters.
+COPIED = {"handoff": 0, "digest": "legacy", "held": 0}
+
+
+def legacy_name(table: Table) -> str:
+    """Return the name that a table of the legacy has once it was adopted, as ``legacy_acqsummary``."""
+    return table.name.replace("glastops_", "legacy_")
+
+
+def legacy_table(table: Table) -> TableClause:
+    """Return the adopted table of the legacy, with the columns that it shares with `table`."""
+    shared = (each for each in table.columns if each.name not in {*COPIED, "submitted"})
+    return sql_table(legacy_name(table), *(column(each.name, each.type) for each in shared))
 
 
 def time_of(unix: float) -> datetime:

@@ -1,0 +1,439 @@
+"""The legacy's tables adopted: compared, renamed, replaced by HalfPipe's with the same rows; and brought back.
+
+Level-1 reads ``GLASTOPS_ACQSUMMARY`` by name, so that name belongs to one system at a time. The legacy's tables are
+kept under other names (`legacy_name`), unchanged. PostgreSQL and SQLite adopt them in one transaction. Oracle commits
+after each change of a table. There the table that Level-1 reads is replaced last, so Level-1 misses it only while its
+rows are copied, and Level-1 retries for two minutes (ground-chain §6). The row of ``halfpipe_lock`` comes at the very
+end. Without that row no load uses the tables, and an adoption that was cut off can be brought back.
+
+A grant stays with the legacy's table when that is renamed, so HalfPipe's tables get the same readers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    Connection,
+    DateTime,
+    Dialect,
+    Integer,
+    Numeric,
+    Select,
+    String,
+    Table,
+    and_,
+    column,
+    exists,
+    func,
+    insert,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy import table as sql_table
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
+from sqlalchemy.types import TypeEngine
+
+from halfpipe.errors import LedgerError, Remedy
+from halfpipe.ledger.database import LOCK_SECONDS, Ledger, lock_row
+from halfpipe.ledger.tables import (
+    COPIED,
+    LOCK,
+    METADATA,
+    PENDING,
+    REVISION,
+    RUNS,
+    SHARED,
+    Unsigned64,
+    legacy_name,
+    legacy_table,
+)
+
+OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
+OTHERS = [table for table in SHARED if table is not RUNS]
+LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
+SAMPLE, LATEST = 200, 20  # runs that are compared: from the whole mission, and the last ones
+
+Answers = dict[int, list[tuple[Any, ...]]]
+
+
+class State(StrEnum):
+    """What a database has: none of the legacy's tables, its tables, a part of an adoption, or adopted tables."""
+
+    NONE = "none"
+    LEGACY = "legacy"
+    CUT_OFF = "cut off"
+    ADOPTED = "adopted"
+
+
+@dataclass(frozen=True)
+class ColumnLook:
+    """A column of the legacy's table and HalfPipe's: its SQL types, None where it does not exist.
+
+    `what` says what becomes of a difference. If it is `bad`, rows cannot be copied.
+    """
+
+    table: str
+    column: str
+    legacy: str | None
+    here: str | None
+    what: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class TableLook:
+    """One of the legacy's tables.
+
+    Attributes
+    ----------
+    name, adopted_name
+        Its name, and its name once it is adopted.
+    rows, left
+        Its rows, and those that are not copied because a part of HalfPipe's key is NULL.
+    readers
+        Who may read it, besides its owner.
+    """
+
+    name: str
+    adopted_name: str
+    rows: int
+    left: int
+    readers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What an adoption did or would do, or with `back` the way back.
+
+    Attributes
+    ----------
+    state
+        What the database had before.
+    done
+        Whether it was done.
+    tables, columns
+        The legacy's tables, and all columns of both.
+    statements
+        The SQL, in order.
+    carried
+        Runs that only HalfPipe knows. On the way back the legacy's table gets their rows, so that Level-1 finds them.
+    compared
+        Runs for which Level-1's query gave the same before and after.
+    """
+
+    state: State
+    back: bool
+    tables: tuple[TableLook, ...]
+    statements: tuple[str, ...]
+    columns: tuple[ColumnLook, ...] = ()
+    carried: int = 0
+    compared: int = 0
+    done: bool = False
+
+    @property
+    def problems(self) -> list[ColumnLook]:
+        """The columns because of which the tables cannot be adopted."""
+        return [each for each in self.columns if each.bad]
+
+
+def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
+    """Adopt the legacy's tables, or bring them back; without `do` only look.
+
+    Parameters
+    ----------
+    ledger
+        The ledger, whose database user owns the tables.
+    do
+        Do it, unless a column does not fit.
+    back
+        Bring the legacy's tables back, and drop HalfPipe's: their rows follow from files.
+
+    Raises
+    ------
+    LedgerError
+        If the database has no such tables, or if a table has other rows afterwards, or Level-1's query another answer.
+        Then nothing was changed, except on Oracle.
+    """
+    return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
+
+
+def read_as_level1(
+    connection: Connection, runs: Sequence[int], table: str = "GLASTOPS_ACQSUMMARY"
+) -> Answers:
+    """Return what Level-1's query finds for runs (ground-chain §6).
+
+    Parameters
+    ----------
+    connection
+        A connection to the database that Level-1 reads.
+    runs
+        Starts of at most 1000 runs, in mission elapsed time.
+    table
+        The table; by default the one that Level-1 names.
+
+    Returns
+    -------
+    dict
+        For each run that has one its rows, with `LEVEL1_COLUMNS` except the first.
+    """
+    found: Answers = {}
+    if runs:
+        which = ", ".join(map(str, runs))
+        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM {table} WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
+        for run, *row in connection.execute(text(query)):
+            found.setdefault(int(run), []).append(tuple(row))
+    return {run: sorted(rows, key=str) for run, rows in found.items()}
+
+
+def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Return the statements that adopt the legacy's tables.
+
+    Parameters
+    ----------
+    dialect
+        The kind of database.
+    names
+        The tables that exist.
+    readers
+        Who may read each of the legacy's tables.
+    """
+    stay = set(names) - {table.name for table in SHARED}
+    steps = [*_patience(dialect), *(_rename(table.name, legacy_name(table)) for table in OTHERS)]
+    for table in METADATA.sorted_tables:
+        if table is not RUNS and table.name not in stay:
+            steps += _made(table, dialect, readers)
+    steps += (_copy(table, dialect) for table in OTHERS)
+    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS, dialect)]
+    return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
+
+
+def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any]:
+    """Return the statements that bring back those of the legacy's tables that were renamed.
+
+    Parameters
+    ----------
+    dialect, names
+        As for `adoption`.
+    carry
+        Whether the legacy's table gets the runs that only HalfPipe knows.
+    """
+    there, steps = set(names), _patience(dialect)
+    if carry:
+        only_here = _only_here(*RUNS.columns)
+        steps.append(insert(legacy_table(RUNS)).from_select([each.name for each in RUNS.columns], only_here))
+    # The lock goes first: without it no load takes these tables for a ledger.
+    steps += (DropTable(table) for table in (LOCK, PENDING) if table.name in there)
+    for table in (*reversed(OTHERS), RUNS):
+        if legacy_name(table) in there:
+            steps += [DropTable(table)] if table.name in there else []
+            steps.append(_rename(legacy_name(table), table.name))
+    return steps
+
+
+def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
+    names = set(inspect(connection).get_table_names())
+    if (state := _state(connection, names)) is not State.LEGACY:
+        raise _refusal(name, state)
+    tables = tuple(_table(connection, table) for table in SHARED if table.name in names)
+    columns = tuple(each for table in SHARED for each in _columns(connection, table, names))
+    steps = adoption(connection.dialect, names, {each.name: each.readers for each in tables})
+    found = Adoption(state, False, tables, _sql(connection, steps), columns)
+    if found.problems or not do:
+        return found
+    runs = _sample(connection, RUNS.name)
+    before = read_as_level1(connection, runs)
+    for step in steps:
+        connection.execute(step)
+    for each in tables:
+        if (rows := _count(connection, each.name)) != each.rows - each.left:
+            raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.left}")
+    return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
+
+
+def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
+    names = set(inspect(connection).get_table_names())
+    state = _state(connection, names)
+    renamed = [table for table in SHARED if legacy_name(table) in names]
+    if not renamed:
+        raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to bring back.")
+    tables = tuple(
+        TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
+    )
+    carry = state is State.ADOPTED
+    carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
+    steps = way_back(connection.dialect, names, carry=carry)
+    found = Adoption(state, True, tables, _sql(connection, steps), carried=int(carried))
+    if not do:
+        return found
+    runs, before = set[int](), Answers()
+    if RUNS in renamed:
+        runs = {*_sample(connection, legacy_name(RUNS)), *(_sample(connection, RUNS.name) if carry else ())}
+        before = read_as_level1(connection, sorted(runs)) if carry else {}
+        before |= read_as_level1(connection, sorted(runs), legacy_name(RUNS))
+    for step in steps:
+        connection.execute(step)
+    after = read_as_level1(connection, sorted(runs))
+    return replace(found, done=True, compared=_compare(name, before, after))
+
+
+def _state(connection: Connection, names: set[str]) -> State:
+    if renamed := [table for table in SHARED if legacy_name(table) in names]:
+        whole = len(renamed) == len(SHARED) and lock_row(connection) is not None
+        return State.ADOPTED if whole else State.CUT_OFF
+    is_legacy = LOCK.name not in names and any(table.name in names for table in SHARED)
+    return State.LEGACY if is_legacy else State.NONE
+
+
+def _refusal(name: str, state: State) -> LedgerError:
+    if state is State.CUT_OFF:
+        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+        return LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
+    if state is State.ADOPTED:
+        return LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
+    return LedgerError(
+        f"the ledger {name} has none of the legacy's tables. Does ledger.url connect as the user who owns them?"
+    )
+
+
+def _table(connection: Connection, table: Table) -> TableLook:
+    source = sql_table(table.name, *(column(each.name) for each in table.primary_key.columns))
+    keyless = select(func.count()).select_from(source).where(or_(*(each.is_(None) for each in source.c)))
+    left, query = int(connection.execute(keyless).scalar_one()), readers(connection.dialect, table)
+    names = () if query is None else tuple(sorted(connection.execute(query).scalars()))
+    return TableLook(table.name, legacy_name(table), _count(connection, table.name), left, names)
+
+
+def _columns(connection: Connection, table: Table, names: set[str]) -> Iterator[ColumnLook]:
+    """Compare the legacy's table with HalfPipe's, column by column."""
+    if table.name not in names:
+        yield ColumnLook(table.name, "", None, None, "the legacy's table is missing", bad=True)
+        return
+    legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
+    as_sql = partial(TypeEngine.compile, dialect=connection.dialect)
+    for each in table.columns:
+        theirs = legacy.pop(each.name, None)
+        if each.name in OWN:
+            what = (
+                f"{COPIED.get(each.name, 'empty')} in copied rows"
+                if theirs is None
+                else "HalfPipe's own column"
+            )
+            bad = theirs is not None
+        else:
+            what = "missing in the legacy's table" if theirs is None else _misfit(theirs, each.type)
+            bad = bool(what)
+        there = None if theirs is None else as_sql(theirs)
+        yield ColumnLook(table.name, each.name, there, as_sql(each.type), what, bad)
+    for name, theirs in legacy.items():
+        yield ColumnLook(table.name, name, as_sql(theirs), None, f"stays in {legacy_name(table)} only")
+
+
+def _misfit(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> str:
+    """Say why the values of a column of the legacy do not fit; empty if they do."""
+    kind = next((each for each in (String, DateTime) if isinstance(ours, each)), (Integer, Numeric))
+    if not isinstance(theirs, kind):
+        return "another type of value"
+    length, most = getattr(theirs, "length", None), getattr(ours, "length", None)
+    return f"may have more than {most} letters" if most and (length is None or length > most) else ""
+
+
+def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
+    """Return the query for those who may read a table, besides its owner; None for a database without users."""
+    if dialect.name == "postgresql":
+        names = ("grantee", "table_schema", "table_name", "privilege_type")
+        granted = sql_table("table_privileges", *map(column, names), schema="information_schema")
+        where = (granted.c.table_schema == func.current_schema()) & (granted.c.table_name == table.name)
+        user, privilege = literal_column("current_user", String), granted.c.privilege_type
+    elif dialect.name == "oracle":
+        granted = sql_table("user_tab_privs", *map(column, ("grantee", "owner", "table_name", "privilege")))
+        user, privilege = literal_column("USER", String), granted.c.privilege
+        where = (granted.c.owner == user) & (granted.c.table_name == table.name.upper())
+    else:
+        return None
+    may_read = or_(privilege == "SELECT", privilege == "READ")
+    return select(granted.c.grantee).distinct().where(where, may_read, granted.c.grantee != user)
+
+
+def _patience(dialect: Dialect) -> list[Any]:
+    """Have Oracle wait for those who use a table; on PostgreSQL every connection does (`halfpipe.ledger.database`)."""
+    return [_ddl(f"ALTER SESSION SET ddl_lock_timeout = {LOCK_SECONDS}")] if dialect.name == "oracle" else []
+
+
+def _rename(name: str, becomes: str) -> DDL:
+    return _ddl(f"ALTER TABLE {name} RENAME TO {becomes}")
+
+
+def _ddl(statement: str) -> DDL:
+    return DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+
+
+def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Return the statements that make a table and let those read it who may read the legacy's."""
+    quote = dialect.identifier_preparer.quote
+    names = (each if each == "PUBLIC" else quote(each) for each in may_read.get(table.name, ()))
+    grants = (_ddl(f"GRANT SELECT ON {table.name} TO {name}") for name in names)
+    return [CreateTable(table), *map(CreateIndex, table.indexes), *grants]
+
+
+def _copy(table: Table, dialect: Dialect) -> Any:
+    """Return the statement that copies the rows of a table that have all of HalfPipe's key."""
+    source, values = legacy_table(table), dict[str, Any]()
+    for each in table.columns:
+        if each.name in COPIED:
+            values[each.name] = literal_column(repr(COPIED[each.name]))
+        elif each.name in source.c:
+            value = source.c[each.name]
+            as_text = isinstance(each.type, Unsigned64) and dialect.name == "sqlite"
+            values[each.name] = func.printf("%020d", value) if as_text else value
+    keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))
+    return insert(table).from_select(list(values), select(*values.values()).where(keys))
+
+
+def _only_here(*columns: Any) -> Select[Any]:
+    """Return a selection from the runs that the legacy does not have."""
+    legacy = legacy_table(RUNS)
+    same = (legacy.c.scid == RUNS.c.scid) & (legacy.c.startedat == RUNS.c.startedat)
+    return select(*columns).select_from(RUNS).where(~exists().select_from(legacy).where(same).correlate(RUNS))
+
+
+def _sql(connection: Connection, steps: Iterable[Any]) -> tuple[str, ...]:
+    options = {"literal_binds": True}
+    compiled = (
+        step.compile(dialect=connection.dialect, compile_kwargs=options if step.is_insert else {})
+        for step in steps
+    )
+    return tuple(" ".join(str(each).split()) for each in compiled)
+
+
+def _count(connection: Connection, name: str) -> int:
+    return int(connection.execute(select(func.count()).select_from(sql_table(name))).scalar_one())
+
+
+def _sample(connection: Connection, name: str) -> list[int]:
+    """Return runs of a table: from all of it, and the last ones."""
+    runs = sorted(
+        map(int, connection.execute(select(sql_table(name, column("startedat")).c.startedat)).scalars())
+    )
+    return sorted({*runs[:: len(runs) // SAMPLE + 1], *runs[-LATEST:]})
+
+
+def _compare(name: str, before: Answers, after: Answers) -> int:
+    """Return the number of runs; refuse that Level-1's query has another answer for one of them."""
+    if differ := sorted(run for run in before.keys() | after.keys() if before.get(run) != after.get(run)):
+        one = differ[0]
+        what = f"for {len(differ)} runs, as {one}: {before.get(one)} before, {after.get(one)} after"
+        raise _differs(name, f"Level-1's query has another answer {what}")
+    return len(before)
+
+
+def _differs(name: str, what: str) -> LedgerError:
+    return LedgerError(
+        f"the ledger {name}: {what}. Nothing was changed, except on Oracle.", Remedy("halfpipe ledger adopt")
+    )
