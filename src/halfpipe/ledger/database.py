@@ -67,22 +67,40 @@ class Ledger:
         Seconds between the tries.
     owner
         The id of the working directory; the first that writes has the ledger. None: of nobody, and refused nowhere.
+    thick, tns_admin
+        As in the config, for Oracle.
 
     Raises
     ------
     ConfigError
-        If the URL or its driver cannot be used.
+        If the URL, its driver or Oracle's client cannot be used.
     """
 
-    def __init__(self, url: str, waits: Sequence[float] = WAITS, owner: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        waits: Sequence[float] = WAITS,
+        owner: str | None = None,
+        *,
+        thick: bool = False,
+        tns_admin: Path | None = None,
+    ) -> None:
         try:
             parsed = make_url(url)
-            self._engine = _engine(parsed)
-        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+            self._engine = _engine(parsed, None if thick else tns_admin)
+        except ImportError as error:
+            extra = make_url(url).get_backend_name()
+            raise ConfigError(
+                f"ledger.url: the driver is not installed ({error}).",
+                Remedy(f".venv/bin/python -m pip install '.[{extra}]'"),
+            ) from error
+        except (ArgumentError, NoSuchModuleError, ValueError) as error:
             raise ConfigError(
                 f"ledger.url: cannot be used ({error}). Expected built-in, or a URL of SQLAlchemy as in "
-                "postgresql+psycopg://user@host/database, with its driver installed."
+                "postgresql+psycopg://user@host/database."
             ) from error
+        if thick and parsed.get_backend_name() == "oracle":
+            _load_oracle_client(self._engine.dialect.dbapi, tns_admin)
         self.name = url
         is_file = parsed.get_backend_name() == "sqlite" and parsed.database
         self._file = Path(str(parsed.database)) if is_file else None
@@ -97,12 +115,13 @@ class Ledger:
         ConfigError
             If there is none, or its URL or its driver cannot be used.
         """
-        url = settings.ledger.url
+        url, thick, tns_admin = settings.ledger.url, settings.ledger.thick, settings.ledger.tns_admin
         if url is None:
             raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
         if url == BUILT_IN:
             url = f"sqlite:///{settings.paths.work / paths.LEDGER}"
-        return cls(url, waits, working_directory.refuse_other(settings.paths.work))
+        owner = working_directory.refuse_other(settings.paths.work)
+        return cls(url, waits, owner, thick=thick, tns_admin=tns_admin)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction of its own, while nobody else writes; it may be run several times.
@@ -223,7 +242,7 @@ class Ledger:
         raise AssertionError("the last try returns or raises")
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, tns_admin: Path | None) -> Engine:
     """Make an engine that keeps no connection, so that nothing idles in a database between two loads."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
@@ -238,8 +257,27 @@ def _engine(url: URL) -> Engine:
             "options": f"-c lock_timeout={LOCK_SECONDS}s -c timezone=UTC",
         }
         arguments = {key: value for key, value in arguments.items() if key not in url.query}
+    if url.get_backend_name() == "oracle" and tns_admin is not None:
+        arguments = {"config_dir": str(tns_admin)}
     # Whatever a server has as its default: who has waited for the lock must see what was written meanwhile.
     return create_engine(url, poolclass=NullPool, connect_args=arguments, isolation_level="READ COMMITTED")
+
+
+def _load_oracle_client(driver: Any, tns_admin: Path | None) -> None:
+    """Have python-oracledb use the Oracle client, before this process connects to any Oracle database.
+
+    Raises
+    ------
+    ConfigError
+        If the client cannot be loaded.
+    """
+    try:
+        driver.init_oracle_client(**({} if tns_admin is None else {"config_dir": str(tns_admin)}))
+    except driver.Error as error:
+        raise ConfigError(
+            f"ledger.thick: the Oracle client cannot be loaded ({str(error).partition('. See ')[0]}). Put the directory of "
+            "its libclntsh.so into LD_LIBRARY_PATH, for jobs too."
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
