@@ -263,7 +263,7 @@ class Retire(Section):
 
 @dataclass(frozen=True)
 class Ledger(Section):
-    """The database in which Level-1 reads the state of each run; docs/ledger.md."""
+    """The database with the state of each run, which Level-1 reads; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
     """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database, oracle+oracledb://alias.

@@ -126,7 +126,7 @@ def test_a_late_part_of_a_run_that_is_held_keeps_level1_from_retiring_it(
     [
         ("acqsummary", "moot_alias", None), ("acqsummary", "status", "INTEGER"), ("acqsummary", "evtutc0", "INTEGER"),
         ("downlink", "l0key", "VARCHAR(9)"), ("downlink", "indir", "VARCHAR(2000)"), ("downlink", "handoff", "INTEGER"),
-        ("downlink_acqsummary", "", None),
+        ("downlink_seg", "downlink_id", None), ("downlink_acqsummary", "", None),
     ],
 )  # fmt: skip
 def test_a_column_that_does_not_fit_is_named_and_nothing_is_done(

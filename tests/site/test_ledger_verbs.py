@@ -26,7 +26,7 @@ def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
     """Return what `check` finds to differ, and which runs MOOT has not received."""
     found = site.told("ledger", "check", *words)
     differ = [each["text"].split()[1].strip(":") for each in found["differences"]]
-    return differ, found["moot_has_not_heard_of"]
+    return differ, found["moot_lacks"]
 
 
 def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site) -> None:

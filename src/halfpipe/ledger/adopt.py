@@ -1,12 +1,12 @@
-"""The legacy's tables adopted: compared, renamed, replaced by HalfPipe's with the same rows; and brought back.
+"""Adopt the legacy's tables: compare and rename them, make HalfPipe's tables, copy the rows; and undo that.
 
-Level-1 reads ``GLASTOPS_ACQSUMMARY`` by name, so that name belongs to one system at a time. The legacy's tables are
-kept under other names (`legacy_name`), unchanged. PostgreSQL and SQLite adopt them in one transaction. Oracle commits
+Level-1 reads ``GLASTOPS_ACQSUMMARY`` by name, so only one system can own that name. The legacy's tables are kept,
+unchanged, under other names (`legacy_name`). PostgreSQL and SQLite do all of it in one transaction. Oracle commits
 after each change of a table. There the table that Level-1 reads is replaced last, so Level-1 misses it only while its
-rows are copied, and Level-1 retries for two minutes (ground-chain §6). The row of ``halfpipe_lock`` comes at the very
-end. Without that row no load uses the tables, and an adoption that was cut off can be brought back.
+rows are copied, and Level-1 retries for two minutes (ground-chain §6). The row of ``halfpipe_lock`` is written at the
+very end. Without that row no load uses the tables, and an adoption that was cut off can be undone.
 
-A grant stays with the legacy's table when that is renamed, so HalfPipe's tables get the same readers.
+When a table is renamed, its grants stay with it. So HalfPipe's tables get grants for the same readers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,13 +58,13 @@ from halfpipe.ledger.tables import (
 OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
 OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
-SAMPLE, LATEST = 200, 20  # runs that are compared: from the whole mission, and the last ones
+SAMPLE, LATEST = 200, 20  # number of runs to compare: from the whole mission, and the latest
 
 Answers = dict[int, list[tuple[Any, ...]]]
 
 
 class State(StrEnum):
-    """What a database has: none of the legacy's tables, its tables, a part of an adoption, or adopted tables."""
+    """State of a database: no tables of the legacy, the legacy's tables, an adoption cut off, or adopted tables."""
 
     NONE = "none"
     LEGACY = "legacy"
@@ -74,9 +74,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class ColumnLook:
-    """A column of the legacy's table and HalfPipe's: its SQL types, None where it does not exist.
+    """A column, with its SQL type in the legacy's table and in HalfPipe's; None: the table lacks it.
 
-    `what` says what becomes of a difference. If it is `bad`, rows cannot be copied.
+    `what` explains a difference. If the difference is `bad`, rows cannot be copied.
     """
 
     table: str
@@ -94,11 +94,11 @@ class TableLook:
     Attributes
     ----------
     name, adopted_name
-        Its name, and its name once it is adopted.
+        Its name before and after the adoption.
     rows, left
-        Its rows, and those that are not copied because a part of HalfPipe's key is NULL.
+        Number of its rows, and of those that are not copied because they have NULL in HalfPipe's key.
     readers
-        Who may read it, besides its owner.
+        Database users who may read it, besides its owner.
     """
 
     name: str
@@ -110,22 +110,25 @@ class TableLook:
 
 @dataclass(frozen=True)
 class Adoption:
-    """What an adoption did or would do, or with `back` the way back.
+    """Result of an adoption, or of the way back.
 
     Attributes
     ----------
     state
-        What the database had before.
-    done
-        Whether it was done.
+        State of the database before.
+    back
+        Whether this is the way back.
     tables, columns
-        The legacy's tables, and all columns of both.
+        The legacy's tables, and the columns of both systems' tables.
     statements
         The SQL, in order.
     carried
-        Runs that only HalfPipe knows. On the way back the legacy's table gets their rows, so that Level-1 finds them.
+        Number of runs that only HalfPipe has. On the way back their rows go into the legacy's table, so that Level-1
+        still finds them.
     compared
-        Runs for which Level-1's query gave the same before and after.
+        Number of runs with the same answer to Level-1's query before and after.
+    done
+        False: this was only a look.
     """
 
     state: State
@@ -139,27 +142,27 @@ class Adoption:
 
     @property
     def problems(self) -> list[ColumnLook]:
-        """The columns because of which the tables cannot be adopted."""
+        """The bad columns: with any of them the tables cannot be adopted."""
         return [each for each in self.columns if each.bad]
 
 
 def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
-    """Adopt the legacy's tables, or bring them back; without `do` only look.
+    """Adopt the legacy's tables, or undo that; without `do` only look.
 
     Parameters
     ----------
     ledger
-        The ledger, whose database user owns the tables.
+        The ledger. Its database user must own the tables.
     do
-        Do it, unless a column does not fit.
+        Change the tables, unless a column is bad.
     back
-        Bring the legacy's tables back, and drop HalfPipe's: their rows follow from files.
+        Undo an adoption. HalfPipe's tables are dropped; their rows follow from files.
 
     Raises
     ------
     LedgerError
-        If the database has no such tables, or if a table has other rows afterwards, or Level-1's query another answer.
-        Then nothing was changed, except on Oracle.
+        If the database is in another state, or if row counts or answers to Level-1's query differ afterwards. Then
+        nothing was changed, except on Oracle.
     """
     return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
 
@@ -167,7 +170,7 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
 def read_as_level1(
     connection: Connection, runs: Sequence[int], table: str = "GLASTOPS_ACQSUMMARY"
 ) -> Answers:
-    """Return what Level-1's query finds for runs (ground-chain §6).
+    """Run Level-1's query for some runs (ground-chain §6).
 
     Parameters
     ----------
@@ -176,12 +179,12 @@ def read_as_level1(
     runs
         Starts of at most 1000 runs, in mission elapsed time.
     table
-        The table; by default the one that Level-1 names.
+        The table; Level-1's by default.
 
     Returns
     -------
     dict
-        For each run that has one its rows, with `LEVEL1_COLUMNS` except the first.
+        Rows by run; each row has `LEVEL1_COLUMNS` except the first. A run without a row is missing.
     """
     found: Answers = {}
     if runs:
@@ -202,7 +205,7 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
     names
         The tables that exist.
     readers
-        Who may read each of the legacy's tables.
+        Users who may read each of the legacy's tables.
     """
     stay = set(names) - {table.name for table in SHARED}
     steps = [*_patience(dialect), *(_rename(table.name, legacy_name(table)) for table in OTHERS)]
@@ -215,20 +218,20 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
 
 
 def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any]:
-    """Return the statements that bring back those of the legacy's tables that were renamed.
+    """Return the statements that undo an adoption, or the part of it that was done.
 
     Parameters
     ----------
     dialect, names
         As for `adoption`.
     carry
-        Whether the legacy's table gets the runs that only HalfPipe knows.
+        Whether to copy the rows of runs that only HalfPipe has into the legacy's table.
     """
     there, steps = set(names), _patience(dialect)
     if carry:
         only_here = _only_here(*RUNS.columns)
         steps.append(insert(legacy_table(RUNS)).from_select([each.name for each in RUNS.columns], only_here))
-    # The lock goes first: without it no load takes these tables for a ledger.
+    # Drop the lock first: without it no load uses the other tables.
     steps += (DropTable(table) for table in (LOCK, PENDING) if table.name in there)
     for table in (*reversed(OTHERS), RUNS):
         if legacy_name(table) in there:
@@ -241,11 +244,13 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
     if (state := _state(connection, names)) is not State.LEGACY:
         raise _refusal(name, state)
-    tables = tuple(_table(connection, table) for table in SHARED if table.name in names)
     columns = tuple(each for table in SHARED for each in _columns(connection, table, names))
+    if any(each.bad for each in columns):
+        return Adoption(state, False, (), (), columns)
+    tables = tuple(_table(connection, table) for table in SHARED)
     steps = adoption(connection.dialect, names, {each.name: each.readers for each in tables})
     found = Adoption(state, False, tables, _sql(connection, steps), columns)
-    if found.problems or not do:
+    if not do:
         return found
     runs = _sample(connection, RUNS.name)
     before = read_as_level1(connection, runs)
@@ -262,7 +267,7 @@ def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     state = _state(connection, names)
     renamed = [table for table in SHARED if legacy_name(table) in names]
     if not renamed:
-        raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to bring back.")
+        raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to undo.")
     tables = tuple(
         TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
     )
@@ -298,7 +303,7 @@ def _refusal(name: str, state: State) -> LedgerError:
     if state is State.ADOPTED:
         return LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
     return LedgerError(
-        f"the ledger {name} has none of the legacy's tables. Does ledger.url connect as the user who owns them?"
+        f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
     )
 
 
@@ -320,12 +325,8 @@ def _columns(connection: Connection, table: Table, names: set[str]) -> Iterator[
     for each in table.columns:
         theirs = legacy.pop(each.name, None)
         if each.name in OWN:
-            what = (
-                f"{COPIED.get(each.name, 'empty')} in copied rows"
-                if theirs is None
-                else "HalfPipe's own column"
-            )
             bad = theirs is not None
+            what = "HalfPipe's own column" if bad else f"{COPIED.get(each.name, 'empty')} in copied rows"
         else:
             what = "missing in the legacy's table" if theirs is None else _misfit(theirs, each.type)
             bad = bool(what)
@@ -336,16 +337,16 @@ def _columns(connection: Connection, table: Table, names: set[str]) -> Iterator[
 
 
 def _misfit(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> str:
-    """Say why the values of a column of the legacy do not fit; empty if they do."""
+    """Return why a legacy column's values do not fit into HalfPipe's column; empty if they do."""
     kind = next((each for each in (String, DateTime) if isinstance(ours, each)), (Integer, Numeric))
     if not isinstance(theirs, kind):
         return "another type of value"
     length, most = getattr(theirs, "length", None), getattr(ours, "length", None)
-    return f"may have more than {most} letters" if most and (length is None or length > most) else ""
+    return f"may be longer than {most} letters" if most and (length is None or length > most) else ""
 
 
 def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
-    """Return the query for those who may read a table, besides its owner; None for a database without users."""
+    """Return the query for the users who may read a table, besides its owner; None if the database has no users."""
     if dialect.name == "postgresql":
         names = ("grantee", "table_schema", "table_name", "privilege_type")
         granted = sql_table("table_privileges", *map(column, names), schema="information_schema")
@@ -362,7 +363,7 @@ def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
 
 
 def _patience(dialect: Dialect) -> list[Any]:
-    """Have Oracle wait for those who use a table; on PostgreSQL every connection does (`halfpipe.ledger.database`)."""
+    """Let Oracle wait while others use a table; PostgreSQL's connections always do (`halfpipe.ledger.database`)."""
     return [_ddl(f"ALTER SESSION SET ddl_lock_timeout = {LOCK_SECONDS}")] if dialect.name == "oracle" else []
 
 
@@ -375,7 +376,7 @@ def _ddl(statement: str) -> DDL:
 
 
 def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]]) -> list[Any]:
-    """Return the statements that make a table and let those read it who may read the legacy's."""
+    """Return the statements that make a table and grant its readers."""
     quote = dialect.identifier_preparer.quote
     names = (each if each == "PUBLIC" else quote(each) for each in may_read.get(table.name, ()))
     grants = (_ddl(f"GRANT SELECT ON {table.name} TO {name}") for name in names)
@@ -383,7 +384,7 @@ def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]])
 
 
 def _copy(table: Table, dialect: Dialect) -> Any:
-    """Return the statement that copies the rows of a table that have all of HalfPipe's key."""
+    """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
     source, values = legacy_table(table), dict[str, Any]()
     for each in table.columns:
         if each.name in COPIED:
@@ -397,7 +398,7 @@ def _copy(table: Table, dialect: Dialect) -> Any:
 
 
 def _only_here(*columns: Any) -> Select[Any]:
-    """Return a selection from the runs that the legacy does not have."""
+    """Return a query of the runs that the legacy does not have."""
     legacy = legacy_table(RUNS)
     same = (legacy.c.scid == RUNS.c.scid) & (legacy.c.startedat == RUNS.c.startedat)
     return select(*columns).select_from(RUNS).where(~exists().select_from(legacy).where(same).correlate(RUNS))
@@ -417,7 +418,7 @@ def _count(connection: Connection, name: str) -> int:
 
 
 def _sample(connection: Connection, name: str) -> list[int]:
-    """Return runs of a table: from all of it, and the last ones."""
+    """Return some runs of a table, evenly spread, and the latest."""
     runs = sorted(
         map(int, connection.execute(select(sql_table(name, column("startedat")).c.startedat)).scalars())
     )
@@ -425,11 +426,11 @@ def _sample(connection: Connection, name: str) -> list[int]:
 
 
 def _compare(name: str, before: Answers, after: Answers) -> int:
-    """Return the number of runs; refuse that Level-1's query has another answer for one of them."""
+    """Compare answers to Level-1's query; return the number of runs."""
     if differ := sorted(run for run in before.keys() | after.keys() if before.get(run) != after.get(run)):
         one = differ[0]
-        what = f"for {len(differ)} runs, as {one}: {before.get(one)} before, {after.get(one)} after"
-        raise _differs(name, f"Level-1's query has another answer {what}")
+        what = f"{len(differ)} runs, for example {one}: {before.get(one)} before, {after.get(one)} after"
+        raise _differs(name, f"Level-1's query has another answer for {what}")
     return len(before)
 
 

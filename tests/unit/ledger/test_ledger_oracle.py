@@ -42,7 +42,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
             given.client.append(options)
             if not given.has_client:
                 raise DriverError(
-                    'DPI-1047: Cannot locate a 64-bit Oracle Client library: "libclntsh.so"\nHelp: …'
+                    "DPI-1047: Cannot locate a 64-bit Oracle Client library. See the manual for help"
                 )
 
         def connect(self, **options: Any) -> None:
