@@ -22,7 +22,7 @@ from halfpipe.ledger.tables import METADATA, OURS, SHARED, legacy_name
 from tests.support.ledger_files import Database, Datagram, process, run_rows, settings_of, whole
 from tests.support.legacy_ledger import LegacyLedger
 
-ONE, TWO, THREE, FOUR = (DownlinkId(f"24060100{n}") for n in range(1, 5))
+OLD, ONE, TWO, THREE, FOUR = (DownlinkId(f"24060100{n}") for n in range(5))
 DONE, OPEN, NEXT = RunId("2c2e5787"), RunId("2c2e8000"), RunId("2c2ea000")
 EPU0, EPU1 = whole(956, 6), whole(957, 6)
 NAMES = {table.name: legacy_name(table) for table in SHARED}
@@ -30,9 +30,10 @@ NAMES = {table.name: legacy_name(table) for table in SHARED}
 
 @pytest.fixture
 def legacy(database: Database) -> LegacyLedger:
-    """Return the legacy's tables with a run that is complete, and one of which a part has come."""
+    """Return the legacy's tables with a complete run and an incomplete one, of three downlinks."""
     made = LegacyLedger(database)
-    made.load(ONE, {DONE: [EPU0, EPU1[:3]], OPEN: [EPU0[:2]]})
+    made.load(OLD, {DONE: [EPU0]})
+    made.load(ONE, {DONE: [EPU1[:3]], OPEN: [EPU0[:2]]})
     made.load(TWO, {DONE: [EPU1[3:]], OPEN: [EPU0[2:4], EPU1[:3]]})
     return made
 
@@ -67,7 +68,7 @@ def test_adopted_for_a_month_and_brought_back(
     with pytest.raises(IntegrityError):
         legacy.load(THREE, {NEXT: [EPU0]})  # the legacy's program is refused from now on
 
-    # The downlinks of the open run were taken over whole; of the other run only spans are known.
+    # A takeover knows the open run whole, of the other run only spans, and nothing of the oldest downlink.
     assert check(ledger, settings) != []
     process(tmp_path, ONE, {OPEN: EPU0[:2]})
     for downlink in (ONE, TWO):
