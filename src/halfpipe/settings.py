@@ -122,12 +122,12 @@ def _url(value: Any) -> Any:
     # What SQLAlchemy takes for a password, and what drivers take for one among the options.
     if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", value, re.IGNORECASE):
         raise ConfigError(
-            "holds a password, which would stand in files and logs. Put it into ~/.pgpass, or into another such file "
-            "that the URL names (?passfile=FILE); change the password."
+            "holds a password, which would be in files and logs. Change the password, and put it into ~/.pgpass or "
+            "another such file that the URL names (?passfile=FILE); for Oracle into a wallet."
         )
     if "://" not in value:
         raise ConfigError(
-            "is no URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
+            "is not a URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
         )
     return value
 
@@ -263,11 +263,15 @@ class Retire(Section):
 
 @dataclass(frozen=True)
 class Ledger(Section):
-    """The database from which Level-1 reads how a run stands; docs/ledger.md."""
+    """The database with the state of each run, which Level-1 reads; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
-    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database. docs/ledger.md says where the
-    password goes. "built-in": an SQLite file in paths.work; null: no ledger."""
+    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database, oracle+oracledb://alias.
+    docs/ledger.md says where the password goes. "built-in": an SQLite file in paths.work; null: no ledger."""
+    thick: bool = False
+    """Oracle only: use the Oracle client, without which a wallet cannot log in; LD_LIBRARY_PATH must find it."""
+    tns_admin: Place | None = None
+    """Oracle only: directory with tnsnames.ora and sqlnet.ora, which names the wallet; null: $TNS_ADMIN."""
 
 
 @dataclass(frozen=True)
