@@ -43,7 +43,8 @@ UNPRINTED = {
 NOISE = re.compile(
     "Creating specified|Assuming unrestricted|Building DAG|Using shell|Conda environments|Select jobs|Execute [0-9]"
     # Of a job that failed it is told which one it was, and at the end why.
-    "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\n(?:At least one job|Slurm refused)"
+    "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode"
+    "|WorkflowError:\n(?:At least one job|Slurm refused)"
     "|Complete log|Elapsed"
 )
 OF_SLURM = {  # code, words, and the resource of which it had too little
