@@ -205,7 +205,7 @@ def _unaccounted(known: KnownRun, others: Mapping[DownlinkId, Delivery], manifes
 
     What the legacy delivered may be gone, and of what stays closed to others nobody counted the events.
     """
-    if any(other.held is None or known.recorded.closed(dl) for dl, other in others.items()):
+    if any(other.total is None or known.recorded.closed(dl) for dl, other in others.items()):
         return 0
     counted: int = sum(
         manifest[part] for part in ("delivered", "orphans", "late", "held_events", "elsewhere")

@@ -67,8 +67,8 @@ class Recorded(Protocol):
         """How many events of each datagram it holds, as `counts_of` says it; None of the legacy's."""
 
     @property
-    def held(self) -> int | None:
-        """How many events it holds in all; None if that is not known."""
+    def total(self) -> int | None:
+        """Number of events in the delivery; None if it is unknown."""
 
 
 def late_rows(
@@ -106,8 +106,8 @@ def late_rows(
                 yield downlink, here[_more_than(here, record.counts, mine)]
                 continue
             beyond = ~listed(here, record.datagrams)
-            if record.held is not None and not later:
-                beyond[_surplus(here, np.flatnonzero(~beyond), record.held, mine)] = True
+            if record.total is not None and not later:
+                beyond[_surplus(here, np.flatnonzero(~beyond), record.total, mine)] = True
             yield downlink, here[beyond]
 
 

@@ -134,7 +134,7 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
     with context_scratch(first.work, RUN):
         where = same.place(FIRST, chunk)
         assert where.parent == first.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
-        assert chunk.lie_in(where)
+        assert chunk.are_in(where)
         assert same.place(FIRST, chunk) == where, "it is not decoded twice"
     assert not where.exists()
 

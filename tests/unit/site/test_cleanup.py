@@ -137,7 +137,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
-    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", damage, "datagrams.idx: not what was written"),
+    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", damage, "datagrams.idx: damaged (checksum mismatch)"),
 }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
         Verdict.ACTION,
         "halfpipe force",
     )
-    assert cause.text.startswith(f"{force / 'foo'}: names no run: ")
+    assert cause.text.startswith(f"{force / 'foo'}: ")
 
 
 def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
