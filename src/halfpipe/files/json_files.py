@@ -57,7 +57,7 @@ def read_json(path: Path, remedy: Remedy | None = None) -> Any:
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
         If it cannot be read, is not JSON, has nothing in it, or is not what was written.
     """

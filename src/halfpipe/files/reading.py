@@ -37,7 +37,7 @@ def opened(path: Path, what: str, remedy: str) -> Iterator[BufferedReader]:
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
         If it cannot be opened or read.
     """
