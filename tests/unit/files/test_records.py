@@ -83,7 +83,7 @@ def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) 
     assert values(tmp_path) == [1, 2, 3]
     said = list(series(tmp_path).verify())
     assert len(said) == 3
-    assert all(copy.parent == home and "cannot be mended" in what for copy, what in said)
+    assert all(copy.parent == home and "cannot be repaired" in what for copy, what in said)
 
 
 @pytest.mark.parametrize("number", [1, 2])
