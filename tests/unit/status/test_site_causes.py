@@ -150,7 +150,7 @@ def test_the_week(settings: Settings) -> None:
         "5 downlinks handed off, 4,004 events\n"
         "from the last event to the hand-off: median 25 min, 95 % within 300 min (4 downlinks)\n"
         "action was needed 1 time: failed 1\n"
-        "nothing is amiss now"
+        "no problems now"
     )
     assert "not over: halfpipe status" in weekly.text([], [], 2, NOW)
     assert weekly.iso_week(NOW) == "2027-W02"
