@@ -36,7 +36,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Datagram:
-    """One datagram; it has ten events in each of which its number and APID can be found again."""
+    """One datagram with ten events; each event contains the number and the APID."""
 
     apid: int
     number: int
@@ -103,7 +103,7 @@ def process(
     staged: Collection[RunId] = (),
     into: Ledger | None = None,
 ) -> None:
-    """Leave the files of a downlink that was handed off, as far as a ledger reads them, and load them into one."""
+    """Write the files of a handed-off downlink that a ledger reads, and load them into one."""
     work.mkdir(parents=True, exist_ok=True)
     working_directory.begin(work)
     for run, datagrams in brought.items():

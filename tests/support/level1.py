@@ -23,7 +23,7 @@ from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-# Of its event file: as much of one as Level-1 looks at.
+# The header of its event file; Level-1 looks at nothing else.
 CONTENT = pack_header(
     runid=int(DL), seconds=(1, 2), sequences=(1, 2), events=2, moot_key=0, moot_alias="nomSciOps"
 )
@@ -38,7 +38,7 @@ def client(file: Path, command: str, options: str = "") -> str:
 
 
 def submit_commands(file: Path) -> dict[str, str]:
-    """Return the commands of the config by which a site submits to the stand-in."""
+    """Return the config commands that submit to the stand-in."""
     return {
         "command": client(file, "createStream", VARIABLES),
         "check": client(file, "streamExists"),
@@ -80,7 +80,7 @@ class Level1:
         return shlex.join([sys.executable, *shlex.split(filled_in)[1:]])
 
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
-        """Record a hand-off with one run, as far as submission reads it, and stage the run's file."""
+        """Record a hand-off with one run, with the fields that a submission reads, and stage the run's file."""
         name = paths.event_file(RUN.l1, 1)
         entry = {
             "name": name,
@@ -131,7 +131,7 @@ class Level1:
 
 
 def is_unknown(work: Path, downlink: str) -> bool:
-    """Tell whether nobody knows how the latest attempt turned out."""
+    """Tell whether the outcome of the latest attempt is unknown."""
     last = Record(work, DownlinkId(downlink)).last
     return last is not None and not last.is_known
 

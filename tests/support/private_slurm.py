@@ -4,10 +4,9 @@ Munge, slurmctld and slurmd run as children of this process, with their own conf
 and ports below one temporary directory. The partition is ``milano``, as in the profile `s3df`; memory is
 a consumable resource, and a job that exceeds its memory or time is killed.
 
-There is no accounting database: Debian 13's slurmdbd does not start with its MariaDB client library
-11.8.9 ("Number of columns in result ..."). What the executor asks accounting for is answered by stand-ins
-of ``sacct``, ``sacctmgr`` and ``sshare`` from what slurmctld knows, and these can be told to fail as they
-do when slurmdbd is away.
+It has no accounting database, because Debian 13's slurmdbd does not start with its MariaDB client library 11.8.9
+("Number of columns in result ..."). Stand-ins of ``sacct``, ``sacctmgr`` and ``sshare`` answer the executor with data
+from slurmctld. They can also fail as they do without slurmdbd.
 """
 
 import os
@@ -175,7 +174,7 @@ class PrivateSlurm:
         servers.wait_for("munged", lambda: self.works("munge", "-n", f"--socket={home / 'socket'}"))
 
     def start_daemon(self, name: str) -> None:
-        """Start slurmctld or slurmd, for the first time or again."""
+        """Start or restart slurmctld or slurmd."""
         node = ["-N", NODE] if name == "slurmd" else []
         self._spawn(name, name, "-D", *node)
 
