@@ -33,27 +33,24 @@ def shown(value: float, unit: str) -> str:
 
 
 def row(figure: Figure) -> list[str]:
-    """Return the cells of one figure: name, median, smallest to largest, limit, whether it is met."""
-    spread = f"{shown(min(figure.values), figure.unit)} to {shown(max(figure.values), figure.unit)}"
-    if figure.limit is None:
-        limit, met = "", ""
-    else:
+    """Return the cells of one figure: name, median with the smallest and largest value, limit."""
+    median = shown(figure.median, figure.unit)
+    if len(figure.values) > 1:
+        ends = [shown(each, figure.unit) for each in (min(figure.values), max(figure.values))]
+        same = len({text.partition(" ")[2] for text in (median, *ends)}) == 1  # one unit, shown once
+        median += f" ({'–'.join(text.split()[0] if same else text for text in ends)})"
+    limit = ""
+    if figure.limit is not None:
         limit = f"{'≥' if figure.at_least else '≤'} {shown(figure.limit, figure.unit)}"
-        met = "kept" if figure.is_met else "**missed**"
+        limit += "" if figure.is_met else ", **missed**"
     against = f" ({shown(statistics.median(figure.against), 's')})" if figure.against else ""
-    return [
-        figure.name + against,
-        shown(figure.median, figure.unit),
-        spread if len(figure.values) > 1 else "",
-        limit,
-        met,
-    ]
+    return [figure.name + against, median, limit]
 
 
 def table(content: Mapping[str, Any]) -> str:
     """Return the table as Markdown with aligned columns."""
-    rows = [["", "median", "from, to", "limit", ""], [], *_rows(content)]
-    widths = [max(len(cells[column]) for cells in rows if cells) for column in range(5)]
+    rows = [["", "median (range)", "limit"], [], *_rows(content)]
+    widths = [max(len(cells[column]) for cells in rows if cells) for column in range(3)]
     lines = []
     for cells in rows:
         filled = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)] if cells else None
@@ -64,7 +61,7 @@ def table(content: Mapping[str, Any]) -> str:
 def _rows(content: Mapping[str, Any]) -> Iterator[list[str]]:
     for benchmark in content["benchmarks"]:
         info = benchmark["extra_info"]
-        yield [f"**{info['what']}**", "", "", "", ""]
+        yield [f"**{info['what']}**", "", ""]
         for figure in map(Figure.of, info["figures"]):
             yield row(figure)
 
