@@ -55,7 +55,7 @@ def rerun(downlink: str, what: str, first: str = "") -> Remedy:
     return Remedy(f"snakemake dl={downlink} -R {what}", first=first, hands_off=what != "receipt")
 
 
-def mend(downlink: str, first: str = "") -> Remedy:
+def rebuild(downlink: str, first: str = "") -> Remedy:
     """Rebuild the merged indexes of a downlink; this hands nothing off."""
     return Remedy(f"halfpipe status --check --mend {downlink}", first=first)
 

@@ -12,7 +12,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Delivery, EventFile, History, Release
+from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile, Release
 from halfpipe.run.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model
@@ -149,9 +149,9 @@ class Run:
         self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
 
     @property
-    def recorded(self) -> History:
+    def recorded(self) -> DeliveryHistory:
         """What was recorded."""
-        history = History()
+        history = DeliveryHistory()
         for line in self.lines:
             history.take(line)
         return history

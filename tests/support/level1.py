@@ -16,7 +16,7 @@ from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Action, By, Outcome
-from halfpipe.run.receipt_file import publish
+from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
@@ -103,7 +103,7 @@ class Level1:
         """Record a hand-off that says this; return where its receipt is."""
         path = self.work / paths.receipt(downlink)
         content = {"texts": [], **receipt}
-        write_bytes(path, publish(self.work, DownlinkId(downlink), content).content)
+        write_bytes(path, publish_receipt(self.work, DownlinkId(downlink), content).content)
         return path
 
     def go_wrong(self, **modes: Any) -> None:

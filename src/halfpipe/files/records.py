@@ -62,7 +62,7 @@ def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
 
 
 @lru_cache(maxsize=8)  # an account reads a receipt twice: as dl=<id>, and as a record
-def opened(content: bytes) -> Record | None:
+def parse_record(content: bytes) -> Record | None:
     """Return the record with this content, without its number; None if the content is damaged."""
     seal = seal_of(content)
     if seal is None:
@@ -212,7 +212,7 @@ class Series:
 
 
 def _numbered(content: bytes, number: int) -> Record | None:
-    found = opened(content)
+    found = parse_record(content)
     return found and replace(found, number=number)
 
 

@@ -67,7 +67,7 @@ def unix_to_met(unix: float) -> float:
     return float(unix - EPOCH + count[np.searchsorted(unix_after, unix, side="right")])
 
 
-def utc(unix: float) -> datetime:
+def utc_datetime(unix: float) -> datetime:
     """Convert Unix UTC seconds to a date and time in UTC."""
     return datetime.fromtimestamp(unix, UTC)
 
@@ -77,5 +77,5 @@ def hour_directory(unix: float) -> PurePosixPath:
 
     The form is ``YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``2012/11/307.11.02.Fri/utc13``.
     """
-    time = utc(unix)
+    time = utc_datetime(unix)
     return PurePosixPath(f"{time:%Y/%m/%j.%m.%d.%a/utc%H}")

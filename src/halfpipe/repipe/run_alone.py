@@ -12,7 +12,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files import put_down, working_directory
+from halfpipe.files import markers, working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import whoami
@@ -66,7 +66,7 @@ def _created(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     for retdef in retdefs:
         write_bytes(home.parent / paths.retdef(downlink, retdef.chunk), content_of(retdef))
     if orphans:
-        put_down.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --orphans")
+        markers.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --orphans")
     me = whoami()
     by = f"{me.user} on {me.host}"
     note = {"downlink": downlink, "run": run, "orphans": orphans, "when": utc(time.time()), "by": by}

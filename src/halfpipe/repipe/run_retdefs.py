@@ -20,6 +20,7 @@ from halfpipe.repipe.pieces import REACH, Stretch, pieces, stretches
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import ROOT, Settings
+from halfpipe.words import utc
 
 SCID = 77  # flight (ground-chain §2)
 MARGIN = 600.0  # seconds to search before and after the known times of a run
@@ -62,8 +63,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     while True:
         if (end - begin) / met.HOUR > MOST_HOURS:
             raise FormatError(
-                f"run {run}: its datagrams have times from {met.utc(begin)} to {met.utc(end)}, more than {MOST_HOURS} "
-                f"hours. For details: halfpipe explain {run}"
+                f"run {run}: its datagrams have times from {utc(begin)} to {utc(end)}, more than {MOST_HOURS} hours. "
+                f"For details: halfpipe explain {run}"
             )
         found = list(_pieces(root, scid, (begin, end), run, words, known))
         if max((piece.end for _, piece in found), default=0.0) + REACH / met.MICROSECONDS < end:
@@ -71,8 +72,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         end += RUN_SECONDS
     if not found:
         raise MissingInputError(
-            f"{root}: no packets of run {run} ({run.l1}) from {met.utc(begin):%Y-%m-%d %H:%M:%S} to "
-            f"{met.utc(end):%Y-%m-%d %H:%M:%S} UTC. Check the run, and that the archive has these hours."
+            f"{root}: no packets of run {run} ({run.l1}) from {utc(begin)} to {utc(end)}. Check the run, and that the "
+            "archive has these hours."
         )
     return [
         RetDef(

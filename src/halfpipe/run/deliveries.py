@@ -190,7 +190,7 @@ Entry = Delivery | Release | Unreadable
 KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "unreadable": Unreadable}
 
 
-class History:
+class DeliveryHistory:
     """The deliveries of a run, collected from the entries in order."""
 
     def __init__(self) -> None:
@@ -261,7 +261,7 @@ class History:
         return {file.name for delivery in self.of(downlink) for file in delivery.files}
 
 
-class Deliveries(History):
+class Deliveries(DeliveryHistory):
     """The recorded deliveries of one run.
 
     Parameters

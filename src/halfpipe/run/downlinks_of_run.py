@@ -104,7 +104,7 @@ def _if_merged_last(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any],
     return events if last == downlink else 0
 
 
-def came(work: Path, run: RunId) -> list[float]:
+def handoff_times(work: Path, run: RunId) -> list[float]:
     """Return the times of the first hand-off of each downlink of a run, Unix seconds, in order."""
     first = (modified(f"{work}/{paths.receipts(dl)}/000001.json") for dl in begun_downlinks(work, run))
     return sorted(when for when in first if when is not None)
@@ -112,5 +112,5 @@ def came(work: Path, run: RunId) -> list[float]:
 
 def past_waits(work: Path) -> list[float]:
     """Return how long the `LATEST` runs of this site waited for their next downlinks, in seconds, in order."""
-    times = (came(work, run) for run in every_run(work)[-LATEST:])
+    times = (handoff_times(work, run) for run in every_run(work)[-LATEST:])
     return sorted(after - before for each in times for before, after in pairwise(each))

@@ -51,7 +51,7 @@ def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -
     return described
 
 
-def write(
+def write_file(
     records: Records,
     cut: tuple[int, int],
     file: EventFile,
@@ -113,7 +113,7 @@ def write_all(
     home: Path,
     threads: int = 1,
 ) -> list[EventFile]:
-    """Write event files as `write` does, several at a time to keep `threads` cores busy.
+    """Write event files as `write_file` does, several at a time to keep `threads` cores busy.
 
     Reading, hashing and writing release Python's global lock. While one file is flushed to disk, another is written.
     At the first error, or when the program is interrupted, unfinished files are stopped. The job's log gets a line for
@@ -127,7 +127,7 @@ def write_all(
     stop = threading.Event()
 
     def one(cut: tuple[int, int], file: EventFile) -> EventFile:
-        made = write(records, cut, file, header, home, stop)
+        made = write_file(records, cut, file, header, home, stop)
         log.info("%s: %d events, %d bytes", file.name, file.events, file.size)
         return made
 

@@ -73,7 +73,7 @@ class Records:
         starts, files = events["offset"], events["file"]
         for file in numbers_in(files):
             which = np.flatnonzero(files == file)
-            short = _read(self._files[file], starts[which], sizes[which], buffer, places[which])
+            short = _read_records(self._files[file], starts[which], sizes[which], buffer, places[which])
             if short is not None:
                 raise self._damaged(events[which[short]], "is missing")
         # Check all files together, because their records are interleaved.
@@ -98,7 +98,7 @@ class Records:
         return int(evt.context_column(buffer, start, "current_timeSecs")[0])
 
 
-def _read(
+def _read_records(
     path: Path,
     starts: NDArray[np.int64],
     sizes: NDArray[np.int64],

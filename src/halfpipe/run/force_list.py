@@ -13,7 +13,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import put_down
+from halfpipe.files import markers
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
@@ -64,7 +64,7 @@ def read(work: Path) -> ForceList:
     return ForceList(runs, tuple(refused))
 
 
-def give_up(work: Path, run: RunId, reason: str) -> None:
+def abandon(work: Path, run: RunId, reason: str) -> None:
     """Add `run` to the list; an existing entry is not changed.
 
     Raises
@@ -74,7 +74,7 @@ def give_up(work: Path, run: RunId, reason: str) -> None:
     """
     refuse_unknown(work, run)
     file, *_ = (*read(work).runs.get(run, ()), work / paths.FORCE / run.l1)
-    put_down.make(file, reason)
+    markers.make(file, reason)
 
 
 def take_back(work: Path, run: RunId) -> tuple[Path, ...]:

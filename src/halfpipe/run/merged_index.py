@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, mend
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, rebuild
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
@@ -25,7 +25,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late import Events
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.environment import give_back
+from halfpipe.process.environment import release_memory
 from halfpipe.run.downlinks_of_run import known_downlinks
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
@@ -79,7 +79,7 @@ class MergedIndex:
         FormatError
             If the file cannot be read or is damaged.
         """
-        path, again = work / paths.datagrams(run, downlink), mend(downlink, "Rebuild it")
+        path, again = work / paths.datagrams(run, downlink), rebuild(downlink, "Rebuild it")
         try:
             seal, _, content = path.read_bytes().partition(b"\n")
         except FileNotFoundError as error:
@@ -163,7 +163,7 @@ def merge_rows(
             part.events["file"] = codes[part.events["file"]]
             parts.append(part.events)
             del part
-    give_back()
+    release_memory()
     return lines, in_one(parts)
 
 

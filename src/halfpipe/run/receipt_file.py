@@ -101,7 +101,7 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int
     return max(max(known) + 1, *delivered_for, 0)
 
 
-def publish(
+def publish_receipt(
     work: Path, downlink: DownlinkId, content: Mapping[str, Any], known: Series | None = None
 ) -> Record:
     """Publish the record of a hand-off, unless the last record is equal; return it. ``dl=<id>`` gets its bytes.

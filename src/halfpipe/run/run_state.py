@@ -225,7 +225,7 @@ def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProdu
     return index
 
 
-def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunId]:
+def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunId]:
     """Rebuild damaged or missing merged indexes of a downlink; return their runs.
 
     Nothing is delivered or handed off.

@@ -66,9 +66,9 @@ def find(
         except HalfPipeError as error:
             failed(error)
     there = [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()]
-    receipts = frames.receipts(work, there, failed)
+    receipts = frames.read_receipts(work, there, failed)
     taken_over = [receipt["downlink"] for receipt in receipts if receipt.get("taken_over")]
-    done = frames.runs(receipts)[["downlink", "run"]].merge(frames.files(receipts), "left")
+    done = frames.runs(receipts)[["downlink", "run"]].merge(frames.event_files(receipts), "left")
     done = done.rename(columns={"name": "what"})[COLUMNS].assign(outstanding=False)
     none, legacy = done["what"].isna(), done["downlink"].isin(taken_over)
     done.loc[none, "what"] = legacy[none].map({True: TAKEN_OVER, False: "nothing delivered"})

@@ -15,7 +15,7 @@ from halfpipe.run.receipt_file import read_receipt
 Receipt = Mapping[str, Any]
 
 
-def receipts(
+def read_receipts(
     work: Path, downlinks: Iterable[DownlinkId], failed: Callable[[HalfPipeError], object]
 ) -> list[Receipt]:
     """Read the receipts of downlinks; call `failed` with the error of each that is missing or damaged."""
@@ -64,7 +64,7 @@ def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeErr
     return found
 
 
-def files(receipts: Iterable[Receipt]) -> pd.DataFrame:
+def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
     """Return one row for each event file: the number of its events, and the MET of the first and the last."""
     rows = [
         (receipt["downlink"], run["run"], file["name"], file["events"], *file["seconds"], file["sha256"])

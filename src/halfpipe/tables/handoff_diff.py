@@ -63,7 +63,7 @@ def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
     """
     both = [[before] if before else [], [after]]
     runs = _joined(["run"], *(frames.runs(of)[["run", *NUMBERS, "state"]] for of in both)).set_index("run")
-    files = _joined(["run", "name"], *(frames.files(of)[["run", "name", "sha256"]] for of in both))
+    files = _joined(["run", "name"], *(frames.event_files(of)[["run", "name", "sha256"]] for of in both))
     files.loc[(files["side"] == "same") & (files["sha256"] != files["sha256_before"]), "side"] = "changed"
     kinds = ["new", "gone", "changed", "same"]
     counted = pd.crosstab(files["run"], files["side"]).reindex(index=runs.index, columns=kinds, fill_value=0)

@@ -51,7 +51,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
         segments = known_datagrams(work, run).segments()
         if missing := "; ".join(missing_of_run(segments, min_epus)):
             state = "abandoned" if run in given_up else "open"
-            when = (met.utc(started), run.met, round(age, 1))
+            when = (met.utc_datetime(started), run.met, round(age, 1))
             rows.append(
                 (run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing)
             )

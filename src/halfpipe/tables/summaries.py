@@ -52,7 +52,7 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     parts, files = [], []
     for downlink in sorted(manifests.keys() | latest.keys()):
         manifest, delivery = manifests.get(downlink), latest.get(downlink)
-        begin, end = map(met.utc, delivery.times) if delivery and delivery.times else (None, None)
+        begin, end = map(met.utc_datetime, delivery.times) if delivery and delivery.times else (None, None)
         number = manifest and manifest["handoff"]
         state = manifest and ("complete" if manifest["complete"] else "open")
         events = delivery and delivery.events
@@ -66,7 +66,7 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     return {
         "run": run,
         "l1_run": run.l1,
-        "started": met.utc(met.met_to_unix(run.met)),
+        "started": met.utc_datetime(met.met_to_unix(run.met)),
         "met": run.met,
         "parts": pd.DataFrame(parts, columns=PARTS, dtype=object),
         "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),

@@ -20,7 +20,7 @@ def make(file: Path, reason: str) -> None:
         out.write(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
 
 
-def says(file: Path) -> str:
+def content(file: Path) -> str:
     """Return the content of a marker as one line without control characters; empty if there is none."""
     try:
         with file.open(errors="replace") as text:
