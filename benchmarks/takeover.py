@@ -52,7 +52,7 @@ def _downlink(root: Path, downlink: DownlinkId, runs: Sequence[RunId]) -> None:
     for number in range(1, CHUNKS + 1):
         start = runs[number % len(runs)].met
         (root / paths.retdef(downlink, ChunkId.of(number))).write_bytes(RETDEF % (start, start))
-    told = dict.fromkeys(("delivered_events", "retired_runs", "event_gaps", "moot_keys"), "")
+    texts = dict.fromkeys(("delivered_events", "retired_runs", "event_gaps", "moot_keys"), "")
     for place, run in enumerate(runs):
         (home / f"r0{run.met}_doMerge.txt").write_text(f"HALFPIPE_RUNSTART_DEX={run.met}\n")
         of_run = home / str(run.met)
@@ -62,12 +62,12 @@ def _downlink(root: Path, downlink: DownlinkId, runs: Sequence[RunId]) -> None:
         (of_run / f"{run.l1}-spans.txt").write_text(f"(lp1\n(L{first}L\nL{last}L\ntp2\na.")
         delivered = f"{run.l1} 500000 0 LPA\n"
         (of_run / f"{run.l1}-delivered.txt").write_text(delivered)
-        told["delivered_events"] += delivered
-        told["moot_keys"] += f"{run.l1} 2959 nomSciOps\n"
+        texts["delivered_events"] += delivered
+        texts["moot_keys"] += f"{run.l1} 2959 nomSciOps\n"
         if place == 0:
             (of_run / f"{run.l1}-retired.txt").write_text(f"{run.l1} COMPLETE\n")
-            told["retired_runs"] += f"{run.l1} COMPLETE\n"
-    for name, content in told.items():
+            texts["retired_runs"] += f"{run.l1} COMPLETE\n"
+    for name, content in texts.items():
         (home / paths.text(name, downlink)).write_text(content)
 
 

@@ -53,14 +53,14 @@ def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Leg
 
 
 def smaller_chunks(
-    work: Path, run: RunId, downlink: DownlinkId, brought: Sequence[ChunkProducts]
+    work: Path, run: RunId, downlink: DownlinkId, products: Sequence[ChunkProducts]
 ) -> list[str]:
     """Return the chunks whose products are gone, or smaller than when the downlink was last merged."""
     try:
         before = MergedIndex.read(work, run, downlink).chunks
     except HalfPipeError:
         return []
-    sizes = {name: size for chunk in brought for name, size in chunk.files.items()}
+    sizes = {name: size for chunk in products for name, size in chunk.files.items()}
     return [
         chunk.chunk
         for chunk in before
