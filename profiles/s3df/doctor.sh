@@ -41,7 +41,8 @@ BUILT_IN = {
         "moot": {"file": DATA + "/HalfPipe/moot_keys.txt"},
         "ledger": {"url": "postgresql+psycopg://halfpipe@ledger-host/halfpipe"},
     },
-    "profile": {"jobs": 100, "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"}},
+    "profile": {"executor": "slurm", "jobs": 100,
+                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"}},
     "flight": {
         "runtime": "apptainer", "image": SDF + "/sw/containers/fermi-rhel6.sif",
         "binds": [
@@ -77,6 +78,7 @@ class Site:
         self.root, self.quiet = root, quiet
         given = profile.get("default-resources") or {}
         self.resources = dict(one.split("=", 1) for one in given) if isinstance(given, list) else given
+        self.slurm = profile.get("executor") == "slurm"
 
     def __call__(self, key, otherwise=None):
         """Return the value of a key of the config, as in paths.work."""
@@ -105,6 +107,8 @@ def found(well, code, seen, do):
 def account(site):
     """Whether Slurm takes the profile's account, QOS and partition, and how it spells the account."""
     file, wanted, partition = site.names["profile"], *map(site.resources.get, ("slurm_account", "slurm_partition"))
+    if not site.slurm:
+        return
     if not wanted or not partition:
         yield found(False, "account", "no account or no partition", f"write both into default-resources of {file}")
         return
@@ -155,12 +159,14 @@ def associations(columns, *which):
 
 def limits(site):
     """Whether a limit of the account, or of one above it, stops all jobs."""
+    if not site.slurm:
+        return
     wanted, most = site.resources.get("slurm_account", ""), int(site.profile.get("jobs") or 1)
     ask = [wanted, f"{wanted.partition('@')[0].lower()}@{site.resources.get('slurm_partition')}"]
     columns, limited = ["grpjobs", "grpsubmit", "maxjobs", "maxsubmit"], {}
     for name in ask:  # which grows
         for line in associations("account,user,parentname,grptres," + ",".join(columns), f"account={name}"):
-            who, user, parent, tres, *rest = line.split("|")
+            who, user, parent, tres, *rest = line.split("|") if line.count("|") > 3 else [name, None, "", ""]
             if user in ("", ME):
                 ask += [parent] if parent and parent not in ask else []
                 limited[who, user] = dict(part.split("=") for part in tres.split(",") if part)
@@ -207,7 +213,9 @@ def host(site):
     tops = sorted({"/" + one.path.split("/")[1] for one in site.places()})
     here = [f"{top} is {'' if os.path.isdir(top) else 'not '}here" for top in tops]
     yield found(all(map(os.path.isdir, tops)), "host-mounts", ", ".join(here), OTHER_HOST)
-    wanted = {"slurm": ["sbatch", "squeue", "sacctmgr", "scontrol", "sinfo", "scancel"]}
+    wanted = {}
+    if site.slurm:
+        wanted["slurm"] = ["sbatch", "squeue", "sacctmgr", "scontrol", "sinfo", "scancel"]
     if site.flight.get("runtime", "none") != "none":
         wanted["container"] = [site.flight["runtime"]]
     if "xrootd" in site("level0.fetch", ""):
@@ -260,7 +268,7 @@ def place(site, one):
     if writes and not (mode & stat.S_ISGID and mode & stat.S_IWGRP):
         do = f"chgrp GROUP {path}; chmod 2775 {path}: else the next person on shift cannot go on"
         bad += [("path-group", "no setgid, or closed to the group", do)]
-    if writes and stated.st_dev in own_disks():
+    if writes and site.slurm and stated.st_dev in own_disks():
         bad += [("path-local", "a disk of this host: other nodes do not see it", f"name a shared one: {there}")]
     if writes and free < LEAST_SHARE * total and free < LEAST_BYTES:
         bad += [("path-full", f"{free / 1e9:.1f} GB are free", "free some, or ask for a larger quota")]
@@ -348,7 +356,8 @@ def data(site):
         seen = f"{root} has {len(there)} of the last 25 hours: {', '.join(there[:1])}"
         yield found(bool(there), "level0", seen, do)
     copy = re.search(r"root://([^/\s]+)/(/\S+)", site("level0.fetch", ""))
-    ended = run("xrdfs", copy.group(1), "ls", copy.group(2)) if copy else Ended(None, "")
+    soon = {"XRD_CONNECTIONWINDOW": "8", "XRD_CONNECTIONRETRY": "1"}
+    ended = run("xrdfs", copy.group(1), "ls", copy.group(2), **soon) if copy else Ended(None, "")
     if ended.status is not None:
         do = "ask who runs it, or set level0.fetch to null: hours that left the archive stay missing"
         seen = "answers" if ended.status == 0 else last(ended)
@@ -376,14 +385,14 @@ def client(site):
     ended = run(program, "-m", mode, "find", "--count", "L1Proc", "findRunDirs", "status")
     if ended.status is None:
         do = "ask the pipeline's maintainers where it is, and write it into submit.command"
-        yield found(False, "client-missing", ended.said, do)
+        yield found(False if command else None, "client-missing", ended.said, do)
     else:
         do = "send this to the pipeline's maintainers; submit.command cannot work like this"
         yield found(ended.status == 0, "client", f"{program} find ends with {ended.status}: {last(ended)}", do)
 
 def ledger(site):
     """Whether the ledger answers as Level-1 asks it."""
-    url = site("ledger.url", "built-in")
+    url = str((site("ledger") or {}).get("url", "built-in"))
     server = re.match(r"(postgresql|oracle)[^:]*(://[^/]*?([^/@?]*)([/?].*|))$", url)
     if server is None:
         do = "nothing for a shadow or a test; for production set ledger.url to the database that Level-1 reads"
@@ -447,6 +456,9 @@ PROBES = [  # the likeliest trouble first, and how many seconds each may take
 
 # ---- how they run: each in a process of its own, so that a dead mount or server costs one line ----
 
+def tell(line):
+    """Report a line of a probe to the process that started it; each probe has one of its own."""
+
 def run(*words, given="", **environment):
     """Run a program; return its status and all that it printed. The time limit is the probe's."""
     tell(json.dumps(" ".join(words)))
@@ -458,8 +470,9 @@ def run(*words, given="", **environment):
     return Ended(done.returncode, done.stdout.strip())
 
 def last(ended):
-    """Return the last line that a program printed."""
-    return (ended.said.splitlines() or ["(it printed nothing)"])[-1].strip()
+    """Return the last line of a program that says what went wrong, else its last one."""
+    lines = ended.said.splitlines() or ["(it printed nothing)"]
+    return ([line for line in lines if re.search("error|fail|fatal", line, re.I)] or lines)[-1].strip()
 
 def together(site):
     """Yield the findings of all probes in their order, none later than `SECONDS`."""

@@ -52,6 +52,7 @@ ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"
 LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when the last turn of unattended processing ended, and how
 # The directory of all scratch on the stage's file system, outside what Level-1 looks at.
 STAGE_SCRATCHES = ".halfpipe"
+EXAMINED = "doctor.json"  # what `halfpipe doctor` found of the site when it was run last
 BOARD = "index.html"  # the board's page of the site, relative to `board.dir`
 BOARD_RUNS = "runs.html"  # the board's page of the runs that are not complete, relative to `board.dir`
 # The directory of the mark of the working directory that uses a stage, relative to `paths.stage`.
@@ -92,6 +93,9 @@ submissions = Place("{dl}/submissions")
 submit_line = Place("{dl}/submit.txt")
 drawn = Place("pictures={dl}")  # vouches for the pictures of a downlink: what a person asks for
 pictures = Place("{dl}/pictures")  # the directory of the pictures of a downlink's runs
+
+# The directory in which `halfpipe doctor --probe` tries what two hosts need of a file system; it is removed at its end.
+probe = Place("doctor-{name}")
 
 # What a person has said of who is on a downlink, a run or a cause, and until when.
 acknowledged = Place("acknowledged/{what}")

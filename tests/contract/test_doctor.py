@@ -273,6 +273,7 @@ def the_queue_is_shorter_than_the_profile_has_jobs(site: S3df) -> None:
 @fault("client-missing", "submit.command")
 def the_pipelines_client_is_missing(site: S3df) -> None:
     site.at(PIPELINE).unlink()
+    site.config["submit"] = {"command": f"{PIPELINE} -m PROD createStream -S {{dl}} L1Proc"}
 
 
 @fault("client", "send this to the pipeline's maintainers")
