@@ -335,7 +335,7 @@ def test_a_mailed_copy_works_alone(s3df: S3df) -> None:
     s3df.shared = False
     examined = Examined.of(s3df.run("bash", "/opt/mailed.txt"))
     assert {"host-mounts", "image-missing", "retdefs"} <= examined.codes("problem")
-    assert examined.codes("unknown") == {"path"}
+    assert examined.codes("unknown") == {"path", "client-missing"}
 
 
 def test_what_is_built_in_is_what_ships() -> None:
