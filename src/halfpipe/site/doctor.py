@@ -15,7 +15,6 @@ from typing import Any
 from halfpipe.config import Profile, read_yaml
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
-from halfpipe.files import working_directory
 from halfpipe.settings import ROOT, Settings
 
 SCRIPT = ROOT / "profiles" / "s3df" / "doctor.sh"
@@ -68,19 +67,14 @@ def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
 
 
 def of_package(settings: Settings) -> Iterator[Finding]:
-    """Yield what the package finds: the working directory's format, the stage's mark, the ledger by its driver."""
-    work, stage = settings.paths.work, settings.paths.stage
-    try:
-        known = working_directory.refuse_other(work)
-        yield finding("good", "format", f"{work}: {f'the working directory {known}' if known else 'new'}")
-    except HalfPipeError as error:
-        yield finding("problem", "format", error, "halfpipe status says the same")
-        return
+    """Yield what the package finds: format and mark of working directory and stage, the ledger by its driver."""
     try:
         stage_mark.refuse_delivery(settings)
-        yield finding("good", "stage-mark", f"{stage} belongs to {work}, or to none yet")
+        yield finding(
+            "good", "state", f"{settings.paths.work} and {settings.paths.stage} belong together, or are new"
+        )
     except HalfPipeError as error:
-        yield finding("problem", "stage-mark", error, "halfpipe status says the same")
+        yield finding("problem", "state", error, "halfpipe status says the same")
     if settings.ledger.url is None:
         seen = "ledger.url is null, and Level-1 fails on a run without a row"
         yield finding("problem", "ledger-driver", seen, "set ledger.url (docs/ledger.md)")

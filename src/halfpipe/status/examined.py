@@ -59,20 +59,19 @@ def troubles(settings: Settings, now: float) -> Iterator[Cause]:
         named = ", ".join(dict.fromkeys(open_codes))
         text = f"the doctor left {count(len(open_codes), 'problem')} open on {utc(last['at'])}: {named}"
         yield Cause("doctor-problems", Verdict.ACTION, text, EXAMINE, last["at"])
-    if not last["at"]:
-        if not settings.is_simulated:
-            yield Cause("doctor-old", Verdict.NOTE, "no doctor has examined this site", EXAMINE)
-        return
     now_is = {
         name: _of_settings(settings) if name == "settings" else _of_file(Path(name)) for name in last["site"]
     }
     changed = [name for name, checksum in last["site"].items() if now_is[name] != checksum]
-    if changed:
-        text = f"changed since the doctor examined the site on {utc(last['at'])}: {', '.join(changed)}"
-        yield Cause("doctor-old", Verdict.NOTE, text, EXAMINE, last["at"])
-    elif abs(now - last["at"]) > MONTH:
-        text = f"the doctor examined the site more than a month ago, on {utc(last['at'])}"
-        yield Cause("doctor-old", Verdict.NOTE, text, EXAMINE, last["at"])
+    if not last["at"]:
+        why = "" if settings.is_simulated else "no doctor has examined this site"
+    elif changed:
+        why = f"changed since the doctor examined the site on {utc(last['at'])}: {', '.join(changed)}"
+    else:
+        old = abs(now - last["at"]) > MONTH
+        why = f"the doctor examined the site more than a month ago, on {utc(last['at'])}" if old else ""
+    if why:
+        yield Cause("doctor-old", Verdict.NOTE, why, EXAMINE, last["at"] or None)
 
 
 def _of_settings(settings: Settings) -> str:

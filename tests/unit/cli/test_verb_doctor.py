@@ -81,7 +81,7 @@ def test_a_site_that_is_ready_is_recorded_and_a_message_was_sent(here: Here) -> 
     status, verdicts, found = here.doctor()
     assert [one for one in found if one["verdict"] == "problem"] == []
     assert status == 0
-    assert {"format", "stage-mark", "person", "retdefs", "level0"} <= verdicts.keys()
+    assert {"state", "person", "retdefs", "level0"} <= verdicts.keys()
     assert "test message" in (here.home / "told").read_text()
     kept = read_json(here.home / "work" / paths.EXAMINED)
     assert kept["findings"] == found
@@ -105,12 +105,12 @@ def test_no_site_is_ready_without_a_way_to_reach_a_person(here: Here) -> None:
 
 def test_a_working_directory_of_another_format_and_a_stage_of_another_one(here: Here) -> None:
     (here.home / "work" / "runs").mkdir()
-    assert here.doctor()[1]["format"] == "problem"
+    assert here.doctor()[1]["state"] == "problem"
     (here.home / "work" / "runs").rmdir()
     copy = here.home / "work" / paths.STAGE_MARK_COPY
     copy.mkdir()
     (copy / "000001.json").write_text("{}")
-    assert here.doctor()[1]["stage-mark"] == "problem"
+    assert here.doctor()[1]["state"] == "problem"
 
 
 def test_a_ledger_that_cannot_be_used(here: Here) -> None:
