@@ -13,13 +13,15 @@ for python in "${PYTHON:-python3}" python3 python3.13 python3.12 python3.11 /usr
     exec "$python" -I -B "$0" "$@"
   fi
 done
-echo 'problem  python-none       no Python 3.6 or newer is on the path, so nothing else was looked at'
-echo '                           do: log in to another host, or run PYTHON=/path/to/python3 bash doctor.sh'
-echo '{"doctor": 1, "ready": false, "findings": [{"code": "python-none", "verdict": "problem"}]}'
+seen='no Python 3.6 or newer is on the path, so nothing else was looked at'
+do='log in to another host, or run PYTHON=/path/to/python3 bash doctor.sh'
+printf '%-8s %-18s %s\n%27s do: %s\n' problem python-none "$seen" '' "$do"
+printf '{"doctor": 1, "ready": false, "findings": [{"verdict": "problem", "code": "python-none", %s}]}\n' \
+  "\"seen\": \"$seen\", \"do\": \"$do\""
 exit 1
 """
 
-import argparse, datetime, functools, getpass, grp, json, os, pwd, re, select, shlex, shutil, signal, socket
+import argparse, datetime, functools, grp, json, os, pwd, re, select, shlex, shutil, signal, socket
 import stat, subprocess, sys, time
 from collections import namedtuple
 
@@ -68,7 +70,6 @@ OTHER_HOST = "use an interactive or batch host of Fermi's pool: login hosts moun
 
 Place = namedtuple("Place", "key path writes is_file")
 Ended = namedtuple("Ended", "status said")  # status None: there is no such program
-ME = getpass.getuser()
 
 class Site:
     """The site's config, profile and flight programs, and the names of the files that have them."""
@@ -180,7 +181,7 @@ def limits(site):
     do = "wait, or ask who manages Fermi's allocation: s3df sets a zero while usage is above 100 %"
     well = not any(each.endswith("=0") for each in said) if limited else None
     seen = (", ".join(dict.fromkeys(said)) or "no limits") if limited else f"sacctmgr shows nothing of {wanted}"
-    yield found(well, "limit-zero", seen, do if limited else "ask s3df for the limits")
+    yield found(well, "limits", seen, do if limited else "ask s3df for the limits")
 
 def python(site):
     """Whether there is a Python for HalfPipe, what builds its environment, and whether pip reaches packages."""
@@ -285,6 +286,8 @@ def name_of(ask, number):
         return ask(number)[0]
     except KeyError:
         return str(number)
+
+ME = os.environ.get("LOGNAME") or os.environ.get("USER") or name_of(pwd.getpwuid, os.getuid())
 
 def mounted(path):
     """Return type and options of the file system that has a path."""

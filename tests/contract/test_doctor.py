@@ -76,12 +76,12 @@ def the_account_is_spelled_otherwise(site: S3df) -> None:
     site.account = "fermi:L1"
 
 
-@fault("account-refused limit-zero", "have shift added to nonsense")
+@fault("account-refused limits", "have shift added to nonsense")
 def no_spelling_of_the_account_is_taken(site: S3df) -> None:
     site.account = "nonsense"
 
 
-@fault("account-list limit-zero", "ask s3df whether slurmdbd is up")
+@fault("account-list limits", "ask s3df whether slurmdbd is up")
 def slurmdbd_is_away(site: S3df) -> None:
     site.says["sacctmgr"] = ["*|1|sacctmgr: error: _open_persist_conn: failed to open persistent connection"]
 
@@ -129,7 +129,7 @@ def make_is_missing(site: S3df) -> None:
     (site.bin / "make").unlink()
 
 
-@fault("host-slurm slurm-away limit-zero", "PATH, which jobs inherit")
+@fault("host-slurm slurm-away limits", "PATH, which jobs inherit")
 def slurm_is_not_on_the_path(site: S3df) -> None:
     for name in ("sbatch", "squeue", "sacctmgr", "scontrol", "sinfo", "scancel"):
         (site.bin / name).unlink()
@@ -260,7 +260,7 @@ def the_copy_of_level_0_is_down(site: S3df) -> None:
     site.says["xrdfs"] = ["*|54|[FATAL] Connection error"]
 
 
-@fault("limit-zero", "usage is above 100 %")
+@fault("limits", "usage is above 100 %")
 def the_facility_is_at_zero_nodes(site: S3df) -> None:
     site.says["sacctmgr"].insert(1, "*account=fermi|0|fermi||root|node=0||||")
 
@@ -378,6 +378,7 @@ def test_without_any_python_it_says_so(s3df: S3df) -> None:
     (s3df.bin / "python3").unlink()
     examined = s3df.doctor()
     assert (examined.status, examined.codes("problem")) == (1, {"python-none"})
+    assert examined.has_line(examined.all("problem")[0])
 
 
 def test_it_writes_nothing(s3df: S3df) -> None:
