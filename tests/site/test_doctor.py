@@ -32,11 +32,17 @@ def found(probe: str, config: dict[str, Any] | None = None, profile: str = "s3df
 
 
 @pytest.fixture(scope="module")
-def slurm() -> Iterator[PrivateSlurm]:
-    with private_slurm() as slurm, pytest.MonkeyPatch.context() as patch:
-        for name, value in slurm.env.items():
-            patch.setenv(name, value)
+def private() -> Iterator[PrivateSlurm]:
+    with private_slurm() as slurm:
         yield slurm
+
+
+@pytest.fixture
+def slurm(private: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
+    """Return the Slurm that the commands of this test alone talk to."""
+    for name, value in private.env.items():
+        monkeypatch.setenv(name, value)
+    return private
 
 
 @pytest.mark.slurm
