@@ -48,6 +48,7 @@ BATCH_LOGS = "logs/process"  # directory of the logs of `halfpipe process`
 ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"  # messages already sent, so that they are not repeated
 LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when and how the last turn of unattended processing ended
 STAGE_SCRATCHES = ".halfpipe"  # directory of all scratch on the stage's file system, ignored by Level-1
+EXAMINED = "doctor.json"  # the result of the latest `halfpipe doctor`
 BOARD = "index.html"  # the board's page of the site, relative to `board.dir`
 BOARD_RUNS = "runs.html"  # the board's page of the runs that are not complete, relative to `board.dir`
 # Directory with the mark of the working directory that uses a stage, relative to `paths.stage`.
@@ -82,6 +83,9 @@ submissions = Place("{dl}/submissions")  # directory with the records of a downl
 submit_line = Place("{dl}/submit.txt")  # the command for a person to run, if the config has no submit command
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
 pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs
+
+# Directory in which `halfpipe doctor --probe` tries what two hosts need of a file system; removed at its end.
+probe = Place("doctor-{name}")
 
 acknowledged = Place("acknowledged/{what}")  # who is handling a downlink, a run or a cause, and until when
 
