@@ -41,9 +41,9 @@ BUILT_IN = {
         "level0": {"fetch": "python scripts/xrootd_hour.py root://glast-rdr//glast/level0 {hour} {out}",
                    "cache": DATA + "/HalfPipe-level0"},
         "moot": {"file": DATA + "/HalfPipe/moot_keys.txt"},
-        "ledger": {"url": "postgresql+psycopg://halfpipe@ledger-host/halfpipe"},
+        "ledger": {"url": "oracle+oracledb://isocflight"},
     },
-    "profile": {"executor": "slurm", "jobs": 100,
+    "profile": {"executor": "halfpipe", "jobs": 100,
                 "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"}},
     "flight": {
         "runtime": "apptainer", "image": SDF + "/sw/containers/fermi-rhel6.sif",
@@ -79,7 +79,7 @@ class Site:
         self.root, self.quiet = root, quiet
         given = profile.get("default-resources") or {}
         self.resources = dict(one.split("=", 1) for one in given) if isinstance(given, list) else given
-        self.slurm = profile.get("executor") == "slurm"
+        self.slurm = profile.get("executor") in {"halfpipe", "slurm"}
 
     def __call__(self, key, otherwise=None):
         """Return the value of a key of the config, as in paths.work."""
@@ -125,7 +125,8 @@ def account(site):
     spellings = list(dict.fromkeys([wanted, bare, f"{bare.lower()}@{partition}"]))
     tried = {each: submitted(each, partition) for each in spellings}
     taken = [each for each in spellings if tried[each].status == 0]
-    taken.sort(key=lambda each: bool(names) and each not in names)  # what both Slurm and its list have comes first
+    # What the profile has comes first: the executor of HalfPipe does not compare it with the list of accounts.
+    taken.sort(key=lambda each: (each != wanted, bool(names) and each not in names))
     said, yours = last(tried[wanted]), f"sacctmgr lists {', '.join(names) or 'nothing'}"
     if taken and taken[0] != wanted:
         do = f'write slurm_account: "{taken[0]}" into {file}: sbatch takes it'
@@ -137,8 +138,8 @@ def account(site):
     else:
         do = f"have {ME} added to {bare}, or write another slurm_account into {file}"
         yield found(False, "account-refused", f"{' and '.join(spellings)}: {said}; {yours}", do)
-    named = [word.partition("=")[2] for word in shlex.split(site("history.sbatch", "")) if word.startswith("--qos=")]
-    named += filter(None, map(site.resources.get, ("qos", "slurm_qos")))
+    batch = (site.profile.get("set-resources") or {}).get("batch") or {}
+    named = [qos for qos in (batch.get("qos"), site.resources.get("qos")) if qos]
     for qos in dict.fromkeys(named or ["preemptable"]) if taken else ():
         ended = submitted(taken[0], partition, f"--qos={qos}")
         do = "ask s3df for it: without a QOS of its own history uses up the allocation of Level-1"
@@ -402,10 +403,6 @@ def ledger(site):
         yield found(None, "ledger", f"ledger.url is {url}, which Level-1 does not read", do)
         return
     kind, rest, name, _ = server.groups()
-    if name.startswith("ledger-host"):
-        do = "set ledger.url to the database that Level-1 reads (docs/ledger.md)"
-        yield found(False, "ledger-placeholder", url, do)
-        return
     if kind == "postgresql":
         words = ["psql", "-X", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", kind + rest, "-c", QUERY]
         ended = run(*words, PGCONNECT_TIMEOUT="10")
