@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,7 +98,9 @@ def read_values(entries: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, *, only_look: bool = False
+) -> Settings:
     """Read config files, one over the other key by key, then `overrides` over them.
 
     Parameters
@@ -107,6 +109,8 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
         YAML files; each holds what differs from the files before and from the defaults.
     overrides
         What ``--config`` says on the command line.
+    only_look
+        Whether places that are not there are no error: see `missing_places`.
 
     Raises
     ------
@@ -127,7 +131,9 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
             "config: --configfile FILE. config/README.md has every key."
         )
     settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
-    _check_places(settings)
+    _refuse_contradictions(settings)
+    if not only_look:
+        refuse_missing_places(settings)
     return settings
 
 
@@ -217,8 +223,8 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
     return f"{head}: {error['input']!r}: {expected}"
 
 
-def _check_places(settings: Settings) -> None:
-    """Refuse what should be there and is not, and keys that contradict."""
+def missing_places(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the keys of places of other systems that are not there, each with what is wrong."""
     at = settings.paths
     wanted = [("paths.retdef", "directory", path) for path in at.retdef]
     wanted += [("paths.level0", "directory", at.level0)] if at.level0 else []
@@ -230,9 +236,23 @@ def _check_places(settings: Settings) -> None:
             # A place that cannot be looked at stops nobody: the plan tells of it.
             there = key == "paths.retdef"
         if not there:
-            raise ConfigError(
-                f"{key}: {path} is no {what}. Correct the path in the config, or have it mounted."
-            )
+            yield key, f"{key}: {path} is not a {what}"
+
+
+def refuse_missing_places(settings: Settings) -> None:
+    """Refuse to process anything while a place of another system is not there.
+
+    Raises
+    ------
+    ConfigError
+        Names the first one.
+    """
+    for _, wrong in missing_places(settings):
+        raise ConfigError(f"{wrong}. Correct the path in the config, or have it mounted.")
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    """Refuse keys that contradict each other."""
     if settings.level0.fetch is not None and settings.level0.cache is None:
         raise ConfigError(
             "level0.fetch: it needs a cache. Name a directory that all nodes see in level0.cache."

@@ -30,6 +30,7 @@ WHAT = Named("run, downlink, or sequence", _read)
 @click.command(
     "explain",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe explain 230401001", "all runs of a downlink"),
         ("halfpipe explain r0702010205", "one run"),
@@ -52,6 +53,8 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
     It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
     be, and the next command. Of one sequence it explains the events whose stretch has it.
     """
+    if not as_json:
+        site.say_trouble()
     looked, every, unread = Survey(site.settings), list[Explained](), 0
     for each in what:
         asked, sequence = each if isinstance(each, tuple) else (each, None)

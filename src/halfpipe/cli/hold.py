@@ -14,6 +14,7 @@ from halfpipe.words import count
 @click.command(
     "hold",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe hold", "list what is held, by whom, and why"),
         ('halfpipe hold stage --reason "disk full"', "stage nothing more, of all downlinks"),

@@ -102,12 +102,12 @@ def _text(value: Any, terminal: bool) -> str:
     return f"{value:{grouped}.1f}" if isinstance(value, float) else f"{value:{grouped}}"
 
 
-def cause(what: str, one: Cause) -> None:
-    """Print a cause and what a person is to do."""
+def cause(what: str, one: Cause, *, err: bool = False) -> None:
+    """Print a cause and what to do about it, `err`: apart from what a verb prints."""
     since = f", since {utc(one.since)}" if one.since and utc(one.since) not in one.text else ""
-    click.echo(f"{SIGNS[one.verdict]}{what}: {one.text}{since}")
+    click.echo(f"{SIGNS[one.verdict]}{what}: {one.text}{since}", err=err)
     for line in [*filter(None, [one.on_it]), *(f"→ {step}" for step in one.remedy.steps)]:
-        click.echo(f"  {line}")
+        click.echo(f"  {line}", err=err)
 
 
 def listed(

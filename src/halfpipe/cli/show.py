@@ -91,6 +91,7 @@ def command(
     site.check()
     if not as_json:
         site.say()
+        site.say_trouble()
     if view == "delivered":
         return _delivered(site, what, as_json)
     if view == "waiting":

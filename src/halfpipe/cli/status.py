@@ -24,6 +24,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 @click.command(
     "status",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe status", "the last week, and all that is not done or needs action"),
         ("halfpipe status 230401001", "one downlink"),
@@ -71,7 +72,8 @@ def command(
         from halfpipe.run.run_state import mend  # noqa: PLC0415 - numpy
         from halfpipe.status.checks import check  # noqa: PLC0415 - numpy
 
-        of_files = partial(check, site.settings, checksums=not no_checksums)
+        sees_stage = Survey(site.settings).sees_stage
+        of_files = partial(check, site.settings, checksums=not no_checksums, sees_stage=sees_stage)
         for downlink in downlinks if mends else ():
             for run in mend(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
@@ -83,11 +85,11 @@ def command(
         printed.as_json(work=site.work, simulated=simulated, downlinks=found.accounts, site=found.site)
     else:
         click.echo(utc(now))
+        for cause in found.site:
+            printed.cause("site", cause)
         colours = [COLOURS.get(one.verdict) for one in found.accounts]
         printed.table([_row(one) for one in found.accounts], drop=DROP, colours=colours)
         click.echo(found.headline(looked))
-        for cause in found.site:
-            printed.cause("site", cause)
         for one in found.accounts if checks else found.wanting:
             for cause in one.causes:
                 if checks or cause.verdict is Verdict.ACTION:

@@ -241,6 +241,8 @@ def at_level1(
     receipt: Mapping[str, Any] | None,
     record: Record | None = None,
     in_work: bool = False,
+    *,
+    sees_stage: bool = True,
 ) -> Iterator[Cause]:
     """Find what keeps a hand-off from Level-1. Nothing is run and nothing changed; it is cheap where all is well.
 
@@ -254,6 +256,8 @@ def at_level1(
         Its submissions, if they are read already.
     in_work
         Whether somebody is at work on it, whose files are as they should be.
+    sees_stage
+        Whether the stage is there; if it is not mounted, nothing is said of what lies in it.
 
     Yields
     ------
@@ -266,7 +270,8 @@ def at_level1(
     except HalfPipeError as error:
         yield Cause("submission-damaged", Verdict.ACTION, str(error))
         return
-    unknown = None if in_work and record.is_open else unsettled(settings, record, receipt)
+    seen = receipt if sees_stage else None
+    unknown = None if in_work and record.is_open else unsettled(settings, record, seen)
     yield from filter(None, [unknown])
     if receipt is not None:
         yield from _never_taken(settings, record, receipt)
@@ -274,14 +279,16 @@ def at_level1(
         return
     last, number = record.last, receipt["handoff"]
     if is_submitted(receipt, record):
-        yield from _not_taken(settings, record, receipt)
+        if sees_stage:
+            yield from _not_taken(settings, record, receipt)
         return
     if in_work or (unknown is not None and last is not None and last.handoff == number):
         return
     if cause := forgotten(settings, record):
         yield cause
         return
-    yield from _stage(settings, record, receipt)
+    if sees_stage:
+        yield from _stage(settings, record, receipt)
     if record.last_confirmed is not None:
         yield Cause(
             "handoff-not-submitted",

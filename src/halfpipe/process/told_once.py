@@ -31,6 +31,7 @@ from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
 
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
+CLOCK_SECONDS = 0.05  # by so much a time of a file may be behind the clock: of Linux, a tick
 TIMED_OUT = 124  # as timeout(1) has it
 
 
@@ -247,7 +248,7 @@ class Record:
             say(
                 f"waiting until {until:%H:%M:%S} UTC: a command for {self.id} may run that a killed process left behind"
             )
-            time.sleep(seconds)
+            time.sleep(seconds + CLOCK_SECONDS)
             self._waited_for = self._intent
             self.read()
 

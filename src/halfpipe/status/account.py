@@ -16,6 +16,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink import stage_mark
 from halfpipe.downlink.handoff_causes import (
     at_level1,
     contradictions,
@@ -124,6 +125,16 @@ class Survey:
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
+
+    @cached_property
+    def stage_trouble(self) -> Cause | None:
+        """Why nothing can be delivered to the stage; None if all is well."""
+        return stage_mark.trouble(self.settings)
+
+    @property
+    def sees_stage(self) -> bool:
+        """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
+        return self.stage_trouble is None or self.stage_trouble.code in {"stage-restored", "work-restored"}
 
     @cached_property
     def plan(self) -> Plan:
@@ -292,7 +303,7 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
     if receipt.get("taken_over"):
         return "taken over"
     if of.record is not None and of.is_submitted:
-        taken = is_taken(of.settings, of.id, receipt, of.record)
+        taken = of.site.sees_stage and is_taken(of.settings, of.id, receipt, of.record)
         return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
 
@@ -327,7 +338,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     if not in_work:
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
-    yield from at_level1(settings, of.id, receipt, of.record, in_work)
+    yield from at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage)
 
 
 def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -26,10 +26,13 @@ MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
-def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> Iterator[Cause]:
+def check(
+    settings: Settings, downlink: DownlinkId, *, checksums: bool = True, sees_stage: bool = True
+) -> Iterator[Cause]:
     """Compare all that the last hand-off of `downlink` records with the files; without a hand-off there is nothing.
 
-    With `checksums` the files are read and their checksums compared, not only their sizes.
+    With `checksums` the files are read and their checksums compared, not only their sizes. Without `sees_stage`
+    nothing is said of the stage, which is not mounted.
     """
     work, path = settings.paths.work, settings.paths.work / paths.receipt(downlink)
     records = Series(work, paths.receipts(downlink))
@@ -47,6 +50,8 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     for run in receipt["runs"]:
         if run.get("taken_over", "whole") == "whole":
             yield from _of_run(work, downlink, run)
+    if not sees_stage:
+        return
     with suppress(DamagedError):
         yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
 

@@ -299,6 +299,7 @@ def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
 ) -> None:
     monkeypatch.setattr(leases, "lifetime", 1e6)
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is what it was before
 
     def in_work() -> None:
         leases.lifetime = 1e6
