@@ -22,7 +22,7 @@ from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, read_whole
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import Action, Outcome
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.run.receipt_file import hand_offs
@@ -299,7 +299,7 @@ def at_level1(
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
     elif unknown is None:
-        yield from _not_submitted(settings, downlink, receipt)
+        yield from _not_submitted(settings, record, receipt)
 
 
 def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
@@ -452,19 +452,26 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
         )
 
 
-def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Say that a hand-off waits for its submission: for a while that is as it should be."""
+def _not_submitted(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Say that a hand-off waits for its submission: for a while that is as it should be, if it was not attempted."""
+    downlink, last = DownlinkId(record.id), record.last
     since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if held := halts.cause(settings.paths.work, halts.Switch.L1, downlink):
         text = f"hand-off {receipt['handoff']}: {held.text}"
         yield replace(held, code="not-submitted", text=text, since=since)
+        return
+    what = f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted"
+    if last is not None and last.by is By.ANSWER:  # where the command had run, it would not be known
+        text = f"{what}: submit.command could not be started ({last.command[0]})"
+        remedy = Remedy(f"snakemake submit={downlink}", first="Correct submit.command in the config")
+        yield Cause("not-submitted", Verdict.ACTION, text, remedy, last.since)
         return
     late = since is not None and time.time() - since > settings.alarm.late_hours * HOUR
     who = ": the next turn submits it" if settings.submit.automatic else ""
     yield Cause(
         "not-submitted",
         Verdict.ACTION if late else Verdict.NOTE,
-        f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted yet{who}",
+        f"{what} yet{who}",
         Remedy(f"snakemake submit={downlink}"),
         since,
     )
