@@ -16,8 +16,10 @@ from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
@@ -101,6 +103,9 @@ def _staged(
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
     for halt in sorted(halt_tokens(stage, downlink)):
         yield fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
+    for run in receipt["runs"]:
+        if run.get("taken_over", "whole") == "whole":  # else the legacy's tokens are on no record
+            yield from _stray_tokens(settings, downlink, RunId(run["run"]))
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
@@ -111,6 +116,24 @@ def _staged(
                 yield wrong
     elif submitted or not names_files(receipt):
         yield _note("file-taken", home, "Level-1 has taken the hand-off")
+
+
+def _stray_tokens(settings: Settings, downlink: DownlinkId, run: RunId) -> Iterator[Cause]:
+    """Yield tokens of a run that no delivery of any downlink has put there, once: with its latest downlink."""
+    work, home = settings.paths.work, settings.paths.stage / paths.tokens(run.l1)
+    tokens = sorted(names_in(home))  # before the records, for others stage files of it at this moment
+    deliveries = Deliveries(work, run, only_look=True)
+    if not tokens or downlink != max(deliveries.latest(), default=downlink):
+        return
+    ours = {Path(file.name).stem for each in deliveries.deliveries for file in each.files}
+    halts = Path(paths.halt_cleanup(run.l1, "")).name
+    for token in tokens:
+        of = token.removeprefix(halts)
+        begun = DownlinkId.matches(of) and ((work / of).is_dir() or (work / paths.receipt(of)).exists())
+        if token not in ours and not begun:
+            what = f"HalfPipe did not put it there, and Level-1 cannot retire run {run} ({run.l1}) while it is there"
+            remedy = Remedy(f"ls -l {home / token}", first="See whose it is, and move it away")
+            yield fault("token-left", home / token, what, remedy)
 
 
 def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:

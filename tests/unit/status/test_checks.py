@@ -219,6 +219,13 @@ def test_a_token_that_keeps_level_1_waiting(site: Site) -> None:
     (finding,) = found(site)
     halt.unlink()
     assert (finding.code, path_of(finding)) == ("token-left", halt)
+    for name in ("r0741234567-left-by-a-person", "haltCleanup-230101001"):
+        stray = site.stage / paths.tokens(RUN.l1) / name
+        stray.touch()
+        finding = next(one for one in found(site) if path_of(one) == stray)
+        stray.unlink()
+        assert (finding.code, str(RUN) in finding.text) == ("token-left", True)
+    assert found(site) == []
 
 
 @pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
