@@ -45,6 +45,7 @@ HEARTBEATS = f"{LEASES}/alive"
 UNATTENDED_LEASE = f"{LEASES}/unattended"  # the lease of the unattended invocation: one at a time
 ONLINE_LEASE = f"{LEASES}/online"  # the lease of the hand-off to Online: one at a time
 TAKEOVER_LEASE = f"{LEASES}/takeover"  # the lease of the takeover: one at a time
+TOLD_LEASE = f"{LEASES}/told"  # the lease of what unattended processing has told people
 UNATTENDED_LOGS = "logs/unattended"  # the directory of the logs of unattended processing
 BATCH_LOGS = "logs/process"  # the directory of the logs of `halfpipe process`
 # What unattended processing has told people, so that it does not repeat itself.

@@ -48,12 +48,15 @@ class Failure:
         What is to be done besides re-running the command.
     command
         The line that repeats the job in `paths.work`; empty if nobody knows.
+    trace
+        Of a defect, the lines that Python prints: there may be no log that has them.
     """
 
     code: str
     text: str
     remedy: Remedy = NOTHING
     command: str = ""
+    trace: str = ""
 
     @classmethod
     def of(cls, error: BaseException, command: str = "") -> Self:
@@ -67,9 +70,9 @@ class Failure:
             return cls.by_signal(error.code - SIGNALLED if isinstance(error.code, int) else 0, command)
         if isinstance(error, MemoryError):
             return cls("memory", "it needs more memory than there is (MemoryError)", command=command)
-        what = traceback.format_exception_only(error)[-1]
-        text = f"a defect of the program, please report it with its log: {what}"
-        return cls("defect", in_a_line(text), command=command)
+        lines = traceback.format_exception(error)
+        text = f"a defect of HalfPipe, please report it: {lines[-1]}"
+        return cls("defect", in_a_line(text), command=command, trace="".join(lines))
 
     @classmethod
     def by_signal(cls, number: int, command: str = "") -> Self:

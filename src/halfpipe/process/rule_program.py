@@ -72,7 +72,7 @@ def run(
             if isinstance(error, HalfPipeError | OSError):
                 log.error("error: %s", error if isinstance(error, HalfPipeError) else why.text)
             elif isinstance(error, Exception):
-                log.exception("error: this is a defect of the program, please report it with its log")
+                log.exception("error: this is a defect of HalfPipe, please report it with these lines")
             else:
                 raise
             return 1
