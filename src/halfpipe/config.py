@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import yaml
 
@@ -215,12 +216,32 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
     if error["type"] == "unexpected_keyword_argument":
-        return f"{source}: unknown key {key}"
+        return f"{source}: unknown key {key}{_meant(place)}"
     head = f"{source}: {key}" if source else key
     expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
     if error["type"] in {"missing", "value_error"}:  # without the value, which may hold a password
         return f"{head}: {expected}"
     return f"{head}: {error['input']!r}: {expected}"
+
+
+def _keys(kind: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield all keys of a dataclass, and of the sections in it, each with those above it."""
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    for name in names:
+        of = get_type_hints(kind)[name]
+        yield (*place, name)
+        for each in (of, *get_args(of)):  # also of each entry of a list
+            yield from _keys(each, (*place, name))
+
+
+def _meant(place: tuple[str, ...]) -> str:
+    """Name the key that was probably meant by an unknown one: the same in another section, or one spelt alike."""
+    keys, place = list(_keys(Settings)), tuple(each for each in place if not each.isdecimal())
+    same = [".".join(key) for key in keys if key[-1] == place[-1]]
+    beside = {key[-1]: ".".join(key) for key in keys if key[:-1] == place[:-1]}
+    alike = [beside[name] for name in get_close_matches(place[-1], beside, 1)]
+    found = alike or same or get_close_matches(".".join(place), map(".".join, keys), 1, 0.8)
+    return f"; you probably meant {found[0]}" if found else ""
 
 
 def missing_places(settings: Settings) -> Iterator[tuple[str, str]]:

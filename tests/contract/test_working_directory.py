@@ -32,7 +32,7 @@ def test_another_format_is_refused_by_every_command_and_nothing_is_changed(good:
             good.snakemake(*words).bad("format")
         for words in (
             ["status"],
-            ["board", "-o", "board"],
+            ["board", "-o", str(good.home / "board")],
             ["show", DL],
             ["unattended"],
             ["process", DL],
@@ -101,7 +101,8 @@ def test_commands_that_look_work_without_the_stage_and_say_first_that_it_is_not_
         one["dl"]: (one["state"], {cause["code"] for cause in one["causes"]}) for one in told["downlinks"]
     }
     assert found == {DL: ("submitted 1", set()), SECOND: ("handed off 1", {"not-submitted"})}
-    for words in (["status"], ["status", "--check"], ["show", DL], ["explain", DL], ["board", "-o", "board"]):
+    board = str(unmounted.home / "board")
+    for words in (["status"], ["status", "--check"], ["show", DL], ["explain", DL], ["board", "-o", board]):
         ended = unmounted.halfpipe(*words)
         assert ended.status == (0 if words[0] in {"show", "explain"} else 1), words
         lines = ended.said.splitlines()

@@ -15,7 +15,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
+from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, mend, rerun
 from halfpipe.files.advice import advice, in_place_of
@@ -287,8 +287,8 @@ def at_level1(
     if cause := forgotten(settings, record):
         yield cause
         return
-    if sees_stage:
-        yield from _stage(settings, record, receipt)
+    lacks = list(_stage(settings, record, receipt)) if sees_stage else []
+    yield from lacks
     if record.last_confirmed is not None:
         yield Cause(
             "handoff-not-submitted",
@@ -298,7 +298,7 @@ def at_level1(
             how_to_roll_back(settings, downlink),
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
-    elif unknown is None:
+    elif unknown is None and not lacks:
         yield from _not_submitted(settings, record, receipt)
 
 
@@ -426,9 +426,10 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         yield Cause("stage-gone", Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
     if wrong := next(look(settings.paths.stage, downlink, receipt, untouched=record.last is None), None):
-        code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
-        text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
-        yield replace(wrong, code=code, text=text)
+        if wrong.code != STRANGE:
+            text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
+            wrong = replace(wrong, code=GONE, text=text)
+        yield wrong
 
 
 def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
