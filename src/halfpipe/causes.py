@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 class Cause:
     """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds), if that is known.
 
-    Of jobs that failed, `failed` names them. `on_it` says who is on it, and until when, if somebody has said so.
+    For jobs that failed, `failed` names them, and `log` is the log to look at. `on_it` says who is on it, until when.
     """
 
     code: str
@@ -34,6 +34,13 @@ class Cause:
     since: float | None = None
     failed: str = ""
     on_it: str = ""
+    log: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What to do, then which log to look at, a line each."""
+        log = [f"log: {self.log}"] if self.log else []
+        return [*filter(None, [self.on_it]), *(f"→ {step}" for step in self.remedy.steps), *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
         """Return the error with which work is refused for it; `what` says what was done, or not."""
@@ -54,4 +61,5 @@ class Cause:
             "do": "\n".join(self.remedy.do),
             "first": self.remedy.first,
             "on_it": self.on_it,
+            "log": self.log,
         }

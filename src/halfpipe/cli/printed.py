@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NOTHING = "-"  # in a cell, so that columns can be counted
+NOT_YET = "·"  # what is not known yet
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! "}  # before a cause
 Rows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
@@ -62,7 +64,11 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
         return
     terminal, last = on_terminal(), list(rows[0])[-1]
     room = shutil.get_terminal_size().columns if terminal else sys.maxsize
-    numbers = {name for name in rows[0] if all(isinstance(row[name], int | float | None) for row in rows)}
+    numbers = {
+        name
+        for name in rows[0]
+        if all(row[name] == NOT_YET or isinstance(row[name], int | float | None) for row in rows)
+    }
     cells = {name: [name, *(_text(row[name], terminal) for row in rows)] for name in rows[0]}
     if not terminal:
         cells |= {name: [cell.replace(" ", "_") for cell in cells[name]] for name in cells if name != last}
@@ -105,9 +111,22 @@ def _text(value: Any, terminal: bool) -> str:
 def cause(what: str, one: Cause, *, err: bool = False) -> None:
     """Print a cause and what to do about it, `err`: apart from what a verb prints."""
     since = f", since {utc(one.since)}" if one.since and utc(one.since) not in one.text else ""
-    click.echo(f"{SIGNS[one.verdict]}{what}: {one.text}{since}", err=err)
-    for line in [*filter(None, [one.on_it]), *(f"→ {step}" for step in one.remedy.steps)]:
-        click.echo(f"  {line}", err=err)
+    head = f"{SIGNS[one.verdict]}{what}: {one.text}{since}"
+    room = shutil.get_terminal_size().columns if on_terminal() else sys.maxsize
+    for line in [head, *(f"  {line}" for line in one.lines)]:
+        # What is to be pasted stays whole.
+        click.echo(line if line.startswith("  → ") else folded(line, room), err=err)
+
+
+def folded(text: str, room: int) -> str:
+    """Return a line in lines of at most `room` letters; a path is broken at a slash."""
+    lines = [""]
+    for piece in re.findall(r"\s*[^\s/]*/?", text):
+        if len(lines[-1]) + len(piece.rstrip()) > room and lines[-1].strip():
+            lines.append("    ")
+            piece = piece.lstrip()  # noqa: PLW2901
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def listed(

@@ -141,7 +141,7 @@ def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = Non
         }[message.kind]
         lines.append(f"{_name(message.subject)}{what}")
         for cause in message.causes[:MOST_CAUSES]:
-            lines += [f"  {cause.text}", *(f"    {do}" for do in cause.remedy.steps)]
+            lines += [f"  {cause.text}", *(f"    {line.removeprefix('→ ')}" for line in cause.lines)]
         if len(message.causes) > MOST_CAUSES:
             lines.append(f"  and {len(message.causes) - MOST_CAUSES} more: halfpipe status")
         if details and message.kind <= Kind.CHANGED:
