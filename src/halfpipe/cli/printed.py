@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.words import aligned, utc
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def records(data: "DataFrame") -> list[dict[str, Any]]:
 def _text(value: Any, terminal: bool) -> str:
     """Return a cell for a person, or for programs."""
     if value is None or value == "":
-        return NOTHING
+        return "–" if terminal else NOTHING
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if terminal else '%Y-%m-%dT%H:%M:%SZ'}}"
     grouped = "," * (terminal and isinstance(value, int | float))
@@ -116,6 +117,12 @@ def cause(what: str, one: Cause, *, err: bool = False) -> None:
     for line in [head, *(f"  {line}" for line in one.lines)]:
         # What is to be pasted stays whole.
         click.echo(line if line.startswith("  → ") else folded(line, room), err=err)
+
+
+def errors(found: Iterable[HalfPipeError]) -> None:
+    """Print what could not be read, apart from what a verb prints."""
+    for error in found:
+        click.echo(f"{tinted('error: ', fg='red', bold=True)}{error}", err=True)
 
 
 def folded(text: str, room: int) -> str:

@@ -45,7 +45,7 @@ LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing mo
 COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back only"
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
-TAKEN = "taken by Level-1"
+TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 PHASES = (
     "RetDefs",
     "level-0",
@@ -235,7 +235,7 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
         cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
         cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
-    return Account(downlink, "not known", (cause, *of_files))
+    return Account(downlink, UNKNOWN, (cause, *of_files))
 
 
 def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
