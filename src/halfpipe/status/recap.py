@@ -16,7 +16,7 @@ from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
 from halfpipe.words import count
 
-MOST_SHOWN = 3  # causes of failed jobs
+MOST_SHOWN = 5  # causes of failed jobs
 LAST_LINES = 3  # of the log of a job that did not say why it ended
 CUT_OFF = {"interrupted", "terminated", "unseen"}  # codes of jobs that ended with the invocation
 MOST_ACTIONS = 10  # causes that need action

@@ -40,7 +40,7 @@ def test_each_cause_is_told_with_its_log_and_what_to_do(tmp_path: Path) -> None:
     ]
     silent = recap.recap([job(tmp_path, None, rule="receipt")], "snakemake", tmp_path).splitlines()
     assert silent[1:3] == ["  | begins", "  | cannot go on"], "what it said last, where it did not say why"
-    more = [job(tmp_path, Failure(f"c{n}", "it is so"), rule=f"r{n}") for n in range(5)]
+    more = [job(tmp_path, Failure(f"c{n}", "it is so"), rule=f"r{n}") for n in range(7)]
     assert "2 more causes: halfpipe status" in recap.recap(more, "again", tmp_path).splitlines()
 
 
