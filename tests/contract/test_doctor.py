@@ -74,7 +74,9 @@ def fault(codes: str, do: str) -> Callable[[Callable[[S3df], Any]], Callable[[S3
 @fault("account-spelling", f'write slurm_account: "fermi:l1@milano" into {CHECKOUT}/profiles/s3df/profile')
 def the_account_is_spelled_otherwise(site: S3df) -> None:
     site.account = "fermi:L1"
-    site.says["sbatch"].insert(0, "*-A fermi:L1*|1|Invalid account or account/partition combination specified")
+    site.says["sbatch"].insert(
+        0, "*-A fermi:L1*|1|Invalid account or account/partition combination specified"
+    )
 
 
 @fault("account-refused limits", "have shift added to nonsense")

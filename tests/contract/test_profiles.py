@@ -62,7 +62,7 @@ def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:
     assert path == ROOT / "config" / "s3df.yaml"
     content = yaml.safe_load(path.read_text())
     with pytest.raises(
-        ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]} is no directory")
+        ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]} is not a directory")
     ):
         load([path])  # this is not s3df
     settings = load([path], {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}})

@@ -134,7 +134,7 @@ def test_what_is_told_in_each_state(state: str, level1: Level1) -> None:
     make(level1)
     for keys, end in zip(({}, {"check": None}), remedies, strict=True):
         causes = told(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
-        verdict = Verdict.NOTE if code == "not-submitted" else Verdict.ACTION
+        verdict = Verdict.NOTE if state == "not tried" else Verdict.ACTION
         assert [each[:2] for each in causes] == ([(code, verdict)] if code else [])
         assert all(do.endswith(end) for *_, do in causes)
 
