@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Ask Pipeline-II's client about the streams of a downlink, or roll one back: for submit.check and submit.rollback.
 
-``check`` and ``status`` end with 0 if each stream exists, 1 if one does not, and 2 if that is not known. The client's
-forms are public ones: ``find TASK PROCESS FIELD...`` prints a line for each stream, and ``rollbackStream --force TASK[ID]``
-rolls one back (docs/submission.md has the sources).
+``check`` and ``status`` end with 0 if each stream exists, 1 if one does not, and 2 if that is not known. They use the
+client's public forms: ``find TASK PROCESS FIELD...`` prints a line for each stream, ``rollbackStream --force TASK[ID]``
+rolls one back. docs/submission.md has the sources.
 """
 
 import argparse
@@ -46,8 +46,8 @@ class Client:
             return None
         if not (rows or new_version):
             print(
-                f"{task} has no stream at all: is its name right, and that of its process {process}? For the first stream "
-                "of a new version of the task: --new-version",
+                f"{task} has no streams: is its name right, and that of its process {process}? For the first stream of "
+                "a new version of the task: --new-version",
                 file=sys.stderr,
             )
             return None
@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--client", default="pipeline", help="the client, as words of a command line")
     parser.add_argument("--mode", default="PROD", choices=["PROD", "DEV"])
     parser.add_argument(
-        "--new-version", action="store_true", help="no stream at all means that this one does not exist either"
+        "--new-version",
+        action="store_true",
+        help="no stream at all means that this one does not exist either",
     )
     given = parser.parse_args(argv)
     client, stream = Client(shlex.split(given.client), given.mode), int(given.downlink)

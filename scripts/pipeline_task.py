@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A job of the task HalfPipe in Pipeline-II: ``process`` hands the stream's downlink off, ``launchL1`` submits it.
 
-The server starts both, as profiles/s3df/HalfPipe.xml says, with the stream's variables in the environment. Exit status 0 becomes
-the state SUCCESS, all else FAILED. A roll-back is the same job again: what is done is left alone. The job may be
-killed at any moment; the next attempt goes on. docs/submission.md explains both to operators.
+The server starts both (profiles/s3df/HalfPipe.xml) with the stream's variables in the environment. Exit status 0
+becomes the state SUCCESS, all else FAILED. A roll-back runs the same job again and leaves finished work alone. The job
+may be killed at any moment; the next attempt continues. docs/submission.md describes both jobs for operators.
 """
 
 import argparse
@@ -32,7 +32,9 @@ from halfpipe.settings import ROOT, Settings
 from halfpipe.status.account import Account, Survey, account
 
 PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE": "PROD"}
-RETDEF_SECONDS = 600.0  # all RetDefs are written before the stream is created; other hosts see them within a minute
+RETDEF_SECONDS = (
+    600.0  # all RetDefs are written before the stream is created; other hosts see them within a minute
+)
 LOOK_SECONDS = 5.0  # between two looks at what it waits for
 MOST_LETTERS = 1000  # of the value of a variable
 QUOTED = str.maketrans(dict.fromkeys('$`"\\', "'"))  # what a shell would expand in it
@@ -40,7 +42,7 @@ QUOTED = str.maketrans(dict.fromkeys('$`"\\', "'"))  # what a shell would expand
 
 @dataclass(frozen=True)
 class Stream:
-    """What the server says of a stream: the downlink, how many chunks it has, and what is expected of this task.
+    """The variables of a stream: the downlink, how many chunks it has, and what the dispatcher expects of the task.
 
     Attributes
     ----------
@@ -49,12 +51,12 @@ class Stream:
     profile
         The profile of Snakemake that processes it, of production or of trials.
     output_base, max_events, level1
-        The dispatcher's directory of downlinks, the events of a first file, and the task of Level-1: they must be
-        those of the config.
+        The dispatcher's directory of downlinks, the most events of a first file, and Level-1's task. They must agree
+        with the config.
     start_l1
-        Whether Level-1 gets it.
+        Whether it is submitted to Level-1.
     again
-        Whether all is processed again: an argument of the roll-back.
+        Whether everything is processed again: an argument of the roll-back.
     """
 
     downlink: DownlinkId
@@ -73,14 +75,14 @@ class Stream:
         Raises
         ------
         ConfigError
-            If one is missing or no number, or if some are of production and some of trials.
+            If one is missing or not a number, or if some are production's and some are for trials.
         """
         is_production = {
             name: environment[name] == value for name, value in PRODUCTION.items() if name in environment
         }
         if len(set(is_production.values())) > 1:
             given = ", ".join(f"{name}={environment[name]}" for name in is_production)
-            raise ConfigError(f"{given}: some are of production, others of trials. Nothing was done.")
+            raise ConfigError(f"{given}: some are production's, others are for trials. Nothing was done.")
         try:
             return cls(
                 DownlinkId(f"{int(environment['downlinkID']):09d}"),
@@ -95,7 +97,7 @@ class Stream:
         except KeyError as error:
             raise ConfigError(f"the stream has no variable {error.args[0]}") from error
         except ValueError as error:
-            raise ConfigError(f"a variable of the stream is not what it should be: {error}") from error
+            raise ConfigError(f"a variable of the stream cannot be read: {error}") from error
 
     def settings(self) -> Settings:
         """Read the config of the profile.
@@ -122,7 +124,8 @@ class Stream:
 def process(stream: Stream, settings: Settings, patience: float) -> int:
     """Wait for the RetDefs that were announced, and process the downlink to its receipt."""
     work, downlink = settings.paths.work, stream.downlink
-    if hold := halts.cause(work, halts.Switch.STAGE, downlink):
+    is_done = (work / paths.receipt(downlink)).exists() and not stream.again
+    if not is_done and (hold := halts.cause(work, halts.Switch.STAGE, downlink)):
         return held(hold)
     wait_for_retdefs(settings, stream, patience)
     status = snakemake(settings, stream, paths.receipt(downlink), *["-F"] * stream.again)
@@ -163,14 +166,14 @@ JOBS = {"process": process, "launchL1": launch_l1}
 
 
 def held(hold: Cause) -> int:
-    """Say that a switch holds the work: that is no failure, and the stream shows it by a variable."""
+    """Report that a switch holds the work: the job ends with 0, and the variable `held` of the stream shows why."""
     print(f"{hold.text}\nOnce it is removed, roll this stream back, or wait for the timer.")
     put(held=hold.text)
     return 0
 
 
 def ended(status: int, found: Account) -> int:
-    """Tell why a job failed, on the terminal and to the server; return its exit status."""
+    """Print why a job failed, and set the variable `cause`; return the job's exit status."""
     if status:
         wanting = [cause for cause in found.causes if cause.verdict is Verdict.ACTION]
         for cause in wanting:
@@ -210,17 +213,18 @@ def wait_for_retdefs(settings: Settings, stream: Stream, patience: float) -> Non
         if not missing and stream.chunks > 0:
             return
         if time.monotonic() >= until or stream.chunks <= 0:
-            chunks = ", ".join(map(ChunkId.of, missing)) or "all"
+            chunks = ", ".join(map(ChunkId.of, missing)) or "none is announced"
             raise MissingInputError(
-                f"{len(missing)} of {stream.chunks} RetDefs that were announced are missing after {patience:g} s: chunks "
-                f"{chunks}.",
-                Remedy(first=f"See what is in {stream.output_base}/{stream.downlink}, then roll this stream back"),
+                f"{len(missing)} of {stream.chunks} announced RetDefs are missing after {patience:g} s: {chunks}.",
+                Remedy(
+                    first=f"See what is in {stream.output_base}/{stream.downlink}, then roll this stream back"
+                ),
             )
         time.sleep(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
 
 
 def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
-    """Run Snakemake on the job's own cores, once nobody else has the downlink in work; return its exit status."""
+    """Run Snakemake on the job's own cores once no other process works on the downlink; return its exit status."""
     work, downlink = settings.paths.work, stream.downlink
     cores = os.environ.get("SLURM_CPUS_PER_TASK")
     command = [str(Path(sys.executable).with_name("snakemake")), "--profile", stream.profile, *words]
@@ -244,7 +248,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(description="A job of the task HalfPipe in Pipeline-II.")
     parser.add_argument("job", choices=JOBS)
-    parser.add_argument("--retdef-seconds", type=float, default=RETDEF_SECONDS, help="how long to wait for RetDefs")
+    parser.add_argument(
+        "--retdef-seconds", type=float, default=RETDEF_SECONDS, help="how long to wait for RetDefs"
+    )
     given = parser.parse_args(argv)
     with prepared():
         try:

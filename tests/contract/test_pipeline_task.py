@@ -51,8 +51,10 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     }
     logs = server.place(FIRST) / "process" / "logs"
     assert logs.resolve() == (server.site.work / paths.job_logs(FIRST)).resolve()
+    server.site.halfpipe("hold", "stage", "--reason", "what is done needs no staging").good()
     before = server.site.tree()
     server.roll_back(FIRST)
+    assert "held" not in server.variables(FIRST)
     assert server.states(FIRST) == {name: f"{state} {state}" for name, state in GOOD.items()}
     assert server.site.tree() == before
     # The same downlink in a version of its own, as after a change of the task, and Level-1's task in another, too.
@@ -188,7 +190,11 @@ def test_a_stream_of_trials_has_a_config_of_its_own(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("variables", "says"),
-    [({"outputBase": "/else/where"}, "/else/where"), ({"maxEvents": 5}, "5"), ({"level1Name": "Other"}, "Other")],
+    [
+        ({"outputBase": "/else/where"}, "/else/where"),
+        ({"maxEvents": 5}, "5"),
+        ({"level1Name": "Other"}, "Other"),
+    ],
 )
 def test_what_the_stream_expects_otherwise_is_refused(
     variables: dict[str, str], says: str, server: Server

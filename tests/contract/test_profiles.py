@@ -115,4 +115,9 @@ def test_streams_are_processed_on_their_own_cores_and_trials_in_places_of_their_
     assert len({each for paths in of for each in (paths.work, paths.stage)}) == 6
     dev = settings["dev"]
     assert dev.submit == Submit(seconds=settings["s3df"].submit.seconds)
-    assert (dev.ledger.url, dev.moot.update, dev.paths.online, dev.alarm.command) == (BUILT_IN, None, None, None)
+    assert (dev.ledger.url, dev.moot.update, dev.paths.online, dev.alarm.command) == (
+        BUILT_IN,
+        None,
+        None,
+        None,
+    )

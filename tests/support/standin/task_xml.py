@@ -12,14 +12,33 @@ from pathlib import Path
 
 NAMESPACE = "{http://glast-ground.slac.stanford.edu/pipeline}"
 NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # letters at most
-STATES = (
-    "WAITING READY QUEUED SUBMITTED RUNNING SUCCESS FAILED TERMINATING TERMINATED CANCELING CANCELED SKIPPED"
-).split()
-ACTIVE = {"READY", "QUEUED", "SUBMITTED", "RUNNING", "TERMINATING", "CANCELING"}
-BAD = {"FAILED", "TERMINATED", "CANCELED"}
-OF_A_JOB = (
-    "executable maxCPU maxWallClock maxMemory workingDir batchOptions queue allocationGroup jobName priority logFile"
-).split()
+STATES = [
+    "WAITING",
+    "READY",
+    "QUEUED",
+    "SUBMITTED",
+    "RUNNING",
+    "SUCCESS",
+    "FAILED",
+    "TERMINATING",
+    "TERMINATED",
+    "CANCELING",
+    "CANCELED",
+    "SKIPPED",
+]
+OF_A_JOB = [
+    "executable",
+    "maxCPU",
+    "maxWallClock",
+    "maxMemory",
+    "workingDir",
+    "batchOptions",
+    "queue",
+    "allocationGroup",
+    "jobName",
+    "priority",
+    "logFile",
+]
 # By element: its children, in order, as an expression of their names; its attributes, with the most letters of each.
 FORM: dict[str, tuple[str, dict[str, int]]] = {
     "pipeline": ("(variables )?(task )+", {}),
@@ -57,7 +76,7 @@ TYPES = {"string", "integer"}  # of prerequisites: those that are known
 
 @dataclass(frozen=True)
 class Process:
-    """A process that is a batch job: its command, what it comes after with which status, and how often it is retried."""
+    """A process that is a batch job: its command, what it comes after and with which status, and its retries."""
 
     name: str
     executable: str
@@ -80,7 +99,7 @@ class Task:
 def problems(text: str) -> list[str]:
     """Return what is wrong with a file of tasks, nothing if it is good."""
     try:
-        root = ET.fromstring(text)  # noqa: S314 - files of this project
+        root = ET.fromstring(text)
     except ET.ParseError as error:
         return [str(error)]
     return [*_problems(root, ""), *_unknown_processes(root)]
@@ -106,7 +125,10 @@ def _problems(element: ET.Element, place: str) -> Iterator[str]:
         elif not 1 <= len(value) <= most:
             yield f"{place}: {key} has {len(value)} letters, 1 to {most} are allowed"
     text = element.text or ""
-    if name in {"notation", "subtask"} and not 1 <= len(text) <= {"notation": NOTATION, "subtask": PATH}[name]:
+    if (
+        name in {"notation", "subtask"}
+        and not 1 <= len(text) <= {"notation": NOTATION, "subtask": PATH}[name]
+    ):
         yield f"{place}: {len(text)} letters"
     if name in {"before", "after"} and element.get("status", "SUCCESS") not in {"DONE", *STATES}:
         yield f"{place}: no status {element.get('status')}"
@@ -122,7 +144,9 @@ def _unknown_processes(root: ET.Element) -> Iterator[str]:
         known = {p.get("name") for p in task.findall(f"{NAMESPACE}process")}
         for sub in task.findall(f"{NAMESPACE}task"):
             known |= {f"{sub.get('name')}.{p.get('name')}" for p in sub.findall(f"{NAMESPACE}process")}
-        for path in (f"{NAMESPACE}process/{NAMESPACE}depends/{NAMESPACE}{kind}" for kind in ("before", "after")):
+        for path in (
+            f"{NAMESPACE}process/{NAMESPACE}depends/{NAMESPACE}{kind}" for kind in ("before", "after")
+        ):
             for each in task.findall(path):
                 if each.get("process") not in known:
                     yield f"task {task.get('name')}: no process {each.get('process')}"
@@ -139,7 +163,7 @@ def tasks(path: Path) -> list[Task]:
     text = path.read_text()
     if wrong := problems(text):
         raise ValueError("; ".join(wrong))
-    return [_task(one) for one in ET.fromstring(text).findall(f"{NAMESPACE}task")]  # noqa: S314
+    return [_task(one) for one in ET.fromstring(text).findall(f"{NAMESPACE}task")]
 
 
 def _task(one: ET.Element) -> Task:
@@ -152,7 +176,9 @@ def _task(one: ET.Element) -> Task:
         after = {dep.attrib["process"]: dep.get("status", "SUCCESS") for dep in found("depends/after", each)}
         retries = int(each.get("autoRetryMaxAttempts", "0"))
         processes.append(
-            Process(each.attrib["name"], job.attrib["executable"], job.get("batchOptions", ""), after, retries)
+            Process(
+                each.attrib["name"], job.attrib["executable"], job.get("batchOptions", ""), after, retries
+            )
         )
     return Task(
         one.attrib["name"],
