@@ -19,6 +19,7 @@ RUNBOOK = "docs/switch-over.md"
 CASE = TAKEOVER / "split3_after2"
 FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
 FLIGHT = "data/fermi/ground/ISOC/flight"
+MOOT_KEYS = "HalfPipe-moot_keys.txt"
 CHECKOUT, CLIENTS = "group/fermi/ground/halfpipe", "group/fermi/sw/pipeline-II/dev"
 LEGACY_XML = "group/fermi/ground/PipelineConfig/halfPipe/v7r0p0/xml"
 
@@ -37,7 +38,7 @@ class World:
         self.server.mkdir()
         (self.server / "modes.json").write_text(json.dumps({"at_once": True}))
         keys = (f"r{run:010d} {key} {alias}\n" for run, (key, alias) in read_case(CASE).moot.items())
-        (self.sdf / FLIGHT / "moot_keys.txt").write_text("".join(keys))
+        (self.sdf / FLIGHT / MOOT_KEYS).write_text("".join(keys))
         # The legacy's task, as far as the server sees it: its jobs do nothing.
         text = (
             TASK_XML.read_text().replace("${command} process", "true").replace("${command} launchL1", "true")
@@ -56,7 +57,6 @@ class World:
             "magic7": {"command": None},
             "level0": {},
             "ledger": {},
-            "moot": {"file": f"/sdf/{FLIGHT}/moot_keys.txt"},
             "lease": {"seconds": 5},
             "retdef": {"settle_seconds": 7200},
             "merge": {"min_events": read_case(CASE).rules.min_events},
