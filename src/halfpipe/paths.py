@@ -3,7 +3,6 @@
 All paths are relative to `paths.work`, or, where it says so, to `paths.stage`, `paths.online` or `board.dir`.
 """
 
-import base64
 import re
 
 
@@ -114,11 +113,19 @@ job_logs = Place("logs/{dl}")
 done_log = Place("logs/{dl}/done.log")
 # What the jobs of a downlink that ended well took of time and memory, a line a try.
 usage = Place("logs/{dl}/usage.jsonl")
+# The batches of a command of `halfpipe process`, what its Snakemake prints, and the mark and the log of each batch.
+batches = Place("logs/process/{name}/batches.json")
+batches_log = Place("logs/process/{name}/all.log")
+batch = Place("logs/process/{name}/{number}.done")
+batch_log = Place("logs/process/{name}/{number}.log")
 # The file whose time says since when downlinks are regenerated, until all are.
 reprocessing = Place("logs/process/again-{name}.json")
 # The lease of the process at work on a downlink; its running jobs are registered in it.
 downlink_lease = Place("leases/downlink-{dl}")
 run_lease = Place("leases/run-{run}")  # the lease under which the state of a run is read and changed
+
+# A target that cannot be made: the file that a job of its name never makes.
+refused = Place("refused/{target}")
 
 staged = Place("{dl}")  # what Level-1 gets of a downlink, relative to `paths.stage`
 # The directory of the event files of a run, relative to `paths.stage`, and the name of one of them: the run and the
@@ -145,8 +152,3 @@ def halt(switch: str, dl: str | None = None) -> str:
 def log(rule: str, *ids: str) -> str:
     """Return the log of a job, which goes to `done_log` if that ends well; `ids` are its wildcards, downlink first."""
     return "/".join([LOGS, ids[0], "-".join([rule, *ids[1:]]) + ".log"])
-
-
-def record_of_snakemake(product: str) -> str:
-    """Return what Snakemake has noted of a product: the inputs that it was made of, and more."""
-    return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"

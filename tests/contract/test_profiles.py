@@ -82,7 +82,7 @@ def test_the_shadow_is_production_but_for_its_places_and_what_others_hear(
 ) -> None:
     ours, theirs = profile("shadow"), profile("s3df")
     differs = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
-    assert differs == {"configfile", "slurm-jobname-prefix"}
+    assert differs == {"configfile", "halfpipe-jobname-prefix"}
     monkeypatch.chdir(ROOT)
     here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
     (production, shadow) = (

@@ -82,6 +82,7 @@ FAULTS: dict[str, Fault] = {
     "exit3": _dies,
     "hangs": _hangs,
     "sigsegv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "exception": lambda _: print("\n".join(CRIES)),
     "nothing": lambda out: list(map(os.unlink, out.iterdir())),
     "no-evt": lambda out: _one(out, ".evt").unlink(),

@@ -54,6 +54,7 @@ class Job(NamedTuple):
     dl: str = ""
     run: str = ""
     chunk: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ class Ended:
 
 
 def _listed(said: str) -> Iterable[Listed]:
-    blocks = r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)(?:Shell command: (.*)$)?"
+    # The jobs of a group are indented.
+    blocks = r"^ *(?:local)?rule (\w+):\n((?: {4}(?! *(?:local)?rule ).*\n)*)(?: *Shell command: (.*)$)?"
     for rule, block, command in re.findall(blocks, said, re.MULTILINE):
-        has = dict(re.findall(r"^ {4}(\w+): (.*)$", block, re.MULTILINE))
+        has = dict(re.findall(r"^ +(\w+): (.*)$", block, re.MULTILINE))
         inputs, outputs, wildcards, resources = (
             frozenset(has[name].split(", ") if name in has else [])
             for name in ("input", "output", "wildcards", "resources")

@@ -105,7 +105,7 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"submit": {"rollback": "pipeline {stage}"}}, "submit.rollback: {stage} stands for nothing"),
         ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}: write it where it belongs"),
         ({"online": {"types": ["LCI", "X"]}}, "online.types.1: 'X': "),
-        ({"ledger": {"url": "postgresql"}}, "ledger.url: is no URL. Write built-in, null, or as in postgresql+psycopg://"),
+        ({"ledger": {"url": "postgresql"}}, "ledger.url: is not a URL. Write built-in, null, or as in postgresql+psycopg://"),
         ({"moot": {"mapping": True}, "ledger": {"url": None}}, "moot.mapping: is true, and ledger.url is null"),
         (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: "),
         (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: "),

@@ -9,7 +9,6 @@ import click
 
 from halfpipe.cli.verbs import Site, Verb, cores
 from halfpipe.site import unattended_turn
-from halfpipe.site.batches import launcher
 
 
 @click.command(
@@ -35,9 +34,8 @@ from halfpipe.site.batches import launcher
 @click.option(
     "--timeout-minutes",
     type=float,
-    default=unattended_turn.MINUTES,
-    show_default=True,
-    help="End the turn if no downlink is done for so long.",
+    help=f"End the turn if no downlink is done for so long. Default: {unattended_turn.MINUTES:g}; "
+    f"in Slurm {unattended_turn.QUEUE_MINUTES:g}.",
 )
 @click.option(
     "--timer",
@@ -47,14 +45,14 @@ from halfpipe.site.batches import launcher
 def command(
     site: Site,
     cores: int | None,
-    timeout_minutes: float,
+    timeout_minutes: float | None,
     timer: bool,
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
-    Each downlink is one job in Slurm, or some here, up to its receipt; with submit.automatic it is submitted after
-    that. One that fails stops no other one, and one that hangs comes last in the next turn. Downlinks that are held or
-    in work elsewhere are left alone.
+    It runs snakemake with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
+    receipt, and with submit.automatic up to its submission. A downlink that fails stops no other one, and comes last in
+    the next turn. Downlinks that are held or in work elsewhere are left alone.
 
     It is silent on success. It reports a problem when it appears, changes or is resolved, and again after
     alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it. Once a week it sums the week up.
@@ -71,7 +69,7 @@ def command(
 
     return unattended_turn.turn(
         site.settings,
-        lambda: launcher(site.work, site.profile.content, ["unattended"], cores),
+        site.snakemake(cores),
         timeout_minutes,
         say,
         timer=timer,

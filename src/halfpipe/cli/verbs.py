@@ -17,6 +17,7 @@ from halfpipe.errors import ConfigError, IdError
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
+from halfpipe.site.invocation import Which
 
 UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
 
@@ -56,6 +57,17 @@ class Site:
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
+
+    def snakemake(self, cores: int | None = None) -> Which:
+        """Return how Snakemake finds the site; `cores` of this machine, else as the profile has it."""
+        words = [f"--profile={self.profile.file.absolute()}"] if self.profile.name else []
+        if self.configfiles:
+            words += ["--configfile", *(str(file.absolute()) for file in self.configfiles)]
+        if self.given_values:
+            words += ["--config", *self.given_values]
+        content = self.profile.content
+        is_remote = content.get("executor", "local") != "local"
+        return Which(tuple(words), is_remote, cores or (None if is_remote else content.get("cores")))
 
     def __str__(self) -> str:
         name = self.profile.name

@@ -56,7 +56,7 @@ def deliver_run(
     downlink, run
         Which run of which downlink.
     chunks
-        Those of the downlink that bring something of the run.
+        Decoded chunks of the downlink. Their products show which of them contain the run.
     threads
         The rows of so many indexes are read, and so many event files written, at a time.
     output
@@ -80,7 +80,8 @@ def deliver_run(
     work = settings.paths.work
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
-        products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
+        decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
+        products = [ChunkProducts.of(chunk, run) for chunk in decoded if run in chunk["runs"]]
         evt_files: dict[Path, int] = {}
         brought = merge_chunks(
             ((chunk, context.place(downlink, chunk)) for chunk in products), evt_files, threads
@@ -164,6 +165,7 @@ def _deliver(
     manifest = {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
         "run": str(run),
         "l1_run": run.l1,
+        "chunks": [str(chunk.chunk) for chunk in brought[0].chunks],
         "handoff": number,
         "delivery": known.recorded.seal(downlink),
         "kind": str(decision.kind),

@@ -126,18 +126,24 @@ class DownlinkPlan:
         """The runs of each chunk, and why RetDefs cannot be read."""
         found, unreadable, retdefs = {}, [], self.retdefs
         for chunk in self.chunks:
-            runs = set[RunId]()
+            runs = set(self._decoded.get(chunk, ()))
             try:
                 if chunk in retdefs:
                     runs.add(read_retdef(retdefs[chunk]).run)
             except HalfPipeError as error:
                 unreadable.append(error)
-            # It may not be decoded yet; if that is damaged, a job says so.
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads((self.plan.work / paths.chunk(self.downlink, chunk)).read_bytes())
-                runs |= {RunId(run) for run in content["runs"]}
             found[chunk] = frozenset(runs)
         return found, unreadable
+
+    @cached_property
+    def _decoded(self) -> dict[ChunkId, frozenset[RunId]]:
+        """The runs that each decoded chunk contains. A job reports a product that is damaged."""
+        found = {}
+        for chunk in self.chunks:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads((self.plan.work / paths.chunk(self.downlink, chunk)).read_bytes())
+                found[chunk] = frozenset(RunId(run) for run in content["runs"])
+        return found
 
     @property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
@@ -167,9 +173,39 @@ class DownlinkPlan:
         """The manifests of all runs."""
         return [paths.manifest(run, self.downlink) for run in self.runs]
 
-    def chunks_with(self, run: str) -> tuple[ChunkId, ...]:
-        """Return the chunks that bring something of `run`."""
-        return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
+    def chunks_for(self, run: str) -> tuple[ChunkId, ...]:
+        """Return the chunks that the delivery of `run` waits for.
+
+        All chunks the first time, because a chunk may contain a run that its RetDef does not announce. After that only
+        the chunks that contain the run: a RetDef that arrives late must not stage runs again that it does not concern,
+        because Level-1 may have taken their files.
+        """
+        if (self.plan.work / paths.manifest(run, self.downlink)).exists():
+            return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
+        return self.chunks
+
+    @cached_property
+    def outdated(self) -> tuple[str, ...]:
+        """The manifests and the receipt that exist and were made of other chunks than the downlink has now.
+
+        This is the one place that decides what a late RetDef, a chunk that is ignored, or a decoder that found another
+        run makes outstanding. File times alone do not show it.
+        """
+        if self.handed_off is not None and self._made_of == {chunk.number for chunk in self.chunks}:
+            return ()
+        found = []
+        for run in self.runs:
+            contains = {chunk for chunk, runs in self._decoded.items() if run in runs}
+            if self._merged(run) not in ({*contains}, None):
+                found.append(paths.manifest(run, self.downlink))
+        return (*found, *([paths.receipt(self.downlink)] if self.handed_off is not None else []))
+
+    def _merged(self, run: RunId) -> set[ChunkId] | None:
+        """Return the chunks that the manifest of a run was made of; None without a manifest that can be read."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads((self.plan.work / paths.manifest(run, self.downlink)).read_bytes())
+            return {ChunkId(chunk) for chunk in content["chunks"]}
+        return None
 
     @cached_property
     def handed_off(self) -> float | None:
@@ -177,19 +213,21 @@ class DownlinkPlan:
         return modified(f"{self.plan.work}/{paths.receipt(self.downlink)}")
 
     @cached_property
-    def new(self) -> set[int]:
-        """The chunks with RetDefs that it was handed off without; none before its hand-off.
+    def _made_of(self) -> set[int]:
+        """The chunks that the receipt was made of.
 
-        A receipt that is damaged does not say what it was made of: then it is what is staged, for that is told by
-        whoever vouches for receipts, and makes no work here.
+        A damaged receipt counts as made of the staged RetDefs: status reports the damage, and no work follows here.
         """
-        if self.handed_off is None:
-            return set()
         made_of = self.staged.chunks
         with suppress(OSError):
             if receipt := opened(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
                 made_of = [chunk["chunk"] for chunk in receipt.values["chunks"]]
-        return self.numbers - set(map(int, made_of))
+        return set(map(int, made_of))
+
+    @cached_property
+    def new(self) -> set[int]:
+        """The chunks with RetDefs that arrived after the hand-off; none before the hand-off."""
+        return self.numbers - self._made_of if self.handed_off is not None else set()
 
     @property
     def to_stage(self) -> bool:

@@ -30,7 +30,7 @@ Text = Mapping[str, Any]
 Manifest = Mapping[str, Any]
 Exceptions = Counter[tuple[str, str]]  # of decoders, by run and kind
 OF_CHUNK = ("chunk", "retdef", "runs", "files", "said", "level0")
-NOT_OF_RUN = {"downlink", "datagrams", "window", "settled"}  # what a manifest says besides
+NOT_OF_RUN = {"downlink", "chunks", "datagrams", "window", "settled"}  # what a manifest says besides
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def hand_off(
     stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
-    _check_announced(downlink, decoded, runs)
+    manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
+    _check_merged(downlink, decoded, manifests)
     exceptions = _exceptions(settings, downlink, decoded)
     made = hand_offs(work, downlink)
     for run in made[-1].receipt["runs"] if made else ():
@@ -73,7 +74,6 @@ def hand_off(
             from halfpipe.downlink.deliver_run import deliver_run  # noqa: PLC0415 - a receipt does without arrays
 
             deliver_run(settings, lease, downlink, RunId(run["run"]), (), threads=1, output=output)
-    manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     home = place / paths.staged(downlink)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
@@ -143,18 +143,26 @@ def save(
     remove_tree(work / paths.replaced(downlink))
 
 
-def _check_announced(
-    downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], runs: Collection[RunId]
+def _check_merged(
+    downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], manifests: Iterable[Manifest]
 ) -> None:
-    for chunk in chunks:
-        for run in map(RunId, chunk["runs"]):
-            if run not in runs:
-                raise StateError(
-                    f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({run.l1}), which no "
-                    "RetDef of the downlink announces. Nothing is lost: re-run the command, and the run "
-                    "is included.",
-                    code="not-announced",
-                )
+    """Refuse a hand-off without something that a chunk contains: each run of each chunk is in the run's merge."""
+    merged = {(chunk, manifest["run"]) for manifest in manifests for chunk in manifest["chunks"]}
+    contained = {(str(chunk["chunk"]), str(run)) for chunk in chunks for run in chunk["runs"]}
+    if left_out := sorted(contained - merged):
+        named = "; ".join(f"run {run} ({RunId(run).l1}) of chunk {chunk}" for chunk, run in left_out)
+        raise StateError(
+            f"downlink {downlink}: decoded and not merged: {named}. No RetDef announced this when the work was "
+            "planned. Nothing is lost and nothing was handed off: the same command includes it.",
+            code="not-merged",
+        )
+    if gone := sorted(merged - contained):
+        named = "; ".join(f"run {run} of chunk {chunk}" for chunk, run in gone)
+        raise StateError(
+            f"downlink {downlink}: merged and no longer decoded: {named}. Nothing was handed off.",
+            rerun(downlink, "deliver_run", "To merge what the chunks contain now"),
+            code="not-merged",
+        )
 
 
 def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> Exceptions:

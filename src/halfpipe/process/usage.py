@@ -77,12 +77,6 @@ def remove_empty_logs(work: Path, downlink: str) -> None:
                 log.unlink()
 
 
-def forget(work: Path, product: str) -> None:
-    """Remove what Snakemake has noted of a product, if that can be done."""
-    with suppress(OSError):
-        (work / paths.record_of_snakemake(product)).unlink()
-
-
 def has_ended_well(log: Path) -> bool:
     """Tell whether the job with this log has ended well: its log is put down, and a line says what it took."""
     with suppress(OSError), log.with_name(paths.USAGE).open("rb") as file:

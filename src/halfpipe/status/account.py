@@ -14,7 +14,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decode.shortfall import grown
+from halfpipe.decode.shortfall import is_short
 from halfpipe.decode.shortfall import troubles as fell_short
 from halfpipe.downlink.handoff_causes import (
     at_level1,
@@ -315,30 +315,29 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
         for chunk in of.decoded:
             with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
-                yield from [*fell_short(settings, of.id, [chunk]), *grown(settings, of.id, chunk)]
+                yield from list(fell_short(settings, of.id, [chunk]))
     else:
         if not in_work and of.confirmed is None:
             yield from failures(settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
             yield from _chunks_gone(of, receipt)
-            yield from fell_short(settings, of.id, receipt["chunks"])
-            yield from _grown(of, receipt)
+            yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
     yield from at_level1(settings, of.id, receipt, of.record, in_work)
 
 
-def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield level-0 that has grown since it was decoded, for as long as copies to the archive may be under way."""
-    since = of.site.now - LEVEL0_SETTLED_SECONDS
-    if of.receipt_time is None or of.receipt_time < since:
-        return
+def _chunks_with_level0(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the chunks of a receipt, with the level-0 files that were there if more packets may still arrive."""
+    is_recent = (of.receipt_time or 0.0) >= of.site.now - LEVEL0_SETTLED_SECONDS
     for chunk in receipt["chunks"]:
-        with suppress(HalfPipeError):
-            decoded = read_json(of.work / paths.chunk(of.id, chunk["chunk"]))
-            yield from grown(of.settings, of.id, decoded, since)
+        read = None
+        if is_recent and is_short(chunk):
+            with suppress(HalfPipeError):
+                read = read_json(of.work / paths.chunk(of.id, chunk["chunk"])).get("read")
+        yield {**chunk, "read": read}
 
 
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
@@ -75,11 +76,16 @@ def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     return FailedJob(rule, log, Failure.read(log) or (UNSEEN if has_ended_well(log) else unsaid))
 
 
-def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
+def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:
+    """Return the job that failed because its target was refused with `error`."""
+    return FailedJob("refused", work / paths.log("refused", target), Failure.of(error))
+
+
+def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> list[FailedJob]:
     """Return the jobs of a downlink that left a log, or a record of why they failed, and no product.
 
-    They are in the order of the rules. One without a record was killed, or is still running: whoever asks knows that
-    nobody is at work.
+    They are in the order of the rules. `unsaid` is why a job failed that left no record: no process is at work on the
+    downlink any more, so the job was killed.
     """
     home = work / paths.job_logs(downlink)
     with suppress(OSError):
@@ -89,7 +95,7 @@ def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
         }
         jobs = [(*log.stem.partition("-")[::2], log) for log in sorted(logs)]
         return [
-            failed(rule, log)
+            failed(rule, log, unsaid)
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
             if of == rule and not (work / product(downlink, ids)).exists()
