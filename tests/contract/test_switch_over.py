@@ -6,18 +6,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.settings import SUBMIT_CONTRACT
 from tests.support import documents
 from tests.support.documents import Command, commands, sections
 from tests.support.golden_cases import TAKEOVER, read_case
 from tests.support.in_process import ROOT
+from tests.support.ledger_files import Database, whole
+from tests.support.legacy_ledger import LegacyLedger
 from tests.support.level1 import CLIENT
 from tests.support.pipeline_server import TASK_XML
 from tests.support.workflow import REPLAY
 
 RUNBOOK = "docs/switch-over.md"
 CASE = TAKEOVER / "split3_after2"
-FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
+FIRST, SECOND, THIRD = map(DownlinkId, ("240601001", "240601002", "240602001"))
+RUN = RunId("2c2e5787")
 FLIGHT = "data/fermi/ground/ISOC/flight"
 MOOT_KEYS = "HalfPipe-moot_keys.txt"
 CHECKOUT, CLIENTS = "group/fermi/ground/halfpipe", "group/fermi/sw/pipeline-II/dev"
@@ -39,6 +43,10 @@ class World:
         (self.server / "modes.json").write_text(json.dumps({"at_once": True}))
         keys = (f"r{run:010d} {key} {alias}\n" for run, (key, alias) in read_case(CASE).moot.items())
         (self.sdf / FLIGHT / MOOT_KEYS).write_text("".join(keys))
+        self.ledger = Database(f"sqlite:///{home / 'isocflight.sqlite'}")
+        legacys = LegacyLedger(self.ledger)
+        legacys.load(FIRST, {RUN: [whole(956, 6)[:3], whole(957, 6)[:3]]})
+        legacys.load(SECOND, {RUN: [whole(956, 6)[3:5], whole(957, 6)[3:5]]})
         # The legacy's task, as far as the server sees it: its jobs do nothing.
         text = (
             TASK_XML.read_text().replace("${command} process", "true").replace("${command} launchL1", "true")
@@ -56,7 +64,7 @@ class World:
             "decoder": {"command": f"sh {REPLAY} --source {CASE / 'in'}"},
             "magic7": {"command": None},
             "level0": {},
-            "ledger": {},
+            "ledger": {"url": self.ledger.url},
             "lease": {"seconds": 5},
             "retdef": {"settle_seconds": 7200},
             "merge": {"min_events": read_case(CASE).rules.min_events},
