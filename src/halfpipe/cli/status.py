@@ -2,18 +2,19 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import click
 
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, Survey
 from halfpipe.status.failures import together
+from halfpipe.status.level1_stream import stream
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
 from halfpipe.words import utc
 
@@ -61,7 +62,8 @@ def command(
     hand-off that Level-1 has.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
-    With --check all causes are shown; --mend regenerates damaged merged indexes from the chunks and hands nothing off.
+    With --check all causes are shown, and for a single downlink the state of Level-1's stream (submit.check);
+    --mend regenerates damaged merged indexes from the chunks and hands nothing off.
     Files that Level-1 has taken away, or that clean-up has removed, are notes.
     """
     if no_checksums and not checks:
@@ -74,7 +76,12 @@ def command(
         from halfpipe.status.checks import check  # noqa: PLC0415 - numpy
 
         sees_stage = Survey(site.settings).sees_stage
-        of_files = partial(check, site.settings, checksums=not no_checksums, sees_stage=sees_stage)
+
+        def of_files(downlink: DownlinkId) -> Iterator[Cause]:
+            yield from check(site.settings, downlink, checksums=not no_checksums, sees_stage=sees_stage)
+            if downlinks == (downlink,):
+                yield from stream(site.settings, downlink)
+
         for downlink in downlinks if mends else ():
             for run in rebuild_indexes(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
