@@ -18,6 +18,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
+from halfpipe.status import examined
 from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
@@ -43,6 +44,7 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
     yield from silence(site)
     yield from _not_given_up(site.work)
     yield from _disks(site.settings)
+    yield from examined.troubles(site.settings, site.now)
     yield from filter(None, [stage_lacks(site.settings)])
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database

@@ -39,7 +39,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Site) -> None:
     assert seen(every[SECOND]) == ("handed off 1", "note", ["not-submitted"])
     assert seen(every[HALF_WAY]) == ("outstanding", "note", ["outstanding"])
     assert every[HALF_WAY]["causes"][0]["do"] == f"snakemake dl={HALF_WAY}"
-    _, head, half_way, _, first, _ = shared.halfpipe("status").out.splitlines()
+    _, head, half_way, _, first, *_ = shared.halfpipe("status").out.splitlines()
     assert head.split() == [
         "downlink", "state", "chunks", "runs", "events", "waiting", "hand-off", "level-1", "when_(UTC)", "what"
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(own: Site) -> None
     (cause,) = [line for line in lines if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: ")]
     assert f"; its log: {log}, since " in cause
     steps = [line.removeprefix("  → ") for line in lines if line.startswith("  → ")]
-    assert steps == ["To see it", "halfpipe hold", f"snakemake dl={HALF_WAY}"], "whole"
+    assert steps == ["halfpipe doctor", "To see it", "halfpipe hold", f"snakemake dl={HALF_WAY}"], "whole"
     assert any(re.match(rf"{SECOND} .* ! note: ", line) for line in lines)
     assert max(map(len, lines[2 : lines.index("1 of 3 downlinks needs action")])) <= 80
 
