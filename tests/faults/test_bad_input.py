@@ -138,7 +138,7 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
     assert site.halted() == []
     said = site.told("explain", "2c2e6cc0")["groups"]
     assert ({group["kind"] for group in said}, sum(group["events"] for group in said)) == ({"held"}, 40)
-    assert "holds 1 event, Level-1 wants at least 2" in said[0]["why"][0]
+    assert "has 1 event; Level-1 needs at least 2" in said[0]["why"][0]
 
     # Held no more, it is delivered; held again when it is processed again, everything stays as it was.
     site.configure(merge=good_limits)

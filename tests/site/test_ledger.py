@@ -168,7 +168,7 @@ def test_a_run_given_up_is_incomplete_unless_it_is_complete_or_held(ledger: Ledg
     assert statuses() == ("Incomplete", "Complete")
     force_list.take_back(tmp_path, RUN)
     assert statuses() == ("InProgress", "Complete")
-    force_list.give_up(tmp_path, RUN, "a test")
+    force_list.abandon(tmp_path, RUN, "a test")
     assert statuses() == ("Incomplete", "Complete")
 
 

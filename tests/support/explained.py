@@ -1,4 +1,4 @@
-"""What is said of events that are not delivered, held against the reference: what it says when that is brought."""
+"""Checks explanations of undelivered events: the reference delivers them once the missing data arrive."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tests.support import model
 from tests.support.bridge import Run, library_datagrams, library_events, limits
 from tests.support.model import Chunk, Datagram
 
-NEXT = "999999999"  # a downlink that has not come yet
+NEXT = "999999999"  # a downlink that has not arrived yet
 LPA, LCI = range(955, 959), range(965, 969)
 
 
@@ -89,12 +89,12 @@ def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tu
 
 
 def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
-    """Check that orphans are delivered once all that they lack has come, and not while a part of it has not."""
+    """Check that orphans are delivered once all missing data have arrived, but not while a part is missing."""
     rules = replace(run.rules, min_events=1)
     wanted = keys_of(run, group)
     assert group.lacks
     assert wanted
-    # What is between the events of a group has been delivered; there is none of it, for a group is one stretch.
+    # A group is one stretch, so there are no delivered events between its events.
     if not odd and all(map(can_come, group.lacks)):
         assert wanted <= delivered(run, rules, bringing(run, group.lacks))
     for lack in group.lacks:

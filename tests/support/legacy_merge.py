@@ -1,6 +1,6 @@
-"""The legacy at work, by its rule as `halfpipe compare` replays it: what it writes for Level-1, and what it leaves.
+"""The legacy's merge, by the rule that `halfpipe compare` replays: its output for Level-1, and its state files.
 
-The rule is held against what the legacy itself wrote (tests/takeover); how it writes records is told here alone.
+The rule is checked against files of the legacy itself (tests/takeover). The form of its records is defined only here.
 """
 
 import shutil
@@ -86,7 +86,7 @@ class Legacy:
         return found
 
     def known(self, met: int, downlink: str) -> Known:
-        """Return what is known of a run: the own copy of an event goes before others', then the lowest downlink's."""
+        """Return the known events of a run. The own copy of an event is preferred, then that of the lowest downlink."""
         brought: dict[str, list[Path]] = {downlink: []}
         for path in sorted(self.tree.glob(f"*/*-{met:08x}-*.idx")):
             brought.setdefault(path.parent.name, []).append(path)

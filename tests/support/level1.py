@@ -16,14 +16,14 @@ from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Action, By, Outcome
-from halfpipe.run.receipt_file import publish
+from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-# Of its event file: as much of one as Level-1 looks at.
+# The header of its event file; Level-1 looks at nothing else.
 CONTENT = pack_header(
     runid=int(DL), seconds=(1, 2), sequences=(1, 2), events=2, moot_key=0, moot_alias="nomSciOps"
 )
@@ -38,7 +38,7 @@ def client(file: Path, command: str, options: str = "") -> str:
 
 
 def submit_commands(file: Path) -> dict[str, str]:
-    """Return the commands of the config by which a site submits to the stand-in."""
+    """Return the config commands that submit to the stand-in."""
     return {
         "command": client(file, "createStream", VARIABLES),
         "check": client(file, "streamExists"),
@@ -80,7 +80,7 @@ class Level1:
         return shlex.join([sys.executable, *shlex.split(filled_in)[1:]])
 
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
-        """Record a hand-off with one run, as far as submission reads it, and stage the run's file."""
+        """Record a hand-off with one run, with the fields that a submission reads, and stage the run's file."""
         name = paths.event_file(RUN.l1, 1)
         entry = {
             "name": name,
@@ -103,7 +103,7 @@ class Level1:
         """Record a hand-off that says this; return where its receipt is."""
         path = self.work / paths.receipt(downlink)
         content = {"texts": [], **receipt}
-        write_bytes(path, publish(self.work, DownlinkId(downlink), content).content)
+        write_bytes(path, publish_receipt(self.work, DownlinkId(downlink), content).content)
         return path
 
     def go_wrong(self, **modes: Any) -> None:
@@ -131,7 +131,7 @@ class Level1:
 
 
 def is_unknown(work: Path, downlink: str) -> bool:
-    """Tell whether nobody knows how the latest attempt turned out."""
+    """Tell whether the outcome of the latest attempt is unknown."""
     last = Record(work, DownlinkId(downlink)).last
     return last is not None and not last.is_known
 

@@ -1,8 +1,8 @@
-"""The rule of the merge, spelt out: the slow reference that the library is held against.
+"""The merge rule in plain form: the slow reference for tests of the library.
 
-Plain Python over lists and sets, to be read beside the written rule and to share nothing with the
-library. Sequences are integers, plus and minus infinity are the floats of that name; an interval is a pair
-(first, last), both ends inside. A downlink is named by its id as text, an EPU by its APID.
+This is plain Python with lists and sets, easy to compare with the written rule, and shares no code with the library.
+Sequences are integers, and infinities are floats. An interval is a pair (first, last) that includes both ends. A
+downlink is its id as text, an EPU its APID.
 """
 
 import itertools
@@ -53,7 +53,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one chunk brought, lines in file order."""
+    """The content of one chunk, lines in file order."""
 
     name: str
     events: tuple[Event, ...] = ()
@@ -104,7 +104,7 @@ class Outcome:
 
     @property
     def delivery(self) -> Delivery:
-        """What goes on record."""
+        """The recorded delivery."""
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
         held = Counter((event.apid, event.datagram) for _, event in self.delivered)
         return Delivery(tuple(self.spans), held, files)
@@ -179,7 +179,7 @@ def enough(epus: Sequence[int], rules: Rules) -> bool:
 
 
 def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, given_up: bool) -> list[Interval]:
-    """Return the intervals at which no EPU can still bring an event."""
+    """Return the settled intervals: no EPU can add an event there."""
     if given_up:
         return [(-inf, inf)]
     if not known or not enough(list(known), rules):
@@ -312,10 +312,10 @@ def decide(
 
 
 def late(events: Iterable[Event], deliveries: Sequence[Delivery]) -> int:
-    """Count the events inside the spans of a downlink that its deliveries (oldest first) did not hold.
+    """Count the events inside the spans of a downlink that are not in its deliveries (oldest first).
 
-    Of several that cover a place the newest counts. A datagram of which it held fewer events than are known there now
-    had come only in part, or not at all.
+    If several deliveries cover a place, the newest counts. If it has fewer events of a datagram than are known now,
+    only a part of the datagram was there at that time, or nothing.
     """
     known = Counter[tuple[int, int, int]]()
     for event in events:

@@ -118,7 +118,7 @@ def _listed(said: str) -> Iterable[Listed]:
 
 
 def in_order(listed: Iterable[Listed]) -> list[Listed]:
-    """Return jobs in an order in which they can run, the same each time."""
+    """Return jobs in a fixed order that allows them to run one after the other."""
     rest, order = sorted(listed, key=lambda each: sorted(each.outputs)), []
     while rest:
         to_make = frozenset().union(*(each.outputs for each in rest))
@@ -128,7 +128,7 @@ def in_order(listed: Iterable[Listed]) -> list[Listed]:
 
 
 def to_do(order: Sequence[Listed], work: Path) -> list[Listed]:
-    """Return the jobs that are outstanding: what is asked for and not there, and what follows from it."""
+    """Return the outstanding jobs: those with missing outputs, and those that depend on them."""
     doing: set[Job] = set()
     before = None
     while before != doing:
@@ -152,7 +152,7 @@ class Site:
     home: Path
     config: dict[str, Any] = field(default_factory=dict)
     typing: ClassVar[bool] = False
-    """Whether commands are typed, each in a process of its own: tests/conftest.py says for which tests."""
+    """Whether commands run as typed, each in its own process; tests/conftest.py sets this for some tests."""
 
     def __post_init__(self) -> None:
         self.work, self.stage, self.retdefs = (self.home / name for name in ("work", "stage", "retdefs"))
@@ -160,9 +160,9 @@ class Site:
         self.configure(
             paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]}
         )
-        # A test does not wait for its RetDefs to be left alone for a minute, and nobody can make them look older.
+        # A test does not wait a minute for its RetDefs to be old enough, and their age cannot be faked.
         self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
-        # Nor until what it has killed counts as dead.
+        # Nor does it wait long until a killed process counts as dead.
         self.configure(lease={"seconds": 5, **self.config.get("lease", {})})
 
     def clone(self, home: Path) -> "Site":

@@ -63,4 +63,4 @@ def command(
 
 
 def _utc(met: float) -> datetime:
-    return met_of.utc(met_of.met_to_unix(met))
+    return met_of.utc_datetime(met_of.met_to_unix(met))

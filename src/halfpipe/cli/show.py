@@ -161,7 +161,7 @@ def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
 
     every = (dl for dl in every_downlink(site.work) if (site.work / paths.receipt(dl)).exists())
     failed: list[HalfPipeError] = []
-    found = frames.runs(frames.receipts(site.work, what or every, failed.append))
+    found = frames.runs(frames.read_receipts(site.work, what or every, failed.append))
     found = frames.with_submitted(site.work, found, failed.append)
     downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
     foot, said = f"{downlinks}, {runs}, {_staged(found)}", list(map(str, failed))

@@ -68,12 +68,12 @@ def command(
         raise click.UsageError("--mend is for --check, and wants downlinks.")
     of_files: OfFiles | None = None
     if checks:
-        from halfpipe.run.run_state import mend  # noqa: PLC0415 - numpy
+        from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
         from halfpipe.status.checks import check  # noqa: PLC0415 - numpy
 
         of_files = partial(check, site.settings, checksums=not no_checksums)
         for downlink in downlinks if mends else ():
-            for run in mend(site.settings, downlink, sys.stderr):
+            for run in rebuild_indexes(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
     now = time.time()
     looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)

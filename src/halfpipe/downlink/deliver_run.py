@@ -17,7 +17,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.late import Events
-from halfpipe.process.environment import give_back
+from halfpipe.process.environment import release_memory
 from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records
@@ -86,7 +86,7 @@ def deliver_run(
         brought = merge_chunks(
             ((chunk, context.place(downlink, chunk)) for chunk in products), evt_files, threads
         )
-        give_back()
+        release_memory()
         log.info("run %s: %d events indexed in %d chunks", run, len(brought[1]), len(products))
         while True:
             try:
@@ -146,7 +146,7 @@ def _deliver(
         lease.check()
     # From here on all downlinks know what this one brings of the run.
     brought[0].save(work, run, downlink)
-    give_back()  # what deciding and saving took, before records are held
+    release_memory()  # what deciding and saving took, before records are held
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -207,7 +207,7 @@ def _unaccounted(known: KnownRun, others: Mapping[DownlinkId, Delivery], manifes
 
     What the legacy delivered may be gone, and of what stays closed to others nobody counted the events.
     """
-    if any(other.held is None or known.recorded.closed(dl) for dl, other in others.items()):
+    if any(other.total is None or known.recorded.closed(dl) for dl, other in others.items()):
         return 0
     counted: int = sum(
         manifest[part] for part in ("delivered", "orphans", "late", "held_events", "elsewhere")

@@ -17,7 +17,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, mend, rerun
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, read_whole
@@ -195,7 +195,7 @@ def _vouched(
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
-            mend(downlink),
+            rebuild(downlink),
         )
 
 

@@ -21,7 +21,7 @@ from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import magic7, stage
-from halfpipe.run.receipt_file import hand_offs, publish
+from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
 
@@ -133,7 +133,7 @@ def save(
 ) -> None:
     """Record the hand-off after those that were `known`, let Level-1 retire runs again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
-    record = publish(work, downlink, content, known)
+    record = publish_receipt(work, downlink, content, known)
     homes = map(paths.deliveries, sorted(runs))
     new = [(home, last) for home in homes for last in Series(work, home).read()[-1:]]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])

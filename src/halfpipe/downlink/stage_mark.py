@@ -22,7 +22,7 @@ from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import working_directory
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.json_files import seal_of, sealed
-from halfpipe.files.records import Record, TakenError, file_of, numbers, opened, publish_file
+from halfpipe.files.records import Record, TakenError, file_of, numbers, parse_record, publish_file
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
@@ -228,7 +228,7 @@ def _lost(work: Path, mark: Mark, series: Collection[str]) -> Iterator[str]:
         name = f"{number:06d}.json"
         for home in (place, paths.copies(place)):
             with suppress(OSError):
-                record = opened((work / home / name).read_bytes())
+                record = parse_record((work / home / name).read_bytes())
                 if record is None or record.seal == seal:
                     break
         else:

@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.stage_look import GONE, differs, fault, is_submitted, look, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
@@ -82,7 +82,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
         pass  # the account tells that, as it does of the manifest
     except HalfPipeError as error:
         index = work / paths.datagrams(run_id, downlink)
-        yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), mend(downlink))
+        yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), rebuild(downlink))
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from _agrees(work / manifest, expected, rerun(downlink, manifest))

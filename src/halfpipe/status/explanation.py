@@ -19,7 +19,13 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undelivered
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks, waiting_now
+from halfpipe.run.downlinks_of_run import (
+    begun_downlinks,
+    every_run,
+    handoff_times,
+    known_downlinks,
+    waiting_now,
+)
 from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
@@ -269,7 +275,7 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
 
 def _how_long(state: State) -> Iterator[str]:
     """Say since when nothing of a run has come, and how long such waits took before."""
-    if not (times := came(state.work, state.run)):
+    if not (times := handoff_times(state.work, state.run)):
         return  # none of its downlinks is handed off
     said = f"Nothing of the run has come since {utc(times[-1])}"
     if past := state.site.past_waits:

@@ -1,4 +1,4 @@
-"""Everything that is known of a run, or of a downlink: what was delivered, when, and what is still waiting."""
+"""Summaries of a run or a downlink: its deliveries, when they were made, and events that still wait."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,21 +25,21 @@ PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "e
 
 
 def show(work: Path, run: RunId) -> dict[str, Any]:
-    """Return what is known of `run`.
+    """Return a summary of `run`.
 
     Returns
     -------
     dict
-        Its name ``run``, and Level-1's (``l1_run``); when it ``started``, UTC and ``met``. ``parts``, a frame, is what
-        each downlink staged of it: the number of the hand-off, none without a manifest; which one Level-1 has of the
-        downlink, none without any; when that was; the events; the times of the first and the last; the state of the run
-        then. ``files``, a frame, are the event files. ``repipes`` are the made-up downlinks that processed it again;
-        they do not count.
+        ``run`` and ``l1_run``: its names here and at Level-1. ``started`` and ``met``: its start, UTC and MET.
+        ``parts``: a frame with one row per downlink: the number of the hand-off, if there is a manifest; the number of
+        the downlink's hand-off at Level-1, if any; when it was handed off; the number of events; the times of the first
+        and the last; the state of the run at that time. ``files``: a frame with the event files. ``repipes``: the
+        made-up downlinks that processed the run again; their events do not count.
 
     Raises
     ------
     MissingInputError
-        If nothing is known of the run.
+        If the run is unknown.
     """
     repiped = [each for each in repipes(work, run) if "events" in each]
     if not repiped:
@@ -52,20 +52,21 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     parts, files = [], []
     for downlink in sorted(manifests.keys() | latest.keys()):
         manifest, delivery = manifests.get(downlink), latest.get(downlink)
-        begin, end = map(met.utc, delivery.times) if delivery and delivery.times else (None, None)
+        begin, end = map(met.utc_datetime, delivery.times) if delivery and delivery.times else (None, None)
         number = manifest and manifest["handoff"]
         state = manifest and ("complete" if manifest["complete"] else "open")
         events = delivery and delivery.events
-        told = Record(work, downlink).last_confirmed
+        confirmed = Record(work, downlink).last_confirmed
         when = _times(work, downlink).get(number)
-        parts.append((downlink, number, told and told.handoff, when, events, begin, end, state))
+        submitted = confirmed and confirmed.handoff
+        parts.append((downlink, number, submitted, when, events, begin, end, state))
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
             files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))
     return {
         "run": run,
         "l1_run": run.l1,
-        "started": met.utc(met.met_to_unix(run.met)),
+        "started": met.utc_datetime(met.met_to_unix(run.met)),
         "met": run.met,
         "parts": pd.DataFrame(parts, columns=PARTS, dtype=object),
         "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
@@ -74,32 +75,31 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
 
 
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
-    """Return when each hand-off of a downlink was made."""
+    """Return the time of each hand-off of a downlink, by number."""
     made = {handoff.number: handoff.made for handoff in hand_offs(work, downlink)}
     return {number: None if at is None else datetime.fromtimestamp(at, UTC) for number, at in made.items()}
 
 
 def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
-    """Return what is known of `downlink`.
+    """Return a summary of `downlink`.
 
     Returns
     -------
     dict
-        Its ``account``; its ``runs``, a frame, as its receipt says; ``handoffs`` with the times of their receipts, None
-        of one that has none; ``submissions``, the attempts to give them to Level-1, whose ``outcome`` is empty if
-        nobody knows it; ``running``, the last line of each log of a job that has begun and neither
-        ended well nor said why it failed.
+        ``account``: its account. ``runs``: a frame with the runs of its receipt. ``handoffs``: the time of each
+        hand-off, None if unknown. ``submissions``: the attempts to submit hand-offs to Level-1; an ``outcome`` is empty
+        if it is unknown. ``running``: the last line of each log of a job that started and has not ended yet.
 
     Raises
     ------
     MissingInputError
-        If nothing is known of it.
+        If the downlink is unknown.
     """
     work = settings.paths.work
     found = account(Survey(settings), downlink)
     if not found.chunks[1] and not (work / downlink).is_dir():
         where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
-        raise MissingInputError(f"nothing is known of downlink {downlink}: there is no {where}")
+        raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
     receipts = [read_receipt(work, downlink)] if (work / paths.receipt(downlink)).exists() else []
     record = Record(work, downlink)
     submissions = [

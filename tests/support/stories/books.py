@@ -1,7 +1,8 @@
-"""The books of a story: what it harmed and mended, what must be known and delivered, and what is amiss.
+"""The books of a story: what it damaged and repaired, which events must be known and delivered, and the problems.
 
-Plain Python over what is outside HalfPipe: the simulated datagrams, the archive as the story left it, the bytes in
-the stage. Of HalfPipe's files only names and times count (which job has ended), and what is to be checked.
+This is plain Python that looks outside of HalfPipe: at the simulated datagrams, the archive as the story left it, and
+the bytes in the stage. It uses only names and times of HalfPipe's files (to see which job has ended), except for the
+files that it checks.
 """
 
 import itertools
@@ -25,12 +26,12 @@ from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, 
 NOTHING = Delivery()
 
 
-class Amiss(IntEnum):
-    """How much something is amiss; `MAYBE` may be told, and need not."""
+class Problem(IntEnum):
+    """Severity of a problem. `MAYBE`: status may or may not report it; `NOTE`: it must; `ACTION`: a person must act."""
 
     MAYBE = 0
-    TOLD = 1
-    PERSON = 2
+    NOTE = 1
+    ACTION = 2
 
 
 Stamps = dict[str, int]
@@ -38,7 +39,7 @@ Stamps = dict[str, int]
 
 @dataclass
 class Downlink:
-    """What the story knows of one downlink."""
+    """The state of one downlink in a story."""
 
     begun: bool = False
     handoff: int = 0
@@ -46,7 +47,9 @@ class Downlink:
     open: bool = False
     asked: int = 0
     wiped: bool = False
-    gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
+    gone: set[str] = field(
+        default_factory=set
+    )  # runs that left the stage although Level-1 was not notified of them
     taken: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
@@ -64,7 +67,7 @@ class Books:
         self.rules = Rules(max_events=world.max_events)
         self.content: dict[
             str, frozenset[Key]
-        ] = {}  # by chunk and downlink: datagrams that it brought when decoded
+        ] = {}  # by chunk and downlink: its datagrams when it was decoded
         self.without: dict[str, frozenset[Hour]] = {}  # hours that were missing then
         self.brought: defaultdict[str, dict[str, frozenset[Key]]] = defaultdict(dict)
         self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
@@ -80,7 +83,7 @@ class Books:
         }
         self.runs = sorted({run for run, _, _ in self.sequences})
 
-    # What is on disk, as far as the books look.
+    # The state on disk.
 
     def stamps(self, dl: str) -> Stamps:
         """Return when each product of a downlink was made."""
@@ -92,7 +95,7 @@ class Books:
         return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
 
     def is_submitted(self, dl: str) -> bool:
-        """Tell whether the present hand-off of a downlink is what Level-1 was told."""
+        """Tell whether the current hand-off of a downlink was submitted to Level-1."""
         of = self.of[dl]
         return 0 < of.submitted >= of.handoff and self.world.site.has_receipt(dl)
 
@@ -197,7 +200,7 @@ class Books:
         if said != wanted:
             yield f"{dl} says {said}, expected {wanted}"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
-        for each in self.of.values():  # a merge counts all late events of its run, whoever brought them
+        for each in self.of.values():  # a merge counts all late events of its run, from any downlink
             each.late.pop(run, None)
         self.of[dl].late[run] = outcome.late
         self.withheld[run] = outcome.withheld
@@ -268,12 +271,12 @@ class Books:
             self._check_retired(str(run_id), row)
 
     def _check_retired(self, run: str, row: dict[str, Any]) -> None:
-        """See that nothing is still to be delivered of a run that Level-1 may retire.
+        """Check that all events of a run were delivered before Level-1 may retire it.
 
-        It may where its checkRun does (ground-chain §6), once it is through with what is staged: the ledger says
-        Complete or Incomplete, and no downlink of the run is in work. Then every event that is settled was staged; of a
-        run that is abandoned every event that was known when the ledger came to say so; and if all that is known
-        was loaded, all. What lies within a span is late, for that is closed.
+        Level-1's checkRun (ground-chain §6) retires a run if the ledger has it as Complete or Incomplete, and no
+        downlink of the run is in work. Then all settled events must be staged; for an abandoned run, all events that
+        were known when the ledger got this status; and all known events if all of them were loaded. Events inside a
+        span are late, because the span is closed.
         """
         chunks = [(self.chunk_of(run, dl, keys),) for dl, keys in self.brought[run].items()]
         events = {(e.sequence, e.apid) for (chunk,) in chunks for e in chunk.events}
@@ -281,7 +284,7 @@ class Books:
             self.entered[run] = row, events
         l1_run = RunId(run).l1
         in_work = any((self.world.site.stage / paths.tokens(l1_run)).glob("haltCleanup-*"))
-        # What is held and not loaded yet the ledger does not know of: a race that nobody can close (docs/ledger.md).
+        # A refused run that is not loaded yet is unknown to the ledger: an unavoidable race (docs/ledger.md).
         held = any(run in of.held for of in self.of.values())
         if in_work or held or row["status"] == IN_PROGRESS:
             return
@@ -295,53 +298,53 @@ class Books:
         left = {key for key in wanted - staged if not model.inside(key[0], spans)}
         assert len(left) <= self.withheld[run], f"run {run} is {row['status']} without {sorted(left)}"
 
-    def amiss(self, dl: str) -> dict[str, Amiss]:
-        """Return what is amiss with a downlink."""
-        of, found = self.of[dl], dict[str, Amiss]()
+    def problems(self, dl: str) -> dict[str, Problem]:
+        """Return the problems of a downlink."""
+        of, found = self.of[dl], dict[str, Problem]()
         if not of.begun:
-            return {"not processed": Amiss.TOLD}
+            return {"not processed": Problem.NOTE}
         for chunk in self.world.chunks[dl]:
             source = self.world.version(chunk, self.world.source(chunk))
             staged = self.world.staged_version(chunk)
             if source is not None and staged is None:
-                found["a RetDef is not processed"] = Amiss.TOLD
+                found["a RetDef is not processed"] = Problem.NOTE
             elif source is not None and source != staged:
-                found["a RetDef was issued again"] = Amiss.TOLD
+                found["a RetDef was issued again"] = Problem.NOTE
             if self.without.get(chunk.voucher):
-                found["decoded without an hour"] = Amiss.PERSON
+                found["decoded without an hour"] = Problem.ACTION
         if not self.world.site.has_receipt(dl):
-            found["no receipt"] = Amiss.TOLD
+            found["no receipt"] = Problem.NOTE
         if of.submitted and of.submitted < of.handoff:
-            found["a hand-off after the submission"] = Amiss.PERSON
+            found["a hand-off after the submission"] = Problem.ACTION
         if not of.submitted:
-            found["not submitted"] = Amiss.MAYBE
+            found["not submitted"] = Problem.MAYBE
         if of.open:
-            found["a submission is open"] = Amiss.PERSON
+            found["a submission is open"] = Problem.ACTION
         if of.wiped and not of.submitted:
-            found["the stage was wiped"] = Amiss.PERSON
+            found["the stage was wiped"] = Problem.ACTION
         if of.gone:
-            found["a run left the stage"] = Amiss.PERSON if self.world.site.has_receipt(dl) else Amiss.MAYBE
+            found["a run left the stage"] = (
+                Problem.ACTION if self.world.site.has_receipt(dl) else Problem.MAYBE
+            )
         if of.held:
-            found["a run is held"] = Amiss.PERSON
+            found["a run is refused"] = Problem.ACTION
         if any(of.late.values()):
-            found["late events"] = Amiss.PERSON
+            found["late events"] = Problem.ACTION
         if of.accepted:
-            found["a loss is accepted"] = Amiss.MAYBE
+            found["a loss is accepted"] = Problem.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
-            found["a run is abandoned"] = Amiss.MAYBE
+            found["a run is abandoned"] = Problem.MAYBE
         if leases(self.world.site.work):
-            found["a lease is left"] = Amiss.MAYBE
+            found["a lease is left"] = Problem.MAYBE
         return found
 
     def check_verdict(self, dl: str, row: dict[str, Any]) -> None:
-        """Hold a verdict against the books."""
-        amiss = self.amiss(dl)
-        worst = max(amiss.values(), default=None)
+        """Compare a verdict with the books."""
+        problems = self.problems(dl)
+        worst = max(problems.values(), default=None)
         codes = [cause["code"] for cause in row["causes"]]
-        said = (
-            f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(amiss) or 'good'}"
-        )
+        said = f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(problems) or 'good'}"
         assert worst is not None or row["verdict"] == "good", said
-        assert worst in {None, Amiss.MAYBE} or row["verdict"] != "good", said
-        # Who was killed counts as alive for a lease; meanwhile the rest may be its business.
-        assert worst is not Amiss.PERSON or row["verdict"] == "action" or row["state"] == "in work", said
+        assert worst in {None, Problem.MAYBE} or row["verdict"] != "good", said
+        # A killed process counts as alive until its lease expires; until then it may still be responsible for the rest.
+        assert worst is not Problem.ACTION or row["verdict"] == "action" or row["state"] == "in work", said

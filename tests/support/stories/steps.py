@@ -228,7 +228,7 @@ def cleanup(story: Story) -> bool:
 def submit(story: Story) -> bool:
     """Submit a downlink; Level-1 may answer wrongly."""
     (dl, of), mode = story.dl(), story.one_of(["well", "well", "well", "refuse", "fail", "lie"])
-    blocked = story.books.amiss(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
+    blocked = story.books.problems(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
     if not story.world.site.has_receipt(dl) or blocked:
         return False
     if not any(run["named"] and run["files"] for run in story.world.site.receipt(dl)["runs"]):
@@ -255,7 +255,7 @@ def submit(story: Story) -> bool:
 
 @step(3)
 def settle(story: Story) -> bool:
-    """Somebody looks whether Level-1 has the stream, and says so."""
+    """A person checks whether Level-1 has the stream, and confirms it."""
     dl, of = story.dl()
     if not of.open:
         return False
@@ -290,7 +290,7 @@ def taken(story: Story) -> bool:
 
 @step(2)
 def wiped(story: Story) -> bool:
-    """Somebody wipes a directory of the stage."""
+    """A person wipes a directory of the stage."""
     dl, of = story.dl()
     if not (story.world.site.stage / dl).is_dir():
         return False

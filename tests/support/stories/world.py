@@ -57,7 +57,7 @@ class NewInput:
 
     @property
     def voucher(self) -> str:
-        """The path of what vouches for it when it is decoded, which is its name here."""
+        """The path of its ``{chunk}.json``, which is its name here."""
         return paths.chunk(self.chunk.downlink, self.chunk.number)
 
     def datagrams_of(self, version: str) -> tuple[Datagram, ...]:
@@ -71,7 +71,7 @@ class NewInput:
 
 
 def hours_between(apid: int, begin: int, end: int) -> frozenset[Hour]:
-    """Return the hours in which packets of an APID lie, of microseconds since 1970."""
+    """Return the hours of an APID's packets from times in microseconds since 1970."""
     return frozenset((hour, apid) for hour in range(begin // HOUR, end // HOUR + 1))
 
 
@@ -166,7 +166,7 @@ class World:
         return run_rows(Ledger(f"sqlite:///{file}")) if file.exists() else {}
 
     def streams_of(self, downlink: str) -> int:
-        """Return how often Level-1 was told to create the stream of a downlink."""
+        """Return how often Level-1 got the command to create the stream of a downlink."""
         return commands(self.streams, downlink).count("createStream")
 
     def in_a_child(self, *words: str, at: int = -1) -> int:
@@ -188,7 +188,7 @@ class World:
 
 @dataclass(frozen=True)
 class StagedFile:
-    """An event file: the events as its records have them, and the times of its header, at which Level-1 looks."""
+    """An event file: the events in its records, and the times in its header, which Level-1 uses."""
 
     name: str
     keys: tuple[Key, ...]
