@@ -322,7 +322,7 @@ def events_of(chunks: Iterable[Chunk]) -> list[Event]:
 def closed(
     events: Iterable[Event], deliveries: Sequence[Delivery], latest: Sequence[tuple[int, int]]
 ) -> list[Event]:
-    """Return the events of earlier deliveries of a downlink in the place of no latest delivery, none of which is late."""
+    """Return the events in the place of earlier deliveries of a downlink alone, and of no latest delivery."""
     found = []
     for event in events:
         covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]

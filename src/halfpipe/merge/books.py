@@ -1,4 +1,4 @@
-"""The books of a run: how many of its known events are in which account. No arrays, so that every program may load it."""
+"""The books of a run: how many of its known events are in which account. Without arrays, for every program."""
 
 from dataclasses import asdict, dataclass
 

@@ -160,9 +160,7 @@ def _closed(
                 yield from _by_epu(Kind.CLOSED, left[a:b], inside=downlink)
 
 
-def _of_downlinks(
-    kind: Kind, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]
-) -> Iterator[Group]:
+def _of_downlinks(kind: Kind, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
     by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
     for downlink, rows in found:
         if len(rows):

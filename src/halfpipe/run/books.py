@@ -17,7 +17,6 @@ from halfpipe.run.deliveries import DeliveryHistory
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.settings import Settings
 
-
 LONGEST = 200  # bytes of the first line of a merged index
 
 
@@ -32,9 +31,7 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given
         (dl, _head(work / paths.datagrams(run, dl)), sorted(settings.ignored(dl)))
         for dl in begun_downlinks(work, run)
     ]
-    delivered = [
-        (dl, recorded.seal(dl), recorded.closed(dl)) for dl, _ in sorted(recorded.latest().items())
-    ]
+    delivered = [(dl, recorded.seal(dl), recorded.closed(dl)) for dl, _ in sorted(recorded.latest().items())]
     limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_orphans)
     state = [[each for each in indexes if each[1]], delivered, bool(given_up), limits]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]

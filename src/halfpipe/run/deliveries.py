@@ -225,7 +225,7 @@ class DeliveryHistory:
         return found
 
     def all_recorded(self) -> dict[DownlinkId, tuple[Delivery, ...]]:
-        """Return the deliveries of each downlink that Level-1 may have, oldest first: `earlier` ones, and the latest."""
+        """Return the deliveries of each downlink that Level-1 may have, oldest first: `earlier`, then the latest."""
         earlier = self.earlier()
         return {downlink: (*earlier.get(downlink, ()), latest) for downlink, latest in self._latest.items()}
 
