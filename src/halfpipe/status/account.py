@@ -16,6 +16,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import is_short
 from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (
     at_level1,
     contradictions,
@@ -357,6 +358,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from failures(settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
+            yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:
