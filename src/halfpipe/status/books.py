@@ -128,8 +128,8 @@ def table(site: "Survey", what: DownlinkId | RunId) -> Table:
         of, last = site.plan.of(downlink), last_hand_off(work, downlink, only_look=True)
         decoded = [read_json(work / name) for name in of.chunk_files if (work / name).is_file()]
         manifests = [read_json(work / name) for name in of.manifests if (work / name).is_file()]
-        if of.handed_off is not None:
-            found += findings(downlink, decoded, manifests)
+        if last is not None and of.handed_off is not None and not last.receipt.get("taken_over"):
+            found += findings(downlink, last.receipt["chunks"], last.receipt["runs"])
         if isinstance(what, RunId):
             manifests = [manifest for manifest in manifests if manifest["run"] == what]
         rows = [row for chunk in decoded for row in _of_chunk(downlink, chunk)]
