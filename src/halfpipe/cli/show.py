@@ -98,6 +98,7 @@ def command(
     site.check()
     if not as_json:
         site.say()
+        site.say_trouble()
     if view == "delivered":
         return _delivered(site, what, as_json)
     if view == "waiting":
@@ -106,15 +107,22 @@ def command(
         return _books(site, what, as_json)
     from halfpipe.tables.summaries import show, show_downlink
 
-    found = [
-        show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one) for one in what
-    ]
+    found, failed = [], list[HalfPipeError]()
+    for one in what:
+        try:
+            found.append(
+                show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one)
+            )
+        except HalfPipeError as error:  # damaged records of one hide no other
+            failed.append(error)
     if as_json:
-        printed.as_json(work=site.work, simulated=site.settings.is_simulated, shown=found)
-        return 0
-    for each in found:
-        _print_run(each) if "parts" in each else _print_downlink(each)
-    return 0
+        said = {"shown": found, "failed": list(map(str, failed))}
+        printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
+    else:
+        for each in found:
+            _print_run(each) if "parts" in each else _print_downlink(each)
+    printed.errors(failed)
+    return 1 if failed else 0
 
 
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
@@ -188,15 +196,14 @@ def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
     from halfpipe.tables import frames
 
     every = (dl for dl in every_downlink(site.work) if (site.work / paths.receipt(dl)).exists())
-    failed: list[HalfPipeError] = []
+    failed = list[HalfPipeError]()
     found = frames.runs(frames.read_receipts(site.work, what or every, failed.append))
     found = frames.with_submitted(site.work, found, failed.append)
     downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
     foot, said = f"{downlinks}, {runs}, {_staged(found)}", list(map(str, failed))
     printed.listed(site.work, as_json, "delivered", found, foot, drop=RECEIPT_DROP, failed=said)
-    for error in said:
-        click.echo(f"error: {error}", err=True)
-    return 1 if said else 0
+    printed.errors(failed)
+    return 1 if failed else 0
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: bool) -> int:

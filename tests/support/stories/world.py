@@ -86,7 +86,7 @@ class World:
         for chunk in self.simulation.chunks:
             self.chunks[chunk.downlink].append(self._brought(chunk))
         self.archive, self.away = self.simulation.level0, home / "away"
-        self.streams, self.max_events = home / "streams.jsonl", rng.choice([125000, 125000, 9])
+        self.streams, self.max_events = home / "server", rng.choice([125000, 125000, 9])
         self.site = Site(home)
         self.site.configure(
             paths={"level0": str(self.archive)},
