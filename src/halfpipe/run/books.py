@@ -54,7 +54,7 @@ def of_entry(entry: Mapping[str, Any]) -> Books:
         waiting=entry["orphans"] - entry["withheld"],
         withheld=entry["withheld"],
         late=entry["late"],
-        closed=entry.get("closed_events", 0),
+        closed=entry["closed_events"],
         refused=entry["held_events"],
     )
 
