@@ -24,6 +24,7 @@ OF_VIEW: Mapping[str | None, tuple[type, ...]] = {
     None: (RunId, DownlinkId),
     "delivered": (DownlinkId,),
     "waiting": (RunId,),
+    "books": (RunId, DownlinkId),
 }
 
 
@@ -62,6 +63,12 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     flag_value="waiting",
     help="The runs that are not complete, and what each waits for: RUN..., or all.",
 )
+@click.option(
+    "--books",
+    "view",
+    flag_value="books",
+    help="The books of RUN or DL: events decoded, merged, delivered, in files and submitted.",
+)
 @click.option("--days", type=float, help="--waiting: runs older than this, not than retire.report_days.")
 @click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
@@ -96,6 +103,8 @@ def command(
         return _delivered(site, what, as_json)
     if view == "waiting":
         return _waiting(site, what, days, as_json)
+    if view == "books":
+        return _books(site, what, as_json)
     from halfpipe.tables.summaries import show, show_downlink
 
     found, failed = [], list[HalfPipeError]()
@@ -114,6 +123,25 @@ def command(
             _print_run(each) if "parts" in each else _print_downlink(each)
     printed.errors(failed)
     return 1 if failed else 0
+
+
+def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
+    from halfpipe.status.account import Survey
+    from halfpipe.status.books import table
+
+    looked = Survey(site.settings)
+    found = [table(looked, one) for one in what]
+    bad = any(one.findings or any(row["lost"] for row in one.accounts) for one in found)
+    if as_json:
+        printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)
+        return int(bad)
+    for one in found:
+        click.echo(f"books of {one.what}")
+        for rows in (one.chunks, one.runs, one.accounts, one.handoffs):
+            printed.table(rows)
+        for finding in one.findings:
+            printed.cause(finding.cause.verdict, finding.cause)
+    return int(bad)
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
