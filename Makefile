@@ -87,7 +87,7 @@ test-xrootd: $(VENV) ## level-0 from a private XRootD server, which root has ins
 
 test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: the one here
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.servers slurm
-	$(PYTEST) -n 2 -m slurm tests/site
+	$(PYTEST) -n 2 -m "slurm and not long" tests/site
 
 pictures: $(VENV) ## the pictures of docs/pictures.md
 	$(BIN)/python -m tests.support.gallery docs/pictures

@@ -26,7 +26,7 @@ from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
-from tests.support.private_slurm import HISTORY_ACCOUNT, PARTITION, PREEMPTABLE, PrivateSlurm, full_account
+from tests.support.private_slurm import ACCOUNT, HISTORY_ACCOUNT, PARTITION, PREEMPTABLE, PrivateSlurm, full_account
 from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import SNAKEMAKE, Ended, Running, Site, run
@@ -404,3 +404,29 @@ def test_the_nights_downlink_goes_before_history_that_waits(
         history.wait()
     assert content(tonight) == undisturbed
     assert tonight.jobs()[0]["start"] <= min(job["start"] for job in site.jobs())
+
+
+def test_a_facility_at_zero_nodes_is_waited_for_and_status_says_why(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = golden_site(tmp_path, daemons.env)
+    site.work.mkdir()
+    site.change_profile(lambda _: None)
+    daemons.limit(ACCOUNT, 0)
+    words = [*COMMAND, "unattended", "--timeout-minutes", "0.1", "--profile", site.profile]
+    turn = Running(words, tmp_path, daemons.env)
+    try:
+        wait_for("the job", lambda: bool(site.jobs()), 120)
+        time.sleep(25)  # four times the limit of the turn
+        assert turn.process.poll() is None, "waiting in the queue is not hanging"
+        for name, value in daemons.env.items():
+            monkeypatch.setenv(name, value)
+        causes = {cause["code"]: cause for cause in local(site).told("status")["site"]}
+        assert causes["queue-waits"]["verdict"] == "note"
+        assert "AssocGrpNodeLimit" in causes["queue-waits"]["text"]
+    finally:
+        daemons.unlimit(ACCOUNT)
+        status = turn.process.wait(300)
+    assert status == 0
+    assert turn.log.read_text() == ""
+    assert content(site) == undisturbed

@@ -34,8 +34,9 @@ from halfpipe.site import unattended_turn
 @click.option(
     "--timeout-minutes",
     type=float,
-    help=f"End the turn if no downlink is done for so long. Default: {unattended_turn.MINUTES:g}; "
-    f"in Slurm {unattended_turn.QUEUE_MINUTES:g}.",
+    default=unattended_turn.MINUTES,
+    show_default=True,
+    help="End the turn if no downlink is done for so long, not counting the time in Slurm's queue.",
 )
 @click.option(
     "--timer",
@@ -45,7 +46,7 @@ from halfpipe.site import unattended_turn
 def command(
     site: Site,
     cores: int | None,
-    timeout_minutes: float | None,
+    timeout_minutes: float,
     timer: bool,
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.

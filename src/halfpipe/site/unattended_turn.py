@@ -23,6 +23,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.invocation import Which, running, ticks
+from halfpipe.status import queue
 from halfpipe.status.account import Survey
 from halfpipe.status.failures import failed_jobs
 from halfpipe.status.overview import DAY, overview, recent
@@ -30,8 +31,7 @@ from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
-MINUTES = 240.0  # in which a downlink has to be done on this machine
-QUEUE_MINUTES = 1440.0  # the same in Slurm, where jobs wait in a queue and have time limits of their own
+MINUTES = 240.0  # in which a downlink has to be done, without the time that jobs wait in the queue of Slurm
 LOOK_SECONDS = 5.0  # between two looks at which downlinks are done
 SHOWN_SECONDS = 600.0  # between two signs that a turn gets on, and two boards meanwhile
 DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
@@ -63,7 +63,7 @@ def looked_at(work: Path, now: float) -> tuple[float, str]:
 def turn(
     settings: Settings,
     which: Which,
-    minutes: float | None,
+    minutes: float,
     say: Callable[[str], bool],
     *,
     timer: bool = False,
@@ -77,7 +77,7 @@ def turn(
     which
         How Snakemake finds the site, and what it runs jobs on.
     minutes
-        In which a downlink has to be done, else the turn is ended; None: `MINUTES`, or `QUEUE_MINUTES` in Slurm.
+        In which a downlink has to be done, else the turn is ended. The time in the queue of Slurm does not count.
     say
         Prints what a person has to hear, and tells whether anybody took it.
     timer
@@ -100,8 +100,7 @@ def turn(
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        limit = minutes or (QUEUE_MINUTES if which.is_remote else MINUTES)
-        status = _process_all(settings, which, limit * 60, teller, mine.sign, since)
+        status = _process_all(settings, which, minutes * 60, teller, mine.sign, since)
         looked = before
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -213,6 +212,9 @@ def process(
                 get_on()
                 shown = now
             if now - since > seconds and snakemake.status() is None:
+                if which.is_remote and queue.queued():
+                    since = now  # waiting in the queue of Slurm is not hanging
+                    continue
                 is_late = True
                 break
         status = snakemake.status()

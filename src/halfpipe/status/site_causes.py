@@ -19,7 +19,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
-from halfpipe.status import examined
+from halfpipe.status import examined, queue
 from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
@@ -49,6 +49,7 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         _not_given_up(site.work),
         _disks(site.settings),
         examined.troubles(site.settings, site.now),
+        queue.troubles() if any(_is_of_a_downlink(lease) for lease in leases.found(site.work)) else (),
     ):
         try:
             yield from found
@@ -60,6 +61,11 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
         yield from entered(site.settings, downlinks)
+
+
+def _is_of_a_downlink(lease: leases.Found) -> bool:
+    """Tell whether a process works on a downlink: only then Slurm is asked."""
+    return lease.lives and lease.name.startswith("downlink-")
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
