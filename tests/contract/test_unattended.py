@@ -149,7 +149,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     os.utime(number, (then := time.time() - 3700, then))
     status, said = unattended(site, "--timer")
     assert (status, "site (unattended-lease)" in said) == (4, True), "an hour later"
-    assert f"  kill {first.pid}\n" in said
+    assert f"end process {first.pid} on " in said
     assert unattended(site, "--timer") == (4, ""), "it was told"
     assert len(logs(site)) == 1
 

@@ -90,7 +90,7 @@ def test_commands_that_look_work_without_the_stage_and_say_first_that_it_is_not_
 ) -> None:
     before = unmounted.tree()
     told = unmounted.told("status", "--check")
-    (wrong,) = told["site"]
+    (wrong,) = (cause for cause in told["site"] if cause["verdict"] == "action")
     assert (wrong["code"], wrong["verdict"], str(unmounted.stage) in wrong["text"]) == (
         "not-mounted",
         "action",
@@ -134,7 +134,7 @@ def test_a_search_path_that_is_not_there_hides_nothing_that_was_processed(good: 
     good.process(DL)
     good.retdefs.rename(good.home / "away")
     told = good.told("status")
-    assert [cause["code"] for cause in told["site"]] == ["search-path-unreadable"]
+    assert "search-path-unreadable" in [cause["code"] for cause in told["site"]]
     assert [one["state"] for one in told["downlinks"]] == ["handed off 1"]
     assert good.halfpipe("show", DL).status == good.halfpipe("explain", DL).status == 0
     assert good.halfpipe("process", DL).status == 2

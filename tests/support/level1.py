@@ -33,7 +33,7 @@ VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 
 def submit_commands(server: Path) -> dict[str, str]:
-    """Return the commands of the config by which a site submits to the stand-in that keeps its streams in `server`."""
+    """Return the config commands that submit to the stand-in with the state in `server`."""
     client = shlex.join([sys.executable, str(CLIENT), "--server", str(server)])
     ask = f"python scripts/pipeline_stream.py --mode DEV --new-version --client {shlex.quote(client)}"
     return {

@@ -124,7 +124,7 @@ def test_a_ledger_that_cannot_be_used(here: Here) -> None:
 
 
 def test_a_config_that_cannot_be_used_is_a_problem_and_the_rest_is_looked_at(here: Here) -> None:
-    here.config["paths"]["retdef"] = [f"{here.home}/none"]
+    here.config["paths"] |= {"retdef": [f"{here.home}/none"], "no_key": "x"}
     status, verdicts, _ = here.doctor()
     assert (status, verdicts["config"], verdicts["path-missing"]) == (1, "problem", "problem")
     assert not (here.home / "work" / paths.EXAMINED).exists()

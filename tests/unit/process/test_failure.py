@@ -197,6 +197,6 @@ def test_the_terminal_is_left_to_others(site: Site) -> None:
     why = Failure.read(site.work / paths.LOGS / "240601001" / "decode_chunk-00001.log")
     assert why is not None
     assert why.code == "no-retdefs"
-    assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')};" in ended.said, (
+    assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')}\n" in ended.said, (
         "the end is said in any case"
     )
