@@ -3,6 +3,7 @@
 They are derived from RetDefs, ``{chunk}.json``, manifests and receipts. Nothing is stored here, and no arrays are read.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,11 +61,14 @@ def lines(chunks: Sequence[Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]
 
     The entries are those of manifests or of a receipt; of runs that were taken over there are no books.
     """
+    of_runs = Counter[str]()
+    for file in (file for chunk in chunks for file in chunk["files"]):
+        of_runs[file["run"]] += file.get("events", 0)
     for run in runs:
         if "taken_over" in run:
             continue
         of, books = RunId(run["run"]), of_entry(run)
-        decoded = decoded_events(chunks, of)
+        decoded = of_runs[of]
         yield Line(of, "decoded, merged", "events", decoded, run["brought"], run["brought"] <= decoded)
         yield Line(of, "known, accounted for", "events", books.known, books.parts, books.lost == 0)
         in_files = sum(file["events"] for file in run["files"])
@@ -103,23 +107,22 @@ def findings(
         named = ", ".join(map(ChunkId.of, new))
         text = f"{len(chunks)} chunks are decoded, and there are RetDefs of others: chunk {named}"
         yield Finding(downlink, "RetDefs, decoded", text, again)
-    merged = {(str(chunk), str(run["run"])) for run in runs for chunk in run.get("chunks", ())}
-    entered = {str(run["run"]) for run in runs}
-    if left := sorted({str(run) for chunk in chunks for run in chunk["runs"]} - entered):
-        text = f"decoded and not merged: run {', '.join(left)}"
-        yield Finding(downlink, "decoded, merged", text, again)
-    elif any("chunks" in run for run in runs):  # a receipt does not say it
-        contained = {(str(chunk["chunk"]), str(run)) for chunk in chunks for run in chunk["runs"]}
-        if left_out := sorted(contained - merged):
-            named = "; ".join(
-                f"run {run} ({RunId(run).l1}) of chunk {chunk}, {count(_events_of(chunks, chunk, run), 'event')}"
-                for chunk, run in left_out
-            )
-            yield Finding(downlink, "decoded, merged", f"decoded and not merged: {named}", again)
-        if gone := sorted(merged - contained):
-            named = "; ".join(f"run {run} of chunk {chunk}" for chunk, run in gone)
-            text = f"merged and no longer decoded: {named}"
-            yield Finding(downlink, "decoded, merged", text, rerun(downlink, "deliver_run"))
+    contained = {(str(chunk["chunk"]), str(run)) for chunk in chunks for run in chunk["runs"]}
+    if any("chunks" in run for run in runs):
+        merged = {(str(chunk), str(run["run"])) for run in runs for chunk in run["chunks"]}
+    else:  # a receipt says of no run from which chunks it was merged
+        entered = {str(run["run"]) for run in runs}
+        merged = {pair for pair in contained if pair[1] in entered}
+    if left_out := sorted(contained - merged):
+        named = "; ".join(
+            f"run {run} ({RunId(run).l1}) of chunk {chunk}, {count(_events_of(chunks, chunk, run), 'event')}"
+            for chunk, run in left_out
+        )
+        yield Finding(downlink, "decoded, merged", f"decoded and not merged: {named}", again)
+    if gone := sorted(merged - contained):
+        named = "; ".join(f"run {run} of chunk {chunk}" for chunk, run in gone)
+        text = f"merged and no longer decoded: {named}"
+        yield Finding(downlink, "decoded, merged", text, rerun(downlink, "deliver_run"))
     for line in lines(chunks, runs):
         if not line.balances:
             text = f"run {line.run} has {line.before} {line.unit} in the first and {line.after} in the second"
