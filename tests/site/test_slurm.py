@@ -26,7 +26,14 @@ from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
-from tests.support.private_slurm import ACCOUNT, HISTORY_ACCOUNT, PARTITION, PREEMPTABLE, PrivateSlurm, full_account
+from tests.support.private_slurm import (
+    ACCOUNT,
+    HISTORY_ACCOUNT,
+    PARTITION,
+    PREEMPTABLE,
+    PrivateSlurm,
+    full_account,
+)
 from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import SNAKEMAKE, Ended, Running, Site, run
