@@ -40,7 +40,7 @@ BUILT_IN = {
         },
         "level0": {"fetch": "python scripts/xrootd_hour.py root://glast-rdr//glast/level0 {hour} {out}",
                    "cache": DATA + "/HalfPipe-level0"},
-        "moot": {"file": DATA + "/HalfPipe/moot_keys.txt"},
+        "moot": {"file": DATA + "/HalfPipe-moot_keys.txt"},
         "ledger": {"url": "oracle+oracledb://isocflight"},
     },
     "profile": {"executor": "halfpipe", "jobs": 100,

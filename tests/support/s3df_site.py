@@ -111,7 +111,7 @@ class S3df:
         for place in (WORK, STAGE, f"{FLIGHT}/HalfPipe-level0"):
             self.at(place).mkdir(parents=True)
             self.at(place).chmod(0o2775)
-        self.at(f"{WORK}/moot_keys.txt").touch()
+        self.at(f"{WORK}-moot_keys.txt").touch()
         for name in ("group/fermi/sw/package", "group/fermi/sw/containers/rhel6/opt/TWWfsw",
                      "group/fermi/sw/containers/rhel6/usr/local", "group/fermi/sw/java/jdk/jdk8",
                      "group/fermi/ground/fmx"):  # fmt: skip
