@@ -7,6 +7,7 @@ may be killed at any moment; the next attempt continues. docs/submission.md desc
 """
 
 import argparse
+import itertools
 import os
 import shlex
 import subprocess
@@ -30,6 +31,7 @@ from halfpipe.process.failure import Failure, in_a_line
 from halfpipe.process.rule_program import prepared
 from halfpipe.settings import ROOT, Settings
 from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.failures import failed_jobs
 
 PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE": "PROD"}
 RETDEF_SECONDS = (
@@ -229,7 +231,7 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
     cores = os.environ.get("SLURM_CPUS_PER_TASK")
     command = [str(Path(sys.executable).with_name("snakemake")), "--profile", stream.profile, *words]
     command += ["--cores", cores] if cores else []
-    while True:
+    for attempt in itertools.count():
         while who := leases.in_work(work, downlink):
             print(f"waiting for {who}", flush=True)
             time.sleep(LOOK_SECONDS)
@@ -240,8 +242,13 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
             finally:
                 if head.poll() is None:
                     head.terminate()
-        if status == 0 or not leases.in_work(work, downlink):  # else another process was faster
-            return status
+        if status == 0:
+            break
+        # Another process may have been faster, and may have ended since: then no job of ours has failed.
+        refused = leases.in_work(work, downlink) or (attempt == 0 and not failed_jobs(work, downlink))
+        if not refused:
+            break
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,6 @@ from tests.support.s3df_site import (
     ARCHIVE,
     CHECKOUT,
     DOWNLINKS,
-    FLIGHT,
     HANGS,
     IMAGE,
     ISOC,
@@ -165,10 +164,8 @@ def the_stage_is_missing(site: S3df) -> None:
 
 @fault("path-kind", "correct paths.work")
 def the_working_directory_is_a_file(site: S3df) -> None:
-    site.at(WORK).joinpath("moot_keys.txt").rename(site.at(FLIGHT) / "moot_keys.txt")
     site.at(WORK).rmdir()
     site.at(WORK).touch()
-    site.config["moot"] = {"file": f"{FLIGHT}/moot_keys.txt"}
 
 
 @fault("path-closed archive", "ask 1000 to open it to you")
