@@ -1,0 +1,141 @@
+"""What screens say after a step: the numbers are those of the books, and none says that all is well if it is not."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from halfpipe import paths
+from tests.support.stories.books import Books, Where
+from tests.support.stories.world import World
+
+KINDS = {
+    "orphan": Where.WAITING,
+    "withheld": Where.WITHHELD,
+    "due": Where.DUE,
+    "held": Where.REFUSED,
+    "late": Where.LATE,
+    "closed": Where.CLOSED,
+}
+WAITS = Where.WAITING, Where.DUE  # what a person calls waiting
+OPEN_RUN = re.compile(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([0-9,]+)<td>")
+
+
+def check(world: World, books: Books) -> None:
+    """Hold the screens against the books."""
+    where = {run: Counter(books.where(run).values()) for run in books.runs}
+    rows = _status(world, books)
+    for dl, row in rows.items():
+        books.check_verdict(dl, row)
+    _missing(books, rows, where)
+    _waiting(world, books, rows, where)
+    _explained(world, books, where)
+    _shown(world, books)
+    _receipts(world, books)
+
+
+def _status(world: World, books: Books) -> dict[str, dict[str, Any]]:
+    ended = world.site.halfpipe("status", *world.downlinks, "--json")
+    rows = {row["dl"]: row for row in json.loads(ended.out)["downlinks"]}
+    assert rows.keys() == set(world.downlinks)
+    needs_action = any(row["verdict"] == "action" for row in rows.values())
+    assert ended.status == 1 or not needs_action
+    for dl, row in rows.items():
+        delivered = sum(len(books.last(run, dl).keys) for run in books.runs)
+        if row["handoff"] is not None and row["events"] != delivered:
+            books.find("status-events", f"status: {dl} delivered {row['events']}, the books: {delivered}")
+    return rows
+
+
+def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Counter[Where]]) -> None:
+    """Look whether somebody is told of events that nobody is going to deliver."""
+    for run, counted in where.items():
+        of = [rows[dl] for dl in books.brought[run]] + [rows[dl] for dl in books.recorded[run]]
+        told = any(row["verdict"] == "action" or row["state"] == "in work" for row in of)
+        for kind in (Where.LATE, Where.CLOSED):
+            if counted[kind] and not told:
+                books.find(
+                    f"{kind}-not-told",
+                    f"run {run}: {counted[kind]} events {kind}, and no action: {_codes(of)}",
+                )
+        if counted[Where.DUE] and all(row["verdict"] == "good" for row in of):
+            books.find("due-not-told", f"run {run}: {counted[Where.DUE]} events due, and all is good")
+
+
+def _codes(rows: list[dict[str, Any]]) -> str:
+    return str({row["dl"]: (row["state"], [cause["code"] for cause in row["causes"]]) for row in rows})
+
+
+def _waiting(
+    world: World, books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Counter[Where]]
+) -> None:
+    expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
+    said = sum(row["orphans"] for row in rows.values())
+    if said != sum(expected.values()):
+        books.find("status-waiting", f"status: {said} wait, the books: {expected}")
+    if not world.site.work.is_dir():
+        return
+    home = world.home / "board"
+    ended = world.site.halfpipe("board", "-o", home, "--config", "board.days=100000")
+    needs_action = any(row["verdict"] == "action" for row in rows.values())
+    assert ended.status == 1 or not needs_action, ended.said
+    page = (home / paths.BOARD_RUNS).read_text()
+    board = {run: int(number.replace(",", "")) for run, number in OPEN_RUN.findall(page)}
+    wrong = {run: (number, expected[run]) for run, number in board.items() if number != expected[run]}
+    wrong |= {run: (0, number) for run, number in expected.items() if number and run not in board}
+    if wrong:
+        books.find("board-waiting", f"board, and the books: {wrong}")
+
+
+def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
+    runs = [
+        run
+        for run in books.runs
+        if any(books.keys(run, dl) for dl in books.brought[run]) and books.readable(run)
+    ]
+    if not runs:
+        return
+    ended = world.site.halfpipe("explain", *runs, "--json")
+    assert ended.status in {0, 1}, ended.said
+    said: dict[str, Counter[Where]] = {run: Counter() for run in runs}
+    for group in json.loads(ended.out)["groups"]:
+        said[group["run"]][KINDS[group["kind"]]] += group["events"]
+    for run in runs:
+        expected = Counter({kind: n for kind, n in where[run].items() if kind is not Where.DELIVERED})
+        if said[run] != expected:
+            kinds = sorted(kind for kind in KINDS.values() if said[run][kind] != expected[kind])
+            books.find(
+                f"explain-{'-'.join(kinds)}",
+                f"explain, run {run}: {dict(said[run])}, the books: {dict(expected)}",
+            )
+    lacking = sum(n for run in runs for kind, n in where[run].items() if kind is not Where.DELIVERED)
+    if lacking and not ended.status:
+        books.find("explain-good", f"explain: all is delivered, the books: {lacking} are not")
+
+
+def _shown(world: World, books: Books) -> None:
+    runs = [run for run in books.runs if any(books.recorded[run].values())]
+    if not runs:
+        return
+    for shown in world.site.told("show", *runs)["shown"]:
+        said = {part["downlink"]: part["events"] or 0 for part in shown["parts"]}
+        run = shown["run"]
+        expected = {dl: len(deliveries[-1].keys) for dl, deliveries in books.recorded[run].items()}
+        wrong = {dl: (said.get(dl, 0), n) for dl, n in expected.items() if said.get(dl, 0) != n}
+        if wrong:
+            books.find("show-events", f"show, run {run}, and the books: {wrong}")
+
+
+def _receipts(world: World, books: Books) -> None:
+    for dl in world.downlinks:
+        for run in world.site.receipt(dl)["runs"] if world.site.has_receipt(dl) else ():
+            parts = sum(run[key] for key in ("delivered", "orphans", "late", "held_events", "elsewhere"))
+            if parts != run["known"] and not run["closed"]:
+                books.find(
+                    "receipt-parts",
+                    f"receipt of {dl}, run {run['run']}: {parts} in parts, {run['known']} known",
+                )
+            if run.get("unaccounted"):
+                books.find(
+                    "unaccounted", f"receipt of {dl}, run {run['run']}: {run['unaccounted']} unaccounted"
+                )
