@@ -96,7 +96,7 @@ class Books:
     def __init__(self, world: World) -> None:
         self.world = world
         self.of = {dl: Downlink() for dl in world.downlinks}
-        self.rules = Rules(max_events=world.max_events)
+        self.rules = self.first_rules = Rules(max_events=world.max_events)
         # By chunk and downlink: its datagrams when it was decoded, and the hours that were missing then.
         self.content: dict[str, frozenset[Of]] = {}
         self.without: dict[str, frozenset[Hour]] = {}
@@ -222,7 +222,20 @@ class Books:
 
     def find(self, kind: str, text: str) -> None:
         """Take down what is wrong, and go on."""
-        self.findings.append((kind, text))
+        self.findings.append((kind, f"{text}{self._circumstances()}"))
+
+    def _circumstances(self) -> str:
+        """Say what may be behind something wrong."""
+        found = {
+            "a chunk is ignored": self.ignored,
+            "a run is abandoned": self.given_up,
+            "another policy": self.rules != self.first_rules,
+            "a loss is accepted": any(of.accepted for of in self.of.values()),
+            "cut off": [dl for dl, of in self.of.items() if of.begun and not self.world.site.has_receipt(dl)],
+            "leases": leases(self.world.site.work),
+        }
+        said = ", ".join(name for name, so in found.items() if so)
+        return f" [{said}]" * bool(said)
 
     def _decoded(self, dl: str, fresh: set[str], there: Stamps) -> None:
         for chunk in self.world.chunks[dl]:

@@ -9,7 +9,7 @@ from halfpipe import paths
 from tests.support.stories.books import Books, Where
 from tests.support.stories.world import World
 
-KINDS = {
+KINDS: dict[str, Where] = {
     "orphan": Where.WAITING,
     "withheld": Where.WITHHELD,
     "due": Where.DUE,
@@ -97,11 +97,11 @@ def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> 
         return
     ended = world.site.halfpipe("explain", *runs, "--json")
     assert ended.status in {0, 1}, ended.said
-    said: dict[str, Counter[Where]] = {run: Counter() for run in runs}
+    said = {run: Counter[Where]() for run in runs}
     for group in json.loads(ended.out)["groups"]:
         said[group["run"]][KINDS[group["kind"]]] += group["events"]
     for run in runs:
-        expected = Counter({kind: n for kind, n in where[run].items() if kind is not Where.DELIVERED})
+        expected = Counter[Where]({kind: n for kind, n in where[run].items() if kind is not Where.DELIVERED})
         if said[run] != expected:
             kinds = sorted(kind for kind in KINDS.values() if said[run][kind] != expected[kind])
             books.find(

@@ -14,7 +14,8 @@ from halfpipe import paths
 from halfpipe.decode import decode_chunk
 from halfpipe.downlink import submit as submission
 from halfpipe.ids import RunId
-from tests.support import in_process, model
+from halfpipe.process.programs import run as run_program
+from tests.support import in_process
 from tests.support.stories import screens
 from tests.support.stories.books import Books, Downlink
 from tests.support.stories.world import NewInput, World
@@ -282,7 +283,8 @@ def two_heads(story: Story) -> bool:
     children = [story.world.in_a_child(f"dl={dl}", at=each) for each in (at, -1)]
     ended = [story.heard(story.world.wait(child)) for child in children]
     story.books.processed([dl], before)
-    assert obstacles or not all(each.status for each in ended), [each.said[-2000:] for each in ended]
+    good = at >= 0 or not all(each.status for each in ended)  # the second may have left before the first was killed
+    assert obstacles or good, [each.said[-2000:] for each in ended]
     return True
 
 
@@ -333,12 +335,11 @@ def flickers(story: Story) -> bool:
     """Process a downlink while a file of level-0 is away for a moment, or comes when the decoder has ended."""
     dl, _ = story.dl()
     name, comes = story.file(dl), story.one_of([True, False])
-    run = decode_chunk.run
 
     def decoder(*words: Any, **keys: Any) -> Any:
         away = not comes and story.world.take_away(name)
         try:
-            return run(*words, **keys)
+            return run_program(*words, **keys)
         finally:
             if comes or away:
                 story.world.bring_back(name)
@@ -436,7 +437,7 @@ def reopen(story: Story) -> bool:
         if len(before) > 1:
             ended = story.halfpipe("force", run, "--reopen", dl, "--reason", "a story")
             if not ended.status:
-                books.recorded[run][dl] = model.release(before)
+                books.recorded[run][dl] = before[-1:]  # as `model.release` has it
                 of.seen = {(l1, key) for l1, key in of.seen if l1 != RunId(run).l1 or key in before[-1].keys}
                 done = True
     return done
