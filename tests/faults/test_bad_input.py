@@ -97,7 +97,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
     )
     failure = Failure.read(site.work / paths.log("receipt", DL))
     assert failure is not None
-    assert failure.code == "not-merged"
+    assert failure.code == "books"
     assert not site.has_receipt(DL)
     assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
 

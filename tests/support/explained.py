@@ -25,6 +25,7 @@ def said_of(run: Run) -> list[Group]:
         {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
         limits(run.rules),
         given_up=run.given_up,
+        own=events.get,
     )
 
 
@@ -38,10 +39,19 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     outcome = model.decide(NEXT, run.brought, run.deliveries, run.rules, run.given_up)
     of = {kind: [group for group in groups if group.kind is kind] for kind in Kind}
     counted = {kind: sum(group.events for group in of[kind]) for kind in Kind}
+    every = [event for _, event in model.known_events(NEXT, run.brought)]
+    latest = [span for deliveries in run.deliveries.values() for span in deliveries[-1].spans]
+    in_closed = [
+        (model.closed(every, deliveries, latest), deliveries) for deliveries in run.deliveries.values()
+    ]
+    closed = sum(len(events) - model.late(events, deliveries) for events, deliveries in in_closed)
+    alone = counted[Kind.WITHHELD] - outcome.withheld
+    assert 0 <= alone <= sum(len(events) for events, _ in in_closed)
     assert counted == {
         Kind.ORPHAN: outcome.orphans - outcome.withheld,
-        Kind.WITHHELD: outcome.withheld,
+        Kind.WITHHELD: outcome.withheld + alone,
         Kind.LATE: outcome.late,
+        Kind.CLOSED: closed - alone,
         Kind.DUE: len(outcome.delivered),
     }
     for kind, keys in waiting_keys(run, outcome).items():

@@ -296,7 +296,10 @@ def decide(
         else:
             orphans.append(event.sequence)
     outcome.orphans = len(orphans)
-    outcome.late = sum(late(covered_by_others, deliveries) for deliveries in foreign.values())
+    outcome.late = sum(
+        late(covered_by_others, deliveries, events_of(brought.get(downlink, ())))
+        for downlink, deliveries in foreign.items()
+    )
 
     for series in _series(due, _breaks(places, taken, orphans, own)):
         again = inside(series[0][1].sequence, own) and len(series) >= 2
@@ -311,17 +314,41 @@ def decide(
     return outcome
 
 
-def late(events: Iterable[Event], deliveries: Sequence[Delivery]) -> int:
+def events_of(chunks: Iterable[Chunk]) -> list[Event]:
+    """Return the events of chunks, repeats included."""
+    return [event for chunk in chunks for event in chunk.events]
+
+
+def closed(
+    events: Iterable[Event], deliveries: Sequence[Delivery], latest: Sequence[tuple[int, int]]
+) -> list[Event]:
+    """Return the events in the place of earlier deliveries of a downlink alone, and of no latest delivery."""
+    found = []
+    for event in events:
+        covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
+        if covering and covering[-1] < len(deliveries) - 1 and not inside(event.sequence, latest):
+            found.append(event)
+    return found
+
+
+def late(events: Iterable[Event], deliveries: Sequence[Delivery], own: Iterable[Event] = ()) -> int:
     """Count the events inside the spans of a downlink that are not in its deliveries (oldest first).
 
     If several deliveries cover a place, the newest counts. If it has fewer events of a datagram than are known now,
-    only a part of the datagram was there at that time, or nothing.
+    only a part of the datagram was there at that time, or nothing. One that it delivered from another datagram, as its
+    `own` events show, is not late.
     """
+    own = list(own)
     known = Counter[tuple[int, int, int]]()
     for event in events:
         covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
-        if covering:
-            known[covering[-1], event.apid, event.datagram] += 1
+        if not covering:
+            continue
+        held = deliveries[covering[-1]].held
+        others = {e.datagram for e in own if (e.sequence, e.apid) == (event.sequence, event.apid)}
+        if not held.get((event.apid, event.datagram)) and any(held.get((event.apid, d)) for d in others):
+            continue
+        known[covering[-1], event.apid, event.datagram] += 1
     return sum(max(0, now - deliveries[n].held.get((a, d), 0)) for (n, a, d), now in known.items())
 
 

@@ -9,9 +9,8 @@ from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.errors import IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Survey
-from halfpipe.status.explanation import HELD, WORDS, Explained, State, runs_of, together
+from halfpipe.status.explanation import WORDS, Explained, State, runs_of, together
 from halfpipe.words import count, utc
 
 
@@ -70,10 +69,11 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
 
 
 def _print_run(state: State) -> None:
-    run, waiting = state.run, count(state.count(Kind.ORPHAN, Kind.DUE, HELD), "waits", "wait")
+    run, now = state.run, state.now
+    waiting = count(now.waiting + now.refused, "waits", "wait")
     click.echo(
         f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
-        f"{count(state.delivered, 'event')} delivered, {waiting}, {state.count(Kind.LATE):,} late"
+        f"{count(now.delivered, 'event')} delivered, {waiting}, {now.late:,} late"
     )
     if state.unread:
         click.echo(

@@ -211,14 +211,6 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
                 downlink, paths.manifest(run, downlink), "mend what makes it so, in the config or in the data"
             ),
         )
-    if events := entry.get("unaccounted"):
-        yield Cause(
-            "events-unaccounted",
-            Verdict.ACTION,
-            f"{count(events, 'known event')} of run {run} in no count: neither delivered nor waiting, held or late. "
-            "HalfPipe has a defect there: report it with the run's records",
-            Remedy(f"halfpipe show {run}"),
-        )
     if entry.get("accepted"):
         yield Cause(
             "shrunk-accepted",

@@ -23,6 +23,8 @@ from halfpipe.files.reading import changed, modified, names_in, read_whole
 from halfpipe.files.records import parse_record
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
+from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
@@ -160,8 +162,25 @@ class DownlinkPlan:
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:
-        """All runs of the downlink."""
-        return tuple(sorted(set().union(*self.runs_of.values())))
+        """All runs of the downlink, those included that no chunk contains any more."""
+        return tuple(sorted(set().union(*self.runs_of.values()) | self._before))
+
+    @property
+    def _before(self) -> set[RunId]:
+        """The runs that the downlink had when it was handed off last, or had in work then.
+
+        What was delivered of a run that has vanished since is a loss, and its job says so. Before a hand-off the tokens
+        in the stage name the runs in work.
+        """
+        work, found = self.plan.work, set[RunId]()
+        with suppress(HalfPipeError, OSError):
+            last = last_hand_off(work, self.downlink, only_look=True)
+            if last is not None and not last.receipt.get("taken_over"):
+                found = {RunId(run["run"]) for run in last.receipt["runs"]}
+        for token in halt_tokens(self.plan.settings.paths.stage, self.downlink):
+            with suppress(HalfPipeError):
+                found.add(RunId.from_l1(token.parent.name))
+        return {run for run in found if os.path.exists(f"{work}/{paths.datagrams(run, self.downlink)}")}  # noqa: PTH110
 
     @property
     def chunk_files(self) -> list[str]:
@@ -181,7 +200,7 @@ class DownlinkPlan:
         because Level-1 may have taken their files.
         """
         if (self.plan.work / paths.manifest(run, self.downlink)).exists():
-            return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
+            return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk]) or self.chunks
         return self.chunks
 
     @cached_property

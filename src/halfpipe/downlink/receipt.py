@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.downlink import stage_look, stage_mark
-from halfpipe.errors import NOTHING, DecoderError, StageError, StateError, rerun
+from halfpipe.downlink import books, stage_look, stage_mark
+from halfpipe.errors import NOTHING, DecoderError, StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -57,23 +57,17 @@ def hand_off(
     Raises
     ------
     HalfPipeError
-        If a decoder brought a run that no RetDef announced, the events of a run that no chunk contains any more
-        would be lost and nobody accepts it, the magic-7 command failed or the stage cannot be written. Then there
-        is no hand-off, and Level-1 goes on keeping its runs.
+        If the books of the downlink do not balance, the magic-7 command failed or the stage cannot be written. Then
+        there is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
-    _check_merged(downlink, decoded, manifests)
+    books.refuse(books.findings(downlink, decoded, manifests, books.retdefs_now(settings, downlink)))
     exceptions = _exceptions(settings, downlink, decoded)
     made = hand_offs(work, downlink)
-    for run in made[-1].receipt["runs"] if made else ():
-        if run["files"] and run["run"] not in runs:  # no chunk contains it now: that is a loss as any other
-            from halfpipe.downlink.deliver_run import deliver_run  # noqa: PLC0415 - a receipt does without arrays
-
-            deliver_run(settings, lease, downlink, RunId(run["run"]), (), threads=1, output=output)
     home = place / paths.staged(downlink)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
@@ -141,28 +135,6 @@ def save(
     stage.let_retire(place, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
-
-
-def _check_merged(
-    downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], manifests: Iterable[Manifest]
-) -> None:
-    """Refuse a hand-off without something that a chunk contains: each run of each chunk is in the run's merge."""
-    merged = {(chunk, manifest["run"]) for manifest in manifests for chunk in manifest["chunks"]}
-    contained = {(str(chunk["chunk"]), str(run)) for chunk in chunks for run in chunk["runs"]}
-    if left_out := sorted(contained - merged):
-        named = "; ".join(f"run {run} ({RunId(run).l1}) of chunk {chunk}" for chunk, run in left_out)
-        raise StateError(
-            f"downlink {downlink}: decoded and not merged: {named}. No RetDef announced this when the work was "
-            "planned. Nothing is lost and nothing was handed off: the same command includes it.",
-            code="not-merged",
-        )
-    if gone := sorted(merged - contained):
-        named = "; ".join(f"run {run} of chunk {chunk}" for chunk, run in gone)
-        raise StateError(
-            f"downlink {downlink}: merged and no longer decoded: {named}. Nothing was handed off.",
-            rerun(downlink, "deliver_run", "To merge what the chunks contain now"),
-            code="not-merged",
-        )
 
 
 def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> Exceptions:

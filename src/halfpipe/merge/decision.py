@@ -68,6 +68,8 @@ def decide(
     *,
     earlier: Mapping[DownlinkId, Sequence[Recorded]] = MappingProxyType({}),
     given_up: bool = False,
+    known: NDArray[np.void] | None = None,
+    vanished: bool = False,
 ) -> Decision:
     """Decide what `downlink` delivers of a run.
 
@@ -88,20 +90,27 @@ def decide(
         still have these events, so they count as recorded.
     given_up
         An operator has abandoned the run: all known events that are not delivered yet are delivered now.
+    known
+        What `all_known` returns for `events`, if it was called already.
+    vanished
+        No chunk of the downlink contains the run any more: it delivers nothing, also inside its own spans, where other
+        downlinks may have events.
     """
     segments = datagrams.segments()
     others = {dl: (*earlier.get(dl, ()), record) for dl, record in recorded.items()}
     own = [span for record in others.pop(downlink, ()) for span in record.spans]
     places = settled(segments, limits.min_epus, own, given_up=given_up)
 
-    sources = in_sources(downlink, events)
-    known = all_known(sources, events)
+    if known is None:
+        known = all_known(in_sources(downlink, events), events)
     sequence = known["sequence"]
     is_settled = inside_any(sequence, places)
     foreign = join(span for records in others.values() for record in records for span in record.spans)
     is_foreign = inside_any(sequence, foreign)
 
     chosen = is_settled & ~is_foreign
+    if vanished:
+        chosen[:] = False
     runs = _runs_of(chosen)
     deliverable = sequence[slice(*runs[0])] if len(runs) == 1 else sequence[chosen]
     series = series_of(deliverable, places, foreign, own)
@@ -131,7 +140,7 @@ def decide(
         foreign=int(np.count_nonzero(is_foreign)),
         orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
         withheld=withheld,
-        late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others)),
+        late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others, events.get)),
         datagrams=datagrams.ranges(),
     )
 

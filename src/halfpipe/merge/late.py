@@ -41,7 +41,7 @@ def counts_of(events: Events) -> dict[int, str]:
     return found
 
 
-def _by_datagram(counts: str) -> dict[int, int]:
+def by_datagram(counts: str) -> dict[int, int]:
     """Return the counts in such a text by datagram number. Datagrams without events are not in it."""
     found, number = {}, 0
     for word in counts.split():
@@ -80,6 +80,9 @@ def late_rows(
 ) -> Iterator[tuple[DownlinkId, Events]]:
     """Yield the events inside spans of `others` that were not delivered there, delivery by delivery.
 
+    An event of an earlier delivery, inside what the latest one does not cover any more, is not late:
+    `sorted_out` returns those.
+
     Parameters
     ----------
     known
@@ -90,26 +93,57 @@ def late_rows(
         The deliveries of each downlink, oldest first. Where several cover a place, the last one counts.
     own
         Returns the events that a downlink itself contains. If a datagram came in part, these are the delivered ones.
-        Without them only the number of late events of the datagram is known, not which ones are late.
+        Without them only the number of late events of the datagram is known, not which ones are late. They also
+        show events that were delivered from another datagram than the one in `known`.
 
     Yields
     ------
     tuple
         The downlink of the span, and the late events in it.
     """
-    inside = known.take(np.flatnonzero(is_foreign))
-    for downlink, records in others.items():
+    for downlink, rows, beyond, _ in _compared(known, is_foreign, others, own):
+        yield downlink, rows[beyond]
+
+
+def sorted_out(
+    known: Events,
+    inside: NDArray[np.bool_],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    own: Callable[[DownlinkId], Events | None] = lambda _: None,
+) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
+    """Return the late events as `late_rows` does, and the closed ones: those of earlier deliveries alone.
+
+    A closed event is inside a span of an earlier delivery of a downlink, which its latest delivery does not cover. The
+    earlier delivery had it, so no downlink delivers it again until a person opens the span.
+    """
+    late, closed = [], []
+    for downlink, rows, beyond, is_latest in _compared(known, inside, recorded, own):
+        late.append((downlink, rows[beyond]))
+        if not is_latest:
+            closed.append((downlink, rows[~beyond]))
+    return late, closed
+
+
+def _compared(
+    known: Events,
+    inside: NDArray[np.bool_],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    own: Callable[[DownlinkId], Events | None],
+) -> Iterator[tuple[DownlinkId, Events, NDArray[np.bool_], bool]]:
+    """Yield the events in the place of each delivery, which of them it did not hold, and whether it is the latest."""
+    rows = known.take(np.flatnonzero(inside))
+    for downlink, records in recorded.items():
         for n, record in enumerate(records):
             later = [span for after in records[n + 1 :] for span in after.spans]
-            here = inside[numbers_inside(inside["sequence"], subtract(join(record.spans), later))]
+            here = rows[numbers_inside(rows["sequence"], subtract(join(record.spans), later))]
             mine = partial(own, downlink)
             if record.counts is not None:
-                yield downlink, here[_more_than(here, record.counts, mine)]
-                continue
-            beyond = ~listed(here, record.datagrams)
-            if record.total is not None and not later:
-                beyond[_surplus(here, np.flatnonzero(~beyond), record.total, mine)] = True
-            yield downlink, here[beyond]
+                beyond = _more_than(here, record.counts, mine)
+            else:
+                beyond = ~listed(here, record.datagrams)
+                if record.total is not None and not later:
+                    beyond[_surplus(here, np.flatnonzero(~beyond), record.total, mine)] = True
+            yield downlink, here, beyond, n == len(records) - 1
 
 
 def _more_than(
@@ -120,12 +154,24 @@ def _more_than(
     for apid in np.unique(rows["apid"]).tolist():
         of_apid = np.flatnonzero(rows["apid"] == apid)
         numbers, place, now = np.unique(rows["datagram"][of_apid], return_inverse=True, return_counts=True)
-        recorded = _by_datagram(counts.get(apid, ""))
+        recorded = by_datagram(counts.get(apid, ""))
         then = np.array([recorded.get(number, 0) for number in numbers.tolist()], np.int64)
-        beyond[of_apid[(then == 0)[place]]] = True
+        new = of_apid[(then == 0)[place]]
+        beyond[new] = True
+        if len(new) and (own_events := own()) is not None:
+            beyond[new[_in_other_datagrams(rows[new], apid, own_events, recorded)]] = False
         for number in np.flatnonzero((then > 0) & (now > then)).tolist():
             beyond[_surplus(rows, of_apid[place == number], then[number], own)] = True
     return beyond
+
+
+def _in_other_datagrams(
+    rows: Events, apid: int, own_events: Events, recorded: Mapping[int, int]
+) -> NDArray[np.bool_]:
+    """Tell for each row whether the downlink delivered its event from another datagram: one of those `recorded`."""
+    here = own_events[(own_events["apid"] == apid) & np.isin(own_events["sequence"], rows["sequence"])]
+    delivered = np.array([recorded.get(number, 0) > 0 for number in here["datagram"].tolist()], bool)
+    return np.isin(rows["sequence"], here["sequence"][delivered])
 
 
 def _surplus(

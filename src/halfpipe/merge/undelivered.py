@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import inside_any, series_of
+from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
-from halfpipe.merge.late import Recorded, late_rows
+from halfpipe.merge.late import Recorded, numbers_inside, sorted_out
 from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
@@ -26,13 +26,14 @@ class Kind(StrEnum):
     """Why events are not delivered.
 
     `ORPHAN`: an EPU may still add an event at their place. `WITHHELD`: settled, but too few next to each other to
-    make a file. `LATE`: they arrived after their place was delivered. `DUE`: ready, and in the next delivery of the
-    run.
+    make a file. `LATE`: they arrived after their place was delivered. `CLOSED`: a downlink delivered them before and
+    does not now, so their place is closed to other downlinks. `DUE`: ready, and in the next delivery of the run.
     """
 
     ORPHAN = "orphan"
     WITHHELD = "withheld"
     LATE = "late"
+    CLOSED = "closed"
     DUE = "due"
 
 
@@ -70,8 +71,8 @@ class Lack:
 class Group:
     """Events of one EPU that are not delivered for the same reason.
 
-    `first` and `last` are sequences. Orphans wait for `lacks`. Late events are inside deliveries of the downlink
-    `inside`.
+    `first` and `last` are sequences. Orphans wait for `lacks`. Late and closed events are inside deliveries of the
+    downlink `inside`.
     """
 
     kind: Kind
@@ -91,6 +92,7 @@ def undelivered(
     *,
     given_up: bool = False,
     own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
+    just: DownlinkId | None = None,
 ) -> list[Group]:
     """Return the known events of a run that no downlink has delivered, by reason, in the order of sequences.
 
@@ -108,11 +110,17 @@ def undelivered(
         The run is abandoned, and the config allows its orphans to be delivered.
     own
         As for `halfpipe.merge.late.late_rows`.
+    just
+        The downlink that has just delivered: all known events inside its latest spans are in its delivery.
     """
     places = settled(segments, limits.min_epus, given_up=given_up)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
     is_settled, is_taken = inside_any(known["sequence"], places), inside_any(known["sequence"], taken)
-    found = list(_late(late_rows(known, is_taken, recorded, own)))
+    compared = is_taken
+    if just is not None and just in recorded:
+        compared = is_taken & ~inside_any(known["sequence"], join(recorded[just][-1].spans))
+    late, closed = sorted_out(known, compared, recorded, own)
+    found = [*_of_downlinks(Kind.LATE, late), *_closed(closed, recorded, limits)]
 
     ready = known[is_settled & ~is_taken]
     for a, b in series_of(ready["sequence"], places, taken, ()):
@@ -135,14 +143,31 @@ def _by_epu(
         yield Group(kind, apid, int(sequence[0]), int(sequence[-1]), len(sequence), lacks, inside)
 
 
-def _late(found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
+def _closed(
+    found: Iterable[tuple[DownlinkId, NDArray[np.void]]],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    limits: Merge,
+) -> Iterator[Group]:
+    """Yield closed events; withheld are those too few for a file even if their place is opened."""
+    latest = join(span for records in recorded.values() for span in records[-1].spans)
+    least = min(LEAST_IN_A_FILE, limits.min_events)
+    for downlink, rows in found:
+        left = rows[~numbers_inside(rows["sequence"], latest)]
+        for a, b in series_of(left["sequence"], (), latest, ()):
+            if b - a < least:
+                yield from _by_epu(Kind.WITHHELD, left[a:b])
+            else:
+                yield from _by_epu(Kind.CLOSED, left[a:b], inside=downlink)
+
+
+def _of_downlinks(kind: Kind, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
     by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
     for downlink, rows in found:
         if len(rows):
             by_downlink.setdefault(downlink, []).append(rows)
     for downlink, parts in by_downlink.items():
         rows = joined(parts)
-        yield from _by_epu(Kind.LATE, rows[np.argsort(rows["sequence"], kind="stable")], inside=downlink)
+        yield from _by_epu(kind, rows[np.argsort(rows["sequence"], kind="stable")], inside=downlink)
 
 
 def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:

@@ -135,7 +135,7 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(state.delivered, 'event')} staged"]
+    parts = [f"{count(state.now.delivered, 'event')} staged"]
     for kind, says in WORDS.items():
         parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []

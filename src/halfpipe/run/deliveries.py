@@ -215,6 +215,20 @@ class DeliveryHistory:
         self._latest[entry.downlink] = entry
         self._seals[entry.downlink] = seal
 
+    def after(self, entry: Entry) -> "DeliveryHistory":
+        """Return what the history is after `entry`; it stays as it is."""
+        found = DeliveryHistory()
+        found.unreadable = dict(self.unreadable)
+        found._latest, found._seals = dict(self._latest), dict(self._seals)
+        found._earlier = {downlink: list(every) for downlink, every in self._earlier.items()}
+        found.take(entry)
+        return found
+
+    def all_recorded(self) -> dict[DownlinkId, tuple[Delivery, ...]]:
+        """Return the deliveries of each downlink that Level-1 may have, oldest first: `earlier`, then the latest."""
+        earlier = self.earlier()
+        return {downlink: (*earlier.get(downlink, ()), latest) for downlink, latest in self._latest.items()}
+
     def latest(self) -> dict[DownlinkId, Delivery]:
         """Return the latest delivery of each downlink."""
         return dict(self._latest)

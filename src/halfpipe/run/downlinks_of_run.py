@@ -1,7 +1,6 @@
-"""Lists of downlinks and runs, the downlinks that contain a run, and how many of its events wait."""
+"""Lists of downlinks and runs, and the downlinks that contain a run."""
 
 import os
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -69,39 +68,6 @@ def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
 def known_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     """Return the downlinks that have published datagrams of `run`, in order."""
     return [dl for dl in begun_downlinks(work, run) if (work / paths.datagrams(run, dl)).exists()]
-
-
-def waiting_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:
-    """Return how many events of a run wait now if `downlink` was merged last, else 0: other receipts are outdated.
-
-    So each waiting event of a run is counted once in a sum over downlinks. Withheld events do not wait.
-
-    Parameters
-    ----------
-    work, downlink
-        `paths.work`, and the downlink.
-    of_run
-        The entry of the run in its receipt.
-    """
-    return _if_merged_last(work, downlink, of_run, of_run["orphans"] - of_run["withheld"])
-
-
-def late_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:
-    """Return how many events of a run are late now, in the same way as `waiting_now`.
-
-    Each merge counts all late events, from any downlink. A merge that delivers them counts none.
-    """
-    return _if_merged_last(work, downlink, of_run, of_run["late"])
-
-
-def _if_merged_last(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any], events: int) -> int:
-    """Return `events`, or 0 if another downlink of the run was merged after this one."""
-    if not events:
-        return 0
-    run = RunId(of_run["run"])
-    merged = {dl: modified(f"{work}/{paths.manifest(run, dl)}") or 0.0 for dl in begun_downlinks(work, run)}
-    last = max(merged, key=lambda dl: (merged[dl], dl), default=downlink)
-    return events if last == downlink else 0
 
 
 def handoff_times(work: Path, run: RunId) -> list[float]:

@@ -7,7 +7,7 @@ list of chunks. The events are in the rows files of the chunks, and every merge 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from halfpipe.process.environment import release_memory
 from halfpipe.run.downlinks_of_run import known_downlinks
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
+SEAL_LENGTH = len(SEAL) + 64  # bytes
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 
@@ -165,6 +166,23 @@ def merge_rows(
             del part
     release_memory()
     return lines, in_one(parts)
+
+
+def without_chunks(
+    index: MergedIndex, ignored: Container[ChunkId], place: Callable[[ChunkProducts], Path | None]
+) -> MergedIndex:
+    """Return the index without the chunks that are `ignored`.
+
+    `place` returns the directory that has the products of a chunk. The datagrams of the other chunks are read there. If
+    one of them is gone, all datagrams stay.
+    """
+    left = tuple(chunk for chunk in index.chunks if chunk.chunk not in ignored)
+    if len(left) == len(index.chunks):
+        return index
+    placed = [(chunk, where) for chunk in left if (where := place(chunk))]
+    if len(placed) < len(left):
+        return MergedIndex(index.datagrams, left)
+    return merge_chunks(placed, {})[0]
 
 
 def events_there(

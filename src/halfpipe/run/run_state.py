@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Self
@@ -35,7 +35,7 @@ from halfpipe.merge.late import Events, listed
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows, without_chunks
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
@@ -137,7 +137,11 @@ class KnownRun:
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
         others = [dl for dl in begun_downlinks(work, run) if dl not in new_input]
-        known = {dl: index for dl in others if (index := _published(context, dl)) is not None}
+        known = {
+            dl: _without_ignored(context, dl, index)
+            for dl in others
+            if (index := _published(context, dl)) is not None
+        }
         known |= {dl: index for dl, (index, _) in new_input.items()}
         events = {dl: events for dl, (_, events) in new_input.items()}
         return cls(context, recorded, dict(sorted(known.items())), events, {} if files is None else files)
@@ -216,6 +220,12 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
             raise StateError(error.text, rerun(downlink, "deliver_run", "Rebuild it")) from error
         log.warning("%s Rebuilt from the chunks of downlink %s.", error, downlink)
         return _rebuilt(context, downlink, handed_off)
+
+
+def _without_ignored(context: Context, downlink: DownlinkId, index: MergedIndex) -> MergedIndex:
+    """Return an index without chunks that the config ignores: no merge takes them, or needs them again."""
+    ignored = context.settings.ignored(downlink)
+    return without_chunks(index, ignored, partial(context.place, downlink)) if ignored else index
 
 
 def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:

@@ -33,10 +33,14 @@ from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Books
+from halfpipe.run import force_list
+from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
+from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
+from halfpipe.status.books import books_now
 from halfpipe.status.failures import failures
 from halfpipe.words import count
 
@@ -74,7 +78,7 @@ class Account:
     runs, events
         What its receipt says; 0 without one.
     orphans
-        The events of its runs that wait now, as `halfpipe.run.downlinks_of_run.waiting_now` counts them.
+        The events that wait now, of the runs that are counted at this downlink (`halfpipe.run.books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of that which Level-1 has; None without one.
     handed_off
@@ -119,6 +123,7 @@ class Survey:
     settings: Settings
     now: float = field(default_factory=time.time)
     since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
+    _books: dict[RunId, Books] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -158,6 +163,23 @@ class Survey:
         """When the youngest RetDef of the `LATEST` downlinks came, Unix seconds; 0 if nobody knows."""
         latest = sorted(self.plan.on_search_path())[-LATEST:]
         return max((self.plan.of(downlink).came(self.now) for downlink in latest), default=0.0)
+
+    @cached_property
+    def abandoned(self) -> frozenset[RunId]:
+        """The runs that an operator has abandoned."""
+        return frozenset(force_list.read(self.work).runs)
+
+    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Books:
+        """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
+        if run not in self._books:
+            self._books[run] = books_now(
+                self.settings,
+                run,
+                self.deliveries(self.work, run),
+                given_up=run in self.abandoned,
+                entries=entries,
+            )
+        return self._books[run]
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
@@ -215,6 +237,20 @@ class Downlink:
             with suppress(HalfPipeError):
                 self.decoded.append(read_json(self.work / name))
 
+    @cached_property
+    def books(self) -> dict[RunId, Books]:
+        """The books of the runs whose waiting events are counted at this downlink.
+
+        If a record of a run cannot be read, its books are not known: another cause names the record.
+        """
+        entries = {RunId(run["run"]): run for run in (self.receipt["runs"] if self.receipt else ())}
+        found = {}
+        for run in entries or self.plan.runs:
+            with suppress(HalfPipeError, OSError):
+                if counted_at(self.work, run) == self.id:
+                    found[run] = self.site.books(run, *filter(None, [entries.get(run)]))
+        return found
+
 
 def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) -> Account:
     """Draw up the account of one downlink, with what a look at its files has found. What stops it is its cause."""
@@ -247,7 +283,7 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
         chunks,
         len(runs),
         sum(run["delivered"] for run in runs),
-        sum(waiting_now(of.work, downlink, run) for run in runs),
+        sum(books.waiting + books.refused for books in of.books.values()),
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
@@ -324,6 +360,8 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:
+        for run, books in of.books.items():
+            yield from _of_books(of, run, books)
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
     yield from at_level1(settings, of.id, receipt, of.record, in_work)
@@ -370,8 +408,49 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             yield Cause(
                 "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
             )
-        if late := late_now(of.work, of.id, run):
-            yield _late(of, run["run"], late)
+
+
+def _of_books(of: Downlink, run: RunId, books: Books) -> Iterator[Cause]:
+    """Yield what the books of a run say that needs action or a note."""
+    if books.lost:
+        text = f"run {run} has {books.known:,} known events, and {books.parts:,} are accounted for"
+        yield Cause("books", Verdict.ACTION, text, rerun(of.id, "deliver_run"), of.receipt_time)
+    if books.late:
+        yield _late(of, run, books.late)
+    if books.closed:
+        yield _closed(of, run, books.closed)
+
+
+def _closed(of: Downlink, run: RunId, events: int) -> Cause:
+    """Return that known events are inside closed spans, where no downlink delivers them."""
+    deliveries = of.site.deliveries(of.work, run)
+    latest, closing = deliveries.latest(), [dl for dl in deliveries.latest() if deliveries.closed(dl)]
+    at_level1 = all(_has_before(of.work, dl, latest[dl].handoff) for dl in closing)
+    others = [dl for dl in known_downlinks(of.work, run) if dl not in closing]
+    again = max(others, default=of.id)
+    text = (
+        f"{count(events, 'known event')} of run {run} in sequences that downlink {', '.join(closing)} delivered before "
+        "and does not deliver now: no other downlink delivers them"
+    )
+    remedy = Remedy(
+        *(f'halfpipe force {run} --reopen {dl} --reason "..."' for dl in closing),
+        f"snakemake dl={again} -R {paths.manifest(run, again)}",
+        first="Level-1 still has them from an earlier hand-off: have it rolled back, then"
+        if at_level1
+        else "",
+        hands_off=True,
+    )
+    return Cause(
+        "closed-events", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time
+    )
+
+
+def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
+    """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
+    with suppress(HalfPipeError):
+        told = Record(work, downlink, only_look=True).last_confirmed
+        return told is not None and handoff is not None and told.handoff < handoff
+    return False
 
 
 def _late(of: Downlink, run: str, late: int) -> Cause:

@@ -83,7 +83,7 @@ def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
 def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     with pytest.raises(StateError) as caught:
         hand_off(delivered, LPA, OPEN)
-    assert caught.value.code == "not-merged"
+    assert caught.value.code == "books"
     manifest = delivered.work / "runs" / LCI / DL / "manifest.json"
     write_json(manifest, read_json(manifest) | {"handoff": 2})
     path = delivered.work / DL / "chunks" / "00002.json"
