@@ -413,7 +413,9 @@ class Books:
         """Return the problems of a downlink."""
         of, found = self.of[dl], dict[str, Problem]()
         if not of.begun:
-            return {"not processed": Problem.NOTE}
+            chunks = [c for c in self.world.chunks[dl] if c.voucher not in self.ignored]
+            is_there = any(self.world.source(chunk).exists() for chunk in chunks)
+            return {"not processed": Problem.NOTE if is_there else Problem.MAYBE}
         for chunk in self.world.chunks[dl]:
             found |= self._problems_of(chunk)
         if not self.world.site.has_receipt(dl):
@@ -492,6 +494,11 @@ class Books:
                 found[event.sequence, event.apid] = (
                     Where.WITHHELD if not large else Where.REFUSED if held else Where.DUE
                 )
+        latest = [span for deliveries in recorded.values() for span in deliveries[-1].spans]
+        closed = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.CLOSED]
+        for series in model._series(closed, lambda a, b: any(a < x and y < b for x, y in latest)):
+            if len(series) < min(2, self.rules.min_events):  # too few, even if their place is opened
+                found |= {(event.sequence, event.apid): Where.WITHHELD for _, event in series}
         return found
 
     def readable(self, run: str) -> bool:

@@ -17,7 +17,12 @@ KINDS: dict[str, Where] = {
     "late": Where.LATE,
     "closed": Where.CLOSED,
 }
-WAITS = Where.WAITING, Where.DUE  # what a person calls waiting
+WAITS = Where.WAITING, Where.DUE, Where.REFUSED  # what a person calls waiting
+HEADLINE = re.compile(
+    r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
+)
+    r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
+)
 OPEN_RUN = re.compile(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([0-9,]+)<td>")
 
 
@@ -108,6 +113,12 @@ def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> 
                 f"explain-{'-'.join(kinds)}",
                 f"explain, run {run}: {dict(said[run])}, the books: {dict(expected)}",
             )
+    for run, delivered, waits, late in HEADLINE.findall(world.site.halfpipe("explain", *runs).out):
+        headline = tuple(int(number.replace(",", "")) for number in (delivered, waits, late))
+        now = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())
+        numbers = (now, sum(where[run][kind] for kind in WAITS), where[run][Where.LATE])
+        if headline != numbers:
+            books.find("explain-headline", f"explain, run {run}: {headline}, the books: {numbers}")
     lacking = sum(n for run in runs for kind, n in where[run].items() if kind is not Where.DELIVERED)
     if lacking and not ended.status:
         books.find("explain-good", f"explain: all is delivered, the books: {lacking} are not")

@@ -283,7 +283,9 @@ def two_heads(story: Story) -> bool:
     children = [story.world.in_a_child(f"dl={dl}", at=each) for each in (at, -1)]
     ended = [story.heard(story.world.wait(child)) for child in children]
     story.books.processed([dl], before)
-    good = at >= 0 or not all(each.status for each in ended)  # the second may have left before the first was killed
+    good = at >= 0 or not all(
+        each.status for each in ended
+    )  # the second may have left before the first was killed
     assert obstacles or good, [each.said[-2000:] for each in ended]
     return True
 
