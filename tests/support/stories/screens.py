@@ -21,8 +21,6 @@ WAITS = Where.WAITING, Where.DUE, Where.REFUSED  # what a person calls waiting
 HEADLINE = re.compile(
     r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
 )
-    r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
-)
 OPEN_RUN = re.compile(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([0-9,]+)<td>")
 
 
