@@ -21,6 +21,9 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sta
   $(addprefix tests/unit/downlink/test_,submit.py handoff_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
+# What a Python must do to make the environment; an old one must be able to read it.
+SUITED = import sys, ssl, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
 # Of what pip says, how far it is.
 HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are here"} \
   /^Installing/ {print "  unpacking them"} {fflush()}'
@@ -33,6 +36,9 @@ help: ## list what there is to make; a bare `make` does it too
 
 # The environment comes from the lock file alone: exact versions, checked against their hashes.
 $(VENV): requirements.lock pyproject.toml
+	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "HalfPipe needs Python 3.11 to 3.13 with venv. $(PYTHON) is" \
+	  "$$($(PYTHON) --version 2>&1 | tail -1). Name another one: make PYTHON=/path/to/python3.12" \
+	  "(docs/operations.md says how to get one)" >&2; exit 1; }
 	@echo "installing what requirements.lock names into $(VENV): some 100 packages, a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --progress-bar off --require-hashes -r requirements.lock | $(HOW_FAR)

@@ -43,11 +43,13 @@ HEARTBEATS = f"{LEASES}/alive"  # directory of the files that processes with a l
 UNATTENDED_LEASE = f"{LEASES}/unattended"  # lease of unattended processing: one turn at a time
 ONLINE_LEASE = f"{LEASES}/online"  # lease of the hand-off to Online: one at a time
 TAKEOVER_LEASE = f"{LEASES}/takeover"  # lease of the takeover: one at a time
+TOLD_LEASE = f"{LEASES}/told"  # lease of the messages already sent
 UNATTENDED_LOGS = "logs/unattended"  # directory of the logs of unattended processing
 BATCH_LOGS = "logs/process"  # directory of the logs of `halfpipe process`
 ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"  # messages already sent, so that they are not repeated
 LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when and how the last turn of unattended processing ended
 STAGE_SCRATCHES = ".halfpipe"  # directory of all scratch on the stage's file system, ignored by Level-1
+EXAMINED = "doctor.json"  # the result of the latest `halfpipe doctor`
 BOARD = "index.html"  # the board's page of the site, relative to `board.dir`
 BOARD_RUNS = "runs.html"  # the board's page of the runs that are not complete, relative to `board.dir`
 # Directory with the mark of the working directory that uses a stage, relative to `paths.stage`.
@@ -83,6 +85,9 @@ submit_line = Place("{dl}/submit.txt")  # the command for a person to run, if th
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
 pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs
 
+# Directory in which `halfpipe doctor --probe` tries what two hosts need of a file system; removed at its end.
+probe = Place("doctor-{name}")
+
 acknowledged = Place("acknowledged/{what}")  # who is handling a downlink, a run or a cause, and until when
 
 # Directory of a made-up downlink that processes one run again. It stays, because it marks the id as used.
@@ -100,7 +105,7 @@ job_logs = Place("logs/{dl}")  # directory with logs, failures and resource usag
 done_log = Place("logs/{dl}/done.log")  # the logs of a downlink's successful jobs, one after the other
 # Time and memory of a downlink's successful jobs, one line per attempt.
 usage = Place("logs/{dl}/usage.jsonl")
-# The batches of a command of `halfpipe process`, the output of its Snakemake, and the mark and the log of each batch.
+# The batches of a command of `halfpipe process`, what its Snakemake prints, and the mark and the log of each batch.
 batches = Place("logs/process/{name}/batches.json")
 batches_log = Place("logs/process/{name}/all.log")
 batch = Place("logs/process/{name}/{number}.done")

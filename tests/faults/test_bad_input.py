@@ -42,7 +42,7 @@ def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     paths_of = [add_retdef(site, downlink, 1, content) for downlink, content in BAD_RETDEFS.items()]
     bad = [*BAD_RETDEFS, "240601009"]
     ended = site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in bad))
-    ended.bad(*(f"error: {path}: " for path in paths_of), f"{site.retdefs}/240601009")
+    ended.bad(*(f"decode_chunk 00001: {path}: " for path in paths_of), f"{site.retdefs}/240601009")
     assert "root:x:" not in ended.said
     assert site.staged(DL) == expected("runid_small").files
     assert [downlink for downlink in (DL, *bad) if site.has_receipt(downlink)] == [DL]
@@ -66,9 +66,9 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     build("multi3", site)
     source, chunks = GOLDEN / "multi3" / "in", site.work / DL / "chunks"
     site.misbehave(source, f"--fault={DL}-00003=cut", f"--fault={DL}-00005=sigsegv")
-    site.snakemake(f"dl={DL}").bad(
-        "-00003.evt: record at byte ", "SIGSEGV", f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml"
-    )
+    site.snakemake(f"dl={DL}").bad("-00003.evt: record at byte ", "SIGSEGV")
+    log = site.work / paths.log("decode_chunk", DL, "00005")
+    assert f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml" in log.read_text(), "what can be repeated"
     assert site.staged(DL) == {}, "a chunk may contain any run, so no run is merged without it"
     assert not site.has_receipt(DL)
     assert site.halted() == []

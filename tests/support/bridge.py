@@ -160,7 +160,13 @@ class Run:
         """Process `downlink` again with the same chunks."""
         return self.process(downlink, self.brought[downlink])
 
-    def _decide(self, downlink: DownlinkId) -> Decision:
+    def vanish(self, downlink: str) -> None:
+        """Process `downlink` without a chunk that contains the run, and accept the loss."""
+        self.brought[downlink] = []
+        self.deliveries[downlink].append(model.Delivery())
+        self.lines.append(_line(DownlinkId(downlink), self._decide(DownlinkId(downlink), vanished=True)))
+
+    def _decide(self, downlink: DownlinkId, *, vanished: bool = False) -> Decision:
         return decide(
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
@@ -172,6 +178,7 @@ class Run:
             limits(self.rules),
             earlier=self.recorded.earlier(),
             given_up=self.given_up,
+            vanished=vanished,
         )
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from halfpipe.ids import DownlinkId
+from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.decision import all_known
+from halfpipe.merge.late import Events
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, undelivered
 from tests.support import model
@@ -54,6 +56,7 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
         Kind.CLOSED: closed - alone,
         Kind.DUE: len(outcome.delivered),
     }
+    check_books(run, groups, len(every))
     for kind, keys in waiting_keys(run, outcome).items():
         for sequence, apid in keys:
             holding = [g for g in of[kind] if g.apid == apid and g.first <= sequence <= g.last]
@@ -69,6 +72,21 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
         late = [key for key in keys_of(run, group) if key in gone]
         assert len(late) >= group.events
     return groups
+
+
+def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
+    """Check that the books of a run balance: no event is lost, and each known one is in one account."""
+    latest = run.recorded.latest()
+    events = all_known(sorted(brought := _library_events(run)), brought)
+    books = closed_books(groups, latest, lost=lost_events(events, groups, latest))
+    assert books.lost == 0
+    gone = sum(delivery.events for delivery in latest.values()) + sum(g.events for g in groups) - known
+    assert gone >= 0, "every known event is in an account"
+    assert books.known == books.parts == known + gone
+
+
+def _library_events(run: Run) -> dict[DownlinkId, Events]:
+    return {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
 
 
 def waiting_keys(run: Run, outcome: model.Outcome) -> dict[Kind, set[tuple[int, int]]]:

@@ -112,9 +112,13 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' is not a chunk id: five"),
         (ignoring(dl="240601001", chunk="00001", reasn="x"), "unknown key ignore.chunks.0.reasn"),
         ({"dl": True}, "dl: 'True' is not a downlink id"),
-        ({"paths": {"retdef": ["/no/such/place"]}}, "paths.retdef: /no/such/place is no directory. Correct the path"),
-        ({"paths": {"level0": "/no/such/place"}}, "paths.level0: /no/such/place is no directory"),
-        ({"moot": {"file": "/no/such/place"}}, "moot.file: /no/such/place is no file. Correct the path in the config"),
+        ({"min_epus": 1}, "unknown key min_epus; you probably meant merge.min_epus"),
+        ({"merge": {"min_epu": 1}}, "unknown key merge.min_epu; you probably meant merge.min_epus"),
+        ({"submitt": {}}, "unknown key submitt; you probably meant submit"),
+        ({"merge": {"xyz": 1}}, "unknown key merge.xyz."),
+        ({"paths": {"retdef": ["/no/such/place"]}}, "paths.retdef: /no/such/place is not a directory. Correct"),
+        ({"paths": {"level0": "/no/such/place"}}, "paths.level0: /no/such/place is not a directory"),
+        ({"moot": {"file": "/no/such/place"}}, "moot.file: /no/such/place is not a file. Correct the path"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used(tmp_path: Path, sections: dict[str, Any], said: str) -> None:

@@ -17,6 +17,7 @@ from halfpipe.words import count
 @click.command(
     "find",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe find --utc 2023-04-01T12:34:56", "the downlinks that have this time"),
         ("halfpipe find --met 702045301", "the same, by mission elapsed time"),

@@ -104,7 +104,11 @@ def findings(
         text = f"{len(chunks)} chunks are decoded, and there are RetDefs of others: chunk {named}"
         yield Finding(downlink, "RetDefs, decoded", text, again)
     merged = {(str(chunk), str(run["run"])) for run in runs for chunk in run.get("chunks", ())}
-    if any("chunks" in run for run in runs):  # a receipt does not say it
+    entered = {str(run["run"]) for run in runs}
+    if left := sorted({str(run) for chunk in chunks for run in chunk["runs"]} - entered):
+        text = f"decoded and not merged: run {', '.join(left)}"
+        yield Finding(downlink, "decoded, merged", text, again)
+    elif any("chunks" in run for run in runs):  # a receipt does not say it
         contained = {(str(chunk["chunk"]), str(run)) for chunk in chunks for run in chunk["runs"]}
         if left_out := sorted(contained - merged):
             named = "; ".join(

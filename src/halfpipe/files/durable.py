@@ -122,6 +122,7 @@ def replacing(
         with suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a write names none
             raise HalfPipeError(
                 f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="system"
             ) from error

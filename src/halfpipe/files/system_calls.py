@@ -9,6 +9,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.files.advice import NoRoomError
+
 MOST = 1024  # pieces in one call: IOV_MAX of Linux
 
 _IOVEC = np.dtype([("base", np.uintp), ("length", np.uintp)])  # struct iovec of <sys/uio.h>
@@ -36,7 +38,7 @@ def reserve(out: IO[bytes], size: int) -> None:
     while size > 0 and _fallocate(out.fileno(), 0, 0, size):
         number = ctypes.get_errno()
         if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise OSError(number, os.strerror(number))
+            raise NoRoomError(number, size)
         if number != errno.EINTR:
             return
 

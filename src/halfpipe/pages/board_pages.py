@@ -29,7 +29,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status import acknowledged
-from halfpipe.status.account import PHASES, Account, Survey
+from halfpipe.status.account import PHASES, UNKNOWN, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
@@ -85,7 +85,8 @@ def phase_of(cause: Cause, one: Account) -> str:
 def cells(one: Account) -> list[Cell]:
     """Return the cells of a downlink."""
     worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
-    return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, (0, 0))) for name in PHASES]
+    unknown = (0, int(one.state == UNKNOWN))
+    return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, unknown)) for name in PHASES]
 
 
 def rows(accounts: Sequence[Account]) -> Iterator[Row]:

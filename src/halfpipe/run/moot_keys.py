@@ -93,7 +93,7 @@ def _parsed(path: Path, content: bytes) -> Mapping[RunId, Moot | str]:
     if skipped:
         few = ", ".join(map(str, skipped[:MOST_NAMED]))
         form = "not of the form 'r%010d key alias'"
-        log.warning("%s: skipped %d lines %s: line %s", path, len(skipped), form, few)
+        log.warning("%s: %d lines skipped, %s: line %s", path, len(skipped), form, few)
     return known
 
 

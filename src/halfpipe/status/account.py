@@ -16,6 +16,8 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import is_short
 from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink import stage_mark
+from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (
     at_level1,
     contradictions,
@@ -25,7 +27,7 @@ from halfpipe.downlink.handoff_causes import (
 from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.stage_look import GONE, is_submitted, is_taken, names_files
+from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
@@ -48,7 +50,7 @@ LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing mo
 COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back only"
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
-TAKEN = "taken by Level-1"
+TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 PHASES = (
     "RetDefs",
     "level-0",
@@ -129,6 +131,16 @@ class Survey:
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
+
+    @cached_property
+    def stage_trouble(self) -> Cause | None:
+        """Why nothing can be delivered to the stage; None if all is well."""
+        return stage_mark.trouble(self.settings)
+
+    @property
+    def sees_stage(self) -> bool:
+        """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
+        return self.stage_trouble is None or self.stage_trouble.code in {"stage-restored", "work-restored"}
 
     @cached_property
     def plan(self) -> Plan:
@@ -260,15 +272,19 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
         cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
         cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
-    return Account(downlink, "not known", (cause, *of_files))
+    return Account(downlink, UNKNOWN, (cause, *of_files))
 
 
 def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     downlink, receipt = of.id, of.receipt
     found = list(_causes(of))
     # With the first of the files that are gone, and more of the matter.
-    is_told = any(cause.code == GONE for cause in found)
-    found += [cause for cause in of_files if not (is_told and cause.code == GONE)]
+    is_told, told = any(cause.code == GONE for cause in found), {(cause.code, cause.text) for cause in found}
+    found += [
+        cause
+        for cause in of_files
+        if not (is_told and cause.code == GONE) and (cause.code, cause.text) not in told
+    ]
     if of.confirmed is not None:
         found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
     causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
@@ -297,6 +313,7 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     if receipt is not None and receipt.get("taken_over"):
         return {}
     needed = missing = 0
+    unknown = chunks[1] - chunks[0]  # hours of chunks that are not decoded yet: one each, at least
     for chunk in receipt["chunks"] if receipt else of.decoded:
         with suppress(AttributeError, KeyError, TypeError):  # of a damaged one nobody knows
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
@@ -306,7 +323,8 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     each = (1, int(of.settings.ledger.url is not None), something, something)
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.plan.numbers), chunks[1])
-    return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
+    level0 = (needed - missing, needed + unknown)
+    return dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
 
 
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:
@@ -328,7 +346,7 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
     if receipt.get("taken_over"):
         return "taken over"
     if of.record is not None and of.is_submitted:
-        taken = is_taken(of.settings, of.id, receipt, of.record)
+        taken = of.site.sees_stage and is_taken(of.settings, of.id, receipt, of.record)
         return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
 
@@ -353,10 +371,9 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
                 yield from list(fell_short(settings, of.id, [chunk]))
     else:
-        if not in_work and of.confirmed is None:
-            yield from failures(settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
+            yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:
@@ -364,7 +381,13 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from _of_books(of, run, books)
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
-    yield from at_level1(settings, of.id, receipt, of.record, in_work)
+    of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
+    if receipt is not None and not in_work and of.confirmed is None:
+        # A submission that was refused for the stage says what a look at the stage says now.
+        looks = {cause.code for cause in of_level1} & {GONE, STRANGE, "stage-gone"}
+        late = failures(settings, of.id, after_receipt=True)
+        yield from (cause for cause in late if not (looks and cause.code == "stage"))
+    yield from of_level1
 
 
 def _chunks_with_level0(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

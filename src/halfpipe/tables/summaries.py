@@ -1,5 +1,6 @@
 """Summaries of a run or a downlink: its deliveries, when they were made, and events that still wait."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
@@ -56,9 +57,9 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         number = manifest and manifest["handoff"]
         state = manifest and ("complete" if manifest["complete"] else "open")
         events = delivery and delivery.events
-        confirmed = Record(work, downlink).last_confirmed
-        when = _times(work, downlink).get(number)
-        submitted = confirmed and confirmed.handoff
+        submitted, when = _submitted(work, downlink), None
+        with suppress(HalfPipeError):  # of damaged receipts the account tells
+            when = _times(work, downlink).get(number)
         parts.append((downlink, number, submitted, when, events, begin, end, state))
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
@@ -72,6 +73,15 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
         "repipes": repiped,
     }
+
+
+def _submitted(work: Path, downlink: DownlinkId) -> int | str | None:
+    """Return the number of the hand-off that Level-1 has of a downlink; in words, that its records are damaged."""
+    try:
+        told = Record(work, downlink).last_confirmed
+    except HalfPipeError:
+        return "not known"
+    return told.handoff if told else None
 
 
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
@@ -100,20 +110,25 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     if not found.chunks[1] and not (work / downlink).is_dir():
         where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
         raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
-    receipts = [read_receipt(work, downlink)] if (work / paths.receipt(downlink)).exists() else []
-    record = Record(work, downlink)
-    submissions = [
-        {
-            **{key: getattr(each, key) for key in ("action", "handoff", "when")},
-            "outcome": record.word(each.outcome),
-        }
-        for each in record.attempts
-    ]
+    receipts, submissions, handoffs = [], [], dict[int | None, datetime | None]()
+    with suppress(HalfPipeError):  # of what is damaged the account tells
+        if (work / paths.receipt(downlink)).exists():
+            receipts.append(read_receipt(work, downlink))
+        handoffs = _times(work, downlink)
+    with suppress(HalfPipeError):
+        record = Record(work, downlink)
+        submissions = [
+            {
+                **{key: getattr(each, key) for key in ("action", "handoff", "when")},
+                "outcome": record.word(each.outcome),
+            }
+            for each in record.attempts
+        ]
     begun = [failed.log for failed in failed_jobs(work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
         "runs": frames.runs(receipts),
-        "handoffs": _times(work, downlink),
+        "handoffs": handoffs,
         "submissions": submissions,
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }

@@ -98,7 +98,7 @@ class Story:
         else:
             ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
         self.books.processed([dl], before)
-        if ended.status and UNANNOUNCED in obstacles:  # the same command includes it
+        if ended.status and (meanwhile or UNANNOUNCED in obstacles):  # the same command includes it
             before = {dl: self.books.stamps(dl)}
             ended = self.heard(self.world.site.snakemake(f"dl={dl}"))
             self.books.processed([dl], before)

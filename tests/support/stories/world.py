@@ -134,7 +134,7 @@ class World:
             str(path.relative_to(self.archive)): list(packets_in(path.read_bytes()))
             for path in sorted(self.archive.rglob(f"s{SCID:04d}a*"))
         }
-        self.streams, self.max_events = home / "streams.jsonl", rng.choice([125000, 125000, 9])
+        self.streams, self.max_events = home / "server", rng.choice([125000, 125000, 9])
         self.site = Site(home)
         self.site.configure(
             paths={"level0": str(self.archive)},

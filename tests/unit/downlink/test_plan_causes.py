@@ -326,6 +326,7 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
 
 def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: Path) -> None:
     work, home = tmp_path / "work", tmp_path / "retdefs"
+    work.mkdir()
     home.mkdir()
     names = [f"24060{day}001" for day in range(1, 6)]
     for name in names:

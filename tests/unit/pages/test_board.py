@@ -52,11 +52,12 @@ def test_what_needs_action_is_first_and_a_page_runs_its_own_script_alone(site: S
         ("n", [SECOND, FIRST]),
     ], "equal notes are one row"
     marks = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
-    assert marks[:7] == [("", "✓"), ("", "–"), ("a", "✗"), *[("", "·")] * 4]
+    assert marks[:7] == [("", "✓"), ("", "·"), ("a", "✗"), *[("", "·")] * 4], "hours are not known yet"
     assert marks[7:] == [("", "✓"), ("", "–"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
     said = f"decode_chunk 00001: the decoder said {HOSTILE}"
     assert (said in text(home / paths.BOARD), HOSTILE in page) == (True, False), "as text, and so escaped"
     assert f"<code>snakemake dl={FAILED}</code>" in page
+    assert f"log: logs/{FAILED}/decode_chunk-00001.log" in text(home / paths.BOARD)
     assert "| its last line" in text(home / paths.board_page(FAILED))
     for path in home.glob("*.html"):
         content = path.read_text()

@@ -63,6 +63,7 @@ def test_a_job_that_fails_records_why(
         assert why is not None
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
+        assert (", in fails\n" in why.trace) is (code == "defect")
         if code == "system":
             assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")
             assert f"error: {why.text}\n" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) 
     os.utime(number, (NOW - 3601, NOW - 3601))
     (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
-    assert cause.remedy.do[0] == f"kill {os.getpid()}"
+    assert f"end process {os.getpid()} on " in cause.remedy.first
     lease.give_back()
     assert codes(settings) == {}
     left_by_another(settings.paths.work, paths.UNATTENDED_LEASE, silent=1e6)
