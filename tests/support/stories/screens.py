@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.ids import RunId
 from tests.support.stories.books import Books, Where
 from tests.support.stories.world import World
 
@@ -33,6 +34,7 @@ def check(world: World, books: Books) -> None:
     _missing(books, rows, where)
     _waiting(world, books, rows, where)
     _explained(world, books, where)
+    _accounts(world, books, where)
     _shown(world, books)
     _receipts(world, books)
 
@@ -73,9 +75,10 @@ def _waiting(
     world: World, books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Counter[Where]]
 ) -> None:
     expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
+    unread = [run for run in expected if not books.readable(run)]
     said = sum(row["orphans"] for row in rows.values())
-    if said != sum(expected.values()):
-        books.find("status-waiting", f"status: {said} wait, the books: {expected}")
+    if said != sum(expected.values()) and (not unread or not said):
+        books.find("status-waiting", f"status: {said} wait, the books: {expected}, unread {unread}")
     if not world.site.work.is_dir():
         return
     home = world.home / "board"
@@ -84,10 +87,39 @@ def _waiting(
     assert ended.status == 1 or not needs_action, ended.said
     page = (home / paths.BOARD_RUNS).read_text()
     board = {run: int(number.replace(",", "")) for run, number in OPEN_RUN.findall(page)}
-    wrong = {run: (number, expected[run]) for run, number in board.items() if number != expected[run]}
-    wrong |= {run: (0, number) for run, number in expected.items() if number and run not in board}
+    shown = {run: (board.get(run, 0), number) for run, number in expected.items()}
+    wrong = {
+        run: both for run, both in shown.items() if both[0] != both[1] and (run not in unread or not both[0])
+    }
     if wrong:
-        books.find("board-waiting", f"board, and the books: {wrong}")
+        books.find("board-waiting", f"board, and the books: {wrong}, unread {unread}")
+
+
+def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
+    """Hold the accounts of `show --books` against the books, each of them."""
+    merged = [
+        run
+        for run in books.runs
+        if books.readable(run)
+        and any((world.site.work / paths.manifest(RunId(run), dl)).exists() for dl in books.brought[run])
+    ]
+    if not merged:
+        return
+    ended = world.site.halfpipe("show", "--books", *merged, "--json")
+    for table in json.loads(ended.out)["books"]:
+        for account in table["accounts"]:
+            run = account["run"]
+            delivered = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())
+            expected = {kind: where[run][Where(kind)] for kind in ("withheld", "late", "closed", "refused")}
+            expected |= {"waiting": where[run][Where.WAITING] + where[run][Where.DUE], "lost": 0}
+            expected |= {"delivered": delivered, "known": delivered + sum(expected.values())}
+            wrong = {key: (account[key], n) for key, n in expected.items() if account[key] != n}
+            if wrong:
+                books.find(
+                    f"accounts-{'-'.join(sorted(wrong))}", f"show --books, run {run}, and the books: {wrong}"
+                )
+        if table["findings"]:
+            books.find("books-findings", f"show --books {table['what']}: {table['findings']}")
 
 
 def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
