@@ -9,8 +9,10 @@ import pytest
 
 from tests.support.stories.steps import tell
 
-EVERY_DAY, ALL = 3, 1001
-SEEDS = [pytest.param(seed, marks=[] if seed < EVERY_DAY else pytest.mark.stories) for seed in range(1, ALL)]
+EVERY_DAY, ALL = {2, 4, 5, 6, 9}, 1000
+SEEDS = [
+    pytest.param(seed, marks=[] if seed in EVERY_DAY else pytest.mark.stories) for seed in range(1, ALL + 1)
+]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

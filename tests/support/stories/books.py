@@ -504,9 +504,11 @@ class Books:
     def readable(self, run: str) -> bool:
         """Tell whether all events that are known of a run can still be read: else nobody can look at them."""
         for of in self.brought[run].values():
-            for voucher in of:
+            for voucher, keys in of.items():
                 home, chunk = (self.world.site.work / voucher).parent, voucher.rpartition("/")[2][:5]
-                if not all(any(home.glob(f"*-{run}-*-{chunk}.{kind}")) for kind in ("evt", "idx", "rows")):
+                now = {(apid, number) for of_run, apid, number in self.content[voucher] if of_run == run}
+                whole = all(any(home.glob(f"*-{run}-*-{chunk}.{kind}")) for kind in ("evt", "idx", "rows"))
+                if now != keys or not whole:
                     return False
         return True
 
