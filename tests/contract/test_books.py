@@ -13,7 +13,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import Kind
 from halfpipe.process.failure import Failure
-from halfpipe.run import stage
+from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, Survey, account
 from halfpipe.status.explanation import HELD, State
@@ -259,8 +259,6 @@ def test_a_merge_that_dies_before_it_records_counts_what_it_made_known(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 9: nothing is recorded of the delivery, and the merged index is there."""
-    from halfpipe.downlink import deliver_run
-
     build("split2", site)
     site.configure(ledger={"url": None})
     site.by_hand(FIRST)
@@ -270,7 +268,7 @@ def test_a_merge_that_dies_before_it_records_counts_what_it_made_known(
         def no_space(*_: object) -> None:
             raise HalfPipeError("no space left on device")
 
-        full.setattr(deliver_run.event_files, "write_all", no_space)
+        full.setattr(event_files, "write_all", no_space)
         with pytest.raises(AssertionError):
             site.by_hand(SECOND, "decode_chunk", "deliver_run")
     books = equal_on_all_screens(site, FIRST, SECOND)

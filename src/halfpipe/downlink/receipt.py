@@ -217,8 +217,11 @@ def state_of(run: Mapping[str, Any]) -> str:
 def table(receipt: Mapping[str, Any]) -> str:
     """Return what was delivered of a downlink as a table for people."""
     # What is known of the run, then its parts.
-    counts = ("known", "delivered", "orphans", "late", "held_events", "elsewhere")
-    shown = ("known", "staged", "orphans", "late", "held", "elsewhere")
+    counts = ["known", "delivered", "orphans", "late", "held_events", "elsewhere"]
+    shown = ["known", "staged", "orphans", "late", "held", "elsewhere"]
+    if any(run["closed_events"] for run in receipt["runs"]):  # after an accepted loss alone
+        counts.append("closed_events")
+        shown.append("closed")
     rows = [("run", "L1 run", "kind", "files", *shown, "state")]
     for run in receipt["runs"]:
         numbers = map(str, [len(run["files"]), *(run[key] for key in counts)])

@@ -319,7 +319,7 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
         "moot": {"key": moot.key, "alias": moot.alias},
         "taken_over": str(run.known),
     }
-    manifest |= dict.fromkeys(("withheld", "late", "held_events", "elsewhere", "shrunk"), 0)
+    manifest |= dict.fromkeys(("withheld", "late", "closed_events", "held_events", "elsewhere", "shrunk"), 0)
     manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
     return manifest | {"given_up": False, "accepted": None}
 

@@ -88,7 +88,9 @@ def lost_events(
         return 0
     for apid in numbers_in(known["apid"]) if len(known) else ():
         of_apid = known["datagram"][known["apid"] == apid]
-        there = set(np.unique(of_apid).tolist())
+        if (of_apid[1:] < of_apid[:-1]).any():
+            of_apid.sort()
+        there = set(of_apid[np.r_[True, of_apid[1:] != of_apid[:-1]]].tolist())
         delivered = sum(
             events
             for delivery in latest.values()
