@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,13 +38,16 @@ def main() -> int:
     parser.add_argument("--again", type=ast.literal_eval, help="Only these steps, as they were printed.")
     given = parser.parse_args()
     ends = [[*map(int, words.split("-"))] for words in given.seeds]
-    status = 0
+    steps_by_name, wrong_by_kind, places = Counter[str](), Counter[str](), Counter[str]()
     for seed in [seed for first, *last in ends for seed in range(first, (last or [first])[0] + 1)]:
         began, used = time.perf_counter(), sum(os.times()[:4])
         story, wrong = told(seed, given.again)
         took, cpu = time.perf_counter() - began, sum(os.times()[:4]) - used
         print(f"seed {seed}: {len(story.taken)} steps, {took:.1f} s, {cpu:.1f} s of processor", flush=True)
-        status |= bool(wrong)
+        steps_by_name.update(str(step[0]) for step in story.taken)
+        wrong_by_kind.update({kind for kind, _ in wrong})
+        for run in story.books.runs:
+            places.update(story.books.where(run).values())
         for kind in dict.fromkeys(kind for kind, _ in wrong):
             texts = [text for of, text in wrong if of == kind]
             steps: Sequence[Step] = story.taken
@@ -51,7 +55,10 @@ def main() -> int:
                 steps, found = shrunk(seed, kind, story.taken)
                 texts = [text for of, text in found if of == kind] or texts
             print(f"  {kind}: {texts[0][:1500]}\n    steps {[*steps]}", flush=True)
-    return status
+    print(f"steps {dict(steps_by_name.most_common())}")
+    print(f"events in the end { {str(place): n for place, n in places.most_common()} }")
+    print(f"stories with something wrong, by kind {dict(wrong_by_kind.most_common())}")
+    return int(bool(wrong_by_kind))
 
 
 if __name__ == "__main__":
