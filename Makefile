@@ -74,7 +74,7 @@ histories: $(VENV) ## 20,000 random delivery histories against the slow model
 test-faults: $(VENV) ## harm to every rule, heads killed and stopped, backups put back
 	$(PYTEST) -n 2 -m faults tests/faults
 
-test-stories: $(VENV) ## 300 random stories through the whole workflow, each with books of its own; half an hour
+test-stories: $(VENV) ## 1,000 random stories through the whole workflow, each with books of its own; half an hour
 	$(PYTEST) -n 2 -m "stories or not stories" tests/faults/test_stories.py
 
 test-ledger: $(VENV) ## the ledger on a private PostgreSQL, which root has installed if need be

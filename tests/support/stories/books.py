@@ -7,9 +7,9 @@ files that it checks.
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from halfpipe import paths
@@ -21,9 +21,42 @@ from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, Outcome, Rules
-from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, hours_between
+from tests.support.stories.world import Hour, Key, NewInput, Of, StagedFile, Version, World
 
-NOTHING = Delivery()
+
+@dataclass(frozen=True)
+class Recorded(Delivery):
+    """A delivery, and its events."""
+
+    keys: frozenset[Key] = frozenset()
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Recorded":
+        """Return the delivery that the rule makes."""
+        made = outcome.delivery
+        keys = frozenset((event.sequence, event.apid) for _, event in outcome.delivered)
+        return cls(made.spans, made.held, made.files, keys)
+
+
+NOTHING = Recorded()
+
+
+class Where(StrEnum):
+    """Where a known event is.
+
+    `DELIVERED`: in a file of the latest delivery of a downlink. `WAITING`: an EPU may still add an event at its place.
+    `WITHHELD`: settled, and too few events beside it to make a file. `DUE`: the next delivery of the run takes it.
+    `REFUSED`: it is due, and Level-1 would refuse the run. `LATE`: in a span that was delivered without it.
+    `CLOSED`: in a span that was delivered with it, and not delivered again.
+    """
+
+    DELIVERED = "delivered"
+    WAITING = "waiting"
+    WITHHELD = "withheld"
+    DUE = "due"
+    REFUSED = "refused"
+    LATE = "late"
+    CLOSED = "closed"
 
 
 class Problem(IntEnum):
@@ -55,7 +88,6 @@ class Downlink:
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
-    late: dict[str, int] = field(default_factory=dict)
 
 
 class Books:
@@ -64,13 +96,16 @@ class Books:
     def __init__(self, world: World) -> None:
         self.world = world
         self.of = {dl: Downlink() for dl in world.downlinks}
-        self.rules = Rules(max_events=world.max_events)
-        self.content: dict[
-            str, frozenset[Key]
-        ] = {}  # by chunk and downlink: its datagrams when it was decoded
-        self.without: dict[str, frozenset[Hour]] = {}  # hours that were missing then
-        self.brought: defaultdict[str, dict[str, frozenset[Key]]] = defaultdict(dict)
-        self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
+        self.rules = self.first_rules = Rules(max_events=world.max_events)
+        # By chunk and downlink: its datagrams when it was decoded, and the hours that were missing then.
+        self.content: dict[str, frozenset[Of]] = {}
+        self.without: dict[str, frozenset[Hour]] = {}
+        # By run and downlink: the datagrams that its chunks brought when it was merged last; and its deliveries.
+        self.brought: defaultdict[str, dict[str, Mapping[str, frozenset[Key]]]] = defaultdict(dict)
+        self.recorded: defaultdict[str, dict[str, list[Recorded]]] = defaultdict(dict)
+        self.ignored: set[str] = set()  # chunks
+        self.seen_decoding: set[str] = set()  # chunks that were taken in when they were decoded
+        self.findings: list[tuple[str, str]] = []  # kind and text; the story goes on
         # By run: the events that its last merge withheld, and its row in the ledger with the events known when it came.
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
@@ -79,7 +114,8 @@ class Books:
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
             for c in chunks
-            for d in c.chunk.datagrams
+            for version in c.versions.values()
+            for d in version.datagrams
         }
         self.runs = sorted({run for run, _, _ in self.sequences})
 
@@ -101,12 +137,22 @@ class Books:
 
     # What must be.
 
-    def would_bring(self, chunk: NewInput) -> tuple[frozenset[Key], frozenset[Hour]]:
-        """Return what decoding a chunk brings now, and which hours are missing."""
-        version = self.world.staged_version(chunk) or "plain"
-        missing = frozenset(hour for hour in chunk.hours_of(version) if not self.world.present(hour))
-        whole = [d for d in chunk.datagrams_of(version) if missing.isdisjoint(hours_between(d.apid, *d.span))]
-        return frozenset((d.apid, d.number) for d in whole), missing
+    def next_version(self, chunk: NewInput) -> Version:
+        """Return the RetDef by which a chunk is decoded next."""
+        world = self.world
+        name = world.version(chunk, world.source(chunk)) or world.staged_version(chunk) or "plain"
+        return chunk.versions[name]
+
+    def would_bring(self, version: Version) -> tuple[frozenset[Of], frozenset[Hour]]:
+        """Return what a decoder makes of a RetDef now, and which hours are missing."""
+        missing = frozenset(hour for hour in version.hours if not self.world.present(hour))
+        whole = self.world.whole(version.datagrams)
+        return frozenset((str(d.run), d.apid, d.number) for d in whole), missing
+
+    def keys(self, run: str, dl: str) -> frozenset[Key]:
+        """Return the datagrams of a run that the other downlinks have from this one."""
+        of = self.brought[run].get(dl, {})
+        return frozenset().union(*(keys for chunk, keys in of.items() if chunk not in self.ignored))
 
     def chunk_of(self, run: str, dl: str, keys: Iterable[Key]) -> model.Chunk:
         """Return datagrams of a run as the model has them."""
@@ -121,14 +167,14 @@ class Books:
 
     def decide(self, run: str, dl: str) -> Outcome:
         """Return what the rule says of a downlink that is processed now."""
-        brought = {other: (self.chunk_of(run, other, keys),) for other, keys in self.brought[run].items()}
+        brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
         return model.decide(dl, brought, self.recorded[run], self.rules, run in self.given_up)
 
-    def last(self, run: str, dl: str) -> Delivery:
+    def last(self, run: str, dl: str) -> Recorded:
         """Return the latest delivery on record."""
         return self.recorded[run].get(dl, [NOTHING])[-1]
 
-    def record(self, run: str, dl: str, delivery: Delivery) -> None:
+    def record(self, run: str, dl: str, delivery: Recorded) -> None:
         """Put a delivery on record."""
         before = self.recorded[run].get(dl, [])
         if delivery != self.last(run, dl) and (before or delivery.spans):
@@ -145,26 +191,94 @@ class Books:
             self._decoded(dl, fresh[dl], after[dl])
         for run in self.runs:
             made = [dl for dl in dls if paths.manifest(RunId(run), dl) in fresh[dl]]
+            gone = [dl for dl in dls if paths.receipt(dl) in fresh[dl] and self._vanished(run, dl)]
             others = [dl for dl in dls if dl not in made]
-            self._delivered(run, made)
+            self._delivered(run, [dl for dl in made if dl not in gone])
+            for dl in gone:
+                self._delivered_nothing(run, dl)
             for dl in others:
-                self._perhaps_delivered(run, dl)
+                if dl not in gone:
+                    self._perhaps_delivered(run, dl)
+        self.seen_decoding.clear()
         for dl in dls:
             if paths.receipt(dl) in fresh[dl]:
                 self._handed_off(dl)
         self.look_at_stage()
+        for dl in dls:
+            for run in self.runs:
+                if paths.receipt(dl) in fresh[dl] and paths.manifest(RunId(run), dl) in fresh[dl]:
+                    self._check_staged(run, dl)
+
+    def _check_staged(self, run: str, dl: str) -> None:
+        """Check that the events of a delivery are in the stage, each of them."""
+        if run in self.of[dl].held or self.of[dl].taken or self.of[dl].gone:
+            return
+        there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
+        if there != self.last(run, dl).keys:
+            missing, more = self.last(run, dl).keys - there, there - self.last(run, dl).keys
+            self.find(
+                "staged", f"{dl}, run {run}: not staged {sorted(missing)}, staged besides {sorted(more)}"
+            )
+
+    def find(self, kind: str, text: str) -> None:
+        """Take down what is wrong, and go on."""
+        self.findings.append((kind, f"{text}{self._circumstances()}"))
+
+    def _circumstances(self) -> str:
+        """Say what may be behind something wrong."""
+        found = {
+            "a chunk is ignored": self.ignored,
+            "a run is abandoned": self.given_up,
+            "another policy": self.rules != self.first_rules,
+            "a loss is accepted": any(of.accepted for of in self.of.values()),
+            "cut off": [dl for dl, of in self.of.items() if of.begun and not self.world.site.has_receipt(dl)],
+            "leases": leases(self.world.site.work),
+        }
+        said = ", ".join(name for name, so in found.items() if so)
+        return f" [{said}]" * bool(said)
 
     def _decoded(self, dl: str, fresh: set[str], there: Stamps) -> None:
         for chunk in self.world.chunks[dl]:
-            if chunk.voucher in fresh:
-                self.content[chunk.voucher], self.without[chunk.voucher] = self.would_bring(chunk)
+            if chunk.voucher in fresh and chunk.voucher not in self.seen_decoding:
+                self.decoded(chunk)
             elif chunk.voucher not in there:
                 self.without.pop(chunk.voucher, None)
 
-    def bring(self, run: str, dl: str) -> frozenset[Key]:
+    def decoded(self, chunk: NewInput) -> None:
+        """Take in that a chunk was decoded of the archive as it is."""
+        version = chunk.versions[self.world.staged_version(chunk) or "plain"]
+        self.content[chunk.voucher], self.without[chunk.voucher] = self.would_bring(version)
+
+    def bring(self, run: str, dl: str) -> dict[str, frozenset[Key]]:
         """Return what the decoded chunks of a downlink bring of a run."""
-        chunks = [c for c in self.world.chunks[dl] if c.chunk.run == run]
-        return frozenset().union(*(self.content.get(c.voucher, frozenset()) for c in chunks))
+        found = {}
+        for chunk in self.world.chunks[dl]:
+            of = self.content.get(chunk.voucher, frozenset())
+            keys = frozenset((apid, number) for of_run, apid, number in of if of_run == run)
+            if keys and chunk.voucher not in self.ignored:
+                found[chunk.voucher] = keys
+        return found
+
+    def _vanished(self, run: str, dl: str) -> bool:
+        """Tell whether no chunk of a downlink has a run any more that it brought."""
+        return bool(self.brought[run].get(dl) or self.last(run, dl).spans) and not self.bring(run, dl)
+
+    def _delivered_nothing(self, run: str, dl: str) -> None:
+        """Check the hand-off of a downlink from which a run vanished: it brings and delivers nothing of it."""
+        old, known, spans = self.keys(run, dl), self.known_on_disk(run, dl), self.spans_on_disk(run, dl)
+        staged = self.world.staged(dl).get(RunId(run).l1)
+        if known:
+            self.find("vanished-known", f"{dl} knows {sorted(known)} of run {run}, expected nothing")
+        if spans or staged:
+            self.find("vanished-delivered", f"{dl} delivered {spans} of run {run}, expected nothing")
+        kept = self.brought[run].get(dl, {}) if known == old else {}
+        self.brought[run][dl] = kept
+        self.of[dl].held.discard(run)
+        if spans and spans != self.last(run, dl).spans:
+            self.record(run, dl, Recorded.of(self.decide(run, dl)))
+        elif not spans:
+            self.record(run, dl, NOTHING)
+            self.of[dl].latest.pop(RunId(run).l1, None)
 
     def _delivered(self, run: str, dls: Sequence[str]) -> None:
         """Check the deliveries of a run by downlinks, in some order."""
@@ -182,9 +296,9 @@ class Books:
     def _one_delivery(self, run: str, dl: str) -> Iterable[str]:
         manifest = read_json(self.world.site.work / paths.manifest(RunId(run), dl))
         self.brought[run][dl] = self.bring(run, dl)
-        known = self.known_on_disk(run, dl)
-        if known != self.brought[run][dl]:
-            yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(self.brought[run][dl])}"
+        known, expected = self.known_on_disk(run, dl), self.keys(run, dl)
+        if known != expected:
+            yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(expected)}"
         outcome = self.decide(run, dl)
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
@@ -200,30 +314,27 @@ class Books:
         if said != wanted:
             yield f"{dl} says {said}, expected {wanted}"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
-        for each in self.of.values():  # a merge counts all late events of its run, from any downlink
-            each.late.pop(run, None)
-        self.of[dl].late[run] = outcome.late
         self.withheld[run] = outcome.withheld
-        self.record(run, dl, outcome.delivery)
+        self.record(run, dl, Recorded.of(outcome))
         if not files:
             self.of[dl].latest.pop(RunId(run).l1, None)
 
     def _perhaps_delivered(self, run: str, dl: str) -> None:
         """Take in what a job did that did not end well, or was not run: all or nothing."""
         known = self.known_on_disk(run, dl)
-        old = self.brought[run].get(dl, frozenset())
-        assert not known or known in {old, self.bring(run, dl)}, (
-            f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
-        )
+        before_it = self.brought[run].get(dl, {})
+        now, old = self.bring(run, dl), frozenset[Key]().union(*before_it.values())
+        new = frozenset[Key]().union(*now.values())
+        assert known in {old, new}, f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
         if not known and not old:
             return
-        self.brought[run][dl] = known
+        self.brought[run][dl] = now if known == new else before_it
         before, outcome = self.last(run, dl), self.decide(run, dl)
         spans = self.spans_on_disk(run, dl)
         assert spans in {before.spans, outcome.delivery.spans}, f"{dl} recorded {spans} of run {run}"
         if spans != before.spans:
             self.withheld[run] = outcome.withheld
-            self.record(run, dl, outcome.delivery)
+            self.record(run, dl, Recorded.of(outcome))
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
         """Return which datagrams a downlink has made known of a run."""
@@ -278,7 +389,7 @@ class Books:
         were known when the ledger got this status; and all known events if all of them were loaded. Events inside a
         span are late, because the span is closed.
         """
-        chunks = [(self.chunk_of(run, dl, keys),) for dl, keys in self.brought[run].items()]
+        chunks = [(self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]]
         events = {(e.sequence, e.apid) for (chunk,) in chunks for e in chunk.events}
         if self.entered.get(run, ({}, events))[0] != row:
             self.entered[run] = row, events
@@ -302,16 +413,11 @@ class Books:
         """Return the problems of a downlink."""
         of, found = self.of[dl], dict[str, Problem]()
         if not of.begun:
-            return {"not processed": Problem.NOTE}
+            chunks = [c for c in self.world.chunks[dl] if c.voucher not in self.ignored]
+            is_there = any(self.world.source(chunk).exists() for chunk in chunks)
+            return {"not processed": Problem.NOTE if is_there else Problem.MAYBE}
         for chunk in self.world.chunks[dl]:
-            source = self.world.version(chunk, self.world.source(chunk))
-            staged = self.world.staged_version(chunk)
-            if source is not None and staged is None:
-                found["a RetDef is not processed"] = Problem.NOTE
-            elif source is not None and source != staged:
-                found["a RetDef was issued again"] = Problem.NOTE
-            if self.without.get(chunk.voucher):
-                found["decoded without an hour"] = Problem.ACTION
+            found |= self._problems_of(chunk)
         if not self.world.site.has_receipt(dl):
             found["no receipt"] = Problem.NOTE
         if of.submitted and of.submitted < of.handoff:
@@ -328,8 +434,6 @@ class Books:
             )
         if of.held:
             found["a run is refused"] = Problem.ACTION
-        if any(of.late.values()):
-            found["late events"] = Problem.ACTION
         if of.accepted:
             found["a loss is accepted"] = Problem.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
@@ -337,6 +441,76 @@ class Books:
         if leases(self.world.site.work):
             found["a lease is left"] = Problem.MAYBE
         return found
+
+    def _problems_of(self, chunk: NewInput) -> dict[str, Problem]:
+        """Return the problems of a chunk."""
+        if chunk.voucher in self.ignored:
+            return {"a chunk is ignored": Problem.MAYBE}
+        source = self.world.version(chunk, self.world.source(chunk))
+        staged = self.world.staged_version(chunk)
+        found = dict[str, Problem]()
+        if source is not None and staged is None:
+            found["a RetDef is not processed"] = Problem.NOTE
+        elif source is not None and source != staged:
+            found["a RetDef was issued again"] = Problem.NOTE
+        if self.without.get(chunk.voucher):
+            found["decoded without an hour"] = Problem.ACTION
+        if staged is None or chunk.voucher not in self.content:
+            return found
+        now, _ = self.would_bring(chunk.versions[staged])
+        content = self.content[chunk.voucher]
+        asked = {(str(d.run), d.apid, d.number) for d in chunk.versions[staged].datagrams}
+        if now - content:
+            found["level-0 came after it was decoded"] = Problem.ACTION
+        elif asked - content:
+            found["it brought less than its RetDef announces"] = Problem.NOTE
+        if staged in {"more", "early"}:
+            found["its span has a gap, perhaps"] = Problem.MAYBE
+        return found
+
+    def where(self, run: str) -> dict[Key, Where]:
+        """Return where each known event of a run is."""
+        brought = {dl: (self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]}
+        events = [(event.sequence, event.apid) for _, event in model.known_events("", brought)]
+        recorded = self.recorded[run]
+        taken = [span for deliveries in recorded.values() for each in deliveries for span in each.spans]
+        now = frozenset[Key]().union(*(deliveries[-1].keys for deliveries in recorded.values()))
+        ever = frozenset[Key]().union(*(each.keys for deliveries in recorded.values() for each in deliveries))
+        places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.given_up)
+        found = dict[Key, Where]()
+        for key in events:
+            if key in now:
+                found[key] = Where.DELIVERED
+            elif model.inside(key[0], taken):
+                found[key] = Where.CLOSED if key in ever else Where.LATE
+            else:
+                found[key] = Where.DUE if model.inside(key[0], places) else Where.WAITING
+        orphans = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
+        due = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.DUE]
+        held = any(run in of.held for of in self.of.values())
+        for series in model._series(due, model._breaks(places, taken, orphans, [])):
+            large = len(series) >= self.rules.min_events
+            for _, event in series:
+                found[event.sequence, event.apid] = (
+                    Where.WITHHELD if not large else Where.REFUSED if held else Where.DUE
+                )
+        latest = [span for deliveries in recorded.values() for span in deliveries[-1].spans]
+        closed = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.CLOSED]
+        for series in model._series(closed, lambda a, b: any(a < x and y < b for x, y in latest)):
+            if len(series) < min(2, self.rules.min_events):  # too few, even if their place is opened
+                found |= {(event.sequence, event.apid): Where.WITHHELD for _, event in series}
+        return found
+
+    def readable(self, run: str) -> bool:
+        """Tell whether all events that are known of a run can still be read: else nobody can look at them."""
+        for of in self.brought[run].values():
+            for voucher, keys in of.items():
+                home, chunk = (self.world.site.work / voucher).parent, voucher.rpartition("/")[2][:5]
+                now = {(apid, number) for of_run, apid, number in self.content[voucher] if of_run == run}
+                whole = all(any(home.glob(f"*-{run}-*-{chunk}.{kind}")) for kind in ("evt", "idx", "rows"))
+                if now != keys or not whole:
+                    return False
+        return True
 
     def check_verdict(self, dl: str, row: dict[str, Any]) -> None:
         """Compare a verdict with the books."""
