@@ -189,8 +189,3 @@ def _of_run(
         "in_files": sum(file["events"] for file in manifest["files"]),
         "in_stage": sum(file["events"] for file in manifest["files"] if (home / file["name"]).is_file()),
     }
-
-
-def _named(receipt: Mapping[str, Any]) -> int:
-    """Return how many events are in the files of runs that the texts of a hand-off name."""
-    return sum(file["events"] for run in receipt["runs"] if run["named"] for file in run["files"])
