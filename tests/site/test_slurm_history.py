@@ -46,7 +46,7 @@ def test_200_downlinks(tmp_path: Path, daemons: PrivateSlurm, full_later: Path) 
     site = SlurmSite(tmp_path / "site", env=daemons.env)
     site.simulate(scenario)
     site.stage = full_later / "stage"
-    site.configure(paths={"stage": str(site.stage)}, history={"batch": 25})
+    site.configure(paths={"stage": str(site.stage)}, history={"batch": 100})
     site.work.mkdir()
     site.change_profile(lambda policy: policy["set-resources"]["batch"].update(mem_mb="4000 * attempt"))  # type: ignore[index]
     for dl in BAD:
