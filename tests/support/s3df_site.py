@@ -191,14 +191,13 @@ class S3df:
             "--gid",
             "1000",
             "--die-with-parent",
-            "--tmpfs",
-            "/",
+            *("--tmpfs", "/", "--tmpfs", "/tmp"),
         ]
         for path in dict.fromkeys(("/usr", "/etc", sys.base_prefix, sys.prefix, str(ROOT))):
             options += ["--ro-bind", path, path]
         for name in ("bin", "lib", "lib64", "sbin"):
             options += ["--symlink", f"usr/{name}", f"/{name}"] if Path(f"/{name}").is_symlink() else []
-        options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/lscratch"]
+        options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/lscratch"]
         options += ["--bind", str(self.home / "opt"), "/opt"]
         options += ["--bind", str(self.home / "sdf"), "/sdf"] if self.shared else []
         options += [word.replace("{home}", str(self.home)) for word in self.mounts]

@@ -320,4 +320,4 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         text = f"begun by {found}, which died"
-        yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
+        yield Cause("head-died", Verdict.ACTION, text, Remedy(f"snakemake dl={downlink}"), since)
