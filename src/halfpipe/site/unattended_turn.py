@@ -159,7 +159,9 @@ def _process_all(
         sign()
         teller.of_site(UNPUBLISHED, publish(settings))  # a turn may take hours
 
-    for todo in filter(None, outstanding(plan, since)):
+    # Without the stage each downlink would be refused, and reported, for the one reason that the site has.
+    is_ready = Survey(settings).stage_trouble is None
+    for todo in filter(None, outstanding(plan, since) if is_ready else []):
         failed |= process(plan, todo, which, seconds, get_on)
     sign()
     site = Survey(settings)

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from halfpipe import paths
 from halfpipe.downlink.books import Finding, decoded_events, findings
+from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
@@ -20,8 +21,24 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 
-if TYPE_CHECKING:
-    from halfpipe.status.account import Survey
+
+class Site(Protocol):
+    """What the tables need of a site that is looked at."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of each downlink."""
+
+    def books(self, run: RunId) -> Books:
+        """Return the books of a run as it stands."""
 
 
 def books_now(
@@ -110,7 +127,7 @@ class Table:
     findings: Sequence[Finding]
 
 
-def table(site: "Survey", what: DownlinkId | RunId) -> Table:
+def table(site: Site, what: DownlinkId | RunId) -> Table:
     """Return the books of a downlink, or of a run in all its downlinks.
 
     Raises
