@@ -175,8 +175,7 @@ def test_the_workflow_with_programs_that_die_and_then_do_not(site: Site, flight_
     )
     assert not site.has_receipt(DL)
     expected = read_case("multi3").steps[0].expected
-    assert site.staged(DL) == {name: content for name, content in expected.files.items() if LPA_RUN in name}
-    assert site.halted()
+    assert site.staged(DL) == {}, "a chunk may contain any run, so no run is merged without it"
     assert flight_site.left() == []
 
     flight_site.misbehave(c240601001_00001="exception", magic7="half")
