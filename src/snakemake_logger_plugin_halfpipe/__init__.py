@@ -47,6 +47,8 @@ NOISE = re.compile(
     "|WorkflowError:\n(?:At least one job|Slurm refused)"
     "|Complete log|Elapsed"
 )
+# Snakemake keeps no records of products (`drop-metadata`), and nothing needs them.
+NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
 OF_SLURM = {  # code, words, and the resource of which it had too little
     NO_MEMORY: ("out-of-memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
@@ -84,13 +86,13 @@ class LogHandler(LogHandlerBase):
         """Do nothing: Snakemake calls this later, in another thread."""
 
     def _take(self, record: logging.LogRecord) -> bool:
-        """Take one record, whatever is quiet; others get it too."""
+        """Take one record, whatever is quiet; tell whether anything else gets it."""
         if not self.common_settings.dryrun:
             try:
                 self._heard(record)
             except Exception:
                 self.handleError(record)  # an error here would end the thread that logs
-        return True
+        return not NO_RECORDS.match(str(record.msg))
 
     def _heard(self, record: logging.LogRecord) -> None:
         if self._in_short:  # what prints is made after the plugins
