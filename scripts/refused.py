@@ -3,22 +3,19 @@
 
 import argparse
 from collections.abc import Sequence
-
-from halfpipe.errors import HalfPipeError
-from halfpipe.process import rule_program
-from halfpipe.settings import Settings
-
-
-def job(_settings: Settings, arguments: argparse.Namespace, _output: object) -> None:
-    """Fail."""
-    raise HalfPipeError(arguments.why, code="refused")
+from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    parser = rule_program.parser(__doc__, downlink=False)
+    """Leave an empty log, and fail. The end of the command prints the reason."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", type=Path, help="not used: every job is given it")
     parser.add_argument("--why", required=True, help="the reason")
-    return rule_program.run(job, parser, argv)
+    parser.add_argument("--log", type=Path, required=True, help="log file")
+    arguments = parser.parse_args(argv)
+    arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    arguments.log.touch()
+    return 1
 
 
 if __name__ == "__main__":

@@ -104,9 +104,10 @@ def downlink(dl):
 
 
 def refuse(target, error):
-    """Have a target fail, and say why at once."""
+    """Have a target fail. The end of the command says why; a dry run, which has no such end, says it at once."""
     refusals[target] = error if isinstance(error, HalfPipeError) else HalfPipeError(sentence(error))
-    tell(f"error: {refusals[target]}")
+    if not is_head():
+        tell(f"error: {refusals[target]}")
 
 
 def of_downlink(files):

@@ -46,16 +46,17 @@ def is_forced():
 def refuse_misspelt(wildcards):
     """Name the mistake in a target, and return the job that fails for it."""
     word = re.sub(r"^(dl|submit|pictures)=", "", wildcards.misspelt)
+    name = re.sub(r"[^\w=.-]", "_", wildcards.misspelt)  # braces would be taken for wildcards
     try:
         Downlinks(word)
         if DownlinkId.matches(word):
             raise IdError(f"no target is called {word}: snakemake dl={word}")
         raise IdError(f"{word} is not a target: snakemake --config dl={word}, or halfpipe process {word}")
     except IdError as error:
-        if wildcards.misspelt not in refusals:
-            refuse(wildcards.misspelt, error)
+        if name not in refusals:
+            refuse(name, error)
     workflow.dag.forcefiles.add(wildcards.misspelt)  # a directory of this name may exist
-    return paths.refused(wildcards.misspelt)
+    return paths.refused(name)
 
 
 def jobs_to_run():
