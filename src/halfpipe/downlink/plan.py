@@ -196,12 +196,14 @@ class DownlinkPlan:
         """Return the chunks that the delivery of `run` waits for.
 
         All chunks the first time, because a chunk may contain a run that its RetDef does not announce. After that only
-        the chunks that contain the run: a RetDef that arrives late must not stage runs again that it does not concern,
-        because Level-1 may have taken their files.
+        the chunks that contain the run, or did when it was merged. A RetDef that arrives late must not stage runs again
+        that it does not concern, because Level-1 may have taken their files.
         """
-        if (self.plan.work / paths.manifest(run, self.downlink)).exists():
-            return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk]) or self.chunks
-        return self.chunks
+        merged = self._merged(RunId(run))
+        if merged is None:
+            return self.chunks
+        contain = (chunk for chunk in self.chunks if run in self.runs_of[chunk] or chunk in merged)
+        return tuple(contain) or self.chunks
 
     @cached_property
     def outdated(self) -> tuple[str, ...]:
