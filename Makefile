@@ -21,6 +21,9 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sta
   $(addprefix tests/unit/downlink/test_,submit.py handoff_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
+# What a Python must do to make the environment; an old one must be able to read it.
+SUITED = import sys, ssl, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
 # Of what pip says, how far it is.
 HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are here"} \
   /^Installing/ {print "  unpacking them"} {fflush()}'
@@ -33,6 +36,9 @@ help: ## list what there is to make; a bare `make` does it too
 
 # The environment comes from the lock file alone: exact versions, checked against their hashes.
 $(VENV): requirements.lock pyproject.toml
+	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "HalfPipe needs Python 3.11 to 3.13 with venv. $(PYTHON) is" \
+	  "$$($(PYTHON) --version 2>&1 | tail -1). Name another one: make PYTHON=/path/to/python3.12" \
+	  "(docs/operations.md says how to get one)" >&2; exit 1; }
 	@echo "installing what requirements.lock names into $(VENV): some 100 packages, a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --progress-bar off --require-hashes -r requirements.lock | $(HOW_FAR)
@@ -68,7 +74,7 @@ histories: $(VENV) ## 20,000 random delivery histories against the slow model
 test-faults: $(VENV) ## harm to every rule, heads killed and stopped, backups put back
 	$(PYTEST) -n 2 -m faults tests/faults
 
-test-stories: $(VENV) ## 300 random stories through the whole workflow, each with books of its own; half an hour
+test-stories: $(VENV) ## 1,000 random stories through the whole workflow, each with books of its own; half an hour
 	$(PYTEST) -n 2 -m "stories or not stories" tests/faults/test_stories.py
 
 test-ledger: $(VENV) ## the ledger on a private PostgreSQL, which root has installed if need be
@@ -81,7 +87,7 @@ test-xrootd: $(VENV) ## level-0 from a private XRootD server, which root has ins
 
 test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: the one here
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.servers slurm
-	$(PYTEST) -n 2 -m slurm tests/site
+	$(PYTEST) -n 2 -m "slurm and not long" tests/site
 
 pictures: $(VENV) ## the pictures of docs/pictures.md
 	$(BIN)/python -m tests.support.gallery docs/pictures

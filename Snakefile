@@ -29,10 +29,7 @@ wildcard_constraints:
 onstart:
     if is_head():
         end_at_sigterm()
-        start_no_timers()
-        refuse_held()
         begin_working_directory()
-        configuration.write_down(settings)
         withdraw_receipts()
 
 
@@ -44,7 +41,7 @@ onerror:
     say_failure()
 
 
-include: "workflow/rules/misspelt.smk"
+include: "workflow/rules/refused.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/handoff.smk"
 include: "workflow/rules/submit.smk"

@@ -1,1 +1,1 @@
-"""What the steps cost, next to copying the same bytes: `python -m benchmarks`, docs/performance.md."""
+"""Cost of each step, compared with copying the same bytes: `python -m benchmarks`, docs/performance.md."""

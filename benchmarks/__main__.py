@@ -1,6 +1,6 @@
 """Run the benchmarks and print their table: `python -m benchmarks [--docs] [arguments of pytest]`.
 
-With `--docs` it is put between two markers in docs/performance.md too.
+With `--docs` the table is also written to docs/performance.md, between two markers.
 """
 
 import json
@@ -33,27 +33,24 @@ def shown(value: float, unit: str) -> str:
 
 
 def row(figure: Figure) -> list[str]:
-    """Return the cells of one figure: what, median, smallest to largest, limit, whether it is kept."""
-    spread = f"{shown(min(figure.values), figure.unit)} to {shown(max(figure.values), figure.unit)}"
-    if figure.limit is None:
-        limit, met = "", ""
-    else:
+    """Return the cells of one figure: name, median with the smallest and largest value, limit."""
+    median = shown(figure.median, figure.unit)
+    if len(figure.values) > 1:
+        ends = [shown(each, figure.unit) for each in (min(figure.values), max(figure.values))]
+        same = len({text.partition(" ")[2] for text in (median, *ends)}) == 1  # one unit, shown once
+        median += f" ({'–'.join(text.split()[0] if same else text for text in ends)})"
+    limit = ""
+    if figure.limit is not None:
         limit = f"{'≥' if figure.at_least else '≤'} {shown(figure.limit, figure.unit)}"
-        met = "kept" if figure.is_met else "**missed**"
+        limit += "" if figure.is_met else ", **missed**"
     against = f" ({shown(statistics.median(figure.against), 's')})" if figure.against else ""
-    return [
-        figure.name + against,
-        shown(figure.median, figure.unit),
-        spread if len(figure.values) > 1 else "",
-        limit,
-        met,
-    ]
+    return [figure.name + against, median, limit]
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """Return the whole table as Markdown that is readable on a terminal too."""
-    rows = [["", "median", "from, to", "limit", ""], [], *_rows(content)]
-    widths = [max(len(cells[column]) for cells in rows if cells) for column in range(5)]
+    """Return the table as Markdown with aligned columns."""
+    rows = [["", "median (range)", "limit"], [], *_rows(content)]
+    widths = [max(len(cells[column]) for cells in rows if cells) for column in range(3)]
     lines = []
     for cells in rows:
         filled = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)] if cells else None
@@ -64,13 +61,13 @@ def table(content: Mapping[str, Any]) -> str:
 def _rows(content: Mapping[str, Any]) -> Iterator[list[str]]:
     for benchmark in content["benchmarks"]:
         info = benchmark["extra_info"]
-        yield [f"**{info['what']}**", "", "", "", ""]
+        yield [f"**{info['what']}**", "", ""]
         for figure in map(Figure.of, info["figures"]):
             yield row(figure)
 
 
 def about(machine: Mapping[str, Any]) -> str:
-    """Say where the figures are from."""
+    """Describe the machine and the versions."""
     return (
         f"{machine['date']}, HalfPipe {machine['halfpipe']}, Python {machine['python']}; {machine['cores']} cores "
         f"({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB of memory, disk: {machine['disk']}; "
@@ -84,7 +81,7 @@ def put(document: str, text: str) -> str:
     Raises
     ------
     ValueError
-        If the markers are not there.
+        If the markers are missing.
     """
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -96,7 +93,7 @@ def put(document: str, text: str) -> str:
 
 
 def main() -> int:
-    """Run everything, or what pytest's ``-k`` selects; with ``--docs`` the document gets the table too."""
+    """Run all benchmarks, or those that pytest's ``-k`` selects; with ``--docs`` also write the document."""
     arguments = [word for word in sys.argv[1:] if word != "--docs"]
     os.chdir(ROOT)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +103,7 @@ def main() -> int:
     options = [*named, "-p", "no:xdist", "-p", "benchmark", "-q"]
     written = [f"--benchmark-json={RESULTS}", storage, "--benchmark-columns=median,min,max,rounds"]
     status = int(pytest.main(["benchmarks", *options, *written, *arguments]))
-    if RESULTS.exists():  # what was measured before a benchmark failed is shown too, but not put down
+    if RESULTS.exists():  # after a failure, print the results so far, but do not write the document
         text = table(json.loads(RESULTS.read_bytes()))
         sys.stdout.write(text)
         if "--docs" in sys.argv and not status:

@@ -1,4 +1,4 @@
-"""The board of SIMULATED downlinks of which one in twenty has trouble: time, memory, and the size of the page."""
+"""The board of SIMULATED downlinks, one in twenty with a problem: time, memory, and size of the page."""
 
 import re
 import shutil
@@ -14,18 +14,18 @@ from benchmarks.sizes import Sizes
 from halfpipe import paths
 
 DOWNLINKS = 2000
-ONE_IN = 20  # has trouble
+ONE_IN = 20  # has a problem
 NEED_ACTION = 10  # of those; the others are not handed off yet
 CUT = 100  # bytes off the end of a damaged receipt
 ASKED = ("--config", "board.days=10000")
-SECONDS, PAGE = 10.0, 300_000  # what the board may take, and bytes of its page without pictures
+SECONDS, PAGE = 10.0, 300_000  # limits: seconds, and bytes of the page without pictures
 ROW = re.compile(r"<tbody>\n(.*?)</tbody>", re.DOTALL)
 PROGRAM = Path(sys.executable).with_name("halfpipe")
 
 
 @pytest.fixture(scope="session")
 def history(sizes: Sizes) -> History:
-    """Downlinks of which one in twenty has trouble, the ten oldest of these such that a person must act."""
+    """Downlinks, one in twenty with a problem; the ten oldest problems need action."""
     history = build(sizes.home / "board", DOWNLINKS)
     marked = history.home / "troubled"
     if not marked.exists():
@@ -41,7 +41,7 @@ def history(sizes: Sizes) -> History:
 
 
 def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path) -> None:
-    """Make the pages of all downlinks for the first time; those that need action stand first."""
+    """Make the pages of all downlinks for the first time; those that need action must come first."""
     out = scratch / "board"
 
     def ready() -> None:

@@ -1,4 +1,4 @@
-"""The copy of the records alone, from the chunks' event files to those of Level-1."""
+"""Copying the records, from the chunks' event files to those of Level-1."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ def bench_record_copy(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene
         ready=ready,
         limits={"cp": LIMIT},
     )
-    # All records and nothing but headers besides: else something else was measured.
+    # The copy must have exactly all records and headers; otherwise it measured something else.
     records = size_of(scene.products(".evt")) - 176 * scene.shape.chunks
     assert size_of(out.iterdir()) == records + 176 * len(copy.decision.files)
     ready()

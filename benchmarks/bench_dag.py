@@ -1,4 +1,4 @@
-"""Building the DAG: a dry run, next to a Snakefile of nothing but the same rules and files."""
+"""Building the DAG: a dry run, compared with a bare Snakefile that has only the same rules and files."""
 
 import re
 
@@ -12,7 +12,7 @@ POLICY = ["--rerun-triggers", "mtime", "input", "--ignore-incomplete", "--keep-g
 
 
 def jobs(launcher: Launcher) -> int:
-    """Return how many jobs the last dry run listed, but for that of the default target."""
+    """Return how many jobs the last dry run listed, without the job of the default target."""
     total = re.search(r"^total +(\d+)$", launcher.said, re.MULTILINE)
     assert total is not None, launcher.said
     return int(total[1]) - 1

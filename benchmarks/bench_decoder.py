@@ -16,7 +16,7 @@ EVENTS_PER_SECOND = 300_000  # of each core
 
 @pytest.mark.parametrize("flushed", [False, True], ids=["unflushed", "flushed"])
 def bench_decoder(race: Race, launcher: Launcher, sizes: Sizes, scratch: Path, flushed: bool) -> None:
-    """Race the program against `cp` of the packets that it reads and the products that it makes."""
+    """Race the program against `cp` of its input packets and its products."""
     # A chunk of a real downlink has some hundred megabytes.
     scene = build(sizes.home / "scenes", Shape(sizes.events // 2, chunks=2, level0=True))
     chunk = scene.chunks(scene.runs[0])[0]

@@ -24,7 +24,7 @@ LARGER = 10  # times as many events for the slope of the memory
 
 @dataclass(frozen=True)
 class Way:
-    """How a run is merged: where the input lies, whether the output is flushed, how many files at a time."""
+    """How a run is merged: where the input is, whether the output is flushed, how many files at a time."""
 
     threads: int
     flushed: bool
@@ -47,7 +47,7 @@ WAYS = (
 
 
 def command(scene: Scene, home: Path, threads: int) -> list[object]:
-    """Return what the workflow's job runs, for the scene's first run in the site at `home`."""
+    """Return the command of the workflow's job, for the scene's first run in the site at `home`."""
     run, downlink = scene.runs[0], scene.downlinks[0]
     program = [sys.executable, ROOT / "scripts" / "deliver_run.py"]
     write_text(home / "settings.json", settings(scene, home).as_json())
@@ -57,7 +57,7 @@ def command(scene: Scene, home: Path, threads: int) -> list[object]:
 
 
 def delivered(scene: Scene, home: Path) -> int:
-    """Return how many events the manifest says were delivered."""
+    """Return the number of delivered events in the manifest."""
     manifest = home / "work" / paths.manifest(scene.runs[0], scene.downlinks[0])
     return int(json.loads(manifest.read_bytes())["delivered"])
 

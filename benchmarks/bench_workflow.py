@@ -1,4 +1,4 @@
-"""Snakemake and all that it starts: a run from chunk products to the receipt, and a whole downlink."""
+"""Snakemake with all its jobs: a run from chunk products to the receipt, and a whole downlink."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def bench_from_products_to_receipt(
 
 @dataclass(frozen=True)
 class Note:
-    """What a Python process wrote down at its end: see benchmarks/injected/sitecustomize.py."""
+    """The notes of a Python process at its end: see benchmarks/injected/sitecustomize.py."""
 
     program: str
     began: float
@@ -53,10 +53,10 @@ class Note:
 
 
 def useful(notes: Sequence[Note], starts: dict[str, Usage]) -> tuple[float, float]:
-    """Return for how long some job was at its work, and the CPU seconds of all jobs at their work.
+    """Return the time in which at least one job worked, and the CPU seconds of all jobs' work.
 
-    A job is at its work from its program's start, which takes as long as that of the same program with
-    ``--help``, to its end. The decoder's own start counts as no work of CPUs, but as work of its job.
+    A job works from the end of its program's start to its end. A start takes as long as the same program with
+    ``--help``. The decoder's start does not count as CPU seconds, but as work of its job.
     """
     spans = sorted(
         (note.began + starts[note.program].wall, note.ended) for note in notes if note.program in JOBS
@@ -70,7 +70,7 @@ def useful(notes: Sequence[Note], starts: dict[str, Usage]) -> tuple[float, floa
 
 
 def bench_downlink(race: Race, launcher: Launcher, sizes: Sizes, scratch: Path) -> None:
-    """Process a whole downlink, and find which share of its time is neither bytes nor algorithm."""
+    """Process a whole downlink, and find the share of its time outside of jobs' work."""
     scene = build(sizes.home / "scenes", Shape(sizes.events, chunks=4, runs=RUNS, level0=True))
     home, notes = scratch / "site", scratch / "notes"
     downlink = scene.downlinks[0]
@@ -114,7 +114,7 @@ def bench_downlink(race: Race, launcher: Launcher, sizes: Sizes, scratch: Path) 
 
 
 def start_of(program: str, launcher: Launcher, env: Mapping[str, str]) -> Usage:
-    """Return what the start of a program costs: the middle one of three."""
+    """Return the cost of starting a program: the median of three."""
     command = [sys.executable, ROOT / "scripts" / program, "--help"]
     return sorted((launcher.run(command, env=env) for _ in range(3)), key=lambda usage: usage.wall)[1]
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: sizes, scenes, and the race of a step against its baselines."""
+"""Fixtures of the benchmarks: sizes, scenes, and the race of a step against its baselines."""
 
 import os
 import platform
@@ -20,12 +20,12 @@ from benchmarks.sizes import Sizes
 from halfpipe import __version__
 from halfpipe.process.environment import without_idle_threads
 
-without_idle_threads()  # as the workflow has it: for numpy that is imported later, and programs started from here
+without_idle_threads()  # as in the workflow; before numpy is imported, and for programs started from here
 
 
 @pytest.fixture(scope="session")
 def sizes() -> Sizes:
-    """How much is measured."""
+    """Sizes of the measurements."""
     found = Sizes.from_environment()
     found.home.mkdir(parents=True, exist_ok=True)
     return found
@@ -33,7 +33,7 @@ def sizes() -> Sizes:
 
 @pytest.fixture(scope="session")
 def launcher(sizes: Sizes) -> Iterator[Launcher]:
-    """Give what runs commands."""
+    """Give the process that runs commands."""
     started = Launcher(sizes.home)
     yield started
     started.close()
@@ -65,7 +65,7 @@ def scratch(sizes: Sizes) -> Iterator[Path]:
 class Race:
     """A step and its baselines, run in turn: A B A B.
 
-    After `run` its measurements are figures of the benchmark; `add` adds others.
+    `run` adds its measurements as figures of the benchmark; `add` adds others.
     """
 
     benchmark: Any
@@ -89,13 +89,13 @@ class Race:
         what
             The benchmark's heading in the table.
         step, baselines
-            Functions that do the work and return what it cost.
+            Functions that do the work and return its cost.
         ready
-            Called before each of them: removes what the last one made.
+            Called before each of them, to remove the output of the last one.
         limits
-            Which multiple of a baseline the step may take.
+            Maximum time of the step, as a multiple of each baseline.
         seconds
-            How long it may take.
+            Maximum time of the step, seconds.
         """
         every: dict[str, list[Usage]] = {name: [] for name in baselines}
 
@@ -123,7 +123,7 @@ class Race:
             self.add(Figure("peak memory", peaks, "bytes"))
 
     def add_peak(self, launcher: Launcher, step: str, sizes: Sizes, out: Path) -> None:
-        """Add the peak memory of a process that does only one of `benchmarks.steps`."""
+        """Add the peak memory of a process that runs only one of `benchmarks.steps`."""
         words = [sys.executable, "-m", "benchmarks.steps", step, sizes.home / "scenes", sizes.events, out]
         peak = launcher.run(words).peak
         assert peak is not None
@@ -152,7 +152,7 @@ def copying_flushed(launcher: Launcher, files: list[Path], out: Path) -> Callabl
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
-    """Describe the machine and the disk, and how busy it was in the last minute: no names of hosts or people."""
+    """Describe the machine, its disk and its load in the last minute, without names of hosts or people."""
     del config
     home = Sizes.from_environment().home
     processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

@@ -1,8 +1,8 @@
 """`halfpipe status` over a whole mission of SIMULATED downlinks: processed, submitted, taken by Level-1.
 
-`python -m benchmarks.history [NUMBER]` makes their working directory and measures: from cold, when the kernel does not
-know anything of it, then again, then the last week. Three downlinks that share a run are simulated and
-processed; all others are copies of these with ids, times and checksums of their own.
+`python -m benchmarks.history [NUMBER]` makes their working directory and measures: first with cold caches, then again,
+then for the last week. Three downlinks that share a run are simulated and processed; all others are copies with their
+own ids, times and checksums.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.merged_index import SEAL as INDEX_SEAL
 
-DOWNLINKS = 60_000  # about what the mission has
+DOWNLINKS = 60_000  # about as many as the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
 APART = 400  # seconds from the runs of a group of three to those of the next
 GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
-PARTS = 64  # in which it is written, for two processes
+PARTS = 64  # pieces of work for two processes that write a history
 CLEANED_UP = {".evt", ".idx", ".rows"}
-KEPT = Path(paths.datagrams("", "")).name  # no clean-up takes it
+KEPT = Path(paths.datagrams("", "")).name  # clean-up never removes it
 NOT_COPIED = {
     ".snakemake",
     "leases",
@@ -44,31 +44,31 @@ NOT_COPIED = {
     paths.FORMAT_MARK,
     paths.STAGE_MARK_COPY,
 }
-SEALED = f'{{\n "{SEAL}": "'.encode()  # how JSON begins; its seal and the end of that line come next
+SEALED = f'{{\n "{SEAL}": "'.encode()  # start of a JSON file, before the seal and the end of the line
 DROP = Path("/proc/sys/vm/drop_caches")
 
 
 @dataclass(frozen=True)
 class History:
-    """A site below `home` with so many downlinks."""
+    """A site below `home` with a number of downlinks."""
 
     home: Path
     downlinks: int
 
     @property
     def groups(self) -> int:
-        """How many times the three are there."""
+        """Number of groups of three downlinks."""
         return -(-self.downlinks // len(TEMPLATE))
 
     def replacements(self, group: int) -> dict[bytes, bytes]:
-        """Return what stands in a group for ids of the template, of the same length."""
+        """Return the ids in a group that replace those of the template; they have the same length."""
         day, part = divmod(self.groups - 1 - group, GROUPS_A_DAY)
         date = f"{datetime.now(UTC) - day * DAY:%y%m%d}"
         first = (GROUPS_A_DAY - 1 - part) * len(TEMPLATE) + 1
         return {dl.encode(): f"{date}{first + n:03}".encode() for n, dl in enumerate(TEMPLATE)}
 
     def place(self, group: int, number: int) -> int:
-        """Return how many downlinks there are up to one of a group, itself included; below 1 it is not part of it."""
+        """Return the position of a downlink in the history, from 1; below 1 the history does not contain it."""
         return self.downlinks - (self.groups - group) * len(TEMPLATE) + number + 1
 
     def when(self, group: int) -> float:
@@ -77,7 +77,7 @@ class History:
 
 
 def build(root: Path, downlinks: int) -> History:
-    """Return a history below `root`; it is written unless it is there."""
+    """Return a history below `root`; write it if it does not exist."""
     history = History(root / f"history-{downlinks}", downlinks)
     if not (history.home / "whole").exists():
         shutil.rmtree(history.home, ignore_errors=True)
@@ -87,7 +87,7 @@ def build(root: Path, downlinks: int) -> History:
 
 
 def _template(home: Path) -> Path:
-    """Simulate three downlinks, process and submit them, and take them as Level-1 does."""
+    """Simulate three downlinks, process and submit them, and take their files as Level-1 does."""
     if (home / "whole").exists():
         return home
     shutil.rmtree(home, ignore_errors=True)
@@ -113,13 +113,13 @@ def _template(home: Path) -> Path:
 
 
 def _write(history: History, template: Path) -> None:
-    """Write a history: RetDefs first, as they come before what is made of them."""
+    """Write a history: RetDefs first, because they arrive before their products."""
     history.home.mkdir(parents=True)
     for name in ("level0", "stage", "downlinks"):
         (history.home / name).mkdir()
     for path in (template / name for name in ("config.yaml", "profile.v9+.yaml", "moot.txt")):
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
-    # Level-1 has taken all else. Seals differ here, so none of the template's is named.
+    # Level-1 has taken everything else. Seals differ here, so no seal of the template is used.
     stage_mark.claim(load([history.home / "config.yaml"]))
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
     with ProcessPoolExecutor(2) as pool:
@@ -130,7 +130,7 @@ def _write(history: History, template: Path) -> None:
 
 
 def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
-    """Return what is copied, by its name in the template."""
+    """Return the content to copy, by name in the template."""
     found = [path for home in below for path in (home.rglob("*") if home.is_dir() else [home])]
     return {
         str(path.relative_to(template)): path.read_bytes()
@@ -151,7 +151,7 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             content: _replaced(content, ids) for name, content in files.items() if name.endswith(".xml")
         }
         ids |= {_sum(before): _sum(after) for before, after in retdefs.items()}
-        # A record names the one before it, and a manifest and a receipt the deliveries; copies say the same.
+        # A record contains the seal of the one before it, manifests and receipts those of deliveries; so do copies.
         for _, content in sorted(files.items(), key=lambda file: ("/deliveries/" not in file[0], file[0])):
             if content.startswith(SEALED):
                 begin, end = len(SEALED), len(SEALED) + 64
@@ -196,7 +196,7 @@ def main() -> None:
     status = [Path(sys.executable).with_name("halfpipe"), "status", "--profile", history.home]
     sys.stdout.write(f"SIMULATED: {history.downlinks:,} downlinks in {history.home}\n")
     subprocess.run(["sync"], check=True)
-    with suppress(OSError):  # only root may; else what the kernel holds is warm
+    with suppress(OSError):  # only root may drop caches; otherwise they are warm
         DROP.write_text("3\n")
     for what, more in {"cold": ["--all"], "again": ["--all"], "a week": []}.items():
         used = launcher.run([*status, *more], statuses=(0, 1))

@@ -1,9 +1,9 @@
-"""Runs the commands of the benchmarks, one a line of standard input, and says what each cost.
+"""Runs the commands of the benchmarks, one per line of standard input, and prints the cost of each.
 
-A process of its own that imports next to nothing: the kernel counts the memory of the process that
-starts a command into the command's peak. Each line is JSON: `command`, `cwd`, `env` and `said`, the
-file that takes what the command prints. The answer is a line of JSON: `status`, wall-clock and CPU
-seconds, and the peak memory of the largest process among the command and what it waited for, in bytes.
+This is a separate process with few imports, because the kernel includes the memory of the process that starts a command
+in the command's peak. Each line is JSON: `command`, `cwd`, `env` and `said`, the file for the command's output. The
+answer is a line of JSON: `status`, wall-clock and CPU seconds, and the peak memory in bytes of the largest process of
+the command and its children.
 """
 
 import json
@@ -13,7 +13,7 @@ import time
 
 
 def run(command: list[str], cwd: str, env: dict[str, str], said: str) -> dict[str, float]:
-    """Run one command and return what it cost."""
+    """Run one command and return its cost."""
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     began = time.perf_counter()
     pid = os.fork()
@@ -22,7 +22,7 @@ def run(command: list[str], cwd: str, env: dict[str, str], said: str) -> dict[st
             os.dup2(out, 1)
             os.dup2(out, 2)
             os.chdir(cwd)
-            os.execvpe(command[0], command, env)  # noqa: S606 - commands come from the benchmarks alone
+            os.execvpe(command[0], command, env)  # noqa: S606 - commands come only from the benchmarks
         finally:
             os._exit(127)
     _, status, usage = os.wait4(pid, 0)

@@ -1,4 +1,4 @@
-"""Measuring: commands and functions, side by side with a baseline, and the figures that come of it."""
+"""Measuring commands and functions next to a baseline, and the figures of the table."""
 
 import json
 import os
@@ -15,19 +15,19 @@ from typing import Any, Literal, Self
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 INJECTED = ROOT / "benchmarks" / "injected"
-# Read by each Python process at its start, before what is there already.
+# Every Python process reads this at its start, before the rest of the path.
 WATCHED = {"PYTHONPATH": os.pathsep.join(filter(None, [str(INJECTED), os.environ.get("PYTHONPATH")]))}
 UNFLUSHED = {**WATCHED, "HALFPIPE_BENCH_UNFLUSHED": "1"}
 COPY = [
     "cp",
     "--reflink=never",
     "--sparse=never",
-]  # bytes are copied, whatever the file system could do instead
+]  # really copy bytes, even if the file system could share them
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command or a function cost: seconds of the wall clock and of CPUs, and bytes of memory at most."""
+    """Cost of a command or a function: wall-clock and CPU seconds, and peak memory in bytes."""
 
     wall: float
     cpu: float
@@ -36,9 +36,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table: a value for each round, and the limit that it should keep, if there is one.
+    """One line of the table: a value for each round, and a limit, if any.
 
-    `against` are the seconds of the baseline, where the values are ratios to it.
+    `against` are the seconds of the baseline, if the values are ratios to it.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The value that stands in the table."""
+        """The value in the table."""
         return statistics.median(self.values)
 
     @property
     def is_met(self) -> bool:
-        """Tell whether the median keeps the limit."""
+        """Tell whether the median is within the limit."""
         if self.limit is None:
             return True
         return self.median >= self.limit if self.at_least else self.median <= self.limit
@@ -73,7 +73,7 @@ class Figure:
 
 
 class Launcher:
-    """Runs commands in turn, each measured by `benchmarks/launch.py`; make it before anything large."""
+    """Runs commands one after the other with `benchmarks/launch.py`; start it before using much memory."""
 
     def __init__(self, scratch: Path) -> None:
         self._said = scratch / "said.txt"
@@ -90,12 +90,12 @@ class Launcher:
         env: Mapping[str, str] | None = None,
         statuses: Sequence[int] = (0,),
     ) -> Usage:
-        """Run a command, of words and paths, and return what it cost.
+        """Run a command, of words and paths, and return its cost.
 
         Raises
         ------
         RuntimeError
-            If it does not end with one of `statuses`; says what it printed last.
+            If it does not end with one of `statuses`; with its last lines.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -116,7 +116,7 @@ class Launcher:
 
     @property
     def said(self) -> str:
-        """What the last command printed."""
+        """The output of the last command."""
         return self._said.read_text(errors="replace")
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Launcher:
 
 
 def timed(function: Callable[[], object]) -> Usage:
-    """Call a function in this process and return what it cost."""
+    """Call a function in this process and return its cost."""
     cpu, wall = time.process_time(), time.perf_counter()
     function()
     return Usage(time.perf_counter() - wall, time.process_time() - cpu)
@@ -133,7 +133,7 @@ def timed(function: Callable[[], object]) -> Usage:
 
 @contextmanager
 def unflushed() -> Iterator[None]:
-    """Have flushing to disk do nothing in this process."""
+    """Disable flushing to disk in this process."""
     kept = os.fsync
     os.fsync = lambda _: None  # type: ignore[assignment]
     try:
@@ -143,16 +143,16 @@ def unflushed() -> Iterator[None]:
 
 
 def forget(files: Iterable[Path]) -> None:
-    """Have the kernel drop what it holds of `files`, so that they are read from disk again."""
+    """Drop `files` from the kernel's cache, so that they are read from disk again."""
     for path in files:
         handle = os.open(path, os.O_RDONLY)
         try:
-            os.fdatasync(handle)  # what is not on disk yet cannot be dropped
+            os.fdatasync(handle)  # pages that are not on disk yet cannot be dropped
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
 
 
 def size_of(files: Iterable[Path]) -> int:
-    """Return how many bytes `files` have together."""
+    """Return the total number of bytes of `files`."""
     return sum(path.stat().st_size for path in files)

@@ -1,10 +1,9 @@
-"""What the benchmarks work on: SIMULATED runs with records of the size of real ones, built once.
+"""Input of the benchmarks: SIMULATED runs with records of realistic size, built once.
 
-A scene is a directory with a working directory as the workflow leaves it after decoding, and if wanted
-the level-0 archive that the same products are decoded from. Records have 1.13 kB on average, as many
-as would be in event data of the Large Area Telescope (evt-layout); two EPUs share the sequences, so
-the merge takes events now from one and now from the other. Everything is built with the project's own
-writers and checked by what checks a decoder's products.
+A scene is a directory with a working directory as the workflow leaves it after decoding, and optionally the level-0
+archive of the same products. Records have 1.13 kB on average, like event data of the Large Area Telescope (evt-layout).
+Two EPUs share the sequences, so the merge alternates between them. Everything is built with the project's own writers,
+and checked like a decoder's products.
 """
 
 import json
@@ -35,7 +34,7 @@ from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
 from halfpipe_simulator.scenario import MARK, MARK_TEXT
 
-FORM = 4  # counts up when scenes are built in another way: those of before are not used then
+FORM = 4  # increase this if scenes are built differently, so that old ones are not used
 APIDS = (956, 957)
 CELLS = (18, 64)  # of 16 bytes: with two handlers on average a record has 1.13 kB
 RATE = 400.0  # events per second of both EPUs together
@@ -47,18 +46,18 @@ PER_DATAGRAM = 46
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a scene is.
+    """The size of a scene.
 
     Attributes
     ----------
     events
-        Of each run, over all its downlinks.
+        Events of each run, over all its downlinks.
     chunks
-        Of each run in each downlink: one, or an even number, half of them of each EPU.
+        Chunks of each run in each downlink: one, or an even number, half of them of each EPU.
     downlinks
-        Over how many downlinks each run is spread.
+        Number of downlinks that contain each run.
     runs
-        How many.
+        Number of runs.
     level0
         Whether to write the level-0 archive too.
     """
@@ -71,7 +70,7 @@ class Shape:
 
     @property
     def apids(self) -> tuple[int, ...]:
-        """The EPUs that the events come from."""
+        """The EPUs of the events."""
         return APIDS if self.chunks > 1 else APIDS[:1]
 
     @property
@@ -89,7 +88,7 @@ def downlink_id(number: int) -> DownlinkId:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene that was built: its directory and its shape."""
+    """A built scene: its directory and its shape."""
 
     home: Path
     shape: Shape
@@ -106,21 +105,21 @@ class Scene:
 
     @property
     def downlinks(self) -> tuple[DownlinkId, ...]:
-        """The downlinks, in the order in which they come."""
+        """The downlinks, in order of arrival."""
         return tuple(downlink_id(number) for number in range(self.shape.downlinks))
 
     @property
     def runs(self) -> tuple[RunId, ...]:
-        """The runs, in the order in which they start."""
+        """The runs, in order of their start."""
         return tuple(_run(self.shape, number) for number in range(self.shape.runs))
 
     def chunks(self, run: RunId) -> tuple[ChunkId, ...]:
-        """Return the chunks that bring `run`, the same in each downlink."""
+        """Return the chunks with `run`, the same in each downlink."""
         first = self.runs.index(run) * self.shape.chunks
         return tuple(ChunkId.of(first + number) for number in range(1, self.shape.chunks + 1))
 
     def products(self, suffix: str, downlink: DownlinkId | None = None) -> list[Path]:
-        """Return the chunk products that end in `suffix` (``.evt``, ``.idx``, ``.rows``), of one downlink or of all."""
+        """Return the chunk products with `suffix` (``.evt``, ``.idx``, ``.rows``), of one downlink or of all."""
         wanted = [downlink] if downlink else self.downlinks
         return [
             path
@@ -141,8 +140,8 @@ class Scene:
     def site(self, home: Path, *, decoded: bool = True) -> Path:
         """Make a site in `home`, which is emptied first; return its config file.
 
-        Its working directory has the scene's RetDefs, its chunk products too if they are `decoded`; all
-        of it by hard links, so nothing of the scene may be changed in place.
+        Its working directory has the scene's RetDefs, and its chunk products if `decoded`. All are hard links, so no
+        file may be changed in place.
         """
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
@@ -166,7 +165,7 @@ class Scene:
 
 
 def build(root: Path, shape: Shape) -> Scene:
-    """Return the scene of `shape` below `root`; it is built unless it is there."""
+    """Return the scene of `shape` below `root`; build it if it does not exist."""
     scene = Scene(root / shape.name, shape)
     if not scene.home.exists():
         part = Scene(root / ".part", shape)
@@ -183,7 +182,7 @@ def _run(shape: Shape, number: int) -> RunId:
 
 
 def _write_run(scene: Scene, number: int) -> None:
-    """Write all chunks of one run: pieces of about equal length of the datagrams of each EPU."""
+    """Write all chunks of one run: for each EPU, pieces with about the same number of datagrams."""
     shape, run = scene.shape, scene.runs[number]
     pieces = shape.downlinks * shape.chunks // len(shape.apids)
     length = shape.events / RATE * met.MICROSECONDS
@@ -208,7 +207,7 @@ def _write_run(scene: Scene, number: int) -> None:
 
 
 class _Archive:
-    """The hourly files of level-0; packets of an APID come in the order of their times."""
+    """The hourly files of level-0; packets of an APID are in order of time."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -216,7 +215,7 @@ class _Archive:
         self._packets: Counter[int] = Counter()
 
     def add(self, batch: Sequence[Datagram], l0key: int) -> None:
-        """Append the packets of datagrams to the files of their hours; `l0key` is that of the delivery."""
+        """Append the packets of datagrams to the files of their hours; `l0key` is the key of the delivery."""
         for datagram in batch:
             apid, hour = datagram.apid, datagram.span[0] // met.MICROSECONDS // met.HOUR
             sequence = self._packets[apid] % level0.COUNTER
@@ -234,7 +233,7 @@ class _Archive:
 def _write_chunk(
     scene: Scene, number: int, apid: int, piece: int, datagrams: Iterator[Datagram], archive: _Archive | None
 ) -> None:
-    """Write the products of one chunk, its RetDef, what vouches for it, and its packets if wanted."""
+    """Write the products of one chunk, its RetDef, its ``{chunk}.json``, and optionally its packets."""
     run, apids = scene.runs[number], scene.shape.apids
     downlink, rank = divmod(piece, scene.shape.chunks // len(apids))
     dl = scene.downlinks[downlink]
@@ -281,10 +280,10 @@ def _retdef(run: RunId, ground: int, apid: int, chunk: ChunkId, l0key: int, span
 
 @dataclass(frozen=True)
 class Mission:
-    """Downlinks of which there are RetDefs and nothing else, for building their DAG.
+    """Downlinks with only RetDefs, for building their DAG.
 
-    Each has 10 chunks of 3 runs. `home` has them below ``retdefs``, ``config.yaml`` for the workflow and
-    ``bare``, a directory with a Snakefile of nothing but rules, inputs and outputs.
+    Each has 10 chunks of 3 runs. `home` has the RetDefs in ``retdefs``, ``config.yaml`` for the workflow, and ``bare``,
+    a directory with a Snakefile that has only rules, inputs and outputs.
     """
 
     home: Path
@@ -295,7 +294,7 @@ class Mission:
 
     @property
     def bare(self) -> Path:
-        """Where the Snakefile lies that has the same jobs and files."""
+        """Directory of the bare Snakefile with the same jobs and files."""
         return self.home / "bare"
 
     @property
@@ -304,13 +303,13 @@ class Mission:
         return self.home / "config.yaml"
 
     def chunks_of(self, downlink: int) -> dict[RunId, tuple[ChunkId, ...]]:
-        """Return which chunks bring which run."""
+        """Return the chunks of each run."""
         runs = [RunId.from_met(START + 6000 * (downlink * self.RUNS + run)) for run in range(self.RUNS)]
         chunks = [ChunkId.of(number) for number in range(1, self.CHUNKS + 1)]
         return {run: tuple(chunks[place :: self.RUNS]) for place, run in enumerate(runs)}
 
 
-BARE = '''"""The same jobs and files as the workflow has, and nothing besides."""
+BARE = '''"""The same jobs and files as in the workflow, and nothing else."""
 
 import json
 
@@ -350,7 +349,7 @@ rule receipt:
 
 
 def build_mission(root: Path, downlinks: int) -> Mission:
-    """Return RetDefs of so many downlinks below `root`; they are written unless they are there."""
+    """Return RetDefs of a number of downlinks below `root`; write them if they do not exist."""
     mission = Mission(root / f"mission-{downlinks}", downlinks)
     if not mission.configfile.exists():  # it is written last
         shutil.rmtree(mission.home, ignore_errors=True)

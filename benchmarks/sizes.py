@@ -1,4 +1,4 @@
-"""How much is measured, how often, and where: the variables that docs/performance.md explains."""
+"""Sizes, repetitions and directory of the benchmarks: the variables in docs/performance.md."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from benchmarks.measure import ROOT
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured, how often, and where; docs/performance.md has the variables."""
+    """Sizes, repetitions and directory of the benchmarks; docs/performance.md has the variables."""
 
     home: Path
     events: int

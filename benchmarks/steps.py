@@ -1,4 +1,4 @@
-"""Parts of the merge as the benchmarks call them, in their own process or `python -m benchmarks.steps`."""
+"""Parts of the merge for the benchmarks, called in their process or as `python -m benchmarks.steps`."""
 
 import argparse
 import sys
@@ -27,7 +27,7 @@ from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
 
-THREADS = 2  # as the rule has them
+THREADS = 2  # as in the rule
 
 
 def limits(scene: Scene) -> Limits:
@@ -43,7 +43,7 @@ def settings(scene: Scene, home: Path) -> Settings:
 def delivering(
     scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
 ) -> Callable[[], dict[str, Any]]:
-    """Return `deliver_run` with what it is called with for the site at `home`; no chunk is decoded again."""
+    """Return `deliver_run` with its arguments for the site at `home`; no chunk is decoded again."""
     found, chunks = settings(scene, home), scene.chunks(run)
 
     def deliver() -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Merge:
     scene: Scene
 
     def parse(self, threads: int = THREADS) -> None:
-        """Read the indexes, so many at a time."""
+        """Read the indexes, `threads` at a time."""
         with ThreadPoolExecutor(threads) as pool:
             self.indexes = list(pool.map(idx.read_index, self.scene.products(".idx")))
 
@@ -69,7 +69,7 @@ class Merge:
         self.events: NDArray[np.void] = in_one([read.events for read in self.indexes])
 
     def settle(self) -> None:
-        """Find out what is settled, and decide what is delivered in which files."""
+        """Find the settled intervals, and decide which events are delivered in which files."""
         downlink = self.scene.downlinks[0]
         known = KnownDatagrams.of([line for read in self.indexes for line in read.lines])
         self.decision: Decision = decide(downlink, known, {downlink: self.events}, {}, limits(self.scene))
@@ -82,7 +82,7 @@ class Merge:
 
 
 class Copy:
-    """Writing the event files of the scene's first run: nothing but the copy of the records."""
+    """Writing the event files of the scene's first run: only copying the records."""
 
     def __init__(self, scene: Scene) -> None:
         downlink, run = scene.downlinks[0], scene.runs[0]
@@ -97,7 +97,7 @@ class Copy:
     def write(self, out: Path) -> None:
         """Write the files into the directory `out`, without checksums and without flushing them to disk.
 
-        As many at a time as the workflow's job writes.
+        The number of files at a time is that of the workflow's job.
         """
         with ThreadPoolExecutor(2 * THREADS) as pool:
             list(pool.map(lambda number: self._write(out, number), range(len(self.decision.files))))

@@ -1,7 +1,7 @@
-"""What it costs to take a mission over from the legacy: `python -m benchmarks.takeover [NUMBER]`.
+"""Cost of taking over a mission from the legacy: `python -m benchmarks.takeover [NUMBER]`.
 
-Makes a SIMULATED tree of the legacy's with its 60,000 downlinks, all but the last of them long cleaned up, and measures
-`halfpipe takeover` on it: a look, the takeover itself, and a later turn that finds nothing new.
+Makes a SIMULATED tree of the legacy with its 60,000 downlinks, all but the last of them cleaned up long ago, and
+measures `halfpipe takeover` on it: a preview, the takeover itself, and a later turn that finds nothing new.
 """
 
 import datetime
@@ -20,7 +20,7 @@ LAUNCH = datetime.date(2008, 6, 11)
 A_DAY = 10  # downlinks
 CHUNKS = 10
 FIRST_RUN, RUN_SECONDS = 235_224_000, 5_700  # MET
-RUNS_SHARED = 2  # runs of a downlink, of which it has the last with the next
+RUNS_SHARED = 2  # runs of a downlink; it shares the last one with the next downlink
 RETDEF = b"""<?xml version="1.0" encoding="US-ASCII" standalone="no"?>
 <!-- SIMULATED -->
 <retdef type="LSEP"><arch scid="77">/level0</arch><run runid="%d" start="%d"/></retdef>
@@ -35,7 +35,7 @@ def downlinks(number: int) -> Iterator[DownlinkId]:
 
 
 def build(home: Path, number: int) -> Path:
-    """Make the tree, unless it is there."""
+    """Make the tree if it does not exist."""
     root = home / f"legacy-{number}"
     done = home / f"legacy-{number}.done"
     if not done.exists():
@@ -46,33 +46,33 @@ def build(home: Path, number: int) -> Path:
 
 
 def _downlink(root: Path, downlink: DownlinkId, runs: Sequence[RunId]) -> None:
-    """Write what the legacy leaves of a downlink when its runs are cleaned up."""
+    """Write the files that the legacy leaves for a downlink after its runs are cleaned up."""
     home = root / downlink
     home.mkdir(parents=True)
     for number in range(1, CHUNKS + 1):
         start = runs[number % len(runs)].met
         (root / paths.retdef(downlink, ChunkId.of(number))).write_bytes(RETDEF % (start, start))
-    told = dict.fromkeys(("delivered_events", "retired_runs", "event_gaps", "moot_keys"), "")
+    texts = dict.fromkeys(("delivered_events", "retired_runs", "event_gaps", "moot_keys"), "")
     for place, run in enumerate(runs):
         (home / f"r0{run.met}_doMerge.txt").write_text(f"HALFPIPE_RUNSTART_DEX={run.met}\n")
         of_run = home / str(run.met)
         of_run.mkdir()
-        # The first part of a run comes last in its first downlink, the rest first in the next.
+        # The first part of a run is the last run in its first downlink; the rest is the first run in the next.
         first, last = ((500_001, 1_000_000), (1, 500_000))[place]
         (of_run / f"{run.l1}-spans.txt").write_text(f"(lp1\n(L{first}L\nL{last}L\ntp2\na.")
         delivered = f"{run.l1} 500000 0 LPA\n"
         (of_run / f"{run.l1}-delivered.txt").write_text(delivered)
-        told["delivered_events"] += delivered
-        told["moot_keys"] += f"{run.l1} 2959 nomSciOps\n"
+        texts["delivered_events"] += delivered
+        texts["moot_keys"] += f"{run.l1} 2959 nomSciOps\n"
         if place == 0:
             (of_run / f"{run.l1}-retired.txt").write_text(f"{run.l1} COMPLETE\n")
-            told["retired_runs"] += f"{run.l1} COMPLETE\n"
-    for name, content in told.items():
+            texts["retired_runs"] += f"{run.l1} COMPLETE\n"
+    for name, content in texts.items():
         (home / paths.text(name, downlink)).write_text(content)
 
 
 def measure(home: Path, number: int) -> dict[str, Usage]:
-    """Take the tree over, and return what each step cost."""
+    """Take the tree over, and return the cost of each step."""
     root, site = build(home, number), home / "site"
     shutil.rmtree(site, ignore_errors=True)
     for place in (site / "work", site / "stage"):
@@ -89,7 +89,7 @@ def measure(home: Path, number: int) -> dict[str, Usage]:
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Measure, and print the results."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else DOWNLINKS
     home = Sizes.from_environment().home / "takeover"
     home.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Enter into the ledger what a downlink brought, and how its runs stand now."""
+"""Load a downlink into the ledger, and update the state of its runs."""
 
 import argparse
 from collections.abc import Sequence

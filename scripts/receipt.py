@@ -5,7 +5,6 @@ import argparse
 from collections.abc import Sequence
 from typing import IO
 
-from halfpipe import paths
 from halfpipe.downlink import halts, receipt
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
@@ -24,8 +23,6 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         lease.check()
         receipt.save(settings, lease, known, downlink, arguments.runs, content)
         usage.remove_empty_logs(work, downlink)
-        for chunk in arguments.chunks:  # it has no input, so nobody asks for what Snakemake has noted of it
-            usage.forget(work, paths.chunk(downlink, chunk))
     print(receipt.table(content))
 
 

@@ -26,7 +26,7 @@ def lines(begin: float, end: float) -> Iterator[str]:
     unix = met.unix_microseconds(*np.divmod(times, met.MICROSECONDS)) / met.MICROSECONDS
     for at, utc in zip(times.tolist(), unix.tolist(), strict=True):
         if begin <= utc <= end:
-            named = f"{met.utc(utc):%Y-%m-%d %H:%M:%S.%f}", *divmod(at, met.MICROSECONDS)
+            named = f"{met.utc_datetime(utc):%Y-%m-%d %H:%M:%S.%f}", *divmod(at, met.MICROSECONDS)
             yield ATT % named
             if not at % met.MICROSECONDS:
                 yield ORB % named

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
+from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
 from halfpipe import paths
-from halfpipe.downlink import halts, plan_causes, stage_mark
+from halfpipe.downlink import plan_causes, stage_mark
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
@@ -24,7 +25,7 @@ from halfpipe.settings import Settings
 
 # snakemake --lint looks at the rules, whatever the site; it alone asks for no environment variables.
 LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
-MANY = 20  # downlinks of which it is said that `halfpipe process` is cheaper
+MANY = 20  # downlinks of one command from which on `halfpipe process` is better
 SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
 
 os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
@@ -56,13 +57,14 @@ def in_words(function):
 
 @in_words
 def read_settings():
-    """Return the settings: in a job of another process those that its head has written down."""
-    if SETTINGS in os.environ and not workflow.is_main_process:
+    """Return the settings: without a config in a command those that another process of HalfPipe has written down."""
+    given = workflow.config_settings
+    is_given = bool(given.configfiles or given.config)
+    if SETTINGS in os.environ and not (workflow.is_main_process and is_given):
         found = Settings.read(Path(os.environ[SETTINGS]))
         leases.check_head(found.paths.work)  # before Snakemake removes what others may have made since
         return found
-    given = workflow.config_settings
-    if not (workflow.check_envvars or given.configfiles or given.config):
+    if not (workflow.check_envvars or is_given):
         return configuration.load([], LINTED)
     found = configuration.load(given.configfiles, given.config)
     stage_mark.refuse_delivery(found)
@@ -74,22 +76,48 @@ settings = read_settings()
 os.environ[SETTINGS] = str(configuration.written_at(settings))
 leases.lifetime = settings.lease.seconds
 plan = Plan(settings)
+refusals = {}  # why a target cannot be made, by downlink or misspelt word
 
 
 @cache
-@in_words
 def downlink(dl):
-    """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
-    if is_head():
-        leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
+    """Return the plan of a downlink; the head takes its lease before it looks at any file.
+
+    A downlink that is refused fails alone: its receipt waits for a job that fails with the reason.
+    """
     of = plan.of(dl)
     if workflow.is_main_process:
-        plan_causes.look(of, logger.warning)
-        if of.new:
-            force_receipt(dl)
-        if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
-            raise no_retdefs(of)
+        try:
+            if is_head():
+                leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
+                of = plan.of(dl)
+            plan_causes.look(of, logger.warning)
+            if is_head():
+                plan_causes.refuse_staging(of, is_forced=is_forced())
+            elif not of.retdefs:  # a job would say so
+                raise no_retdefs(of)
+            workflow.dag.forcefiles.update(of.outdated)
+        except (HalfPipeError, OSError) as error:
+            refuse(dl, error)
+            workflow.dag.forcefiles.add(paths.receipt(dl))
     return of
+
+
+def refuse(target, error):
+    """Have a target fail. The end of the command says why; a dry run, which has no such end, says it at once."""
+    refusals[target] = error if isinstance(error, HalfPipeError) else HalfPipeError(sentence(error))
+    if not is_head():
+        tell(f"error: {refusals[target]}")
+
+
+def of_downlink(files):
+    """Return an input function: the files that a job needs of its downlink, or the job that fails for it."""
+
+    def needed(wildcards):
+        of = downlink(wildcards.dl)
+        return paths.refused(wildcards.dl) if wildcards.dl in refusals else files(of, wildcards)
+
+    return needed
 
 
 @in_words
@@ -98,7 +126,7 @@ def requested(wildcards):
     named = expand(settings, settings.dl)
     if len(named) >= MANY:
         all_of_them = f"halfpipe process {min(named)}..{max(named)}"
-        logger.warning(f"{len(named)} downlinks: {all_of_them} hands them off with less processor time")
+        logger.warning(f"{len(named)} downlinks: {all_of_them} processes them in batches, with fewer jobs")
     return [plan.target(dl) for dl in named or outstanding()]
 
 
@@ -114,6 +142,16 @@ def outstanding():
 
 
 def program(name):
-    """Return the command of a rule's program, as a function: braces in a path would be taken for wildcards."""
-    words = [sys.executable, f"{workflow.basedir}/scripts/{name}.py", "--settings", os.environ[SETTINGS]]
-    return lambda wildcards: shlex.join(words)
+    """Return the command of a rule's program, as a function: braces in a path would be taken for wildcards.
+
+    With ``--sdm conda`` the program runs in the environment of its rule, else in that of Snakemake itself.
+    """
+
+    def command(wildcards):
+        in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+        script = f"{workflow.basedir}/scripts/{name}.py"
+        # The environment has what the package imports, and not the package.
+        python = ["env", f"PYTHONPATH={workflow.basedir}/src", "python"] if in_conda else [sys.executable]
+        return shlex.join([*python, script, "--settings", os.environ[SETTINGS]])
+
+    return command

@@ -1,8 +1,7 @@
-"""Read by Python at its start, in benchmarks only: notes what each process costs, or leaves out flushing.
+"""Python reads this at its start, only in benchmarks: it notes the cost of each process, or disables flushing.
 
-`HALFPIPE_BENCH_NOTES` is a directory that takes one line of JSON for each Python process: its program,
-when it began and ended (Unix seconds) and its CPU seconds. `HALFPIPE_BENCH_UNFLUSHED` makes flushing to
-disk do nothing.
+`HALFPIPE_BENCH_NOTES` is a directory that gets one line of JSON for each Python process: its program, when it began and
+ended (Unix seconds), and its CPU seconds. `HALFPIPE_BENCH_UNFLUSHED` disables flushing to disk.
 """
 
 import atexit
@@ -13,10 +12,10 @@ import time
 
 
 def note(directory: str, began: float) -> None:
-    """Write what this process cost until now."""
+    """Write the cost of this process so far."""
     cost = os.times()
     line = {
-        "program": os.path.basename(sys.argv[0]),  # noqa: PTH119 - pathlib would cost every process its import
+        "program": os.path.basename(sys.argv[0]),  # noqa: PTH119 - importing pathlib would slow down every process
         "began": began,
         "ended": time.time(),
         "cpu": cost.user + cost.system,

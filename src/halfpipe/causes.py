@@ -1,7 +1,7 @@
-"""Why a downlink, or the site, is not simply good: the form of a cause.
+"""Causes: why a downlink, or the site, is not good.
 
-Those of a downlink come together in `status/account.py`, those of the site in `status/site_causes.py`. Most modules
-that find them are named `*_causes`; who refuses work for one raises what `Cause.refused` gives.
+`status/account.py` collects the causes of a downlink, `status/site_causes.py` those of the site. Most modules that find
+causes are named `*_causes`. Code that refuses work because of a cause raises the error from `Cause.refused`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StateError
 
 
 class Verdict(StrEnum):
-    """How a downlink, or the site, stands. `NOTE`: worth knowing, no action needed; `ACTION`: somebody must act."""
+    """The state of a downlink or the site. `NOTE`: worth knowing, no action needed; `ACTION`: a person must act."""
 
     GOOD = "good"
     NOTE = "note"
@@ -22,9 +22,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds), if that is known.
+    """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds; None if unknown).
 
-    Of jobs that failed, `failed` names them. `on_it` says who is on it, and until when, if somebody has said so.
+    `failed` names the jobs that failed, and `log` is the log to look at. `on_it` names the person who is handling it,
+    and until when, if acknowledged.
     """
 
     code: str
@@ -34,13 +35,20 @@ class Cause:
     since: float | None = None
     failed: str = ""
     on_it: str = ""
+    log: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What to do, then which log to look at, a line each."""
+        log = [f"log: {self.log}"] if self.log else []
+        return [*filter(None, [self.on_it]), *(f"→ {step}" for step in self.remedy.steps), *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
-        """Return the error with which work is refused for it; `what` says what was done, or not."""
+        """Return the error for work that is refused because of this cause; `what` says what was done, or not."""
         return kind(f"{self.text}. {what}", self.remedy, code=self.code, text=self.text)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the cause for programs."""
         when = (
             None
             if self.since is None
@@ -54,4 +62,5 @@ class Cause:
             "do": "\n".join(self.remedy.do),
             "first": self.remedy.first,
             "on_it": self.on_it,
+            "log": self.log,
         }

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import yaml
 
@@ -98,7 +99,9 @@ def read_values(entries: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, *, only_look: bool = False
+) -> Settings:
     """Read config files, one over the other key by key, then `overrides` over them.
 
     Parameters
@@ -107,6 +110,8 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
         YAML files; each holds what differs from the files before and from the defaults.
     overrides
         What ``--config`` says on the command line.
+    only_look
+        Whether places that are not there are no error: see `missing_places`.
 
     Raises
     ------
@@ -127,7 +132,9 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
             "config: --configfile FILE. config/README.md has every key."
         )
     settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
-    _check_places(settings)
+    _refuse_contradictions(settings)
+    if not only_look:
+        refuse_missing_places(settings)
     return settings
 
 
@@ -209,7 +216,7 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
     if error["type"] == "unexpected_keyword_argument":
-        return f"{source}: unknown key {key}"
+        return f"{source}: unknown key {key}{_meant(place)}"
     head = f"{source}: {key}" if source else key
     expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
     if error["type"] in {"missing", "value_error"}:  # without the value, which may hold a password
@@ -217,8 +224,28 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
     return f"{head}: {error['input']!r}: {expected}"
 
 
-def _check_places(settings: Settings) -> None:
-    """Refuse what should be there and is not, and keys that contradict."""
+def _keys(kind: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield all keys of a dataclass, and of the sections in it, each with those above it."""
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    for name in names:
+        of = get_type_hints(kind)[name]
+        yield (*place, name)
+        for each in (of, *get_args(of)):  # also of each entry of a list
+            yield from _keys(each, (*place, name))
+
+
+def _meant(place: tuple[str, ...]) -> str:
+    """Name the key that was probably meant by an unknown one: the same in another section, or one spelt alike."""
+    keys, place = list(_keys(Settings)), tuple(each for each in place if not each.isdecimal())
+    same = [".".join(key) for key in keys if key[-1] == place[-1]]
+    beside = {key[-1]: ".".join(key) for key in keys if key[:-1] == place[:-1]}
+    alike = [beside[name] for name in get_close_matches(place[-1], beside, 1)]
+    found = alike or same or get_close_matches(".".join(place), map(".".join, keys), 1, 0.8)
+    return f"; you probably meant {found[0]}" if found else ""
+
+
+def missing_places(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the keys of places of other systems that are not there, each with what is wrong."""
     at = settings.paths
     wanted = [("paths.retdef", "directory", path) for path in at.retdef]
     wanted += [("paths.level0", "directory", at.level0)] if at.level0 else []
@@ -230,9 +257,23 @@ def _check_places(settings: Settings) -> None:
             # A place that cannot be looked at stops nobody: the plan tells of it.
             there = key == "paths.retdef"
         if not there:
-            raise ConfigError(
-                f"{key}: {path} is no {what}. Correct the path in the config, or have it mounted."
-            )
+            yield key, f"{key}: {path} is not a {what}"
+
+
+def refuse_missing_places(settings: Settings) -> None:
+    """Refuse to process anything while a place of another system is not there.
+
+    Raises
+    ------
+    ConfigError
+        Names the first one.
+    """
+    for _, wrong in missing_places(settings):
+        raise ConfigError(f"{wrong}. Correct the path in the config, or have it mounted.")
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    """Refuse keys that contradict each other."""
     if settings.level0.fetch is not None and settings.level0.cache is None:
         raise ConfigError(
             "level0.fetch: it needs a cache. Name a directory that all nodes see in level0.cache."

@@ -1,4 +1,4 @@
-"""Errors by cause; each message names the file, the place, what was expected and what to do."""
+"""Errors, one class per kind; a message names the file, the place, what was expected, and what to do."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, init=False)
 class Remedy:
-    """What is to be done about something.
+    """The way to fix a problem.
 
     Attributes
     ----------
     do
-        Commands, each of which can be pasted as it is.
+        Commands, ready to paste.
     first
-        What a person does before them, or has to choose, in words.
+        Steps or choices of a person before the commands, in words.
     hands_off
-        Whether the commands make another hand-off: Level-1 gets it by a roll-back only, if it has one already.
+        Whether the commands make another hand-off. If Level-1 has one already, it takes the new one only by a
+        roll-back.
     """
 
     do: tuple[str, ...]
@@ -27,11 +28,11 @@ class Remedy:
 
     @property
     def steps(self) -> list[str]:
-        """What to do, a step each: the words, then the commands."""
+        """The steps: the words, then each command."""
         return [*filter(None, [self.first]), *self.do]
 
     def but(self, *, do: Iterable[str] | None = None, first: str | None = None) -> "Remedy":
-        """Return it with other commands, or other words before them."""
+        """Return a copy with other commands, or other words before them."""
         return Remedy(
             *(self.do if do is None else do),
             first=self.first if first is None else first,
@@ -39,7 +40,7 @@ class Remedy:
         )
 
     def __str__(self) -> str:
-        """Return it in a sentence; empty if there is nothing to do."""
+        """Return the steps as one sentence; empty if there are none."""
         return ": ".join(filter(None, [self.first, "; ".join(self.do)]))
 
 
@@ -47,31 +48,31 @@ NOTHING = Remedy()
 
 
 def rerun(downlink: str, what: str, first: str = "") -> Remedy:
-    """Have a rule run again for a downlink, or the one that makes a file, and so the downlink be handed off again.
+    """Rerun a rule of a downlink, or the rule that makes a file; this hands the downlink off again.
 
-    But for the rule ``receipt``: alone it writes again what says of a hand-off, and makes no other one.
+    The rule ``receipt`` is an exception: alone, it rewrites the receipt and makes no other hand-off.
     """
     return Remedy(f"snakemake dl={downlink} -R {what}", first=first, hands_off=what != "receipt")
 
 
-def mend(downlink: str, first: str = "") -> Remedy:
-    """Have merged indexes and datagrams of a downlink made again, which hands nothing off."""
+def rebuild(downlink: str, first: str = "") -> Remedy:
+    """Rebuild the merged indexes of a downlink; this hands nothing off."""
     return Remedy(f"halfpipe status --check --mend {downlink}", first=first)
 
 
 class HalfPipeError(Exception):
-    """Anything that this package raises on purpose: the message is for the person on shift.
+    """Base class of all errors that this package raises on purpose; the message is for the operator.
 
     Parameters
     ----------
     message
-        What happened, at length: logs have it whole.
+        What happened, in full, for logs.
     remedy
-        What is to be done besides re-running the command.
+        What to do before rerunning the command.
     code
-        What programs tell it by; None: that of the class.
+        Identifies the kind of error for programs; None: the code of the class.
     text
-        What happened in a sentence, where `message` is longer than that; empty: `message`.
+        What happened, in one sentence, if `message` is longer; empty: `message`.
     """
 
     code = "failed"
@@ -86,58 +87,58 @@ class HalfPipeError(Exception):
 
 
 class IdError(HalfPipeError, ValueError):
-    """An identifier of the wrong shape."""
+    """An identifier has the wrong form."""
 
     code = "id"
 
 
 class ConfigError(HalfPipeError, ValueError):
-    """A configuration that cannot be used."""
+    """The configuration is not valid."""
 
     code = "config"
 
 
 class FormatError(HalfPipeError):
-    """A file that is not what its name says."""
+    """A file is damaged or has the wrong format."""
 
     code = "format"
 
 
 class MissingInputError(HalfPipeError):
-    """Something that should be there is not: a RetDef, an archive, a product."""
+    """An input is missing: a RetDef, an archive, a product."""
 
     code = "missing-input"
 
 
 class DecoderError(HalfPipeError):
-    """A decoder or magic-7 command that failed or broke its contract."""
+    """A decoder or magic-7 command failed or broke its contract."""
 
     code = "decoder"
 
 
 class LockedError(HalfPipeError):
-    """Somebody else is at work on the same downlink."""
+    """Another process is working on the same downlink."""
 
     code = "locked"
 
 
 class LeaseLostError(HalfPipeError):
-    """A process stood still for so long that somebody else went on with what it was at work on."""
+    """A process was suspended for so long that another one has taken over its work."""
 
 
 class StateError(HalfPipeError):
-    """What is recorded of a run contradicts what is found."""
+    """The records of a run contradict its files."""
 
     code = "state"
 
 
 class StageError(HalfPipeError):
-    """The stage does not hold what it should."""
+    """The stage does not contain the expected files."""
 
     code = "stage"
 
 
 class LedgerError(HalfPipeError):
-    """The ledger cannot be reached, or is not what it should be."""
+    """The ledger cannot be reached, or its content is wrong."""
 
     code = "ledger"

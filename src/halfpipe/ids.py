@@ -1,7 +1,7 @@
-"""Identifiers: text that knows its own shape.
+"""Identifiers: text of a fixed form.
 
-Each class carries one regular expression, which also constrains the wildcard of the same name, and
-refuses any other text. Numbers are derived from the text, never the other way round.
+Each class has one regular expression, which also constrains the wildcard of the same name, and refuses any other text.
+Numbers are derived from the text, never the other way round.
 """
 
 import re
@@ -17,11 +17,11 @@ LCI_APIDS = range(965, 969)
 
 
 class _Id(str):
-    """Text of one fixed shape."""
+    """Text of a fixed form."""
 
     PATTERN: ClassVar[str]
     WHAT: ClassVar[str]
-    _shape: ClassVar[re.Pattern[str]]  # asked of all downlinks of the mission
+    _shape: ClassVar[re.Pattern[str]]  # compiled once, because it is used for all downlinks of the mission
     __slots__ = ()
 
     def __init_subclass__(cls) -> None:
@@ -34,21 +34,21 @@ class _Id(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
-        """Return how a value of a config is checked: as text of this shape."""
-        from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
+        """Return how pydantic checks a config value: as text of this form."""
+        from pydantic_core import core_schema  # noqa: PLC0415 - jobs do not need it
 
         return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(strict=True))
 
     @classmethod
     def matches(cls, text: str) -> bool:
-        """Tell whether `text` has the shape of this identifier."""
+        """Tell whether `text` has the form of this identifier."""
         return cls._shape.fullmatch(text) is not None
 
 
 class DownlinkId(_Id):
-    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits, the leading zero included.
+    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits with a leading zero.
 
-    The telescope was launched in 2008, so YY from 08 to 99 are the years 2008 to 2099.
+    The telescope was launched in 2008, so YY from 08 to 99 means the years 2008 to 2099.
     """
 
     PATTERN = r"[0-9]{9}"
@@ -57,20 +57,20 @@ class DownlinkId(_Id):
 
     @property
     def number(self) -> int:
-        """The id as the evt header holds it (evt-layout, `LSEHeader.m_runid`)."""
+        """The number in the evt header (evt-layout, `LSEHeader.m_runid`)."""
         return int(self)
 
 
 class Downlinks(_Id):
-    """The downlinks from one to another, whichever of them there are; a single one stands for itself.
+    """A range of downlinks, or one downlink.
 
-    ``230401001..230401018``, or all of a month or of a day of UTC: ``2023-04``, ``2023-04-01``. The ends of a range
-    may be months and days too.
+    A range is ``230401001..230401018``, or all downlinks of a month or day (UTC): ``2023-04``, ``2023-04-01``. The ends
+    of a range may be months and days too.
 
     Raises
     ------
     IdError
-        If the text has another shape, names a day that is none, or a range ends before it begins.
+        If the text has another form or an invalid date, or the range ends before it begins.
     """
 
     _END = r"(?:[0-9]{9}|[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)"
@@ -79,7 +79,7 @@ class Downlinks(_Id):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
-        """Refuse days that are none, and ranges that end before they begin."""
+        """Refuse invalid dates, and ranges that end before they begin."""
         found = super().__new__(cls, text)
         if found.first > found.last:
             raise IdError(f"{text!r} ends before it begins: write the earlier downlink first")
@@ -87,17 +87,17 @@ class Downlinks(_Id):
 
     @property
     def first(self) -> DownlinkId:
-        """The first downlink that it may stand for."""
-        return _end(self.partition("..")[0], "0")
+        """The lowest id in the range."""
+        return _bound(self.partition("..")[0], "0")
 
     @property
     def last(self) -> DownlinkId:
-        """The last downlink that it may stand for."""
-        return _end(self.rpartition("..")[2], "9")
+        """The highest id in the range."""
+        return _bound(self.rpartition("..")[2], "9")
 
 
-def _end(text: str, digit: str) -> DownlinkId:
-    """Return a downlink, or the first or last of a month or a day: what is left open is filled with `digit`."""
+def _bound(text: str, digit: str) -> DownlinkId:
+    """Return a downlink, or the lowest or highest id of a month or day, filled up with `digit`."""
     if "-" not in text:
         return DownlinkId(text)
     year, month, *day = map(int, text.split("-"))
@@ -106,7 +106,7 @@ def _end(text: str, digit: str) -> DownlinkId:
     except ValueError as error:
         raise IdError(f"{text!r}: {error}") from error
     if not 2008 <= year <= 2099:
-        raise IdError(f"{text!r}: downlinks are named by two digits of the year, 08 to 99 for 2008 to 2099")
+        raise IdError(f"{text!r}: the year must be 2008 to 2099 (08 to 99 in a downlink id)")
     return DownlinkId(text[2:].replace("-", "").ljust(9, digit))
 
 
@@ -145,34 +145,34 @@ class RunId(_Id):
             If `seconds` does not fit into 32 bits.
         """
         if not 0 <= seconds < 2**32:
-            raise IdError(f"a run cannot have started at MET {seconds}: not a number of 32 bits")
+            raise IdError(f"a run cannot start at MET {seconds}: not a 32-bit number")
         return cls(f"{seconds:08x}")
 
     @classmethod
     def from_l1(cls, name: str) -> Self:
-        """Return the id of the run that Level-1 calls `name` (``r%010d``)."""
+        """Return the id of the run with the Level-1 name `name` (``r%010d``)."""
         if re.fullmatch(r"r[0-9]{10}", name, re.ASCII) is None:
             raise IdError(f"{name!r} is not a Level-1 run name: r and ten digits, as in r0741234567")
         return cls.from_met(int(name[1:]))
 
     @property
     def met(self) -> int:
-        """Mission elapsed time of the start, seconds."""
+        """Start of the run in mission elapsed time, seconds."""
         return int(self, 16)
 
     @property
     def l1(self) -> str:
-        """The name towards Level-1, ``r%010d`` (ground-chain §6)."""
+        """The name of the run at Level-1, ``r%010d`` (ground-chain §6)."""
         return f"r{self.met:010d}"
 
 
 class RunKind(StrEnum):
-    """Kind of a run towards Level-1 (ground-chain §6, `delivered_events`)."""
+    """Kind of a run as Level-1 knows it (ground-chain §6, `delivered_events`)."""
 
     LPA = "LPA"
     LCI = "LCI"
 
     @classmethod
     def of(cls, apids: Iterable[int]) -> "RunKind":
-        """Return the kind of a run that these APIDs belong to: LPA only if all are 955-958."""
+        """Return the kind of a run with these APIDs: LPA if all are 955-958, else LCI."""
         return cls.LPA if all(apid in LPA_APIDS for apid in apids) else cls.LCI

@@ -1,14 +1,13 @@
-"""Where every file lies, and nothing else knows it.
+"""The paths of all files; no other module spells a path.
 
-All paths are relative to `paths.work`, or, where it says so, to `paths.stage`, `paths.online` or `board.dir`.
+Paths are relative to `paths.work`, or, where noted, to `paths.stage`, `paths.online` or `board.dir`.
 """
 
-import base64
 import re
 
 
 class Place:
-    """Where the files of one kind lie: a pattern with the names of ids in braces, as Snakemake has wildcards."""
+    """The path of one kind of file: a pattern with the names of ids in braces, like Snakemake's wildcards."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -17,122 +16,121 @@ class Place:
         self._ids = len(names)
 
     def __call__(self, *ids: str | int) -> str:
-        """Return the path of the file of these ids, in the order in which the pattern first names them.
+        """Return the path for these ids, in their order of first appearance in the pattern.
 
-        Without ids it is the pattern itself.
+        Without ids, return the pattern itself.
         """
         if len(ids) == self._ids:
             return self._of(*ids)
         if ids:
-            raise TypeError(f"{self._pattern} of {ids}")
+            raise TypeError(f"{self._pattern} does not take {ids}")
         return self._pattern
 
 
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 FAILURE_SUFFIX = ".failure.json"
-DONE_LOG, USAGE = "done.log", "usage.jsonl"  # beside the logs of a downlink's jobs
+DONE_LOG, USAGE = "done.log", "usage.jsonl"  # next to the logs of a downlink's jobs
 
-FORMAT_MARK = "format.json"  # the mark of the working directory: the format of what it holds, and its id
-RUNS = "runs"  # the directory of what is known of all runs
-FORCE = "force"  # the directory of the operator's list of runs that are abandoned
-REPIPES = "repipe"  # the directory of the made-up downlinks by which runs are processed once more
-LOGS = "logs"  # the directory of all logs
-ALL_SETTINGS = "settings"  # the directory of the settings that jobs were given
-LEDGER = "ledger.sqlite"  # the ledger, where it is a file: an SQLite database
-LEASES = "leases"  # the directory of all leases: who is at work on what, a directory for each thing
-# The directory of what the processes that hold a lease touch as long as they live.
-HEARTBEATS = f"{LEASES}/alive"
-UNATTENDED_LEASE = f"{LEASES}/unattended"  # the lease of the unattended invocation: one at a time
-ONLINE_LEASE = f"{LEASES}/online"  # the lease of the hand-off to Online: one at a time
-TAKEOVER_LEASE = f"{LEASES}/takeover"  # the lease of the takeover: one at a time
-UNATTENDED_LOGS = "logs/unattended"  # the directory of the logs of unattended processing
-BATCH_LOGS = "logs/process"  # the directory of the logs of `halfpipe process`
-# What unattended processing has told people, so that it does not repeat itself.
-ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"
-LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when the last turn of unattended processing ended, and how
-# The directory of all scratch on the stage's file system, outside what Level-1 looks at.
-STAGE_SCRATCHES = ".halfpipe"
+FORMAT_MARK = "format.json"  # the mark of the working directory: its format and its id
+RUNS = "runs"  # directory with the state of all runs
+FORCE = "force"  # directory with the operator's list of abandoned runs
+REPIPES = "repipe"  # directory of re-pipes: made-up downlinks that process one run again
+LOGS = "logs"  # directory of all logs
+ALL_SETTINGS = "settings"  # directory of the settings passed to jobs
+LEDGER = "ledger.sqlite"  # the ledger, if it is a file: an SQLite database
+LEASES = "leases"  # directory of all leases: which process works on what, one directory for each thing
+HEARTBEATS = f"{LEASES}/alive"  # directory of the files that processes with a lease touch while they live
+UNATTENDED_LEASE = f"{LEASES}/unattended"  # lease of unattended processing: one turn at a time
+ONLINE_LEASE = f"{LEASES}/online"  # lease of the hand-off to Online: one at a time
+TAKEOVER_LEASE = f"{LEASES}/takeover"  # lease of the takeover: one at a time
+TOLD_LEASE = f"{LEASES}/told"  # lease of the messages already sent
+UNATTENDED_LOGS = "logs/unattended"  # directory of the logs of unattended processing
+BATCH_LOGS = "logs/process"  # directory of the logs of `halfpipe process`
+ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"  # messages already sent, so that they are not repeated
+LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when and how the last turn of unattended processing ended
+STAGE_SCRATCHES = ".halfpipe"  # directory of all scratch on the stage's file system, ignored by Level-1
+EXAMINED = "doctor.json"  # the result of the latest `halfpipe doctor`
 BOARD = "index.html"  # the board's page of the site, relative to `board.dir`
 BOARD_RUNS = "runs.html"  # the board's page of the runs that are not complete, relative to `board.dir`
-# The directory of the mark of the working directory that uses a stage, relative to `paths.stage`.
+# Directory with the mark of the working directory that uses a stage, relative to `paths.stage`.
 STAGE_MARK = ".halfpipe-mark"
-# The directory of the copy of the stage's mark that the working directory keeps.
-STAGE_MARK_COPY = "stage-mark"
+STAGE_MARK_COPY = "stage-mark"  # directory with the working directory's copy of the stage's mark
 
 copies = Place("copies/{series}")  # the second copies of a series of records
 
 retdef = Place("{dl}/RetDef-{dl}-{chunk}.xml")  # the staged RetDef of a chunk
-chunks = Place("{dl}/chunks")  # the directory of the chunk products of a downlink
-chunk = Place("{dl}/chunks/{chunk}.json")  # vouches for what the decoder made of a chunk
-chunk_scratch = Place("{dl}/chunks/.{chunk}.part")  # the directory that the decoder of a chunk writes into
-# Where the products of chunks are kept that were decoded anew, until the downlink is handed off.
+chunks = Place("{dl}/chunks")  # directory of the chunk products of a downlink
+chunk = Place("{dl}/chunks/{chunk}.json")  # lists the products of a chunk, with checksums
+chunk_scratch = Place("{dl}/chunks/.{chunk}.part")  # the decoder's output directory
+# Former products of chunks that were decoded again, kept until the downlink is handed off.
 replaced = Place("{dl}/chunks/.replaced")
 
-run = Place("runs/{run}")  # the directory of what is known of a run
-# The merged index: the datagrams that a downlink brought of a run, and which chunks have its events. Never deleted.
+run = Place("runs/{run}")  # directory with the state of a run
+# The merged index: the datagrams of a run in a downlink, and the chunks that have its events. Never deleted.
 datagrams = Place("runs/{run}/{dl}/datagrams.idx")
-# Vouches for the staged event files of a run within a downlink.
-manifest = Place("runs/{run}/{dl}/manifest.json")
-deliveries = Place("runs/{run}/deliveries")  # the directory of the records of what was delivered of a run
+manifest = Place("runs/{run}/{dl}/manifest.json")  # lists the staged event files of a run within a downlink
+deliveries = Place("runs/{run}/deliveries")  # directory with the records of the deliveries of a run
 context = Place("runs/{run}/.context")  # scratch for chunks that are decoded again as context of a merge
-# The directory of the records of what was done to hand a run to Online.
-online_record = Place("runs/{run}/online")
+online_record = Place("runs/{run}/online")  # directory with the records of a run's hand-offs to Online
 
-receipt = Place("dl={dl}")  # the receipt of a downlink: what a user names as the target
-# The directory of the records of a downlink's hand-offs: the last one is its receipt.
+receipt = Place("dl={dl}")  # the receipt of a downlink: a target for users
+# Directory with the records of a downlink's hand-offs; the last one is the receipt.
 receipts = Place("{dl}/receipts")
-# From where a downlink was taken over, and which files of the legacy were read.
+# The origin of a downlink that was taken over from the legacy, and the files that were read.
 taken_over = Place("{dl}/taken-over.json")
-loaded = Place("{dl}/ledger.json")  # vouches for a downlink's being in the ledger
-# Says that a downlink was submitted to Level-1: a target for users, as the receipt is.
-submitted = Place("submit={dl}")
-# The directory of the records of what was done to submit the hand-offs of a downlink to Level-1.
-submissions = Place("{dl}/submissions")
-# The command line for a person to give, where the config has no command that submits.
-submit_line = Place("{dl}/submit.txt")
-drawn = Place("pictures={dl}")  # vouches for the pictures of a downlink: what a person asks for
-pictures = Place("{dl}/pictures")  # the directory of the pictures of a downlink's runs
+loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
+submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
+submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1
+submit_line = Place("{dl}/submit.txt")  # the command for a person to run, if the config has no submit command
+drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
+pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs
 
-# What a person has said of who is on a downlink, a run or a cause, and until when.
-acknowledged = Place("acknowledged/{what}")
+# Directory in which `halfpipe doctor --probe` tries what two hosts need of a file system; removed at its end.
+probe = Place("doctor-{name}")
 
-# The directory of a made-up downlink by which a run is processed once more; what lies in it makes its id used, so it
-# stays.
+acknowledged = Place("acknowledged/{what}")  # who is handling a downlink, a run or a cause, and until when
+
+# Directory of a made-up downlink that processes one run again. It stays, because it marks the id as used.
 repipe = Place("repipe/{dl}")
-repipe_note = Place("repipe/{dl}/run.json")  # its run, when and by whom it was begun, and what came of it
-repipe_config = Place("repipe/{dl}/config.yaml")  # its config, written at each try
-repipe_retdefs = Place("repipe/{dl}/retdefs")  # the place on its own search path that has its RetDefs
-repipe_moot = Place("repipe/{dl}/moot.txt")  # the MOOT key and alias of its run, where the ledger maps them
+repipe_note = Place("repipe/{dl}/run.json")  # its run, who started it and when, and the result
+repipe_config = Place("repipe/{dl}/config.yaml")  # its config, rewritten at each attempt
+repipe_retdefs = Place("repipe/{dl}/retdefs")  # the directory on its own search path that has its RetDefs
+repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run, if the ledger maps them
 repipe_work = Place("repipe/{dl}/work")  # its own working directory
 repipe_stage = Place("repipe/{dl}/stage")  # its own stage
 
-# The settings that a command has resolved for its jobs, named by their content.
+# The resolved settings that a command passes to its jobs, named by their checksum.
 settings = Place("settings/{name}.json")
-# The directory of what the jobs of a downlink leave: logs, why they failed, what they took.
-job_logs = Place("logs/{dl}")
-# The logs of the jobs of a downlink that ended well, one after the other.
-done_log = Place("logs/{dl}/done.log")
-# What the jobs of a downlink that ended well took of time and memory, a line a try.
+job_logs = Place("logs/{dl}")  # directory with logs, failures and resource usage of a downlink's jobs
+done_log = Place("logs/{dl}/done.log")  # the logs of a downlink's successful jobs, one after the other
+# Time and memory of a downlink's successful jobs, one line per attempt.
 usage = Place("logs/{dl}/usage.jsonl")
-# The file whose time says since when downlinks are regenerated, until all are.
+# The batches of a command of `halfpipe process`, what its Snakemake prints, and the mark and the log of each batch.
+batches = Place("logs/process/{name}/batches.json")
+batches_log = Place("logs/process/{name}/all.log")
+batch = Place("logs/process/{name}/{number}.done")
+batch_log = Place("logs/process/{name}/{number}.log")
+# Its modification time is the time since which a set of downlinks is being reprocessed; removed when all are done.
 reprocessing = Place("logs/process/again-{name}.json")
-# The lease of the process at work on a downlink; its running jobs are registered in it.
+# Lease of the process that works on a downlink. Its running jobs are registered in it.
 downlink_lease = Place("leases/downlink-{dl}")
-run_lease = Place("leases/run-{run}")  # the lease under which the state of a run is read and changed
+run_lease = Place("leases/run-{run}")  # lease under which the state of a run is read and changed
 
-staged = Place("{dl}")  # what Level-1 gets of a downlink, relative to `paths.stage`
-# The directory of the event files of a run, relative to `paths.stage`, and the name of one of them: the run and the
-# sequence of its first event (ground-chain §6).
+# A target that cannot be made: the file that a job of its name never makes.
+refused = Place("refused/{target}")
+
+staged = Place("{dl}")  # files of a downlink for Level-1, relative to `paths.stage`
+# Directory with the event files of a run, relative to `paths.stage`, and the name of one: the run and the sequence of
+# its first event (ground-chain §6).
 staged_run = Place("{dl}/{l1_run}")
 event_file = Place("{l1_run}-e{sequence:020d}.evt")
-text = Place("{name}_{dl}.txt")  # the name of a text for Level-1, as in ``delivered_events_230401001.txt``
-# The directory of the chunk tokens of a run, relative to `paths.stage`.
-tokens = Place("chunktokens/{l1_run}")
-# The token that keeps Level-1 from retiring a run while a downlink is in work.
+text = Place("{name}_{dl}.txt")  # name of a text for Level-1, for example ``delivered_events_230401001.txt``
+tokens = Place("chunktokens/{l1_run}")  # directory with the chunk tokens of a run, relative to `paths.stage`
+# Token that keeps Level-1 from retiring a run while a downlink is in work.
 halt_cleanup = Place("chunktokens/{l1_run}/haltCleanup-{dl}")
 stage_scratch = Place(".halfpipe/{dl}-{what}")  # a scratch directory on the stage's file system
 
-# The name of the file of a run for Online, relative to `paths.online` (ground-chain §7).
+# File of a run for Online, relative to `paths.online` (ground-chain §7).
 online_file = Place("{ground_id:08x}-{run}.evt")
 board_page = Place("{dl}.html")  # the board's page of a downlink, relative to `board.dir`
 
@@ -143,10 +141,5 @@ def halt(switch: str, dl: str | None = None) -> str:
 
 
 def log(rule: str, *ids: str) -> str:
-    """Return the log of a job, which goes to `done_log` if that ends well; `ids` are its wildcards, downlink first."""
+    """Return the log of a job, which moves to `done_log` on success; `ids` are its wildcards, downlink first."""
     return "/".join([LOGS, ids[0], "-".join([rule, *ids[1:]]) + ".log"])
-
-
-def record_of_snakemake(product: str) -> str:
-    """Return what Snakemake has noted of a product: the inputs that it was made of, and more."""
-    return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"

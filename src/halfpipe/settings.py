@@ -122,12 +122,12 @@ def _url(value: Any) -> Any:
     # What SQLAlchemy takes for a password, and what drivers take for one among the options.
     if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", value, re.IGNORECASE):
         raise ConfigError(
-            "holds a password, which would stand in files and logs. Put it into ~/.pgpass, or into another such file "
-            "that the URL names (?passfile=FILE); change the password."
+            "holds a password, which would be in files and logs. Change the password, and put it into ~/.pgpass or "
+            "another such file that the URL names (?passfile=FILE); for Oracle into a wallet."
         )
     if "://" not in value:
         raise ConfigError(
-            "is no URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
+            "is not a URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
         )
     return value
 
@@ -174,8 +174,8 @@ class Level0(Section):
     cache: Place | None = None
     """Where fetched hours lie for all jobs, in the archive's layout; every node sees it. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """If the cache has more GB (10^9 bytes), hours that nobody reads are removed, the longest unused first; what is
-    being fetched comes on top. An hour has some 3 GB."""
+    """If the cache has more GB (10^9 bytes), hours are removed, the longest unused first; what is being read or
+    fetched comes on top. An hour has some 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """After this time the command is ended, and the job that needs the hour fails."""
 
@@ -263,11 +263,15 @@ class Retire(Section):
 
 @dataclass(frozen=True)
 class Ledger(Section):
-    """The database from which Level-1 reads how a run stands; docs/ledger.md."""
+    """The database with the state of each run, which Level-1 reads; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
-    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database. docs/ledger.md says where the
-    password goes. "built-in": an SQLite file in paths.work; null: no ledger."""
+    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database, oracle+oracledb://alias.
+    docs/ledger.md says where the password goes. "built-in": an SQLite file in paths.work; null: no ledger."""
+    thick: bool = False
+    """Oracle only: use the Oracle client, without which a wallet cannot log in; LD_LIBRARY_PATH must find it."""
+    tns_admin: Place | None = None
+    """Oracle only: directory with tnsnames.ora and sqlnet.ora, which names the wallet; null: $TNS_ADMIN."""
 
 
 @dataclass(frozen=True)
@@ -399,11 +403,11 @@ class Repipe(Section):
 
 @dataclass(frozen=True)
 class History(Section):
-    """How `halfpipe process` uses Slurm, where the profile's executor is Slurm."""
+    """How `halfpipe process` parts many downlinks."""
 
-    sbatch: Text = "--nice=1000"
-    """Further options of sbatch for its elements, split as a shell would: --nice has them wait behind all other jobs of
-    this user, --qos=NAME puts them under the limits of a QOS, so that a new downlink always finds a node."""
+    batch: Annotated[int, Check(ge=1)] = 20
+    """Neighbouring downlinks in one batch: one Slurm job, or one process here, that processes them one after the other.
+    About an hour of work; a batch that is killed begins again with the downlinks that are not handed off."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Words for people: counts with the right plural, times in UTC, tables in plain text, and what simulated data say."""
+"""Text for people: counts with plurals, times in UTC, plain-text tables, and the label of simulated data."""
 
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime
@@ -7,17 +7,17 @@ SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Tele
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """Return a number with what is counted: ``1 downlink``, ``2 downlinks``, ``1,204 events``."""
+    """Return a number with a noun: ``1 downlink``, ``2 downlinks``, ``1,204 events``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def utc(unix: float) -> str:
-    """Return Unix seconds as ``2023-04-01 01:23:20 UTC``."""
+    """Format Unix seconds as ``2023-04-01 01:23:20 UTC``."""
     return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def lasted(seconds: float) -> str:
-    """Return a duration in the unit that suits it: ``45 s``, ``12 min``, ``3.2 h``, ``9.1 days``."""
+    """Format a duration in a suitable unit: ``45 s``, ``12 min``, ``3.2 h``, ``9.1 days``."""
     for unit, most, per, digits in (("s", 60, 1, 0), ("min", 5400, 60, 0), ("h", 172800, 3600, 1)):
         if seconds < most:
             return f"{seconds / per:.{digits}f} {unit}"
@@ -25,7 +25,7 @@ def lasted(seconds: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
-    """Return rows as lines whose columns are aligned by spaces; those with the numbers `right` stand to the right."""
+    """Format rows as lines with columns aligned by spaces; the columns with numbers in `right` are right-aligned."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     sides = [str.rjust if number in right else str.ljust for number in range(len(widths))]
     return [
@@ -35,7 +35,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[s
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` letters, cut in its middle: what is to be done stands at its end."""
+    """Shorten a text to at most `most` letters. The middle is cut, because the remedy is at the end."""
     if len(text) <= most:
         return text
     last = most * 2 // 3

@@ -1,1 +1,1 @@
-"""Simulated downlinks for tests and the demonstration, and the programs that read them. Nothing here is flight data."""
+"""Simulated downlinks for tests and the demo, and programs that read them. Nothing here is flight data."""

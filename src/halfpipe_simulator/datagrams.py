@@ -1,8 +1,8 @@
-"""Simulated datagrams: what stands inside the packets of simulated level-0 (docs/simulated-format.md).
+"""Simulated datagrams: the content of packets in simulated level-0 (docs/simulated-format.md).
 
-The flight format of datagrams is not public, so this one is the project's own: it holds the row of the datagram's
-line in the index, and the records of its events as an event file has them, and says "SIMULATED" in its first bytes.
-No flight data look like this.
+The flight format of datagrams is not public, so this format is the project's own. A datagram begins with "SIMULATED",
+and contains the row of its line in the index, and the records of its events as in an event file. Flight data never look
+like this.
 """
 
 import zlib
@@ -21,9 +21,9 @@ from halfpipe_simulator.index_lines import EVENT_LINE
 
 MAGIC = b"SIMULATED-LATDG2"
 CHECKSUM_SIZE = 4
-HEAD = len(MAGIC) + idx.DATAGRAM.itemsize  # the sizes of the records follow, and then these
+HEAD = len(MAGIC) + idx.DATAGRAM.itemsize  # followed by the sizes of the records, and the records
 
-# Fields of an EVT line, and those of a record's context that they are.
+# Fields of an EVT line, and the fields of a record's context with the same value.
 _SHOWN = {
     "startedat": "run_startedAt",
     "sequence": "scalers_sequence",
@@ -40,16 +40,17 @@ _SHOWN = {
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Datagrams taken apart.
+    """Decoded datagrams.
 
     Attributes
     ----------
     records
-        Records of an event file, one after the other.
+        Records for an event file, one after the other.
     lines
-        dtype `halfpipe_simulator.index_lines.EVENT_LINE`, one an event; `offset` counts from the start of `records`.
+        One row per event, dtype `halfpipe_simulator.index_lines.EVENT_LINE`; `offset` counts from the start of
+        `records`.
     datagrams
-        dtype `halfpipe.formats.idx.DATAGRAM`, one a datagram.
+        One row per datagram, dtype `halfpipe.formats.idx.DATAGRAM`.
     """
 
     records: bytearray
@@ -63,9 +64,9 @@ def encode(row: NDArray[np.void], records: Sequence[bytes]) -> bytes:
     Parameters
     ----------
     row
-        Its line in the index (dtype `halfpipe.formats.idx.DATAGRAM`, one); `utc` is that of its packets.
+        The row of its line in the index (dtype `halfpipe.formats.idx.DATAGRAM`); `utc` is the time of its packets.
     records
-        Of its events; at least one.
+        The records of its events, at least one.
     """
     sizes = np.array([len(record) for record in records], "<u4")
     body = b"".join((MAGIC, row.tobytes(), sizes.tobytes(), *records))
@@ -77,25 +78,25 @@ def _checksum(body: bytes | memoryview) -> bytes:
 
 
 def row_of(datagram: bytes) -> np.void:
-    """Return the row of a sound datagram."""
+    """Return the row of a valid datagram."""
     row: np.void = np.frombuffer(datagram, idx.DATAGRAM, 1, len(MAGIC))[0]
     return row
 
 
 def run_of(datagram: bytes) -> tuple[int, int]:
-    """Return ground id and run start (MET seconds) of a sound datagram."""
+    """Return ground id and run start (MET seconds) of a valid datagram."""
     row = row_of(datagram)
     return int(row["groundid"]), int(row["startedat"])
 
 
 def sound_datagrams(packets: Retrieval, faults: TextIO) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each datagram that is as the simulator made it; print to `faults` what others are."""
+    """Yield number and bytes of each valid datagram; print the defects of others to `faults`."""
     for number in range(len(packets)):
         datagram = packets.payload(number)
         if not datagram.startswith(MAGIC):
             complaint = f"not a simulated datagram: it does not begin with {MAGIC.decode()}"
         elif _checksum(memoryview(datagram)[:-CHECKSUM_SIZE]) != datagram[-CHECKSUM_SIZE:]:
-            complaint = "the checksum does not fit: the datagram is damaged"
+            complaint = "the datagram is damaged (checksum mismatch)"
         else:
             yield number, datagram
             continue
@@ -104,16 +105,16 @@ def sound_datagrams(packets: Retrieval, faults: TextIO) -> Iterator[tuple[int, b
 
 
 def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | None = None) -> Decoded:
-    """Make event records and index rows of datagrams of one APID.
+    """Make event records and index rows from datagrams of one APID.
 
     Parameters
     ----------
     datagrams
-        Sound ones.
+        Valid datagrams.
     unix
         Time stamp of the first packet of each, Unix UTC microseconds.
     latc
-        Put into LATC_master of LPA records; None leaves what the datagrams say.
+        Value for LATC_master of LPA records; None keeps the value in the datagrams.
     """
     rows = np.array([row_of(datagram) for datagram in datagrams], idx.DATAGRAM)
     rows["utc"] = unix / met.MICROSECONDS

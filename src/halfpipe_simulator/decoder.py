@@ -1,7 +1,7 @@
-"""Decode one chunk of SIMULATED level-0: what is behind `scripts/simulated_decoder.py`.
+"""Decode one chunk of SIMULATED level-0; `scripts/simulated_decoder.py` calls this module.
 
-A fault of the data is one line `PktRetriever exception ...` (packets) or `DFI exception ...` (datagrams)
-and no failure. Flight data need the flight decoder: what this one does not know it reports.
+A defect of the data is reported in a line `PktRetriever exception ...` (packets) or `DFI exception ...` (datagrams),
+and is not a failure. Flight data need the flight decoder; here they are reported as defects.
 """
 
 import sys
@@ -22,23 +22,23 @@ from halfpipe.formats.retdef import RetDef
 from halfpipe_simulator.datagrams import Decoded, decode, run_of, sound_datagrams
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
 
-BATCH = 1 << 21  # bytes of datagrams that are decoded at a time: they stay in the processor's cache
+BATCH = 1 << 21  # bytes of datagrams decoded at a time, so that they stay in the processor's cache
 
 
 @dataclass
 class Product:
-    """An event file, named `file`, and its index while they grow; `seconds` and `sequences` as of its header."""
+    """An event file and its index while they are written; `file` is the name of the event file."""
 
     file: str
     records: IO[bytes]
     index: IO[bytes]
     size: int = evt.HEADER_SIZE
     events: int = 0
-    seconds: list[int] = field(default_factory=list)  # of the first and the last event of each addition
+    seconds: list[int] = field(default_factory=list)  # of the first and the last event in each call of `add`
     sequences: list[int] = field(default_factory=list)
 
     def add(self, decoded: Decoded) -> None:
-        """Append the records, and the lines of each datagram: its events, then itself."""
+        """Append the records, and for each datagram the lines of its events and its own line."""
         lines, data = decoded.lines, np.frombuffer(decoded.records, np.uint8)
         ends = evt.context_column(data, lines["offset"][[0, -1]], "current_timeSecs")
         lines["offset"] += self.size
@@ -55,7 +55,7 @@ class Product:
 
 @contextmanager
 def product(out: Path, name: str, downlink: int) -> Iterator[Product]:
-    """Open an event file and its index in the directory `out`; they get their names when all is added."""
+    """Open an event file and its index in the directory `out`; they get their final names at the end."""
     with (
         replacing(out / f"{name}.idx", buffering=0) as index,
         replacing(out / f"{name}.evt", buffering=0) as records,
@@ -76,7 +76,7 @@ def product(out: Path, name: str, downlink: int) -> Iterator[Product]:
 
 
 def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], dict[int, bytes]]]:
-    """Yield the datagrams that can be decoded, by number, in batches of one ground id and run start (MET seconds)."""
+    """Yield the valid datagrams, by number, in batches of one ground id and run start (MET seconds)."""
     batch: dict[int, bytes] = {}
     run, size = (0, 0), 0
     for number, datagram in sound_datagrams(packets, sys.stdout):
@@ -92,12 +92,12 @@ def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], dict[int, byt
 
 
 def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: int | None) -> int:
-    """Decode all that lies in the spans of `retdef`; return the number of events.
+    """Decode the packets in the spans of `retdef`; return the number of events.
 
     Raises
     ------
     MissingInputError
-        If the archive is not there.
+        If the archive does not exist.
     HalfPipeError
         If the products cannot be written.
     """

@@ -1,7 +1,7 @@
-"""Simulated events: what stands in their records besides what their datagram says (evt-layout).
+"""Simulated events: the fields of their records that are not in their datagram (evt-layout).
 
-Times and counters are consistent with each other. The event itself and its handlers are random; of what else follows it
-only the keys of the configuration are set.
+Times and counters are consistent with each other. The event itself and its handlers are random. The fields after
+it are zero, except the configuration keys.
 """
 
 import struct
@@ -18,7 +18,7 @@ _WORD = struct.Struct("<I")
 
 
 def contexts(times: NDArray[np.int64], sequences: NDArray[np.uint64], startedat: int) -> NDArray[np.void]:
-    """Return the contexts (dtype `halfpipe.formats.evt.CONTEXT`) of events, with times and counters alone.
+    """Return the contexts (dtype `halfpipe.formats.evt.CONTEXT`) of events, with only times and counters set.
 
     Parameters
     ----------
@@ -49,18 +49,18 @@ def bodies(
     swkey: int,
     cells: tuple[int, int],
 ) -> Iterator[bytes]:
-    """Yield what follows the context in each event's record: EBF (random), info, handlers and keys.
+    """Yield the part after the context of each event's record: EBF (random), info, handlers and keys.
 
     Parameters
     ----------
     rng
-        Source of all that is random.
+        Random number generator.
     kind
         LPA or one of the three LCI kinds.
     count
-        How many events.
+        Number of events.
     hwkey, swkey
-        The keys of the configuration.
+        The configuration keys.
     cells
         Fewest and most 16-byte cells of an event's EBF.
     """

@@ -1,4 +1,4 @@
-"""The lines of a chunk's index as the original's decoder pads them (ground-chain, end of §6)."""
+"""The lines of a chunk's index, padded as by the flight decoder (ground-chain, end of §6)."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import layout
 
-# Every field of an EVT line but the file's name. `startedat` is MET, other times are Unix seconds; `dgmevt` counts the
+# All fields of an EVT line except the file name. `startedat` is MET, other times are Unix seconds; `dgmevt` counts the
 # events of the datagram from 0.
 EVENT_LINE = layout(
     "u4 startedat",
@@ -20,25 +20,25 @@ EVENT_LINE = layout(
     "f8 dgmutc",
     "i8 offset",
 )
-_WIDTHS = (10, 20, 20, 20, 19, 3, 4, 8, 8, 16, 16, 19, 20)  # of the columns of an EVT line
-_DECIMALS = 6  # of seconds
+_WIDTHS = (10, 20, 20, 20, 19, 3, 4, 8, 8, 16, 16, 19, 20)  # widths of the columns of an EVT line
+_DECIMALS = 6  # decimals of seconds
 _DGM = "DGM: %10d %19.6f %3d %4d %7d %8d %3d" + 8 * " %16s" + 2 * " %19.6f %20d" + 3 * " %10d" + "\n"
 
 
-# The four digits of each number below 10,000, as one word of text.
+# The four digits of each number below 10,000, packed into one 32-bit word.
 _FOUR_DIGITS = np.frombuffer("".join(f"{n:04d}" for n in range(10_000)).encode(), "<u4")
 _BLANK = ord(" ")
 
 
 def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
-    """Return the EVT lines of events that lie in one event file, a row a line.
+    """Return the EVT lines of events in one event file, one line per row.
 
     Parameters
     ----------
     events
-        dtype `EVENT_LINE`, at least one; no number is wider than its column, and seconds are between 2^22 and 2^32.
+        dtype `EVENT_LINE`, at least one; numbers must fit their columns, and seconds be between 2^22 and 2^32.
     file
-        The event file as the lines name it.
+        The name of the event file in the lines.
     """
     tag, tail = b"EVT:", f" {file}\n".encode()
     text = np.full((events.size, len(tag) + sum(_WIDTHS) + len(_WIDTHS) + len(tail)), _BLANK, np.uint8)
@@ -50,7 +50,7 @@ def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
         if column.dtype.kind == "S":
             cells[:] = np.strings.rjust(column, width).view(np.uint8).reshape(-1, width)
         elif column.dtype.kind == "f":
-            seconds = np.floor(column)  # what is left has 30 bits at most, so its product is exact
+            seconds = np.floor(column)  # the rest has at most 30 bits, so its product is exact
             parts = np.rint((column - seconds) * 10**_DECIMALS).astype(np.uint64)
             carried, parts = np.divmod(parts, np.uint64(10**_DECIMALS))
             _put_digits(cells, parts, _DECIMALS)
@@ -62,7 +62,7 @@ def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
 
 
 def _put_number(cells: NDArray[np.uint8], numbers: NDArray[np.uint64]) -> None:
-    """Put numbers, right-justified, into cells that are blank, (n, width)."""
+    """Put numbers, right-justified, into blank cells, shape (n, width)."""
     shortest, longest = len(str(numbers.min())), len(str(numbers.max()))
     _put_digits(cells, numbers, longest)
     for digits in range(shortest, longest):
@@ -70,7 +70,7 @@ def _put_number(cells: NDArray[np.uint8], numbers: NDArray[np.uint64]) -> None:
 
 
 def _put_digits(cells: NDArray[np.uint8], numbers: NDArray[np.uint64], digits: int) -> None:
-    """Put so many digits of each number at the ends of cells, zeros in front."""
+    """Put a fixed number of digits of each number at the end of its cell, with leading zeros."""
     width = cells.shape[1]
     for end in range(width, width - digits, -4):
         above = numbers // np.uint64(10_000)

@@ -1,10 +1,10 @@
-"""Simulated CCSDS packets: the inverse of what `halfpipe.formats.level0` reads (ground-chain §1)."""
+"""Simulated CCSDS packets, written for `halfpipe.formats.level0` to read (ground-chain §1)."""
 
 import struct
 
 from halfpipe.formats.level0 import COUNTER, HEADER_SIZE, IDENTITY, LENGTH_OFFSET, ROUNDING, Flags
 
-PACKET_SIZE = 4096  # bytes of a full packet; the flight value is not public, this is of its order
+PACKET_SIZE = 4096  # bytes of a full packet; the flight value is not public, but of this order
 PACKET_SPACING = 20  # microseconds between the packets of one datagram
 
 _HEADER = struct.Struct(">HHHIIH")
@@ -32,7 +32,7 @@ def make_packet(
     seconds, microseconds
         Time stamp, MET.
     flags
-        Place of the packet in its datagram.
+        Position of the packet in its datagram.
     """
     pad = -len(body) % ROUNDING
     size = HEADER_SIZE + len(body) + pad
@@ -42,19 +42,19 @@ def make_packet(
 
 
 def packet_count(size: int, packet_size: int = PACKET_SIZE) -> int:
-    """Return over how many packets of `packet_size` bytes a datagram of `size` bytes is spread."""
+    """Return the number of packets of `packet_size` bytes for a datagram of `size` bytes."""
     return max(1, -(-size // (packet_size - HEADER_SIZE)))
 
 
 def packets_of(
     datagram: bytes, *, apid: int, seq: int, met: int, packet_size: int = PACKET_SIZE
 ) -> list[bytes]:
-    """Spread `datagram` over packets.
+    """Split `datagram` into packets.
 
     Parameters
     ----------
     seq
-        Counter of the first packet; it wraps.
+        Counter of the first packet; the counter wraps.
     met
         Time stamp of the first packet, MET microseconds; the others follow `PACKET_SPACING` apart.
     packet_size

@@ -1,4 +1,4 @@
-"""Runs of a scenario: their datagrams, which of them arrive when, and what is damaged on the way."""
+"""Runs of a scenario: their datagrams, when each of them arrives, and which are damaged on the way."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from halfpipe_simulator.packets import PACKET_SPACING, packet_count
 SCID = 77
 GROUND_ID = 0x770100
 
-# Codes and texts (ground-chain §3.3) of what these data have; a crate by the APID's place in its kind (§1).
+# Codes and texts (ground-chain §3.3) that occur in these data; crates are in the order of APIDs (§1).
 _CRATES = (3, "siu0"), (0, "epu0"), (1, "epu1"), (2, "epu2")
 _OPERATOR, _FULL = (0, "operator"), (4, "full")
-# Fields of a record's context with a code and a text, and those of the datagram's line.
+# Fields of a record's context with a code and a text, and the fields of the datagram's line with this text.
 _TEXTS = {
     "run_platform": "platform",
     "run_origin": "origin",
@@ -34,7 +34,7 @@ _CLOSE_DELAY = 50_000  # microseconds from the last event of a datagram to its p
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a scenario; `Scenario.lpa_run` and `Scenario.lci_run` make it.
+    """One run of a scenario, made by `Scenario.lpa_run` and `Scenario.lci_run`.
 
     Attributes
     ----------
@@ -43,37 +43,37 @@ class Run:
     epus
         The APIDs.
     events
-        How many, over all EPUs.
+        Number of events, over all EPUs.
     first
         Index of the downlink in which the run begins.
     parts
-        Over how many downlinks it is spread, from `first` on.
+        Number of consecutive downlinks that contain the run.
     rate
         Events per second.
     first_sequence
         GEM sequence of the first event; 64 bits.
     per_datagram
-        Most events of a datagram.
+        Maximum number of events in a datagram.
     cells
         Fewest and most 16-byte cells of an event's EBF.
     late_epu
-        This EPU's datagrams arrive one downlink later than the others'.
+        Datagrams of this EPU arrive one downlink later than those of the others.
     lost_packets
-        So many datagrams lose one packet.
+        Number of datagrams that lose one packet.
     repeated_packets
-        So many packets stand in the archive twice.
+        Number of packets that are in the archive twice.
     lost_datagrams
-        So many datagrams inside the first EPU's series arrive never.
+        Number of datagrams inside the first EPU's series that never arrive.
     repeated_datagrams
-        So many datagrams at the end of each EPU's first part come with the next downlink again.
+        Number of datagrams at the end of each EPU's first part that arrive again with the next downlink.
     equal_sequences
-        So many pairs of events in two EPUs share a sequence.
+        Number of pairs of events in two EPUs that share a sequence.
     equal_in_one
-        So many pairs of events of one EPU share a sequence.
+        Number of pairs of events of one EPU that share a sequence.
     orphaned_head, orphaned_tail
-        The last EPU's first (last) datagrams never arrive, so what the others have there is orphaned.
+        The first (last) datagrams of the last EPU never arrive, so events of the others are orphans there.
     no_start, no_stop
-        Every EPU's first (last) datagram never arrives.
+        The first (last) datagram of every EPU never arrives.
     """
 
     kind: evt.InfoType
@@ -99,19 +99,19 @@ class Run:
 
     @property
     def is_lpa(self) -> bool:
-        """Whether it is an LPA run."""
+        """Whether this is an LPA run."""
         return self.kind == evt.InfoType.LPA
 
 
 @dataclass(eq=False)
 class Datagram:
-    """One datagram of one EPU and what becomes of it."""
+    """One datagram of one EPU, and the downlinks with which it arrives."""
 
     run: RunId
     apid: int
     number: int
     row: np.void  # dtype `halfpipe.formats.idx.DATAGRAM`
-    met: int  # microseconds, of its first packet
+    met: int  # microseconds, time of its first packet
     part: int
     sequences: tuple[int, ...]
     content: bytes
@@ -130,7 +130,7 @@ class Datagram:
 
 
 def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) -> Iterator[Datagram]:
-    """Make the datagrams of one run, EPU by EPU; whether and when they arrive is said by `deliver`."""
+    """Make the datagrams of one run, EPU by EPU; `deliver` decides whether and when they arrive."""
     times, sequences, epu = _event_times(rng, spec, run)
     cuts = [int(times[len(times) * part // spec.parts]) for part in range(1, spec.parts)]
     hwkey, swkey = 0x1C00 + number, 0x2200 + number
@@ -151,7 +151,7 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
             some["open_datagrams"] = row["datagram"] = count
             some["run_groundId"] = row["groundid"] = GROUND_ID + number
             row["startedat"], row["hwkey"], row["swkey"], row["nevts"] = run.met, hwkey, swkey, end - begin
-            said = {
+            texts = {
                 "run_platform": (2, "host"),
                 "run_origin": (1, "montecarlo"),
                 "open_action": (2, "continue") if count else (0, "start"),
@@ -161,7 +161,7 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
                 "close_action": (0, "stop") if last else (3, "continue"),
                 "close_reason": _OPERATOR if last else _FULL,
             }
-            for name, (code, text) in said.items():
+            for name, (code, text) in texts.items():
                 some[name], some[f"{name}Txt"], row[_TEXTS[name]] = code, text, text
             row["evtutc0"], row["evtutc1"] = some["ccsds_utc"][[0, -1]]
             row["evtseq0"], row["evtseq1"] = some["scalers_sequence"][[0, -1]]
@@ -185,10 +185,10 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
 def _event_times(
     rng: np.random.Generator, spec: Run, run: RunId
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
-    """Return MET microseconds, sequence and place of the EPU of each event of a run, in order."""
+    """Return MET microseconds, sequence and index of the EPU for each event of a run, in order."""
     steps = rng.exponential(met.MICROSECONDS / spec.rate, spec.events)
     times = run.met * met.MICROSECONDS + 100_000 + np.cumsum(np.maximum(steps, 1)).astype(np.int64)
-    # Sequences have holes: the trigger system counts what the filters then reject, too.
+    # Sequences have gaps, because the trigger system also counts events that the filters reject.
     increments = rng.integers(1, 6, spec.events).astype(np.uint64)
     increments[0] = 0
     sequences = np.uint64(spec.first_sequence) + np.cumsum(increments, dtype=np.uint64)
@@ -202,7 +202,7 @@ def _event_times(
 
 
 def deliver(rng: np.random.Generator, spec: Run, datagrams: list[Datagram]) -> None:
-    """Decide which datagrams of a run arrive when, and which are damaged."""
+    """Decide when each datagram of a run arrives, and which are lost or damaged."""
     by_epu = [[d for d in datagrams if d.apid == apid] for apid in spec.epus]
     lost: set[Datagram] = set()
     for own in by_epu:

@@ -1,7 +1,7 @@
-"""Scenarios: simulated downlinks with what can go wrong with them.
+"""Scenarios: simulated downlinks with the defects that occur in reality.
 
-A `Scenario` is told which downlinks and runs there are and writes a level-0 archive, RetDefs, a MOOT
-file, a config, and a Snakemake profile that names it::
+A `Scenario` collects downlinks and runs, and writes a level-0 archive, RetDefs, a MOOT file, a config, and a Snakemake
+profile that uses the config::
 
     scenario = Scenario(seed=1, downlinks=("230401001", "230401002"))
     scenario.lpa_run(events=500, parts=2, late_epu=957)
@@ -33,11 +33,11 @@ from halfpipe_simulator.runs import GROUND_ID, SCID, Datagram, Run, deliver, run
 
 FLIGHT_ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
 FIRST_L0KEY = 1081721
-L0KEYS_PER_DOWNLINK = 10  # of which it has `Scenario.l0keys`
+L0KEYS_PER_DOWNLINK = 10  # reserved; `Scenario.l0keys` of them are used
 START = datetime(2023, 4, 1, 2, 50, tzinfo=UTC)  # ten minutes before an archive hour ends
 MARK = "SIMULATED.txt"
 MARK_TEXT = "Everything in this directory is simulated. None of it is flight data.\n"
-PROFILE = "profile.v9+.yaml"  # of the names that Snakemake knows the one that it takes before config.yaml
+PROFILE = "profile.v9+.yaml"  # Snakemake prefers this name to config.yaml
 MADE = ("level0", "downlinks", "moot.txt", "config.yaml", PROFILE)
 
 _GAP_BETWEEN_RUNS = 30  # seconds
@@ -57,13 +57,13 @@ class Chunk:
 
     @property
     def sound(self) -> list[Datagram]:
-        """The datagrams that come down undamaged."""
+        """The undamaged datagrams."""
         return [datagram for datagram in self.datagrams if datagram.lost_packet is None]
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What was written: where, of which runs, in which chunks."""
+    """The written files: directory, downlinks, runs and chunks."""
 
     path: Path
     downlinks: tuple[DownlinkId, ...]
@@ -81,7 +81,7 @@ class Simulation:
 
     @property
     def carried(self) -> dict[DownlinkId, dict[RunId, list[tuple[int, int, int]]]]:
-        """The events that come down undamaged: sequence, APID and datagram, by downlink and run, in order."""
+        """The events in undamaged datagrams: sequence, APID and datagram, by downlink and run, in order."""
         found: dict[DownlinkId, dict[RunId, list[tuple[int, int, int]]]] = {dl: {} for dl in self.downlinks}
         for chunk in self.chunks:
             rows = ((sequence, d.apid, d.number) for d in chunk.sound for sequence in d.sequences)
@@ -95,13 +95,13 @@ class Scenario:
     Parameters
     ----------
     seed
-        Of everything random.
+        Seed of all random numbers.
     downlinks
-        Ids, in the order in which they arrive.
+        Ids, in order of arrival.
     start
-        UTC of the first run's start.
+        Start of the first run, UTC.
     l0keys
-        Over how many files of an hour a downlink's packets are spread.
+        Number of files per hour for the packets of a downlink.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class Scenario:
     def _add(self, run: Run) -> "Scenario":
         if run.late_epu is not None and run.late_epu not in run.epus:
             raise ConfigError(f"late_epu {run.late_epu} is not among the run's EPUs {run.epus}")
-        waits = run.late_epu is not None  # for one more downlink
+        waits = run.late_epu is not None  # needs one more downlink
         needed = run.first + max(run.parts + waits, 2 if run.repeated_datagrams else 0)
         if needed > len(self.downlinks):
             raise ConfigError(
-                f"the run needs {needed} downlinks, the scenario has {len(self.downlinks)}: name more of them"
+                f"the run needs {needed} downlinks, but the scenario has {len(self.downlinks)}: name more of them"
             )
         self.runs.append(run)
         return self
@@ -149,7 +149,7 @@ class Scenario:
         Raises
         ------
         ConfigError
-            If `out` holds something else.
+            If `out` contains anything else.
         """
         _clear(out)
         datagrams = self._datagrams()
@@ -185,7 +185,7 @@ class Scenario:
         for index, downlink in enumerate(self.downlinks):
             own = [d for d in datagrams if index in d.downlinks]
             own.sort(key=lambda d: (d.run, d.apid, d.number))
-            # Numbers that follow one another are all as far from their places.
+            # For consecutive numbers, the difference between number and index is constant.
             series = groupby(enumerate(own), lambda at: (at[1].run, at[1].apid, at[1].number - at[0]))
             for number, (_, group) in enumerate(series, 1):
                 members = tuple(datagram for _, datagram in group)
@@ -194,12 +194,12 @@ class Scenario:
         return chunks
 
     def _write_packets(self, root: Path, datagrams: list[Datagram]) -> None:
-        """Write the archive: counters run on per APID, over all runs and over what is lost."""
-        # By the hour, APID and level-0 key of their file: MET seconds and bytes of packets.
+        """Write the archive; the counter of an APID continues over all runs and over lost packets."""
+        # MET seconds and bytes of packets, by hour, APID and level-0 key of their file.
         files: dict[tuple[int, int, int], list[tuple[int, bytes]]] = defaultdict(list)
         counters: dict[int, int] = {}
         for datagram in sorted(datagrams, key=lambda d: (d.apid, d.met)):
-            # Close to where the counter wraps, so that it does so in every archive.
+            # Start shortly before the counter wraps, so that it wraps in every archive.
             seq = counters.get(datagram.apid, level0.COUNTER - 40)
             packets = packets_of(datagram.content, apid=datagram.apid, seq=seq, met=datagram.met)
             counters[datagram.apid] = (seq + len(packets)) % level0.COUNTER
@@ -236,11 +236,11 @@ def _l0key(downlink: int) -> int:
 
 
 def _clear(out: Path) -> None:
-    """Make `out` ready: create it, or remove what was written into it before."""
+    """Create `out`, or remove files written there before."""
     mark = out / MARK
     if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(
-            f"{out}: is not empty and not made by the simulator (no {MARK}): name another place"
+            f"{out}: not empty, and not made by the simulator (no {MARK}). Name another directory."
         )
     for name in MADE:
         path = out / name
@@ -254,7 +254,7 @@ def _clear(out: Path) -> None:
 def _config(place: Path) -> str:
     """Return the workflow's config for this simulation."""
     return (
-        "# SIMULATED data: nothing that a workflow makes of this config is flight data.\n"
+        "# SIMULATED data: nothing that a workflow makes with this config is flight data.\n"
         "paths:\n"
         f"  work: {json.dumps(str(place / 'work'))}\n"
         f"  stage: {json.dumps(str(place / 'stage'))}\n"
@@ -266,6 +266,6 @@ def _config(place: Path) -> str:
 
 
 _PROFILE_TEXT = """# SIMULATED data. With SNAKEMAKE_PROFILE set to this directory, `snakemake dl=<id>` processes them.
-configfile: config.yaml # the one beside this file: Snakemake makes its whole path of it
+configfile: config.yaml # the file next to this one
 cores: 2
 """

@@ -6,8 +6,9 @@ Of a job that failed and could not say why itself it writes the record beside th
 
 import logging
 import re
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,31 +17,37 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.process.failure import Failure, forget, in_a_line
-from halfpipe.site.slurm import ask
+from halfpipe.errors import NOTHING, Remedy
+from halfpipe.process.failure import SIGNALS, Failure, forget, in_a_line
 
 LOGGER = logging.getLogger("snakemake.logging")
 QUERIES = (
     ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs"),
     ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # where nothing is accounted
 )
+ANSWER_SECONDS = 60.0  # that a command of Slurm may take
+ENDED_FROM_OUTSIDE = {code for code, _ in SIGNALS.values()} | {
+    "decoder"
+}  # codes that the state of Slurm explains
 NO_MEMORY = "OUT_OF_MEMORY"
 TERMINAL = "DefaultStreamHandler"  # Snakemake's name of what prints; not there where another plugin does
 UNPRINTED = {
     LogEvent.WORKFLOW_STARTED,
     LogEvent.RESOURCES_INFO,
     LogEvent.JOB_INFO,
+    LogEvent.GROUP_INFO,
+    LogEvent.GROUP_ERROR,
     LogEvent.JOB_STARTED,
     LogEvent.SHELLCMD,
 }
 NOISE = re.compile(
     "Creating specified|Assuming unrestricted|Building DAG|Using shell|Conda environments|Select jobs|Execute [0-9]"
     # Of a job that failed it is told which one it was, and at the end why.
-    "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\nAt least one job"
+    "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode"
+    "|WorkflowError:\n(?:At least one job|Slurm refused)"
     "|Complete log|Elapsed"
 )
-# Nobody has to know: of what is processed without Snakemake, and of chunks, there are no records of its.
+# Snakemake keeps no records of products (`drop-metadata`), and nothing needs them.
 NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
 OF_SLURM = {  # code, words, and the resource of which it had too little
     NO_MEMORY: ("out-of-memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
@@ -54,13 +61,7 @@ OF_SLURM = {  # code, words, and the resource of which it had too little
 
 
 class LogHandler(LogHandlerBase):
-    """Takes the events of one invocation, in the thread that logs them: who looks for a record afterwards finds it.
-
-    Attributes
-    ----------
-    interrupted
-        Whether Ctrl-C ended it.
-    """
+    """Takes the events of one invocation in the thread that logs them, so that records exist when they are read."""
 
     writes_to_stream = False  # of two plugins that do, Snakemake takes none
     writes_to_file = False
@@ -69,7 +70,7 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        self.interrupted = False
+        _ended.clear()
         self._given: dict[int, Mapping[str, Any]] = {}  # resources, by job
         given = self.common_settings
         # Who asks for more than the default gets all that Snakemake prints.
@@ -85,7 +86,7 @@ class LogHandler(LogHandlerBase):
         """Do nothing: Snakemake calls this later, in another thread."""
 
     def _take(self, record: logging.LogRecord) -> bool:
-        """Take one record, whatever is quiet; tell whether anybody else gets it."""
+        """Take one record, whatever is quiet; tell whether anything else gets it."""
         if not self.common_settings.dryrun:
             try:
                 self._heard(record)
@@ -102,36 +103,74 @@ class LogHandler(LogHandlerBase):
                     handler.addFilter(short.is_printed)
                     handler.setFormatter(short)
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
-            self.interrupted = True
+            _ended.append("ended by Ctrl-C")
+        elif str(record.msg).startswith("Will exit after finishing currently running jobs"):
+            _ended.append("ended by SIGTERM")
         match _of(record, "event"):
             case LogEvent.JOB_INFO:
                 self._given[_of(record, "jobid")] = _of(record, "resources")
                 for log in _logs(record)[:1]:
                     forget(log)
             case LogEvent.JOB_ERROR:
-                self._failed(record)
+                log, *of_slurm = _logs(record)
+                given = self._given.get(_of(record, "jobid"), {})
+                said = _of(record, "rule_msg")
+                self._failed(log, of_slurm, given, said, _of(record, "shellcmd"))
+            case LogEvent.GROUP_ERROR:
+                of_slurm = [Path(log) for log in _of(record, "aux_logs") if log]
+                for job in _of(record, "job_error_info"):
+                    own = _log_of(job)
+                    if own and own.exists() and not _is_made(job["output"]):
+                        self._failed(own, of_slurm, self._given.get(job["jobid"], {}), None, job["shellcmd"])
 
-    def _failed(self, record: logging.LogRecord) -> None:
-        """Write why a job failed that could not say it: Slurm has ended it, or it could not be submitted."""
-        log, *of_slurm = _logs(record)
-        # The executor tells the state in a sentence only. The log that it keeps of a job has the job's id as its name.
+    def _failed(
+        self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object
+    ) -> None:
+        """Record why a job failed that could not record it: Slurm ended the job, or the job was not submitted."""
+        # The executor has the state in a sentence only. The log that it keeps of a job has the job's id as its name.
         code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
-        said, why = _of(record, "rule_msg"), None
-        if code:  # which says more than the job could
-            given = self._given.get(_of(record, "jobid"), {}).get(short)
-            why = Failure(code, f"{words} ({short}: {given})" if given else words)
-        elif said and Failure.read(log) is None:
-            see = Remedy(first=f"see what Slurm has said of it: {of_slurm[0]}") if of_slurm else NOTHING
-            why = Failure("executor", in_a_line(said), see)
+        recorded, why = Failure.read(log), None
+        # Slurm ended the whole group: a job of it may have failed for a reason of its own before.
+        if code and (recorded is None or recorded.code in ENDED_FROM_OUTSIDE):
+            had = given.get(short)
+            why = Failure(code, f"{words} ({short}: {had})" if had else words)
+        elif said and recorded is None:
+            see = Remedy(first=f"see the log of Slurm: {of_slurm[0]}") if of_slurm else NOTHING
+            why = Failure("executor", in_a_line(str(said)), see)
         if why is not None:
-            replace(why, command=_of(record, "shellcmd") or "").write(log)
+            replace(why, command=str(command or "")).write(log)
+
+
+_ended: list[str] = []
+
+
+def ended_by() -> str:
+    """Return what ended the invocation before it was done, as ``ended by Ctrl-C``; empty if nothing did."""
+    return _ended[0] if _ended else ""
+
+
+def _is_made(files: Iterable[object]) -> bool:
+    return all(Path(str(file)).exists() for file in files)
+
+
+def _log_of(job: Mapping[str, Any]) -> Path | None:
+    """Return the log of a job of a group."""
+    return next((Path(str(log)).absolute() for log in job["log"]), None)
 
 
 def _state(job: str) -> str:
     """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
     for words in QUERIES:
-        with suppress(HalfPipeError):
-            job_and_steps = [line.split()[0] for line in ask(*words, job).splitlines() if line.strip()]
+        with suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run(
+                [*words, job],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=ANSWER_SECONDS,
+            ).stdout
+            job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
             if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
                 return job_and_steps[0]
             if NO_MEMORY in job_and_steps:  # of the step that the command was: then the job has just failed
@@ -163,6 +202,9 @@ class LineAJob(logging.Formatter):
         elif event is LogEvent.JOB_FINISHED:  # its progress follows
             self._ended = self._names.pop(_of(record, "job_id"), "")
             return False
+        if event is LogEvent.JOB_ERROR and _of(record, "indent"):  # of a group that failed
+            log = _logs(record)[0]
+            return log.exists() and not _is_made(_of(record, "output"))
         return event not in UNPRINTED and not NOISE.match(str(record.msg))
 
     def format(self, record: logging.LogRecord) -> str:

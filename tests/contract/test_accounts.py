@@ -12,8 +12,13 @@ import yaml
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
-from halfpipe.ids import DownlinkId
+from halfpipe.formats import met
+from halfpipe.formats.level0 import retrieve
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.status.account import Survey, account
+from halfpipe.words import utc
+from halfpipe_simulator.packets import make_packet
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.leases import held_by_another, time_passes
@@ -35,7 +40,9 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     site.process(DL)
     entry = site.receipt(DL)["chunks"][0]["level0"]
     hour = str(second.relative_to(level0))
-    assert entry == {"needed": 2, "missing": [{"hour": hour, "apid": 956}]}
+    assert (entry["needed"], entry["missing"]) == (2, [{"hour": hour, "apid": 956}])
+    ((span,), (gap,)) = read_retdef(site.work / paths.retdef(DL, ChunkId("00001"))).spans, entry["gaps"]
+    assert (gap["apid"], gap["end"], gap["datagrams"]) == (956, span.end, None)
     chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
     assert chunk["level0"] == entry
     found = troubles(site, DL)
@@ -50,39 +57,93 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
 
     away.rename(second)
     assert {cause.code for cause in troubles(site, DL)} == {"decoder-exceptions", "level0-arrived"}
-    assert shortfall.arrived_since(site.settings, DL, {}) == [], "no RetDef is looked for"
-    assert shortfall.arrived_since(site.settings, DL, chunk) == [{"hour": hour, "apid": 956}]
+    (file,) = second.glob("*a0956*")
+    assert shortfall.arrived_since(site.settings, DL, site.receipt(DL)["chunks"][0]) == [
+        (hour, 956, file.name)
+    ]
+    assert shortfall.arrived_since(site.settings, DL, chunk) == [(hour, 956, file.name)]
     site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
     assert troubles(site, DL) == site.told("explain", DL)["groups"] == []
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
 
 
-def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> None:
+def causes(site: Site, later: float = 0.0) -> dict[str, Verdict]:
+    """Return what the account says of level-0 and of decoding, `later` seconds from now."""
+    found = account(Survey(site.settings, time.time() + later), DL).causes
+    return {one.code: one.verdict for one in found if one.code.startswith(("level0-", "decoder-"))}
+
+
+def of_two_files(site: Site) -> tuple[Path, Path]:
+    """Have an hour of EPU 956 in two files, each with half of its packets; return these."""
+    scenario = Scenario(seed=7, downlinks=(DL,), l0keys=2).lpa_run(events=200, rate=0.4)
+    first, second = sorted(site.simulate(scenario).level0.glob("src0077/*/*/*/utc*/*a0956*"))
+    return first, second
+
+
+def test_a_second_file_of_an_hour_that_comes_after_decoding_is_told_where_the_chunk_fell_short(
+    site: Site, tmp_path: Path
+) -> None:
+    _, second = of_two_files(site)
+    away = second.rename(tmp_path / second.name)
+    site.snakemake(f"dl={DL}").good()
+    assert site.receipt(DL)["runs"][0]["known"] < 200
+    assert causes(site) == {"level0-missing": Verdict.ACTION, "decoder-exceptions": Verdict.NOTE}
+
+    away.rename(second)
+    (cause,) = [one for one in account(Survey(site.settings), DL).causes if one.code == "level0-arrived"]
+    assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
+    assert second.name in cause.text
+    assert "level0-arrived" not in causes(site, 15 * 86400), (
+        "nothing more is merged into an hour after so long"
+    )
+    site.snakemake(*cause.remedy.do[0].split()[1:]).good()
+    assert causes(site) == {}
+    assert site.receipt(DL)["runs"][0]["known"] == 200
+
+
+def test_an_hour_that_later_packets_are_merged_into_is_no_news_for_a_chunk_that_is_whole(site: Site) -> None:
+    first, second = of_two_files(site)
+    site.snakemake(f"dl={DL}").good()
+    made = site.tree()
+    later = make_packet(apid=956, seconds=int(met.unix_to_met(time.time())))
+    part = first.with_name("part")  # ingest writes another file, and moves the old one away
+    part.write_bytes(first.read_bytes() + later)
+    first.unlink()
+    part.rename(first)
+    second.with_name(f"{second.name[:-1]}9").write_bytes(later)
+    chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
+    assert shortfall.arrived_since(site.settings, DL, chunk) == []
+    assert account(Survey(site.settings), DL).verdict is not Verdict.ACTION
+    assert causes(site) == {}
+    assert site.outstanding(DL) == frozenset()
+    assert site.tree() == made
+
+
+def test_a_file_that_is_cut_between_two_packets_is_told(site: Site) -> None:
     scenario = Scenario(seed=7, downlinks=(DL,)).lpa_run(events=200, rate=0.4)
     level0 = site.simulate(scenario).level0
-    first = min(level0.glob("src0077/*/*/*/utc*/*a0956*"))
-    whole = first.read_bytes()
-    first.write_bytes(whole[: len(whole) * 2 // 3])
+    file = min(level0.glob("src0077/*/*/*/utc*/*a0956*"))
+    chunk = read_retdef(site.retdefs / paths.retdef(DL, ChunkId("00001")))
+    packets = retrieve(level0, 77, 956, [(chunk.spans[0].begin, chunk.spans[0].end)])
+    whole, cut = file.read_bytes(), int(packets.packets["offset"][packets.begins[len(packets) // 2]])
+    file.write_bytes(whole[:cut])
     site.snakemake(f"dl={DL}").good()
-    read = json.loads((site.work / paths.chunk(DL, "00001")).read_text())["read"]
-    status = first.stat()
-    assert read[str(first.relative_to(level0))] == [status.st_size, int(status.st_mtime)]
-    events = site.receipt(DL)["runs"][0]["known"]
-    codes = {cause.code for cause in account(Survey(site.settings), DL).causes}
-    assert ("level0-grown" in codes, "decoder-exceptions" in codes) == (False, True), codes
-    first.write_bytes(whole)
-    (cause,) = [one for one in account(Survey(site.settings), DL).causes if one.code == "level0-grown"]
-    assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
-    assert "level0-grown" not in {
-        one.code for one in account(Survey(site.settings, time.time() + 15 * 86400), DL).causes
-    }
-    decoded = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
-    told = [list(shortfall.grown(site.settings, DL, decoded, since)) for since in (0.0, time.time() + 60)]
-    assert told == [[cause], []]
-    site.snakemake(*cause.remedy.do[0].split()[1:]).good()
-    codes = {cause.code for cause in account(Survey(site.settings), DL).causes}
-    assert codes.isdisjoint({"level0-grown", "decoder-exceptions"})
-    assert site.receipt(DL)["runs"][0]["known"] == 200 > events
+    assert site.receipt(DL)["chunks"][0]["said"]["exceptions"] == {}, "the decoder noticed nothing"
+    (cause,) = [one for one in account(Survey(site.settings), DL).causes if one.code == "level0-missing"]
+    assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
+    told = site.halfpipe("status", f"dl={DL}")
+    assert (told.status, utc(chunk.spans[0].end) in told.said) == (1, True), told.said
+    gone = {"dl": str(DL), "chunk": "00001", "reason": "the disk is lost"}
+    for entry, verdict in ((gone | {"events": 10**6}, Verdict.ACTION), (gone, Verdict.NOTE)):
+        site.configure(ignore={"events": [entry]})
+        assert causes(site) == {"level0-missing": verdict}
+    site.configure(ignore={"events": []})
+
+    file.write_bytes(whole)
+    assert causes(site) == {"level0-arrived": Verdict.ACTION}
+    site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
+    assert causes(site) == {}
+    assert site.receipt(DL)["runs"][0]["known"] == 200
 
 
 def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
@@ -240,7 +301,7 @@ def test_with_level_0_that_is_fetched_the_hand_off_is_the_same(made: Site, tmp_p
                 path.unlink()
         site.process(LATER)
     assert not (made.home / "cache").exists()
-    assert list((gone.home / "cache").glob("src0077/*/*/*/utc*"))
+    assert list((gone.home / "cache").glob("src0077+*"))
     assert hand_off(gone) == hand_off(made)
     shutil.rmtree(gone.home / "cache")
     assert gone.outstanding(DL, LATER) == frozenset()

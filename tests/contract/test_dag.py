@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
@@ -90,10 +89,7 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert len(processed.said.splitlines()) < len(everything) + 30
     left = sorted(path.name for path in (site.work / paths.job_logs(DL)).iterdir())
     assert left == ["done.log", "receipt.log", "usage.jsonl"]
-    made = [*(paths.manifest(run, DL) for run in (LCI, LPA)), paths.receipt(DL)]
-    assert {site.work / paths.record_of_snakemake(product) for product in made} == set(
-        (site.work / ".snakemake" / "metadata").iterdir()
-    )
+    assert list((site.work / ".snakemake" / "metadata").iterdir()) == [], "nothing goes by them"
     assert (site.work / paths.done_log(DL)).read_text().count(" --log logs/") == len(everything)
     assert site.outstanding(DL) == frozenset()
     again = site.process(DL)
@@ -139,7 +135,7 @@ def head_killed_after_its_jobs(site: Site) -> None:
         name = base64.urlsafe_b64encode(str(path.relative_to(site.work)).encode()).decode()
         (site.work / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
     site.take(DL)
-    policy = ["--workflow-profile", "none", "--rerun-triggers", "mtime", "input", "--rerun-incomplete"]
+    policy = ["--workflow-profile", "none", "--rerun-triggers", "mtime", "--rerun-incomplete"]
     assert Job("deliver_run", DL, LPA) in site.snakemake("-n", f"dl={DL}", *policy).good().jobs
 
 
@@ -283,15 +279,8 @@ def test_a_reissued_retdef_is_reported_and_counts_when_asked_for(done: Site) -> 
     assert done.outstanding(DL) == frozenset()
 
 
-def records_emptied(site: Site) -> None:
-    for path in (site.work / ".snakemake" / "metadata").iterdir():
-        path.write_bytes(b"")
-
-
-def test_a_late_retdef_is_noticed_without_records(products: Path, done: Site) -> None:
-    """By what the receipt was made of: a crash may leave Snakemake's records empty."""
-    records_emptied(done)
-    assert done.outstanding(DL) == frozenset()
+def test_a_late_retdef_is_outstanding_for_every_target(products: Path, done: Site) -> None:
+    """The receipt names the chunks that it was made of."""
     done.add_retdefs(products, DL)
     expected = jobs_of(["00004"], [LPA])
     assert done.outstanding(DL) == expected
@@ -302,21 +291,23 @@ def test_a_late_retdef_is_noticed_without_records(products: Path, done: Site) ->
     }
     assert done.snakemake().good().jobs == expected
     assert done.receipt(DL)["handoff"] == 2
-    records_emptied(done)
     assert done.snakemake("-n").good().jobs == frozenset()
 
 
-def test_without_records_a_late_retdef_concerns_its_own_downlink_alone(site: Site) -> None:
+def test_a_chunk_that_is_ignored_makes_its_run_and_the_receipt_outstanding(done: Site) -> None:
+    done.configure(ignore={"chunks": [{"dl": DL, "chunk": "00003", "reason": "test"}]})
+    assert done.outstanding(DL) == {RECEIPT, Job("deliver_run", DL, LPA)}
+
+
+def test_a_late_retdef_concerns_its_own_downlink_alone(site: Site) -> None:
     build("split2", site)
     second = retdef(site, "00002").rename(site.home / "later.xml")
     site.process(DL, LATER)
-    shutil.rmtree(site.work / ".snakemake")
     assert site.outstanding(DL, LATER) == frozenset()
     second.rename(retdef(site, "00002"))
     assert site.outstanding(DL, LATER) == jobs_of(["00002"], [LPA])
     # Decoded already, as by a job that a crash cut off from its followers.
     site.snakemake(paths.chunk(DL, "00002")).good()
-    shutil.rmtree(site.work / ".snakemake")
     assert site.snakemake().good().jobs == {RECEIPT, Job("deliver_run", DL, LPA)}
     assert site.outstanding(DL, LATER) == frozenset()
 
@@ -354,13 +345,3 @@ def test_downlinks_named_in_the_config(site: Site) -> None:
     for words in (many[1:], many):
         said = site.snakemake("-n", "--config", f"dl={','.join(words)}").said
         assert ("halfpipe process 240801000..240801019" in said) == (words == many)
-
-
-def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", lambda _, seconds: started.append(seconds))
-    site = put_together(tmp_path, products)
-    site.process(DL)
-    assert started == []
-    site.snakemake(f"dl={DL}", "-F", "--no-hooks").good()
-    assert len(started) > 1, "else start_no_timers of workflow/head.smk is needed no more"

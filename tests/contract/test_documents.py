@@ -7,11 +7,17 @@ shell. A command ends well, or with the status that a comment behind it says.
 import ast
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
+from typing import get_type_hints
 
+import click
 import pytest
 
+from halfpipe import paths
 from halfpipe.cli.config import schema
+from halfpipe.cli.main import command as halfpipe
+from halfpipe.settings import Settings
 from tests.support import documents
 from tests.support.config_table import FILE, PLACE, table
 from tests.support.documents import commands, sections
@@ -68,3 +74,46 @@ def test_the_table_and_the_schema_of_the_config_are_those_of_the_model() -> None
     path = ROOT / "config" / "config.schema.json"
     assert json.loads(path.read_text()) == json.loads(json.dumps(schema()))
     assert f"$schema={path.name}" in (ROOT / "config" / "s3df.yaml").read_text().splitlines()[0]
+
+
+def anchors(document: str) -> set[str]:
+    """Return what a link may name in a document: its headings, as they stand in an address."""
+    headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def exists(kind: str, name: str) -> bool:
+    """Tell whether there is what a row of docs/legacy.md names."""
+    match kind:
+        case "verb":
+            verb, *action = name.split()
+            context = click.Context(halfpipe)
+            found = halfpipe.get_command(context, verb) if verb in halfpipe.list_commands(context) else None
+            choices = [vars(each.type).get("choices", ()) for each in found.params] if found else []
+            return found is not None and all(any(word in each for each in choices) for word in action)
+        case "key":
+            place: object = Settings
+            for word in name.split("."):
+                place = get_type_hints(place).get(word)
+            return place is not None
+        case "module":
+            return find_spec(name) is not None
+        case "path":
+            last = name.removeprefix("paths.")
+            return hasattr(paths, last) or hasattr(paths, last.upper())
+        case "rule":
+            return any(
+                f"rule {name}:" in file.read_text() for file in (ROOT / "workflow" / "rules").iterdir()
+            )
+        case "doc":
+            file, _, anchor = name.partition("#")
+            return (ROOT / file).is_file() and (not anchor or anchor in anchors(file))
+        case _:
+            return (ROOT / name).is_file()
+
+
+def test_what_became_of_the_legacy_is_there() -> None:
+    text = (ROOT / "docs" / "legacy.md").read_text()
+    named = set(re.findall(r"\b(verb|key|module|path|rule|doc|script|file) `([^`]+)`", text))
+    assert len(named) > 150
+    assert sorted(f"{kind} {name}" for kind, name in named if not exists(kind, name)) == []

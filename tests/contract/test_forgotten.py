@@ -171,9 +171,13 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(pytest.fail.Exception):
             deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
     site.process(FIRST)
-    assert other not in {run["run"] for run in site.receipt(FIRST)["runs"]}
+    (left,) = [run for run in site.receipt(FIRST)["runs"] if run["run"] == other]
+    assert (left["brought"], left["delivered"], left["files"]) == (0, 0, [])
+    assert left["accepted"] == "it was noise"
+    assert left["closed"] == gone["spans"]
+    assert left["handoff"] == site.receipt(FIRST)["handoff"] == 2
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
-    assert codes(site, FIRST) == {}
+    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 

@@ -62,7 +62,7 @@ def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:
     assert path == ROOT / "config" / "s3df.yaml"
     content = yaml.safe_load(path.read_text())
     with pytest.raises(
-        ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]} is no directory")
+        ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]} is not a directory")
     ):
         load([path])  # this is not s3df
     settings = load([path], {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}})
@@ -82,7 +82,7 @@ def test_the_shadow_is_production_but_for_its_places_and_what_others_hear(
 ) -> None:
     ours, theirs = profile("shadow"), profile("s3df")
     differs = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
-    assert differs == {"configfile", "slurm-jobname-prefix"}
+    assert differs == {"configfile", "halfpipe-jobname-prefix"}
     monkeypatch.chdir(ROOT)
     here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
     (production, shadow) = (
@@ -94,3 +94,30 @@ def test_the_shadow_is_production_but_for_its_places_and_what_others_hear(
     assert not [place for place in places if place.is_relative_to(legacys)]
     assert shadow.submit == Submit(seconds=production.submit.seconds)
     assert (shadow.ledger.url, shadow.moot.update, shadow.paths.online) == (BUILT_IN, None, None)
+
+
+def test_streams_are_processed_on_their_own_cores_and_trials_in_places_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    ours, trials = profile("pipeline"), profile("dev")
+    assert {"executor", "jobs", "slurm"}.isdisjoint(ours)
+    assert not profile("default").keys() & ours.keys()
+    assert {key for key in ours.keys() | trials.keys() if ours.get(key) != trials.get(key)} == {"configfile"}
+    here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
+    settings = {
+        name: load(found.configfiles, here)
+        for name in ("s3df", "pipeline", "shadow", "dev")
+        if (found := find_profile(str(PROFILES / name)))
+    }
+    assert settings["pipeline"] == settings["s3df"]
+    of = [settings[name].paths for name in ("s3df", "shadow", "dev")]
+    assert len({each for paths in of for each in (paths.work, paths.stage)}) == 6
+    dev = settings["dev"]
+    assert dev.submit == Submit(seconds=settings["s3df"].submit.seconds)
+    assert (dev.ledger.url, dev.moot.update, dev.paths.online, dev.alarm.command) == (
+        BUILT_IN,
+        None,
+        None,
+        None,
+    )

@@ -126,7 +126,7 @@ def test_what_was_taken_over_is_done_with(site: Site) -> None:
     site.halfpipe("status", "--check", FIRST, SECOND).good()
     for words in (["show", FIRST], ["show", RUN], ["show", "--delivered", FIRST], ["show", "--waiting"]):
         site.halfpipe(*words).good()
-    assert site.halfpipe("find", "--run", RUN).good().said.count("times and files are not known here") == 2
+    assert site.halfpipe("find", "--run", RUN).good().said.count("times and files unknown") == 2
     receipt = site.receipt(SECOND)
     assert receipt["runs"][0]["legacy"] == [[1073, 1145, None]]
     assert receipt["runs"][0]["delivered"] == 35

@@ -1,6 +1,7 @@
 """A working directory gets the mark of its format by the first real command, and another format is refused by all."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from halfpipe import paths
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.workflow import Site
 
-DL = "240601001"
+DL, SECOND = "240601001", "240601002"
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_another_format_is_refused_by_every_command_and_nothing_is_changed(good:
             good.snakemake(*words).bad("format")
         for words in (
             ["status"],
+            ["board", "-o", str(good.home / "board")],
             ["show", DL],
             ["unattended"],
             ["process", DL],
@@ -63,4 +65,77 @@ def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(goo
     for words in (["dl=240601002"], [f"dl={DL}", "-F"], [f"submit={DL}"], []):
         good.snakemake(*words).bad(str(good.stage))
         assert list(good.stage.iterdir()) == []
-    assert good.halfpipe("status").status == 2
+    for verb in (["process", "240601002"], ["submit", DL], ["cleanup"], ["takeover", DL]):
+        assert good.halfpipe(*verb).status == 2, verb
+
+
+@pytest.fixture
+def unmounted(site: Site) -> Site:
+    """A site with two downlinks, one submitted and one not, whose stage is a bare mount point."""
+    build("split2", site)
+    site.configure(submit={"command": "true {dl} {rawdir}"}, ledger={"url": None})
+    for downlink in (DL, SECOND):
+        site.process(downlink)
+    site.halfpipe("submit", DL).good()
+    site.stage.rename(site.home / "mounted")
+    site.stage.mkdir()
+    return site
+
+
+HARMFUL = {"mkdir", "cp", "mv", "rm", "mount", "umount", "kill"}
+
+
+def test_commands_that_look_work_without_the_stage_and_say_first_that_it_is_not_there(
+    unmounted: Site,
+) -> None:
+    before = unmounted.tree()
+    told = unmounted.told("status", "--check")
+    (wrong,) = (cause for cause in told["site"] if cause["verdict"] == "action")
+    assert (wrong["code"], wrong["verdict"], str(unmounted.stage) in wrong["text"]) == (
+        "not-mounted",
+        "action",
+        True,
+    )
+    # What lies in the stage is not known: neither taken nor gone.
+    found = {
+        one["dl"]: (one["state"], {cause["code"] for cause in one["causes"]}) for one in told["downlinks"]
+    }
+    assert found == {DL: ("submitted 1", set()), SECOND: ("handed off 1", {"not-submitted"})}
+    board = str(unmounted.home / "board")
+    for words in (["status"], ["status", "--check"], ["show", DL], ["explain", DL], ["board", "-o", board]):
+        ended = unmounted.halfpipe(*words)
+        assert ended.status == (0 if words[0] in {"show", "explain"} else 1), words
+        lines = ended.said.splitlines()
+        if words[0] != "board":
+            first = next(number for number, line in enumerate(lines) if "not mounted" in line)
+            assert not any(DL in line for line in lines[:first]), "on top"
+        pasted = {line.split()[1] for line in lines if line.startswith("  → ") and not line[4].isupper()}
+        assert not pasted & HARMFUL, "nothing to paste may mark the bare mount point"
+    unmounted.halfpipe("hold", "stage", "--reason", "it is not mounted").good()
+    unmounted.halfpipe("hold", "stage", "--resume").good()
+    assert (unmounted.tree(), list(unmounted.stage.iterdir())) == (before, [])
+
+
+def test_the_timer_tells_that_the_stage_is_not_there_and_the_board_shows_it(
+    unmounted: Site, tmp_path: Path
+) -> None:
+    heard, board, metrics = (tmp_path / name for name in ("heard", "board", "halfpipe.prom"))
+    unmounted.configure(
+        alarm={"command": f"tee {heard}"}, board={"dir": str(board)}, metrics={"file": str(metrics)}
+    )
+    assert unmounted.halfpipe("unattended", "--timer").said == ""
+    assert "the site (not-mounted)" in heard.read_text()
+    assert "not mounted" in (board / paths.BOARD).read_text()
+    assert 'halfpipe_site_troubles{verdict="action"} 1' in metrics.read_text()
+    assert list(unmounted.stage.iterdir()) == []
+
+
+def test_a_search_path_that_is_not_there_hides_nothing_that_was_processed(good: Site) -> None:
+    good.process(DL)
+    good.retdefs.rename(good.home / "away")
+    told = good.told("status")
+    assert "search-path-unreadable" in [cause["code"] for cause in told["site"]]
+    assert [one["state"] for one in told["downlinks"]] == ["handed off 1"]
+    assert good.halfpipe("show", DL).status == good.halfpipe("explain", DL).status == 0
+    assert good.halfpipe("process", DL).status == 2
+    good.snakemake(f"dl={DL}").bad("paths.retdef")

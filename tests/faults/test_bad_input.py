@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.process.failure import Failure
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, build, read_case
 from tests.support.workflow import Site
@@ -34,12 +35,14 @@ BAD_RETDEFS = {
 
 def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     build("runid_small", site)
-    assert site.snakemake("-n", f"dl={DL}", "dl=240601009").status == 1
+    looked = site.snakemake("-n", f"dl={DL}", "dl=240601009").good()
+    assert {job.dl for job in looked.jobs if job.rule == "decode_chunk"} == {DL}
+    assert "refused" in {job.rule for job in looked.jobs}
     assert not (site.work / "logs").exists()
     paths_of = [add_retdef(site, downlink, 1, content) for downlink, content in BAD_RETDEFS.items()]
     bad = [*BAD_RETDEFS, "240601009"]
     ended = site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in bad))
-    ended.bad(*(f"error: {path}: " for path in paths_of), f"{site.retdefs}/240601009")
+    ended.bad(*(f"decode_chunk 00001: {path}: " for path in paths_of), f"{site.retdefs}/240601009")
     assert "root:x:" not in ended.said
     assert site.staged(DL) == expected("runid_small").files
     assert [downlink for downlink in (DL, *bad) if site.has_receipt(downlink)] == [DL]
@@ -63,13 +66,12 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     build("multi3", site)
     source, chunks = GOLDEN / "multi3" / "in", site.work / DL / "chunks"
     site.misbehave(source, f"--fault={DL}-00003=cut", f"--fault={DL}-00005=sigsegv")
-    site.snakemake(f"dl={DL}").bad(
-        "-00003.evt: record at byte ", "SIGSEGV", f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml"
-    )
-    good = {name: content for name, content in expected("multi3").files.items() if LPA_RUN in name}
-    assert site.staged(DL) == good
+    site.snakemake(f"dl={DL}").bad("-00003.evt: record at byte ", "SIGSEGV")
+    log = site.work / paths.log("decode_chunk", DL, "00005")
+    assert f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml" in log.read_text(), "what can be repeated"
+    assert site.staged(DL) == {}, "a chunk may contain any run, so no run is merged without it"
     assert not site.has_receipt(DL)
-    assert site.halted() == [f"{run}/haltCleanup-{DL}" for run in (LPA_RUN, LCI_RUN, OPEN_RUN)]
+    assert site.halted() == []
     assert {path.name for path in chunks.glob("*.json")} == {f"0000{number}.json" for number in (1, 2, 4)}
     assert not list(chunks.glob("*-0000[35].*"))
 
@@ -91,8 +93,11 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
     site.misbehave(source, f"--fault={DL}-00001=exception", f"--bring={DL}-00002=00003")
     moot.write_text(f"# keys\nnot a key\n{LPA_RUN} 2959 nomSciOps\n{LCI_RUN} 0x1FFFFFFFF nomSciOps\n")
     ended = site.snakemake(f"dl={DL}").bad(
-        *CRIES, f"{moot}: 2 lines", "line 2, 4", f"chunk 00002 of downlink {DL} brought run 2c2e6cc0"
+        *CRIES, f"{moot}: 2 lines", "line 2, 4", "run 2c2e6cc0", "of chunk 00002"
     )
+    failure = Failure.read(site.work / paths.log("receipt", DL))
+    assert failure is not None
+    assert failure.code == "books"
     assert not site.has_receipt(DL)
     assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
 
@@ -133,7 +138,7 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
     assert site.halted() == []
     said = site.told("explain", "2c2e6cc0")["groups"]
     assert ({group["kind"] for group in said}, sum(group["events"] for group in said)) == ({"held"}, 40)
-    assert "holds 1 event, Level-1 wants at least 2" in said[0]["why"][0]
+    assert "has 1 event; Level-1 needs at least 2" in said[0]["why"][0]
 
     # Held no more, it is delivered; held again when it is processed again, everything stays as it was.
     site.configure(merge=good_limits)

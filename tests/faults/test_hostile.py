@@ -189,7 +189,7 @@ def test_misspelt_targets_are_told_and_not_interpreted(site: Site) -> None:
         assert site.snakemake(target).status != 0
     assert evil(site.home, site.work) == []
     made = {path.relative_to(site.work).parts[0] for path in site.work.rglob("*") if path.is_file()}
-    assert made <= {"logs", ".snakemake", "settings", "format.json"}
+    assert made <= {DL, "logs", ".snakemake", "settings", "format.json"}
     assert not site.stage.exists()
 
 

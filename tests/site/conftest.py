@@ -1,5 +1,6 @@
-"""A ledger of a test's own, on each kind of database."""
+"""A ledger of a test's own, on each kind of database, and the private Slurm."""
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ import pytest
 from halfpipe.ledger.database import Ledger
 from tests.support.ledger_files import Database
 from tests.support.private_postgresql import PrivatePostgresql, private_postgresql
+from tests.support.private_slurm import PrivateSlurm, private_slurm
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)
 
@@ -46,3 +48,21 @@ def database(empty: Callable[[], Database]) -> Database:
 def ledger(database: Database) -> Ledger:
     """Return a ledger in an empty database."""
     return database.ledger()
+
+
+@pytest.fixture(scope="session")
+def private() -> Iterator[PrivateSlurm | None]:
+    """Return the private Slurm; None where the tests use the site's."""
+    if os.environ.get("HALFPIPE_SLURM") == "site":
+        yield None
+        return
+    with private_slurm() as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def daemons(private: PrivateSlurm | None) -> PrivateSlurm:
+    """Return the private Slurm for a test that needs a Slurm of its own."""
+    if private is None:
+        pytest.skip("only on a private Slurm")
+    return private

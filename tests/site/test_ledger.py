@@ -168,7 +168,7 @@ def test_a_run_given_up_is_incomplete_unless_it_is_complete_or_held(ledger: Ledg
     assert statuses() == ("Incomplete", "Complete")
     force_list.take_back(tmp_path, RUN)
     assert statuses() == ("InProgress", "Complete")
-    force_list.give_up(tmp_path, RUN, "a test")
+    force_list.abandon(tmp_path, RUN, "a test")
     assert statuses() == ("Incomplete", "Complete")
 
 
@@ -274,7 +274,7 @@ def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2)})
     assert found() == [(TWO, "ledger-behind")]
-    assert "ndgms 2, in the files 4" in check(ledger, settings)[0].text
+    assert "ndgms is 2, 4 in the files" in check(ledger, settings)[0].text
     load(ledger, settings, TWO)
     assert found() == found(ONE) == []
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)

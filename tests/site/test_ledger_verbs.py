@@ -5,9 +5,10 @@ import shlex
 from halfpipe import paths
 from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from tests.support.golden_cases import build
-from tests.support.ledger_files import Database, content
+from tests.support.ledger_files import Database, content, whole
+from tests.support.legacy_ledger import LegacyLedger
 from tests.support.private_postgresql import PASSWORD
 from tests.support.workflow import Site
 
@@ -25,7 +26,7 @@ def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
     """Return what `check` finds to differ, and which runs MOOT has not received."""
     found = site.told("ledger", "check", *words)
     differ = [each["text"].split()[1].strip(":") for each in found["differences"]]
-    return differ, found["moot_has_not_heard_of"]
+    return differ, found["moot_lacks"]
 
 
 def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site) -> None:
@@ -69,3 +70,29 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site)
         site.configure(ledger={"url": url})
         assert (status(site, "check"), status(site, "load", second)) == (ends, ends)
     assert not (site.work / paths.loaded(second)).exists()
+
+
+def test_the_legacys_tables_are_adopted_and_brought_back(database: Database, site: Site) -> None:
+    (first, _) = build("split2", site).downlinks
+    site.configure(ledger={"url": database.url})
+    legacy = LegacyLedger(database)
+    legacy.load(DownlinkId("230331001"), {RUN: [whole(956, 3)]})
+    before, answers = legacy.content(), legacy.level1(RUN)
+    site.by_hand(first)
+
+    found = site.told("ledger", "adopt")
+    assert (found["state"], found["problems"], len(found["tables"])) == ("legacy", [], 5)
+    assert not [each for each in found["statements"] if ":" in each or "?" in each]
+    assert (status(site, "adopt"), status(site, "load", first), legacy.content()) == (0, 1, before)
+    assert status(site, "adopt", "--do") == 0
+    assert (status(site, "adopt", "--do"), legacy.level1(RUN)) == (1, answers)
+    assert (status(site, "rebuild"), status(site, "check")) == (0, 0)
+    month = legacy.level1(RUN)
+    assert month.keys() == answers.keys()
+    assert (status(site, "adopt", "--back"), legacy.level1(RUN)) == (0, month)
+    assert (status(site, "adopt", "--back", "--do"), legacy.level1(RUN)) == (0, answers)
+    assert status(site, "adopt", "--back") == 1
+    for words in (("adopt", first), ("check", "--do"), ("load", first, "--back")):
+        assert status(site, *words) == 2
+    database.by_others("ALTER TABLE glastops_acqsummary RENAME COLUMN moot_key TO moot")
+    assert status(site, "adopt", "--do") == 1

@@ -1,4 +1,4 @@
-"""The workflow and `halfpipe process` on a Slurm, with the profile as operators use it (`make test-slurm`).
+"""The workflow on a Slurm, with the profile as operators use it (`make test-slurm`).
 
 By default on a private Slurm of a single node. With ``HALFPIPE_SLURM=site`` on the one that is there: then
 the profile's partition and account must exist, the temporary directory must be shared (``--basetemp``), and
@@ -11,26 +11,29 @@ import os
 import re
 import signal
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
-from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.site.element import record
-from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
-from tests.support.private_slurm import NODE, PARTITION, PrivateSlurm, private_slurm
+from tests.support.private_slurm import (
+    ACCOUNT,
+    HISTORY_ACCOUNT,
+    PARTITION,
+    PREEMPTABLE,
+    PrivateSlurm,
+    full_account,
+)
 from tests.support.servers import command_lines, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import SNAKEMAKE, Ended, Running, Site, run
@@ -38,31 +41,10 @@ from tests.support.workflow import SNAKEMAKE, Ended, Running, Site, run
 pytestmark = pytest.mark.slurm
 
 PROFILE = os.environ.get("HALFPIPE_PROFILE", "s3df")
-AT_SITE = os.environ.get("HALFPIPE_SLURM") == "site"
 CASE = read_case("complete_multichunk")
 DL = CASE.downlinks[0]
-OUTAGE_SECONDS = 60
+CHUNKS = 6
 MONTH = [f"2304{day:02d}00{number}" for day in (1, 2, 3, 4) for number in (1, 2)]
-BAD = MONTH[4]
-ELEMENTS = 3
-
-
-@pytest.fixture(scope="session")
-def private() -> Iterator[PrivateSlurm | None]:
-    """Return the private Slurm; None where there is one already."""
-    if AT_SITE:
-        yield None
-        return
-    with private_slurm() as slurm:
-        yield slurm
-
-
-@pytest.fixture
-def daemons(private: PrivateSlurm | None) -> PrivateSlurm:
-    """Return the private Slurm for a test that stops parts of it."""
-    if private is None:
-        pytest.skip("only on a private Slurm")
-    return private
 
 
 @dataclass
@@ -70,59 +52,68 @@ class SlurmSite(Site):
     """A site whose jobs go to Slurm; its config file is named by a relative path, as people do."""
 
     env: Mapping[str, str] = field(default_factory=dict)
+    profile: str = PROFILE
 
     def command(self, *arguments: str) -> list[str]:
         configfile = os.path.relpath(self.configfile, ROOT)
-        return [str(SNAKEMAKE), "--profile", PROFILE, *arguments, "--configfile", configfile]
+        return [str(SNAKEMAKE), "--profile", self.profile, *arguments, "--configfile", configfile]
 
     def snakemake(self, *arguments: str) -> Ended:
         return run(self.command(*arguments), self.env)
 
     @contextlib.contextmanager
-    def running(self, *arguments: str) -> Iterator[Callable[[], Ended]]:
-        """Start a command; what is yielded waits for its end."""
+    def running(self, *arguments: str) -> Iterator[Running]:
+        """Start a command, and end it if the test leaves first."""
         running = Running(self.command(*arguments), self.home, self.env)
         try:
-            yield running.ended
+            yield running
         finally:
             running.process.terminate()
-            running.process.wait(60)
+            running.process.wait(120)
 
-    def slurm(self, *command: str) -> str:
-        """Run one of Slurm's commands."""
-        return run(list(command), self.env).said
+    def change_profile(self, change: Callable[[dict[str, object]], None]) -> None:
+        """Have the commands take a profile of the test's own, the site's with a change."""
+        place = self.home / "profile"
+        place.mkdir(exist_ok=True)
+        policy = yaml.safe_load((ROOT / "profiles" / "s3df" / "profile.v9+.yaml").read_text())
+        policy["configfile"] = str(self.configfile)
+        change(policy)
+        (place / "profile.v9+.yaml").write_text(yaml.safe_dump(policy))
+        self.profile = str(place)
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return all submissions of this site: id, state, comment, attempt's memory and time limit."""
-        names = [
-            "id",
-            "state",
-            "comment",
-            "memory",
-            "limit",
-            "account",
-            "partition",
-            "submit",
-            "start",
-            "end",
-        ]
-        shape = "%i|%T|%k|%m|%l|%a|%P|%V|%S|%e"
-        ids = {path.stem for path in self.slurm_logs()}
-        lines = self.slurm("squeue", "-h", "--states=all", "-o", shape).splitlines()
-        rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
-        return [row for row in sorted(rows, key=lambda row: int(row["id"])) if row["id"] in ids]
+        """Return all submissions of this site, in order."""
+        names = {
+            "id": "JobID",
+            "state": "State",
+            "memory": "MinMemory",
+            "limit": "TimeLimit",
+            "cores": "NumCPUs",
+            "account": "Account",
+            "partition": "Partition",
+            "nice": "Nice",
+            "start": "StartTime",
+            "log": "STDOUT",
+        }
+        shape = ",".join(f"{name}:|" for name in names.values())
+        lines = run(["squeue", "-h", "--states=all", "-O", shape], self.env).said.splitlines()
+        rows = [dict(zip(names, line.split("|"), strict=False)) for line in lines]
+        mine = [row for row in rows if row.get("log", "").startswith(f"{self.work}/")]
+        return sorted(mine, key=lambda row: int(row["id"]))
 
-    def running_jobs(self) -> list[str]:
-        return [job["id"] for job in self.jobs() if job["state"] == "RUNNING"]
+    def began(self) -> dict[str, list[datetime]]:
+        """Return when each job began that ended well, each time that it did."""
+        found: dict[str, list[datetime]] = {}
+        for file in (self.work / paths.LOGS).glob("*/usage.jsonl"):
+            for line in map(json.loads, file.read_text().splitlines()):
+                found.setdefault(line["job"], []).append(datetime.fromisoformat(line["begun"]))
+        return found
 
-    def slurm_logs(self) -> list[Path]:
-        return sorted((self.work / ".snakemake" / "slurm_logs").glob("rule_*/*/*.log"))
-
-    def nothing_left(self) -> None:
-        """Check that no lease is left and no scratch, and that every submission has its log."""
-        assert leases(self.work) == []
+    def nothing_left(self, *, killed: bool = False) -> None:
+        """Check that no lease is left, no scratch, and no job; what was `killed` may leave a heartbeat."""
+        assert [name for name in leases(self.work) if not (killed and name.startswith("alive/"))] == []
         assert not list(self.work.rglob(".*.part")) + list(self.stage.rglob(".halfpipe/*"))
-        assert not self.running_jobs()
+        assert not [job for job in self.jobs() if job["state"] in {"RUNNING", "PENDING"}]
 
 
 def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
@@ -137,7 +128,7 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
 def content(site: Site) -> dict[str, bytes]:
     """Return the tree of a site, but for the decoder's command, which receipts quote, and so for their seals."""
     command = str(site.config.get("decoder", {}).get("command")).encode()
-    seal = re.compile(rb'\n "(sha256|previous)": "[0-9a-f]{64}",')
+    seal = re.compile(rb'\n "(sha256|previous|delivery)": "[0-9a-f]{64}",')
     return {name: seal.sub(b"", data.replace(command, b"DECODER")) for name, data in site.tree().items()}
 
 
@@ -161,12 +152,14 @@ def env(private: PrivateSlurm | None) -> Mapping[str, str]:
     return private.env if private else {}
 
 
-def test_same_tree_as_a_local_run(tmp_path: Path, env: Mapping[str, str]) -> None:
-    scenario = Scenario(seed=4, downlinks=["230401001"])
-    scenario.lpa_run(events=3000)
-    scenario.lpa_run(events=2000, lost_datagrams=1, no_stop=True)
-    scenario.lci_run(events=500)
+def test_a_downlink_of_twelve_chunks_is_one_job_and_has_the_bytes_of_a_local_run(
+    tmp_path: Path, env: Mapping[str, str]
+) -> None:
+    scenario = Scenario(seed=3, downlinks=["230401001"])
+    scenario.lpa_run(events=3000, lost_datagrams=4)  # each gap begins another chunk
+    scenario.lpa_run(events=2000, lost_datagrams=4, no_stop=True)
     simulation = scenario.write(tmp_path / "simulated")
+    assert len(simulation.chunks) == 12
     sites = [Site(tmp_path / "local"), SlurmSite(tmp_path / "slurm", env=env)]
     for site in sites:
         site.configure(paths={"level0": str(simulation.level0)})
@@ -176,260 +169,271 @@ def test_same_tree_as_a_local_run(tmp_path: Path, env: Mapping[str, str]) -> Non
     assert isinstance(there, SlurmSite)
     assert content(there) == content(here)
     assert there.outstanding("230401001") == frozenset()
-
-    jobs = there.jobs()
-    # Every job came under the head's lease on the downlink, or it would have been refused: the head's name
-    # reaches it through sbatch. Nothing was submitted twice, nothing local was submitted.
-    assert [job["state"] for job in jobs] == ["COMPLETED"] * len(jobs)
-    rules = [job["comment"].removeprefix("rule_").split("_wildcards_")[0] for job in jobs]
-    assert {rule: rules.count(rule) for rule in rules} == {
-        "decode_chunk": len(simulation.chunks),
-        "deliver_run": 3,
-    }
-    assert {(job["partition"], job["memory"], job["limit"]) for job in jobs} == {
-        (PARTITION, "4000M", "30:00")
-    }
-    assert len(there.slurm_logs()) == len(jobs)
+    (job,) = there.jobs()
+    assert (job["state"], job["partition"], job["cores"], job["memory"], job["limit"]) == (
+        "COMPLETED",
+        PARTITION,
+        "12",
+        "48000M",
+        "1:30:00",
+    )
+    assert job["account"] in {full_account("fermi:L1"), "fermi:L1"}
+    decoded = [times[0] for name, times in there.began().items() if name.startswith("decode_chunk")]
+    assert len(decoded) == 12
+    assert (max(decoded) - min(decoded)).total_seconds() < 5, "side by side"
     there.nothing_left()
 
 
-def test_more_memory_and_time_at_the_next_attempt(
+def test_more_memory_and_time_at_the_next_attempt_which_decodes_nothing_again(
     tmp_path: Path, env: Mapping[str, str], undisturbed: Mapping[str, bytes]
 ) -> None:
-    site = golden_site(tmp_path, env, "--hungry", "00001=900", "--slow", "00002=95")
-    resources = ["decode_chunk:mem_mb=800 * attempt", "decode_chunk:runtime=attempt ** 2"]
-    site.snakemake(f"dl={DL}", "--set-resources", *resources).good()
+    site = golden_site(tmp_path, env, "--hungry", "00001=900")
+    memory = {"mem_mb": "150 * attempt ** 3"}
+    given = {"decode_chunk": memory, "deliver_run": {**memory, "slot": 2}, "receipt": memory}
+    site.change_profile(lambda policy: policy.update({"set-resources": given}))
+    site.snakemake(f"dl={DL}").good()
     assert content(site) == undisturbed
-    decoded = defaultdict(list)
-    for job in site.jobs():
-        if "decode_chunk" in job["comment"]:
-            decoded[job["comment"][-5:]].append((job["state"], job["memory"], job["limit"]))
-    assert decoded["00001"][0][0] in {"OUT_OF_MEMORY", "FAILED", "CANCELLED"}
-    assert decoded["00002"][0][0] == "TIMEOUT"
-    for chunk in ("00001", "00002"):
-        assert [attempt[1:] for attempt in decoded[chunk]] == [("800M", "1:00"), ("1600M", "4:00")]
-        assert decoded[chunk][1][0] == "COMPLETED"
-    assert len(decoded["00003"]) == 1
-    site.nothing_left()
+    first, *_, last = site.jobs()
+    assert first["state"] in {"OUT_OF_MEMORY", "FAILED", "CANCELLED"}
+    assert (first["memory"], last["memory"], last["state"]) == ("900M", "7200M", "COMPLETED")
+    times = site.began()
+    assert {len(times[f"decode_chunk-0000{chunk}"]) for chunk in range(1, CHUNKS + 1)} == {1}
+    site.nothing_left(killed=True)
 
 
-def test_how_slurm_has_ended_a_job_is_what_is_told(tmp_path: Path, env: Mapping[str, str]) -> None:
-    site = golden_site(tmp_path, env, "--hungry", "00001=900", "--slow", "00002=95")
-    resources = ["decode_chunk:mem_mb=800", "decode_chunk:runtime=1"]
+def test_how_slurm_has_ended_a_job_is_recorded(tmp_path: Path, env: Mapping[str, str]) -> None:
+    site = golden_site(tmp_path, env, "--slow", "00002=95")
+    resources = ["decode_chunk:runtime=1", "deliver_run:runtime=0", "receipt:runtime=0"]
     assert site.snakemake(f"dl={DL}", "--retries", "0", "--set-resources", *resources).status == 1
-    chunks = ("00001", "00002")
-    why = [Failure.read(site.work / paths.log("decode_chunk", DL, chunk)) for chunk in chunks]
-    # Without cgroups and accounting, it says of the one that had no memory only that it failed.
-    state = next(job["state"] for job in site.jobs() if job["comment"].endswith(chunks[0]))
-    memory = "out-of-memory" if state == "OUT_OF_MEMORY" else "executor"
-    assert [one and one.code for one in why] == [memory, "time-limit"]
-    for chunk, one in zip(chunks, why, strict=True):
-        assert one is not None
-        assert f"--chunk {chunk}" in one.command
-        assert (".snakemake/slurm_logs/" in str(one.remedy)) == (one.code == "executor")
+    why = Failure.read(site.work / paths.log("decode_chunk", DL, "00002"))
+    assert why is not None
+    assert why.code == "time-limit"
+    assert "--chunk 00002" in why.command
     told = local(site).told("status", DL)["downlinks"][0]["causes"]
-    assert {memory, "time-limit"} <= {cause["code"] for cause in told}
+    assert "time-limit" in {cause["code"] for cause in told}
     assert leases(site.work) == []
 
 
-def test_a_group_of_jobs_that_fails_is_told_by_its_jobs(tmp_path: Path, env: Mapping[str, str]) -> None:
-    site = golden_site(tmp_path, env)
-    site.configure(decoder={"command": "false"})
-    ended = site.snakemake(f"dl={DL}", "--groups", "decode_chunk=one", "--retries", "0").bad()
-    assert "AttributeError" not in ended.said
-    why = [Failure.read(log) for log in (site.work / "logs" / DL).glob("decode_chunk-*.log")]
-    assert {one and one.code for one in why} == {"decoder"}
+def test_a_bad_chunk_fails_alone(tmp_path: Path, env: Mapping[str, str]) -> None:
+    site = golden_site(tmp_path, env, f"--fault={DL}-00003=exit3")
+    ended = site.snakemake(f"dl={DL}", "--retries", "0").bad()
+    why = {log.stem: Failure.read(log) for log in (site.work / "logs" / DL).glob("decode_chunk-*.log")}
+    assert {name: one.code for name, one in why.items() if one} == {"decode_chunk-00003": "decoder"}
+    made = {path.stem for path in (site.work / DL / "chunks").glob("*.json")}
+    assert len(made) == CHUNKS - 1
+    assert ended.said.count("failed: ") == 1
     assert leases(site.work) == []
 
 
-def test_slurmctld_away_for_a_minute(
+def test_slurmctld_and_slurmdbd_are_away_and_the_node_is_drained(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
     site = golden_site(tmp_path, daemons.env, "--pause", "15")
-    with site.running(f"dl={DL}") as ended:
+    with site.running(f"dl={DL}") as running:
         logs = site.work / "logs" / DL
         wait_for("decoders at work", lambda: any(logs.glob("decode_chunk-*.log")), 60)
-        at_work = {log.stem[-5:] for log in logs.glob("decode_chunk-*.log")}
+        daemons.drain()
+        time.sleep(3)
+        assert [job["state"] for job in site.jobs()] == ["RUNNING"], "a drained node lets its jobs end"
+        daemons.resume()
         daemons.stop_daemon("slurmctld")
-        time.sleep(OUTAGE_SECONDS)
+        daemons.stop_daemon("slurmdbd")
+        time.sleep(30)
+        daemons.start_daemon("slurmdbd")
         daemons.start_daemon("slurmctld")
-        ended().good()
+        running.ended().good()
     assert content(site) == undisturbed
-    submissions = Counter(job["comment"][-5:] for job in site.jobs() if "decode_chunk" in job["comment"])
-    assert all(submissions[chunk] == 1 for chunk in at_work)
-    # A job that is between its batch step and its job step meanwhile fails and is submitted again.
-    last = {job["comment"]: job["state"] for job in site.jobs()}
-    assert set(last.values()) == {"COMPLETED"}
+    assert [job["state"] for job in site.jobs()] == ["COMPLETED"]
     site.nothing_left()
 
 
-def test_submission_while_slurmctld_is_away(
+def test_a_submission_waits_for_slurmctld_and_for_room_in_the_queue(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
     site = golden_site(tmp_path, daemons.env)
     daemons.stop_daemon("slurmctld")
-    with site.running(f"dl={DL}") as ended:
-        assert ended().status == 1, "no attempt is left"
-    daemons.start_daemon("slurmctld")
-    with site.running(f"dl={DL}") as ended:
-        ended().good()
+    with site.running(f"dl={DL}") as running:
+        wait_for("a refusal", lambda: "Slurm takes no job now" in running.log.read_text(), 60)
+        daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=0")
+        daemons.start_daemon("slurmctld")
+        try:
+            wait_for("another", lambda: running.log.read_text().count("Slurm takes no job now") > 1, 120)
+        finally:
+            daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=-1")
+        running.ended().good()
     assert content(site) == undisturbed
-    assert len(site.jobs()) == len({job["comment"] for job in site.jobs()})
+    assert len(site.jobs()) == 1
     site.nothing_left()
 
 
-def test_drained_node_cancelled_job_and_no_accounting(
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("slurm_account", "nonsense"), ("slurm_partition", "nonsense"), ("qos", PREEMPTABLE)],
+)
+def test_what_slurm_refuses_for_good_ends_the_command_with_one_sentence(
+    key: str, value: str, tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    site = golden_site(tmp_path, daemons.env)
+    site.change_profile(lambda policy: policy["default-resources"].update({key: value}))  # type: ignore[attr-defined]
+    begun = time.monotonic()
+    ended = site.snakemake(f"dl={DL}").bad(f"default-resources: {key}")
+    assert time.monotonic() - begun < 30
+    assert ended.said.count("Slurm refused the job") == 1
+    assert len(ended.said) < 3000
+    assert site.jobs() == []
+    site.nothing_left()
+
+
+def test_a_cancelled_job_is_submitted_again(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
-    site = golden_site(tmp_path, daemons.env, "--pause", "10")
-    with site.running(f"dl={DL}") as ended:
-        wait_for("running jobs", lambda: len(site.running_jobs()) > 1, 60)
-        cancelled, *_ = site.running_jobs()
-        daemons.outage.touch()
-        site.slurm("scancel", cancelled)
-        site.slurm("scontrol", "update", f"NodeName={NODE}", "State=DRAIN", "Reason=test")
-        time.sleep(40)
-        daemons.outage.unlink()
-        site.slurm("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
-        ended().good()
+    site = golden_site(tmp_path, daemons.env, "--pause", "8")
+    with site.running(f"dl={DL}") as running:
+        logs = site.work / "logs" / DL
+        wait_for("decoders at work", lambda: any(logs.glob("decode_chunk-*.log")), 60)
+        (job,) = site.jobs()
+        daemons.run("scancel", job["id"])
+        running.ended().good()
     assert content(site) == undisturbed
-    states = {job["id"]: job for job in site.jobs()}
-    assert states[cancelled]["state"] == "CANCELLED"
-    again = [job for job in states.values() if job["comment"] == states[cancelled]["comment"]]
-    assert [job["state"] for job in again] == ["CANCELLED", "COMPLETED"]
-    assert len(states) == len({job["comment"] for job in states.values()}) + 1
-    site.nothing_left()
+    assert [job["state"] for job in site.jobs()] == ["CANCELLED", "COMPLETED"]
+    site.nothing_left(killed=True)
 
 
-@pytest.fixture
-def month(tmp_path: Path) -> Site:
-    """A site with runs that are spread over neighbours, over ends of elements too; a decoder takes a while."""
+def test_a_preempted_job_is_submitted_again_with_the_same_memory(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, daemons.env, "--pause", "8")
+    site.change_profile(
+        lambda policy: policy["default-resources"].update(  # type: ignore[attr-defined]
+            {"slurm_account": HISTORY_ACCOUNT, "qos": PREEMPTABLE}
+        )
+    )
+    with site.running(f"dl={DL}", "--retries", "0") as running:
+        logs = site.work / "logs" / DL
+        wait_for("decoders at work", lambda: any(logs.glob("decode_chunk-*.log")), 60)
+        other = daemons.fill()
+        try:
+            wait_for("preemption", lambda: site.jobs()[0]["state"] == "PREEMPTED", 60)
+            wait_for("another submission", lambda: len(site.jobs()) > 1, 120)
+        finally:
+            daemons.cancel(other)
+        running.ended().good()
+    assert content(site) == undisturbed
+    assert [(job["state"], job["memory"]) for job in site.jobs()] == [
+        ("PREEMPTED", "24000M"),
+        ("COMPLETED", "24000M"),
+    ]
+    site.nothing_left(killed=True)
+
+
+def test_the_head_is_killed_at_ten_moments(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, daemons.env, "--pause", "2")
+    for moment in range(10):
+        with site.running(f"dl={DL}") as running:
+            running.wait_for("the head", partial(said, running, "Job stats"), 60)
+            time.sleep(0.8 * moment)
+            running.process.send_signal(signal.SIGKILL)
+            running.process.wait()
+        if site.has_receipt(DL):
+            break
+    wait_for("the jobs that were left", lambda: not daemons.run("squeue", "-h"), 120)
+    site.snakemake(f"dl={DL}").good()
+    assert site.staged(DL) == CASE.steps[0].expected.files
+    assert content(site) == undisturbed
+    site.nothing_left(killed=True)
+
+
+def said(running: Running, words: str) -> bool:
+    """Tell whether a command has printed some words."""
+    return words in running.log.read_text()
+
+
+def month(home: Path, env: Mapping[str, str], batch: int, **change: object) -> SlurmSite:
+    """Return a site with runs that are spread over neighbours, over the ends of batches too."""
     scenario = Scenario(seed=3, downlinks=MONTH)
     for first in range(0, len(MONTH) - 1):
         scenario.lci_run(events=20, parts=2, first=first, per_datagram=5)
-    site = Site(tmp_path / "month")
+    site = SlurmSite(home, env=env)
     site.simulate(scenario)
+    site.configure(history={"batch": batch})
     site.work.mkdir()
+    site.change_profile(lambda policy: policy["set-resources"]["batch"].update(change))  # type: ignore[index]
     return site
 
 
-def profile(site: Site, jobs: int = ELEMENTS) -> list[str]:
-    """Return the options that name the profile of a site; as many elements are made as it has jobs."""
-    place = site.home / "profile"
-    place.mkdir(exist_ok=True)
-    policy = yaml.safe_load((ROOT / "profiles" / "s3df" / "profile.v9+.yaml").read_text())
-    policy |= {"jobs": jobs, "configfile": str(site.configfile)}
-    policy["default-resources"]["mem_mb"] = 1000  # of a core: the node has few
-    (place / "profile.v9+.yaml").write_text(yaml.safe_dump(policy))
-    return ["--profile", str(place)]
+def process(site: SlurmSite) -> list[str]:
+    """Return the command that processes the month."""
+    return [*COMMAND, "process", "2023-04", "--profile", site.profile]
 
 
-def command(site: Site, jobs: int = ELEMENTS) -> list[str]:
-    """Return the command that processes a month."""
-    return [*COMMAND, "process", "2023-04", *profile(site, jobs)]
-
-
-def by_single_commands(month: Site, home: Path) -> dict[str, bytes]:
-    """Return the tree of a copy of a site of which each downlink is processed by itself, here."""
-    single = month.clone(home)
+def test_a_batch_has_the_bytes_of_single_commands_whatever_is_killed(
+    tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    site = month(tmp_path, daemons.env, len(MONTH))
+    single = local(site).clone(tmp_path / "single")
     for dl in MONTH:
         single.by_hand(dl)
-    return content(single)
-
-
-def test_a_month_with_killed_elements_is_that_of_single_commands(
-    month: Site, tmp_path: Path, daemons: PrivateSlurm
-) -> None:
-    single, site = by_single_commands(month, tmp_path / "single"), month.clone(tmp_path / "slurm")
-    retdef = site.retdefs / BAD / f"RetDef-{BAD}-00001.xml"
-    good = retdef.read_text()
-    retdef.write_text("no RetDef")
-    running = Running(command(site), tmp_path, daemons.env)
-    running.wait_for("a hand-off", lambda: any(site.work.glob("dl=*")))
-    states = daemons.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %y").split()
-    if states:
-        daemons.run("scancel", states[0], check=False)
-    ended = running.ended()
-    assert (ended.status, BAD in ended.said) == (1, True), ended.said
-    why = Failure.read(site.work / record(DownlinkId(BAD)))
-    assert why is not None
-    assert why.code == "format"
-    assert len(list(site.work.glob("dl=*"))) == len(MONTH) - 1 - (not states)
-
-    retdef.write_text(good)
-    run(command(site), daemons.env).good()
-    assert content(site) == single
-    for dl in MONTH:
-        causes = check(site.settings, DownlinkId(dl))
-        assert [cause for cause in causes if cause.verdict is Verdict.ACTION] == []
-    assert daemons.run("squeue", "-h") == ""
-
-
-def test_a_command_and_an_element_that_are_killed(month: Site, tmp_path: Path, daemons: PrivateSlurm) -> None:
-    single, site = by_single_commands(month, tmp_path / "single"), month.clone(tmp_path / "slurm")
-    words = command(site, jobs=len(MONTH))
-    running = Running(words, tmp_path, daemons.env).process
-    wait_for("a downlink in work", lambda: any(site.work.glob("leases/downlink-*/0*")), 240)
-    assert set(daemons.run("squeue", "-h", "-r", "-o", "%y").split()) == {"1000"}, "history is nice"
-    running.kill()
-    running.wait()
-    for pid in [*command_lines("process_downlinks", str(site.home))][:1]:
+    running = Running(process(site), tmp_path, daemons.env)
+    running.wait_for("a hand-off", lambda: any(site.work.glob("dl=*")), 240)
+    daemons.run("scancel", site.jobs()[0]["id"])
+    running.wait_for("the next attempt", lambda: len(site.jobs()) > 1, 240)
+    running.process.kill()
+    running.process.wait()
+    for pid in [*command_lines("scripts/batch.py", str(site.home))][:1]:
         os.kill(pid, signal.SIGKILL)
-    for _ in range(4):  # what was killed is left alone until its lease is over
-        if run(words, daemons.env).status == 0:
-            break
-    assert content(site) == single
-    assert daemons.run("squeue", "-h") == ""
+    run(process(site), daemons.env).good()
+    wait_for("an empty queue", lambda: not daemons.run("squeue", "-h"), 120)
+    assert content(site) == content(single)
+    assert {(job["nice"], job["cores"]) for job in site.jobs()} == {("1000", "4")}
+    site.nothing_left(killed=True)
 
 
-def test_the_nights_downlink_is_one_job_with_a_core_a_chunk_and_starts_before_history(
-    month: Site, tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+def test_the_nights_downlink_goes_before_history_that_waits(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
-    tonight = golden_site(tmp_path / "tonight", daemons.env, "--pause", "5")
+    tonight = golden_site(tmp_path / "tonight", daemons.env)
     tonight.work.mkdir()
-    named = [f"--partition={PARTITION}", "--account=fermi:L1", "--output=/dev/null"]
-    other = daemons.run("sbatch", "--parsable", *named, "--exclusive", "--wrap=sleep 600").strip()
-    history = Running(command(month, len(MONTH)), tmp_path, daemons.env).process
+    tonight.change_profile(lambda _: None)
+    site = month(tmp_path / "history", daemons.env, 2)
+    other = daemons.fill()
+    history = Running(process(site), tmp_path, daemons.env).process
     try:
-        pending = ("squeue", "-h", "-r", "-t", "PD", "-o", "%i")
-        wait_for("history", lambda: len(daemons.run(*pending).split()) == len(MONTH), 120)
-        elements = daemons.run(*pending).split()
-        words = [*COMMAND, "unattended", *profile(tonight, 100)]
-        night = Running(words, tmp_path, daemons.env).process
-        wait_for("the night", lambda: len(daemons.run(*pending).split()) > len(MONTH), 120)
-        daemons.run("scancel", other)
+        wait_for("history", lambda: len(site.jobs()) == len(MONTH) // 2, 120)
+        night = Running([*COMMAND, "unattended", "--profile", tonight.profile], tmp_path, daemons.env).process
+        wait_for("the night", lambda: len(tonight.jobs()) == 1, 120)
+        daemons.cancel(other)
         assert night.wait(300) == 0
         assert history.wait(300) == 0
     finally:
-        for one in (history, night):
-            one.kill()
-            one.wait()
+        history.kill()
+        history.wait()
     assert content(tonight) == undisturbed
-    lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%i %S %j %T %C").splitlines()
-    jobs = {job: words for job, *words in map(str.split, lines)}
-    (mine,) = (words for words in jobs.values() if words[1].startswith("halfpipe-unattended-"))
-    chunks = [chunk["chunk"] for chunk in tonight.receipt(DL)["chunks"]]
-    assert mine[2:] == ["COMPLETED", str(len(chunks))]
-    assert mine[0] <= min(jobs[element][0] for element in elements)
-    lines = (tonight.work / paths.usage(DL)).read_text().splitlines()
-    took = [usage for usage in map(json.loads, lines) if usage["job"].startswith("decode_chunk")]
-    begun = [datetime.fromisoformat(usage["begun"]) for usage in took]
-    assert len(begun) == len(chunks) > 1
-    assert (max(begun) - min(begun)).total_seconds() < 5, "side by side"
+    assert tonight.jobs()[0]["start"] <= min(job["start"] for job in site.jobs())
 
 
-def test_an_element_that_has_too_little_memory_gets_more(
-    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+def test_a_facility_at_zero_nodes_is_waited_for_and_status_says_why(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = golden_site(tmp_path, daemons.env, "--hungry", "00001=900")
+    site = golden_site(tmp_path, daemons.env)
     site.work.mkdir()
-    words = [*COMMAND, "process", DL, *profile(site, 1)]
-    file = site.home / "profile" / "profile.v9+.yaml"
-    file.write_text(file.read_text().replace("mem_mb: 1000\n", "mem_mb: 800\n"))
-    jobs = ("squeue", "-h", "-r", "--states=all", "--sort=i", "-o", "%i %m %T")
-    before = daemons.run(*jobs).splitlines()
-    run(words, daemons.env).good()
+    site.change_profile(lambda _: None)
+    daemons.limit(ACCOUNT, 0)
+    words = [*COMMAND, "unattended", "--timeout-minutes", "0.1", "--profile", site.profile]
+    turn = Running(words, tmp_path, daemons.env)
+    try:
+        wait_for("the job", lambda: bool(site.jobs()), 120)
+        time.sleep(25)  # four times the limit of the turn
+        assert turn.process.poll() is None, "waiting in the queue is not hanging"
+        for name, value in daemons.env.items():
+            monkeypatch.setenv(name, value)
+        causes = {cause["code"]: cause for cause in local(site).told("status")["site"]}
+        assert causes["queue-waits"]["verdict"] == "note"
+        assert "AssocGrpNodeLimit" in causes["queue-waits"]["text"]
+    finally:
+        daemons.unlimit(ACCOUNT)
+        status = turn.process.wait(300)
+    assert status == 0
+    assert turn.log.read_text() == ""
     assert content(site) == undisturbed
-    mine = [line.split()[1:] for line in daemons.run(*jobs).splitlines() if line not in before]
-    assert [memory for memory, _ in mine] == ["800M", "1600M"]
-    assert mine[0][1] != "COMPLETED" == mine[1][1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.decode import fetched
+from halfpipe.decode.archive_look import directories, look
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import RetDef, read_retdef
@@ -44,22 +45,25 @@ def settings(server: PrivateXrootd, cache_gb: float = 1.0, seconds: float = 60.0
     )
 
 
-def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> str:
-    """Have all hours fetched; return what the command printed."""
-    said = io.StringIO()
-    with fetched.archive(settings(server, **keys), retdef, said) as (root, found):
-        assert root == server.home / "cache"
-        assert found["missing"] == []
-    return said.getvalue()
+def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> list[tuple[str, int]] | None:
+    """Have all hours fetched; return which of them are missing in what a decoder would read."""
+    archive = server.home / "archive"
+    given = settings(server, **keys)
+    with fetched.source(given, retdef, archive, look(archive, retdef), io.StringIO()) as (root, read):
+        assert root != archive
+        return read.missing
 
 
-def content(root: Path) -> dict[str, str]:
-    return {str(path.relative_to(root)): sha256(path) for path in root.glob("src*/**/s0077a*")}
+def content(root: Path) -> dict[tuple[str, str], str]:
+    """Return the checksums of the files of an archive, or of the cache, by hour and name."""
+    files = [path for path in root.rglob("s0077a*") if path.is_file()]
+    hours = [str(path.parent.relative_to(root)).replace("/", "+").split("~")[0] for path in files]
+    return {(hour, path.name): sha256(path) for hour, path in zip(hours, files, strict=True)}
 
 
 def test_up(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
-    fetch(server, retdef)
+    assert fetch(server, retdef) == []
     assert content(server.home / "cache") == content(server.home / "data" / "level0") != {}
 
 
@@ -95,8 +99,6 @@ def test_a_wrong_checksum_is_no_file(server: PrivateXrootd, retdef: RetDef) -> N
 
 def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
-    first, *_ = fetched.directories(retdef)
+    first, *_ = directories(retdef)
     shutil.rmtree(server.home / "data" / "level0" / first)
-    with fetched.archive(settings(server), retdef, io.StringIO()) as (root, found):
-        assert root == server.home / "cache"
-        assert [each["hour"] for each in found["missing"]] == [first]
+    assert fetch(server, retdef) == [(first, retdef.spans[0].apid)]

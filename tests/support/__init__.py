@@ -1,1 +1,1 @@
-"""What the tests share: no test stands in here."""
+"""Helpers shared by the tests."""

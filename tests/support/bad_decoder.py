@@ -1,9 +1,9 @@
-"""A decoder that misbehaves: it replays products made before, and spoils those of the chunks it is told to.
+"""A faulty decoder: it replays products made before, and damages those of some chunks.
 
-Each fault is one way in which a decoder can die or break its contract; ``--fault 240601001-00003=exit3`` spoils chunk
-00003 of downlink 240601001 and no other. ``--bring 240601001-00003=00004`` writes the products of chunk 00004 as well,
-``--hungry 00001=800`` takes 800 MB for chunk 00001 and holds them some seconds, ``--slow 00002=70`` sleeps 70 s over
-chunk 00002, and ``--pause 5`` sleeps 5 s over each.
+Each fault is a way to die or to break a decoder's contract. ``--fault 240601001-00003=exit3`` damages only chunk 00003
+of downlink 240601001. ``--bring 240601001-00003=00004`` also writes the products of chunk 00004, ``--hungry 00001=800``
+uses 800 MB for chunk 00001 for some seconds, ``--slow 00002=70`` sleeps 70 s at chunk 00002, and ``--pause 5`` sleeps
+5 s at each chunk.
 """
 
 import argparse
@@ -82,6 +82,7 @@ FAULTS: dict[str, Fault] = {
     "exit3": _dies,
     "hangs": _hangs,
     "sigsegv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "exception": lambda _: print("\n".join(CRIES)),
     "nothing": lambda out: list(map(os.unlink, out.iterdir())),
     "no-evt": lambda out: _one(out, ".evt").unlink(),

@@ -12,7 +12,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Delivery, EventFile, History, Release
+from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile, Release
 from halfpipe.run.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model
@@ -120,12 +120,12 @@ class Run:
     given_up: bool = False
 
     def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
-        """Process `downlink`, which brings `chunks`, record what it delivers, return the library's word.
+        """Process `downlink` with `chunks`, record its delivery, and return the library's decision.
 
         Raises
         ------
         RefusedError
-            If it shrinks and nobody accepts that: then nothing is changed.
+            If it shrinks and the loss is not accepted: then nothing is changed.
         """
         before = self.brought.get(downlink)
         self.brought[downlink] = chunks
@@ -149,18 +149,24 @@ class Run:
         self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
 
     @property
-    def recorded(self) -> History:
+    def recorded(self) -> DeliveryHistory:
         """What was recorded."""
-        history = History()
+        history = DeliveryHistory()
         for line in self.lines:
             history.take(line)
         return history
 
     def again(self, downlink: str) -> Decision:
-        """Process `downlink` once more with what it brought before."""
+        """Process `downlink` again with the same chunks."""
         return self.process(downlink, self.brought[downlink])
 
-    def _decide(self, downlink: DownlinkId) -> Decision:
+    def vanish(self, downlink: str) -> None:
+        """Process `downlink` without a chunk that contains the run, and accept the loss."""
+        self.brought[downlink] = []
+        self.deliveries[downlink].append(model.Delivery())
+        self.lines.append(_line(DownlinkId(downlink), self._decide(DownlinkId(downlink), vanished=True)))
+
+    def _decide(self, downlink: DownlinkId, *, vanished: bool = False) -> Decision:
         return decide(
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
@@ -172,11 +178,12 @@ class Run:
             limits(self.rules),
             earlier=self.recorded.earlier(),
             given_up=self.given_up,
+            vanished=vanished,
         )
 
 
 def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
-    """Return what the library records of a decision, as far as it counts here."""
+    """Return the library's record of a decision, with the fields used here."""
     sequences = decision.events["sequence"]
     edges = [(int(sequences[a]), int(sequences[b - 1]), b - a) for a, b in decision.files]
     files = tuple(

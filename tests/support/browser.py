@@ -63,7 +63,7 @@ class Browser:
         return [entry["message"] for entry in self._log("browser")]
 
     def asked(self) -> list[str]:
-        """Return all that was asked for since the last call."""
+        """Return all requests since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 

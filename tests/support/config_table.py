@@ -1,4 +1,4 @@
-"""The table of all keys in config/README.md: ``python -m tests.support.config_table`` writes it anew."""
+"""The table of all keys in config/README.md: ``python -m tests.support.config_table`` rewrites it."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def _row(of: str, key: str, section: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text of the model as it may stand in a cell of Markdown: on one line, and as it is."""
+    """Return a text of the model for a cell of Markdown: in one line, without changes."""
     return " ".join(text.split()).replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
 
 

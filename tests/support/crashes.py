@@ -1,4 +1,4 @@
-"""A downlink whose process dies, is harmed, or stands still at any moment, or whose machine crashes."""
+"""A downlink whose process dies, fails or is suspended at any moment, or whose machine crashes."""
 
 import errno
 import json
@@ -31,10 +31,10 @@ from tests.support.workflow import Site
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 CRASHES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
-DEATHS = ("kill", "term")  # the process alone dies, or is told to end
-# It stands still until another one has processed the downlink, of which Level-1 has taken nothing yet, or all.
+DEATHS = ("kill", "term")  # only the process dies (SIGKILL), or is terminated (SIGTERM)
+# The process is suspended until another one has processed the downlink, and Level-1 has taken nothing, or all files.
 STILL = ("overtaken", "taken")
-# Of its disk: writes stop short, the one of the working directory or of the stage is full, or becomes read-only.
+# Disk failures: writes stop short, the disk of the working directory or stage is full, or it becomes read-only.
 DISKS = ("short", "full-work", "full-stage", "read-only-stage")
 SIZES = (0, 40, 300, 3000)  # bytes after which a write stops short
 
@@ -51,7 +51,7 @@ class Crashes:
     home: Path
     others: bool = True
     head: bool = False
-    ended: bool = False  # whether a hand-off that was asked for again had ended when harm was done
+    ended: bool = False  # whether a requested second hand-off had ended before the failure
 
     def __post_init__(self) -> None:
         self.site.stage.mkdir()
@@ -122,7 +122,7 @@ class Crashes:
         self.ended = self._has_ended()
 
     def overtake(self, at: int, meanwhile: Callable[[], object]) -> None:
-        """Have the process stand still at a moment until others have done something; then it goes on, late."""
+        """Suspend the process at a moment until others have done something; then let it continue, too late."""
         late = forks.started(
             self.process, self.site.home, at, do=lambda _: os.kill(os.getpid(), signal.SIGSTOP)
         )
@@ -133,7 +133,7 @@ class Crashes:
         forks.ended(late)
 
     def _has_ended(self) -> bool:
-        """Tell whether a hand-off that was asked for again has ended."""
+        """Tell whether a requested second hand-off has ended."""
         return self.again and (self.site.work / SECOND / "receipts" / "000002.json").exists()
 
     def _done_by_another(self, mode: str) -> None:
@@ -225,24 +225,24 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         mode = modes[count % len(modes)]
         what = f"{at} {moment}, {mode}"
         if mode in STILL and at < begun:
-            continue  # who has no lease yet may well begin when the other one has ended
+            continue  # a process without a lease may begin after the other one has ended
         crashes.happen(at, mode)
-        # What is visible under a final name is whole.
-        strange = [
+        # Every file under a final name is complete.
+        unexpected = [
             name
             for name, content in site.tree().items()
-            if not re.search("/[.]|/haltCleanup-", name)  # these go again
+            if not re.search("/[.]|/haltCleanup-", name)  # these are temporary
             and content not in [tree.get(name) for tree in (before, expected, one_more)]
         ]
-        assert strange == [], f"{what}: {strange}"
-        # Asked for again, a hand-off that had ended is followed by another one.
+        assert unexpected == [], f"{what}: {unexpected}"
+        # If a requested hand-off had ended, requesting it again makes another one.
         crashes.run(missing=not again or mode in STILL)
         tree = one_more if crashes.ended else expected
         gone = taken_of(tree) if mode == "taken" else set()
         wrong = differing(site.tree(), {name: tree[name] for name in tree.keys() - gone})
         if wrong and mode in STILL:
-            # What it left in the middle of one change is told to a person, or is hidden, and clean-up's; but where
-            # Level-1 takes files nothing is left.
+            # Leftovers of an unfinished change are reported, or are hidden files for clean-up. There are none in the
+            # directory where Level-1 takes files.
             last = last_hand_off(site.work, DownlinkId(SECOND))
             recorded = not_as_recorded(site.work, DownlinkId(SECOND), last.content if last else None)
             causes = [*check(site.settings, DownlinkId(SECOND)), *recorded]

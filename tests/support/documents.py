@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,9 @@ def project(home: Path) -> Path:
     return home
 
 
-def run(home: Path, wanted: Sequence[Command]) -> list[tuple[int, str]]:
+def run(
+    home: Path, wanted: Sequence[Command], variables: Mapping[str, str] | None = None
+) -> list[tuple[int, str]]:
     """Run commands one after the other in one shell; return their exit statuses and what they said."""
     mark = "@@ end of a command:"
     script = "exec 2>&1\n" + "".join(
@@ -105,7 +107,11 @@ def run(home: Path, wanted: Sequence[Command]) -> list[tuple[int, str]]:
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=home,
-        env={**environment, "PYTHONPATH": str(home / "src")},  # before the package that is installed
+        env={
+            **environment,
+            "PYTHONPATH": str(home / "src"),
+            **(variables or {}),
+        },  # before the package that is installed
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

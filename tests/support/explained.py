@@ -1,17 +1,19 @@
-"""What is said of events that are not delivered, held against the reference: what it says when that is brought."""
+"""Checks explanations of undelivered events: the reference delivers them once the missing data arrive."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from halfpipe.ids import DownlinkId
+from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.decision import all_known
+from halfpipe.merge.late import Events
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, undelivered
 from tests.support import model
 from tests.support.bridge import Run, library_datagrams, library_events, limits
 from tests.support.model import Chunk, Datagram
 
-NEXT = "999999999"  # a downlink that has not come yet
+NEXT = "999999999"  # a downlink that has not arrived yet
 LPA, LCI = range(955, 959), range(965, 969)
 
 
@@ -25,6 +27,7 @@ def said_of(run: Run) -> list[Group]:
         {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
         limits(run.rules),
         given_up=run.given_up,
+        own=events.get,
     )
 
 
@@ -38,12 +41,22 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     outcome = model.decide(NEXT, run.brought, run.deliveries, run.rules, run.given_up)
     of = {kind: [group for group in groups if group.kind is kind] for kind in Kind}
     counted = {kind: sum(group.events for group in of[kind]) for kind in Kind}
+    every = [event for _, event in model.known_events(NEXT, run.brought)]
+    latest = [span for deliveries in run.deliveries.values() for span in deliveries[-1].spans]
+    in_closed = [
+        (model.closed(every, deliveries, latest), deliveries) for deliveries in run.deliveries.values()
+    ]
+    closed = sum(len(events) - model.late(events, deliveries) for events, deliveries in in_closed)
+    alone = counted[Kind.WITHHELD] - outcome.withheld
+    assert 0 <= alone <= sum(len(events) for events, _ in in_closed)
     assert counted == {
         Kind.ORPHAN: outcome.orphans - outcome.withheld,
-        Kind.WITHHELD: outcome.withheld,
+        Kind.WITHHELD: outcome.withheld + alone,
         Kind.LATE: outcome.late,
+        Kind.CLOSED: closed - alone,
         Kind.DUE: len(outcome.delivered),
     }
+    check_books(run, groups, len(every))
     for kind, keys in waiting_keys(run, outcome).items():
         for sequence, apid in keys:
             holding = [g for g in of[kind] if g.apid == apid and g.first <= sequence <= g.last]
@@ -59,6 +72,21 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
         late = [key for key in keys_of(run, group) if key in gone]
         assert len(late) >= group.events
     return groups
+
+
+def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
+    """Check that the books of a run balance: no event is lost, and each known one is in one account."""
+    latest = run.recorded.latest()
+    events = all_known(sorted(brought := _library_events(run)), brought)
+    books = closed_books(groups, latest, lost=lost_events(events, groups, latest))
+    assert books.lost == 0
+    gone = sum(delivery.events for delivery in latest.values()) + sum(g.events for g in groups) - known
+    assert gone >= 0, "every known event is in an account"
+    assert books.known == books.parts == known + gone
+
+
+def _library_events(run: Run) -> dict[DownlinkId, Events]:
+    return {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
 
 
 def waiting_keys(run: Run, outcome: model.Outcome) -> dict[Kind, set[tuple[int, int]]]:
@@ -89,12 +117,12 @@ def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tu
 
 
 def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
-    """Check that orphans are delivered once all that they lack has come, and not while a part of it has not."""
+    """Check that orphans are delivered once all missing data have arrived, but not while a part is missing."""
     rules = replace(run.rules, min_events=1)
     wanted = keys_of(run, group)
     assert group.lacks
     assert wanted
-    # What is between the events of a group has been delivered; there is none of it, for a group is one stretch.
+    # A group is one stretch, so there are no delivered events between its events.
     if not odd and all(map(can_come, group.lacks)):
         assert wanted <= delivered(run, rules, bringing(run, group.lacks))
     for lack in group.lacks:

@@ -57,7 +57,7 @@ class Shadow:
 
     def _flush(self, handle: int) -> None:
         info = os.fstat(handle)
-        # A number that is used again all the same, and for the other kind, is not taken for what it was.
+        # The kind is part of the name, because the number of a removed file may be reused for a directory.
         mine = f"{self.home}/{info.st_ino}{'.names' if stat.S_ISDIR(info.st_mode) else ''}"
         path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as above
         self._keep(path, info)

@@ -54,7 +54,7 @@ def job_log(
 
 
 class Said(list[str]):
-    """What is said to somebody, who does not take it the first so many times."""
+    """Collects messages; fails the first `missed` times."""
 
     def __init__(self, missed: int = 0) -> None:
         super().__init__()

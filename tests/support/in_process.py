@@ -1,7 +1,7 @@
 """Commands in this process: `snakemake` as it is typed, its jobs, and the programs of the rules.
 
-What a command and its jobs do is what they do in processes of their own, but for what the end of a process does:
-that is made up for here. A test of who is killed, of two at once, or of what is printed where starts real ones.
+A command and its jobs do the same as in their own processes, except for the effects of a process's end, which are
+imitated here. Tests of killed processes, of concurrency, or of output streams start real processes.
 """
 
 import gc
@@ -45,7 +45,7 @@ def _become(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> NoRet
     """Be a program of the simulator in a fork of this process, which has imported what it needs; end as it does."""
     status = 1
     try:
-        os.closerange(3, 1024)  # whoever started it waits for one of them
+        os.closerange(3, 1024)  # the parent waits for one of them
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         with (

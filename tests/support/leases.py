@@ -1,4 +1,4 @@
-"""Leases as other processes hold them, and what is left of them."""
+"""Leases held by other processes, and their leftovers."""
 
 import json
 import os

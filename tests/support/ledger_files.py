@@ -20,7 +20,7 @@ from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import force_list
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.receipt_file import publish
+from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
 from halfpipe_simulator.index_lines import dgm_lines
@@ -36,7 +36,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Datagram:
-    """One datagram; it has ten events in each of which its number and APID can be found again."""
+    """One datagram with ten events; each event contains the number and the APID."""
 
     apid: int
     number: int
@@ -103,7 +103,7 @@ def process(
     staged: Collection[RunId] = (),
     into: Ledger | None = None,
 ) -> None:
-    """Leave the files of a downlink that was handed off, as far as a ledger reads them, and load them into one."""
+    """Write the files of a handed-off downlink that a ledger reads, and load them into one."""
     work.mkdir(parents=True, exist_ok=True)
     working_directory.begin(work)
     for run, datagrams in brought.items():
@@ -116,7 +116,7 @@ def process(
     receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs, "texts": []}
     (work / downlink).mkdir(parents=True, exist_ok=True)
     forget(work, paths.receipts(downlink))
-    (work / paths.receipt(downlink)).write_bytes(publish(work, downlink, receipt).content)
+    (work / paths.receipt(downlink)).write_bytes(publish_receipt(work, downlink, receipt).content)
     if into is not None:
         load(into, settings_of(work), downlink)
 
@@ -134,7 +134,7 @@ def give_up(
     nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
     manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
     (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
-    force_list.give_up(work, run, "a test")
+    force_list.abandon(work, run, "a test")
 
 
 def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:

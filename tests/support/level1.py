@@ -16,40 +16,38 @@ from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Action, By, Outcome
-from halfpipe.run.receipt_file import publish
+from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-# Of its event file: as much of one as Level-1 looks at.
+# The header of its event file; Level-1 looks at nothing else.
 CONTENT = pack_header(
     runid=int(DL), seconds=(1, 2), sequences=(1, 2), events=2, moot_key=0, moot_alias="nomSciOps"
 )
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
-CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pipeline")])
+CLIENT = ROOT / "tests" / "support" / "standin" / "pipeline"
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 
-def client(file: Path, command: str, options: str = "") -> str:
-    """Return a command line of the stand-in that keeps its streams in `file`, with placeholders."""
-    return f"{CLIENT} --streams {file} -m TEST {command} -S {{dl}} {options} L1Proc"
-
-
-def submit_commands(file: Path) -> dict[str, str]:
-    """Return the commands of the config by which a site submits to the stand-in."""
+def submit_commands(server: Path) -> dict[str, str]:
+    """Return the config commands that submit to the stand-in with the state in `server`."""
+    client = shlex.join([sys.executable, str(CLIENT), "--server", str(server)])
+    ask = f"python scripts/pipeline_stream.py --mode DEV --new-version --client {shlex.quote(client)}"
     return {
-        "command": client(file, "createStream", VARIABLES),
-        "check": client(file, "streamExists"),
-        "rollback": client(file, "rollbackStream"),
+        "command": f"{client} -m DEV createStream -S {{dl}} {VARIABLES} L1Proc",
+        "check": f"{ask} check {{dl}}",
+        "rollback": f"{ask} rollback {{dl}}",
     }
 
 
-def commands(file: Path, downlink: str) -> list[str]:
-    """Return what the stand-in did for a downlink."""
+def commands(server: Path, downlink: str) -> list[str]:
+    """Return what Level-1's task was asked for a downlink, in order."""
+    file = server / "journal.jsonl"
     lines = map(json.loads, file.read_text().splitlines() if file.exists() else [])
-    return [line["command"] for line in lines if line["stream"] == int(downlink)]
+    return [each["command"] for each in lines if (each["task"], each["stream"]) == ("L1Proc", int(downlink))]
 
 
 @dataclass
@@ -59,28 +57,23 @@ class Level1:
     home: Path
 
     def __post_init__(self) -> None:
-        self.work, self.stage, self.file = (
-            self.home / "work",
-            self.home / "stage",
-            self.home / "streams.jsonl",
-        )
+        self.work, self.stage, self.server = (self.home / name for name in ("work", "stage", "server"))
         working_directory.begin(self.work)
 
     def settings(self, **submit: str | float | None) -> Settings:
         """Return a config with all commands but for those that are given otherwise."""
         # What is loaded before is the story of tests/contract/test_ledger_rule.py.
-        given: dict[str, Any] = submit_commands(self.file) | submit
+        given: dict[str, Any] = submit_commands(self.server) | submit
         return Settings(Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**given))
 
     @property
     def creates(self) -> str:
         """The command line that creates the stream of the downlink."""
-        command = submit_commands(self.file)["command"]
-        filled_in = command.replace("{dl}", DL).replace("{rawdir}", str(self.stage / DL))
-        return shlex.join([sys.executable, *shlex.split(filled_in)[1:]])
+        command = submit_commands(self.server)["command"]
+        return command.replace("{dl}", DL).replace("{rawdir}", str(self.stage / DL))
 
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
-        """Record a hand-off with one run, as far as submission reads it, and stage the run's file."""
+        """Record a hand-off with one run, with the fields that a submission reads, and stage the run's file."""
         name = paths.event_file(RUN.l1, 1)
         entry = {
             "name": name,
@@ -103,16 +96,17 @@ class Level1:
         """Record a hand-off that says this; return where its receipt is."""
         path = self.work / paths.receipt(downlink)
         content = {"texts": [], **receipt}
-        write_bytes(path, publish(self.work, DownlinkId(downlink), content).content)
+        write_bytes(path, publish_receipt(self.work, DownlinkId(downlink), content).content)
         return path
 
     def go_wrong(self, **modes: Any) -> None:
         """Set what goes wrong in the stand-in."""
-        (self.home / "modes.json").write_text(json.dumps(modes))
+        self.server.mkdir(exist_ok=True)
+        (self.server / "modes.json").write_text(json.dumps(modes))
 
     def commands(self, downlink: str = DL) -> list[str]:
         """Return what the stand-in did for a downlink."""
-        return commands(self.file, downlink)
+        return commands(self.server, downlink)
 
     def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
         """Record an attempt, as one that died leaves it, or with an outcome."""
@@ -131,7 +125,7 @@ class Level1:
 
 
 def is_unknown(work: Path, downlink: str) -> bool:
-    """Tell whether nobody knows how the latest attempt turned out."""
+    """Tell whether the outcome of the latest attempt is unknown."""
     last = Record(work, DownlinkId(downlink)).last
     return last is not None and not last.is_known
 
@@ -143,7 +137,7 @@ def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     site.configure(
         merge={"min_events": 1},
         ledger={"url": None},  # what is loaded before is the story of tests/contract/test_ledger_rule.py
-        submit=submit_commands(level1.file),
+        submit=submit_commands(level1.server),
     )
     site.add_retdefs(GOLDEN / "split2" / "in", *downlinks)
     return site, level1

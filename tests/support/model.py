@@ -1,8 +1,8 @@
-"""The rule of the merge, spelt out: the slow reference that the library is held against.
+"""The merge rule in plain form: the slow reference for tests of the library.
 
-Plain Python over lists and sets, to be read beside the written rule and to share nothing with the
-library. Sequences are integers, plus and minus infinity are the floats of that name; an interval is a pair
-(first, last), both ends inside. A downlink is named by its id as text, an EPU by its APID.
+This is plain Python with lists and sets, easy to compare with the written rule, and shares no code with the library.
+Sequences are integers, and infinities are floats. An interval is a pair (first, last) that includes both ends. A
+downlink is its id as text, an EPU its APID.
 """
 
 import itertools
@@ -53,7 +53,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one chunk brought, lines in file order."""
+    """The content of one chunk, lines in file order."""
 
     name: str
     events: tuple[Event, ...] = ()
@@ -104,7 +104,7 @@ class Outcome:
 
     @property
     def delivery(self) -> Delivery:
-        """What goes on record."""
+        """The recorded delivery."""
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
         held = Counter((event.apid, event.datagram) for _, event in self.delivered)
         return Delivery(tuple(self.spans), held, files)
@@ -179,7 +179,7 @@ def enough(epus: Sequence[int], rules: Rules) -> bool:
 
 
 def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, given_up: bool) -> list[Interval]:
-    """Return the intervals at which no EPU can still bring an event."""
+    """Return the settled intervals: no EPU can add an event there."""
     if given_up:
         return [(-inf, inf)]
     if not known or not enough(list(known), rules):
@@ -296,7 +296,10 @@ def decide(
         else:
             orphans.append(event.sequence)
     outcome.orphans = len(orphans)
-    outcome.late = sum(late(covered_by_others, deliveries) for deliveries in foreign.values())
+    outcome.late = sum(
+        late(covered_by_others, deliveries, events_of(brought.get(downlink, ())))
+        for downlink, deliveries in foreign.items()
+    )
 
     for series in _series(due, _breaks(places, taken, orphans, own)):
         again = inside(series[0][1].sequence, own) and len(series) >= 2
@@ -311,17 +314,41 @@ def decide(
     return outcome
 
 
-def late(events: Iterable[Event], deliveries: Sequence[Delivery]) -> int:
-    """Count the events inside the spans of a downlink that its deliveries (oldest first) did not hold.
+def events_of(chunks: Iterable[Chunk]) -> list[Event]:
+    """Return the events of chunks, repeats included."""
+    return [event for chunk in chunks for event in chunk.events]
 
-    Of several that cover a place the newest counts. A datagram of which it held fewer events than are known there now
-    had come only in part, or not at all.
+
+def closed(
+    events: Iterable[Event], deliveries: Sequence[Delivery], latest: Sequence[tuple[int, int]]
+) -> list[Event]:
+    """Return the events in the place of earlier deliveries of a downlink alone, and of no latest delivery."""
+    found = []
+    for event in events:
+        covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
+        if covering and covering[-1] < len(deliveries) - 1 and not inside(event.sequence, latest):
+            found.append(event)
+    return found
+
+
+def late(events: Iterable[Event], deliveries: Sequence[Delivery], own: Iterable[Event] = ()) -> int:
+    """Count the events inside the spans of a downlink that are not in its deliveries (oldest first).
+
+    If several deliveries cover a place, the newest counts. If it has fewer events of a datagram than are known now,
+    only a part of the datagram was there at that time, or nothing. One that it delivered from another datagram, as its
+    `own` events show, is not late.
     """
+    own = list(own)
     known = Counter[tuple[int, int, int]]()
     for event in events:
         covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
-        if covering:
-            known[covering[-1], event.apid, event.datagram] += 1
+        if not covering:
+            continue
+        held = deliveries[covering[-1]].held
+        others = {e.datagram for e in own if (e.sequence, e.apid) == (event.sequence, event.apid)}
+        if not held.get((event.apid, event.datagram)) and any(held.get((event.apid, d)) for d in others):
+            continue
+        known[covering[-1], event.apid, event.datagram] += 1
     return sum(max(0, now - deliveries[n].held.get((a, d), 0)) for (n, a, d), now in known.items())
 
 

@@ -23,7 +23,7 @@ RUNID_AT = 8  # bytes into the header, where the run id begins (evt-layout)
 
 @dataclass
 class Online:
-    """A site that hands runs to Online, and what its command was told."""
+    """A site that hands runs to Online, and the arguments that its command got."""
 
     site: Site
 
@@ -72,7 +72,7 @@ class Online:
 def on_site(
     site: Site, case: str, *downlinks: str, change: Callable[[Path], None] = lambda _: None
 ) -> Online:
-    """Process downlinks of a golden case, whose products `change` may have changed."""
+    """Process downlinks of a golden case; `change` may change their products."""
     home = copied(case, site)
     change(home / "in")
     build(home, site, *downlinks)

@@ -1,4 +1,4 @@
-"""Bytes of simulated events as the original event file library wrote them, and what stands in them."""
+"""Bytes of simulated events written by the original event file library, and the values in them."""
 
 # One simulated event of each kind, written by the original event file library, and what it wrote: the
 # field's name, its byte in the record, its value.
@@ -38,7 +38,7 @@ nhandlers@368=2 0.type@372=0 0.masterKey@376=9000 0.cfgKey@380=9100 0.cfgId@384=
 1.cfgKey@432=9101 1.cfgId@436=2 1.state@440=2 1.prescaler@444=11 1.version@448=0 1.id@452=4 1.has@456=1
 type@476=0 LATC_master@480=7423 LATC_ignore@484=7523 SBS@488=3200 LPA_db@492=13959
 """
-# The begin of the others, and the fields in which they are the same.
+# The first bytes of the other events, and their common fields.
 LCI = bytes.fromhex("""
 4d000000c5030000bc5c0502889fd94187572e2c00000000070000000000000000000000000000000100000086572e2c00d3ce00
 06000000000000000000000000000000010000006b73fe00000000004318ea000000000050340300000000001510000000000000

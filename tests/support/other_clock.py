@@ -3,8 +3,8 @@
     python -m tests.support.other_clock 40d make test
     python -m tests.support.other_clock 2028-02-29T23:58:00 .venv/bin/python -m pytest tests/unit
 
-A clock is so many days ahead, or the time that it shows at first, in the zone that ``TZ`` names; it goes on from there.
-Times of files are those of this clock too. ``python -m tests.support.servers clock`` has installed what it needs.
+The argument is a number of days ahead, or the initial time in the zone of ``TZ``; the clock runs on from there. Times
+of files use this clock too. ``python -m tests.support.servers clock`` installs libfaketime.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""A private PostgreSQL, for tests: reached by a socket in a temporary directory, and by nothing else.
+"""A private PostgreSQL for tests, reachable only by a socket in a temporary directory.
 
-PostgreSQL refuses to run as root; there it runs as the user ``postgres`` that Debian's package makes. The
-one role wants a password, so that what handles passwords is tried as well. Of tests that were killed it ends by itself,
-within a minute after the next ones have removed its directory.
+PostgreSQL refuses to run as root; for root it runs as the user ``postgres`` of Debian's package. Its only role has a
+password, so that the handling of passwords is tested too. After tests were killed, the server ends by itself, within a
+minute after the next tests have removed its directory.
 """
 
 import shlex

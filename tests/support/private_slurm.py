@@ -1,13 +1,15 @@
-"""A private Slurm of a single node, for tests: started as root, without systemd or cgroups.
+"""A private Slurm with one node, set up like S3DF's, for tests. It runs as root, without systemd or cgroups.
 
-Munge, slurmctld and slurmd run as children of this process, with their own configuration, key, sockets
-and ports below one temporary directory. The partition is ``milano``, as in the profile `s3df`; memory is
-a consumable resource, and a job that exceeds its memory or time is killed.
+Munge, MariaDB, slurmdbd, slurmctld and slurmd run with their own configuration, key, sockets and ports in one
+temporary directory. As at S3DF:
 
-There is no accounting database: Debian 13's slurmdbd does not start with its MariaDB client library
-11.8.9 ("Number of columns in result ..."). What the executor asks accounting for is answered by stand-ins
-of ``sacct``, ``sacctmgr`` and ``sshare`` from what slurmctld knows, and these can be told to fail as they
-do when slurmdbd is away.
+- An account is `facility:repo`, and job_submit.lua turns `fermi:L1` in partition ``milano`` into `fermi:l1@milano`.
+- slurmdbd knows the accounts, and Slurm refuses an account, a QOS or a partition that the user has no right to.
+- A job in QOS ``normal`` preempts jobs in QOS ``preemptable``. Slurm cancels them and does not requeue them.
+
+Memory is a consumable resource. Slurm kills a job that exceeds its memory or its time.
+
+A keeper process ends everything and removes the directory, both after the tests and when the tests are killed.
 """
 
 import os
@@ -16,25 +18,29 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.support import servers
 
-NODE, PARTITION, ACCOUNT = "private0", "milano", "fermi:L1"
-CPUS, MEMORY_MB = 8, 18000  # of the node, whatever the machine has: the jobs of the tests are small
+NODE, PARTITION = "private0", "milano"
+ACCOUNT, HISTORY_ACCOUNT = "fermi:L1", "fermi:users"  # as people write them; only the second may be preempted
+NORMAL, PREEMPTABLE = "normal", "preemptable"
+CPUS, MEMORY_MB = 16, 100_000  # of the node, whatever the machine has: the jobs of the tests are small
 STOP_SECONDS = 20
 
 SLURM_CONF = """\
 ClusterName=private
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ctld_port}
-SlurmdPort={d_port}
+SlurmctldPort={slurmctld}
+SlurmdPort={slurmd}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={munge_socket}
+AuthInfo=socket={home}/munge/socket
 CredType=cred/munge
 StateSaveLocation={home}/state
 SlurmdSpoolDir={home}/spool
@@ -42,6 +48,13 @@ SlurmctldPidFile={home}/slurmctld.pid
 SlurmdPidFile={home}/slurmd.pid
 SlurmctldLogFile={home}/slurmctld.log
 SlurmdLogFile={home}/slurmd.log
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+AccountingStoragePort={slurmdbd}
+# Without the socket of this munge here, sacctmgr asks the munge of the machine.
+AccountingStoragePass={home}/munge/socket
+AccountingStorageEnforce=associations,limits,qos
+JobSubmitPlugins=lua
 # No cgroups in a bare container: processes are found by their parents, memory by polling.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -53,7 +66,10 @@ JobAcctGatherParams=OverMemoryKill
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
-PriorityType=priority/basic
+PriorityType=priority/multifactor
+PriorityWeightQOS=1000
+PreemptType=preempt/qos
+PreemptMode=CANCEL
 SchedulerParameters=sched_interval=2,bf_interval=2
 OverTimeLimit=0
 KillWait=2
@@ -61,31 +77,49 @@ ReturnToService=2
 SlurmctldTimeout=300
 SlurmdTimeout=300
 MinJobAge=3600
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={d_port} CPUs={cpus} RealMemory={memory}
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={slurmd} CPUs={cpus} RealMemory={memory}
 PartitionName={partition} Nodes={node} Default=NO MaxTime=10:00:00 State=UP
 """
+# Root needs no password on MariaDB's socket; MYSQL_UNIX_PORT in the environment of slurmdbd names the socket.
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={home}/munge/socket
+DbdHost=localhost
+DbdPort={slurmdbd}
+SlurmUser=root
+PidFile={home}/slurmdbd.pid
+LogFile={home}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+"""
+# slurmdbd 24.11.5 with MariaDB's client library 11.8.9 ends with "Number of columns in result ..." where it has
+# to make the database itself, so MariaDB makes the database.
+INIT_SQL = "CREATE DATABASE IF NOT EXISTS slurm_acct_db;\n"
+JOB_SUBMIT_LUA = """\
+function slurm_job_submit(job, partitions, uid)
+   if job.account and job.partition and not job.account:find("@") then
+      job.account = job.account:lower() .. "@" .. job.partition
+   end
+   return slurm.SUCCESS
+end
 
-# Stand-ins: each fails while the file `outage` is there, as it would without slurmdbd.
-SACCT = """\
-#!/bin/sh
-[ -e {outage} ] && {{ echo 'sacct: error: slurmdbd is away (simulated)' >&2; exit 1; }}
-name=; while [ $# -gt 0 ]; do [ "$1" = --name ] && name=$2; shift; done
-[ -z "$name" ] || exec squeue --noheader --states=all --format='%i|%T' --name "$name"
+function slurm_job_modify(job, record, partitions, uid)
+   return slurm.SUCCESS
+end
 """
-SACCTMGR = """\
-#!/bin/sh
-[ -e {outage} ] && {{ echo 'sacctmgr: error: slurmdbd is away (simulated)' >&2; exit 1; }}
-echo {account}
-"""
-# The executor takes SLURM_CONF out of a job's environment; a Slurm in its usual place needs none.
+# The Slurm plugin's jobstep executor takes SLURM_CONF out of a job's environment before it calls srun. A Slurm in
+# its usual place needs no SLURM_CONF.
 SRUN = """\
 #!/bin/sh
 SLURM_CONF={home}/slurm.conf exec {srun} "$@"
 """
-SSHARE = """\
-#!/bin/sh
-scontrol ping >/dev/null && echo {account}
-"""
+
+
+def full_account(account: str) -> str:
+    """Return the name that slurmdbd has for an account, as job_submit.lua makes it."""
+    return account if "@" in account else f"{account.lower()}@{PARTITION}"
 
 
 class PrivateSlurm:
@@ -97,93 +131,116 @@ class PrivateSlurm:
             "SLURM_CONF": str(home / "slurm.conf"),
             "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
-        self.outage = home / "slurmdbd-is-away"
+        self._munge, self._mariadb = home / "munge" / "socket", home / "mariadb.socket"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        with socket.socket() as one, socket.socket() as other:
-            for each in (one, other):
-                each.bind(("127.0.0.1", 0))
-            self._ports = {"ctld_port": one.getsockname()[1], "d_port": other.getsockname()[1]}
+        self._ports = free_ports("slurmctld", "slurmd", "slurmdbd")
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run one of Slurm's commands and return what it prints."""
-        done = self._done(command)
+        done = self.done(*command)
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def works(self, *command: str) -> bool:
-        """Tell whether one of Slurm's commands ends well."""
-        return self._done(command).returncode == 0
+        """Return whether one of Slurm's commands succeeds."""
+        return self.done(*command).returncode == 0
 
-    def _done(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    def done(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of Slurm's commands and return its exit status and both outputs."""
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
 
     def start(self) -> None:
         """Start everything; a job can be submitted when this returns."""
         self._configure()
-        self._start_munge()
-        self.start_daemon("slurmctld")
-        servers.wait_for("slurmctld", lambda: self.works("scontrol", "ping"))
-        self.start_daemon("slurmd")
-        servers.wait_for(
-            "the node", lambda: self.run("sinfo", "-h", "-n", NODE, "-o", "%T", check=False) == "idle\n"
-        )
+        self.start_daemon("munged")
+        install = ("--skip-test-db", "--auth-root-socket-user=root")
+        self.run("mariadb-install-db", *self._mariadb_options(), *install)
+        for name in ("mariadbd", "slurmdbd"):
+            self.start_daemon(name)
+        self._add_accounts()
+        for name in ("slurmctld", "slurmd"):
+            self.start_daemon(name)
+        servers.wait_for("the node", lambda: self.node_state() == "idle")
 
     def _configure(self) -> None:
         for name in ("state", "spool", "munge", "bin"):
             (self.home / name).mkdir()
-        host, socket_of = socket.gethostname().split(".")[0], self.home / "munge" / "socket"
         values = {
             "home": self.home,
-            "host": host,
-            "munge_socket": socket_of,
+            "host": socket.gethostname().split(".")[0],
             "node": NODE,
             "partition": PARTITION,
+            "cpus": CPUS,
+            "memory": MEMORY_MB,
+            "srun": shutil.which("srun"),
+            **self._ports,
         }
-        (self.home / "slurm.conf").write_text(
-            SLURM_CONF.format(**values, **self._ports, cpus=CPUS, memory=MEMORY_MB)
-        )
-        (self.home / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
-        programs = {"sacct": SACCT, "sacctmgr": SACCTMGR, "sshare": SSHARE, "srun": SRUN}
-        srun = shutil.which("srun")
-        for name, text in programs.items():
-            program = self.home / "bin" / name
-            program.write_text(text.format(home=self.home, outage=self.outage, account=ACCOUNT, srun=srun))
-            program.chmod(0o755)
+        texts = {
+            "slurm.conf": SLURM_CONF.format(**values),
+            "slurmdbd.conf": SLURMDBD_CONF.format(**values),
+            "cgroup.conf": "CgroupPlugin=disabled\n",
+            "job_submit.lua": JOB_SUBMIT_LUA,
+            "init.sql": INIT_SQL,
+            "bin/srun": SRUN.format(**values),
+        }
+        for name, text in texts.items():
+            (self.home / name).write_text(text)
+        (self.home / "slurmdbd.conf").chmod(0o600)
+        (self.home / "bin" / "srun").chmod(0o755)
+        key = self.home / "munge" / "key"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(128))
 
-    def _spawn(self, name: str, *command: str) -> None:
+    def _add_accounts(self) -> None:
+        account, history = full_account(ACCOUNT), full_account(HISTORY_ACCOUNT)
+        for command in (
+            f"add qos {PREEMPTABLE}",
+            f"modify qos {NORMAL} set preempt={PREEMPTABLE} priority=1000",
+            "add cluster private",
+            f"add account {account}",
+            f"add account {history} qos={NORMAL},{PREEMPTABLE}",
+            f"add user root account={account},{history}",
+        ):
+            self.run("sacctmgr", "-i", *command.split())
+
+    def _mariadb_options(self) -> list[str]:
+        # The tests do no harm to the machine, so nothing need be flushed to its disk.
+        return ["--no-defaults", "--user=root", f"--datadir={self.home / 'mariadb'}", "--debug-no-sync"]
+
+    def start_daemon(self, name: str) -> None:
+        """Start munged, mariadbd, slurmdbd, slurmctld or slurmd, also again, and wait until it answers."""
+        munge = [f"--{each}-file={self._munge.with_name(each)}" for each in ("key", "pid", "log", "seed")]
+        mariadb = [f"--socket={self._mariadb}", "--skip-networking", f"--init-file={self.home / 'init.sql'}"]
+        options = {
+            "munged": ["--foreground", "--force", f"--socket={self._munge}", *munge],
+            "mariadbd": [*self._mariadb_options(), *mariadb],
+            "slurmdbd": ["-D"],
+            "slurmctld": ["-D"],
+            "slurmd": ["-D", "-N", NODE],
+        }
+        answers = {
+            "munged": lambda: self.works("munge", "-n", f"--socket={self._munge}"),
+            "mariadbd": lambda: connects(self._mariadb),
+            "slurmdbd": lambda: self.works("sacctmgr", "ping"),
+            "slurmctld": lambda: self.works("scontrol", "ping"),
+            "slurmd": lambda: self.works("scontrol", "show", "slurmd", NODE),
+        }
         with (self.home / f"{name}.out").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
-                command,
-                env={**os.environ, **self.env},
+                [name, *options[name]],
+                env={**os.environ, **self.env, "MYSQL_UNIX_PORT": str(self._mariadb)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 cwd=self.home,
-                start_new_session=True,  # a Ctrl-C reaches the tests first, and they stop the daemons
-                preexec_fn=servers.die_with_parent,  # noqa: PLW1509 - nothing here has threads
+                start_new_session=True,  # a Ctrl-C reaches the tests, and not the daemons
             )
-
-    def _start_munge(self) -> None:
-        home = self.home / "munge"
-        key = home / "key"
-        key.touch(mode=0o600)
-        key.write_bytes(secrets.token_bytes(128))
-        options = [f"--{name}-file={home / name}" for name in ("key", "pid", "log", "seed")]
-        options.append(f"--socket={home / 'socket'}")
-        self._spawn("munged", "munged", "--foreground", "--force", *options)
-        servers.wait_for("munged", lambda: self.works("munge", "-n", f"--socket={home / 'socket'}"))
-
-    def start_daemon(self, name: str) -> None:
-        """Start slurmctld or slurmd, for the first time or again."""
-        node = ["-N", NODE] if name == "slurmd" else []
-        self._spawn(name, name, "-D", *node)
+        servers.wait_for(name, answers[name])
 
     def stop_daemon(self, name: str) -> None:
         """Stop one daemon; its state is on disk."""
-        daemon = self._daemons.pop(name, None)
-        if daemon is None or daemon.poll() is not None:
-            return
+        daemon = self._daemons.pop(name)
         daemon.terminate()
         try:
             daemon.wait(STOP_SECONDS)
@@ -191,40 +248,133 @@ class PrivateSlurm:
             daemon.kill()
             daemon.wait()
 
-    def stop(self) -> None:
-        """Cancel all jobs and stop everything; nothing that was started here runs on."""
-        if "slurmctld" in self._daemons:
-            with suppress(Exception):
-                self.run("scancel", "--partition", PARTITION)
-                servers.wait_for("the jobs' end", lambda: not self.run("squeue", "-h"), STOP_SECONDS)
-        for name in ("slurmd", "slurmctld", "munged"):
-            self.stop_daemon(name)
-        for process in self.left():
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    def reap(self) -> None:
+        """Collect the daemons that the keeper has ended."""
+        for daemon in self._daemons.values():
+            daemon.wait(STOP_SECONDS)
+
+    def modify(self, *words: str) -> None:
+        """Run `sacctmgr -i modify` with these words, which name accounts as slurmdbd does (`full_account`)."""
+        self.run("sacctmgr", "-i", "modify", *words)
+
+    def limit(self, account: str, nodes: int) -> None:
+        """Limit an account to so many nodes at a time. With 0 its jobs wait with reason AssocGrpNodeLimit."""
+        self.modify("account", full_account(account), "set", f"GrpTRES=node={nodes}")
+
+    def unlimit(self, account: str) -> None:
+        """Remove the limit of an account."""
+        self.limit(account, -1)
+
+    def drain(self) -> None:
+        """Let the node start no more jobs; running jobs run on."""
+        self.run("scontrol", "update", f"NodeName={NODE}", "State=DRAIN", "Reason=test")
+
+    def resume(self) -> None:
+        """Let the node start jobs again."""
+        self.run("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
+
+    def node_state(self) -> str:
+        """Return the state of the node, such as ``idle``, ``mixed``, ``draining`` or ``drained``."""
+        return self.run("sinfo", "-h", "-n", NODE, "-o", "%T", check=False).strip()
+
+    def submit(self, *options: str, account: str = ACCOUNT, command: str = "sleep 600") -> str:
+        """Submit a small job of one core that runs `command` in a shell, and return its id."""
+        named = (f"--partition={PARTITION}", f"--account={account}", "--output=/dev/null", "--mem=500")
+        return self.run("sbatch", "--parsable", *named, *options, f"--wrap={command}").strip()
+
+    def fill(self, qos: str = NORMAL, *, account: str = ACCOUNT) -> str:
+        """Submit a job that wants the whole node for ten minutes; in QOS ``normal`` it preempts.
+
+        Returns
+        -------
+        str
+            The id of the job, for `cancel`.
+        """
+        return self.submit("--exclusive", f"--qos={qos}", account=account)
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job and wait until it has ended."""
+        self.run("scancel", job)
+        servers.wait_for(f"the end of job {job}", lambda: not self.run("squeue", "-h", "-j", job))
+
+    def cancel_all(self) -> None:
+        """Cancel all jobs and wait until the queue is empty."""
+        self.run("scancel", f"--partition={PARTITION}")
+        servers.wait_for("an empty queue", lambda: not self.run("squeue", "-h"))
+
+    def job_state(self, job: str) -> str:
+        """Return what slurmctld knows as the state of a job, such as ``RUNNING`` or ``PREEMPTED``."""
+        return self.run("squeue", "-h", "--states=all", "-j", job, "-o", "%T").strip()
+
+    def job_reason(self, job: str) -> str:
+        """Return why a job waits, such as ``Resources`` or ``AssocGrpNodeLimit``."""
+        return self.run("squeue", "-h", "--states=all", "-j", job, "-o", "%r").strip()
 
     def last_words(self) -> str:
-        """Return the ends of all logs, for whoever must find out why something did not start."""
+        """Return the ends of all logs, to find out why something did not start."""
         logs = sorted([*self.home.glob("*.log"), *self.home.glob("*.out"), *self.home.glob("munge/log")])
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
-    def left(self) -> list[int]:
-        """Return processes that live in this Slurm's environment, this one and its parents excepted."""
-        mark = f"SLURM_CONF={self.home}/".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                with suppress(OSError):
-                    if mark in (entry / "environ").read_bytes():
-                        found.append(int(entry.name))
-        return found
+
+def free_ports(*names: str) -> dict[str, int]:
+    """Return a port for each name that nothing on this machine listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in names]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+def connects(path: Path) -> bool:
+    """Return whether a server listens on a socket of the file system."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        return True
+    return False
+
+
+def processes_of(home: Path) -> list[int]:
+    """Return the processes that belong to the Slurm of `home`, and all their descendants.
+
+    A process belongs to it by its environment or, as a slurmstepd that has overwritten its own, by its directory.
+    """
+    mark, children, found = f"SLURM_CONF={home}/".encode(), defaultdict(list), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            children[int(after_name[1])].append(int(entry.name))
+            if mark in (entry / "environ").read_bytes() or (entry / "cwd").readlink() == home:
+                found.append(int(entry.name))
+    for pid in found:  # the list grows while the loop runs
+        found.extend([child for child in children[pid] if child not in found])
+    return found
+
+
+def keep() -> None:
+    """Wait for the end of the tests, then kill the daemons, the jobs and the heads, and remove their directory.
+
+    The tests hold the other end of standard input. They write a line, or the kernel closes that end for them.
+    """
+    home = Path(sys.argv[1])
+    sys.stdin.readline()
+    while processes := processes_of(home):
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
 def private_slurm() -> Iterator[PrivateSlurm]:
-    """Start a private Slurm; whatever happens, it is stopped and its directory removed."""
+    """Start a private Slurm; its keeper ends it and removes its directory, whatever happens to this process."""
     servers.needed("slurm")
     with servers.directory("halfpipe-slurm-") as home:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(home)],
+            stdin=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,
+        )
         slurm = PrivateSlurm(home)
         try:
             slurm.start()
@@ -233,4 +383,9 @@ def private_slurm() -> Iterator[PrivateSlurm]:
             error.add_note(slurm.last_words())
             raise
         finally:
-            slurm.stop()
+            keeper.communicate(b"end\n")
+            slurm.reap()
+
+
+if __name__ == "__main__":
+    keep()

@@ -1,13 +1,11 @@
-"""What private servers of tests share: packages, a user, a directory that goes, an end with this process, patience.
+"""What private servers of tests share: packages, a user, a directory that goes, patience.
 
 ``python -m tests.support.servers xrootd`` installs what one of `NEEDED` wants.
 """
 
-import ctypes
 import glob
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,10 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
+POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d and deb-systemd-invoke ask it
 # Files that must be there, by name or as a pattern, and Debian's packages that have them.
 NEEDED = {
-    "slurm": (("munged", "slurmctld", "slurmd", "sbatch"), ("slurm-wlm", "munge")),
+    # MariaDB's packages without a service; mariadb-install-db calls a program of the client's package.
+    "slurm": (
+        ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "my_print_defaults"),
+        ("slurm-wlm", "munge", "slurmdbd", "mariadb-server-core", "mariadb-client-core"),
+    ),
     "postgresql": (("/usr/lib/postgresql/*/bin/pg_ctl",), ("postgresql",)),
     "xrootd": (("xrootd", "xrdcp", "xrdfs"), ("xrootd-server", "xrootd-client")),
     "browser": (
@@ -54,19 +56,31 @@ def install(what: str) -> None:
         raise SystemExit(
             f"not here: one of {', '.join(names)}. Have Debian's {', '.join(packages)} installed"
         )
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
-        subprocess.run(["apt-get", *command], env=env, check=True)
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with services_stay_down():
+        for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
+            subprocess.run(["apt-get", *command], env=env, check=True)
+
+
+@contextmanager
+def services_stay_down() -> Iterator[None]:
+    """Keep Debian's packages from starting their services; a policy that the machine already has stays."""
+    try:
+        descriptor = os.open(POLICY, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o755)
+    except FileExistsError:
+        yield
+        return
+    try:
+        os.write(descriptor, b"#!/bin/sh\nexit 101\n")
+        os.close(descriptor)
+        yield
+    finally:
+        POLICY.unlink()
 
 
 def user(name: str) -> dict[str, Any]:
     """Return how `subprocess` starts what refuses to run as root: as a user whom its package makes."""
     return {} if os.geteuid() else {"user": name, "group": name, "extra_groups": []}
-
-
-def die_with_parent() -> None:
-    """Have the kernel interrupt this child when its parent dies, however that happens."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 @contextmanager

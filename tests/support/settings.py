@@ -1,4 +1,4 @@
-"""Settings with what a test wants and the defaults, RetDefs for their search path, and what is told of them."""
+"""Settings for tests (defaults with changes), RetDefs for their search path, and messages about them."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -36,7 +36,7 @@ def on_terminal(*words: str | Path, columns: int = 80, env: Mapping[str, str] | 
         try:
             while piece := os.read(ours, 1 << 16):
                 said += piece
-        except OSError:  # so ends a terminal that nobody has open any more
+        except OSError:  # how reading a closed terminal ends
             pass
     os.close(ours)
     return said.decode().replace("\r\n", "\n")

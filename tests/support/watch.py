@@ -47,8 +47,8 @@ sys.addaudithook(_hook)
 def watched(home: Path) -> Iterator[None]:
     """See that nothing outside `home` is written and no program started, and that memory is bounded."""
     violations: list[str] = []
-    gc.collect()  # what commands before have left to be removed
-    with suppress(OSError):  # else the peak is that of the whole life of the process, which is no less
+    gc.collect()  # remove leftovers of earlier commands
+    with suppress(OSError):  # otherwise the peak is that of the whole process, which is at least as high
         Path("/proc/self/clear_refs").write_text("5")
     before = peak()
     _active.append((home.resolve(), violations))

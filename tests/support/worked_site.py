@@ -46,10 +46,10 @@ def worked_site(home: Path) -> Site:
     site.process(FIRST, again=True)
     site.snakemake(f"{SECOND}/ledger.json", f"submit={FIRST}").good()
     site.halfpipe("online").good()
-    site.snakemake(
-        *[f"{HALF_WAY}/chunks/{chunk}.json" for chunk in BEGUN],
-        f"runs/{CUT}/{HALF_WAY}/manifest.json",
-    ).good()
+    site.snakemake(f"runs/{CUT}/{HALF_WAY}/manifest.json").good()
+    for product in sorted((site.work / HALF_WAY / "chunks").iterdir()):  # being decoded again
+        if not any(begun in product.name for begun in BEGUN):
+            product.unlink()
     staged = paths.retdef(HALF_WAY, STAGED)
     shutil.copy(site.retdefs / staged, site.work / staged)
     return site

@@ -54,6 +54,7 @@ class Job(NamedTuple):
     dl: str = ""
     run: str = ""
     chunk: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ class Ended:
 
 
 def _listed(said: str) -> Iterable[Listed]:
-    blocks = r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)(?:Shell command: (.*)$)?"
+    # The jobs of a group are indented.
+    blocks = r"^ *(?:local)?rule (\w+):\n((?: {4}(?! *(?:local)?rule ).*\n)*)(?: *Shell command: (.*)$)?"
     for rule, block, command in re.findall(blocks, said, re.MULTILINE):
-        has = dict(re.findall(r"^ {4}(\w+): (.*)$", block, re.MULTILINE))
+        has = dict(re.findall(r"^ +(\w+): (.*)$", block, re.MULTILINE))
         inputs, outputs, wildcards, resources = (
             frozenset(has[name].split(", ") if name in has else [])
             for name in ("input", "output", "wildcards", "resources")
@@ -116,7 +118,7 @@ def _listed(said: str) -> Iterable[Listed]:
 
 
 def in_order(listed: Iterable[Listed]) -> list[Listed]:
-    """Return jobs in an order in which they can run, the same each time."""
+    """Return jobs in a fixed order that allows them to run one after the other."""
     rest, order = sorted(listed, key=lambda each: sorted(each.outputs)), []
     while rest:
         to_make = frozenset().union(*(each.outputs for each in rest))
@@ -126,7 +128,7 @@ def in_order(listed: Iterable[Listed]) -> list[Listed]:
 
 
 def to_do(order: Sequence[Listed], work: Path) -> list[Listed]:
-    """Return the jobs that are outstanding: what is asked for and not there, and what follows from it."""
+    """Return the outstanding jobs: those with missing outputs, and those that depend on them."""
     doing: set[Job] = set()
     before = None
     while before != doing:
@@ -150,7 +152,7 @@ class Site:
     home: Path
     config: dict[str, Any] = field(default_factory=dict)
     typing: ClassVar[bool] = False
-    """Whether commands are typed, each in a process of its own: tests/conftest.py says for which tests."""
+    """Whether commands run as typed, each in its own process; tests/conftest.py sets this for some tests."""
 
     def __post_init__(self) -> None:
         self.work, self.stage, self.retdefs = (self.home / name for name in ("work", "stage", "retdefs"))
@@ -158,9 +160,9 @@ class Site:
         self.configure(
             paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]}
         )
-        # A test does not wait for its RetDefs to be left alone for a minute, and nobody can make them look older.
+        # A test does not wait a minute for its RetDefs to be old enough, and their age cannot be faked.
         self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
-        # Nor until what it has killed counts as dead.
+        # Nor does it wait long until a killed process counts as dead.
         self.configure(lease={"seconds": 5, **self.config.get("lease", {})})
 
     def clone(self, home: Path) -> "Site":

@@ -1,13 +1,15 @@
 rule deliver_run:
-    """Merge the chunk indexes of one run within a downlink, and stage its event files for Level-1.
+    """Merge what the decoded chunks of a downlink contain of one run, and stage its event files for Level-1.
 
-    Promise: what the downlink brings of the run is known to all downlinks; what is staged is recorded
-    first, and no event goes to Level-1 twice; a run that Level-1 would refuse is held. Uses wildcards `dl`, `run`.
+    Promise: all downlinks know what this downlink contains of the run; what is staged is recorded first, and no event
+    goes to Level-1 twice; nothing is staged of a run that Level-1 would refuse. Uses wildcards `dl`, `run`.
     """
     input:
-        lambda wildcards: [
-            paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards.dl).chunks_with(wildcards.run)
-        ],
+        of_downlink(
+            lambda of, wildcards: [
+                paths.chunk(wildcards.dl, chunk) for chunk in of.chunks_for(wildcards.run)
+            ]
+        ),
     output:
         paths.manifest(),
     log:
@@ -18,7 +20,7 @@ rule deliver_run:
     threads: 2
     params:
         program=program("deliver_run"),
-        chunks=lambda wildcards: downlink(wildcards.dl).chunks_with(wildcards.run),
+        chunks=lambda wildcards: downlink(wildcards.dl).chunks_for(wildcards.run),
         runs=lambda wildcards: downlink(wildcards.dl).runs,
     shell:
         "{params.program} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"
@@ -28,17 +30,15 @@ rule deliver_run:
 rule receipt:
     """Hand a downlink off: texts for Level-1, then the receipt that says what was delivered and why not.
 
-    Promise: all runs of the downlink are staged or held, and the stage says so. Uses wildcard `dl`.
+    Promise: all runs of the downlink are staged or refused, and the stage says so. Uses wildcard `dl`.
     """
     input:
-        chunks=lambda wildcards: downlink(wildcards.dl).chunk_files,
-        manifests=lambda wildcards: downlink(wildcards.dl).manifests,
+        of_downlink(lambda of, wildcards: [*of.chunk_files, *of.manifests]),
     output:
         paths.receipt(),
     log:
         paths.log("receipt", paths.DL),
     priority: 3
-    localrule: True
     conda:
         "../../envs/halfpipe.yaml"
     params:

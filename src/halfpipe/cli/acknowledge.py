@@ -26,6 +26,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
 @click.command(
     "acknowledge",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe acknowledge", "list who is on what, and until when"),
         ('halfpipe acknowledge 230401001 --until 2026-11-29 --reason "asks for it"', "a downlink"),

@@ -16,6 +16,7 @@ from halfpipe.words import count
 @click.command(
     "board",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe board -o /tmp/board", "then open /tmp/board/index.html in a browser"),
         ("halfpipe board --config board.days=7", "of the last week, into board.dir"),

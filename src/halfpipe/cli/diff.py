@@ -14,6 +14,7 @@ MOST = 6  # lines of input, and of config
 @click.command(
     "diff",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe diff 230401001", "the last two hand-offs"),
         ("halfpipe diff 230401001 1 3", "two others"),

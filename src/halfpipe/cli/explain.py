@@ -1,17 +1,16 @@
 """`halfpipe explain`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
-from halfpipe.errors import IdError
+from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Survey
-from halfpipe.status.explanation import HELD, WORDS, Explained, State, runs_of, together
+from halfpipe.status.explanation import WORDS, Explained, State, runs_of, together
 from halfpipe.words import count, utc
 
 
@@ -30,6 +29,7 @@ WHAT = Named("run, downlink, or sequence", _read)
 @click.command(
     "explain",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe explain 230401001", "all runs of a downlink"),
         ("halfpipe explain r0702010205", "one run"),
@@ -52,11 +52,13 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
     It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
     be, and the next command. Of one sequence it explains the events whose stretch has it.
     """
+    if not as_json:
+        site.say_trouble()
     looked, every, unread = Survey(site.settings), list[Explained](), 0
+    failed = list[HalfPipeError]()
     for each in what:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
-        for run in runs_of(site.settings, asked) if isinstance(asked, DownlinkId) else [asked]:
-            state = State(looked, run)
+        for state in _states(looked, asked, failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
             unread += state.unread_waiting
@@ -65,15 +67,33 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
                 which = "still there" if state.unread else "known"
                 _print_groups(groups, which if sequence is None else f"{which} at sequence {sequence}")
     if as_json:
-        printed.as_json(work=site.work, groups=every)
-    return 1 if every or unread else 0
+        printed.as_json(work=site.work, groups=every, failed=list(map(str, failed)))
+    printed.errors(failed)
+    return 1 if every or unread or failed else 0
+
+
+def _states(
+    looked: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
+) -> Iterator[State]:
+    """Yield what is known of a run, or of the runs of a downlink; damaged records of one hide no other."""
+    try:
+        runs = runs_of(looked.settings, asked) if isinstance(asked, DownlinkId) else [asked]
+    except HalfPipeError as error:
+        failed(error)
+        return
+    for run in runs:
+        try:
+            yield State(looked, run)
+        except HalfPipeError as error:
+            failed(error)
 
 
 def _print_run(state: State) -> None:
-    run, waiting = state.run, count(state.count(Kind.ORPHAN, Kind.DUE, HELD), "waits", "wait")
+    run, now = state.run, state.now
+    waiting = count(now.waiting + now.refused, "waits", "wait")
     click.echo(
         f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
-        f"{count(state.delivered, 'event')} delivered, {waiting}, {state.count(Kind.LATE):,} late"
+        f"{count(now.delivered, 'event')} delivered, {waiting}, {now.late:,} late"
     )
     if state.unread:
         click.echo(

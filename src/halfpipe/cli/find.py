@@ -17,6 +17,7 @@ from halfpipe.words import count
 @click.command(
     "find",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe find --utc 2023-04-01T12:34:56", "the downlinks that have this time"),
         ("halfpipe find --met 702045301", "the same, by mission elapsed time"),
@@ -63,4 +64,4 @@ def command(
 
 
 def _utc(met: float) -> datetime:
-    return met_of.utc(met_of.met_to_unix(met))
+    return met_of.utc_datetime(met_of.met_to_unix(met))

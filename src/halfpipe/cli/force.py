@@ -5,7 +5,7 @@ import click
 from halfpipe import paths
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, as_json, reason_given
-from halfpipe.files import put_down
+from halfpipe.files import markers
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import deliveries, force_list
 from halfpipe.run.downlinks_of_run import begun_downlinks
@@ -62,7 +62,7 @@ def command(
             said = f"sequences {sequences} of downlink {reopen} are open to other downlinks"
             click.echo(f"run {run} ({run.l1}): {said}", err=True)
         else:
-            force_list.give_up(site.work, run, why)
+            force_list.abandon(site.work, run, why)
             last = max(begun_downlinks(site.work, run), default="DL")
             ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
             at_once = f"snakemake dl={last}{ledger} -R deliver_run"
@@ -71,7 +71,7 @@ def command(
             )
     found = force_list.read(site.work)
     rows = [
-        {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(put_down.says, files)))}
+        {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(markers.content, files)))}
         for run, files in sorted(found.runs.items())
     ]
     foot = "\n".join([*found.refused, f"{count(len(rows), 'run')} abandoned"])

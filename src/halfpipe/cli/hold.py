@@ -14,6 +14,7 @@ from halfpipe.words import count
 @click.command(
     "hold",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe hold", "list what is held, by whom, and why"),
         ('halfpipe hold stage --reason "disk full"', "stage nothing more, of all downlinks"),
@@ -63,4 +64,6 @@ def command(
                 halts.hold(site.work, what, downlink, why)
     held = halts.held(site.work, every_downlink(site.work))
     foot = count(len(held), "halt switch", "halt switches")
+    if what is not None and not resume:
+        foot += f"\nto let it go on: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
     printed.listed(site.work, as_json, "held", held, foot)

@@ -1,6 +1,7 @@
-"""`halfpipe ledger`: the ledger of acquisitions by hand. The job of a downlink is scripts/ledger.py."""
+"""`halfpipe ledger`: work on the ledger by hand. scripts/ledger.py loads a downlink as a job."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,16 @@ from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId
 from halfpipe.words import count
 
+if TYPE_CHECKING:
+    from halfpipe.ledger.adopt import Adoption
+
 TAKES_DOWNLINKS = {
     "check": {True, False},
     "load": {True},
     "remove": {True},
     "rebuild": {False},
     "moot": {False},
+    "adopt": {False},
 }
 
 
@@ -23,48 +28,67 @@ TAKES_DOWNLINKS = {
     "ledger",
     cls=Verb,
     examples=[
-        ("halfpipe ledger check", "compare all"),
+        ("halfpipe ledger check", "compare all downlinks with their files"),
         ("halfpipe ledger check 230401001", "one downlink and its runs"),
-        ("halfpipe ledger load 230401001", "enter it, and the state of its runs"),
-        ("halfpipe ledger rebuild", "from all files"),
-        ("halfpipe ledger moot", "notify MOOT of what it has not received"),
+        ("halfpipe ledger load 230401001", "load a downlink and update its runs"),
+        ("halfpipe ledger rebuild", "load all downlinks"),
+        ("halfpipe ledger moot", "send MOOT the runs that it lacks"),
+        ("halfpipe ledger adopt", "show how the legacy's tables would be adopted"),
+        ("halfpipe ledger adopt --do", "adopt them; undo: --back --do"),
     ],
     statuses={
-        0: "good: ledger and files agree, MOOT has all",
-        1: "one is behind; or the ledger cannot be reached or used, and nothing changed in it",
+        0: "good: ledger and files agree; MOOT has all runs; the legacy's tables are adopted or can be",
+        1: "a difference; MOOT lacks runs; the tables cannot be adopted; the ledger cannot be reached or used",
     },
 )
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
-    help="check: compare with the files. load, remove: enter downlinks, or take them out; their files stay, and "
-    "loading them again is outstanding. rebuild: from the files. moot: notify the MOOT database.",
+    help="check: compare with the files. load, remove: downlinks; a removed one keeps its files, and a submission "
+    "loads it again. rebuild: load all. moot: notify the MOOT database. adopt: replace the legacy's tables by "
+    "HalfPipe's, with the same rows.",
 )
 @click.argument(
-    "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}; check: none is all."
+    "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}. check without any: all."
 )
-@click.option("--no-moot", is_flag=True, help="rebuild: MOOT knows all of it already, do not notify it.")
+@click.option("--no-moot", is_flag=True, help="rebuild: do not notify MOOT, which has these runs.")
+@click.option("--do", is_flag=True, help="adopt: do it. Without this, only look.")
+@click.option("--back", is_flag=True, help="adopt: undo it. HalfPipe's tables are dropped.")
 @as_json
-def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], no_moot: bool, as_json: bool) -> int:
-    """Compare and repair the ledger, the database in which Level-1 sees the runs.
+def command(
+    site: Site,
+    what: str,
+    downlinks: tuple[DownlinkId, ...],
+    no_moot: bool,
+    do: bool,
+    back: bool,
+    as_json: bool,
+) -> int:
+    """Compare and repair the ledger, the database with the state of runs that Level-1 reads.
 
-    Submitting a downlink loads it into the ledger. This verb is for the day on which ledger and files disagree.
-    docs/ledger.md explains it.
+    A submission loads its downlink into the ledger. Use this verb if ledger and files disagree, and at the switch from
+    the legacy. Details: docs/ledger.md.
     """
     if bool(downlinks) not in TAKES_DOWNLINKS[what]:
-        raise click.UsageError("load and remove want downlinks, rebuild and moot take none.")
-    # The library of the database takes 0.2 s, which help need not.
+        raise click.UsageError("load and remove need downlinks; rebuild, moot and adopt take none.")
+    if (do or back) and what != "adopt":
+        raise click.UsageError("--do and --back belong to adopt.")
+    # SQLAlchemy takes 0.2 s to import, and the help does without it.
     from halfpipe.ledger import load, moot_update
     from halfpipe.ledger.check import check
     from halfpipe.ledger.database import Ledger
 
     ledger, status = Ledger.of(site.settings), 0
+    if what == "adopt":
+        from halfpipe.ledger.adopt import adopt
+
+        return _say(ledger.name, adopt(ledger, do=do, back=back), as_json)
     if what == "check":
         found = check(ledger, site.settings, downlinks)
         status = 1 if found else 0
         if as_json:
-            told = {"differences": found, "moot_has_not_heard_of": moot_update.pending(ledger)}
-            printed.as_json(work=site.work, ledger=ledger.name, **told)
+            lacks = moot_update.pending(ledger)
+            printed.as_json(work=site.work, ledger=ledger.name, differences=found, moot_lacks=lacks)
             return status
         for each in found:
             printed.cause("ledger", each)
@@ -75,7 +99,7 @@ def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], no_moot: b
     elif what == "moot":
         if site.settings.moot.update is None:
             raise ConfigError(
-                "moot.update is null: the MOOT database cannot be notified. Set it in the config."
+                "moot.update is null, so the MOOT database cannot be notified. Set it in the config."
             )
         status = 1 if moot_update.send(ledger, site.settings.moot.update, sys.stderr) else 0
     for downlink in downlinks if what == "load" else ():
@@ -83,7 +107,60 @@ def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], no_moot: b
         click.echo(f"downlink {downlink}: loaded into the ledger")
     for downlink in downlinks if what == "remove" else ():
         runs = load.remove_downlink(ledger, site.settings, downlink)
-        click.echo(f"downlink {downlink}: taken out of the ledger, with {count(len(runs), 'run')}")
+        click.echo(f"downlink {downlink}: removed from the ledger, with {count(len(runs), 'run')}")
     if pending := moot_update.pending(ledger):
         click.echo(f"the MOOT database lacks {count(len(pending), 'run')}: halfpipe ledger moot")
     return status
+
+
+def _say(name: str, found: "Adoption", as_json: bool) -> int:
+    """Print the result of `adopt`; return the exit status."""
+    if as_json:
+        printed.as_json(ledger=name, problems=found.problems, **vars(found))
+    elif found.done:
+        done = "restored" if found.back else "adopted"
+        rows = count(sum(each.rows for each in found.tables), "row")
+        click.echo(f"{done}: {count(len(found.tables), 'table')} of the legacy with {rows}")
+        click.echo(
+            f"Level-1's query has the same answers as before ({count(found.compared, 'run')} compared)"
+        )
+        if not found.back:
+            click.echo("load HalfPipe's downlinks: halfpipe ledger rebuild")
+    else:
+        _say_look(found)
+    return 1 if found.problems else 0
+
+
+def _say_look(found: "Adoption") -> None:
+    for_now, then = ("adopted_name", "name") if found.back else ("name", "adopted_name")
+    printed.table(
+        [
+            {"table": getattr(each, for_now), "rows": each.rows, "becomes": getattr(each, then)}
+            for each in found.tables
+        ]
+    )
+    printed.table(
+        [
+            {
+                "column": f"{each.table}.{each.column}",
+                "legacy": each.legacy,
+                "here": each.here,
+                "what": each.what,
+            }
+            for each in sorted(found.columns, key=lambda each: not each.bad)
+            if each.what
+        ]
+    )
+    if same := [each for each in found.columns if not each.what]:
+        click.echo(f"{count(len(same), 'other column is', 'other columns are')} in both")
+    for each in found.tables:
+        if each.left:
+            click.echo(f"{each.name}: {count(each.left, 'row')} without a downlink will not be copied")
+    if readers := sorted({reader for each in found.tables for reader in each.readers}):
+        click.echo(f"users who can read the tables, before and after: {', '.join(readers)}")
+    if found.carried:
+        click.echo(f"{count(found.carried, 'run')} only in HalfPipe's table: their rows go into the legacy's")
+    if found.problems:
+        click.echo(f"cannot be adopted: {count(len(found.problems), 'column does', 'columns do')} not fit")
+    else:
+        click.echo(f"to do it: halfpipe ledger adopt {'--back ' if found.back else ''}--do")

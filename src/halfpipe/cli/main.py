@@ -34,7 +34,7 @@ VERBS: Mapping[str, Sequence[str]] = {
         "acknowledge",
         "cleanup",
     ],
-    "Run the site": ["unattended", "ledger", "takeover", "config"],
+    "Run the site": ["doctor", "unattended", "ledger", "takeover", "config"],
 }
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
 

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.words import aligned, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 NOTHING = "-"  # in a cell, so that columns can be counted
+NOT_YET = "·"  # what is not known yet
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! "}  # before a cause
 Rows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
@@ -62,7 +65,11 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
         return
     terminal, last = on_terminal(), list(rows[0])[-1]
     room = shutil.get_terminal_size().columns if terminal else sys.maxsize
-    numbers = {name for name in rows[0] if all(isinstance(row[name], int | float | None) for row in rows)}
+    numbers = {
+        name
+        for name in rows[0]
+        if all(row[name] == NOT_YET or isinstance(row[name], int | float | None) for row in rows)
+    }
     cells = {name: [name, *(_text(row[name], terminal) for row in rows)] for name in rows[0]}
     if not terminal:
         cells |= {name: [cell.replace(" ", "_") for cell in cells[name]] for name in cells if name != last}
@@ -95,19 +102,38 @@ def records(data: "DataFrame") -> list[dict[str, Any]]:
 def _text(value: Any, terminal: bool) -> str:
     """Return a cell for a person, or for programs."""
     if value is None or value == "":
-        return NOTHING
+        return "–" if terminal else NOTHING
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if terminal else '%Y-%m-%dT%H:%M:%SZ'}}"
     grouped = "," * (terminal and isinstance(value, int | float))
     return f"{value:{grouped}.1f}" if isinstance(value, float) else f"{value:{grouped}}"
 
 
-def cause(what: str, one: Cause) -> None:
-    """Print a cause and what a person is to do."""
+def cause(what: str, one: Cause, *, err: bool = False) -> None:
+    """Print a cause and what to do about it, `err`: apart from what a verb prints."""
     since = f", since {utc(one.since)}" if one.since and utc(one.since) not in one.text else ""
-    click.echo(f"{SIGNS[one.verdict]}{what}: {one.text}{since}")
-    for line in [*filter(None, [one.on_it]), *(f"→ {step}" for step in one.remedy.steps)]:
-        click.echo(f"  {line}")
+    head = f"{SIGNS[one.verdict]}{what}: {one.text}{since}"
+    room = shutil.get_terminal_size().columns if on_terminal() else sys.maxsize
+    for line in [head, *(f"  {line}" for line in one.lines)]:
+        # What is to be pasted stays whole.
+        click.echo(line if line.startswith("  → ") else folded(line, room), err=err)
+
+
+def errors(found: Iterable[HalfPipeError]) -> None:
+    """Print what could not be read, apart from what a verb prints."""
+    for error in found:
+        click.echo(f"{tinted('error: ', fg='red', bold=True)}{error}", err=True)
+
+
+def folded(text: str, room: int) -> str:
+    """Return a line in lines of at most `room` letters; a path is broken at a slash."""
+    lines = [""]
+    for piece in re.findall(r"\s*[^\s/]*/?", text):
+        if len(lines[-1]) + len(piece.rstrip()) > room and lines[-1].strip():
+            lines.append("    ")
+            piece = piece.lstrip()  # noqa: PLW2901
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def listed(

@@ -20,8 +20,9 @@ from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
-from halfpipe.site import batches
-from halfpipe.site.batches import Batch
+from halfpipe.site import history
+from halfpipe.site.history import History
+from halfpipe.site.invocation import running
 from halfpipe.status.account import Survey, account
 from halfpipe.words import count
 
@@ -59,8 +60,8 @@ def command(
 ) -> int:
     """Process many downlinks up to their hand-off, or one run on its own.
 
-    On as many cores as are given, or as an array in Slurm if the profile runs jobs there; neighbouring downlinks one
-    after the other. A downlink that fails stops no other one; what waits for RetDefs, is held, or is in work elsewhere
+    Snakemake processes batches of neighbouring downlinks, on as many cores as are given, or in Slurm if the profile
+    runs jobs there. A downlink that fails stops no other one; what waits for RetDefs, is held, or is in work elsewhere
     is left alone and named. Nothing is submitted to Level-1. The same command goes on where it ended.
 
     A run is processed from all that the level-0 archive has of it, as a made-up downlink (repipe.ids) with a working
@@ -76,9 +77,9 @@ def command(
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
-    file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
-    batch, messages = batches.batch_of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
-    for line in messages:
+    file, earlier = history.begin_again(site.work, downlinks) if again else (None, False)
+    batch = History.of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
+    for line in batch.messages:
         click.echo(line)
     what_for = "to be regenerated" if again else "outstanding"
     click.echo(f"{len(batch.todo):,} of {count(len(downlinks), 'downlink')} {what_for}")
@@ -86,10 +87,7 @@ def command(
         click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
     begun = said = time.monotonic()
     try:
-        launcher = batches.launcher(
-            site.work, site.profile.content, downlinks, cores, site.settings.history.sbatch
-        )
-        for _ in batch.run(launcher):
+        for _ in batch.run(site.snakemake(cores)):
             if time.monotonic() - said >= SAY_SECONDS:
                 said = time.monotonic()
                 click.echo(_progress(batch, begun))
@@ -118,13 +116,15 @@ def command(
 def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
     downlink = run_alone.prepare(site.settings, run, orphans=orphans)
     config = site.work / paths.repipe_config(downlink)
-    batch = Batch(load([config]), [downlink])
     click.echo(f"run {run} is processed as downlink {downlink}", err=True)
-    for _ in batch.run(batches.launcher(batch.settings.paths.work, site.profile.content, [downlink], cores)):
-        pass
-    if batch.failed or batch.left:
+    log = load([config]).paths.work / paths.batches_log(downlink)
+    own = Site(site.profile_name, (config,)).snakemake(cores)
+    with running(own.command(paths.receipt(downlink)), log) as snakemake:
+        while (status := snakemake.wait(SAY_SECONDS)) is None:
+            pass
+    if status:
         raise HalfPipeError(
-            f"run {run} was not delivered by downlink {downlink}; all that was printed: {batch.logs[downlink]}. Fix "
+            f"run {run} was not delivered by downlink {downlink}; its log: {log}. Fix "
             f"this and re-run the command; to see it fail: snakemake dl={downlink} --configfile {config}"
         )
     found, others = run_alone.finish(site.settings, run, downlink)
@@ -142,7 +142,7 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     return 1 if others or not found["files"] else 0
 
 
-def _progress(batch: Batch, begun: float) -> str:
+def _progress(batch: History, begun: float) -> str:
     done, left = len(batch.done), len(batch.todo) - len(batch.done)
     hours = max(time.monotonic() - begun, 1.0) / 3600
     words = [f"{done:,} of {len(batch.todo):,} handed off", f"{done / hours:,.0f} an hour"]
@@ -170,7 +170,7 @@ def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[s
         yield f"{same:,} of {count(len(done), 'downlink')}: the same events in the same files, byte for byte"
 
 
-def _problems(site: Site, batch: Batch) -> Iterator[tuple[DownlinkId, Cause]]:
+def _problems(site: Site, batch: History) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield why downlinks are not handed off, or need action though they are."""
     looked = Survey(site.settings)
     for dl in batch.todo:

@@ -24,6 +24,7 @@ OF_VIEW: Mapping[str | None, tuple[type, ...]] = {
     None: (RunId, DownlinkId),
     "delivered": (DownlinkId,),
     "waiting": (RunId,),
+    "books": (RunId, DownlinkId),
 }
 
 
@@ -62,6 +63,12 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     flag_value="waiting",
     help="The runs that are not complete, and what each waits for: RUN..., or all.",
 )
+@click.option(
+    "--books",
+    "view",
+    flag_value="books",
+    help="The books of RUN or DL: events decoded, merged, delivered, in files and submitted.",
+)
 @click.option("--days", type=float, help="--waiting: runs older than this, not than retire.report_days.")
 @click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
@@ -91,21 +98,50 @@ def command(
     site.check()
     if not as_json:
         site.say()
+        site.say_trouble()
     if view == "delivered":
         return _delivered(site, what, as_json)
     if view == "waiting":
         return _waiting(site, what, days, as_json)
+    if view == "books":
+        return _books(site, what, as_json)
     from halfpipe.tables.summaries import show, show_downlink
 
-    found = [
-        show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one) for one in what
-    ]
+    found, failed = [], list[HalfPipeError]()
+    for one in what:
+        try:
+            found.append(
+                show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one)
+            )
+        except HalfPipeError as error:  # damaged records of one hide no other
+            failed.append(error)
     if as_json:
-        printed.as_json(work=site.work, simulated=site.settings.is_simulated, shown=found)
-        return 0
-    for each in found:
-        _print_run(each) if "parts" in each else _print_downlink(each)
-    return 0
+        said = {"shown": found, "failed": list(map(str, failed))}
+        printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
+    else:
+        for each in found:
+            _print_run(each) if "parts" in each else _print_downlink(each)
+    printed.errors(failed)
+    return 1 if failed else 0
+
+
+def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
+    from halfpipe.status.account import Survey
+    from halfpipe.status.books import table
+
+    looked = Survey(site.settings)
+    found = [table(looked, one) for one in what]
+    bad = any(one.findings or any(row["lost"] for row in one.accounts) for one in found)
+    if as_json:
+        printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)
+        return int(bad)
+    for one in found:
+        click.echo(f"books of {one.what}")
+        for rows in (one.chunks, one.runs, one.accounts, one.handoffs):
+            printed.table(rows)
+        for finding in one.findings:
+            printed.cause(finding.cause.verdict, finding.cause)
+    return int(bad)
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
@@ -160,15 +196,14 @@ def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
     from halfpipe.tables import frames
 
     every = (dl for dl in every_downlink(site.work) if (site.work / paths.receipt(dl)).exists())
-    failed: list[HalfPipeError] = []
-    found = frames.runs(frames.receipts(site.work, what or every, failed.append))
+    failed = list[HalfPipeError]()
+    found = frames.runs(frames.read_receipts(site.work, what or every, failed.append))
     found = frames.with_submitted(site.work, found, failed.append)
     downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
     foot, said = f"{downlinks}, {runs}, {_staged(found)}", list(map(str, failed))
     printed.listed(site.work, as_json, "delivered", found, foot, drop=RECEIPT_DROP, failed=said)
-    for error in said:
-        click.echo(f"error: {error}", err=True)
-    return 1 if said else 0
+    printed.errors(failed)
+    return 1 if failed else 0
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: bool) -> int:

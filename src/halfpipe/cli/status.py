@@ -2,17 +2,19 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import click
 
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, Survey
+from halfpipe.status.failures import together
+from halfpipe.status.level1_stream import stream
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
 from halfpipe.words import utc
 
@@ -24,6 +26,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 @click.command(
     "status",
     cls=Verb,
+    only_look=True,
     examples=[
         ("halfpipe status", "the last week, and all that is not done or needs action"),
         ("halfpipe status 230401001", "one downlink"),
@@ -59,7 +62,8 @@ def command(
     hand-off that Level-1 has.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
-    With --check all causes are shown; --mend regenerates damaged merged indexes from the chunks and hands nothing off.
+    With --check all causes are shown, and for a single downlink the state of Level-1's stream (submit.check);
+    --mend regenerates damaged merged indexes from the chunks and hands nothing off.
     Files that Level-1 has taken away, or that clean-up has removed, are notes.
     """
     if no_checksums and not checks:
@@ -68,12 +72,18 @@ def command(
         raise click.UsageError("--mend is for --check, and wants downlinks.")
     of_files: OfFiles | None = None
     if checks:
-        from halfpipe.run.run_state import mend  # noqa: PLC0415 - numpy
+        from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
         from halfpipe.status.checks import check  # noqa: PLC0415 - numpy
 
-        of_files = partial(check, site.settings, checksums=not no_checksums)
+        sees_stage = Survey(site.settings).sees_stage
+
+        def of_files(downlink: DownlinkId) -> Iterator[Cause]:
+            yield from check(site.settings, downlink, checksums=not no_checksums, sees_stage=sees_stage)
+            if downlinks == (downlink,):
+                yield from stream(site.settings, downlink)
+
         for downlink in downlinks if mends else ():
-            for run in mend(site.settings, downlink, sys.stderr):
+            for run in rebuild_indexes(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
     now = time.time()
     looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
@@ -83,21 +93,20 @@ def command(
         printed.as_json(work=site.work, simulated=simulated, downlinks=found.accounts, site=found.site)
     else:
         click.echo(utc(now))
+        for cause in found.site:
+            printed.cause("site", cause)
         colours = [COLOURS.get(one.verdict) for one in found.accounts]
         printed.table([_row(one) for one in found.accounts], drop=DROP, colours=colours)
         click.echo(found.headline(looked))
-        for cause in found.site:
-            printed.cause("site", cause)
-        for one in found.accounts if checks else found.wanting:
-            for cause in one.causes:
-                if checks or cause.verdict is Verdict.ACTION:
-                    printed.cause(one.downlink, cause)
+        shown = [(one.downlink, cause) for one in found.accounts for cause in one.causes]
+        for what, cause in together(each for each in shown if checks or each[1].verdict is Verdict.ACTION):
+            printed.cause(what, cause)
     return 1 if found.needs_action else 0
 
 
 def _row(one: Account) -> dict[str, Any]:
     """Return the row of a downlink, with its worst cause: the text of one that needs action stands below."""
-    what = ""
+    what, number = "", one.handoff
     for first in one.causes[:1]:
         text = first.code if first.verdict is Verdict.ACTION else first.text
         on_it = f" ({first.on_it})" if first.on_it else ""
@@ -105,10 +114,10 @@ def _row(one: Account) -> dict[str, Any]:
     return {
         "downlink": one.downlink,
         "state": one.state,
-        "chunks": "{}/{}".format(*one.chunks),
-        "runs": one.runs or None,
-        "events": one.events if one.handoff else None,
-        "waiting": one.orphans if one.handoff else None,
+        "chunks": "{}/{}".format(*one.chunks) if one.chunks[1] else printed.NOT_YET,
+        "runs": one.runs if number else printed.NOT_YET,
+        "events": one.events if number else printed.NOT_YET,
+        "waiting": one.orphans if number or one.orphans else printed.NOT_YET,
         "hand-off": one.handoff,
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,

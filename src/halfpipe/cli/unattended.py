@@ -9,7 +9,6 @@ import click
 
 from halfpipe.cli.verbs import Site, Verb, cores
 from halfpipe.site import unattended_turn
-from halfpipe.site.batches import launcher
 
 
 @click.command(
@@ -37,7 +36,7 @@ from halfpipe.site.batches import launcher
     type=float,
     default=unattended_turn.MINUTES,
     show_default=True,
-    help="End the turn if no downlink is done for so long.",
+    help="End the turn if no downlink is done for so long, not counting the time in Slurm's queue.",
 )
 @click.option(
     "--timer",
@@ -52,9 +51,9 @@ def command(
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
-    Each downlink is one job in Slurm, or some here, up to its receipt; with submit.automatic it is submitted after
-    that. One that fails stops no other one, and one that hangs comes last in the next turn. Downlinks that are held or
-    in work elsewhere are left alone.
+    It runs snakemake with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
+    receipt, and with submit.automatic up to its submission. A downlink that fails stops no other one, and comes last in
+    the next turn. Downlinks that are held or in work elsewhere are left alone.
 
     It is silent on success. It reports a problem when it appears, changes or is resolved, and again after
     alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it. Once a week it sums the week up.
@@ -71,7 +70,7 @@ def command(
 
     return unattended_turn.turn(
         site.settings,
-        lambda: launcher(site.work, site.profile.content, ["unattended"], cores),
+        site.snakemake(cores),
         timeout_minutes,
         say,
         timer=timer,

@@ -11,12 +11,13 @@ from typing import Any
 import click
 
 from halfpipe.cli import printed
-from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values
+from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values, refuse_missing_places
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, IdError
-from halfpipe.files import leases
+from halfpipe.files import leases, working_directory
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
+from halfpipe.site.invocation import Which
 
 UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
 
@@ -48,7 +49,8 @@ class Site:
         ConfigError
             If nothing says which site is meant, or what it says cannot be used.
         """
-        settings = load(self.configfiles, read_values(self.given_values) or self.profile.config)
+        values = read_values(self.given_values) or self.profile.config
+        settings = load(self.configfiles, values, only_look=True)
         leases.lifetime = settings.lease.seconds
         return settings
 
@@ -56,6 +58,17 @@ class Site:
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
+
+    def snakemake(self, cores: int | None = None) -> Which:
+        """Return how Snakemake finds the site; `cores` of this machine, else as the profile has it."""
+        words = [f"--profile={self.profile.file.absolute()}"] if self.profile.name else []
+        if self.configfiles:
+            words += ["--configfile", *(str(file.absolute()) for file in self.configfiles)]
+        if self.given_values:
+            words += ["--config", *self.given_values]
+        content = self.profile.content
+        is_remote = content.get("executor", "local") != "local"
+        return Which(tuple(words), is_remote, cores or (None if is_remote else content.get("cores")))
 
     def __str__(self) -> str:
         name = self.profile.name
@@ -68,13 +81,19 @@ class Site:
         sys.stdout.flush()
         click.echo(printed.tinted(str(self), dim=True), err=True)
 
-    def check(self) -> None:
+    def say_trouble(self) -> None:
+        """Say what is wrong with the stage, before a verb shows what it can read all the same."""
+        if cause := stage_mark.trouble(self.settings):
+            printed.cause("site", cause, err=True)
+
+    def check(self, *, only_look: bool = True) -> None:
         """Refuse a working directory that nobody made: nothing was found in it would be no answer.
 
         Raises
         ------
         ConfigError
-            If it is not there, or has another format.
+            If it is not there, or has another format. Unless a verb does `only_look`, also if a place of another
+            system is not there, or the stage is not that of the working directory.
         """
         if not self.work.is_dir():
             raise ConfigError(
@@ -82,7 +101,10 @@ class Site:
                 f"mean ({', '.join(map(str, self.configfiles)) or '--config'}: paths.work), and that its file system "
                 f"is mounted. If the site is new: mkdir -p -m 2775 {self.work}"
             )
-        stage_mark.refuse(self.settings)
+        working_directory.refuse_other(self.work)
+        if not only_look:
+            refuse_missing_places(self.settings)
+            stage_mark.refuse(self.settings)
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -120,8 +142,8 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
 class Verb(click.Command):
     """A verb: its help ends with examples and exit statuses, and its function is given the `site`.
 
-    With `at_work` the working directory is there, and it was said which one it is. The function returns the exit
-    status, None for 0.
+    With `at_work` the working directory is there, and it was said which one it is. A verb that does not `only_look` is
+    refused where the stage or another place is not there. The function returns the exit status, None for 0.
     """
 
     def __init__(
@@ -130,11 +152,12 @@ class Verb(click.Command):
         examples: Sequence[tuple[str, str]] = (),
         statuses: Mapping[int, str] | None = None,
         at_work: bool = True,
+        only_look: bool = False,
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
         self.examples, self.statuses = examples, {**UNUSABLE, **(statuses or {})}
-        self.at_work = at_work
+        self.at_work, self.only_look = at_work, only_look
         self.params += site_options(hidden=True)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -150,7 +173,7 @@ class Verb(click.Command):
         """Find the site and run the verb."""
         ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
         if self.at_work:
-            site.check()
+            site.check(only_look=self.only_look)
             if not ctx.params.get("as_json"):
                 site.say()
         for name, value in ctx.params.items():

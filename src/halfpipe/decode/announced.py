@@ -1,7 +1,8 @@
-"""What the datagrams of a chunk's index announce, held against the events that it lists and the records there are.
+"""What a RetDef announces, held against the datagrams there are, and what these announce, against the events.
 
 A merge takes a place for settled by what datagrams announce: their first and last sequences, and that they hold
-events. So an index that contradicts itself there is refused. Events that are announced and not listed are counted.
+events. So an index that contradicts itself there is refused. Events that are announced and not listed are counted, and
+so are the gaps that the datagrams leave in the spans of the RetDef.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
+from halfpipe.formats.retdef import Span
+
+# A span reaches from one datagram to another. Its times may be rounded to seconds, and datagrams come every second.
+EDGE_SECONDS = 2.0
+MOST_GAPS = 50  # that are kept of a chunk
 
 _HIGHEST = int(np.iinfo(np.uint64).max)
 
@@ -83,6 +89,49 @@ def account(index: idx.Index, uncovered: int, unlisted: int) -> tuple[dict[str, 
         "uncovered_bytes": uncovered,
     }
     return counts, contradiction
+
+
+def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[dict[str, Any]]:
+    """Return where datagrams are missing in the spans of a RetDef.
+
+    Parameters
+    ----------
+    spans
+        The spans.
+    datagrams
+        The datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`), which is of one run and one APID.
+
+    Returns
+    -------
+    list of dict
+        The first `MOST_GAPS`, by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds) of a time without
+        datagrams. ``datagrams`` is how many are missing by their numbers. It is None at an edge of the span, where
+        no number is known.
+    """
+    found: set[tuple[int, float, float, int | None]] = set()
+    for span in spans:
+        inside = [
+            rows[
+                (rows["apid"] == span.apid)
+                & (rows["utc"] >= span.begin - EDGE_SECONDS)
+                & (rows["utc"] <= span.end + EDGE_SECONDS)
+            ]
+            for rows in datagrams
+        ]
+        times = [float(time) for rows in inside for time in rows["utc"]]
+        first, last = min(times, default=span.end), max(times, default=span.begin)
+        if not times or first - span.begin > EDGE_SECONDS:
+            found.add((span.apid, span.begin, first, None))
+        if times and span.end - last > EDGE_SECONDS:
+            found.add((span.apid, last, span.end, None))
+        for rows in inside:
+            numbers, at = np.unique(rows["datagram"].astype(np.int64), return_index=True)
+            for before in np.flatnonzero(np.diff(numbers) > 1).tolist():
+                begin, end = sorted(rows["utc"][at[before : before + 2]].tolist())
+                found.add((span.apid, begin, end, int(numbers[before + 1] - numbers[before]) - 1))
+    keys = ("apid", "begin", "end", "datagrams")
+    kept = sorted(found, key=lambda gap: gap[:3])[:MOST_GAPS]
+    return [dict(zip(keys, gap, strict=True)) for gap in kept]
 
 
 def beside(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, int]:

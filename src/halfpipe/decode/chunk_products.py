@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,18 @@ KINDS = (".evt", ".idx", SUFFIX)
 
 
 def check_products(
-    out: Path, chunk: ChunkId, *, again: bool = False, links: bool = False
+    out: Path,
+    chunk: ChunkId,
+    *,
+    again: bool = False,
+    links: bool = False,
+    hear: Callable[[NDArray[np.void]], object] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Check the products of one chunk: names, index against evt file, record by record, datagrams against events.
 
     The rows of each index are written beside it, as a product of our own. Of products that were taken once and are
     made `again`, datagrams are not held against events: they are what they were. They may be `links` to where somebody
-    else keeps them.
+    else keeps them. `hear` gets the datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`).
 
     Raises
     ------
@@ -88,6 +93,7 @@ def check_products(
                 out / name, RunId(match["run"]), int(match["apid"]), set(found), again=again
             )
             entry |= counts
+            hear(index.datagrams)
             made = (out / name).with_suffix(SUFFIX)
             write_rows(made, index)
             described.append(_described(made, match))

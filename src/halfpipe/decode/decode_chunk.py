@@ -1,4 +1,7 @@
-"""One chunk decoded: the decoder is run on its RetDef, it is heard, and what it made is checked."""
+"""One chunk decoded: the decoder is run on its RetDef, it is heard, and what it made is checked.
+
+If level-0 changed while the decoder ran, the decoder may have read less than there is now, so it runs again.
+"""
 
 import logging
 import re
@@ -6,15 +9,20 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from halfpipe import paths
 from halfpipe.decode import fetched
-from halfpipe.decode.announced import too_many
+from halfpipe.decode.announced import gaps, too_many
+from halfpipe.decode.archive_look import Look, changes, look, look_again
 from halfpipe.decode.chunk_products import check_products
-from halfpipe.errors import DecoderError, Remedy
+from halfpipe.decode.shortfall import listed
+from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, content_of, ids_of
@@ -27,6 +35,7 @@ from halfpipe.words import utc
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
 LINES_KEPT = 50  # of a kind that may come by the thousand; the log has more of them
+DECODINGS = 3  # of a chunk whose level-0 changes each time
 
 _log = logging.getLogger(__name__)
 
@@ -105,41 +114,29 @@ def decode(
         ``files``: a list with name, run, apid, ground, kind, size, sha256 and, of an index, the
         numbers of its events and datagrams, whether the records lie without a hole, and how many events are
         missing (`halfpipe.decode.announced.account`); ``said``: the
-        runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: what
-        `halfpipe.decode.fetched.look` says of the archive, or of what was fetched in its place; ``read``: the
-        files there.
+        runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: how many
+        hours are needed, which of them were missing in what was decoded, and the gaps that the datagrams leave in the
+        spans of the RetDef (`halfpipe.decode.announced.gaps`); ``read``: the files of the archive, hour by hour.
 
     Raises
     ------
     DecoderError
         If the decoder fails or breaks the contract; the message says how. If it brings nothing, which a RetDef never
         announces, or nothing of a run that it says it processed, without an exception or a missing hour, or more events
-        are missing than the settings allow.
+        are missing than the settings allow. If level-0 changed each time that it ran.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
     FormatError
         If an evt file or an index that it made is damaged.
     """
-    remove_tree(out)
-    out.mkdir(parents=True)
-    with fetched.archive(settings, retdef, log) as (level0, hours):
-        for each in hours["missing"] or ():
-            _log.warning(
-                "chunk %s: the level-0 archive has no packets of APID %s for %s",
-                retdef.chunk,
-                each["apid"],
-                each["hour"],
-            )
-        read = hours.pop("files")  # as they were before: what grows meanwhile is told
-        if str(level0) != command_words.archive(settings, retdef.arch):
-            retdef_file = _naming(level0, retdef_file, retdef, out)
-        words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
-        if settings.decoder.latc is not None:
-            words += ["-k", settings.decoder.latc]
-        said = DecoderLog(retdef.run)
-        _log.info("chunk %s: the decoder is started: %s", retdef.chunk, shlex.join(words))
-        _run(words, Log(log, said.hear))
-    files = check_products(out, retdef.chunk, again=again)
+    ran = _run_on_what_stays(settings, retdef_file, retdef, out, log)
+    said, hours, retdef_file = ran.said, ran.read.summary(), ran.retdef_file
+    for hour, apid in ran.read.missing or ():
+        _log.warning(
+            "chunk %s: the level-0 archive has no packets of APID %s for %s", retdef.chunk, apid, hour
+        )
+    datagrams: list[NDArray[np.void]] = []
+    files = check_products(out, retdef.chunk, again=again, hear=datagrams.append)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)
     lacking = said.processing - {f"{file['ground']}-{file['run']}" for file in files}
     if (nothing or lacking) and not said.exceptions and not hours["missing"]:  # which status would tell
@@ -151,7 +148,67 @@ def decode(
             "this chunk was taken. Fix this or raise the limit, then re-run the command."
         )
     told = said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})
-    return {"files": files, "said": told, "level0": hours, "read": read}
+    level0 = hours | {"gaps": gaps(retdef.spans, datagrams)}
+    return {"files": files, "said": told, "level0": level0, "read": ran.archive.as_json()}
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """The decoder ran on `retdef_file` and `said` something.
+
+    `archive` is a look at the archive, `read` one at what the decoder read: the archive, or what was fetched.
+    """
+
+    retdef_file: Path
+    said: DecoderLog
+    archive: Look
+    read: Look
+
+
+def _run_on_what_stays(
+    settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
+) -> _Ran:
+    """Run the decoder, and again if level-0 changed meanwhile, whether the decoder failed or not."""
+    for _ in range(DECODINGS):
+        came, differ = _run_once(settings, retdef_file, retdef, out, log)
+        if not differ:
+            if isinstance(came, HalfPipeError):
+                raise came
+            return came
+        _log.warning("chunk %s: level-0 changed while it was decoded: %s", retdef.chunk, listed(differ))
+    text = (
+        f"level-0 of chunk {retdef.chunk} changed each of the {DECODINGS} times that it was decoded: "
+        f"{listed(differ)}"
+    )
+    raise DecoderError(
+        f"{text}. Nothing of this chunk was taken.",
+        Remedy(first="Wait until ingest has written these files, then re-run the command"),
+        code="level0-changes",
+        text=text,
+    )
+
+
+def _run_once(
+    settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
+) -> tuple[_Ran | HalfPipeError, list[str]]:
+    """Run the decoder once; return what came of it, and which files of level-0 changed meanwhile."""
+    root = Path(command_words.archive(settings, retdef.arch))
+    archive = look(root, retdef)
+    came: _Ran | HalfPipeError
+    gone: list[str] = []
+    try:
+        with fetched.source(settings, retdef, root, archive, log) as (level0, read):
+            if level0 != root:
+                retdef_file = _naming(level0, retdef_file, retdef, out)
+            try:
+                came = _Ran(retdef_file, _run(settings, level0, retdef_file, retdef, out, log), archive, read)
+            finally:
+                if level0 != root:
+                    gone = sorted(read.by_name.keys() - look(level0, retdef).by_name.keys())
+    except HalfPipeError as error:
+        came = error
+    differ = changes(archive, look_again(root, retdef, archive))
+    return came, [*(f"{name} (gone from the cache)" for name in gone), *differ]
 
 
 def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, lacking: set[str]) -> DecoderError:
@@ -178,13 +235,23 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, lacking: set[
 def _naming(level0: Path, retdef_file: Path, retdef: RetDef, out: Path) -> Path:
     """Return a RetDef that names another archive: the flight decoder looks there, and nowhere else."""
     copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
-    copy.parent.mkdir(exist_ok=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
     return copy
 
 
-def _run(words: list[str], log: Log) -> None:
-    ending = run(words, ROOT, log)
+def _run(
+    settings: Settings, level0: Path, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
+) -> DecoderLog:
+    """Run the decoder once, and return what it said."""
+    remove_tree(out)
+    out.mkdir(parents=True)
+    words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
+    if settings.decoder.latc is not None:
+        words += ["-k", settings.decoder.latc]
+    said = DecoderLog(retdef.run)
+    _log.info("chunk %s: the decoder is started: %s", retdef.chunk, shlex.join(words))
+    ending = run(words, ROOT, Log(log, said.hear))
     if ending.status is None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check decoder.command in the config.")
     if not ending.well:
@@ -195,3 +262,4 @@ def _run(words: list[str], log: Log) -> None:
             code=DISK_FULL if ending.found_a_disk_full else killed,
             text=f"the decoder {ending.saying}",
         )
+    return said

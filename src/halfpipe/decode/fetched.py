@@ -1,259 +1,216 @@
-"""The level-0 hours that a chunk needs; those that the archive has not are fetched from a copy into a shared cache.
+"""Level-0 hours that left the archive: fetched from a copy into a cache that all jobs on all nodes share.
 
-A decoder that finds no packets of an hour ends well, so whoever starts it looks for the hours before.
+An hour in the cache is a directory that is fetched beside its place and renamed, so it is whole. Its name is used once
+and never again. A job links the files that it needs into a directory of its own, which has the layout of an archive,
+and the decoder reads these hard links. So the cache may lose an hour at any moment, removed by a job on another node,
+and no decoder loses a byte. Nothing has to be locked for that. Only one job at a time fetches an hour, under a lease.
+If that is lost, the hour is fetched twice, which costs time.
 
-The cache has the layout of the archive. An hour's directory is fetched beside its place and renamed, so one that is
-there is whole. Each has a file that is locked: shared by who reads the hour, alone by who fetches or removes it. So
-nobody loses an hour that a decoder reads, and two jobs fetch none twice. Which hours a chunk needs is no input of a
-rule: another set of inputs would make everything outstanding that was ever made.
+Which hours a chunk needs is no input of a rule: another set of inputs would make everything outstanding that was ever
+made.
 """
 
-import fcntl
 import logging
 import os
+import secrets
 import shlex
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from halfpipe import paths
+from halfpipe.decode.archive_look import Look, directories, look
 from halfpipe.errors import MissingInputError
-from halfpipe.formats import archive_hours, level0, met
+from halfpipe.files.durable import fsync_file
+from halfpipe.files.leases import Lease
+from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
-from halfpipe.settings import ROOT, Level0, Settings
+from halfpipe.settings import ROOT, Settings
 
-EDGE_SECONDS = 60  # of an hour: which one a packet stands in is not known to the second
 SETTLED_SECONDS = 14 * 86400.0  # after so long nothing more of an hour comes into the copy
-ASKED_SECONDS = 3600.0  # until then, or where it had nothing, it is asked again so often
-LOCKS = ".locks"
-PART = ".part-"  # what is being fetched or removed; the name of the hour's lock and "~" follow
+ASKED_SECONDS = 3600.0  # until then, or if the copy had nothing, an hour is fetched again after so long
+LEFT_SECONDS = 2 * 86400.0  # no job runs for so long, so what is older was left behind by a killed one
+PART, USED, GONE = (
+    ".part-",
+    ".used-",
+    ".gone-",
+)  # directories of what is fetched, read by one job, and removed
 GB = 10**9
 
 log = logging.getLogger(__name__)
 
 
-def directories(retdef: RetDef) -> dict[str, int]:
-    """Return the directories of an archive in which packets of a RetDef may lie, each with its hour's begin.
-
-    They are relative to the archive's root, in order; times are Unix seconds.
-    """
-    spans = [(span.begin - EDGE_SECONDS, span.end + EDGE_SECONDS) for span in retdef.spans]
-    begins = [hour * met.HOUR for hour in sorted(level0.hours_inside(spans))]
-    return {str(level0.hour_path(Path(), retdef.scid, begin)): begin for begin in begins}
-
-
-def look(root: Path, retdef: RetDef) -> dict[str, Any]:
-    """Look for the hours that the spans of a RetDef need.
-
-    Parameters
-    ----------
-    root
-        Root of the archive, as it is seen from here.
-    retdef
-        The chunk's RetDef.
-
-    Returns
-    -------
-    dict
-        ``needed``: how many hours of an APID; ``missing``: those of which the archive has no file, each with its
-        ``hour`` (the directory, relative to the root) and ``apid``, None if the archive could not be looked at: a
-        container may see another one; ``files``: their bytes and times of modification (Unix seconds), by names
-        relative to the root.
-    """
-    needed = {
-        (hour, span.apid) for span in retdef.spans for hour in level0.hours_inside([(span.begin, span.end)])
-    }
-    missing, files = list[dict[str, Any]](), dict[str, list[int]]()
-    unseen: dict[str, Any] = {"needed": len(needed), "missing": None, "files": {}}
-    try:
-        if not level0.source_path(root, retdef.scid).is_dir():
-            return unseen
-        for hour, apid in sorted(needed):
-            directory = level0.hour_path(root, retdef.scid, hour * met.HOUR)
-            found = archive_hours.files(directory, retdef.scid, apid)
-            if not found:
-                missing.append({"hour": str(directory.relative_to(root)), "apid": apid})
-            for path in found:
-                status = path.stat()
-                files[str(path.relative_to(root))] = [status.st_size, int(status.st_mtime)]
-    except OSError:
-        return unseen
-    return {"needed": len(needed), "missing": missing, "files": files}
-
-
 @contextmanager
-def archive(settings: Settings, retdef: RetDef, output: IO[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Give the root of what a chunk is to be decoded from, and what `look` says of it.
+def source(
+    settings: Settings, retdef: RetDef, root: Path, seen: Look, output: IO[str]
+) -> Iterator[tuple[Path, Look]]:
+    """Give the root of what a chunk is decoded from, and a look at it.
 
-    That is the archive. If hours that the chunk needs are missing there, and the config says how they are fetched, all
-    that it needs is fetched, and it is the cache, unless that lacks as many.
+    That is the archive. If the archive lacks hours that the chunk needs, and the config says how they are fetched, all
+    hours are fetched. Then it is a directory of links to them, unless the copy lacks as many.
 
     Parameters
     ----------
     settings, retdef
-        Say where the archive and the cache are, and which hours are needed.
+        They name the cache and the command that fetches, and the hours that are needed.
+    root, seen
+        The archive and a look at it.
     output
         Takes what the command prints.
 
     Raises
     ------
     MissingInputError
-        If hours are missing and cannot be fetched: then nothing is decoded, for it would be too little.
+        If hours are missing and cannot be fetched: nothing is decoded, because that would be too little.
     """
-    root = Path(command_words.archive(settings, retdef.arch))
-    # Before the decoder looks: an hour that arrives in between is told as missing, never as found.
-    found = look(root, retdef)
     cache = settings.level0.cache
-    if settings.level0.fetch is None or cache is None or found["missing"] == []:
-        yield root, found
+    if settings.level0.fetch is None or cache is None or seen.missing == []:
+        yield root, seen
         return
-    with ExitStack() as held:
+    links = cache / f"{USED}{secrets.token_hex(8)}"
+    try:
         for directory, begin in directories(retdef).items():
-            held.enter_context(_hour(settings.level0, cache, directory, begin, retdef.scid, output))
-        fetched = look(cache, retdef)
-        if fetched["missing"] is not None and (
-            found["missing"] is None or len(fetched["missing"]) < len(found["missing"])
-        ):
-            root, found = cache, fetched
-        yield root, found
-
-
-@contextmanager
-def _hour(
-    keys: Level0, cache: Path, directory: str, begin: int, scid: int, output: IO[str]
-) -> Iterator[None]:
-    """Have an hour in the cache, and keep it there; nothing of it is there if the copy has none.
-
-    Parameters
-    ----------
-    keys, cache
-        How an hour is fetched, and where to.
-    directory, begin
-        The hour's, relative to the root of an archive, and when it begins (Unix seconds).
-    scid, output
-        The spacecraft, and what takes what the command prints.
-
-    Raises
-    ------
-    MissingInputError
-        If it cannot be fetched.
-    """
-    place, handle = cache / directory, _lock(cache, directory)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        while not _is_good(place, begin):
-            # All take hours in one order, so that of those who wait here nobody waits for another.
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if not _is_good(place, begin):
-                _fetch(keys, cache, directory, scid, output)
-            # Between the two locks somebody may have removed it.
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        with suppress(OSError):  # that it was used now; when it was fetched stays
-            os.utime(place, (time.time(), place.stat().st_mtime))
-        yield
+            apids = {span.apid for span in retdef.spans}
+            _Hour(settings, cache, directory, begin, retdef.scid).provide(links / directory, apids, output)
+        linked = look(links, retdef)
+        fewer = linked.missing is not None and (
+            seen.missing is None or len(linked.missing) < len(seen.missing)
+        )
+        yield (links, linked) if fewer else (root, seen)
     finally:
-        os.close(handle)
+        shutil.rmtree(links, ignore_errors=True)
 
 
-def _is_good(place: Path, begin: int) -> bool:
-    """Tell whether an hour is there, and the copy cannot have more of it by now than when it was fetched."""
-    try:
-        fetched = place.stat().st_mtime
-        settled = fetched > begin + SETTLED_SECONDS and any(place.iterdir())
-    except OSError:
-        return False
-    return settled or time.time() < fetched + ASKED_SECONDS
+@dataclass(frozen=True)
+class _Hour:
+    """An hour of level-0 in the cache.
 
-
-def _lock(cache: Path, directory: str) -> int:
-    """Open the file that is locked for an hour; it is never removed."""
-    path = cache / LOCKS / directory.replace("/", "+")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _part(cache: Path, directory: str) -> Path:
-    """Make a directory for what is fetched or removed of an hour; its name tells the hour's lock.
-
-    Each is another one: the command of a job that was killed may still be writing.
+    `directory` is relative to the root of an archive, `begin` is Unix seconds.
     """
-    return Path(tempfile.mkdtemp(prefix=f"{PART}{directory.replace('/', '+')}~", dir=cache))
 
+    settings: Settings
+    cache: Path
+    directory: str
+    begin: int
+    scid: int
 
-def _fetch(keys: Level0, cache: Path, directory: str, scid: int, output: IO[str]) -> None:
-    make_room(cache, keys.cache_gb * GB)
-    place, part = cache / directory, _part(cache, directory)
-    try:
-        out, whole = part / "out", part / "whole"
-        out.mkdir()
-        whole.mkdir()
-        words = command_words.filled_in(keys.fetch or "", {"hour": directory, "out": str(out)})
-        log.info("fetching level-0 of %s: %s", directory, shlex.join(words))
-        ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
-        if not ended.well:
-            raise MissingInputError(
-                f"level-0 of {directory} is not in the archive and cannot be fetched: the command of level0.fetch "
-                f"{ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run the command."
-            )
-        for path in sorted(out.rglob("*")):
-            name = archive_hours.NAME.fullmatch(path.name)
-            if name and int(name[1]) == scid and path.is_file():
-                path.rename(whole / path.name)
-        if not any(whole.iterdir()):
-            log.warning("level-0 of %s: the copy has none of it either", directory)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(place, ignore_errors=True)  # what was fetched before all of it was there
-        whole.rename(place)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    @property
+    def _name(self) -> str:
+        return self.directory.replace("/", "+")
+
+    def provide(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
+        """Link the files of some APIDs into the directory `links`, and fetch the hour if need be."""
+        if self._is_linked(links, apids):
+            return
+        lease = Lease(self.cache, f"{paths.LEASES}/{self._name}")
+        with lease.take(f"level-0 of {self.directory}", log.warning):
+            if not self._is_linked(links, apids):
+                self._fetch(links, apids, output)
+
+    def _is_linked(self, links: Path, apids: Collection[int]) -> bool:
+        """Link the files of the latest fetch, unless there is none, or the copy may have more by now."""
+        there = self._there()
+        if not there:
+            return False
+        fetched, place = there[-1]
+        try:
+            settled = fetched > self.begin + SETTLED_SECONDS and any(place.iterdir())
+            if not settled and time.time() > fetched + ASKED_SECONDS:
+                return False
+            self._link(place, links, apids)
+            place.stat()  # no other hour ever has this name: as it is there still, the list of files was whole
+        except FileNotFoundError:  # removed on another node
+            shutil.rmtree(links, ignore_errors=True)
+            return False
+        with suppress(OSError):  # the time of the last use: another account may own it
+            os.utime(place)
+        return True
+
+    def _there(self) -> list[tuple[int, Path]]:
+        """Return the directories of this hour, the latest last, with the Unix second when each was fetched."""
+        return sorted((int(path.name.split("~")[1]), path) for path in self.cache.glob(f"{self._name}~*~*"))
+
+    def _link(self, place: Path, links: Path, apids: Collection[int]) -> None:
+        links.mkdir(parents=True, exist_ok=True)
+        for apid in apids:
+            for path in archive_hours.files(place, self.scid, apid):
+                try:
+                    os.link(path, links / path.name)
+                except PermissionError as error:
+                    raise MissingInputError(
+                        f"{path}: no hard link can be made to it: {error.strerror}. All of {self.cache} must belong to "
+                        "the account that runs the jobs. Name another directory in level0.cache, then re-run the "
+                        "command."
+                    ) from error
+
+    def _fetch(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
+        """Fetch the hour, link it into `links`, and put it into the cache."""
+        keys = self.settings.level0
+        make_room(self.cache, keys.cache_gb * GB)
+        # A directory of its own each time: the command of a job that was killed may still be writing.
+        part = self.cache / f"{PART}{secrets.token_hex(8)}"
+        try:
+            out, whole = part / "out", part / "whole"
+            out.mkdir(parents=True)
+            whole.mkdir()
+            words = command_words.filled_in(keys.fetch or "", {"hour": self.directory, "out": str(out)})
+            log.info("fetching level-0 of %s: %s", self.directory, shlex.join(words))
+            ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
+            if not ended.well:
+                raise MissingInputError(
+                    f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
+                    f"level0.fetch {ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run "
+                    "the command."
+                )
+            for path in sorted(out.rglob("*")):
+                name = archive_hours.NAME.fullmatch(path.name)
+                if name and int(name[1]) == self.scid and path.is_file():
+                    fsync_file(path)
+                    path.rename(whole / path.name)
+            if not any(whole.iterdir()):
+                log.warning("level-0 of %s: the copy has none of it either", self.directory)
+            self._link(whole, links, apids)  # first: once it is in the cache, it may be removed from there
+            earlier = self._there()
+            whole.rename(self.cache / f"{self._name}~{int(time.time()):011d}~{secrets.token_hex(4)}")
+            for _, path in earlier:
+                _remove(self.cache, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def make_room(cache: Path, limit: float) -> None:
-    """Remove hours that nobody reads, the longest unused first, until the cache is smaller than `limit`, bytes.
+    """Remove hours, the longest unused first, until the cache is smaller than `limit`, bytes.
 
-    Raises
-    ------
-    MissingInputError
-        If it is full of hours that are being read.
+    What jobs read keeps its bytes until they end, and what is being fetched comes on top.
     """
-    for path in cache.glob(f"{PART}*"):
-        _remove(cache, path.name.removeprefix(PART).partition("~")[0].replace("+", "/"), path)
-    found = sorted((path.stat().st_atime, path) for path in cache.glob("src*/*/*/*/utc*") if path.is_dir())
-    sizes = {path: size_of(path) for _, path in found}
-    left = sum(sizes.values()) + sum(size_of(path) for path in cache.glob(f"{PART}*"))
-    for _, path in found:
+    for path in cache.glob(f"{GONE}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*cache.glob(f"{PART}*"), *cache.glob(f"{USED}*")):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - LEFT_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+    found = []
+    for path in cache.glob("src*~*~*"):
+        with suppress(FileNotFoundError):  # removed on another node
+            used = path.stat().st_mtime
+            found.append((used, path, sum(file.stat().st_size for file in path.iterdir())))
+    left = sum(size for _, _, size in found)
+    for _, path, size in sorted(found):
         if left < limit:
             return
-        if _remove(cache, str(path.relative_to(cache)), path):
-            left -= sizes[path]
-    if left >= limit:
-        raise MissingInputError(
-            f"{cache}: the cache of level-0 is full, {left / GB:.1f} GB of {limit / GB:.1f} (level0.cache_gb), and all "
-            "of it is being read. Raise the limit, or have fewer jobs at a time; then re-run the command."
-        )
+        _remove(cache, path)
+        left -= size
 
 
-def size_of(directory: Path) -> int:
-    """Return the bytes of all files below a directory."""
-    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _remove(cache: Path, directory: str, path: Path) -> bool:
-    """Remove an hour, or a part of it, at `path`, unless somebody has the hour."""
-    handle = _lock(cache, directory)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        if path == cache / directory:  # which has an hour only as long as that is whole
-            path = path.rename(_part(cache, directory))
-        shutil.rmtree(path, ignore_errors=True)
-        return True
-    finally:
-        os.close(handle)
+def _remove(cache: Path, place: Path) -> None:
+    """Take an hour out of the cache, under another name first: under its own it is always whole."""
+    gone = cache / f"{GONE}{secrets.token_hex(8)}"
+    with suppress(FileNotFoundError):  # removed on another node
+        place.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)

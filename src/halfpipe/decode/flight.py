@@ -27,6 +27,7 @@ from halfpipe.settings import Check, Place, Section, Text
 NO_CONTAINER = "none"
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"
 PLAIN = r"/[^,:\x00-\x1f]*"  # a path as it may stand in --bind
+Bind = Annotated[str, Check(pattern=f"^{PLAIN}(:{PLAIN})?$")]
 TIMED_OUT = 124  # as timeout(1)
 SIGNALLED = 128  # and the signal's number, as a shell says it
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
@@ -57,9 +58,12 @@ class Flight(Section):
     """The program of attitude and orbit."""
     image: Place | None = None
     """The container's image, a file or a directory."""
-    binds: tuple[Annotated[str, Check(pattern=f"^{PLAIN}(:{PLAIN})?$")], ...] = ()
+    binds: tuple[Bind, ...] = ()
     """What the container sees of the machine: "source:target", or "path" for the same path on both sides. What is
     not listed does not exist inside."""
+    optional_binds: tuple[Bind, ...] = ()
+    """Binds that only some hosts can make, as /lscratch, which login hosts lack: each is left out where its source does
+    not exist. A missing source in `binds` stops the runtime."""
     inside: Annotated[str, Check(pattern=f"^{PLAIN}$")] | None = "/halfpipe"
     """Where the container sees the working copy; one name, so that it is the same in every message. null: the path
     that it has outside."""
@@ -77,11 +81,16 @@ class Flight(Section):
         """Whether the programs are started without a container."""
         return self.runtime == NO_CONTAINER
 
+    @property
+    def binds_here(self) -> tuple[str, ...]:
+        """The binds on this host: all of `binds`, and those of `optional_binds` whose source exists."""
+        return (*self.binds, *(bind for bind in self.optional_binds if Path(bind.partition(":")[0]).exists()))
+
     def outside(self, path: str) -> Path | None:
         """Return where `path`, as the programs see it, lies on this machine; None if no bind leads there."""
         if self.bare:
             return Path(path)
-        pairs = (bind.partition(":") for bind in self.binds)
+        pairs = (bind.partition(":") for bind in self.binds_here)
         bound = {PurePosixPath(target or source): Path(source) for source, _, target in pairs}
         wanted = PurePosixPath(os.path.normpath(path))
         for target in (wanted, *wanted.parents):
@@ -124,7 +133,7 @@ class Flight(Section):
         if self.bare:
             return program
         words = [self.runtime, "exec", "--cleanenv"]
-        for bind in (*self.binds, f"{work}:{self.seen_as(work)}"):
+        for bind in (*self.binds_here, f"{work}:{self.seen_as(work)}"):
             words += ["--bind", bind]
         for name, value in self.variables(work).items():
             words += ["--env", f"{name}={value}"]

@@ -15,11 +15,15 @@ from halfpipe.files.leases import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
-from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.balance import closed_books, lost_events
+from halfpipe.merge.books import Books
+from halfpipe.merge.decision import Decision, all_known, decide, in_sources
 from halfpipe.merge.late import Events
-from halfpipe.process.environment import give_back
+from halfpipe.merge.undelivered import undelivered
+from halfpipe.process.environment import release_memory
 from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, stage
-from halfpipe.run.deliveries import Delivery, EventFile
+from halfpipe.run.books import as_entry, state_of
+from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
 from halfpipe.run.moot_keys import Moot
@@ -56,7 +60,7 @@ def deliver_run(
     downlink, run
         Which run of which downlink.
     chunks
-        Those of the downlink that bring something of the run.
+        Decoded chunks of the downlink. Their products show which of them contain the run.
     threads
         The rows of so many indexes are read, and so many event files written, at a time.
     output
@@ -80,12 +84,13 @@ def deliver_run(
     work = settings.paths.work
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
-        products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
+        decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
+        products = [ChunkProducts.of(chunk, run) for chunk in decoded if run in chunk["runs"]]
         evt_files: dict[Path, int] = {}
         brought = merge_chunks(
             ((chunk, context.place(downlink, chunk)) for chunk in products), evt_files, threads
         )
-        give_back()
+        release_memory()
         log.info("run %s: %d events indexed in %d chunks", run, len(brought[1]), len(products))
         while True:
             try:
@@ -122,6 +127,7 @@ def _deliver(
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     given_up = run in force_list.read(work).runs
+    rows = all_known(in_sources(downlink, events), events)
     decision = decide(
         downlink,
         known.all_datagrams,
@@ -130,6 +136,8 @@ def _deliver(
         settings.merge,
         earlier=known.recorded.earlier(),
         given_up=given_up and settings.retire.deliver_orphans,
+        known=rows,
+        vanished=not brought[0].chunks,
     )
     records = Records(decision, known.files)
     before = recorded.pop(downlink, None)
@@ -141,11 +149,17 @@ def _deliver(
         held.append(
             f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
         )
+    planned = Delivery(
+        downlink, decision.spans, decision.datagrams, tuple(files), None, None, counts=decision.counts
+    )
+    after = known.recorded if held else known.recorded.after(planned)
+    books = _books(known, events, rows, after, None if held else downlink, given_up=given_up)
+    del rows
     for lease in under:  # else it would replace the index of whoever has followed
         lease.check()
     # From here on all downlinks know what this one brings of the run.
     brought[0].save(work, run, downlink)
-    give_back()  # what deciding and saving took, before records are held
+    release_memory()  # what deciding and saving took, before records are held
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -157,26 +171,19 @@ def _deliver(
         delivery = _stage(
             known, under, downlink, decision, records, files, moot, stale, threads, number, reason
         )
-    elsewhere = sum(other.events for other in recorded.values())
-    known_events = decision.known
-    if len(events) < len(known.indexes):  # what was cleaned up others have delivered, as they recorded
-        known_events += max(0, elsewhere + decision.late - decision.foreign)
     manifest = {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
         "run": str(run),
         "l1_run": run.l1,
+        "chunks": [str(chunk.chunk) for chunk in brought[0].chunks],
         "handoff": number,
         "delivery": known.recorded.seal(downlink),
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
         "given_up": given_up and not decision.complete,
-        "known": known_events,
-        "delivered": delivery.events,
-        "orphans": decision.orphans,
-        "withheld": decision.withheld,
-        "late": decision.late,
-        "held_events": max(0, len(decision.events) - delivery.events) if held else 0,
-        "elsewhere": elsewhere,
+        "brought": len(brought[1]),
+        **as_entry(books, delivery.events),
+        "state": state_of(settings, run, known.recorded, given_up=given_up),
         "shrunk": loss,
         "accepted": delivery.accepted,
         "closed": [list(span) for span in known.recorded.closed(downlink)],
@@ -186,8 +193,6 @@ def _deliver(
         "moot": {"key": moot.key, "alias": moot.alias},
         "missing": known.missing,
     }
-    if unaccounted := _unaccounted(known, recorded, manifest):
-        manifest["unaccounted"] = unaccounted
     for reason in held:
         log.warning("run %s is held, because Level-1 would refuse the whole run: %s", run, reason)
     if gone := [str(span.sequences) for span in (before and before.legacy) or () if span.events is None]:
@@ -200,18 +205,28 @@ def _deliver(
     return manifest
 
 
-def _unaccounted(known: KnownRun, others: Mapping[DownlinkId, Delivery], manifest: Mapping[str, Any]) -> int:
-    """Count the known events that stand in no count, as a defect would make them; 0 where that cannot be judged.
-
-    What the legacy delivered may be gone, and of what stays closed to others nobody counted the events.
-    """
-    if any(other.held is None or known.recorded.closed(dl) for dl, other in others.items()):
-        return 0
-    counted: int = sum(
-        manifest[part] for part in ("delivered", "orphans", "late", "held_events", "elsewhere")
+def _books(
+    known: KnownRun,
+    events: Mapping[DownlinkId, Events],
+    rows: Events,
+    after: DeliveryHistory,
+    just: DownlinkId | None,
+    *,
+    given_up: bool,
+) -> Books:
+    """Close the books of a run as they are `after` a delivery; those of `rows` that `just` covers it has delivered."""
+    settings, latest = known.context.settings, after.latest()
+    groups = undelivered(
+        known.all_datagrams.segments(),
+        rows,
+        after.all_recorded(),
+        settings.merge,
+        given_up=given_up and settings.retire.deliver_orphans,
+        own=events.get,
+        just=just,
     )
-    there: int = manifest["known"]
-    return max(0, there - counted)
+    lost = lost_events(rows, groups, latest)
+    return closed_books(groups, latest, is_refused=just is None, lost=lost)
 
 
 def _refuse_to_shrink(

@@ -16,7 +16,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
-from halfpipe.files import put_down
+from halfpipe.files import markers
 from halfpipe.files.advice import advice
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
@@ -109,7 +109,7 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     file = holding(work, switch, downlink)
     if file is None:
         return None
-    said, remedy = put_down.says(file), Remedy("halfpipe hold")
+    said, remedy = markers.content(file), Remedy("halfpipe hold")
     if file.parent.name == downlink:
         remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --resume")
     text = f"{switch.what} is held by {file}" + (f" ({said})" if said else "")
@@ -132,7 +132,7 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
 
 def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> None:
     """Put down a switch, for one downlink or for all; one that is there stays as it is."""
-    put_down.make(work / paths.halt(switch, downlink), reason)
+    markers.make(work / paths.halt(switch, downlink), reason)
 
 
 def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
@@ -148,7 +148,7 @@ def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
         other = holding(work, switch, downlink)
         but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
         raise MissingInputError(f"{file}: no such file, so nothing was to be removed{but}")
-    said = put_down.says(file)
+    said = markers.content(file)
     file.unlink()
     return said
 
@@ -158,7 +158,7 @@ def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
     places = [(switch, downlink) for downlink in (None, *downlinks) for switch in Switch]
     found = ((switch, downlink, work / paths.halt(switch, downlink)) for switch, downlink in places)
     return [
-        {"switch": switch, "downlink": dl, "file": file, "says": put_down.says(file)}
+        {"switch": switch, "downlink": dl, "file": file, "says": markers.content(file)}
         for switch, dl, file in found
         if _is_there(file)
     ]

@@ -15,14 +15,14 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
+from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, mend, rerun
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, read_whole
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import Action, Outcome
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.run.receipt_file import hand_offs
@@ -195,7 +195,7 @@ def _vouched(
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
-            mend(downlink),
+            rebuild(downlink),
         )
 
 
@@ -210,14 +210,6 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             rerun(
                 downlink, paths.manifest(run, downlink), "mend what makes it so, in the config or in the data"
             ),
-        )
-    if events := entry.get("unaccounted"):
-        yield Cause(
-            "events-unaccounted",
-            Verdict.ACTION,
-            f"{count(events, 'known event')} of run {run} in no count: neither delivered nor waiting, held or late. "
-            "HalfPipe has a defect there: report it with the run's records",
-            Remedy(f"halfpipe show {run}"),
         )
     if entry.get("accepted"):
         yield Cause(
@@ -241,6 +233,8 @@ def at_level1(
     receipt: Mapping[str, Any] | None,
     record: Record | None = None,
     in_work: bool = False,
+    *,
+    sees_stage: bool = True,
 ) -> Iterator[Cause]:
     """Find what keeps a hand-off from Level-1. Nothing is run and nothing changed; it is cheap where all is well.
 
@@ -254,6 +248,8 @@ def at_level1(
         Its submissions, if they are read already.
     in_work
         Whether somebody is at work on it, whose files are as they should be.
+    sees_stage
+        Whether the stage is there; if it is not mounted, nothing is said of what lies in it.
 
     Yields
     ------
@@ -266,7 +262,8 @@ def at_level1(
     except HalfPipeError as error:
         yield Cause("submission-damaged", Verdict.ACTION, str(error))
         return
-    unknown = None if in_work and record.is_open else unsettled(settings, record, receipt)
+    seen = receipt if sees_stage else None
+    unknown = None if in_work and record.is_open else unsettled(settings, record, seen)
     yield from filter(None, [unknown])
     if receipt is not None:
         yield from _never_taken(settings, record, receipt)
@@ -274,14 +271,16 @@ def at_level1(
         return
     last, number = record.last, receipt["handoff"]
     if is_submitted(receipt, record):
-        yield from _not_taken(settings, record, receipt)
+        if sees_stage:
+            yield from _not_taken(settings, record, receipt)
         return
     if in_work or (unknown is not None and last is not None and last.handoff == number):
         return
     if cause := forgotten(settings, record):
         yield cause
         return
-    yield from _stage(settings, record, receipt)
+    lacks = list(_stage(settings, record, receipt)) if sees_stage else []
+    yield from lacks
     if record.last_confirmed is not None:
         yield Cause(
             "handoff-not-submitted",
@@ -291,8 +290,8 @@ def at_level1(
             how_to_roll_back(settings, downlink),
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
-    elif unknown is None:
-        yield from _not_submitted(settings, downlink, receipt)
+    elif unknown is None and not lacks:
+        yield from _not_submitted(settings, record, receipt)
 
 
 def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
@@ -419,9 +418,10 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         yield Cause("stage-gone", Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
     if wrong := next(look(settings.paths.stage, downlink, receipt, untouched=record.last is None), None):
-        code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
-        text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
-        yield replace(wrong, code=code, text=text)
+        if wrong.code != STRANGE:
+            text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
+            wrong = replace(wrong, code=GONE, text=text)
+        yield wrong
 
 
 def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -445,19 +445,26 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
         )
 
 
-def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Say that a hand-off waits for its submission: for a while that is as it should be."""
+def _not_submitted(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Say that a hand-off waits for its submission: for a while that is as it should be, if it was not attempted."""
+    downlink, last = DownlinkId(record.id), record.last
     since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if held := halts.cause(settings.paths.work, halts.Switch.L1, downlink):
         text = f"hand-off {receipt['handoff']}: {held.text}"
         yield replace(held, code="not-submitted", text=text, since=since)
+        return
+    what = f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted"
+    if last is not None and last.by is By.ANSWER:  # where the command had run, it would not be known
+        text = f"{what}: submit.command could not be started ({last.command[0]})"
+        remedy = Remedy(f"snakemake submit={downlink}", first="Correct submit.command in the config")
+        yield Cause("not-submitted", Verdict.ACTION, text, remedy, last.since)
         return
     late = since is not None and time.time() - since > settings.alarm.late_hours * HOUR
     who = ": the next turn submits it" if settings.submit.automatic else ""
     yield Cause(
         "not-submitted",
         Verdict.ACTION if late else Verdict.NOTE,
-        f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted yet{who}",
+        f"{what} yet{who}",
         Remedy(f"snakemake submit={downlink}"),
         since,
     )

@@ -20,9 +20,11 @@ from halfpipe.downlink import halts
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified, names_in, read_whole
-from halfpipe.files.records import opened
+from halfpipe.files.records import parse_record
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
+from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
@@ -126,18 +128,24 @@ class DownlinkPlan:
         """The runs of each chunk, and why RetDefs cannot be read."""
         found, unreadable, retdefs = {}, [], self.retdefs
         for chunk in self.chunks:
-            runs = set[RunId]()
+            runs = set(self._decoded.get(chunk, ()))
             try:
                 if chunk in retdefs:
                     runs.add(read_retdef(retdefs[chunk]).run)
             except HalfPipeError as error:
                 unreadable.append(error)
-            # It may not be decoded yet; if that is damaged, a job says so.
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads((self.plan.work / paths.chunk(self.downlink, chunk)).read_bytes())
-                runs |= {RunId(run) for run in content["runs"]}
             found[chunk] = frozenset(runs)
         return found, unreadable
+
+    @cached_property
+    def _decoded(self) -> dict[ChunkId, frozenset[RunId]]:
+        """The runs that each decoded chunk contains. A job reports a product that is damaged."""
+        found = {}
+        for chunk in self.chunks:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads((self.plan.work / paths.chunk(self.downlink, chunk)).read_bytes())
+                found[chunk] = frozenset(RunId(run) for run in content["runs"])
+        return found
 
     @property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
@@ -154,8 +162,25 @@ class DownlinkPlan:
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:
-        """All runs of the downlink."""
-        return tuple(sorted(set().union(*self.runs_of.values())))
+        """All runs of the downlink, those included that no chunk contains any more."""
+        return tuple(sorted(set().union(*self.runs_of.values()) | self._before))
+
+    @property
+    def _before(self) -> set[RunId]:
+        """The runs that the downlink had when it was handed off last, or had in work then.
+
+        What was delivered of a run that has vanished since is a loss, and its job says so. Before a hand-off the tokens
+        in the stage name the runs in work.
+        """
+        work, found = self.plan.work, set[RunId]()
+        with suppress(HalfPipeError, OSError):
+            last = last_hand_off(work, self.downlink, only_look=True)
+            if last is not None and not last.receipt.get("taken_over"):
+                found = {RunId(run["run"]) for run in last.receipt["runs"]}
+        for token in halt_tokens(self.plan.settings.paths.stage, self.downlink):
+            with suppress(HalfPipeError):
+                found.add(RunId.from_l1(token.parent.name))
+        return {run for run in found if os.path.exists(f"{work}/{paths.datagrams(run, self.downlink)}")}  # noqa: PTH110
 
     @property
     def chunk_files(self) -> list[str]:
@@ -167,9 +192,41 @@ class DownlinkPlan:
         """The manifests of all runs."""
         return [paths.manifest(run, self.downlink) for run in self.runs]
 
-    def chunks_with(self, run: str) -> tuple[ChunkId, ...]:
-        """Return the chunks that bring something of `run`."""
-        return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
+    def chunks_for(self, run: str) -> tuple[ChunkId, ...]:
+        """Return the chunks that the delivery of `run` waits for.
+
+        All chunks the first time, because a chunk may contain a run that its RetDef does not announce. After that only
+        the chunks that contain the run, or did when it was merged. A RetDef that arrives late must not stage runs again
+        that it does not concern, because Level-1 may have taken their files.
+        """
+        merged = self._merged(RunId(run))
+        if merged is None:
+            return self.chunks
+        contain = (chunk for chunk in self.chunks if run in self.runs_of[chunk] or chunk in merged)
+        return tuple(contain) or self.chunks
+
+    @cached_property
+    def outdated(self) -> tuple[str, ...]:
+        """The manifests and the receipt that exist and were made of other chunks than the downlink has now.
+
+        This is the one place that decides what a late RetDef, a chunk that is ignored, or a decoder that found another
+        run makes outstanding. File times alone do not show it.
+        """
+        if self.handed_off is not None and self._made_of == {chunk.number for chunk in self.chunks}:
+            return ()
+        found = []
+        for run in self.runs:
+            contains = {chunk for chunk, runs in self._decoded.items() if run in runs}
+            if self._merged(run) not in ({*contains}, None):
+                found.append(paths.manifest(run, self.downlink))
+        return (*found, *([paths.receipt(self.downlink)] if self.handed_off is not None else []))
+
+    def _merged(self, run: RunId) -> set[ChunkId] | None:
+        """Return the chunks that the manifest of a run was made of; None without a manifest that can be read."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads((self.plan.work / paths.manifest(run, self.downlink)).read_bytes())
+            return {ChunkId(chunk) for chunk in content["chunks"]}
+        return None
 
     @cached_property
     def handed_off(self) -> float | None:
@@ -177,19 +234,21 @@ class DownlinkPlan:
         return modified(f"{self.plan.work}/{paths.receipt(self.downlink)}")
 
     @cached_property
-    def new(self) -> set[int]:
-        """The chunks with RetDefs that it was handed off without; none before its hand-off.
+    def _made_of(self) -> set[int]:
+        """The chunks that the receipt was made of.
 
-        A receipt that is damaged does not say what it was made of: then it is what is staged, for that is told by
-        whoever vouches for receipts, and makes no work here.
+        A damaged receipt counts as made of the staged RetDefs: status reports the damage, and no work follows here.
         """
-        if self.handed_off is None:
-            return set()
         made_of = self.staged.chunks
         with suppress(OSError):
-            if receipt := opened(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
+            if receipt := parse_record(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
                 made_of = [chunk["chunk"] for chunk in receipt.values["chunks"]]
-        return self.numbers - set(map(int, made_of))
+        return set(map(int, made_of))
+
+    @cached_property
+    def new(self) -> set[int]:
+        """The chunks with RetDefs that arrived after the hand-off; none before the hand-off."""
+        return self.numbers - self._made_of if self.handed_off is not None else set()
 
     @property
     def to_stage(self) -> bool:

@@ -15,7 +15,7 @@ from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
-from halfpipe.downlink.stage_look import foreign
+from halfpipe.downlink.stage_look import foreign, refuse_foreign
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.reading import modified, names_in
@@ -102,6 +102,26 @@ def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
         *warnings_before(of.plan.settings, of.downlink),
     ):
         say(line)
+
+
+def refuse_staging(of: DownlinkPlan, *, is_forced: bool) -> None:
+    """Refuse a downlink that would be staged although a switch holds it or another system stages it.
+
+    Parameters
+    ----------
+    of
+        The plan of the downlink.
+    is_forced
+        Whether it is processed again though nothing is outstanding.
+
+    Raises
+    ------
+    HalfPipeError
+        Names the switch or the files. Nothing was changed.
+    """
+    if is_forced or of.to_stage or of.handed_off is None or of.outdated:
+        halts.refuse(of.plan.work, Switch.STAGE, of.downlink)
+        refuse_foreign(of.plan.settings, of.downlink, of.runs)
 
 
 @dataclass(frozen=True)
@@ -300,4 +320,4 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         text = f"begun by {found}, which died"
-        yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
+        yield Cause("head-died", Verdict.ACTION, text, Remedy(f"snakemake dl={downlink}"), since)

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.downlink import stage_look, stage_mark
-from halfpipe.errors import NOTHING, DecoderError, StageError, StateError, rerun
+from halfpipe.downlink import books, stage_look, stage_mark
+from halfpipe.errors import NOTHING, DecoderError, StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -21,7 +21,7 @@ from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import magic7, stage
-from halfpipe.run.receipt_file import hand_offs, publish
+from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
 
@@ -30,7 +30,7 @@ Text = Mapping[str, Any]
 Manifest = Mapping[str, Any]
 Exceptions = Counter[tuple[str, str]]  # of decoders, by run and kind
 OF_CHUNK = ("chunk", "retdef", "runs", "files", "said", "level0")
-NOT_OF_RUN = {"downlink", "datagrams", "window", "settled"}  # what a manifest says besides
+NOT_OF_RUN = {"downlink", "chunks", "datagrams", "window", "settled"}  # what a manifest says besides
 
 log = logging.getLogger(__name__)
 
@@ -57,23 +57,17 @@ def hand_off(
     Raises
     ------
     HalfPipeError
-        If a decoder brought a run that no RetDef announced, the events of a run that no chunk contains any more
-        would be lost and nobody accepts it, the magic-7 command failed or the stage cannot be written. Then there
-        is no hand-off, and Level-1 goes on keeping its runs.
+        If the books of the downlink do not balance, the magic-7 command failed or the stage cannot be written. Then
+        there is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
-    _check_announced(downlink, decoded, runs)
+    manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
+    books.refuse(books.findings(downlink, decoded, manifests, books.retdefs_now(settings, downlink)))
     exceptions = _exceptions(settings, downlink, decoded)
     made = hand_offs(work, downlink)
-    for run in made[-1].receipt["runs"] if made else ():
-        if run["files"] and run["run"] not in runs:  # no chunk contains it now: that is a loss as any other
-            from halfpipe.downlink.deliver_run import deliver_run  # noqa: PLC0415 - a receipt does without arrays
-
-            deliver_run(settings, lease, downlink, RunId(run["run"]), (), threads=1, output=output)
-    manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     home = place / paths.staged(downlink)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
@@ -133,7 +127,7 @@ def save(
 ) -> None:
     """Record the hand-off after those that were `known`, let Level-1 retire runs again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
-    record = publish(work, downlink, content, known)
+    record = publish_receipt(work, downlink, content, known)
     homes = map(paths.deliveries, sorted(runs))
     new = [(home, last) for home in homes for last in Series(work, home).read()[-1:]]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
@@ -141,20 +135,6 @@ def save(
     stage.let_retire(place, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
-
-
-def _check_announced(
-    downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], runs: Collection[RunId]
-) -> None:
-    for chunk in chunks:
-        for run in map(RunId, chunk["runs"]):
-            if run not in runs:
-                raise StateError(
-                    f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({run.l1}), which no "
-                    "RetDef of the downlink announces. Nothing is lost: re-run the command, and the run "
-                    "is included.",
-                    code="not-announced",
-                )
 
 
 def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
@@ -237,8 +217,11 @@ def state_of(run: Mapping[str, Any]) -> str:
 def table(receipt: Mapping[str, Any]) -> str:
     """Return what was delivered of a downlink as a table for people."""
     # What is known of the run, then its parts.
-    counts = ("known", "delivered", "orphans", "late", "held_events", "elsewhere")
-    shown = ("known", "staged", "orphans", "late", "held", "elsewhere")
+    counts = ["known", "delivered", "orphans", "late", "held_events", "elsewhere"]
+    shown = ["known", "staged", "orphans", "late", "held", "elsewhere"]
+    if any(run["closed_events"] for run in receipt["runs"]):  # after an accepted loss alone
+        counts.append("closed_events")
+        shown.append("closed")
     rows = [("run", "L1 run", "kind", "files", *shown, "state")]
     for run in receipt["runs"]:
         numbers = map(str, [len(run["files"]), *(run[key] for key in counts)])

@@ -153,10 +153,13 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
     return Cause(
         "stage-foreign",
         Verdict.ACTION,
-        f"the stage has {count(len(found), 'file')} of downlink {downlink} that HalfPipe has not put there: {few}. It "
-        "stages nothing of the downlink, for that would replace them. If another system uses this stage, give HalfPipe "
-        "one of its own (paths.stage); if they are left over, move them away",
-        Remedy(f"ls -lR {home}"),
+        f"the stage has {count(len(found), 'file')} of downlink {downlink} without a record: {few}. Nothing of the "
+        "downlink is staged, because these files would be overwritten",
+        Remedy(
+            f"ls -lR {home}",
+            first="If they are younger than a minute, another host may have staged them: run this again. If another "
+            "system uses this stage, give HalfPipe one of its own (paths.stage). If they are left over, move them away",
+        ),
     )
 
 
@@ -178,6 +181,10 @@ def _strange(home: Path, known: Collection[str]) -> Iterator[Cause]:
         yield fault(
             STRANGE,
             home / name,
-            "HalfPipe has not put it there",
-            Remedy(f"ls -ld {home / name}", first="see whose it is, and move it away"),
+            "no record of it, and Level-1 would take it",
+            Remedy(
+                f"ls -ld {home / name}",
+                first="If it is younger than a minute, another host may have staged it: run this again. Else see whose "
+                "it is, and move it away",
+            ),
         )

@@ -20,9 +20,9 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import working_directory
-from halfpipe.files.advice import cannot_be_read
+from halfpipe.files.advice import cannot_be_read, sentence
 from halfpipe.files.json_files import seal_of, sealed
-from halfpipe.files.records import Record, TakenError, file_of, numbers, opened, publish_file
+from halfpipe.files.records import Record, TakenError, file_of, numbers, parse_record, publish_file
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
@@ -51,48 +51,83 @@ def refuse(settings: Settings, *series: str) -> None:
         If the directory above one of them is not there, the stage belongs to another working directory, or the working
         directory lacks what the stage knows.
     """
+    if wrong := _foreign_or_away(settings, series):
+        raise wrong.refused("Nothing was done.", ConfigError)
+
+
+def trouble(settings: Settings) -> Cause | None:
+    """Return why nothing can be delivered to the stage, for commands that only look; None if all is well."""
+    try:
+        return _foreign_or_away(settings, ()) or stage_lacks(settings)
+    except HalfPipeError as error:
+        return Cause("stage-unreadable", Verdict.ACTION, error.text, error.remedy)
+    except OSError as error:
+        return Cause("stage-unreadable", Verdict.ACTION, sentence(error), _look(settings.paths.stage))
+
+
+def _look(place: Path, first: str = "") -> Remedy:
+    """Return the commands that show which file system a place is on, and what is there."""
+    return Remedy(f"df -h {place}", f"ls -la {place}", first=first)
+
+
+def _foreign_or_away(settings: Settings, series: Collection[str]) -> Cause | None:
     work, stage = settings.paths.work, settings.paths.stage
     for key, place in (("work", work), ("stage", stage)):
         if not place.exists() and not place.parent.is_dir():
-            raise ConfigError(
-                f"paths.{key}: there is no {place.parent}, so {place} is not made. See that its file system is "
-                f"mounted. If the site is new: mkdir -p -m 2775 {place}",
-                code="not-mounted",
+            return Cause(
+                "not-mounted",
+                Verdict.ACTION,
+                f"paths.{key}: {place.parent} does not exist, so {place} cannot be made",
+                Remedy(
+                    f"df -h {place.parent.parent}",
+                    first="Have its file system mounted. If the site is new, see docs/operations.md (A new stage)",
+                ),
             )
     mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
     # In this order, for a mark is published in the stage first.
     here, there = _read(copy), _read(mark)
     known = working_directory.refuse_other(work)
     if there is not None and there["id"] != known:
-        raise ConfigError(
+        return Cause(
+            "stage-foreign",
+            Verdict.ACTION,
             f"the stage {stage} belongs to the working directory {there['work']}, and {work} is another one, or was "
-            "emptied: what that one has delivered would be delivered and submitted again. Nothing was done. See that "
-            "paths.work and paths.stage are those you mean, and that their file systems are mounted. If it is given "
-            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm -r {mark}",
-            code="stage-foreign",
+            "emptied: what that one has delivered would be delivered and submitted again",
+            _look(
+                work,
+                "See that paths.work and paths.stage are those you mean, and that their file systems are mounted. If "
+                "the other one was given up on purpose, see docs/operations.md (A new stage)",
+            ),
         )
     if there is None and here is not None:
-        raise ConfigError(
-            f"the stage {stage} has no mark ({mark}), though {work} has used it: it is not mounted, or was "
-            "emptied. Nothing was done. See that its file system is mounted. If it was emptied on purpose: "
-            f"mkdir -p {mark}; cp {file_of(copy, here['number'])} {mark}/",
-            code="not-mounted",
+        return Cause(
+            "not-mounted",
+            Verdict.ACTION,
+            f"the stage {stage} is not mounted, or was emptied: {mark} is not there",
+            _look(
+                stage,
+                "Have its file system mounted. If it was emptied on purpose, see docs/operations.md (A new stage)",
+            ),
         )
     if there is not None and (lost := list(_lost(work, there, series))):
-        of_submissions = [name for name in lost if Path(name).parent.name == "submissions"]
-        told = [f"halfpipe submit {name.partition('/')[0]} --settle submitted" for name in of_submissions]
-        raise ConfigError(
-            f"the stage {stage} knows {count(len(lost), 'record')} that {work} lacks: {', '.join(lost)}. It was "
-            "put back from a backup, or they are lost: what was delivered since would be delivered and submitted "
-            "again. Nothing was done. Put a newer backup in its place. If there is none: "
-            + (
-                f"look in the pipeline; what Level-1 has, say so after this: rm -r {mark} {copy}; {'; '.join(told)}"
-                if of_submissions == lost
-                else "roll back in Level-1 what it got since then, and when Level-1 has nothing of it any more: "
-                f"rm -r {mark} {copy}"
+        told = all(Path(name).parent.name == "submissions" for name in lost)
+        return Cause(
+            "work-restored",
+            Verdict.ACTION,
+            f"the stage {stage} knows {count(len(lost), 'record')} that {work} lacks: {', '.join(lost)}. {work} was "
+            "put back from a backup, or they are lost: what was delivered since would be delivered and submitted again",
+            _look(
+                work,
+                "Put a newer backup in its place. If there is none, "
+                + (
+                    "look in the pipeline, and"
+                    if told
+                    else "roll back in Level-1 what it got since then, and"
+                )
+                + " see docs/operations.md (A new stage)",
             ),
-            code="work-restored",
         )
+    return None
 
 
 def refuse_delivery(settings: Settings, *series: str) -> None:
@@ -123,10 +158,9 @@ def stage_lacks(settings: Settings) -> Cause | None:
         Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
         "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
-        Remedy(
-            f"cp {file_of(copy, here['number'])} {mark}/",
-            first="remove from the stage the downlinks that Level-1 has taken, and their tokens, and after the command "
-            "stage again what is gone and Level-1 has not taken (snakemake dl=… -R deliver_run)",
+        _look(
+            stage,
+            "Compare what is there with what Level-1 has taken, then see docs/operations.md (A new stage)",
         ),
     )
 
@@ -210,9 +244,9 @@ def _read(home: Path) -> Mark | None:
             raise ConfigError(cannot_be_read(path, error)) from error
         if seal_of(content) is None:
             raise ConfigError(
-                f"{path}: damaged (checksum mismatch). It says which working directory the stage belongs to, so "
+                f"{path}: damaged (checksum mismatch). It records which working directory the stage belongs to, so "
                 "nothing was done. There are two copies, this one and the other in the working directory or the stage: "
-                "copy the whole one over this one"
+                "copy the good one over this one"
             )
         return {**json.loads(content), "number": max(there)}
     return None
@@ -228,7 +262,7 @@ def _lost(work: Path, mark: Mark, series: Collection[str]) -> Iterator[str]:
         name = f"{number:06d}.json"
         for home in (place, paths.copies(place)):
             with suppress(OSError):
-                record = opened((work / home / name).read_bytes())
+                record = parse_record((work / home / name).read_bytes())
                 if record is None or record.seal == seal:
                     break
         else:

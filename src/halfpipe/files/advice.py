@@ -4,13 +4,15 @@ import errno
 import os
 import shlex
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from halfpipe.errors import Remedy
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "disk-full"  # the code of a failure for it: whoever waits may go on
-
+SMALL_FILE = 1 << 16  # bytes
 
 _SERVER = "The file server does not answer: have it looked at, or mounted again."
 _ADVICE = {
@@ -25,6 +27,57 @@ _ADVICE = {
     **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN), _SERVER),
     errno.ELOOP: "A link leads to itself: remove it.",
 }
+
+
+class NoRoomError(OSError):
+    """A file system has no room for a file of so many bytes, `needed`."""
+
+    def __init__(self, number: int, needed: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class Room:
+    """The room on a file system: where it is mounted, and the bytes that are free, and all."""
+
+    mount: Path
+    free: int
+    total: int
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """Look at the file system of `path`, which need not be there.
+
+        Raises
+        ------
+        OSError
+            If it cannot be looked at.
+        """
+        mount = next(
+            place for place in (path.absolute(), *path.absolute().parents) if place.exists()
+        ).resolve()
+        while mount != mount.parent and mount.parent.stat().st_dev == mount.stat().st_dev:
+            mount = mount.parent
+        found = os.statvfs(mount)
+        return cls(mount, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether not even a small file may find room."""
+        return self.free < SMALL_FILE
+
+    def __str__(self) -> str:
+        return f"{self.mount}: {size(self.free)} free of {size(self.total)}"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in the unit that suits it: ``96 kB``, ``2.1 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:,.1f} {unit}" if number % 1 and number < 100 else f"{number:,.0f} {unit}"
 
 
 def advice(error: OSError) -> str:
@@ -45,11 +98,11 @@ def sentence(error: OSError) -> str:
     return f"{place}{error.strerror or error}. {advice(error)}"
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that it was raised from, is that a disk is full or a quota used up."""
-    while error is not None and getattr(error, "errno", None) not in FULL:
+def that_it_is_full(error: BaseException | None) -> OSError | None:
+    """Return that a disk is full or a quota used up: an error, or one that it was raised from; None, it is neither."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in FULL):
         error = error.__cause__
-    return error is not None
+    return error
 
 
 def _aside(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Writing so that what exists under its final name is whole, and survives a crash of the machine."""
+"""Durable writing: a file under its final name is complete, and survives a crash of the machine."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from uuid import uuid4
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import advice
 
-# Of a larger piece Linux makes pages of 2 MiB in memory, where its file system can. These are rare: on a
-# virtual machine whose host takes back what is free they took ten times as long as all smaller ones.
+# For larger pieces Linux allocates pages of 2 MiB, if the file system supports this. On a virtual machine whose host
+# reclaims free memory, such pages are rare, and writing took ten times as long.
 MOST_AT_ONCE = 1 << 20  # bytes
 
 
@@ -23,9 +23,9 @@ _TOGETHER = ContextVar("together", default=False)
 
 @contextmanager
 def flushed_together() -> Iterator[None]:
-    """Flush what is written meanwhile all at once, at the end: very many small files, each of no use alone.
+    """Flush all files written inside this context at its end, for very many small files that are useless alone.
 
-    A death of the process leaves what it would leave otherwise; after one of the machine anything of it may be torn.
+    If the process dies, this makes no difference. If the machine crashes, any of the files may be incomplete.
     """
     before = _TOGETHER.set(True)
     try:
@@ -36,7 +36,7 @@ def flushed_together() -> Iterator[None]:
 
 
 def flush(handle: int) -> None:
-    """Flush an open file to disk, unless that is done for many together."""
+    """Flush an open file to disk, unless inside `flushed_together`."""
     if not _TOGETHER.get():
         os.fsync(handle)
 
@@ -51,10 +51,10 @@ def fsync_directory(path: Path) -> None:
 
 
 def make_directory(root: Path, below: str) -> Path:
-    """Make the directory `below` the directory `root`, flush each step of the way to it, and return it.
+    """Make the directory `below` the directory `root`, flush all directories on the way, and return it.
 
-    What is flushed in a directory survives a crash of the machine only if the directory's own name does.
-    It may be there already and not be flushed: Snakemake makes directories before a job starts.
+    A flushed file survives a crash of the machine only if the names of its directories do. An existing directory may
+    not be flushed yet, because Snakemake makes directories before a job starts.
     """
     path = root / below
     path.mkdir(parents=True, exist_ok=True)
@@ -72,20 +72,20 @@ def fsync_file(path: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove the file `path` if it is there, so that it is not back after a crash of the machine."""
+    """Remove the file `path` if it exists, so that it does not reappear after a crash of the machine."""
     with suppress(FileNotFoundError):
         path.unlink()
         fsync_directory(path.parent)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove the directory `path` with all that is in it, if it is there."""
+    """Remove the directory `path` with its content, if it exists."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        error.filename = str(path)  # it may name an entry alone, without its directory
+        error.filename = str(path)  # it may have only the name of an entry, without the directory
         raise
 
 
@@ -93,14 +93,14 @@ def remove_tree(path: Path) -> None:
 def replacing(
     path: Path, buffering: int = -1, *, lasting: bool = True, locked: bool = True
 ) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` for writing; flush it to disk and rename it to `path` on success.
+    """Open a file next to `path` for writing; flush it to disk and rename it to `path` on success.
 
-    Without `buffering` (0) write with `write_whole`. What is made again soon, and nothing depends on, need not
-    be `lasting`: only a crash of the machine can leave it empty then.
+    Without `buffering` (0) write with `write_whole`. A file that is soon rewritten, and on which nothing depends, need
+    not be `lasting`: a crash of the machine may leave it empty.
 
-    The temporary name is the same at every try (`.name.part`), so a killed job's leftover is written
-    over by the next one. Callers hold the lock of what they write. Where there is none (`locked` is false) each writer
-    has a name of its own, and the last one counts.
+    The temporary name is the same in every attempt (`.name.part`), so the next job overwrites leftovers of a killed
+    one. Callers hold the lock for the file. Without a lock (`locked` is false) each writer has its own temporary name,
+    and the last writer wins.
 
     Raises
     ------
@@ -122,6 +122,7 @@ def replacing(
         with suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a write names none
             raise HalfPipeError(
                 f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="system"
             ) from error
@@ -129,25 +130,25 @@ def replacing(
 
 
 def write_whole(out: IO[bytes], content: bytes | bytearray | memoryview) -> None:
-    """Write `content`, a view of single bytes, to a file without a buffer, which may take less at a time."""
+    """Write `content` completely to an unbuffered file, which may write less in one call."""
     rest = memoryview(content)
     while rest:
         rest = rest[out.write(rest[:MOST_AT_ONCE]) :]
 
 
 def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
-    """Write a new file by link(2): who is second leaves what is there, and is told False; `lasting` as for `replacing`.
+    """Create a file with link(2) and return True; if it exists already, return False. `lasting` as for `replacing`.
 
-    Directories on the way to it are made, and their names flushed.
+    Missing parent directories are made, and their names flushed.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     changed = [path, *takewhile(lambda place: not place.exists(), path.parents)] if lasting else []
-    with suppress(FileExistsError):  # a lease's, which somebody has removed at this moment
+    with suppress(FileExistsError):  # another process has just removed the directory of a lease
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with part.open("xb", buffering=0) as out:
@@ -157,7 +158,7 @@ def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
         try:
             os.link(part, path)
         except FileExistsError:
-            # A network file system may repeat a request whose answer was lost: the link may be our own.
+            # A network file system may repeat a request after its reply was lost, so the link may be our own.
             if part.stat().st_nlink != 2:
                 return False
     finally:
@@ -169,11 +170,11 @@ def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
 
 
 def write_bytes(path: Path, content: bytes, *, lasting: bool = True, locked: bool = True) -> None:
-    """Write `content` to `path`, whole or not at all; `lasting` and `locked` as for `replacing`."""
+    """Write `content` to `path`, completely or not at all; `lasting` and `locked` as for `replacing`."""
     with replacing(path, lasting=lasting, locked=locked) as out:
         out.write(content)
 
 
 def write_text(path: Path, text: str, *, locked: bool = True) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all; `locked` as for `replacing`."""
+    """Write `text` to `path` as UTF-8, completely or not at all; `locked` as for `replacing`."""
     write_bytes(path, text.encode(), locked=locked)

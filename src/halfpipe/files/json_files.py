@@ -1,4 +1,4 @@
-"""JSON as the project writes it: the same value gives the same bytes, and says itself whether it is whole."""
+"""JSON files of this project: the same value gives the same bytes, and a checksum detects damage."""
 
 import hashlib
 import json
@@ -12,24 +12,24 @@ from halfpipe.files.durable import write_bytes
 from halfpipe.files.reading import read_whole
 
 SEAL = "sha256"
-# It is the first line, so the rest of the file is what was summed up: nothing need be written to compare.
+# The seal is the first line, so it is checked against the rest of the file without writing JSON again.
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
 def dump_json(value: Any) -> str:
-    """Return `value` as the project writes JSON: sorted keys, one item a line, a newline at the end."""
+    """Return `value` as JSON of this project: sorted keys, one item per line, a newline at the end."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def sealed(value: Any) -> bytes:
-    """Return an object as JSON whose first line is the SHA-256 of all other lines."""
+    """Return an object as JSON; its first line is the SHA-256 of all other lines."""
     plain = dump_json(value).encode()
     digest = hashlib.sha256(plain).hexdigest()
     return plain.replace(b"{\n", f'{{\n "{SEAL}": "{digest}",\n'.encode(), 1)
 
 
 def seal_of(content: bytes) -> str | None:
-    """Return the seal of what `sealed` wrote; None if it has none, or is not what was written."""
+    """Return the seal of a file of `sealed`; None if it has no seal or was changed."""
     head = _HEAD.match(content)
     if head is None:
         return None
@@ -40,7 +40,7 @@ def seal_of(content: bytes) -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write an object to `path` as JSON with a seal, whole or not at all; the same value gives the same bytes."""
+    """Write an object to `path` as JSON with a seal, completely or not at all; equal values give equal bytes."""
     write_bytes(path, sealed(value))
 
 
@@ -52,16 +52,16 @@ def read_json(path: Path, remedy: Remedy | None = None) -> Any:
     path
         The file.
     remedy
-        What is to be done if it is damaged; None: it is removed, and the same command makes it again.
+        What to do if the file is damaged; None: remove it, because rerunning the command makes it again.
 
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
-        If it cannot be read, is not JSON, has nothing in it, or is not what was written.
+        If the file cannot be read, is not JSON, is empty, or does not match its checksum.
     """
-    remedy = remedy or Remedy(f"rm {path}", first="To have it made again")
+    remedy = remedy or Remedy(f"rm {path}", first="Remove it, then rerun")
     try:
         content = read_whole(str(path))
         value = json.loads(content)
@@ -74,7 +74,7 @@ def read_json(path: Path, remedy: Remedy | None = None) -> Any:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})", remedy) from error
     if value == {}:
-        raise FormatError(f"{path}: nothing is in it", remedy)
+        raise FormatError(f"{path}: empty", remedy)
     if isinstance(value, dict) and value.pop(SEAL, None) is not None and seal_of(content) is None:
-        raise FormatError(f"{path}: not what was written (checksum mismatch)", remedy)
+        raise FormatError(f"{path}: damaged (checksum mismatch)", remedy)
     return value

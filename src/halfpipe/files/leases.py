@@ -2,8 +2,8 @@
 
 A process that holds anything touches one heartbeat file, `BEATS` times in its lifetime. A lease is a directory of
 numbered files, of which the highest says who holds it. It may be followed by the next number if its holder's heartbeat
-is gone, or was not touched for a lifetime by the file server's clock; link(2) lets one process do that. A killed
-process, a dead host and a suspended machine are all the same, and nobody has to say of one that it is dead.
+is gone, or was not touched for a lifetime by the file server's clock; link(2) lets one process do that. A process that
+was killed on this host is seen to be gone at once. For a process on another host, the lifetime counts.
 
 Who was followed while it stood still finds out by `Lease.check`, asked right before what must not happen late.
 """
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +39,7 @@ PATIENCE_SECONDS = 2.0  # who waits for longer says so,
 REMIND_SECONDS = 60.0  # and again
 ATTEMPTS = 10  # to look, where others follow or give back at the same moment
 ENDING = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+BOOT, PROCESS_NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 HEART, NUMBER, JOB = (re.compile(p) for p in (r"\w[\w.-]*", r"[0-9]{6,}", r"job-(.+)-[0-9a-f]{16}"))
 Say = Callable[[str], None]
 
@@ -47,7 +49,11 @@ lifetime = 300.0  # seconds, of what this process takes from now on; `lease.seco
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease; `heart` is the name of its heartbeat, and `token` is different for every taking."""
+    """Who holds a lease; `heart` is the name of its heartbeat, and `token` is different for every taking.
+
+    `boot` is the boot of its host and the name space of its `pid`, `begun` when the process started, in clock ticks
+    since that boot (field 22 of ``/proc/PID/stat``, proc(5)).
+    """
 
     user: str
     host: str
@@ -57,6 +63,8 @@ class Holder:
     heart: str = ""
     lifetime: float = 300.0
     token: str = ""
+    boot: str = ""
+    begun: int = 0
 
     @classmethod
     def of(cls, content: bytes) -> Self | None:
@@ -68,9 +76,39 @@ class Holder:
             return None
         return found if HEART.fullmatch(found.heart) else None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process ran on this host, in this boot, and has ended."""
+        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            pass
+        with suppress(OSError, ValueError):  # where /proc hides the processes of other users
+            state, begun = _state(self.pid)
+            return state in {"Z", "X"} or begun != self.begun
+        return False
+
     def __str__(self) -> str:
         job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
         return f"{self.user}, process {self.pid} on {self.host}{job}, since {self.since}"
+
+
+@cache
+def _boot() -> str:
+    """Return a name of this boot of this host, and of the numbers that its processes have in this container."""
+    with suppress(OSError):
+        return f"{BOOT.read_text().strip()} {PROCESS_NUMBERS.readlink()}"
+    return ""
+
+
+def _state(pid: int | str) -> tuple[str, int]:
+    """Return the state of a process on this host, a letter, and when it began; "self" is this process."""
+    after_its_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return after_its_name[0], int(after_its_name[19])
 
 
 def whoami() -> Holder:
@@ -98,8 +136,12 @@ class _Heart:
 
     def __init__(self, work: Path) -> None:
         me = whoami()
-        name = re.sub(r"[^\w.-]", "_", f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
-        self.me, self.held = replace(me, heart=name, lifetime=lifetime), 0
+        name = _in_a_name(f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
+        begun = 0
+        with suppress(OSError):
+            begun = _state("self")[1]
+        self.me = replace(me, heart=name, lifetime=lifetime, boot=_boot() if begun else "", begun=begun)
+        self.held = 0
         self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_bytes(_written(self.me))
@@ -154,8 +196,8 @@ def _written(holder: Holder) -> bytes:
 _probed: dict[Path, tuple[float, float]] = {}
 
 
-def _now(work: Path) -> float:
-    """Return the Unix time by the clock that the heartbeats have, the file server's."""
+def file_server_time(work: Path) -> float:
+    """Return the Unix time by the clock of the file server, the only one that two hosts share."""
     when, said = _probed.get(work, (-POLL_SECONDS, 0.0))
     if time.monotonic() - when >= POLL_SECONDS:
         probe = work / paths.HEARTBEATS / f".probe-{os.urandom(8).hex()}"
@@ -172,8 +214,9 @@ def _now(work: Path) -> float:
 class Found:
     """A lease that is there, of which `number` counts.
 
-    `holder` is None where nobody says who it is. `touched` is when its heartbeat was, None if that is gone, `signed`
-    when it took the lease or showed last that it gets on (Unix seconds), `silent` for how long it was not touched.
+    `holder` is None where nobody says who it is. `touched` is when its heartbeat was, None if that or its process is
+    gone, `signed` when it took the lease or showed last that it gets on (Unix seconds), `silent` for how long it was
+    not touched.
     `registered` has its jobs, and when the heartbeat of each was touched; `jobs` are the names of those who live.
     """
 
@@ -215,7 +258,7 @@ def look(work: Path, place: str) -> Found | None:
         names = names_in(work / place)
         registered = {name: _touched(work, job[1]) for name in names if (job := JOB.fullmatch(name))}
         jobs = tuple(
-            sorted(n for n, touched in registered.items() if touched and _now(work) - touched < lifetime)
+            sorted(name for name, touched in registered.items() if _job_lives(work, place, name, touched))
         )
         number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=0)
         found = Found(Path(place).name, number, jobs=jobs, registered=registered)
@@ -226,12 +269,30 @@ def look(work: Path, place: str) -> Found | None:
             holder = _written_in(path)
             signed = path.stat().st_mtime
             touched = _touched(work, holder.heart) if holder else signed
+            if holder is not None and holder.is_gone:
+                touched = None
             # Who gives a lease back removes its heartbeat after it: it tells of a death only where the lease is there.
             if touched is None and _written_in(path) != holder:
                 continue
-            silent = 0.0 if touched is None else _now(work) - touched
+            silent = 0.0 if touched is None else file_server_time(work) - touched
             return replace(found, holder=holder, signed=signed, touched=touched, silent=silent)
     return None
+
+
+def _job_lives(work: Path, place: str, name: str, touched: float | None) -> bool:
+    """Tell whether a registered job lives, whose heartbeat was `touched` then."""
+    if touched is None or file_server_time(work) - touched >= lifetime:
+        return False
+    if not name.startswith(f"job-{_in_a_name(socket.gethostname())}-"):  # thousands may run on other hosts
+        return True
+    with suppress(FileNotFoundError):
+        job = _written_in(work / place / name)
+        return job is None or not job.is_gone
+    return False
+
+
+def _in_a_name(text: str) -> str:
+    return re.sub(r"[^\w.-]", "_", text)
 
 
 def _written_in(path: Path) -> Holder | None:
@@ -323,8 +384,8 @@ class Lease(AbstractContextManager["Lease"]):
     def take_or_refuse(self, what: str, say: Say) -> Self:
         """Take the lease, or be refused as soon as its holder shows that it lives.
 
-        One that was killed shows nothing, and is waited for until its time is over; so are the jobs that it left
-        behind, for they must not do anything after us.
+        A holder that was killed on another host shows nothing, and this waits until its time is over. Jobs that a
+        killed holder left behind are waited for too, because they must not do anything after us.
 
         Raises
         ------
@@ -342,7 +403,8 @@ class Lease(AbstractContextManager["Lease"]):
                         "re-run the command."
                     )
                 seen = now
-                waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")
+                who = f"process {found.holder.pid} on {found.holder.host}" if found.holder else "its process"
+                waiting.wait(f"{what} is in work: {found}. Waiting to see whether {who} is still alive")
             elif found is not None and found.jobs:
                 for_jobs.wait(
                     f"waiting for jobs of {what} that a killed process left behind: {', '.join(found.jobs)}"
@@ -494,12 +556,12 @@ def give_back_downlinks() -> None:
     """Give back what this process took with `hold_downlink`; jobs of it that show no sign of life were killed."""
     mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]
     _downlinks.clear()
-    left = [(lease, jobs) for lease in mine if (jobs := lease.jobs())]
-    if left:
+    left = [(lease, found) for lease in mine if (found := lease.look()) and found.registered]
+    if any(found.jobs for _, found in left):
         time.sleep(3 * lifetime / BEATS)
     for lease, before in left:
         now = lease.jobs()
-        lease.strike_out(name for name, touched in before.items() if now.get(name) == touched)
+        lease.strike_out(name for name, touched in before.registered.items() if now.get(name) == touched)
     for lease in mine:
         lease.give_back()
     for work in {lease.work for lease in mine} & _hearts.keys():  # of a job that was cut short

@@ -1,4 +1,4 @@
-"""Reading files that come from outside, their checksums, when files were written, and the names in a directory."""
+"""Reading files from outside, checksums, modification times, and names in a directory."""
 
 import errno
 import os
@@ -14,14 +14,14 @@ from halfpipe.files.advice import advice, cannot_be_read
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open the file `path`, which comes from outside, for reading; links are followed.
+    """Open a file from outside for reading; links are followed.
 
-    A pipe in its place would be waited for without an end, and a device has no end: both are refused.
+    Pipes and devices are refused, because reading them may never end.
 
     Raises
     ------
     OSError
-        If it cannot be opened or is no regular file.
+        If it cannot be opened or is not a regular file.
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -32,12 +32,12 @@ def open_regular(path: Path) -> BufferedReader:
 
 @contextmanager
 def opened(path: Path, what: str, remedy: str) -> Iterator[BufferedReader]:
-    """Open the file `path`, which comes from outside, as `open_regular` does; errors say `what` it is and the remedy.
+    """Open a file from outside, as `open_regular` does; errors contain `what` the file is and the remedy.
 
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
         If it cannot be opened or read.
     """
@@ -51,12 +51,12 @@ def opened(path: Path, what: str, remedy: str) -> Iterator[BufferedReader]:
 
 
 def read_whole(path: str, most: int = sys.maxsize) -> bytes:
-    """Return what is in one of our own files, at most so many bytes: for half of what a file object costs.
+    """Return the content of one of our own files, at most `most` bytes; twice as fast as a file object.
 
     Raises
     ------
     OSError
-        If there is none, or it cannot be read.
+        If the file does not exist or cannot be read.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -70,12 +70,12 @@ def read_whole(path: str, most: int = sys.maxsize) -> bytes:
 
 
 def names_in(home: Path | str) -> list[str]:
-    """Return the names in a directory, which need not be there: for less than paths cost, where there are thousands.
+    """Return the names in a directory; empty if it does not exist. Faster than paths for thousands of names.
 
     Raises
     ------
     StateError
-        If it is there and cannot be listed.
+        If the directory exists but cannot be listed.
     """
     try:
         return os.listdir(home)  # noqa: PTH208
@@ -86,26 +86,26 @@ def names_in(home: Path | str) -> list[str]:
 
 
 def modified(path: str) -> float | None:
-    """Return when the file `path` was written last, Unix seconds; None if there is none that can be looked at."""
+    """Return when the file `path` was last written, Unix seconds; None if it does not exist or is not accessible."""
     try:
-        return os.stat(path).st_mtime  # noqa: PTH116 - asked of the whole mission
+        return os.stat(path).st_mtime  # noqa: PTH116 - called for the whole mission
     except OSError:
         return None
 
 
 def is_made(path: str, since: float) -> bool:
-    """Tell whether the file `path` is there and was written at the Unix time `since` or later."""
+    """Tell whether the file `path` exists and was written at the Unix time `since` or later."""
     made = modified(path)
     return made is not None and made >= since
 
 
 def changed(path: str) -> float | None:
-    """Return when `path` was written or changed last, Unix seconds; None if there is nothing to look at.
+    """Return when `path` was last written or changed, Unix seconds; None if it does not exist or is not accessible.
 
-    A copy may bring the time of the last write with it, but not that of the last change.
+    The time of change matters because a copy may keep the modification time of the original.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked of the whole mission
+        found = os.stat(path)  # noqa: PTH116 - called for the whole mission
     except OSError:
         return None
     return max(found.st_mtime, found.st_ctime)
@@ -113,7 +113,7 @@ def changed(path: str) -> float | None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of the file `path` as lower-case hex."""
-    import hashlib  # noqa: PLC0415 - its library takes as long to load as all else here
+    import hashlib  # noqa: PLC0415 - slow to load
 
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,12 @@
-"""Numbered records: the one way in which HalfPipe remembers what it did (docs/architecture.md, *Records*).
+"""Numbered records: how HalfPipe remembers everything that it did (docs/architecture.md, *Records*).
 
-A *series* is a directory of immutable records ``000001.json``, ``000002.json``, … Each holds its own SHA-256 and that
-of the record before it. A record is written beside its place, flushed, and published by link(2), which fails if its
-number exists: whoever decided on what it had read finds out that another process was faster, reads again and decides
-again. Nothing is ever appended to or changed.
+A *series* is a directory of immutable records ``000001.json``, ``000002.json``, … Each contains its own SHA-256 and
+that of the record before it. A record is written to a temporary file, flushed, and published with link(2), which fails
+if the number exists. So a process that based a decision on older records notices that another process was faster, reads
+again, and decides again. Records are never changed.
 
-Every record has a second copy, at the same path below ``copies/``. Who reads takes the union of both, and mends the
-copy that is lost or damaged.
+Every record has a second copy at the same path below ``copies/``. A reader uses the union of both, and repairs a copy
+that is lost or damaged.
 """
 
 import json
@@ -26,27 +26,27 @@ from halfpipe.files.json_files import SEAL, seal_of
 from halfpipe.files.reading import names_in, read_whole
 
 PREVIOUS = "previous"
-MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
+MOST_BYTES = 1 << 26  # the receipt of thousands of chunks; a larger file is not a record
 _NAME = re.compile(r"(\d{6,})\.json")
 
 
 class TakenError(HalfPipeError):
-    """Another process has published the record of this number: read again, decide again."""
+    """Another process has published a record with this number: read again, and decide again."""
 
     code = "taken"
 
 
 class DamagedError(StateError):
-    """A record is gone or damaged in both copies, or the copies contradict each other."""
+    """Both copies of a record are gone or damaged, or contradict each other."""
 
     code = "record-damaged"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record as it was published: what it says, its seal, and its number in its series.
+    """One published record: its values, its seal, and its number in the series.
 
-    `values` lacks the seal and the seal of the record before it.
+    `values` does not include the seal, and the seal of the record before.
     """
 
     values: Mapping[str, Any]
@@ -57,13 +57,13 @@ class Record:
 
 
 def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
-    """Return the content of a record: JSON whose first line is the SHA-256 of all other lines."""
+    """Return the content of a record: JSON, with the SHA-256 of all other lines in the first line."""
     return json_files.sealed({**values, PREVIOUS: previous})
 
 
-@lru_cache(maxsize=8)  # an account reads a receipt twice: where people look for it, and among the records
-def opened(content: bytes) -> Record | None:
-    """Return the record that `content` is, without its number; None if it is not what was published."""
+@lru_cache(maxsize=8)  # an account reads a receipt twice: as dl=<id>, and as a record
+def parse_record(content: bytes) -> Record | None:
+    """Return the record with this content, without its number; None if the content is damaged."""
     seal = seal_of(content)
     if seal is None:
         return None
@@ -85,14 +85,14 @@ class Series:
     place
         The directory of the series, relative to `work`; it need not exist.
     at_stake
-        What stands still while a record is damaged, as ``nothing is delivered``.
+        The consequence of a damaged record for messages, like ``nothing is delivered``.
     only_look
-        Nothing is decided on what is read, so a good first copy of the last record is believed.
+        No decision depends on the records, so a good first copy of the last record is enough.
 
     Attributes
     ----------
     harmed
-        Copies that were lost or damaged, and what became of each.
+        The lost or damaged copies, each with a text on its repair.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class Series:
         self.harmed: dict[Path, str] = {}
 
     def read(self) -> list[Record]:
-        """Read all records, the oldest first, and mend the copies that are lost or damaged.
+        """Read all records, oldest first, and repair lost or damaged copies.
 
         Raises
         ------
         DamagedError
-            If a record is gone or damaged in both copies, or does not follow the one before it.
+            If both copies of a record are gone or damaged, or a record does not follow the one before it.
         """
         first, second = numbers(self.home), numbers(self.second)
         self.records = []
@@ -117,24 +117,24 @@ class Series:
         for number in range(max(first | second, default=0), 0, -1):
             record = self._open(self.home, number) if number in first else None
             if record is not None and number not in second:
-                self._mend(self.second, record)
+                self._repair(self.second, record)
             elif record is None or (
                 not self._only_look if next_one is None else record.seal != next_one.previous
             ):
-                # Where both are good, the second one counts: it is published last, by who has published the first. A
-                # process that stood still may have published another first copy, as soon as that was lost.
+                # If both copies are good, the second one counts, because it is published after the first by the same
+                # process. If the first copy was lost, a suspended process may have published another one in its place.
                 other = self._open(self.second, number) if number in second else None
                 if other is not None and (record is None or other.seal != record.seal):
-                    self._mend(self.home, other)
+                    self._repair(self.home, other)
                 record = other or record
             if record is None:
                 raise self.damaged(number)
             if next_one is not None and next_one.previous != record.seal:
-                raise self.damaged(next_one.number, "it does not follow the one before it")
+                raise self.damaged(next_one.number, "it does not follow the record before it")
             next_one = record
             self.records.insert(0, record)
         if next_one is not None and next_one.previous is not None:
-            raise self.damaged(1, "it does not follow the one before it")
+            raise self.damaged(1, "it does not follow the record before it")
         return self.records
 
     def publish(self, values: Mapping[str, Any]) -> Record:
@@ -143,9 +143,9 @@ class Series:
         Raises
         ------
         TakenError
-            If another process has published one since.
+            If another process published a record after they were read.
         HalfPipeError
-            If it cannot be written: then it does not count.
+            If the record cannot be written. Then it does not count.
         """
         assert not self._only_look
         number = len(self.records) + 1
@@ -155,7 +155,7 @@ class Series:
             publish_file(self.second, number, content)
         except TakenError:
             other = self._open(self.second, number)
-            # The first copy of what another process published was lost just now.
+            # The first copy of another process's record was lost just now.
             if other is not None and other.content != content:
                 write_bytes(file_of(self.home, number), other.content, locked=False)
                 raise
@@ -165,22 +165,22 @@ class Series:
         return record
 
     def verify(self) -> Iterator[tuple[Path, str]]:
-        """Read both copies of all records; yield each that was harmed, and what became of it."""
+        """Read both copies of all records; yield each damaged or lost copy, with a text on its repair."""
         for record in self.read():
             other = self._open(self.second, record.number)
             if other is not None and other.seal != record.seal:
                 raise self.damaged(record.number, "its copies differ")
             if other is None:
-                self._mend(self.second, record)
+                self._repair(self.second, record)
         yield from self.harmed.items()
 
     def damaged(self, number: int, why: object = "") -> DamagedError:
-        """Return the error that says that a record cannot be used."""
+        """Return the error for a record that cannot be used."""
         copies = f"{file_of(self.home, number)} and {file_of(self.second, number)}"
         return DamagedError(
-            f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
-            f"is back, {self._at_stake}.",
-            Remedy(first="restore one of the two files from a backup"),
+            f"both copies of record {number} are gone or damaged ({why or 'neither can be read'}): {copies}. Until one "
+            f"is restored, {self._at_stake}.",
+            Remedy(first="Restore one of the two files from a backup"),
         )
 
     def _open(self, home: Path, number: int) -> Record | None:
@@ -191,28 +191,28 @@ class Series:
         except OSError as error:
             raise StateError(cannot_be_read(file_of(home, number), error)) from error
 
-    def _mend(self, home: Path, record: Record) -> None:
-        """Write a lost or damaged copy again; who may only read leaves it."""
+    def _repair(self, home: Path, record: Record) -> None:
+        """Rewrite a lost or damaged copy, if this process has the permission."""
         path = file_of(home, record.number)
         try:
             there = self._open(home, record.number)
             if there is not None and (home == self.second or there.seal == record.seal):
-                return  # it was published after we had looked
+                return  # published in the meantime
             if path.is_dir():
                 path.rename(home / f".{path.name}.damaged")
             if path.exists():
-                # The name of a damaged copy stays taken, or another process could publish its own record under it.
+                # Overwrite a damaged copy: if it were removed first, another process could publish under its name.
                 write_bytes(path, record.content, locked=False)
             else:
                 publish_file(home, record.number, record.content)
         except (OSError, HalfPipeError) as error:
-            self.harmed[path] = f"is lost or damaged, and cannot be mended: {error}"
+            self.harmed[path] = f"is lost or damaged, and cannot be repaired: {error}"
         else:
-            self.harmed[path] = "was lost or damaged, and is mended from its other copy"
+            self.harmed[path] = "was lost or damaged; repaired from the other copy"
 
 
 def _numbered(content: bytes, number: int) -> Record | None:
-    found = opened(content)
+    found = parse_record(content)
     return found and replace(found, number=number)
 
 
@@ -227,22 +227,20 @@ def numbers(home: Path) -> set[int]:
 
 
 def publish_file(home: Path, number: int, content: bytes) -> None:
-    """Write a record beside its place, flush it, and link it to its name.
+    """Write a record to a temporary file, flush it, and link it to its name.
 
     Raises
     ------
     TakenError
-        If another process has published one of this number.
+        If another process has published a record with this number.
     HalfPipeError
-        If it cannot be written.
+        If the record cannot be written.
     """
     path = file_of(home, number)
     try:
         if not publish(path, content):
             raise TakenError(
-                f"{path}: another process has published this record at the same moment. Re-run the command."
+                f"{path}: another process published this record at the same moment. Rerun the command."
             )
     except OSError as error:
-        raise HalfPipeError(
-            f"{path}: this record cannot be written: {error.strerror}. {advice(error)}"
-        ) from error
+        raise HalfPipeError(f"{path}: cannot write this record: {error.strerror}. {advice(error)}") from error

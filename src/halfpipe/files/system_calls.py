@@ -1,4 +1,4 @@
-"""Calls of Linux that Python lacks, or wants an object a piece for: room set aside, many pieces read at once."""
+"""Linux system calls that Python lacks, or that need one Python object per piece: fallocate(2) and preadv(2)."""
 
 import ctypes
 import errno
@@ -9,6 +9,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.files.advice import NoRoomError
+
 MOST = 1024  # pieces in one call: IOV_MAX of Linux
 
 _IOVEC = np.dtype([("base", np.uintp), ("length", np.uintp)])  # struct iovec of <sys/uio.h>
@@ -17,26 +19,26 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _fallocate = _libc.fallocate
 _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _preadv = _libc.preadv
-# off_t has 64 bits wherever pointers have; os.preadv wants an object for each piece.
+# off_t and pointers have 64 bits; os.preadv needs one object per piece.
 _preadv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64]
 _preadv.restype = ctypes.c_ssize_t
 
 
 def reserve(out: IO[bytes], size: int) -> None:
-    """Have the file system set aside `size` bytes for a file that is going to have so many.
+    """Reserve disk space for a file that will have `size` bytes.
 
-    A disk that is too full says so before anything is written, and writing takes a third less time. Where
-    the file system cannot do it nothing happens (`os.posix_fallocate` would write every block then).
+    A full disk is detected before anything is written, and writing takes a third less time. If the file system does
+    not support this, nothing happens (`os.posix_fallocate` would write every block).
 
     Raises
     ------
     OSError
-        If there is no room.
+        If the disk is full.
     """
     while size > 0 and _fallocate(out.fileno(), 0, 0, size):
         number = ctypes.get_errno()
         if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise OSError(number, os.strerror(number))
+            raise NoRoomError(number, size)
         if number != errno.EINTR:
             return
 
@@ -48,39 +50,39 @@ def read_pieces(
     buffer: NDArray[np.uint8],
     places: NDArray[np.int64],
 ) -> None:
-    """Read n pieces of a file into their places in one buffer; those that follow each other are read together.
+    """Read n pieces of a file into places of one buffer; consecutive pieces are read together.
 
-    The records of an event file lie in chunks' files in the same order, between those of other EPUs. One
-    call of the system reads a thousand of them into their places; nothing is copied twice, and a file that
-    became shorter is an error and not the end of the process, as it would be with a map of the file.
+    Records of an event file have the same order in the chunks' files, interleaved with records of other EPUs. One
+    system call reads a thousand of them into their places without another copy. A file that became shorter raises an
+    error, while with a memory map it would kill the process.
 
     Parameters
     ----------
     handle
         Descriptor of the file.
     starts, sizes
-        Where the pieces lie in the file and how long they are, bytes, shape (n,); n is 1 or more.
+        Positions of the pieces in the file and their sizes, bytes, shape (n,); n is 1 or more.
     buffer
-        Takes them; contiguous.
+        Contiguous buffer for the pieces.
     places
-        Where in `buffer` each of them goes, bytes, shape (n,).
+        Positions of the pieces in `buffer`, bytes, shape (n,).
 
     Raises
     ------
     EOFError
-        With the position where the file ends, inside a piece or before it.
+        If the file ends inside a piece or before it; with the position of the end.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     ValueError
-        If a piece has no bytes, begins before the file or reaches out of `buffer`.
+        If a piece is empty, begins before the file, or exceeds `buffer`.
     """
     if not (
         (sizes > 0).all() and (starts >= 0).all() and (places >= 0).all() and (sizes <= buffer.size).all()
         and (places <= buffer.size - sizes).all() and buffer.flags.c_contiguous and buffer.flags.writeable
     ):  # fmt: skip
-        raise ValueError("pieces that do not lie in the file and in the buffer")
+        raise ValueError("a piece is outside the file or the buffer")
     follows = starts[1:] == starts[:-1] + sizes[:-1]
-    # What lies together on both sides is one piece.
+    # Pieces that are consecutive in the file and in the buffer become one piece.
     heads = np.concatenate(([0], np.flatnonzero(~(follows & (places[1:] == places[:-1] + sizes[:-1]))) + 1))
     vectors = np.empty(len(heads), _IOVEC)
     vectors["base"] = places[heads] + buffer.ctypes.data
@@ -96,7 +98,7 @@ def read_pieces(
 
 
 def _read(handle: int, vectors: NDArray[np.void], position: int) -> None:
-    """Fill `vectors` with what follows on `position`, in as many calls as it takes."""
+    """Fill `vectors` with the bytes from `position` on, in as many calls as necessary."""
     ends = np.cumsum(vectors["length"])
     wanted, done, first = int(ends[-1]), 0, 0
     while True:

@@ -1,6 +1,6 @@
-"""The mark of a working directory: which format its state has, and an id that it keeps wherever it lies.
+"""The mark of a working directory: the format of its state, and an id that stays the same if it is moved.
 
-It is made once, when a command first changes state there. Another format is refused: nothing of it is read.
+The mark is made once, when a command first changes state there. A directory with another format is refused.
 """
 
 import re
@@ -19,9 +19,9 @@ _MARK = re.compile(rb'\{\n "format": %d,\n "id": "([0-9a-f]{32})"\n\}\n' % FORMA
 
 
 def begin(work: Path) -> str:
-    """Make the mark of the working directory `work` if it has none; return its id.
+    """Make the mark of the working directory `work` if it does not exist; return its id.
 
-    Heads that do so at the same moment agree: the mark is linked to its name, which only one of them can.
+    If several heads do this at the same moment, they agree, because only one can link the mark to its name.
 
     Raises
     ------
@@ -42,27 +42,27 @@ def refuse_other(work: Path) -> str | None:
     Raises
     ------
     ConfigError
-        If it has another format, its mark is damaged, or it has none though something was processed there.
+        If the directory has another format, or its mark is damaged, or missing although downlinks were processed.
     """
     place = work / paths.FORMAT_MARK
-    back = f"bring {place} back from the backup of {work}, or have another working directory in the config: paths.work"
+    restore = f"restore {place} from the backup of {work}, or set another working directory in the config (paths.work)"
     try:
         mark = _MARK.fullmatch(place.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        # That downlinks were processed.
+        # Signs that downlinks were processed.
         if found := [
             name for name in names_in(work) if name == paths.RUNS or name.startswith(paths.receipt(""))
         ]:
             raise ConfigError(
-                f"{work} has {found[0]} and no {place.name}: it is of an earlier HalfPipe, or the file is lost. "
-                f"Nothing was done. If it is lost, {back}"
+                f"{work} has {found[0]} but no {place.name}: the directory belongs to an earlier HalfPipe, or the file "
+                f"is lost. Nothing was done. If it is lost, {restore}."
             ) from None
         return None
     except OSError as error:
         raise ConfigError(cannot_be_read(place, error)) from error
     if mark is None:
         raise ConfigError(
-            f"{place}: damaged, or of another HalfPipe than this one, which knows format {FORMAT} alone. Nothing was "
-            f"done. If it is damaged, {back}"
+            f"{place}: damaged, or of another version of HalfPipe; this one reads only format {FORMAT}. Nothing was "
+            f"done. If it is damaged, {restore}."
         )
     return mark[1].decode()

@@ -1,1 +1,1 @@
-"""File formats, one module each: how bytes become arrays and back."""
+"""File formats, one module each: bytes to arrays and back."""

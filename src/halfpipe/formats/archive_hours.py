@@ -1,4 +1,4 @@
-"""The files of one hour in the level-0 archive, by its layout alone (ground-chain §2); nothing of packets."""
+"""The files of one hour in the level-0 archive, found by their names only (ground-chain §2)."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,12 @@ NAME = re.compile(r"s([0-9]{4})a([0-9]{4})t[0-9]{10}\.([0-9]{10})", re.ASCII)
 
 
 def files(directory: Path, scid: int, apid: int) -> list[Path]:
-    """Return the files of one APID in the directory of an hour, in order; none if there is no such directory.
+    """Return the files of one APID in the directory of an hour, in order; none if the directory does not exist.
 
     Raises
     ------
     OSError
-        If it cannot be listed.
+        If the directory cannot be listed.
     """
     try:
         found = [(NAME.fullmatch(path.name), path) for path in sorted(directory.iterdir())]

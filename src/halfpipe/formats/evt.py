@@ -1,9 +1,8 @@
-"""Event files, version 9: what the decoder makes of a chunk and what Level-1 takes (evt-layout).
+"""Event files, version 9: the output of the decoder, and the input of Level-1 (evt-layout).
 
-A file is a header of 176 bytes and then records of varying length, little-endian throughout. Only the
-context at the start of a record and the lengths behind it are looked at; the event itself (EBF) is
-opaque here. Functions take the whole file as bytes (`EvtFile.data`, a map of the file) and the records'
-byte offsets, and work on all records at once.
+A file has a header of 176 bytes and records of varying length, all little-endian. This module reads only the context
+at the start of a record and the lengths after it. The event itself (EBF) is opaque here. Functions take all bytes of a
+file (`EvtFile.data`, a memory map) and the byte offsets of records, and work on all records at once.
 """
 
 import struct
@@ -24,22 +23,22 @@ MARKER = 0xFAF32000
 VERSION = 0x09090909
 HEADER_SIZE = 176
 EBF_MARKER = 0x104F0010
-EBF_LIMIT = 131072  # what Level-1's reader has room for; it does not check (evt-layout)
-HANDLER_LIMIT = 64  # ten times the handlers that there are: no count makes a record of gigabytes
+EBF_LIMIT = 131072  # size of the buffer in Level-1's reader, which does not check (evt-layout)
+HANDLER_LIMIT = 64  # ten times the handlers that exist; limits the size of a record with a wrong count
 MOOT_UNSET_KEY = 0xFFFFFFF0
 MOOT_UNSET_ALIAS = "LSEWRITER_UNSET"
 ALIAS_LENGTH = 63  # bytes; the 64th is always zero
-LATC_FROM_END = 16  # LATC_master of an LPA record starts so many bytes before the record's end
+LATC_FROM_END = 16  # bytes from the start of LATC_master to the end of an LPA record
 
 _WORD = struct.Struct("<I")
-CHECKED_TOGETHER = 1024  # records: a copy of a MB or two, for each thread its own
+CHECKED_TOGETHER = 1024  # records; each thread copies them, a MB or two
 MIX = np.uint32(0x9E3779B1)  # odd; 2^32 over the golden ratio
 
-REMEDY = "Have the file made again before anything uses it"
+REMEDY = "Regenerate the file before it is used"
 
 
 class InfoType(IntEnum):
-    """What a record holds behind its event (evt-layout, enums)."""
+    """The kind of information after the event in a record (evt-layout, enums)."""
 
     LPA = 0
     LCI_ACD = 1
@@ -48,7 +47,7 @@ class InfoType(IntEnum):
 
 
 class KeysType(IntEnum):
-    """Which configuration keys end a record (evt-layout, enums)."""
+    """The kind of configuration keys at the end of a record (evt-layout, enums)."""
 
     LPA = 0
     LCI = 1
@@ -88,7 +87,7 @@ _INFO = ("<u4 timeTics timeHack_tics timeHack_hacks", "<i4 compressionLevel comp
 
 LPA_INFO = layout(*_INFO, "<u4 softwareKey hardwareKey lpaDbKey")
 
-# The last four words are the gamma handler's; the other handlers use the first of them only.
+# The last four words belong to the gamma handler; the other handlers use only the first of them.
 LPA_HANDLER = layout(
     "<i4 type",
     "<u4 masterKey cfgKey cfgId",
@@ -141,7 +140,7 @@ _INFO_SIZES = np.array([LPA_INFO.itemsize, *(LCI_INFO_OF[kind].itemsize for kind
 
 @dataclass(frozen=True, eq=False)
 class EvtFile:
-    """An event file as mapped: `data` holds all its bytes, `header` (dtype `HEADER`) is a copy."""
+    """A memory-mapped event file: `data` are all its bytes, `header` (dtype `HEADER`) is a copy."""
 
     path: Path
     data: NDArray[np.uint8]
@@ -150,7 +149,7 @@ class EvtFile:
 
 @dataclass(frozen=True, eq=False)
 class RecordLayout:
-    """Shape of n records: `sizes` in bytes (int64, n) and `infotypes` (int32, n, see `InfoType`)."""
+    """Layout of n records: `sizes` in bytes (int64, n) and `infotypes` (int32, n, see `InfoType`)."""
 
     sizes: NDArray[np.int64]
     infotypes: NDArray[np.int32]
@@ -168,26 +167,26 @@ def read_header(path: Path) -> np.void:
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
-        If it cannot be read, is shorter than a header, or has another marker or version.
+        If it cannot be read, is shorter than a header, or has a wrong marker or version.
     """
     with opened(path, "event file", REMEDY) as file:
         content = file.read(HEADER_SIZE)
     if len(content) < HEADER_SIZE:
         raise FormatError(
-            f"{path}: {len(content)} bytes, but the header of an event file alone has {HEADER_SIZE}. {REMEDY}."
+            f"{path}: {len(content)} bytes, but an event file has at least {HEADER_SIZE} (its header). {REMEDY}."
         )
     header: np.void = np.frombuffer(content, HEADER)[0]
     if header["marker"] != MARKER:
         raise FormatError(
-            f"{path}: at byte 0 stands 0x{header['marker']:08x}, expected the marker 0x{MARKER:08x} "
-            f"of an event file. {REMEDY}."
+            f"{path}: 0x{header['marker']:08x} at byte 0, expected the marker of an event file, 0x{MARKER:08x}. "
+            f"{REMEDY}."
         )
     if header["version"] != VERSION:
         raise FormatError(
-            f"{path}: at byte 4 stands version 0x{header['version']:08x}, expected 0x{VERSION:08x}, "
-            f"the only one that can be read. Have the file made again by a decoder of that version."
+            f"{path}: version 0x{header['version']:08x} at byte 4, expected 0x{VERSION:08x}. "
+            f"Regenerate the file with a decoder of that version."
         )
     return header
 
@@ -201,19 +200,18 @@ def pack_header(
     moot_key: int,
     moot_alias: str,
 ) -> bytes:
-    """Return the 176 bytes that start an event file; the four arrays of APIDs and errors are zero.
+    """Return the header of an event file, 176 bytes; the four arrays of APIDs and errors are zero.
 
     Parameters
     ----------
     runid
-        The downlink as a number: in this place it is not the run (evt-layout, `LSEHeader.m_runid`).
+        The number of the downlink. Despite its name, the field is not the run (evt-layout, `LSEHeader.m_runid`).
     seconds, sequences
-        Of the first and the last event: `current_timeSecs` (MET) and `scalers_sequence`.
+        `current_timeSecs` (MET) and `scalers_sequence` of the first and the last event.
     events
-        How many records follow.
+        Number of records in the file.
     moot_key, moot_alias
-        Configuration of the run, or `MOOT_UNSET_KEY` and `MOOT_UNSET_ALIAS`; the alias is cut at
-        63 bytes.
+        Configuration of the run, or `MOOT_UNSET_KEY` and `MOOT_UNSET_ALIAS`. The alias is cut to 63 bytes.
 
     Raises
     ------
@@ -241,12 +239,12 @@ def pack_header(
 def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: str) -> NDArray[Any]:
     """Gather one field of `CONTEXT`, by its name, from the records at `offsets`.
 
-    The offsets must be such as `record_layout` or `walk` accepts.
+    `record_layout` or `walk` must have accepted the offsets.
 
     Raises
     ------
     IndexError
-        If a context would reach over the end of `data`.
+        If a context extends beyond the end of `data`.
     """
     assert CONTEXT.fields is not None
     kind, start, *_ = CONTEXT.fields[field]
@@ -254,10 +252,10 @@ def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: s
 
 
 def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str) -> RecordLayout:
-    """Measure the records at `offsets` and check how they are put together.
+    """Measure the records at `offsets` and check their structure.
 
-    Checked are: that a record lies within the file; the length, the marker and the inner length of the EBF; the info
-    type; the number of handlers or the length of an LCI info; the key type.
+    The checks: records are within the file; length, marker and inner length of the EBF; the info type; the number of
+    handlers or the length of an LCI info; the key type.
 
     Parameters
     ----------
@@ -271,12 +269,12 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     Raises
     ------
     FormatError
-        With the file, the record's offset and what is wrong with it.
+        If a check fails; names the file, the record's offset, and the wrong part.
     """
     offsets, words = np.asarray(offsets, np.int64), at_every_byte(data, "<u4")
 
     def word(at: NDArray[np.int64]) -> NDArray[np.int64]:
-        # Beyond the end any word: where a record ends is checked, too.
+        # Past the end of the file any word will do, because the end of each record is checked too.
         return words[np.clip(at, 0, len(words) - 1)].astype(np.int64)
 
     ebf = offsets + CONTEXT.itemsize
@@ -285,45 +283,43 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     kind = word(kind_at)
     lpa, known = kind == InfoType.LPA, np.minimum(kind, max(InfoType))
     info = _INFO_SIZES[known]
-    number = word(kind_at + 4 + np.where(lpa, info, 0))  # of handlers, or the length of an LCI info
+    number = word(kind_at + 4 + np.where(lpa, info, 0))  # handlers, or length of an LCI info
     keys = kind_at + 8 + info + np.where(lpa, LPA_HANDLER.itemsize * number, 0)
     ends = keys + np.where(lpa, LPA_KEYS.itemsize, LCI_KEYS.itemsize)
     for part, good in (
         (
-            "its place: records lie between the header and the end",
+            "position: a record is between the header and the end of the file",
             (offsets >= HEADER_SIZE) & (ends <= data.size),
         ),
-        ("the length of its EBF", (length >= 8) & (length <= EBF_LIMIT) & (word(ebf + 8) == length)),
-        ("the marker of its EBF", word(ebf + 4) == EBF_MARKER),
-        ("the info type", kind == known),
+        ("EBF length", (length >= 8) & (length <= EBF_LIMIT) & (word(ebf + 8) == length)),
+        ("EBF marker", word(ebf + 4) == EBF_MARKER),
+        ("info type", kind == known),
         (
-            "the number of its handlers, or the length of its info",
+            "number of handlers, or info length",
             np.where(lpa, number <= HANDLER_LIMIT, number == info),
         ),
-        ("the type of its keys", word(keys) == np.where(lpa, KeysType.LPA, KeysType.LCI)),
+        ("key type", word(keys) == np.where(lpa, KeysType.LPA, KeysType.LCI)),
     ):
         if not good.all():
-            raise FormatError(
-                f"{name}: record at byte {offsets[np.argmin(good)]}: wrong is {part}. {REMEDY}."
-            )
+            raise FormatError(f"{name}: record at byte {offsets[np.argmin(good)]}: bad {part}. {REMEDY}.")
     return RecordLayout(ends - offsets, kind.astype(np.int32))
 
 
 def record_checks(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
-    """Return a checksum of each record, by which a merge knows in the bytes that it copies what was decoded.
+    """Return a checksum of each record; a merge uses it to verify that the record is unchanged since decoding.
 
-    It is the exclusive or of the record's words of 32 bits, counted from its start, each of them mixed. So it does not
-    depend on where a record lies, and takes half of the time of a CRC-32, which needs a call for each record. A change
-    of one word is never missed; of those of one bit in two words it misses one in a thousand.
+    The checksum is the exclusive or of the record's 32-bit words, counted from its start, after each word is mixed. So
+    the checksum does not depend on the record's position, and takes half the time of a CRC-32, which needs one call per
+    record. A change of one word is never missed. A change of one bit in each of two words is missed once in a thousand.
 
     Parameters
     ----------
     data
-        Bytes in which the records lie.
+        The bytes that contain the records.
     offsets, sizes
-        Bytes from the start of `data` to each record, and its length as `record_layout` gives it; in any order.
+        Bytes from the start of `data` to each record, and its length from `record_layout`; in any order.
     """
     checks = np.empty(len(offsets), np.uint32)
     for begin in range(0, len(offsets), CHECKED_TOGETHER):
@@ -337,11 +333,11 @@ def _checks(
 ) -> NDArray[np.uint32]:
     lowest, highest = int(offsets.min()), int((offsets + sizes).max())
     data, offsets = data[lowest:highest], offsets - lowest
-    tails = offsets + sizes - 8  # apart from all else, for they need not begin with a word
+    tails = offsets + sizes - 8  # checked separately, because their start need not be aligned
     last = _mixed(at_every_byte(data, "<u8")[tails].view("<u4").reshape(-1, 2))
     checks: NDArray[np.uint32] = last[:, 0] ^ last[:, 1]
     begins = offsets & 3
-    for first in np.flatnonzero(np.bincount(begins)).tolist():  # as a rule all begin with a word
+    for first in np.flatnonzero(np.bincount(begins)).tolist():  # usually all have the same alignment
         which = begins == first
         words = _mixed(data[first : data.size - (data.size - first) % 4].view("<u4"))
         edges = np.stack((offsets[which], tails[which] + 3), axis=1) - first
@@ -350,7 +346,7 @@ def _checks(
 
 
 def _mixed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return another word for each; two that differ in one bit become two that differ in many."""
+    """Mix the bits of each word: two words that differ in one bit become two that differ in many."""
     mixed = words >> np.uint32(16)
     mixed ^= words
     mixed *= MIX
@@ -360,8 +356,8 @@ def _mixed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
     """Return the offsets of all records of a file, from its header to its end.
 
-    Record after record, as lengths are known in no other way: for tools and tests, not for the merge,
-    which has the offsets from the index.
+    This goes through the file record by record, because each length is inside its record. It is for tools and tests;
+    the merge has the offsets from the index.
 
     Raises
     ------
@@ -370,7 +366,7 @@ def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
     """
     view, offset = data.data, HEADER_SIZE
     offsets = []
-    with suppress(struct.error, IndexError):  # lengths that are unsound: `record_layout` says whose
+    with suppress(struct.error, IndexError):  # a bad length, which `record_layout` reports
         while offset < data.size:
             offsets.append(offset)
             at = offset + CONTEXT.itemsize

@@ -1,6 +1,6 @@
-"""Event files for the eye: every field of a record by name.
+"""Event files in readable form: every field of a record by name, for `halfpipe show FILE`.
 
-For `halfpipe show FILE`; the format itself is in `halfpipe.formats.evt`.
+The format itself is in `halfpipe.formats.evt`.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from halfpipe.formats.structured import layout
 
 @dataclass(frozen=True)
 class Field:
-    """One field: where it stands in the file, what part it belongs to, its name, and its value in numpy."""
+    """One field: its byte offset in the file, the part of the record, its name, and its numpy value."""
 
     at: int
     part: str
@@ -40,7 +40,7 @@ class Field:
 
 
 def fields(data: NDArray[np.uint8], offset: int, name: str) -> Iterator[Field]:
-    """Yield every field of the record at `offset`, paddings and the bytes of the EBF included.
+    """Yield every field of the record at `offset`, including padding and the bytes of the EBF.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _word(data: NDArray[np.uint8], at: int) -> int:
 
 
 def describe_file(path: Path) -> Iterator[str]:
-    """Yield lines that show the header of an event file and how many events it holds of which kind.
+    """Yield lines that show the header of an event file and the number of events of each kind.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def describe_file(path: Path) -> Iterator[str]:
 
 
 def describe_events(path: Path, *, number: int | None = None, sequence: int | None = None) -> Iterator[str]:
-    """Yield lines that show every field of some events: of event `number`, or of all with `sequence`.
+    """Yield lines that show every field of event `number`, or of all events with `sequence`.
 
     A line has the byte in the file, the part of the record, the name of the field, and its value.
 
@@ -127,13 +127,13 @@ def _lines_of(field: Field) -> Iterator[str]:
 
 
 def _spelt(field: Field) -> list[str]:
-    """Return the value of a field for the eye, in one line or several."""
+    """Return the value of a field in readable form, in one line or several."""
     kind = field.value.dtype.kind
     if kind == "V":
         raw = field.value.tobytes()
         return [raw[i : i + 32].hex(" ", -4) for i in range(0, len(raw), 32)]
     if kind == "S":
-        # What stands behind the NUL of a text is whatever the writer's memory held.
+        # The bytes after the NUL of a text are leftovers in the writer's memory.
         text, _, rest = bytes(field.value).partition(b"\0")
         spelt = ascii(text.decode("latin-1"))
         return [f"{spelt}, then {rest.hex()}" if rest else spelt]

@@ -1,9 +1,9 @@
-"""Index text: where each event lies and which datagrams there are (ground-chain, end of §6).
+"""Index text: the position of each event, and the datagrams (ground-chain, end of §6).
 
-A chunk's index has one line ``EVT:`` of 15 fields for each event and one ``DGM:`` of 21 to 23 fields for
-each datagram, white-space separated; any other line is ignored. Event lines come by the million, so they
-are read as arrays of bytes, block by block. Decoders pad columns to fixed widths, which makes
-the lines of a block `_Even`; what is not is read line by line, and that way also finds what is wrong.
+A chunk's index has one line ``EVT:`` of 15 fields for each event and one line ``DGM:`` of 21 to 23 fields for each
+datagram, separated by white space. Other lines are ignored. There are millions of event lines, so they are read as
+arrays of bytes, block by block. Decoders pad columns to fixed widths, so that the lines of a block are usually `_Even`.
+Other blocks are read line by line, which also finds errors.
 """
 
 import math
@@ -28,14 +28,14 @@ EVENT = np.dtype(
         ("apid", "u2"),
         ("datagram", "u4"),
         ("utc", "f8"),  # Unix seconds
-        ("offset", "i8"),  # bytes, of the record in its event file
-        ("file", "u2"),  # counts into the event files
-        ("size", "u4"),  # bytes, of the record; 0 until it was looked at, for no line has it
-        ("check", "u4"),  # of the record, `halfpipe.formats.evt.record_checks`; likewise
+        ("offset", "i8"),  # bytes from the start of the event file to the record
+        ("file", "u2"),  # number of the event file
+        ("size", "u4"),  # bytes of the record; not in the index, 0 until the record was read
+        ("check", "u4"),  # checksum from `halfpipe.formats.evt.record_checks`; likewise
     ]
 )
 
-# Times are Unix seconds, but `startedat`, which is MET.
+# Times are Unix seconds, except `startedat`, which is MET.
 DATAGRAM = layout(
     "u4 startedat",
     "f8 utc",
@@ -50,38 +50,38 @@ DATAGRAM = layout(
     "u4 hwkey swkey",
 )
 
-_KEYS = ("hwkey", "swkey")  # of any bits, or no number
+_KEYS = ("hwkey", "swkey")  # any number, or a word that is not a number
 _EXACT = ("startedat", "apid", "datagram", "sequence", "offset")  # never negative
 
 EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
-LONGEST_NAME = 255  # bytes, as file systems have it
-BLOCK = 1 << 21  # bytes of text parsed at a time: smaller ones cost more calls, larger ones leave the cache
-LINES = 1 << 12  # of datagrams parsed at a time, likewise
-REMEDY = "Have the chunk decoded again, or the index merged again"
+LONGEST_NAME = 255  # bytes, the limit of file systems
+BLOCK = 1 << 21  # bytes of text parsed at a time: small blocks cost calls, large ones do not fit the cache
+LINES = 1 << 12  # datagram lines parsed at a time; same trade-off
+REMEDY = "Decode the chunk again, or rebuild the merged index"
 
-# Where the columns that are read stand in an EVT line, the tag included.
+# Numbers of the columns that are read from an EVT line; the tag is column 0.
 _STARTEDAT, _FILE = 1, 14
 _COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,20}|(0[xX])[0-9a-fA-F]{1,16}")
 _SECONDS = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_BLANK = 32  # bytes up to here are white where the only ones below it are newlines
+_BLANK = 32  # bytes up to this one are white space, in text where all bytes below it are newlines
 _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What a merge needs of an index.
+    """The part of an index that a merge needs.
 
     Attributes
     ----------
     lines
-        The lines of the datagrams as they stand, without their newlines.
+        The unchanged lines of the datagrams, without newlines.
     events
-        dtype `EVENT`, in the order of their lines.
+        The events (dtype `EVENT`) in the order of their lines.
     files
-        Base names of the event files; `events["file"]` counts into them.
+        Base names of the event files; `events["file"]` are indices into it.
     """
 
     lines: tuple[bytes, ...]
@@ -91,9 +91,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Index(Rows):
-    """One index file: its `path`, the run's start (MET seconds; None without a line), all rows.
+    """One index file: its `path`, the run's start (MET seconds; None for an empty index), and all rows.
 
-    `datagrams` has dtype `DATAGRAM`, in the order of their lines.
+    `datagrams` has dtype `DATAGRAM` and the order of the lines.
     """
 
     path: Path
@@ -107,29 +107,29 @@ def read_index(path: Path) -> Index:
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
-        With file and line: an EVT or DGM line of the wrong number of fields or with a field that is
-        not what it should be, lines of several runs, a last line that was cut.
+        If an EVT or DGM line has the wrong number of fields or an invalid field, lines belong to several runs, or the
+        last line is cut; names file and line.
     """
     reader = _Reader(path)
     with opened(path, "index", REMEDY) as file:
         block = min(BLOCK, os.fstat(file.fileno()).st_size + 1)
-        buffer = bytearray(2 * block)  # one for all: memory that is new each time costs as much as parsing
+        buffer = bytearray(2 * block)  # reused: allocating memory for each block costs as much as parsing it
         room = memoryview(buffer)
         while count := file.readinto(room[:block]):
-            rest = file.readline(block)  # of the line that the block ends in
+            rest = file.readline(block)  # rest of the last line in the block
             stop = count + len(rest)
             room[count:stop] = rest
             if buffer[stop - 1] != ord("\n"):
                 number = reader.before + buffer.count(b"\n", 0, stop) + 1
-                raise reader.error(number, f"is cut, without a newline, or has more than {block} bytes")
+                raise reader.error(number, f"is cut (no newline), or longer than {block} bytes")
             reader.take(buffer, stop)
     return reader.index()
 
 
 class _Reader:
-    """Collects what stands in the lines of one index, block by block."""
+    """Collects the values in the lines of one index, block by block."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -145,14 +145,14 @@ class _Reader:
         return FormatError(f"{self.path}: line {number} {complaint}. {REMEDY}.")
 
     def take(self, text: bytearray, end: int) -> None:
-        """Take in the whole lines that `text` has up to byte `end`."""
+        """Add the lines of `text` up to byte `end`, which ends a line."""
         try:
             self._take_even(np.frombuffer(text, np.uint8, end))
         except _UnevenError:
             self._take_any(bytes(text[:end]))
 
     def _take_even(self, text: NDArray[np.uint8]) -> None:
-        """Take in a block of nothing but good DGM lines and EVT lines that are `_Even`."""
+        """Add a block that has only valid DGM lines, and EVT lines that are `_Even`."""
         stops = np.flatnonzero(text < _BLANK)
         begins = np.concatenate(([0], stops[:-1] + 1))
         _need((text[stops] == ord("\n")).all() and int((stops - begins).min()) > len(_EVT_TAG))
@@ -183,7 +183,7 @@ class _Reader:
         self.events.append(events)
 
     def _take_any(self, text: bytes) -> None:
-        """Take in a block of any lines, one by one."""
+        """Add a block of any lines, one by one."""
         events = []
         for number, line in enumerate(text.split(b"\n")[:-1], self.before + 1):
             fields = line.split()
@@ -203,7 +203,7 @@ class _Reader:
         if self.startedat is None:
             self.startedat = int(startedat)
         if startedat != self.startedat:
-            raise self.error(number, f"is of run {startedat!r}, lines before it of run {self.startedat}")
+            raise self.error(number, f"is of run {startedat!r}, but earlier lines of run {self.startedat}")
         values = (_value(source, number, name, EVENT[name], fields[at]) for name, at in _COLUMNS.items())
         return (*values, self._code(number, fields[_FILE]), 0, 0)
 
@@ -211,11 +211,11 @@ class _Reader:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")
         plain = name.isascii() and name.isprintable() and len(name) <= LONGEST_NAME
         if not plain or name in ("", ".", ".."):
-            raise self.error(number, f"has {_shown(token)} for evtfile, expected the name of an event file")
+            raise self.error(number, f"has evtfile {_shown(token)}, expected the name of an event file")
         return self.files.setdefault(name, len(self.files))
 
     def index(self) -> Index:
-        """Return the index of all lines taken."""
+        """Return the index with all lines that were added."""
         datagrams = parse_datagrams(self.lines, str(self.path), self.numbers)
         startedat = self.startedat
         if datagrams.size:
@@ -224,7 +224,7 @@ class _Reader:
             if other.size:
                 raise FormatError(
                     f"{self.path}: line {self.numbers[other[0]]} is of run "
-                    f"{datagrams['startedat'][other[0]]}, other lines of run {startedat}. {REMEDY}."
+                    f"{datagrams['startedat'][other[0]]}, but other lines of run {startedat}. {REMEDY}."
                 )
         return Index(
             path=self.path,
@@ -237,10 +237,10 @@ class _Reader:
 
 
 def _pairwise(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the numbers that words of eight digits (0 to 9, not their characters) spell.
+    """Return the numbers in words of eight digits (bytes 0 to 9, not characters).
 
-    The first digit is the lowest byte; neighbours are added up pairwise: digits to two-digit numbers,
-    these to four-digit numbers, these to the whole.
+    The first digit is the lowest byte. Neighbors are combined pairwise: digits to two-digit numbers, these to
+    four-digit numbers, and these to the result.
     """
     word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
     word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
@@ -248,12 +248,12 @@ def _pairwise(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _not_digits(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the words that are not eight digits (0 to 9) as something other than 0."""
+    """Return 0 for words of eight digits (0 to 9), and another number for all others."""
     return ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
 
 
 class _UnevenError(Exception):
-    """Something is not as usual, which need not be a fault: it is read line by line."""
+    """The text is unusual, though not necessarily wrong: read it line by line."""
 
 
 def _need(usual: object) -> None:
@@ -262,24 +262,24 @@ def _need(usual: object) -> None:
 
 
 class _Even:
-    """Lines of one length with columns at the same places: the token of each ends where the column ends.
+    """Lines of equal length with columns at the same positions; each token ends where its column ends.
 
-    A method that reads a column raises `_UnevenError` if something there is not as usual.
+    Methods that read a column raise `_UnevenError` if the column is unusual.
 
     Parameters
     ----------
     lines
-        The text, a row a line, its newline included, which is the only byte below a blank in it: (size, length).
+        The text, shape (size, length): one line per row, with its newline. All other bytes are blanks or above.
     tag, counts
-        The tag with which they begin, and how many fields they may have; what is none of it raises `_UnevenError`.
+        The tag at the start of the lines, and the allowed numbers of fields. Other lines raise `_UnevenError`.
 
     Attributes
     ----------
     ends
-        Where the columns end; the next begins behind the blank there.
+        The position after each column, which has a blank; the next column starts after it.
     every, some
-        Bits that all lines, and that any line, has set, byte for byte: where these are equal all lines
-        are, and no byte is less than the one or more than the other.
+        For each position, the bits set in all lines, and in at least one line. Where they are equal, all lines are
+        equal. They are also a lower and an upper bound of the byte.
     """
 
     def __init__(self, lines: NDArray[np.uint8], tag: bytes, counts: Container[int]) -> None:
@@ -291,7 +291,7 @@ class _Even:
             len(self.ends) in counts and lines[0].tobytes().startswith(tag + b" ") and self._same(0, len(tag))
         )
         _need((self.every[last - 1] > _BLANK).all() and (self.some[last] <= _BLANK).all())
-        # Each column has a token's end, so it has one token if no more tokens start than that.
+        # Each column contains the end of a token, so with as many starts of tokens as columns each has one token.
         if not ((self.every > _BLANK) | (self.some <= _BLANK)).all():
             black = lines.reshape(-1) > _BLANK
             _need(np.count_nonzero(black[1:] > black[:-1]) + 1 == self.size * len(self.ends))
@@ -303,13 +303,13 @@ class _Even:
         return self.ends[column - 1] + 1
 
     def constant(self, column: int) -> bytes:
-        """Return the token that all lines have in common."""
+        """Return the token of a column that is equal in all lines."""
         begin, end = self._begin(column), self.ends[column]
         _need(self._same(begin, end))
         return self.lines[0, begin:end].tobytes().strip()
 
     def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any]:
-        """Return words that `kind` has room for, seconds with six decimals, or whole numbers of up to 18 digits."""
+        """Return the values: words that fit `kind`, seconds with six decimals, or integers of up to 18 digits."""
         begin, end = self._begin(column), self.ends[column]
         if kind.kind == "S":
             cells = np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
@@ -321,7 +321,7 @@ class _Even:
         point = end - 7
         _need(point > begin and self.every[point] == ord(".") == self.some[point])
         seconds, micros = self._digits(begin, point, 2**32 - 1), self._digits(point + 1, end, 10**6)
-        # Both numbers are exact in binary64, so the quotient is what reading the text would give.
+        # Both numbers are exact in binary64, so the quotient equals the number parsed from the text.
         return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
 
     def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64]:
@@ -340,7 +340,7 @@ class _Even:
             word = (word ^ np.uint64(0x3030303030303030)) & _KEEP[stop - start]
             wrong = np.uint64(0)
             if not (self.every[start:stop] & 0x10).all():
-                # A blank has become 0x10. What else has this bit now has one of the lower four as well.
+                # A blank has become 0x10. Any other byte with this bit also has one of the lower four bits.
                 blank = word & np.uint64(0x1010101010101010)
                 wrong = word & (blank - (blank >> np.uint64(4)))
                 word ^= blank
@@ -354,7 +354,7 @@ _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range
 
 
 def _shown(token: bytes) -> str:
-    """Return a token for a message, cut if it is long."""
+    """Return a token for a message, shortened if it is long."""
     return ascii(token[:40].decode("latin-1"))
 
 
@@ -363,21 +363,20 @@ def parse_datagrams(
 ) -> NDArray[np.void]:
     """Read DGM lines (dtype `DATAGRAM`, in their order).
 
-    Numbers may be negative or hexadecimal and are kept as the bits that they are: -1 is 0xFFFFFFFF.
-    A key that is no number, or not there, is 0.
+    Numbers may be negative or hexadecimal; their bits are kept: -1 is 0xFFFFFFFF. A key that is missing or not a number
+    is 0.
 
     Parameters
     ----------
     lines
-        Each with its tag, without a newline.
+        The lines with their tags, without newlines.
     source, numbers
-        Where they are from, and their numbers there, for messages; None: they are counted from 1.
+        The file of the lines, and their numbers in it, for messages; None: numbers from 1.
 
     Raises
     ------
     FormatError
-        With source and line: not a DGM line, the wrong number of fields, a field that is not what it
-        should be.
+        If a line is not a DGM line, or has the wrong number of fields or an invalid field; names source and line.
     """
     numbers = numbers or range(1, len(lines) + 1)
     if len(lines) > LINES:
@@ -417,12 +416,12 @@ def _datagram_fields(line: bytes, number: int, source: str) -> list[bytes]:
 
 
 def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: bytes) -> float | bytes:
-    """Read one field of line `number`: seconds, a word, or a whole number, decimal or hexadecimal.
+    """Read one field of line `number`: seconds, a word, or an integer, decimal or hexadecimal.
 
     Raises
     ------
     FormatError
-        With source and line and what was expected, if it is not that.
+        If the field is invalid; names source, line, and the expected form.
     """
     bits, whole = 8 * kind.itemsize, _WHOLE.fullmatch(text)
     lowest, highest = (0, None) if field in _EXACT else (-(1 << bits - 1), (1 << bits) - 1)
@@ -441,6 +440,4 @@ def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: byte
         if field in _KEYS or (whole and lowest <= value <= highest):
             value &= (1 << bits) - 1
             return value - (1 << bits) if value > np.iinfo(kind).max else value
-    raise FormatError(
-        f"{source}: line {number} has {_shown(text)} for {field}, expected {expected}. {REMEDY}."
-    )
+    raise FormatError(f"{source}: line {number} has {field} {_shown(text)}, expected {expected}. {REMEDY}.")

@@ -1,10 +1,9 @@
 """The level-0 packet archive: hourly files of CCSDS packets, one APID each (ground-chain §1, §2).
 
-A packet is the primary header of 6 bytes, the secondary header of 8 (time stamp), a count of padding
-bytes, the payload and the padding, which rounds the whole up to 16 bytes; all numbers big-endian.
-Packets come in any order between files, and more than once. `retrieve` puts those of some spans of time
-in order and joins them to datagrams. Damage costs the datagram that it hits and nothing beside it: it is
-reported in a line, never raised.
+A packet has a primary header of 6 bytes, a secondary header of 8 bytes (time stamp), the number of padding bytes, the
+payload, and padding to a multiple of 16 bytes. All numbers are big-endian. Files may have packets in any order, and the
+same packet more than once. `retrieve` sorts the packets of some spans of time and joins them into datagrams. Damage
+affects only the datagrams in which it occurs: it is reported in a line and does not raise an error.
 """
 
 import mmap
@@ -30,13 +29,13 @@ IDENTITY = 0x0800  # version 0, telemetry, secondary header present; the APID is
 LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
 
 _OPEN_MAPS = 8
-_WINDOW = 1 << 22  # bytes of mapped files that are looked at before they are let go
+_WINDOW = 1 << 22  # bytes of a mapped file that are searched before its pages are released
 
 _Bytes = bytes | mmap.mmap
 
 
 class Flags(IntEnum):
-    """Place of a packet in its datagram: the two high bits of the sequence field."""
+    """Position of a packet in its datagram: the two high bits of the sequence field."""
 
     MIDDLE = 0
     FIRST = 1
@@ -46,16 +45,16 @@ class Flags(IntEnum):
 
 HEADER = layout(">u2 identity sequence length", ">u4 seconds microseconds", ">u2 pad")
 
-# `file` counts into the list of files; `met` and `unix` in microseconds; `size` is the whole packet.
+# `file` is an index into the list of files; `met` and `unix` are in microseconds; `size` is that of the whole packet.
 PACKET = layout("u4 file", "i8 offset met unix", "u4 size", "u2 pad", "u1 flags", "u2 count")
 
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """Packets of one APID, in order and each once, and the datagrams that are whole.
+    """Packets of one APID in some spans, in order and each once, and the complete datagrams.
 
-    `packets` (dtype `PACKET`) holds those of the spans; datagram i is made of
-    ``packets[begins[i]:ends[i]]``. `faults` are lines for the log of a decoder.
+    `packets` has dtype `PACKET`; datagram i has the packets ``packets[begins[i]:ends[i]]``. `faults` are lines for the
+    log of a decoder.
     """
 
     files: tuple[Path, ...]
@@ -69,7 +68,7 @@ class Retrieval:
         return int(self.begins.size)
 
     def payload(self, datagram: int) -> bytes:
-        """Return the payloads of the packets of `datagram` joined."""
+        """Return the joined payloads of the packets of `datagram`."""
         rows = self.packets[self.begins[datagram] : self.ends[datagram]]
         starts = (rows["offset"] + HEADER_SIZE).tolist()
         stops = (rows["offset"] + rows["size"] - rows["pad"]).tolist()
@@ -80,7 +79,7 @@ class Retrieval:
         )
 
     def let_go(self) -> None:
-        """Let go of the files that are mapped, so that the process does not come to hold all that it has read."""
+        """Unmap all files, so that their pages no longer count as memory of this process."""
         self._mapped.cache_clear()
 
     def place(self, datagram: int) -> tuple[Path, int]:
@@ -100,22 +99,22 @@ def source_path(root: Path, scid: int) -> Path:
 
 
 def hour_path(root: Path, scid: int, unix: float) -> Path:
-    """Return the directory of the archive `root` for the UTC hour that holds `unix`."""
+    """Return the directory of the archive `root` for the UTC hour that contains `unix`."""
     return source_path(root, scid) / met.hour_directory(unix)
 
 
 def hours_inside(spans: Iterable[tuple[float, float]]) -> set[int]:
-    """Return the hours, counted from the Unix epoch, that hold a part of `spans` (begin and end, Unix UTC seconds)."""
+    """Return the hours since the Unix epoch that overlap with `spans` (begin and end, Unix UTC seconds)."""
     return {hour for begin, end in spans for hour in range(int(begin // met.HOUR), int(end // met.HOUR) + 1)}
 
 
 def archive_files(
     root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]
 ) -> tuple[list[tuple[int, Path]], list[str]]:
-    """Find the files that may hold packets of `apid` from `spans`, whatever delivery they came with.
+    """Find the files that may contain packets of `apid` in `spans`, from any delivery to the archive.
 
-    Which hour a packet stands in is not known to the second, so the hours before and after each span
-    are looked at too. They may be missing; an hour inside a span may not, and is reported.
+    Packets near the start or end of an hour may be in the file of the neighboring hour, so the hours before and after
+    each span are searched too. These may be missing; a missing hour inside a span is reported.
 
     Parameters
     ----------
@@ -125,20 +124,20 @@ def archive_files(
     Returns
     -------
     list of (int, Path)
-        The files by hour and name, each with the Unix UTC second at which its hour starts.
+        The files in order of hour and name, each with the start of its hour (Unix UTC seconds).
     list of str
-        Faults: the hours that are missing.
+        Faults: the missing hours.
 
     Raises
     ------
     MissingInputError
-        If `root` holds nothing of the spacecraft: the archive is not there.
+        If `root` has no directory of the spacecraft: the archive is not mounted, or this is not an archive.
     """
     source = source_path(root, scid)
     if not source.is_dir():
         raise MissingInputError(
-            f"{source}: no such directory, so {root} is no level-0 archive of spacecraft {scid}. "
-            f"Mount it or mend paths.level0."
+            f"{source}: no such directory, so {root} is not a level-0 archive of spacecraft {scid}. "
+            f"Mount it, or correct paths.level0."
         )
     inside = hours_inside(spans)
     around = {near for hour in inside for near in (hour - 1, hour, hour + 1)}
@@ -160,14 +159,14 @@ def archive_files(
 
 
 def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]) -> Retrieval:
-    """Read the packets of `apid` from `spans`, put them in order and join them to datagrams.
+    """Read the packets of `apid` in `spans`, sort them and join them into datagrams.
 
     Parameters
     ----------
     root
-        Root of the archive, which holds ``src%04d`` directories.
+        Root of the archive, with directories ``src%04d``.
     spans
-        Begin and end of each in Unix UTC seconds, edges included (to the microsecond).
+        Begin and end of each span, both included (to the microsecond), in Unix UTC seconds.
 
     Raises
     ------
@@ -186,9 +185,9 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
             faults += [_fault(path, *each) for each in damage]
         parts.append(rows[_span_of(edges, rows["unix"]) >= 0])
     packets, strays = _without_strays(_in_order(np.concatenate(parts)))
-    lost = [(row, "the packet is out of order, and left out") for row in strays]
+    lost = [(row, "skipped a packet that is out of order") for row in strays]
     begins, ends, breaks = _datagrams(packets, _span_of(edges, packets["unix"]))
-    lost += [(packets[at], "packets are missing, and what is not whole is left out") for at in breaks]
+    lost += [(packets[at], "packets are missing; skipped incomplete datagrams") for at in breaks]
     faults += [
         _fault(files[row["file"]], row["offset"], f"counter {row['count']}: {why}") for row, why in lost
     ]
@@ -196,7 +195,7 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
 
 
 def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
-    """Return the spans in whole microseconds, sorted, those that share a microsecond made one: (n, 2)."""
+    """Return the spans in whole microseconds, sorted, with overlapping ones joined; shape (n, 2)."""
     joined: list[list[int]] = []
     for begin, end in sorted(
         (round(begin * met.MICROSECONDS), round(end * met.MICROSECONDS)) for begin, end in spans
@@ -209,18 +208,18 @@ def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
 
 
 def _span_of(edges: NDArray[np.int64], unix: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which span each time lies in, -1 for none."""
+    """Return the number of the span that contains each time; -1 if none does."""
     at = np.searchsorted(edges[:, 0], unix, side="right") - 1
     return np.where((at >= 0) & (unix <= edges[at, 1]), at, -1)
 
 
 def _fault(file: Path, offset: int, reason: str) -> str:
-    """Return the line for something wrong in a file, or in the directory of a missing hour."""
+    """Return the line that reports damage in a file, or a missing hour with its directory."""
     return f"PktRetriever exception: {file} at byte {offset}: {reason}"
 
 
 def _map(path: Path) -> _Bytes:
-    with opened(path, "file of level-0", "Have the archive mended") as file:
+    with opened(path, "level-0 file", "Ask for a repair of the archive") as file:
         if not path.stat().st_size:
             return b""
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -229,8 +228,8 @@ def _map(path: Path) -> _Bytes:
 def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, str]]]:
     """Find the packets of one file.
 
-    A header is believed if all of its fields are possible for `apid` within an hour of the file's hour, which random
-    bytes are not (some 60 bits must fit). Its length is believed if no other header stands before the packet's end.
+    A header is valid if all its fields are possible for `apid` within one hour of the file's hour. Random bytes do not
+    pass this test, because some 60 bits must match. A length is valid if no other header begins before the packet ends.
 
     Parameters
     ----------
@@ -244,7 +243,7 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
     NDArray of PACKET
         The packets, with `file` zero.
     list of (int, str)
-        Damage: at which byte, and what it is.
+        Damage: the byte, and a text.
     """
     rows = _headers(data, apid, hour)
     ends = rows["offset"] + rows["size"]
@@ -252,14 +251,14 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
     believed = ends <= limits[1:]
     rest = np.append(0, np.where(believed, ends, rows["offset"]))
     damage = [
-        (int(rest[at]), f"{limits[at] - rest[at]} bytes that are no packet of APID {apid}")
+        (int(rest[at]), f"{limits[at] - rest[at]} bytes of garbage: not a packet of APID {apid}")
         for at in np.flatnonzero((rest < limits) | (len(data) == 0)).tolist()
     ]
     return rows.take(np.flatnonzero(believed)), damage
 
 
 def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
-    """Return a packet for each header that is possible, wherever it stands."""
+    """Return a packet for each possible header, at any byte of the file."""
     first, second = (IDENTITY | apid).to_bytes(2, "big")
     earliest, latest = (int(met.unix_to_met(hour + away)) for away in (-met.HOUR, 2 * met.HOUR))
     content, everywhere = np.frombuffer(data, np.uint8), at_every_byte(data, f"V{HEADER_SIZE}")
@@ -284,13 +283,13 @@ def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
         rows["unix"] = met.unix_microseconds(seconds, microseconds)
         rows["flags"], rows["count"] = heads["sequence"] >> 14, heads["sequence"] & (COUNTER - 1)
         found.append(rows)
-        if isinstance(data, mmap.mmap):  # what is looked at again comes from the page cache
+        if isinstance(data, mmap.mmap):  # a second read comes from the page cache
             data.madvise(mmap.MADV_DONTNEED)
     return joined(found)
 
 
 def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
-    """Sort by time and counter, the counter unwrapped among packets of one time, and take the first of each."""
+    """Sort by time and counter, with the counter unwrapped among packets of equal time; drop duplicates."""
     if not rows.size:
         return rows
     rows = rows.take(np.argsort(rows["met"], kind="stable"))
@@ -305,9 +304,9 @@ def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
 
 
 def _without_strays(packets: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Take out single packets that fit neither neighbour where these follow on each other; return these, too.
+    """Remove single packets between two packets that are consecutive; return the rest and the removed ones.
 
-    A damaged time stamp that is still possible puts a packet among those of another datagram.
+    Such a packet has a damaged time stamp, which moved it into another datagram.
     """
     counts: NDArray[np.int64] = packets["count"].astype(np.int64)
     step = np.diff(counts) % COUNTER
@@ -319,14 +318,14 @@ def _without_strays(packets: NDArray[np.void]) -> tuple[NDArray[np.void], NDArra
 def _datagrams(
     packets: NDArray[np.void], span: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Join packets, in order, to datagrams by flags and counters.
+    """Join sorted packets into datagrams by their flags and counters.
 
     Returns
     -------
     NDArray of int64, NDArray of int64
-        First packet of each whole datagram, and one past its last.
+        First packet of each complete datagram, and one past its last.
     NDArray of int64
-        The packets at which something is missing.
+        The first packet after each loss.
     """
     if not packets.size:
         return (np.zeros(0, np.int64),) * 3
@@ -339,7 +338,7 @@ def _datagrams(
     ends = np.r_[begins[1:], packets.size]
     whole = opens[begins] & closes[ends - 1]
 
-    # A loss costs what is not whole around it, and is told once, where the first of it stands.
+    # A loss affects the incomplete datagrams around it. It is reported once, at the first of them.
     wrong = ~whole | np.r_[False, (step != 1) & (np.diff(span) == 0)][begins]
     first = np.flatnonzero(wrong & ~np.r_[False, wrong[:-1]])
     return begins[whole].astype(np.int64), ends[whole].astype(np.int64), begins[first].astype(np.int64)

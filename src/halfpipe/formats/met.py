@@ -1,8 +1,8 @@
 """Mission elapsed time (MET), UTC, and the archive's directory of an hour (ground-chain §1, §2).
 
-MET counts every second since 2001-01-01 00:00:00 UTC, leap seconds included; Unix UTC counts none. So
-a leap second and the first second after it have one and the same Unix time: whatever must stay in
-order is put in order by MET. The way back takes such a time for the second after the leap second.
+MET counts every second since 2001-01-01 00:00:00 UTC, including leap seconds; Unix UTC does not count leap seconds. So
+a leap second and the second after it have the same Unix time. Sort by MET wherever the order matters. Conversion from
+Unix time to MET returns the second after the leap second.
 """
 
 from datetime import UTC, datetime
@@ -21,11 +21,11 @@ HOUR = 3600
 
 @cache
 def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first Unix second and the first MET after each leap second since the epoch, and how many there were.
+    """Return the first Unix second and the first MET after each leap second since the epoch, and the counts.
 
-    Of these the first is before any.
+    The counts start with 0, before the first leap second.
     """
-    # astropy's own leap seconds, offline; importing astropy.time instead takes half a second. Most jobs need neither.
+    # The leap seconds of astropy, offline. Importing astropy.time takes half a second, and most jobs need neither.
     import erfa  # noqa: PLC0415
 
     table = erfa.leap_seconds.get()
@@ -39,7 +39,7 @@ def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.in
 
 
 def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> NDArray[np.int64]:
-    """Return Unix UTC in whole microseconds of MET as packets hold it; exact.
+    """Convert MET, as it is in packets, to Unix UTC in whole microseconds, exactly.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> ND
 
 
 def met_to_unix(met: float) -> float:
-    """Return Unix UTC seconds of MET `met`."""
+    """Convert MET to Unix UTC seconds."""
     return float(_unix(met))
 
 
@@ -62,20 +62,20 @@ def _unix(met: Any) -> Any:
 
 
 def unix_to_met(unix: float) -> float:
-    """Return MET of Unix UTC seconds `unix`."""
+    """Convert Unix UTC seconds to MET."""
     unix_after, _, count = _leap_seconds()
     return float(unix - EPOCH + count[np.searchsorted(unix_after, unix, side="right")])
 
 
-def utc(unix: float) -> datetime:
-    """Return the UTC date and time of Unix UTC seconds `unix`."""
+def utc_datetime(unix: float) -> datetime:
+    """Convert Unix UTC seconds to a date and time in UTC."""
     return datetime.fromtimestamp(unix, UTC)
 
 
 def hour_directory(unix: float) -> PurePosixPath:
-    """Return ``YYYY/MM/DOY.MM.DD.Ddd/utcHH`` of the UTC hour that holds `unix` (ground-chain §2).
+    """Return the directory of the UTC hour that contains `unix` (Unix UTC seconds; ground-chain §2).
 
-    As in ``2012/11/307.11.02.Fri/utc13``; `unix` in Unix UTC seconds.
+    The form is ``YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``2012/11/307.11.02.Fri/utc13``.
     """
-    time = utc(unix)
+    time = utc_datetime(unix)
     return PurePosixPath(f"{time:%Y/%m/%j.%m.%d.%a/utc%H}")

@@ -1,7 +1,7 @@
 """RetDef: what to retrieve for one chunk of a downlink (ground-chain §4).
 
-RetDefs come from outside and are not trusted: the parser refuses entities and external references,
-and nothing above `MAX_SIZE` is read.
+RetDefs come from outside and are not trusted. The parser refuses entities, external references, and files above
+`MAX_SIZE`.
 """
 
 import html
@@ -25,16 +25,16 @@ from halfpipe.words import shortened
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-MAX_SIZE = 1 << 20  # a real one has some hundred bytes
+MAX_SIZE = 1 << 20  # real ones have a few hundred bytes
 MAX_TIME = 2**33  # Unix seconds; packets count to 2137
-MAX_HOURS = 744  # in all spans together: a month, where a run has two hours. Each is a directory to look at
-MAX_COMPLAINT = 500  # characters that are said about one file
+MAX_HOURS = 744  # sum of all spans: a month, while a run has two hours; each hour is a directory to list
+MAX_COMPLAINT = 500  # characters of a message about one file
 FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml")
 DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
 APIDS_OF_KIND = {"LSEP": LPA_APIDS, "LSEC": LCI_APIDS}
-REMEDY = "Have it made and copied again, then re-run the command"
+REMEDY = "Get a new copy of the RetDef, then rerun"
 
-# One declaration a line, as real RetDefs have them.
+# One declaration per line, as in real RetDefs.
 DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
 <!DOCTYPE retdef [
 <!ELEMENT retdef (arch, run, spans)>
@@ -52,7 +52,7 @@ DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
 
 @dataclass(frozen=True)
 class Span:
-    """Packets of one APID between two times, edges included; times in Unix UTC seconds."""
+    """Packets of one APID between two times, including both; times in Unix UTC seconds."""
 
     apid: int
     begin: float
@@ -63,7 +63,7 @@ class Span:
 class RetDef:
     """The contents of one RetDef file.
 
-    `arch` is the archive's root as the maker of the file saw it; `l0key` and `gndid` may be -1
+    `arch` is the root of the archive on the machine where the file was made. `l0key` and `gndid` may be -1
     (unknown), so names of chunk products are not predicted from `gndid`.
     """
 
@@ -78,7 +78,7 @@ class RetDef:
 
 
 def ids_of(path: Path) -> tuple[DownlinkId, ChunkId]:
-    """Return the downlink and the chunk that the name of a RetDef tells.
+    """Return the downlink and the chunk in the name of a RetDef.
 
     Raises
     ------
@@ -97,15 +97,15 @@ def read_retdef(path: Path) -> RetDef:
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
-        If it is not a RetDef, or an attribute is missing or has a value that it cannot have.
+        If it is not a RetDef, or an attribute is missing or has an invalid value.
     """
     return parse_retdef(read_content(path), path)
 
 
 def content_of(retdef: RetDef) -> bytes:
-    """Return the content of a RetDef's file (ground-chain §4: the DTD inside, US-ASCII, times in Unix seconds)."""
+    """Return the content of a RetDef file (ground-chain §4: with DTD, US-ASCII, times in Unix seconds)."""
     spans = "".join(
         f'    <span apid="{span.apid}" tbeg="{span.begin:.6f}" tend="{span.end:.6f}"/>\n'
         for span in retdef.spans
@@ -122,22 +122,22 @@ def content_of(retdef: RetDef) -> bytes:
 
 
 def read_content(path: Path) -> bytes:
-    """Return the bytes of the file `path`, of one that is too large no more than shows it.
+    """Return the bytes of the file `path`; if it is too large, only as many as are needed to detect this.
 
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     FormatError
         If it cannot be read.
     """
     with opened(path, "RetDef", REMEDY) as file:
-        # No more than there is: room for all that might be costs more than all else, thousands of times.
+        # Allocate only the actual size: a buffer of MAX_SIZE for each of thousands of files is slow.
         return file.read(min(os.fstat(file.fileno()).st_size, MAX_SIZE) + 1)
 
 
 def parse_retdef(content: bytes, path: Path) -> RetDef:
-    """Parse and validate the content of a RetDef; `path` gives the chunk by its name.
+    """Parse and validate the content of a RetDef; the name of `path` contains the chunk.
 
     Raises
     ------
@@ -157,12 +157,12 @@ def _expect(good: object, complaint: str) -> None:
 
 def _root(content: bytes) -> "Element":
     _expect(content.strip(), "the file is empty")
-    _expect(len(content) <= MAX_SIZE, f"more than {MAX_SIZE} bytes, a RetDef has some hundred")
+    _expect(len(content) <= MAX_SIZE, f"more than {MAX_SIZE} bytes; a RetDef has a few hundred")
     try:
         root: Element = fromstring(content, forbid_entities=True, forbid_external=True)
     except DefusedXmlException as error:
         raise FormatError(
-            f"declares an entity or an external reference, which is refused: {error}"
+            f"declares an entity or an external reference, which is not allowed: {error}"
         ) from error
     except (ParseError, ValueError, LookupError) as error:
         raise FormatError(f"not XML, or cut short: {error}") from error
@@ -177,16 +177,16 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
     archive = (arch.text or "").strip()
     _expect(
         archive.startswith("/") and archive.isprintable(),
-        f"<arch> holds {archive!r}, expected the absolute path of a level-0 archive",
+        f"<arch> is {archive!r}, expected the absolute path of a level-0 archive",
     )
     chunk = _integer(run, "chunkid", 1, 99999)
-    _expect(chunk == named.number, f"chunkid is {chunk}, but the name says chunk {named.number}")
+    _expect(chunk == named.number, f"chunkid is {chunk}, but the file name has chunk {named.number}")
     start, runid = (_integer(run, name, 0, 2**32 - 1) for name in ("start", "runid"))
-    _expect(runid == start, f"runid {runid} and start {start} of <run> differ, expected the same number")
+    _expect(runid == start, f"runid {runid} and start {start} of <run> differ")
     every = tuple(_span(element, kind) for element in spans.findall("span"))
-    _expect(every, "<spans> holds no <span>")
+    _expect(every, "<spans> contains no <span>")
     hours = sum(span.end - span.begin for span in every) / 3600
-    _expect(hours <= MAX_HOURS, f"its <span>s have {hours:.0f} hours in all, expected at most {MAX_HOURS}")
+    _expect(hours <= MAX_HOURS, f"its <span>s add up to {hours:.0f} hours, expected at most {MAX_HOURS}")
     return RetDef(
         kind=kind,
         arch=archive,
@@ -207,7 +207,7 @@ def _only(parent: "Element", tag: str) -> "Element":
 
 def _attribute(element: "Element", name: str) -> str:
     value = element.get(name, "").strip()
-    _expect(value, f"<{element.tag}> has no attribute {name}, or an empty one")
+    _expect(value, f"attribute {name} of <{element.tag}> is missing or empty")
     return value
 
 
@@ -226,14 +226,14 @@ def _integer(element: "Element", name: str, lowest: int, highest: int) -> int:
 
 def _span(element: "Element", kind: str) -> Span:
     apid, apids = _integer(element, "apid", 0, 2047), APIDS_OF_KIND[kind]
-    _expect(apid in apids, f"apid {apid} of <span> is no APID of {kind}: {apids[0]} to {apids[-1]}")
+    _expect(apid in apids, f"apid {apid} of <span> is not an APID of {kind} ({apids[0]} to {apids[-1]})")
     begin, end = _time(element, "tbeg"), _time(element, "tend")
     _expect(begin <= end, f"<span> of APID {apid} ends (tend) before it begins (tbeg)")
     return Span(apid, begin, end)
 
 
 def _time(element: "Element", name: str) -> float:
-    """Read Unix UTC seconds, or a UTC date and time as databases print it: both occur."""
+    """Read Unix UTC seconds, or a UTC date and time as databases print it. Both occur in RetDefs."""
     text = _attribute(element, name)
     value = math.nan
     with suppress(ValueError):
@@ -243,6 +243,6 @@ def _time(element: "Element", name: str) -> float:
             value = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     _expect(
         0 <= value < MAX_TIME,
-        f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS",
+        f"{name}={text!r} of <{element.tag}> is not a time: expected Unix seconds or YYYY-MM-DD HH:MM:SS",
     )
     return value

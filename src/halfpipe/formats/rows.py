@@ -1,9 +1,9 @@
-"""The rows of a chunk's index with sizes and checksums of their records: a product of ours beside the index.
+"""The rows of a chunk's index, with sizes and checksums of the records: a binary file of HalfPipe next to the index.
 
-An index is text, and taking it apart is a quarter of what merging a run costs. When a chunk is decoded its
-index is read to check it, so the rows are written beside it, and merges read these.
+An index is text, and parsing it takes a quarter of the time to merge a run. Decoding a chunk reads the index anyway, to
+check it, and then writes the rows. Merges read only the rows.
 
-A file is a checksum of what follows, a line of JSON, the datagram lines of the index, and its events as they stand.
+A file has a checksum of the rest, a line of JSON, the datagram lines of the index, and the array of events.
 """
 
 import json
@@ -24,7 +24,7 @@ CHECKSUM = 4  # bytes, CRC-32
 
 
 def write_rows(path: Path, rows: Rows) -> None:
-    """Write the rows of an index to `path`, whole or not at all."""
+    """Write the rows of an index to `path`, completely or not at all."""
     header = [rows.files, str(EVENT.descr), len(rows.lines)]
     head = b"".join(line + b"\n" for line in (json.dumps(header).encode(), *rows.lines))
     events = rows.events.view(np.uint8).data
@@ -34,12 +34,12 @@ def write_rows(path: Path, rows: Rows) -> None:
 
 
 def read_rows(path: Path) -> Rows:
-    """Read what `write_rows` wrote.
+    """Read a file of `write_rows`.
 
     Raises
     ------
     FormatError
-        If it cannot be read, is not whole or not what was written, or is of another version.
+        If the file cannot be read, is incomplete or damaged, or has another version.
     """
     try:
         with open_regular(path) as file:
@@ -48,7 +48,7 @@ def read_rows(path: Path) -> Rows:
             lines = list(islice(file, count))
             events = np.fromfile(file, EVENT)
             found = zlib.crc32(events.view(np.uint8).data, zlib.crc32(b"".join((header, *lines))))
-            # The checksum first: only then is the header what was written.
+            # The checksum comes first, because it also covers the header.
             if found.to_bytes(CHECKSUM) == checksum and fields == str(EVENT.descr):
                 return Rows(tuple(line[:-1] for line in lines), events, tuple(files))
             what = "checksum mismatch, or another version"
@@ -57,6 +57,6 @@ def read_rows(path: Path) -> Rows:
     except (ValueError, TypeError, RecursionError) as error:
         what = str(error)
     raise FormatError(
-        f"{path}: not the rows of an index as they were written ({what}).",
+        f"{path}: not rows of an index, or damaged ({what}).",
         put_aside(path),
     )

@@ -1,6 +1,6 @@
-"""Structured arrays: how their rows are laid out, and rows moved as plain bytes.
+"""Structured arrays: layout of their rows, and fast copies of rows.
 
-numpy copies them field by field otherwise, ten times slower.
+Rows are copied as plain bytes. numpy would copy them field by field, which is ten times slower.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 
 def layout(*parts: str) -> np.dtype[np.void]:
-    """Return a dtype of fields that follow on each other without a hole: their type, then their names."""
+    """Return a packed dtype; each part has a type and the names of fields of that type."""
     return np.dtype([(name, kind) for part in parts for kind, *names in [part.split()] for name in names])
 
 
@@ -25,7 +25,7 @@ def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
 
 
 def put(room: NDArray[np.void], table: NDArray[np.void]) -> None:
-    """Put the rows of a contiguous table into `room`, which has one type with it."""
+    """Copy the rows of a contiguous table into `room`, which must have the same dtype."""
     if table.dtype != room.dtype:
         raise TypeError(f"tables of different types: {room.dtype}, {table.dtype}")
     whole = f"V{room.dtype.itemsize}"
@@ -33,7 +33,7 @@ def put(room: NDArray[np.void], table: NDArray[np.void]) -> None:
 
 
 def at_every_byte(data: Any, dtype: DTypeLike) -> NDArray[Any]:
-    """View the bytes `data` as items that start at every byte: indexed with offsets, it gathers them."""
+    """View the bytes `data` as overlapping items, one starting at each byte; index with offsets to gather items."""
     item = np.dtype(dtype)
     view = memoryview(data)
     return np.ndarray(max(0, view.nbytes - item.itemsize + 1), item, buffer=view, strides=(1,))

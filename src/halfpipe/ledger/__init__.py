@@ -1,1 +1,1 @@
-"""The ledger: which acquisitions there are and how they stand, in a database that Level-1 and MOOT read."""
+"""The ledger: the state of each acquisition, in a database that Level-1 reads."""

@@ -1,4 +1,4 @@
-"""The ledger against the files: what it lacks of what was entered, and which of the two is behind."""
+"""Compare the ledger with the files, and find out which of the two is out of date."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, Ledger
-from halfpipe.ledger.load import enter, forget, loaded, runs_of
+from halfpipe.ledger.load import enter, loaded, restore_or_remove, runs_of
 from halfpipe.ledger.rows import Row, handed_off, is_known
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.process.failure import Failure
@@ -22,24 +22,24 @@ from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.words import count
 
-MOST_NAMED = 10  # downlinks that a cause names, the last ones
+MOST_NAMED = 10  # a cause names at most this many downlinks, the latest
 
 
 def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ()) -> list[Cause]:
-    """Say for which downlinks the ledger is not what the files say, by loading each and taking that back.
+    """Find downlinks whose rows differ from their files: load each one, and roll that back.
 
     Parameters
     ----------
     ledger, settings
         As for `load`.
     wanted
-        Downlinks, with which those are looked at that have runs in common with them; none, every one that the files or
-        the ledger have.
+        Downlinks to compare. Those that share a run with them are compared, too. None: all that the files or the ledger
+        have.
 
     Returns
     -------
     list
-        ``ledger-behind``, ``files-behind``, or by its own code why a downlink could not be loaded.
+        ``ledger-behind`` or ``files-behind``; for a downlink that cannot be loaded, the code of the error.
 
     Raises
     ------
@@ -55,7 +55,9 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
             last = last_hand_off(work, dl)
             if last is None:
                 found.append(
-                    Cause("files-behind", Verdict.ACTION, f"downlink {dl} has no receipt", forget(dl))
+                    Cause(
+                        "files-behind", Verdict.ACTION, f"downlink {dl} has no receipt", restore_or_remove(dl)
+                    )
                 )
             elif differ := _differences(ledger, settings, dl, last.receipt):
                 do = Remedy(f"halfpipe ledger load {dl}")
@@ -73,7 +75,7 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
 def _differences(
     ledger: Ledger, settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]
 ) -> list[str]:
-    """Load a downlink, say how its rows and those of its runs have changed by it, and roll that back."""
+    """Load a downlink, list what changed in its rows and its runs' rows, and roll back."""
 
     def rows(connection: Connection, runs: Iterable[RunId]) -> dict[str, list[Row]]:
         which = {table: of_downlink(table, downlink) for table in (DOWNLINKS, *OF_A_DOWNLINK)}
@@ -92,19 +94,21 @@ def _differences(
 
 
 def _rows(connection: Connection, table: Table, which: ColumnElement[bool]) -> list[Row]:
-    """Return rows of a table in order of their keys."""
+    """Return rows of a table, sorted by key."""
     rows = map(dict, connection.execute(select(table).where(which)).mappings())
     return sorted(rows, key=lambda row: [row[column.name] for column in table.primary_key])
 
 
 def _unlike(name: str, ledger: list[Row], files: list[Row]) -> list[str]:
-    """Say how rows differ from those that files give: of a single row column by column."""
+    """List how the ledger's rows differ from the files': a single row column by column."""
     if len(ledger) == len(files) == 1:
         differ = ((column, ledger[0][column], value) for column, value in files[0].items())
         return [
-            f"{name}: {column} {one}, in the files {other}" for column, one, other in differ if one != other
+            f"{name}: {column} is {one}, {other} in the files"
+            for column, one, other in differ
+            if one != other
         ]
-    return [] if ledger == files else [f"{name}: {len(ledger)} rows, in the files {len(files)}"]
+    return [] if ledger == files else [f"{name}: {len(ledger)} rows, {len(files)} in the files"]
 
 
 def _name(run: RunId) -> str:
@@ -112,14 +116,14 @@ def _name(run: RunId) -> str:
 
 
 def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Cause | None:
-    """Return which rows of a hand-off the ledger lacks, that Level-1 looks for; None if it has them all.
+    """Return a cause if the ledger lacks rows that Level-1 will look for; None if it has them all.
 
     Parameters
     ----------
     settings, downlink
-        The settings, which have a ledger, and the downlink.
+        The settings of a site with a ledger, and the downlink.
     receipt
-        Its receipt: each run with event files needs a row.
+        The downlink's receipt. Each run with event files needs a row.
 
     Raises
     ------
@@ -132,11 +136,11 @@ def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) 
     def missing(connection: Connection) -> list[str]:
         of_it = select(DOWNLINKS.c.handoff).where(of_downlink(DOWNLINKS, downlink))
         has, wanted = connection.execute(of_it).scalar(), receipt["handoff"]
-        found = [] if has == wanted else [f"hand-off {wanted}, it has {has or 'none'}"]
+        found = [] if has == wanted else [f"hand-off {wanted} (it has {has or 'none'})"]
         rows = {run: select(RUNS.c.scid).where(RUNS.c.startedat == run.met) for run in runs}
         return found + [_name(run) for run, row in rows.items() if connection.execute(row).first() is None]
 
-    if not (found := ledger.read_if_there(missing, ["all rows, there is none"])):
+    if not (found := ledger.read_if_there(missing, ["all rows (it does not exist)"])):
         return None
     text = f"the ledger {ledger.name} lacks {', '.join(found)}, so Level-1 would fail on downlink {downlink}"
     return Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
@@ -145,16 +149,16 @@ def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) 
 def site_troubles(
     settings: Settings, downlinks: Iterable[DownlinkId], compared: Iterable[DownlinkId] = ()
 ) -> Iterator[Cause]:
-    """Find downlinks that were entered and that the ledger has no more: one question for all of them.
+    """Find downlinks that were loaded and that the ledger has lost, with one query for all.
 
     Parameters
     ----------
     settings
-        The settings, which have a ledger.
+        The settings of a site with a ledger.
     downlinks
-        Those that are looked at; what vouches for one that was entered is ``{dl}/ledger.json``.
+        Downlinks to look for. ``{dl}/ledger.json`` records that a downlink was loaded.
     compared
-        Those of which the numbers of the hand-offs are compared, too.
+        Downlinks to compare by the number of their hand-off, too.
 
     Yields
     ------
@@ -162,7 +166,7 @@ def site_troubles(
         ``ledger-lacks``, ``ledger-down``, ``ledger-foreign``, ``work-restored``.
     """
     work = settings.paths.work
-    entered = {dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")}  # noqa: PTH110 - of them all
+    entered = {dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")}  # noqa: PTH110 - thousands of files
     if not entered and settings.ledger.url == BUILT_IN:
         return
     try:
@@ -178,27 +182,27 @@ def site_troubles(
     if lost := sorted(entered - known.keys()):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
-        text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no row of their runs"
+        text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no rows for their runs"
         yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(do))
 
 
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
-    """Refuse a ledger that another working directory uses, and a working directory that lacks what the ledger knows.
+    """Refuse a ledger that another working directory uses, and a working directory that lacks hand-offs of the ledger.
 
-    A database that is down is passed over, for no hand-off waits for one. Of the built-in ledger, which lies in the
-    working directory, nobody asks.
+    A database that is down is ignored, because no hand-off waits for the ledger. The built-in ledger is in the working
+    directory, so it cannot know more.
 
     Parameters
     ----------
     settings
-        The settings, which have a ledger that is not the built-in one.
+        The settings of a site with a ledger other than the built-in one.
     downlinks
-        Those that are about to be processed: of them the numbers of the hand-offs are compared, too.
+        Downlinks that are about to be processed. Their hand-off numbers are compared, too.
 
     Raises
     ------
     LedgerError
-        If it is so; nothing was changed.
+        If one of the two is found; nothing was changed.
     """
     for cause in site_troubles(settings, (), downlinks):
         if cause.verdict is Verdict.ACTION:
@@ -208,12 +212,12 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
 def _ahead(
     settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, int], downlinks: Iterable[DownlinkId]
 ) -> Iterator[Cause]:
-    """Yield that the ledger has hand-offs that the working directory lacks: it was put back from a backup."""
+    """Yield a cause if the working directory lacks hand-offs of the ledger: it was restored from a backup."""
     work = settings.paths.work
-    names = set(names_in(work))  # one look for all
+    names = set(names_in(work))  # listed once for all
     lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}
     for dl in known.keys() & set(downlinks):
-        with suppress(HalfPipeError):  # whoever reads it says what is wrong
+        with suppress(HalfPipeError):  # a damaged record is reported where it is needed
             last = last_hand_off(work, dl)
             lost |= {dl} if last is None or last.number < known[dl] else set()
     if not lost:
@@ -223,11 +227,10 @@ def _ahead(
         "work-restored",
         Verdict.ACTION,
         f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "
-        f"{', '.join(few)}. It was put back from a backup, and what was delivered since would be delivered and "
-        "submitted again",
+        f"{', '.join(few)}. The directory was restored from a backup. What was delivered since the backup would be "
+        "delivered and submitted again",
         Remedy(
             f"halfpipe ledger remove {' '.join(few)}",
-            first="put a newer backup in its place. If there is none: roll back in Level-1 what it got since then, and "
-            "when it has nothing of it any more",
+            first="Restore a newer backup. If you have none, roll back in Level-1 what it got since this backup, then",
         ),
     )

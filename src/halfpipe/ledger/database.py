@@ -1,6 +1,6 @@
-"""The database of the ledger: connections, transactions one after another, retries, and its version.
+"""The ledger's database: connections, transactions, retries, and the version of the tables.
 
-A database that is down is tried `len(WAITS) + 1` times and then is an error of ours: nothing waits longer.
+If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises an error.
 """
 
 import logging
@@ -40,10 +40,12 @@ from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION
 from halfpipe.settings import BUILT_IN, Settings
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
-LOCK_SECONDS = 60  # that another writer is waited for, at each try
-FOREIGN = "ledger-foreign"  # of the error that it belongs to another working directory
+LOCK_SECONDS = 60  # to wait for another writer, at each try
+FOREIGN = "ledger-foreign"  # code of the error that another working directory uses the ledger
 
-# The connection, another transaction or an operator was in the way (PEP 249).
+UNCHANGED = "Nothing was changed in it."
+
+# Errors of the connection, of another transaction or by an operator (PEP 249): the next try may succeed.
 PASSING = (OperationalError, InterfaceError)
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ T = TypeVar("T")
 
 
 class NoLedgerError(LedgerError):
-    """There is no ledger yet, or no more."""
+    """The ledger does not exist."""
 
 
 class Ledger:
@@ -60,27 +62,46 @@ class Ledger:
     Parameters
     ----------
     url
-        As SQLAlchemy has it, without a password.
+        An SQLAlchemy URL without a password.
     waits
         Seconds between the tries.
     owner
-        The id of the working directory; the first that writes has the ledger. None: of nobody, and refused nowhere.
+        The id of the working directory. The first one that writes owns the ledger, and others are refused. None: not
+        checked.
+    thick, tns_admin
+        The keys of the config, for Oracle.
 
     Raises
     ------
     ConfigError
-        If the URL or its driver cannot be used.
+        If the URL, its driver or Oracle's client cannot be used.
     """
 
-    def __init__(self, url: str, waits: Sequence[float] = WAITS, owner: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        waits: Sequence[float] = WAITS,
+        owner: str | None = None,
+        *,
+        thick: bool = False,
+        tns_admin: Path | None = None,
+    ) -> None:
         try:
             parsed = make_url(url)
-            self._engine = _engine(parsed)
-        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+            self._engine = _engine(parsed, None if thick else tns_admin)
+        except ImportError as error:
+            extra = make_url(url).get_backend_name()
+            raise ConfigError(
+                f"ledger.url: the driver is not installed ({error}).",
+                Remedy(f".venv/bin/python -m pip install '.[{extra}]'"),
+            ) from error
+        except (ArgumentError, NoSuchModuleError, ValueError) as error:
             raise ConfigError(
                 f"ledger.url: cannot be used ({error}). Expected built-in, or a URL of SQLAlchemy as in "
-                "postgresql+psycopg://user@host/database, with its driver installed."
+                "postgresql+psycopg://user@host/database."
             ) from error
+        if thick and parsed.get_backend_name() == "oracle":
+            _load_oracle_client(self._engine.dialect.dbapi, tns_admin)
         self.name = url
         is_file = parsed.get_backend_name() == "sqlite" and parsed.database
         self._file = Path(str(parsed.database)) if is_file else None
@@ -93,46 +114,61 @@ class Ledger:
         Raises
         ------
         ConfigError
-            If there is none, or its URL or its driver cannot be used.
+            If the settings have no ledger, or its URL or driver cannot be used.
         """
-        url = settings.ledger.url
+        url, thick, tns_admin = settings.ledger.url, settings.ledger.thick, settings.ledger.tns_admin
         if url is None:
-            raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
+            raise ConfigError(
+                "ledger.url is null, so there is nothing to read or load. Set it in the config."
+            )
         if url == BUILT_IN:
             url = f"sqlite:///{settings.paths.work / paths.LEDGER}"
-        return cls(url, waits, working_directory.refuse_other(settings.paths.work))
+        owner = working_directory.refuse_other(settings.paths.work)
+        return cls(url, waits, owner, thick=thick, tns_admin=tns_admin)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction of its own, while nobody else writes; it may be run several times.
+        """Run `work` in a transaction, as the only writer. A retry runs it again.
 
-        An empty database gets its tables first.
+        Tables are made first in an empty database.
 
         Raises
         ------
         LedgerError
-            If the database is down for longer than the tries take, refuses, or is of another version.
-            Then nothing was changed.
+            If the database stays down, refuses the work, or has tables of another version. Nothing was changed.
         """
-        # Of two that make the tables at a time one is told so, in as many ways as there are databases.
+        # If two processes make the tables at once, one of them gets an error, which differs by database.
         self._tried(self._make, passing=(DBAPIError,))
-        # Whoever writes locks this row first, and waits here for another one.
+        # Every writer locks this row first, and waits here for another writer.
         lock = update(LOCK).values(owner=func.coalesce(LOCK.c.owner, self._owner))
         return self._tried(lambda: self._once(work, lock))
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work`, which changes nothing.
+        """Run `work`, which only reads.
 
         Raises
         ------
         LedgerError
-            As `write`, and if there is no ledger yet.
+            As for `write`, and if the ledger does not exist.
         """
         if self._file is not None and not self._file.exists():
             self._compare(None)
         return self._tried(lambda: self._once(work))
 
+    def alter(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction, whatever tables the database has.
+
+        Raises
+        ------
+        LedgerError
+            As for `write`. Oracle commits at each change of a table, so there earlier changes stay.
+        """
+        if self._file is not None and not self._file.exists():
+            self._compare(None)
+        kept = "Earlier changes stay." if self._engine.dialect.name == "oracle" else UNCHANGED
+        return self._tried(lambda: self._begun(work), kept=kept)
+
     def read_if_there(self, work: Callable[[Connection], T], nothing: T) -> T:
-        """Read as `read` does; return `nothing` if there is no ledger yet, or no more."""
+        """Read as `read` does; return `nothing` if the ledger does not exist."""
         try:
             return self.read(work)
         except NoLedgerError:
@@ -142,59 +178,65 @@ class Ledger:
         with self._engine.begin() as connection:
             if first is not None:
                 connection.execute(first)
-            self._compare(_row(connection))
+            self._compare(lock_row(connection))
+            return work(connection)
+
+    def _begun(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
             return work(connection)
 
     def _make(self) -> None:
-        """Make the tables where there are none."""
+        """Make the tables if the database has none."""
         with self._engine.begin() as connection:
-            if _row(connection) is not None:
+            if lock_row(connection) is not None:
                 return
             strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
-            # Asked again: another loader may have made them all since.
-            if strangers and _row(connection) is None:
+            # Another loader may have made all tables since the first query.
+            if strangers and lock_row(connection) is None:
                 raise LedgerError(
-                    f"{self.name}: has {', '.join(strangers)} and no row in {LOCK.name}: tables of the earlier system, "
-                    "or, on Oracle, what is left of a load that was killed.",
-                    Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
+                    f"the ledger {self.name} has {strangers[0]} and no row in {LOCK.name}: its tables are the "
+                    "legacy's, or, on Oracle, leftovers of a killed load.",
+                    Remedy("halfpipe ledger adopt", first="Look at them"),
                 )
-            METADATA.create_all(connection)  # those of others that are there stay
+            METADATA.create_all(connection)  # skips tables that exist
             connection.execute(insert(LOCK), [{"id": 1, "revision": REVISION}])
 
     def _compare(self, row: Row[Any] | None) -> None:
-        """Refuse that there is no ledger, tables of another version, and the ledger of another working directory."""
+        """Refuse a ledger that does not exist, has another version, or belongs to another working directory."""
         if row is None:
             raise NoLedgerError(
-                f"there is no ledger {self.name} yet: the first downlink that is loaded makes it, and so does halfpipe "
-                "ledger rebuild."
+                f"the ledger {self.name} does not exist. The first load makes it.",
+                Remedy("halfpipe ledger rebuild", first="Or make it now"),
             )
         if row.revision != REVISION:
             raise LedgerError(
-                f"{self.name}: its tables have version {row.revision}, this program wants {REVISION}.",
+                f"the ledger {self.name} has tables of version {row.revision}, expected {REVISION}.",
                 Remedy("halfpipe ledger rebuild", first="Move its tables away (docs/ledger.md)"),
             )
         if row.owner is not None and self._owner not in {None, row.owner}:
             raise LedgerError(
-                f"the ledger {self.name} is that of the working directory with the id {row.owner}, and this one has "
+                f"the ledger {self.name} belongs to the working directory with the id {row.owner}, and this one has "
                 f"the id {self._owner} ({paths.FORMAT_MARK}).",
                 Remedy(
-                    first="See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, "
-                    f"set {LOCK.name}.owner to NULL in the database"
+                    first="Check paths.work and ledger.url. If the other directory is abandoned on purpose, set "
+                    f"{LOCK.name}.owner to NULL in the database"
                 ),
                 code=FOREIGN,
             )
 
-    def _tried(self, once: Callable[[], T], passing: tuple[type[DBAPIError], ...] = PASSING) -> T:
+    def _tried(
+        self, once: Callable[[], T], passing: tuple[type[DBAPIError], ...] = PASSING, kept: str = UNCHANGED
+    ) -> T:
         for wait in (*self._waits, None):
             try:
                 return once()
             except SQLAlchemyError as error:
                 said = " ".join(
                     str(getattr(error, "orig", None) or error).split()
-                )  # drivers say no passwords
+                )  # drivers print no passwords
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
-                        f"the ledger {self.name}: {said}. Nothing was changed in it. Fix this (is "
+                        f"the ledger {self.name}: {said}. {kept} Fix this (is "
                         "the database up, are ledger.url and the password right?), then re-run the command."
                     ) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, said, wait)
@@ -202,8 +244,8 @@ class Ledger:
         raise AssertionError("the last try returns or raises")
 
 
-def _engine(url: URL) -> Engine:
-    """Make an engine that keeps no connection, so that nothing idles in a database between two loads."""
+def _engine(url: URL, tns_admin: Path | None) -> Engine:
+    """Make an engine that closes each connection after use, so that none idles between two loads."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -213,26 +255,45 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         arguments = {
             "connect_timeout": 10,  # seconds
-            "tcp_user_timeout": 60_000,  # milliseconds, after which a server that says nothing is taken to be gone
+            "tcp_user_timeout": 60_000,  # milliseconds without an answer, then the connection counts as lost
             "options": f"-c lock_timeout={LOCK_SECONDS}s -c timezone=UTC",
         }
         arguments = {key: value for key, value in arguments.items() if key not in url.query}
-    # Whatever a server has as its default: who has waited for the lock must see what was written meanwhile.
+    if url.get_backend_name() == "oracle" and tns_admin is not None:
+        arguments = {"config_dir": str(tns_admin)}
+    # Set here, whatever the server's default is: a writer that waited for the lock must see what was written meanwhile.
     return create_engine(url, poolclass=NullPool, connect_args=arguments, isolation_level="READ COMMITTED")
 
 
+def _load_oracle_client(driver: Any, tns_admin: Path | None) -> None:
+    """Have python-oracledb use the Oracle client, before this process connects to any Oracle database.
+
+    Raises
+    ------
+    ConfigError
+        If the client cannot be loaded.
+    """
+    try:
+        driver.init_oracle_client(**({} if tns_admin is None else {"config_dir": str(tns_admin)}))
+    except driver.Error as error:
+        raise ConfigError(
+            f"ledger.thick: the Oracle client cannot be loaded ({str(error).partition('. See ')[0]}). Put the "
+            "directory of its libclntsh.so into LD_LIBRARY_PATH, for jobs too."
+        ) from error
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # Python's module would begin transactions by itself
+    connection.isolation_level = None  # or Python's sqlite3 begins transactions by itself
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _row(connection: Connection) -> Row[Any] | None:
-    """Return what the ledger says of itself, None if there is none."""
+def lock_row(connection: Connection) -> Row[Any] | None:
+    """Return the ledger's version and owner, None if it does not exist."""
     return connection.execute(select(LOCK)).first() if inspect(connection).has_table(LOCK.name) else None
 
 
 def _passes(error: SQLAlchemyError, passing: tuple[type[DBAPIError], ...]) -> bool:
-    """Tell whether what is wrong may be right at the next try; of SQLite only that somebody else is at work."""
+    """Tell whether the next try may succeed; for SQLite only after an error that another process is writing."""
     if not isinstance(error, DBAPIError):
         return False
     name = getattr(error.orig, "sqlite_errorname", "SQLITE_BUSY")

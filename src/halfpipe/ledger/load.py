@@ -1,8 +1,7 @@
-"""Enter downlinks into the ledger, take them out, and make it anew, from files alone.
+"""Load downlinks into the ledger, remove them, and rebuild the ledger, from files alone.
 
-A downlink's rows are replaced, and the rows of its runs computed from all downlinks that the ledger has of
-them, in one transaction; while it lasts nobody else writes. So the order in which downlinks are loaded does
-not matter, nor how often, nor where a loader is killed.
+One transaction replaces a downlink's rows and computes its runs' rows from all loaded downlinks with data of them.
+Writers follow one another. So the order of loads does not matter, nor repetition, nor when a loader is killed.
 """
 
 import logging
@@ -20,15 +19,15 @@ from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.rows import Entry, Part, handed_off, read_entry, run_row
-from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
+from halfpipe.ledger.rows import Entry, Part, handed_off, legacy_row, read_entry, run_row
+from halfpipe.ledger.tables import COPIED, DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
-    """Load a downlink, tell the MOOT database of its runs, and write last that it is in the ledger.
+    """Load a downlink, notify the MOOT database of its runs, and write ``{dl}/ledger.json`` last.
 
     Parameters
     ----------
@@ -40,9 +39,9 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
     Raises
     ------
     LockedError
-        If somebody else is at work on the downlink.
+        If another process works on the downlink.
     ConfigError, MissingInputError, StateError, LedgerError
-        As `Ledger.of` and `load`.
+        As for `Ledger.of` and `load`.
     """
     ledger, marker = Ledger.of(settings), settings.paths.work / paths.loaded(downlink)
     with leases.downlink_job(settings.paths.work, downlink):
@@ -54,17 +53,17 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
 
 
 def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
-    """Take a downlink out of the ledger; its files stay, and loading it again is outstanding.
+    """Remove a downlink from the ledger. Its files stay, and it must be loaded again before a submission.
 
     Returns
     -------
     list
-        The runs that it had.
+        The runs of its rows.
 
     Raises
     ------
     HalfPipeError
-        As `load_downlink`.
+        As for `load_downlink`.
     """
     with leases.downlink_job(settings.paths.work, downlink):
         remove_file(settings.paths.work / paths.loaded(downlink))
@@ -72,10 +71,9 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
 
 
 def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
-    """Enter what `downlink` brought, instead of what the ledger had of it.
+    """Replace the ledger's rows of a downlink by those that follow from its files.
 
-    With `moot.update`, which runs have changed is noted for `moot_update.send` in the same transaction, so
-    none is lost.
+    With `moot.update`, the same transaction notes the runs that changed for `moot_update.send`, so none is lost.
 
     Parameters
     ----------
@@ -87,21 +85,21 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
     Returns
     -------
     Entry
-        What was entered.
+        What was loaded.
 
     Raises
     ------
     ConfigError, MissingInputError, StateError
-        If a file is gone, cannot be read, or holds what cannot be entered.
+        If a file is missing, cannot be read, or has values that cannot be loaded.
     LedgerError
-        If the database is down or refuses. In all cases nothing was changed.
+        If the database is down or refuses. In each case nothing was changed.
     """
     return ledger.write(lambda connection: enter(connection, settings, downlink))
 
 
 def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> Entry:
-    """Enter a downlink in a transaction of `Ledger.write`; as `load`."""
-    # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
+    """Load a downlink in a transaction of `Ledger.write`, as `load` does."""
+    # Read under the lock, or `rebuild` could replace the rows of newer files by those of older ones.
     entry = read_entry(settings.paths.work, downlink)
     _refuse_older(connection, entry)
     runs = {*runs_of(connection, [downlink]), *entry.parts}
@@ -109,23 +107,23 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
     for run in sorted(runs):
         _sum_up(connection, run, settings, entry.parts.get(run))
     for run in entry.staged:
-        # Without it Level-1 would fail on the whole downlink.
+        # Without this row Level-1 fails on the whole downlink.
         if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
             raise StateError(
-                f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, "
-                "so it cannot have a row, without which Level-1 fails. Was it abandoned (force/)? Take that back, "
-                "and have its chunks decoded again (-F)."
+                f"run {run} ({run.l1}) has event files in downlink {downlink}, but none of its datagrams is known, so "
+                "it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. Then decode "
+                "its chunks again (-F)."
             )
     return entry
 
 
 def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
-    """Take downlinks out of the ledger, all or none; return the runs that they had.
+    """Remove downlinks from the ledger, all or none; return the runs of their rows.
 
     Raises
     ------
     ConfigError, MissingInputError, StateError, LedgerError
-        As `load`.
+        As for `load`.
     """
 
     def take_out(connection: Connection) -> list[RunId]:
@@ -146,33 +144,32 @@ def rebuild(
     tell_moot: bool = True,
     shown: Callable[[Collection[DownlinkId]], Iterable[DownlinkId]] = iter,
 ) -> int:
-    """Make the ledger say what the files say; return the number of downlinks.
+    """Load all downlinks that were handed off, and remove all others; return the number of downlinks.
 
-    One transaction a downlink, so that others can load meanwhile, and a rebuild that is killed has done
-    what it has done.
+    Each downlink is a transaction, so other loads can run in between, and a killed rebuild keeps what it has done.
 
     Parameters
     ----------
     ledger, settings
         As for `load`.
     tell_moot
-        False: the MOOT database knows all of it already.
+        False: do not notify the MOOT database, which knows these runs already.
     shown
         Wraps the downlinks, to show progress.
 
     Raises
     ------
     StateError
-        If downlinks could not be entered, which keeps no other from it; each is logged.
+        At the end, if downlinks could not be loaded. Each is logged.
     ConfigError, LedgerError
-        As `load`; it ends it.
+        As for `load`, at once.
     """
     if not tell_moot:
         settings = replace(settings, moot=replace(settings.moot, update=None))
     there = handed_off(settings.paths.work)
     stale = sorted(ledger.write(loaded).keys() - set(there))
     if stale:
-        log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
+        log.warning("removing downlinks that have no receipt: %s", ", ".join(stale))
         remove(ledger, settings, stale)
     failed: list[DownlinkId] = []
     for downlink in shown(there):
@@ -181,30 +178,30 @@ def rebuild(
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
-            log.error("downlink %s cannot be entered: %s", downlink, error)
+            log.error("downlink %s cannot be loaded: %s", downlink, error)
             failed.append(downlink)
     if failed:
         raise StateError(
-            f"{len(failed)} of {len(there)} downlinks could not be entered, and all others were: {', '.join(failed)}. "
-            "Mend what is said of each above, then re-run the command."
+            f"{len(failed)} of {len(there)} downlinks could not be loaded: {', '.join(failed)}. The reasons are above. "
+            "Fix them, then re-run the command."
         )
     return len(there)
 
 
 def note_submitted(settings: Settings, downlink: DownlinkId, handoff: int) -> None:
-    """Write into the row of a downlink, if there is one, which hand-off of it Level-1 has.
+    """Write into the row of a downlink, if it has one, which of its hand-offs Level-1 has.
 
     Raises
     ------
     ConfigError, LedgerError
-        As `load`.
+        As for `load`.
     """
     row = update(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)).values(submitted=handoff)
     Ledger.of(settings).write(lambda c: c.execute(row))
 
 
 def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
-    """Return the number of the hand-off that Level-1 has as the ledger knows it; None if it knows of none.
+    """Return the number of the hand-off that Level-1 has, according to the ledger; None if no hand-off was submitted.
 
     Raises
     ------
@@ -216,8 +213,10 @@ def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
 
 
 def loaded(connection: Connection) -> dict[DownlinkId, int]:
-    """Return the downlinks that the ledger has, each with the number of its hand-off."""
-    rows = connection.execute(select(DOWNLINKS.c.id, DOWNLINKS.c.handoff))
+    """Return the downlinks that were loaded, each with the number of its hand-off."""
+    rows = connection.execute(
+        select(DOWNLINKS.c.id, DOWNLINKS.c.handoff).where(DOWNLINKS.c.handoff > COPIED["handoff"])
+    )
     return {_downlink(number): int(handoff) for number, handoff in rows}
 
 
@@ -226,32 +225,32 @@ def _downlink(number: int) -> DownlinkId:
 
 
 def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[RunId]:
-    """Return the runs that the ledger has of `downlinks`."""
+    """Return the runs with rows of `downlinks`."""
     found: set[int] = set()
-    # One by one: the values that a statement may hold are limited, in Oracle to a thousand.
+    # One by one, because a statement can list only so many values, in Oracle a thousand.
     for downlink in downlinks:
         of_it = select(LINKS.c.startedat).where(of_downlink(LINKS, downlink))
         found.update(map(int, connection.execute(of_it).scalars()))
     return sorted(map(RunId.from_met, found))
 
 
-def forget(downlink: DownlinkId) -> Remedy:
-    """Return what is to be done where the ledger knows of more than the files do."""
+def restore_or_remove(downlink: DownlinkId) -> Remedy:
+    """Return the remedy if the ledger knows more of a downlink than the files do."""
     return Remedy(
         f"halfpipe ledger remove {downlink}",
-        first="Put a newer backup in their place; or, once Level-1 has nothing of it any more",
+        first="Restore the files from a newer backup; or, once it is rolled back in Level-1",
     )
 
 
 def _refuse_older(connection: Connection, entry: Entry) -> None:
-    """Refuse files that are older than what the ledger has: they were put back from a backup."""
+    """Refuse files that are older than the ledger's rows: they were restored from a backup."""
     which = of_downlink(DOWNLINKS, entry.downlink)
     has = connection.execute(select(DOWNLINKS.c.handoff).where(which)).scalar()
     if has is not None and has > entry.row["handoff"]:
         raise StateError(
-            f"downlink {entry.downlink}: the ledger has hand-off {has}, and the files have {entry.row['handoff']}: "
-            "they were put back from a backup. Nothing was entered.",
-            forget(entry.downlink),
+            f"downlink {entry.downlink}: the ledger has hand-off {has}, the files only hand-off "
+            f"{entry.row['handoff']}. They were restored from a backup. Nothing was loaded.",
+            restore_or_remove(entry.downlink),
             code="work-restored",
         )
 
@@ -268,21 +267,25 @@ def _store(connection: Connection, entry: Entry) -> None:
 
 
 def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | None = None) -> None:
-    """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
+    """Compute the row of `run` again; `own` is the part that was just read, so its file is not read again."""
     parts = []
     columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
     links = connection.execute(
-        select(*columns).where(LINKS.c.startedat == run.met).order_by(LINKS.c.downlink_id)
+        select(*columns)
+        .where(LINKS.c.startedat == run.met, LINKS.c.digest != COPIED["digest"])
+        .order_by(LINKS.c.downlink_id)
     )
     for number, held, digest in links.all():
         downlink = _downlink(number)
         same = own is not None and own.downlink == downlink
         part = own if same else Part.read(settings.paths.work, run, downlink, held=bool(held))
         if part is not None:
-            # It was processed again since, and whether its run is held now is not known before it is loaded.
+            # If the downlink was processed again, whether its run is held is not known until it is loaded.
             parts.append(part if part.digest == digest else replace(part, held=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
-    after = [run_row(connection, run, parts, settings)] if parts else []
+    legacy = legacy_row(connection, run, {part.downlink.number for part in parts})
+    known = run_row(connection, run, parts, settings, legacy) if parts else legacy
+    after = [] if known is None else [known]
     if [dict(row) for row in before] == after:
         return
     connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))

@@ -1,8 +1,8 @@
-"""Which MOOT key and alias a run has, from what was planned (ground-chain §10, `map_moot`).
+"""MOOT key and alias of a run, from tables of what was planned (ground-chain §10, `map_moot`).
 
-For an LPA run the latest default that was complete before its first datagram; then, for any run, the latest
-acquisition of type LPA or LCI that was requested under its ground id before that. The latter wins, if it has a
-key. Of equal times the highest key is taken, so that the order of rows does not matter.
+The latest acquisition of type LPA or LCI that was requested with the run's ground id before its first datagram counts,
+if it has a key. Otherwise an LPA run gets the latest default that was complete before its first datagram. If two rows
+have the same time, the higher key counts, so the order of rows does not matter.
 """
 
 from datetime import datetime
@@ -18,34 +18,34 @@ UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
 
 
 def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Moot:
-    """Map a run to its MOOT key and alias by the rows that others have entered; `UNKNOWN` if nothing says it.
+    """Find MOOT key and alias of a run in the tables that the ISOC fills; `UNKNOWN` if no row applies.
 
     Parameters
     ----------
     connection
         A connection to the ledger's database.
     run, kind
-        The run, and its kind by its APIDs.
+        The run, and its kind, which follows from its APIDs.
     ground_id, start
-        Of its first datagram, and that one's time, UTC without a zone.
+        Ground id and time of its first datagram, UTC without a zone.
 
     Raises
     ------
     StateError
-        If the row that counts has a key or an alias that an event file cannot hold.
+        If the row that counts has a key or alias that does not fit into an event file.
     """
     requested, completed = ACQUISITIONS.c, DEFAULTS.c
-    kind_asked = func.trim(requested.type)  # a fixed-width column fills up with blanks
+    kind_asked = func.trim(requested.type)  # a fixed-width column is padded with blanks
     found = _latest(
         connection,
         ACQUISITIONS,
         requested.trequested,
         (requested.id == ground_id)
         & (requested.trequested < start)
-        # One that is known to be of another run does not count. The earlier system took rows without a run only, and
-        # had no answer once the run was written into one.
+        # A row of another run does not count. The legacy took only rows without a run, so it found nothing once the run
+        # was written into its row.
         & (requested.startedat.is_(None) | (requested.startedat == run.met))
-        # Which of the two was asked for is not what was sent.
+        # Either type: what was requested is not always what was sent.
         & ((kind_asked == RunKind.LPA) | (kind_asked == RunKind.LCI)),
     )
     if found is None and kind is RunKind.LPA:
@@ -57,16 +57,16 @@ def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, s
 def _latest(
     connection: Connection, table: Table, time: ColumnElement[datetime], which: ColumnElement[bool]
 ) -> Moot | None:
-    """Return key and alias of the latest row, None if there is none or it has no key."""
+    """Return key and alias of the latest row, None if no row applies or it has no key."""
     key, alias = table.c.moot_key, table.c.moot_alias
     order = (time.desc(), func.coalesce(key, 0).desc(), func.coalesce(alias, "").desc())
     row = connection.execute(select(key, alias).where(which).order_by(*order).limit(1)).first()
-    if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 is no key, as in the earlier system
+    if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 means no key, as in the legacy
         return None
     found = Moot(int(row.moot_key), (row.moot_alias or "").strip() or UNKNOWN.alias)
     if not is_good(found):
         raise StateError(
-            f"{table.name} has key {found.key} and alias {found.alias!r}, expected a number of 32 bits and a word of "
-            "ASCII. Have the row corrected, or name the run in moot.file."
+            f"{table.name} has key {found.key} and alias {found.alias!r}, expected a 32-bit number and an ASCII word. "
+            "Have the row corrected, or name the run in moot.file."
         )
     return found

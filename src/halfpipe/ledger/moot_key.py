@@ -1,4 +1,4 @@
-"""The one source of a run's MOOT key and alias: `moot.file`, or else what the ledger's tables map."""
+"""The one source of a run's MOOT key and alias: `moot.file`, or else the mapping tables in the ledger's database."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,28 +10,28 @@ from halfpipe.settings import Settings
 
 
 def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> Moot:
-    """Return the key and alias that the event files and texts of a run have; `UNSET` if nobody knows.
+    """Return key and alias for the event files and texts of a run; `UNSET` if they are unknown.
 
     Parameters
     ----------
     settings, run
         The settings and the run.
     datagrams
-        All that are known of the run (dtype `halfpipe.formats.idx.DATAGRAM`). The ledger is asked by the run's
-        kind, and the time and ground id of its first datagram; without any it is not asked.
+        All known datagrams of the run (dtype `halfpipe.formats.idx.DATAGRAM`). The mapping depends on the run's kind,
+        and on time and ground id of its first datagram. Without datagrams the key is not looked up.
 
     Raises
     ------
     ConfigError, FormatError
-        If `moot.file` cannot be read, or gives the run two keys.
+        If `moot.file` cannot be read, or has two keys for the run.
     LedgerError
-        If `moot.mapping` is true and the ledger cannot be asked, has no tables or a key that is none, or the first
-        datagram no time: the key must not depend on that.
+        If `moot.mapping` is true and the tables cannot be read or have a bad key, or the first datagram has a bad
+        time. The key must not depend on whether the database is up.
     """
     moot = moot_of(run, settings.moot.file)
     if moot != UNSET or not settings.moot.mapping or not len(datagrams):
         return moot
-    # Only here: the database's library takes as long to load as all else that a job does at its start.
+    # Imported here, because SQLAlchemy takes as long to load as everything else at a job's start.
     from halfpipe.ledger.database import Ledger  # noqa: PLC0415
     from halfpipe.ledger.mapping import UNKNOWN, look_up  # noqa: PLC0415
     from halfpipe.ledger.tables import time_of  # noqa: PLC0415
@@ -43,8 +43,8 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> Moot:
         found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
     except (LedgerError, StateError, OverflowError, ValueError, OSError) as error:
         raise LedgerError(
-            f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, so "
-            "that no event file gets another key. To go on without the database, set moot.mapping to false, or put "
-            "a line of the run into moot.file."
+            f"run {run} ({run.l1}): cannot look up its MOOT key: {error} Nothing of the run was delivered, because a "
+            "file could get the wrong key. To continue without the database, set moot.mapping to false, or name the "
+            "run in moot.file."
         ) from error
     return UNSET if found == UNKNOWN else found

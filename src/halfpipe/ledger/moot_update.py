@@ -1,15 +1,15 @@
-"""Tell the MOOT database which runs have changed, by a command of the config (`moot.update`).
+"""Notify the MOOT database of runs that changed, with a command of the config (`moot.update`).
 
 Contract: ``<moot.update> --run r0741234567 --scid N --startedat MET --type LPA|LCI --status STATUS
 --moot-key N --moot-alias ALIAS --nevts N --hwkey N --swkey N [--evtutc0 T --evtutc1 T]``, times in UTC as
-``2024-06-28 02:29:27.000000``, the last two only for a run with events: what the earlier system gave to
-``MootUpdate.updateAcqSummary`` and, unless the status is InProgress, ``markAcqComplete`` (ground-chain §10).
-It is called for every change of a run's row, and may be called again with the same; status 0 means done.
+``2024-06-28 02:29:27.000000``, the last two only for a run with events. The legacy passed these values to
+``MootUpdate.updateAcqSummary`` and, unless the status was InProgress, to ``markAcqComplete`` (ground-chain §10).
+The command runs after every change of a run's row, sometimes twice with the same values; status 0 means done.
 
-Which runs are to be told is noted in the transaction that changes them, each time with a token of its own. Once the
-command has ended well the token of what was told is written beside it: a run is pending until they are the same. So a
-failure delays the news and never loses it, whoever is killed when; and whoever comes last with older news makes the run
-pending again, since it may have come last to MOOT, too. Each load tells some of what earlier ones had to leave.
+The transaction that changes a run's row also writes a new token. When the command has succeeded, the token of what was
+sent is written beside it, and a run is pending until the two are equal. So a failure or a kill delays an update and
+never loses it. If two processes send updates of one run at once, the older one may reach MOOT last; then it also writes
+its token last, and the run is pending again. Each load also sends some updates that earlier loads left.
 """
 
 import logging
@@ -29,29 +29,30 @@ from halfpipe.process.programs import Ending, Log
 from halfpipe.process.programs import run as run_program
 from halfpipe.settings import ROOT
 
-LONGEST = 120.0  # seconds that the command may take
+LONGEST = 120.0  # seconds for one run of the command
 ROW = ("scid", "startedat", "type", "status", "moot_key", "moot_alias", "nevts", "hwkey", "swkey")
-CATCH_UP = 20  # runs of earlier loads that a load tells at most, for a submission waits for it
+CATCH_UP = 20  # runs of earlier loads that one load sends at most, because the submission waits for the load
 
-IS_PENDING = or_(PENDING.c.told.is_(None), PENDING.c.told != PENDING.c.token)
+IS_PENDING = or_(PENDING.c.sent.is_(None), PENDING.c.sent != PENDING.c.token)
 
 log = logging.getLogger(__name__)
 
 
 def options(row: Mapping[str, Any]) -> list[str]:
-    """Return the options that tell of the run of `row` (of ``glastops_acqsummary``)."""
+    """Return the command's options for a row of ``glastops_acqsummary``."""
     run = RunId.from_met(int(row["startedat"]))
-    told = ["--run", run.l1]
+    words = ["--run", run.l1]
     for column in ROW:
-        told += [f"--{column.replace('_', '-')}", str(row[column])]
+        if row[column] is not None:  # some rows of the legacy have no key
+            words += [f"--{column.replace('_', '-')}", str(row[column])]
     for column in ("evtutc0", "evtutc1"):
         if row[column] is not None:
-            told += [f"--{column}", f"{row[column]:%Y-%m-%d %H:%M:%S.%f}"]
-    return told
+            words += [f"--{column}", f"{row[column]:%Y-%m-%d %H:%M:%S.%f}"]
+    return words
 
 
 def pending(ledger: Ledger) -> list[RunId]:
-    """Return the runs of which the MOOT database has not heard yet."""
+    """Return the runs with changes that the MOOT database has not received."""
     same = (RUNS.c.scid == PENDING.c.scid) & (RUNS.c.startedat == PENDING.c.startedat)
     which = select(PENDING.c.startedat).join(RUNS, same).where(IS_PENDING).order_by(PENDING.c.startedat)
     met = ledger.read(lambda connection: connection.execute(which).scalars().all())
@@ -59,42 +60,42 @@ def pending(ledger: Ledger) -> list[RunId]:
 
 
 def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | None = None) -> list[RunId]:
-    """Tell the MOOT database of the runs that are pending, each once; return those that are pending still.
+    """Send the pending runs to the MOOT database, each once; return those that are still pending.
 
     Parameters
     ----------
     ledger
         The ledger.
     command
-        `moot.update` of the config. One that hangs or is not there ends it.
+        `moot.update` of the config. If it hangs or does not exist, no further run is sent.
     output
         Takes what the command prints.
     runs
-        These first, and of the others `CATCH_UP` at most; None, all.
+        These first, then at most `CATCH_UP` others; None: all.
     """
     noted = pending(ledger)
     own = [run for run in noted if runs is None or run in runs]
     left = set(noted)
     for run in list(dict.fromkeys([*own, *noted]))[: len(own) + CATCH_UP]:
-        ending = _tell_of(run, ledger, command, output)
+        ending = _send_run(run, ledger, command, output)
         if ending is None:
             left.remove(run)
             continue
         log.warning("run %s (%s): moot.update %s", run, run.l1, ending.how)
-        if ending.status is None or ending.late:  # no sense in telling it of other runs
+        if ending.status is None or ending.late:  # it would fail for other runs, too
             break
     if left:
         log.warning(
-            "the MOOT database did not receive %d runs (%s). They stay noted, and each load tries some of them; "
-            "once the cause is mended: halfpipe ledger moot",
+            "the MOOT database did not receive %d runs (%s). Each later load tries some of them. To send all once the "
+            "cause is fixed: halfpipe ledger moot",
             len(left),
             ", ".join(run.l1 for run in sorted(left)[:CATCH_UP]),
         )
     return sorted(left)
 
 
-def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:
-    """Tell of one run what its row says, until that is what was told last; return how the command ended if not well."""
+def _send_run(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:
+    """Send the row of a run until no change is pending; return how the command ended if it failed."""
     of_it = PENDING.c.startedat == run.met
 
     def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
@@ -109,12 +110,12 @@ def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Endin
         if not ending.well:
             return ending
         log.info("sent to the MOOT database: %s", shlex.join(options(row)))
-        told = update(PENDING).where(of_it).values(told=token)
-        ledger.write(partial(Connection.execute, statement=told))
+        sent = update(PENDING).where(of_it).values(sent=token)
+        ledger.write(partial(Connection.execute, statement=sent))
     return None
 
 
 def note(connection: Connection, row: Mapping[str, Any]) -> None:
-    """Note that the MOOT database has not heard of a row; each note has a token of its own."""
+    """Note, with a new token, that the MOOT database has not received a row."""
     key = {"scid": row["scid"], "startedat": row["startedat"], "token": secrets.token_hex(16)}
     connection.execute(insert(PENDING), [key])

@@ -1,13 +1,14 @@
-"""Rows as the files say them: of a downlink and what it brought, and of a run from all that brought it."""
+"""The ledger's rows as they follow from files: for a downlink, and for a run from all of its downlinks."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
@@ -15,7 +16,17 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
-from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, SEGMENTS, time_of
+from halfpipe.ledger.tables import (
+    DATAGRAMS,
+    DOWNLINKS,
+    LINKS,
+    OF_A_DOWNLINK,
+    RUNS,
+    SEGMENTS,
+    legacy_name,
+    legacy_table,
+    time_of,
+)
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
@@ -27,18 +38,17 @@ from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 
 Row = dict[str, Any]
-MOST = 2**63 - 1  # of a column of 64 bits
-
 IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # ground-chain §10
+MOST = 2**63 - 1  # in a column of 64 bits
 
 
 def is_given_up(work: Path, run: RunId) -> bool:
-    """Tell whether the ledger may call a run Incomplete, by the operator's list as it is now.
+    """Tell whether the ledger may show a run as Incomplete: the operator abandoned it, and all of it was delivered.
 
-    Level-1 retires a run that is. So a delivery must have been made under the file in the list, and it must
-    have known every datagram that any downlink has brought by now: where the file was removed, a downlink
-    came, and the file is put back, the orphans of that downlink still wait for the next delivery. The list is
-    read each time: a file that is removed during a rebuild, or while the database is down, counts.
+    Level-1 retires an Incomplete run. So some delivery must have treated the run as abandoned, and it must have known
+    every datagram that is known now. If the operator takes the decision back, a downlink arrives, and the operator
+    abandons the run again, the orphans of that downlink wait for the next delivery. The operator's list is read each
+    time, because it can change during a rebuild or while the database is down.
 
     Raises
     ------
@@ -55,7 +65,7 @@ def is_given_up(work: Path, run: RunId) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """What one downlink brought of one run; `held` says that Level-1 would refuse what is delivered of it."""
+    """One downlink's datagrams of one run. If it is `held`, Level-1 would refuse the events, so they are not staged."""
 
     downlink: DownlinkId
     run: RunId
@@ -66,23 +76,23 @@ class Part:
 
     @classmethod
     def read(cls, work: Path, run: RunId, downlink: DownlinkId, *, held: bool) -> Self | None:
-        """Read it; None if no datagram is known from this downlink.
+        """Read the part from the merged index; None if the downlink has no datagram of the run.
 
         Raises
         ------
         MissingInputError
-            If the merged index is gone.
+            If the merged index does not exist.
         StateError
-            If it cannot be entered.
+            If the database cannot hold its values.
         """
         path = work / paths.datagrams(run, downlink)
         try:
             datagrams = MergedIndex.read(work, run, downlink).datagrams
         except MissingInputError as error:
             raise MissingInputError(
-                f"{path}: no such file, though it is never deleted. Run {run} cannot be summed up without it: "
-                f"restore it from a backup, or process downlink {downlink} again (-F).",
-                Remedy(f"halfpipe ledger remove {downlink}", first="Or have the ledger forget the downlink"),
+                f"{path} is missing, so the row of run {run} cannot be computed. HalfPipe never deletes this file. "
+                f"Restore it from a backup, or process downlink {downlink} again (-F).",
+                Remedy(f"halfpipe ledger remove {downlink}", first="Or remove the downlink from the ledger"),
             ) from error
         if not len(datagrams.rows):
             return None
@@ -94,8 +104,8 @@ class Part:
             _ = [(time_of(column.min()), time_of(column.max())) for column in times if len(column)]
         except (OverflowError, ValueError, OSError) as error:
             raise StateError(
-                f"{path}: {error}: an index line is damaged. Nothing was entered. Have the downlink's chunks of the "
-                "run decoded again (-F)."
+                f"{path}: {error}: an index line is damaged. Nothing was loaded. Decode the downlink's chunks of the "
+                "run again (-F)."
             ) from error
         digest = hashlib.sha256(b"\n".join(datagrams.lines)).hexdigest()
         return cls(downlink, run, int(rows["scid"][0]), digest, held, datagrams)
@@ -105,7 +115,7 @@ class Part:
         return {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
 
     def rows(self) -> dict[str, list[Row]]:
-        """Return the rows that the ledger has of it, by table; each by the order of its key."""
+        """Return its rows for each table, sorted by key."""
         segments, datagrams = [], []
         ranges = self.datagrams.ranges()
         for apid, of_apid in self.datagrams.by_apid().items():
@@ -129,7 +139,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger has to have of one downlink; `row` is that of the downlink itself, `staged` has event files."""
+    """What the ledger must have for one downlink: its own row, its parts, and `staged`, the runs with event files."""
 
     downlink: DownlinkId
     row: Row
@@ -137,7 +147,7 @@ class Entry:
     staged: tuple[RunId, ...]
 
     def rows(self) -> dict[str, list[Row]]:
-        """Return all rows of it, by table."""
+        """Return all rows for each table, except those of runs."""
         tables: dict[str, list[Row]] = {DOWNLINKS.name: [self.row], **{t.name: [] for t in OF_A_DOWNLINK}}
         for part in self.parts.values():
             for name, rows in part.rows().items():
@@ -145,7 +155,7 @@ class Entry:
         return tables
 
     def as_json(self) -> dict[str, Any]:
-        """Say what the ledger has of it: the same whenever it is loaded, whatever other downlinks there are."""
+        """Return what was loaded; it does not depend on the time or on other downlinks."""
         return {
             "downlink": str(self.downlink),
             "handoff": self.row["handoff"],
@@ -154,27 +164,27 @@ class Entry:
 
 
 def read_entry(work: Path, downlink: DownlinkId) -> Entry:
-    """Read from receipt, RetDef and merged indexes what `downlink` brought.
+    """Read receipt, RetDef and merged indexes of a downlink.
 
     Raises
     ------
     MissingInputError
-        If the downlink has no receipt, or what its receipt vouches for is gone.
+        If the downlink has no receipt, or a merged index does not exist.
     StateError
-        If something of it cannot be entered.
+        If the database cannot hold a value.
     """
     last = last_hand_off(work, downlink)
     if last is None:
         raise MissingInputError(
-            f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only.",
-            Remedy(f"snakemake dl={downlink}", first="Process the downlink first"),
+            f"downlink {downlink} has no receipt, and only downlinks that were handed off can be loaded.",
+            Remedy(f"snakemake dl={downlink}", first="Process it first"),
         )
     receipt = last.receipt
     runs = [(RunId(entry["run"]), entry) for entry in receipt["runs"]]
     read = (Part.read(work, run, downlink, held=entry["held"]) for run, entry in runs)
-    # Of a downlink that was taken over only RetDefs of what is known are there.
+    # A downlink that was taken over has only the RetDefs of chunks that still exist.
     chunks = [c["chunk"] for c in receipt["chunks"] if c["files"] or not receipt.get("taken_over")]
-    # RetDefs that do not know the key say -1 (ground-chain §4).
+    # In a RetDef -1 means that the key is unknown (ground-chain §4).
     keys = [read_retdef(work / paths.retdef(downlink, chunk)).l0key for chunk in sorted(chunks)[:1]]
     row = {
         "id": downlink.number,
@@ -188,44 +198,46 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
 
 
 def handed_off(work: Path) -> list[DownlinkId]:
-    """Return every downlink that was ever handed off; of the legacy's those of which more is known than spans."""
+    """Return all downlinks that were handed off, and the legacy's if more than spans is known of them."""
     return [dl for dl in every_downlink(work) if is_known(work, dl)]
 
 
 def is_known(work: Path, downlink: DownlinkId) -> bool:
-    """Tell whether a downlink was handed off, and what it brought is known: not only what the legacy delivered."""
+    """Tell whether a downlink was handed off and its datagrams are known, not only what the legacy delivered of it."""
     try:
         last = last_hand_off(work, downlink)
     except HalfPipeError:
-        return True  # whoever reads it says what is wrong
+        return True  # reading it reports the damage
     return last is not None and (
         "taken_over" not in last.receipt
         or any(run.get("taken_over", "whole") == "whole" for run in last.receipt["runs"])
     )
 
 
-def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings) -> Row:
-    """Return the row that the ledger has to have of `run`, of which `parts` are all that is known.
+def run_row(
+    connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings, legacy: Row | None = None
+) -> Row:
+    """Compute the row of a run from all of its parts, and from the legacy's row if the parts are not all.
 
-    Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
-    id and keys are those of the `first_datagram`. A run of which something is held stays InProgress: with
-    another status Level-1 would retire it before the rest is delivered.
+    If several downlinks have a datagram, it counts once, with the line that sorts first. Ground id and keys are those
+    of the `first_datagram`. A run with a held part stays InProgress, or Level-1 would retire it before the rest is
+    delivered.
 
     Raises
     ------
     ConfigError, FormatError
-        If `moot.file` cannot be read, or gives the run two keys.
+        If `moot.file` cannot be read, or has two keys for the run.
     StateError
-        If not all datagrams are of one spacecraft, or the MOOT key that counts is none.
+        If the datagrams are of several spacecraft, or the MOOT key is bad.
     """
     scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows["scid"])}
     if len({scid for scid, _ in scids}) > 1:
         said = ", ".join(f"{scid} by downlink {downlink}" for scid, downlink in sorted(scids))
         raise StateError(
-            f"run {run} ({run.l1}) is of spacecraft {said}: expected one.",
+            f"run {run} ({run.l1}) has several spacecraft: {said}.",
             Remedy(
                 "halfpipe ledger remove",
-                first="Process the wrong downlink again (-F), or have the ledger forget it",
+                first="Process the wrong downlink again (-F), or remove it from the ledger",
             ),
         )
     known = KnownDatagrams.together(part.datagrams for part in parts)
@@ -233,15 +245,15 @@ def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings:
     first = first_datagram(rows)
     with_events = rows[rows["nevts"] > 0]
     status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
-    if any(part.held for part in parts):
+    if held := any(part.held for part in parts):
         status = IN_PROGRESS
     elif status != COMPLETE and is_given_up(settings.paths.work, run):
         status = INCOMPLETE
     kind, begun = RunKind.of(segments), time_of(rows["utc"].min())
-    moot = moot_of(run, settings.moot.file)
-    if moot == UNSET:
+    moot = named = moot_of(run, settings.moot.file)
+    if named == UNSET:
         moot = look_up(connection, run, kind, int(first["groundid"]), begun)
-    return {
+    row = {
         "scid": parts[0].scid,
         "startedat": run.met,
         "type": str(kind),
@@ -258,6 +270,63 @@ def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings:
         "moot_key": moot.key,
         "moot_alias": moot.alias,
     }
+    if legacy is None:
+        return row
+    by_hand = {} if named == UNSET else {"moot_key": named.key, "moot_alias": named.alias}
+    return _joined(legacy, row, held=held) | by_hand
+
+
+def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> Row | None:
+    """Return the legacy's row of a run, if it covers downlinks that were not loaded.
+
+    A takeover knows datagrams only where the legacy's products still exist. For an older run the legacy's row is all
+    there is, and Level-1 must still find it after a late downlink of the run.
+
+    Parameters
+    ----------
+    connection, run
+        A connection to the ledger's database, and the run.
+    loaded
+        Numbers of the loaded downlinks with datagrams of the run.
+
+    Returns
+    -------
+    dict or None
+        The row of ``glastops_acqsummary``. None if no tables were adopted (`halfpipe.ledger.adopt`), the legacy had no
+        such run, or `loaded` contains all of the legacy's downlinks with data of it.
+    """
+    if not inspect(connection).has_table(legacy_name(RUNS)):
+        return None
+    runs, links = legacy_table(RUNS), legacy_table(LINKS)
+    if loaded:
+        of_run = select(links.c.downlink_id).where(links.c.startedat == run.met)
+        if {int(number) for number in connection.execute(of_run).scalars()} <= set(loaded):
+            return None
+    row = connection.execute(select(runs).where(runs.c.startedat == run.met)).mappings().first()
+    if row is None:
+        return None
+    # Databases return a NUMBER or NUMERIC without a scale as a Decimal.
+    return {name: int(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+
+
+def _joined(legacy: Row, own: Row, *, held: bool) -> Row:
+    """Combine the legacy's row of a run with the row that follows from HalfPipe's files.
+
+    The times cover both rows. The larger counts are kept, because the legacy's row does not show which datagrams it
+    counted. Type and keys are the legacy's. The run is Complete or Incomplete if either row is, unless a part is held.
+    """
+    status = next(
+        (status for status in (COMPLETE, INCOMPLETE) if status in {legacy["status"], own["status"]}),
+        IN_PROGRESS,
+    )
+    row = legacy | {"status": IN_PROGRESS if held else status}
+    for choose, columns in (
+        (min, ("dgmutc0", "evtutc0")),
+        (max, ("dgmutc1", "evtutc1", "ndgms", "nevts")),
+    ):
+        for name in columns:
+            row[name] = choose((one[name] for one in (legacy, own) if one[name] is not None), default=None)
+    return row
 
 
 def _datagram(row: np.void) -> Row:
@@ -270,7 +339,7 @@ def _datagram(row: np.void) -> Row:
         "groundid": int(row["groundid"]),
         "modechanges": int(row["modechanges"]),
         **{name: row[name].decode("ascii", "replace") for name in words},
-        # Without events a datagram's line has something here that means nothing.
+        # In the line of a datagram without events these fields mean nothing.
         "evtutc0": time_of(row["evtutc0"]) if events else None,
         "evtseq0": int(row["evtseq0"]) if events else None,
         "evtutc1": time_of(row["evtutc1"]) if events else None,

@@ -1,23 +1,22 @@
 """The tables of the ledger (ground-chain §10).
 
-Five tables are those of the earlier system, with its names and columns: readers go on as they are. Two
-more are filled by others and read here for the MOOT mapping; what begins with ``halfpipe_`` is our own.
+Five tables have the names and columns of the legacy's, so that their readers need no change. Two more are filled by the
+ISOC and read here for the MOOT mapping. Tables with the prefix ``halfpipe_`` are HalfPipe's own.
 
-What is generic stays generic, for three kinds of database: names of at most 30 characters, no booleans, no
-unbounded text, nothing that a database generates, times as UTC without a zone. 32 bits unsigned need
-`BigInteger`.
+Three kinds of database must accept them: names have at most 30 characters; there are no booleans, unbounded texts or
+values that the database generates; times are UTC without a zone. Unsigned 32-bit numbers need `BigInteger`. Columns can
+be NULL where the legacy's can.
 
-Deviations, each because a downlink must be loaded again or removed without harm to the others:
+The tables deviate from the legacy's where a downlink could not be loaded again or removed without harm to others:
 
-- ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks may bring one datagram;
-  with the earlier keys the second is refused, or takes it away from the first.
-- `LINKS` has the checksum of what the downlink brought (`digest`), and whether Level-1 would refuse the run
-  (`held`); `DOWNLINKS` has the number of the hand-off, and of that which Level-1 was told of, which is a second
-  witness of it besides the records. So `check` can tell what is behind.
-- The datagrams themselves are not here: about 9,000 for each EPU of each of 100,000 runs would be 1.8e9
-  rows of what ``datagrams.idx`` has, which is never deleted. As before, `DATAGRAMS` has the first and the
-  last of each segment. What is said of a run is computed from the files of all downlinks in `LINKS`:
-  from segments it cannot be, since two that overlap in part have counts that cannot be told apart.
+- ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks can contain one datagram; with the
+  legacy's keys the second load fails, or takes the row away from the first downlink.
+- `LINKS` has the checksum of the downlink's datagrams (`digest`), and whether Level-1 would refuse the run (`held`).
+  `DOWNLINKS` has the number of the hand-off and of the one that was submitted, a second witness besides the records. So
+  `check` finds what is out of date.
+- Only the first and last datagram of each segment are stored, as before. All of them would be 1.8e9 rows (9,000 for
+  each of two EPUs of 100,000 runs), a copy of ``datagrams.idx``, which is never deleted. A run's row is computed from
+  these files, because segments that overlap in part do not show which events they share.
 """
 
 from datetime import UTC, datetime
@@ -38,33 +37,36 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    TableClause,
+    column,
 )
+from sqlalchemy import table as sql_table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0005"  # of these tables: another number when they change
-WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
+REVISION = "0006"  # of these tables; a change of them needs another number
+WORD = 16  # letters of a word in an index line (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
 
 
 class Unsigned64(TypeDecorator[int]):
-    """A whole number from 0 to 2**64 - 1: 20 digits, as text where the database has no such number."""
+    """A whole number from 0 to 2**64 - 1, up to 20 digits; text on SQLite, which has no such number."""
 
     impl = Numeric(20, 0)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """SQLite would make a rounded number of what is above 2**63."""
+        """Use text on SQLite, which rounds numbers above 2**63."""
         return dialect.type_descriptor(String(20) if dialect.name == "sqlite" else Numeric(20, 0))
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
-        """Write with leading zeros where it is text, so that texts sort as numbers do."""
+        """Write text with leading zeros, so that texts sort as numbers do."""
         return f"{value:020d}" if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Read as a number in either case."""
+        """Read a number in either case."""
         return None if value is None else int(value)
 
 
@@ -82,7 +84,7 @@ def _of_run() -> tuple[Column[int], Column[int]]:
 
 
 def _keys() -> tuple[Column[int], Column[int]]:
-    return Column("hwkey", BigInteger, nullable=False), Column("swkey", BigInteger, nullable=False)
+    return Column("hwkey", BigInteger), Column("swkey", BigInteger)
 
 
 DOWNLINKS = Table(
@@ -90,8 +92,8 @@ DOWNLINKS = Table(
     METADATA,
     Column("id", BigInteger, autoincrement=False, nullable=False),
     Column("l0key", BigInteger),
-    Column("indir", String(PATH), nullable=False),
-    Column("outbase", String(PATH), nullable=False),
+    Column("indir", String(PATH)),
+    Column("outbase", String(PATH)),
     Column("handoff", Integer, nullable=False),
     Column("submitted", Integer),
     PrimaryKeyConstraint("id", name="glastops_downlink_pk"),
@@ -101,18 +103,18 @@ RUNS = Table(
     "glastops_acqsummary",
     METADATA,
     *_of_run(),
-    Column("type", String(3), nullable=False),
+    Column("type", String(WORD)),
     Column("analysis", String(ALIAS)),
-    Column("status", String(WORD), nullable=False),
-    Column("ndgms", BigInteger, nullable=False),
-    Column("nevts", BigInteger, nullable=False),
-    Column("dgmutc0", TIMESTAMP, nullable=False),
-    Column("dgmutc1", TIMESTAMP, nullable=False),
+    Column("status", String(WORD)),
+    Column("ndgms", BigInteger),
+    Column("nevts", BigInteger),
+    Column("dgmutc0", TIMESTAMP),
+    Column("dgmutc1", TIMESTAMP),
     Column("evtutc0", TIMESTAMP),
     Column("evtutc1", TIMESTAMP),
     *_keys(),
-    Column("moot_key", BigInteger, nullable=False),
-    Column("moot_alias", String(ALIAS), nullable=False),
+    Column("moot_key", BigInteger),
+    Column("moot_alias", String(ALIAS)),
     PrimaryKeyConstraint("scid", "startedat", name="glastops_acqsummary_pk"),
 )
 
@@ -123,8 +125,8 @@ SEGMENTS = Table(
     *_of_run(),
     Column("apid", Integer, nullable=False),
     Column("dgmseq0", BigInteger, nullable=False),
-    Column("dgmseq1", BigInteger, nullable=False),
-    Column("nevts", BigInteger, nullable=False),
+    Column("dgmseq1", BigInteger),
+    Column("nevts", BigInteger),
     PrimaryKeyConstraint(
         "downlink_id", "scid", "startedat", "apid", "dgmseq0", name="glastops_downlink_seg_pk"
     ),
@@ -137,18 +139,18 @@ DATAGRAMS = Table(
     *_of_run(),
     Column("apid", Integer, nullable=False),
     Column("datagrams", BigInteger, nullable=False),
-    Column("utc", TIMESTAMP, nullable=False),
-    Column("groundid", BigInteger, nullable=False),
-    Column("modechanges", BigInteger, nullable=False),
+    Column("utc", TIMESTAMP),
+    Column("groundid", BigInteger),
+    Column("modechanges", BigInteger),
     *(
-        Column(name, String(WORD), nullable=False)
+        Column(name, String(WORD))
         for name in ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
     ),
     Column("evtutc0", TIMESTAMP),
     Column("evtseq0", Unsigned64),
     Column("evtutc1", TIMESTAMP),
     Column("evtseq1", Unsigned64),
-    Column("nevts", BigInteger, nullable=False),
+    Column("nevts", BigInteger),
     *_keys(),
     PrimaryKeyConstraint(
         "downlink_id", "scid", "startedat", "apid", "datagrams", name="glastops_downlink_dgm_pk"
@@ -166,7 +168,7 @@ LINKS = Table(
     Index("glastops_downlink_acq_run", "startedat"),
 )
 
-# Filled by others. The whole of their schema is not public: these are the columns that are read.
+# The ISOC fills these two. Their schema is not public; these are the columns that HalfPipe reads.
 DEFAULTS = Table(
     "glastops_acqdefaults",
     METADATA,
@@ -188,8 +190,7 @@ ACQUISITIONS = Table(
     Index("glastops_acquisition_id", "id"),
 )
 
-# Whoever writes locks the one row of this table first. `owner` is the id of the working directory that uses the ledger,
-# `revision` that of these tables.
+# Every writer locks the one row of this table first. `owner` is the id of the working directory that uses the ledger.
 LOCK = Table(
     "halfpipe_lock",
     METADATA,
@@ -199,26 +200,41 @@ LOCK = Table(
     PrimaryKeyConstraint("id", name="halfpipe_lock_pk"),
 )
 
-# A token for each change of a run's row, written in the transaction that changes it, and the one of which the MOOT
-# database was told last.
+# The token of a run's last change, written in the transaction of the change, and the one that MOOT received last.
 PENDING = Table(
     "halfpipe_moot_pending",
     METADATA,
     *_of_run(),
     Column("token", String(32), nullable=False),
-    Column("told", String(32)),
+    Column("sent", String(32)),
     PrimaryKeyConstraint("scid", "startedat", name="halfpipe_moot_pending_pk"),
 )
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
-OURS = (DOWNLINKS, RUNS, *OF_A_DOWNLINK, LOCK, PENDING)
+SHARED = (DOWNLINKS, *OF_A_DOWNLINK, RUNS)  # the legacy has tables with these names
+OURS = (*SHARED, LOCK, PENDING)
+
+# These values mark a row that was copied from the legacy's tables. HalfPipe's hand-offs are numbered from 1, and its
+# digests have 64 letters.
+COPIED = {"handoff": 0, "digest": "legacy", "held": 0}
+
+
+def legacy_name(table: Table) -> str:
+    """Return the name of a legacy table after its adoption, as ``legacy_acqsummary``."""
+    return table.name.replace("glastops_", "legacy_")
+
+
+def legacy_table(table: Table) -> TableClause:
+    """Return the legacy's table after its adoption, with the columns that it shares with `table`."""
+    shared = (each for each in table.columns if each.name not in {*COPIED, "submitted"})
+    return sql_table(legacy_name(table), *(column(each.name, each.type) for each in shared))
 
 
 def time_of(unix: float) -> datetime:
-    """Return Unix UTC seconds as the tables have a time: without a zone, to the microsecond."""
+    """Return Unix UTC seconds as a time of the tables: without a zone, to the microsecond."""
     return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)
 
 
 def of_downlink(table: Table, downlink: DownlinkId) -> ColumnElement[bool]:
-    """Return what chooses the rows of a downlink in `DOWNLINKS`, or in one of `OF_A_DOWNLINK`."""
+    """Return the condition for the rows of a downlink, in `DOWNLINKS` or in one of `OF_A_DOWNLINK`."""
     return (table.c.id if table is DOWNLINKS else table.c.downlink_id) == downlink.number

@@ -37,7 +37,7 @@ from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, Moot, moot_of
-from halfpipe.run.receipt_file import hand_offs, publish
+from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 
 HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
@@ -227,7 +227,7 @@ def _write(
     if not submissions.attempts:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
         submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
-    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
+    write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
     write_json(work / paths.submitted(downlink), product(submissions, content))
 
 
@@ -319,7 +319,7 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
         "moot": {"key": moot.key, "alias": moot.alias},
         "taken_over": str(run.known),
     }
-    manifest |= dict.fromkeys(("withheld", "late", "held_events", "elsewhere", "shrunk"), 0)
+    manifest |= dict.fromkeys(("withheld", "late", "closed_events", "held_events", "elsewhere", "shrunk"), 0)
     manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
     return manifest | {"given_up": False, "accepted": None}
 

@@ -1,1 +1,1 @@
-"""Which events of a run go to Level-1, when, and in which file."""
+"""The merge rule: which events of a run go to Level-1, when, and in which file."""

@@ -1,4 +1,4 @@
-"""What a downlink delivers of a run, in which files: the merge rule as a pure function over arrays."""
+"""Which events of a run a downlink delivers, and in which files: the merge rule as a pure function over arrays."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,12 +23,23 @@ LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
 
 @dataclass(frozen=True)
 class Decision:
-    """What one downlink delivers of one run.
+    """The delivery of one run by one downlink.
 
-    `events` are the delivered events in the order (sequence, APID); `files` are half-open slices of them, `spans` the
-    first and last sequence of each file series, `counts` how many there are of each datagram. `known` counts events
-    after removal of duplicates, `foreign` those of them inside spans recorded for other downlinks, and `late` those
-    that these did not hold; `orphans` includes `withheld`. `datagrams` is all that is known of the run now.
+    Attributes
+    ----------
+    events
+        The delivered events in the order (sequence, APID).
+    files, spans
+        Half-open slices of `events`, one per file; first and last sequence of each file series.
+    counts
+        The number of delivered events of each datagram, in the form of `counts_of`.
+    known, foreign, late
+        Number of known events without duplicates; of events inside spans of other downlinks; and of those among the
+        latter that were not delivered there.
+    orphans, withheld
+        Number of events that are not delivered yet, including the withheld ones; and of the withheld ones.
+    datagrams
+        All known datagrams of the run.
     """
 
     kind: RunKind
@@ -57,6 +68,8 @@ def decide(
     *,
     earlier: Mapping[DownlinkId, Sequence[Recorded]] = MappingProxyType({}),
     given_up: bool = False,
+    known: NDArray[np.void] | None = None,
+    vanished: bool = False,
 ) -> Decision:
     """Decide what `downlink` delivers of a run.
 
@@ -65,32 +78,39 @@ def decide(
     downlink
         The downlink that is processed.
     datagrams
-        What all downlinks make known of the run.
+        The datagrams of the run from all downlinks.
     events
         The events of each downlink (dtype `EVENT`), in order and each once.
     recorded
         The latest recorded delivery of each downlink that has one.
     limits
-        Of files, and the number of EPUs.
+        Limits for files, and the number of EPUs.
     earlier
-        Deliveries of each downlink before its latest, the oldest first, that covered more than the later ones:
-        Level-1 may have that too, so it counts as recorded.
+        Deliveries of each downlink before its latest, oldest first, that covered more than the later ones. Level-1 may
+        still have these events, so they count as recorded.
     given_up
-        An operator has given the run up: all that is known and not yet delivered goes out.
+        An operator has abandoned the run: all known events that are not delivered yet are delivered now.
+    known
+        What `all_known` returns for `events`, if it was called already.
+    vanished
+        No chunk of the downlink contains the run any more: it delivers nothing, also inside its own spans, where other
+        downlinks may have events.
     """
     segments = datagrams.segments()
     others = {dl: (*earlier.get(dl, ()), record) for dl, record in recorded.items()}
     own = [span for record in others.pop(downlink, ()) for span in record.spans]
     places = settled(segments, limits.min_epus, own, given_up=given_up)
 
-    sources = in_sources(downlink, events)
-    known = all_known(sources, events)
+    if known is None:
+        known = all_known(in_sources(downlink, events), events)
     sequence = known["sequence"]
     is_settled = inside_any(sequence, places)
     foreign = join(span for records in others.values() for record in records for span in record.spans)
     is_foreign = inside_any(sequence, foreign)
 
     chosen = is_settled & ~is_foreign
+    if vanished:
+        chosen[:] = False
     runs = _runs_of(chosen)
     deliverable = sequence[slice(*runs[0])] if len(runs) == 1 else sequence[chosen]
     series = series_of(deliverable, places, foreign, own)
@@ -120,29 +140,29 @@ def decide(
         foreign=int(np.count_nonzero(is_foreign)),
         orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
         withheld=withheld,
-        late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others)),
+        late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others, events.get)),
         datagrams=datagrams.ranges(),
     )
 
 
 def in_sources(downlink: DownlinkId, events: Iterable[DownlinkId]) -> tuple[DownlinkId, ...]:
-    """Return the order in which copies of one event count: those of `downlink` itself first."""
+    """Return the order of preference for copies of one event: the copy of `downlink` itself first."""
     return (downlink, *sorted(dl for dl in events if dl != downlink))
 
 
 def all_known(
     sources: Sequence[DownlinkId], events: Mapping[DownlinkId, NDArray[np.void]]
 ) -> NDArray[np.void]:
-    """Join the events of `sources`; of equal (sequence, APID) the copy of the first source stays."""
+    """Join the events of `sources`; for equal (sequence, APID) the copy of the first source stays."""
     return in_one([np.empty(0, EVENT), *(events[source] for source in sources if source in events)])
 
 
 def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell for each of the ordered sequences whether one of the intervals holds it."""
-    held = np.zeros(len(sequence), dtype=bool)
+    """Tell for each of the ordered sequences whether it is in one of the intervals."""
+    inside = np.zeros(len(sequence), dtype=bool)
     for first, last in intervals:
-        held[count_below(sequence, first) : count_up_to(sequence, last)] = True
-    return held
+        inside[count_below(sequence, first) : count_up_to(sequence, last)] = True
+    return inside
 
 
 def _runs_of(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -160,10 +180,9 @@ def series_of(
 ) -> list[tuple[int, int]]:
     """Cut the ordered deliverable sequences into file series, as half-open slices.
 
-    A series never crosses a border of a settled interval, a span recorded for another downlink, or an
-    edge of a span recorded for the downlink itself; nor an orphan, which lies between two settled
-    intervals. Each of these cuts before the first event that does not lie ahead of it, or, where a span
-    of its own ends, before the first that does not lie in it.
+    A series never crosses the border of a settled interval, a span of another downlink, or the edge of a span of the
+    downlink itself. It also never crosses an orphan, because orphans are between settled intervals. The cut is before
+    the first event at or after the start of such an interval, and before the first event after the end of an own span.
     """
     if not len(sequence):
         return []
@@ -177,25 +196,25 @@ def _least(
 ) -> list[int]:
     """Return how many events each series needs to be delivered.
 
-    What the downlink delivered once it delivers again, even if `min_events` was raised since; but for a lone
-    event, for which Level-1 refuses the run.
+    A series that the downlink delivered before is delivered again, even if `min_events` was raised later. The exception
+    is a lone event, because Level-1 refuses the run for it.
     """
     if limits.min_events <= LEAST_IN_A_FILE or not own:
         return [limits.min_events] * len(series)
-    # A series lies in a span of its own as a whole or not at all.
+    # A series is inside an own span as a whole or not at all.
     again = numbers_inside(sequence[[a for a, _ in series]], join(own)) if series else ()
     return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
 
 
 def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
-    """Return only the events in `slices`, without a copy if it is one slice of most of them."""
+    """Return only the events in `slices`, without a copy if one slice has most of them."""
     if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
         return events[slices[0][0] : slices[0][1]]
     return joined([events[:0], *(events[a:b] for a, b in slices)])
 
 
 def _closed_up(slices: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return where `slices` lie after `_cut_out`."""
+    """Return the positions of `slices` after `_cut_out`."""
     ends = accumulate(b - a for a, b in slices)
     return list(pairwise([0, *ends]))
 
@@ -208,9 +227,9 @@ def split(sequence: NDArray[np.uint64], begin: int, end: int, limits: Merge) -> 
     sequence
         Ordered sequences of delivered events, shape (n,).
     begin, end
-        The series within them.
+        The slice to split.
     limits
-        `max_events` of 0 or less: no limit.
+        Limits of files. A `max_events` of 0 or less means no limit.
     """
     if limits.max_events <= 0:
         return [(begin, end)]
@@ -221,7 +240,7 @@ def split(sequence: NDArray[np.uint64], begin: int, end: int, limits: Merge) -> 
     while start < end:
         stop = start + limit
         if stop < end:
-            # Level-1 refuses a run in which two files share a sequence: take the rest of it too.
+            # Level-1 refuses a run if two files share a sequence, so all events of this sequence go into one file.
             stop = bisect_right(sequence, sequence[stop - 1], stop, end)
         stop = min(stop, end)
         files.append((start, stop))

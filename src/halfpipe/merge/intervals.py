@@ -1,7 +1,7 @@
-"""Intervals of sequences, and the ranges of datagram numbers that are known of each EPU.
+"""Intervals of sequences, and ranges of datagram numbers for each EPU.
 
-Sequences are GEM event sequences, unsigned and of 64 bits. Intervals hold both their ends. Minus and plus
-infinity are the lowest and the highest sequence there is.
+Sequences are GEM event sequences, unsigned 64-bit integers. Intervals include both ends. The lowest and the highest
+possible sequence stand for minus and plus infinity.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ def join(intervals: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
 
 
 def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Interval, ...]:
-    """Return what two series of disjoint, ordered intervals have in common, in order."""
+    """Return the intersection of two series of disjoint, ordered intervals, in order."""
     common: list[Interval] = []
     i = j = 0
     while i < len(one) and j < len(other):
@@ -50,7 +50,7 @@ def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Inter
 
 
 def subtract(one: Iterable[Interval], other: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
-    """Return what the intervals `one` hold beyond `other`, in order; neither need be disjoint."""
+    """Return the parts of the intervals `one` outside `other`, in order; intervals in each may overlap."""
     left = list(join(one))
     for first, last in join(other):
         kept = []

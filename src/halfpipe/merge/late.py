@@ -1,7 +1,8 @@
-"""Late events: those inside spans that are recorded for another downlink, which its delivery did not hold.
+"""Late events: events inside spans that another downlink delivered, but without these events.
 
-A delivery records how many events of each datagram it held. Of one of which more are known now, in the same spans, it
-had come only in part, or not at all: its line may announce no more than the part, so the lines alone cannot tell.
+A delivery records how many events of each datagram it contains. If more events of a datagram are known now in the same
+spans, only a part of the datagram was there then, or nothing. Datagram lines cannot show this, because the line of an
+incomplete datagram may announce only the part that was there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +20,10 @@ Events = NDArray[np.void]
 
 
 def counts_of(events: Events) -> dict[int, str]:
-    """Count the events of each datagram, in a text for each APID.
+    """Count the events of each datagram, as one text for each APID.
 
-    As short as a run of 18,000 datagrams wants it: ``0: 145 143 17: 150`` are 145 and 143 events of the datagrams 0 and
-    1, and 150 of datagram 17.
+    The text is short because a run has some 18,000 datagrams: ``0: 145 143 17: 150`` means 145 and 143 events of the
+    datagrams 0 and 1, and 150 of datagram 17.
     """
     found = {}
     for apid in numbers_in(events["apid"]):
@@ -40,8 +41,8 @@ def counts_of(events: Events) -> dict[int, str]:
     return found
 
 
-def _held(counts: str) -> dict[int, int]:
-    """Return the events that such a text has, by datagram number; of those that are not there it holds none."""
+def by_datagram(counts: str) -> dict[int, int]:
+    """Return the counts in such a text by datagram number. Datagrams without events are not in it."""
     found, number = {}, 0
     for word in counts.split():
         if word.endswith(":"):
@@ -52,23 +53,23 @@ def _held(counts: str) -> dict[int, int]:
 
 
 class Recorded(Protocol):
-    """A delivery of a downlink as it was recorded."""
+    """A recorded delivery of a downlink."""
 
     @property
     def spans(self) -> tuple[Interval, ...]:
-        """What was delivered."""
+        """The delivered spans."""
 
     @property
     def datagrams(self) -> Ranges:
-        """What was known then."""
+        """The datagrams known at the time of the delivery."""
 
     @property
     def counts(self) -> Mapping[int, str] | None:
-        """How many events of each datagram it holds, as `counts_of` says it; None of the legacy's."""
+        """Number of events of each datagram, in the form of `counts_of`; None for deliveries of the legacy."""
 
     @property
-    def held(self) -> int | None:
-        """How many events it holds in all; None if that is not known."""
+    def total(self) -> int | None:
+        """Number of events in the delivery; None if it is unknown."""
 
 
 def late_rows(
@@ -77,71 +78,117 @@ def late_rows(
     others: Mapping[DownlinkId, Sequence[Recorded]],
     own: Callable[[DownlinkId], Events | None] = lambda _: None,
 ) -> Iterator[tuple[DownlinkId, Events]]:
-    """Yield the events inside spans of `others` that these did not hold, delivery by delivery.
+    """Yield the events inside spans of `others` that were not delivered there, delivery by delivery.
+
+    An event of an earlier delivery, inside what the latest one does not cover any more, is not late:
+    `sorted_out` returns those.
 
     Parameters
     ----------
     known
-        All events that are known, in order and each once.
+        All known events, in order and each once.
     is_foreign
-        Which of them are in a span of one of `others`.
+        Which of them are in a span of `others`.
     others
-        The deliveries of each downlink, the oldest first. The last that covers a place counts there.
+        The deliveries of each downlink, oldest first. Where several cover a place, the last one counts.
     own
-        Gives the events that a downlink itself brought: of a datagram that came in part, its delivery held these.
-        Without them it is known how many of the datagram are late, not which.
+        Returns the events that a downlink itself contains. If a datagram came in part, these are the delivered ones.
+        Without them only the number of late events of the datagram is known, not which ones are late. They also
+        show events that were delivered from another datagram than the one in `known`.
 
     Yields
     ------
     tuple
-        The downlink of the span, and its late events.
+        The downlink of the span, and the late events in it.
     """
-    inside = known.take(np.flatnonzero(is_foreign))
-    for downlink, records in others.items():
+    for downlink, rows, beyond, _ in _compared(known, is_foreign, others, own):
+        yield downlink, rows[beyond]
+
+
+def sorted_out(
+    known: Events,
+    inside: NDArray[np.bool_],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    own: Callable[[DownlinkId], Events | None] = lambda _: None,
+) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
+    """Return the late events as `late_rows` does, and the closed ones: those of earlier deliveries alone.
+
+    A closed event is inside a span of an earlier delivery of a downlink, which its latest delivery does not cover. The
+    earlier delivery had it, so no downlink delivers it again until a person opens the span.
+    """
+    late, closed = [], []
+    for downlink, rows, beyond, is_latest in _compared(known, inside, recorded, own):
+        late.append((downlink, rows[beyond]))
+        if not is_latest:
+            closed.append((downlink, rows[~beyond]))
+    return late, closed
+
+
+def _compared(
+    known: Events,
+    inside: NDArray[np.bool_],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    own: Callable[[DownlinkId], Events | None],
+) -> Iterator[tuple[DownlinkId, Events, NDArray[np.bool_], bool]]:
+    """Yield the events in the place of each delivery, which of them it did not hold, and whether it is the latest."""
+    rows = known.take(np.flatnonzero(inside))
+    for downlink, records in recorded.items():
         for n, record in enumerate(records):
             later = [span for after in records[n + 1 :] for span in after.spans]
-            here = inside[numbers_inside(inside["sequence"], subtract(join(record.spans), later))]
+            here = rows[numbers_inside(rows["sequence"], subtract(join(record.spans), later))]
             mine = partial(own, downlink)
             if record.counts is not None:
-                yield downlink, here[_more_than(here, record.counts, mine)]
-                continue
-            beyond = ~listed(here, record.datagrams)
-            if record.held is not None and not later:
-                beyond[_surplus(here, np.flatnonzero(~beyond), record.held, mine)] = True
-            yield downlink, here[beyond]
+                beyond = _more_than(here, record.counts, mine)
+            else:
+                beyond = ~listed(here, record.datagrams)
+                if record.total is not None and not later:
+                    beyond[_surplus(here, np.flatnonzero(~beyond), record.total, mine)] = True
+            yield downlink, here, beyond, n == len(records) - 1
 
 
 def _more_than(
     rows: Events, counts: Mapping[int, str], own: Callable[[], Events | None]
 ) -> NDArray[np.bool_]:
-    """Tell for each row whether it is beyond what a delivery held of its datagram."""
+    """Tell for each row whether it exceeds the number of events of its datagram in a delivery."""
     beyond = np.zeros(len(rows), dtype=bool)
     for apid in np.unique(rows["apid"]).tolist():
         of_apid = np.flatnonzero(rows["apid"] == apid)
         numbers, place, now = np.unique(rows["datagram"][of_apid], return_inverse=True, return_counts=True)
-        held = _held(counts.get(apid, ""))
-        then = np.array([held.get(number, 0) for number in numbers.tolist()], np.int64)
-        beyond[of_apid[(then == 0)[place]]] = True
+        recorded = by_datagram(counts.get(apid, ""))
+        then = np.array([recorded.get(number, 0) for number in numbers.tolist()], np.int64)
+        new = of_apid[(then == 0)[place]]
+        beyond[new] = True
+        if len(new) and (own_events := own()) is not None:
+            beyond[new[_in_other_datagrams(rows[new], apid, own_events, recorded)]] = False
         for number in np.flatnonzero((then > 0) & (now > then)).tolist():
             beyond[_surplus(rows, of_apid[place == number], then[number], own)] = True
     return beyond
 
 
+def _in_other_datagrams(
+    rows: Events, apid: int, own_events: Events, recorded: Mapping[int, int]
+) -> NDArray[np.bool_]:
+    """Tell for each row whether the downlink delivered its event from another datagram: one of those `recorded`."""
+    here = own_events[(own_events["apid"] == apid) & np.isin(own_events["sequence"], rows["sequence"])]
+    delivered = np.array([recorded.get(number, 0) > 0 for number in here["datagram"].tolist()], bool)
+    return np.isin(rows["sequence"], here["sequence"][delivered])
+
+
 def _surplus(
-    rows: Events, which: NDArray[np.intp], held: int, own: Callable[[], Events | None]
+    rows: Events, which: NDArray[np.intp], delivered: int, own: Callable[[], Events | None]
 ) -> NDArray[np.intp]:
-    """Return those of `which` rows that are more than `held`: the downlink's own ones were held first."""
-    if len(which) > held and (brought := own()) is not None:
+    """Return the rows in `which` beyond the number `delivered`; the downlink's own events count as delivered first."""
+    if len(which) > delivered and (own_events := own()) is not None:
         is_own = np.zeros(len(which), dtype=bool)
         for apid in np.unique(rows["apid"][which]).tolist():
-            mine = brought["sequence"][brought["apid"] == apid]
+            mine = own_events["sequence"][own_events["apid"] == apid]
             is_own |= (rows["apid"][which] == apid) & np.isin(rows["sequence"][which], mine)
         which = which[np.argsort(~is_own, kind="stable")]
-    return which[held:]
+    return which[delivered:]
 
 
 def numbers_inside(numbers: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell for each number whether one of the disjoint, ordered intervals holds it."""
+    """Tell for each number whether it is in one of the disjoint, ordered intervals."""
     if not intervals:
         return np.zeros(len(numbers), dtype=bool)
     firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*intervals, strict=True))
@@ -151,7 +198,7 @@ def numbers_inside(numbers: NDArray[np.uint64], intervals: Sequence[Interval]) -
 
 
 def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
-    """Tell for each row, of events or of datagrams, whether its datagram is one of `datagrams`."""
+    """Tell for each row (of events or datagrams) whether its datagram is in `datagrams`."""
     found = np.zeros(len(rows), dtype=bool)
     for apid, ranges in datagrams.items():
         of_apid = rows["apid"] == apid

@@ -1,4 +1,4 @@
-"""Rows of events put in order, by sequence and APID, each once."""
+"""Sorting rows of events by sequence and APID, without duplicates."""
 
 from bisect import bisect_left, bisect_right
 from typing import Any
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import put
 
-WINDOW = 1 << 14  # rows of each part that are merged at a time: what is moved stays in the processor's cache
+WINDOW = 1 << 14  # rows of each part that are merged at a time, so that they stay in the processor's cache
 
 
 def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
-    """Return `events` in the order (sequence, APID), of equal ones the first; the same array if it is so."""
+    """Return `events` sorted by (sequence, APID), the first of equal ones; the same array if it is sorted already."""
     sequence, apid = events["sequence"], events["apid"]
     step = sequence[1:] > sequence[:-1]
     if step.all() or (step | _again(sequence) & (apid[1:] > apid[:-1])).all():
@@ -33,9 +33,9 @@ def _again(sequence: NDArray[np.uint64]) -> NDArray[np.bool_]:
 def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
     """Merge one or more parts, all of one type, into one table that is `in_order`.
 
-    Of equal (sequence, APID) the copy of the first part stays. Nothing is copied where one part has all rows. The list
-    is emptied, so that what nobody else holds goes as it is laid down: the rows of a run are held once, but for those
-    of parts that lie beside each other.
+    If several parts have an event with the same (sequence, APID), the copy of the first part stays. A single part is
+    not copied. The list is emptied, so that memory of parts is released as soon as possible, and most rows of a run are
+    in memory only once.
     """
     left = [in_order(part) for part in parts if len(part)] or parts[:1]
     parts.clear()
@@ -59,16 +59,16 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
 def count_up_to(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
     """Return how many of the ordered sequences are at most `last`.
 
-    The sequences of a table do not lie beside each other in memory: numpy's search would copy all of them.
+    The sequences of a table are not contiguous in memory, so numpy's search would copy all of them.
     """
     return bisect_right(sequence, last)
 
 
 def count_below(sequence: NDArray[np.uint64], first: int) -> int:
-    """Return how many of the ordered sequences are less than `first`; without a copy, as `count_up_to`."""
+    """Return how many of the ordered sequences are less than `first`, without a copy like `count_up_to`."""
     return bisect_left(sequence, first)
 
 
 def numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
-    """Return the different numbers in a column of small ones, in order."""
+    """Return the distinct numbers in a column of small integers, in order."""
     return np.flatnonzero(np.bincount(column)).tolist()

@@ -1,4 +1,4 @@
-"""Where a run is settled: no event processing unit (EPU) can still bring an event at that place."""
+"""Where a run is settled: no event processing unit (EPU) can add another event at that place."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ CLOSES = (b"stop", b"abort", b"pause")
 
 @dataclass(frozen=True)
 class Segment:
-    """A maximal series of consecutive datagrams of one EPU among all that are known of a run.
+    """A maximal series of consecutive datagrams of one EPU, among all known datagrams of a run.
 
-    `covers` is the stretch of sequences in which this EPU can bring nothing new, or None.
+    `covers` is the interval of sequences in which the EPU can add no more events, or None.
     """
 
     datagrams: tuple[int, int]
@@ -30,10 +30,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class KnownDatagrams:
-    """The datagrams that index lines make known, one for each (APID, number), in that order.
+    """The datagrams listed by index lines, one for each (APID, number), in that order.
 
-    Several lines with one number are one datagram; of different ones the line that sorts first as
-    bytes counts.
+    Several lines with one number are one datagram. If these lines differ, the first in byte order counts.
     """
 
     lines: tuple[bytes, ...]
@@ -41,16 +40,16 @@ class KnownDatagrams:
 
     @classmethod
     def of(cls, lines: Iterable[bytes], source: str = "datagram lines") -> Self:
-        """Take the DGM index lines `lines` (without line ends, any order, repeats allowed).
+        """Read DGM index lines (without line ends, in any order, repeats allowed).
 
         Raises
         ------
         FormatError
-            If a line is no DGM line; names `source`.
+            If a line is not a DGM line; names `source`.
         """
         unique = sorted(set(lines))
         rows = parse_datagrams(unique, source)
-        order = np.lexsort((rows["datagram"], rows["apid"]))  # stable: equal ones stay as the lines sort
+        order = np.lexsort((rows["datagram"], rows["apid"]))  # stable: keeps the order of the lines
         apids, numbers = rows["apid"][order], rows["datagram"][order]
         first = np.ones(len(order), dtype=bool)
         first[1:] = (apids[1:] != apids[:-1]) | (numbers[1:] != numbers[:-1])
@@ -59,7 +58,7 @@ class KnownDatagrams:
 
     @classmethod
     def together(cls, parts: "Iterable[KnownDatagrams]") -> "KnownDatagrams":
-        """Join what several downlinks make known."""
+        """Join the datagrams of several downlinks."""
         every = [part for part in parts if part.lines]
         return every[0] if len(every) == 1 else cls.of(line for part in every for line in part.lines)
 
@@ -89,7 +88,7 @@ class KnownDatagrams:
 
 
 def consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:
-    """Divide the datagrams of one EPU, in the order of their numbers, where a number is missing."""
+    """Split the datagrams of one EPU, ordered by number, wherever a number is missing."""
     jumps = np.flatnonzero(np.diff(rows["datagram"].astype(np.int64)) != 1) + 1
     return np.split(rows, jumps)
 
@@ -129,11 +128,11 @@ def settled(
     segments
         The segments of each EPU that was seen.
     min_epus
-        So many EPUs an LPA run needs to settle anywhere.
+        Number of EPUs that an LPA run needs before any place is settled.
     own_spans
-        What the downlink delivered when it was processed before: that counts as settled too.
+        Spans that the downlink delivered when it was processed before: they count as settled too.
     given_up
-        Nobody waits for the run any more: every EPU counts as covering everything, and as enough.
+        The run is abandoned: everything counts as settled.
     """
     common: tuple[Interval, ...] = ()
     if given_up:
@@ -146,7 +145,7 @@ def settled(
 
 
 def is_complete(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> bool:
-    """Tell whether enough EPUs are seen and each is one segment from start to close."""
+    """Tell whether enough EPUs were seen, each with one segment from start to close."""
     return enough_epus(segments, min_epus) and all(
         len(of_apid) == 1 and of_apid[0].opens and of_apid[0].closes for of_apid in segments.values()
     )

@@ -1,7 +1,7 @@
-"""Why events that are known of a run are not delivered: the merge rule read backwards, over arrays.
+"""Why known events of a run are not delivered: the merge rule read backwards, over arrays.
 
-It is asked of the run as it stands, and of no downlink: what a downlink of the run that comes now and brings nothing
-would leave behind, or take.
+The result explains the current state of a run, independent of any downlink: which events another downlink of the run
+without any new data would deliver, and which not.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import inside_any, series_of
+from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
-from halfpipe.merge.late import Recorded, late_rows
+from halfpipe.merge.late import Recorded, numbers_inside, sorted_out
 from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
@@ -25,19 +25,20 @@ from halfpipe.settings import Merge
 class Kind(StrEnum):
     """Why events are not delivered.
 
-    `ORPHAN`: an EPU may still bring an event at their place. `WITHHELD`: settled, and too few beside each other to
-    make a file. `LATE`: they came after their place had been delivered. `DUE`: nothing keeps them any more, the next
-    delivery of the run takes them.
+    `ORPHAN`: an EPU may still add an event at their place. `WITHHELD`: settled, but too few next to each other to
+    make a file. `LATE`: they arrived after their place was delivered. `CLOSED`: a downlink delivered them before and
+    does not now, so their place is closed to other downlinks. `DUE`: ready, and in the next delivery of the run.
     """
 
     ORPHAN = "orphan"
     WITHHELD = "withheld"
     LATE = "late"
+    CLOSED = "closed"
     DUE = "due"
 
 
 class What(StrEnum):
-    """What is missing of a run."""
+    """Which part of a run is missing."""
 
     DATAGRAMS = "datagrams"
     START = "start"
@@ -47,17 +48,17 @@ class What(StrEnum):
 
 @dataclass(frozen=True)
 class Lack:
-    """What has to come of one EPU before a place is settled.
+    """Data of one EPU that must arrive before a place is settled.
 
     Attributes
     ----------
     what
-        Datagrams between others, the start of its stream, the end of it, or an EPU of which nothing was seen.
+        Datagrams between others, the start or the end of the EPU's stream, or a whole EPU that was not seen.
     apid
-        The EPU; None if nobody knows which.
+        The EPU; None if it is unknown.
     first, last
-        Datagram numbers. At an end there is no `last`. Both None: of an EPU that was not seen, and where the first
-        datagram that there can be is known and does not open the run, so that nothing can come before it.
+        Datagram numbers. A missing end has only `first`. Both are None for an EPU that was not seen. They are also
+        None for a start that cannot arrive, because datagram 0 is known and does not open the run.
     """
 
     what: What
@@ -68,10 +69,10 @@ class Lack:
 
 @dataclass(frozen=True)
 class Group:
-    """Events of one EPU that are not delivered for one and the same reason.
+    """Events of one EPU that are not delivered for the same reason.
 
-    `first` and `last` are sequences. `lacks` are what orphans wait for; `inside` is the downlink within whose
-    deliveries late events lie.
+    `first` and `last` are sequences. Orphans wait for `lacks`. Late and closed events are inside deliveries of the
+    downlink `inside`.
     """
 
     kind: Kind
@@ -91,6 +92,7 @@ def undelivered(
     *,
     given_up: bool = False,
     own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
+    just: DownlinkId | None = None,
 ) -> list[Group]:
     """Return the known events of a run that no downlink has delivered, by reason, in the order of sequences.
 
@@ -99,20 +101,26 @@ def undelivered(
     segments
         The segments of each EPU that was seen.
     known
-        All events that are known, in order and each once, as `halfpipe.merge.decision.all_known` gives them.
+        All known events, in order and each once, from `halfpipe.merge.decision.all_known`.
     recorded
-        The deliveries of each downlink that Level-1 may have, the oldest first.
+        The deliveries of each downlink that Level-1 may have, oldest first.
     limits
         As for `halfpipe.merge.decision.decide`.
     given_up
-        The run is abandoned, and the config lets its orphans go out.
+        The run is abandoned, and the config allows its orphans to be delivered.
     own
         As for `halfpipe.merge.late.late_rows`.
+    just
+        The downlink that has just delivered: all known events inside its latest spans are in its delivery.
     """
     places = settled(segments, limits.min_epus, given_up=given_up)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
     is_settled, is_taken = inside_any(known["sequence"], places), inside_any(known["sequence"], taken)
-    found = list(_late(late_rows(known, is_taken, recorded, own)))
+    compared = is_taken
+    if just is not None and just in recorded:
+        compared = is_taken & ~inside_any(known["sequence"], join(recorded[just][-1].spans))
+    late, closed = sorted_out(known, compared, recorded, own)
+    found = [*_of_downlinks(Kind.LATE, late), *_closed(closed, recorded, limits)]
 
     ready = known[is_settled & ~is_taken]
     for a, b in series_of(ready["sequence"], places, taken, ()):
@@ -135,14 +143,31 @@ def _by_epu(
         yield Group(kind, apid, int(sequence[0]), int(sequence[-1]), len(sequence), lacks, inside)
 
 
-def _late(found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
+def _closed(
+    found: Iterable[tuple[DownlinkId, NDArray[np.void]]],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    limits: Merge,
+) -> Iterator[Group]:
+    """Yield closed events; withheld are those too few for a file even if their place is opened."""
+    latest = join(span for records in recorded.values() for span in records[-1].spans)
+    least = min(LEAST_IN_A_FILE, limits.min_events)
+    for downlink, rows in found:
+        left = rows[~numbers_inside(rows["sequence"], latest)]
+        for a, b in series_of(left["sequence"], (), latest, ()):
+            if b - a < least:
+                yield from _by_epu(Kind.WITHHELD, left[a:b])
+            else:
+                yield from _by_epu(Kind.CLOSED, left[a:b], inside=downlink)
+
+
+def _of_downlinks(kind: Kind, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
     by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
     for downlink, rows in found:
         if len(rows):
             by_downlink.setdefault(downlink, []).append(rows)
     for downlink, parts in by_downlink.items():
         rows = joined(parts)
-        yield from _by_epu(Kind.LATE, rows[np.argsort(rows["sequence"], kind="stable")], inside=downlink)
+        yield from _by_epu(kind, rows[np.argsort(rows["sequence"], kind="stable")], inside=downlink)
 
 
 def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
@@ -152,7 +177,7 @@ def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
 def _stretches(
     segments: Mapping[int, Sequence[Segment]], hole: Interval, min_epus: int
 ) -> Iterator[tuple[Interval, tuple[Lack, ...]]]:
-    """Cut what is not settled into stretches, each with what it lacks: one thing at all of its places."""
+    """Cut an unsettled interval into stretches, so that all places of a stretch lack the same data."""
     covered = [one.covers for of_apid in segments.values() for one in of_apid if one.covers]
     edges = {edge for one in covered for edge in (one.first, one.last + 1) if hole.first < edge <= hole.last}
     firsts = [hole.first, *sorted(edges)]
@@ -166,19 +191,19 @@ def _stretches(
 
 
 def missing_at(segments: Mapping[int, Sequence[Segment]], min_epus: int, sequence: int) -> tuple[Lack, ...]:
-    """Return what has to come before `sequence` is settled; nothing if it is."""
+    """Return the data that must arrive before `sequence` is settled; nothing if it is settled."""
     of_seen = (lack for apid, of_apid in segments.items() for lack in _of_one(apid, of_apid, sequence))
     return (*_unseen(segments, min_epus), *of_seen)
 
 
 def missing_of_run(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:
-    """Say what keeps a run from being complete; nothing if it is."""
+    """Return messages on the data that a run lacks to be complete; nothing if it is complete."""
     of_seen = (lack for apid, of_apid in segments.items() for lack in _between(apid, of_apid, None, None))
     return [in_words(lack, segments, min_epus) for lack in (*_unseen(segments, min_epus), *of_seen)]
 
 
 def in_words(lack: Lack, segments: Mapping[int, Sequence[Segment]], min_epus: int) -> str:
-    """Say what is missing, in the words of all reports."""
+    """Return the missing data in words; all reports use them."""
     epu = f"EPU {lack.apid}"
     numbers = f"datagram{'' if lack.first == lack.last else 's'} {lack.first}"
     if lack.last != lack.first:
@@ -205,10 +230,10 @@ def _unseen(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> tuple[L
 
 
 def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[Lack]:
-    """Yield what of one EPU has to come until it covers `sequence`; nothing if it does.
+    """Yield the data that one EPU lacks to cover `sequence`; nothing if it covers it.
 
-    It covers what lies between two segments once these are one. What comes for that may end, or begin, beyond the
-    sequence: then a part of it is enough.
+    The EPU covers the gap between two segments once all datagrams between them have arrived. If these datagrams extend
+    beyond the sequence, a part of them is enough.
     """
     sides = [_side(one.covers, sequence) for one in segments]
     if 0 in sides:
@@ -219,7 +244,7 @@ def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[L
 
 
 def _between(apid: int, segments: Sequence[Segment], below: int | None, above: int | None) -> Iterator[Lack]:
-    """Yield what is missing from one segment of an EPU to another; None: before the first, after the last."""
+    """Yield the missing data between two segments of an EPU; None means before the first, or after the last."""
     if below is None and not segments[0].opens:
         last = segments[0].datagrams[0] - 1
         yield Lack(What.START, apid, 0, last) if last >= 0 else Lack(What.START, apid)
@@ -230,7 +255,7 @@ def _between(apid: int, segments: Sequence[Segment], below: int | None, above: i
 
 
 def _side(covers: Interval | None, sequence: int) -> int | None:
-    """Tell whether a stretch lies below `sequence` (-1), holds it (0), or lies above it (1); None if there is none."""
+    """Tell whether an interval is below `sequence` (-1), contains it (0), or is above it (1); None without one."""
     if covers is None:
         return None
     return (covers.first > sequence) - (covers.last < sequence)

@@ -8,8 +8,7 @@ The page of the site is a matrix: a row a downlink, or many with equal notes, an
 
 import base64
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -27,11 +26,10 @@ from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.downlinks_of_run import waiting_now
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status import acknowledged
-from halfpipe.status.account import PHASES, Account, Survey
+from halfpipe.status.account import PHASES, UNKNOWN, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
@@ -47,7 +45,7 @@ OF_CODE: Mapping[str, tuple[str, ...]] = {
     "decoded": ("events-missing", "decode", "chunks-"),
     "staged": (
         *("run-", "merged-", "late-events", "no-attitude", "shrunk-", "closed-", "stage-", "file-"),
-        *("datagrams-", "deliver", "receipt", "record-", "manifest-", "events-unaccounted"),
+        *("datagrams-", "deliver", "receipt", "record-", "manifest-", "books", "closed-events"),
     ),
     "ledger": ("ledger",),
     "submitted": ("submit", "submission", "not-submitted", "handoff-not", "written-for"),
@@ -87,7 +85,8 @@ def phase_of(cause: Cause, one: Account) -> str:
 def cells(one: Account) -> list[Cell]:
     """Return the cells of a downlink."""
     worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
-    return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, (0, 0))) for name in PHASES]
+    unknown = (0, int(one.state == UNKNOWN))
+    return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, unknown)) for name in PHASES]
 
 
 def rows(accounts: Sequence[Account]) -> Iterator[Row]:
@@ -133,31 +132,32 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     HalfPipeError
         If a page cannot be written.
     """
-    runs = Counter[RunId]()
+    open_runs = set[RunId]()
     for one in found.accounts:
         receipt = _readable(read_receipt, site.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
-                runs[RunId(run["run"])] += waiting_now(site.work, one.downlink, run)
+                open_runs.add(RunId(run["run"]))
         page = home / paths.board_page(one.downlink)
         _write(page, "downlink.html", site, _downlink(site.settings, one, receipt))
     shown = {one.downlink for one in found.accounts}
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in shown:
             remove_file(path)
-    waits = list(_open_runs(site, runs))
+    waits = list(_open_runs(site, open_runs))
     _write(home / paths.BOARD_RUNS, "runs.html", site, {"runs": waits})
     values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
     _write(home / paths.BOARD, "board.html", site, values)
 
 
-def _open_runs(site: Survey, runs: Mapping[RunId, int]) -> Iterator[Mapping[str, Any]]:
+def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any]]:
     """Yield what is known of runs that are not complete, the oldest first, and who is on them."""
     said = acknowledged.read(site.work, site.now)
     for run in sorted(runs):
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
             for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
-                yield {**one, "waiting": runs[run], "on_it": said.get(run, "")}
+                books = site.books(run)
+                yield {**one, "waiting": books.waiting + books.refused, "on_it": said.get(run, "")}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:

@@ -135,7 +135,7 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(state.delivered, 'event')} staged"]
+    parts = [f"{count(state.now.delivered, 'event')} staged"]
     for kind, says in WORDS.items():
         parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
@@ -205,7 +205,7 @@ def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
     axes.set_ylabel("events / s")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{view.first + round(x):,}".replace(",", " ")))
-    start = f"the run started {met_of.utc(met_of.met_to_unix(state.run.met)):%Y-%m-%d %H:%M:%S} UTC"
+    start = f"the run started {met_of.utc_datetime(met_of.met_to_unix(state.run.met)):%Y-%m-%d %H:%M:%S} UTC"
     known = state.known
     if not len(known):
         axes.text(0.5, 0.5, "no events are known", transform=axes.transAxes, ha="center", va="center")
@@ -224,6 +224,6 @@ def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
     ticks = np.linspace(at[0], at[-1], 6)
     times = np.interp(ticks, at, utc).tolist()
     above = top.secondary_xaxis("top")
-    labels = [f"{met_of.utc(time):%H:%M:%S}\nMET {met_of.unix_to_met(time):.0f}" for time in times]
+    labels = [f"{met_of.utc_datetime(time):%H:%M:%S}\nMET {met_of.unix_to_met(time):.0f}" for time in times]
     above.set_xticks(ticks, labels, fontsize=8)
     above.set_xlabel(f"time of events, UTC and MET; {start}")

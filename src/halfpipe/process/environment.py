@@ -24,7 +24,7 @@ def look_for_garbage_seldom() -> None:
     gc.set_threshold(100_000, 20, 50)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Give memory that is free back to the system.
 
     What threads have freed stays with them otherwise, hundreds of megabytes after large indexes were read.

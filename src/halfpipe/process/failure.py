@@ -5,7 +5,10 @@ there is none, which tells as much. It belongs to the last time that the job was
 as the job's product is not there.
 """
 
+import errno
 import json
+import os
+import re
 import signal
 import traceback
 from collections.abc import Mapping
@@ -16,7 +19,7 @@ from typing import Self
 
 from halfpipe import paths
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.files.advice import DISK_FULL, is_full, sentence
+from halfpipe.files.advice import DISK_FULL, NoRoomError, Room, sentence, that_it_is_full
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
 
@@ -30,6 +33,7 @@ SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
     signal.SIGBUS: ("crashed", "ended because memory or a file could not be read (SIGBUS)"),
 }
+FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute, in what a program prints
 SIGNALLED = 128  # and the signal's number, as who is told to end ends
 
 
@@ -48,28 +52,53 @@ class Failure:
         What is to be done besides re-running the command.
     command
         The line that repeats the job in `paths.work`; empty if nobody knows.
+    trace
+        Of a defect, the lines that Python prints: there may be no log that has them.
+    place, needed
+        Of a full disk, where it is mounted, empty if that is not known, and for how many bytes there was no room.
     """
 
     code: str
     text: str
     remedy: Remedy = NOTHING
     command: str = ""
+    trace: str = ""
+    place: str = ""
+    needed: int = 0
 
     @classmethod
     def of(cls, error: BaseException, command: str = "") -> Self:
         """Say why a job ends with `error`."""
+        if (full := that_it_is_full(error)) is not None:
+            needed = full.needed if isinstance(full, NoRoomError) else 0
+            return cls.full(Path(full.filename) if full.filename else None, command, needed)
+        if isinstance(error, HalfPipeError) and error.code == DISK_FULL:
+            names = FILE_NAMES.findall(error.text.partition(os.strerror(errno.ENOSPC))[0])
+            return cls.full(Path(names[-1]) if names else None, command)
         if isinstance(error, HalfPipeError):
             remedy = error.remedy.but(do=map(in_a_line, error.remedy.do), first=in_a_line(error.remedy.first))
-            return cls(DISK_FULL if is_full(error) else error.code, in_a_line(error.text), remedy, command)
+            return cls(error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
-            return cls(DISK_FULL if is_full(error) else "system", in_a_line(sentence(error)), command=command)
+            return cls("system", in_a_line(sentence(error)), command=command)
         if isinstance(error, SystemExit):
             return cls.by_signal(error.code - SIGNALLED if isinstance(error.code, int) else 0, command)
         if isinstance(error, MemoryError):
             return cls("memory", "it needs more memory than there is (MemoryError)", command=command)
-        what = traceback.format_exception_only(error)[-1]
-        text = f"a defect of the program, please report it with its log: {what}"
-        return cls("defect", in_a_line(text), command=command)
+        lines = traceback.format_exception(error)
+        text = f"a defect of HalfPipe, please report it: {lines[-1]}"
+        return cls("defect", in_a_line(text), command=command, trace="".join(lines))
+
+    @classmethod
+    def full(cls, file: Path | None, command: str = "", needed: int = 0) -> Self:
+        """Say that there was no room for a file: on which file system, and how large that is."""
+        with suppress(OSError):
+            room = Room.at(file or Path())  # a job works in `paths.work`
+            if file is not None or room.is_full:
+                first = f"Free some space there (df -h {room.mount})"
+                return cls(
+                    DISK_FULL, f"DISK FULL {room}", Remedy(first=first), command, "", str(room.mount), needed
+                )
+        return cls(DISK_FULL, "DISK FULL", Remedy(first="Free some space (df -h)"), command, "", "", needed)
 
     @classmethod
     def by_signal(cls, number: int, command: str = "") -> Self:
@@ -86,10 +115,12 @@ class Failure:
             return cls(**value, remedy=Remedy(*remedy.pop("do"), **remedy))
         return None
 
-    def write(self, log: Path) -> None:
-        """Record it, whole or not at all; that it cannot be recorded (a full disk) changes nothing else."""
+    def write(self, log: Path) -> bool:
+        """Record it, whole or not at all; tell whether it is, which a full disk may keep it from."""
         with suppress(HalfPipeError, OSError):
             write_text(log.with_suffix(paths.FAILURE_SUFFIX), dump_json(asdict(self)), locked=False)
+            return True
+        return False
 
 
 def by_signal(number: int) -> str:

@@ -55,7 +55,7 @@ def run(
     """
     arguments = parser.parse_args(argv)
     command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
-    with prepared(logging.WARNING if arguments.log else logging.INFO):
+    with prepared(logging.WARNING if arguments.log else logging.INFO) as terminal:
         output = _log_to(arguments.log) if arguments.log else sys.stderr
         try:
             if arguments.log is not None:
@@ -67,12 +67,12 @@ def run(
                 job(settings, arguments, output)
         except (Exception, SystemExit) as error:
             why = failure.Failure.of(error, command)
-            if arguments.log is not None:
-                why.write(arguments.log)
+            if arguments.log is not None and why.write(arguments.log) and leases.HEAD_VARIABLE in os.environ:
+                terminal.setLevel(logging.CRITICAL)  # the head says it once, for all its jobs
             if isinstance(error, HalfPipeError | OSError):
                 log.error("error: %s", error if isinstance(error, HalfPipeError) else why.text)
             elif isinstance(error, Exception):
-                log.exception("error: this is a defect of the program, please report it with its log")
+                log.exception("error: this is a defect of HalfPipe, please report it with these lines")
             else:
                 raise
             return 1
@@ -80,8 +80,11 @@ def run(
 
 
 @contextmanager
-def prepared(level: int = logging.INFO) -> Iterator[None]:
-    """Have our lines from `level` on go to the terminal, the group write what is made, and signals end it in order."""
+def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
+    """Have our lines from `level` on go to the terminal, the group write what is made, and signals end it in order.
+
+    Gives the handler of the terminal.
+    """
     handlers, terminal = log.handlers[:], logging.StreamHandler()
     terminal.setLevel(level)
     log.handlers[:] = [terminal]
@@ -93,7 +96,7 @@ def prepared(level: int = logging.INFO) -> Iterator[None]:
         if before is not signal.SIG_IGN:
             signal.signal(number, leave)
     try:
-        yield
+        yield terminal
     finally:
         for number, before in ended_by.items():
             if signal.getsignal(number) is leave:  # else it was told to end, and is told once

@@ -6,7 +6,8 @@ open: it was cut off, and whether it was heard is not known until a check or a p
 records hold time and person, for they say what was done in the world and are never made again.
 
 A killed process leaves its command running. So a command runs below ``timeout``, which ends it whatever became of us,
-and the intent says by when: before that nobody can know that it was not heard.
+and the intent says how long that can take. Until then it is not known that it was not heard. Another host may ask, so
+that time is counted by the file server's clock, from when the record of the intent was written.
 """
 
 import errno
@@ -22,13 +23,15 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.leases import Say, whoami
+from halfpipe.files.leases import Say, file_server_time, whoami
+from halfpipe.files.reading import modified
 from halfpipe.files.records import Record as Published
-from halfpipe.files.records import Series, TakenError
+from halfpipe.files.records import Series, TakenError, file_of
 from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
 
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
+CLOCK_SECONDS = 0.05  # by so much a time of a file may be behind the clock: of Linux, a tick
 TIMED_OUT = 124  # as timeout(1) has it
 
 
@@ -163,18 +166,19 @@ class Record:
         *,
         only_look: bool = False,
     ) -> None:
-        self.id, self._note = id, note
+        self.id, self._work, self._note = id, work, note
         self.series = Series(work, self.place(id), "nobody is told anything for it", only_look=only_look)
         self.path = self.series.home
+        self._waited_for = 0  # the record of an intent whose command has had all its time
         self.read()
 
     def read(self) -> None:
         """Read all records, again."""
         self.attempts: list[Attempt] = []
-        self._since = 0
+        self._since = self._intent = 0
         for record in self.series.read():
             try:
-                self._take(record.values)
+                self._add(record)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise self.series.damaged(record.number, repr(error)) from error
 
@@ -182,6 +186,12 @@ class Record:
     def place(id: str, /) -> str:
         """Return where the series lies below `paths.work`."""
         raise NotImplementedError
+
+    def _add(self, record: Published) -> None:
+        known = len(self.attempts)
+        self._take(record.values)
+        if len(self.attempts) > known:
+            self._intent = record.number
 
     def _take(self, value: Mapping[str, Any]) -> None:
         if "command" in value:
@@ -223,12 +233,13 @@ class Record:
     def may_run(self) -> float:
         """For how many seconds the command of the latest attempt may still run, left behind by a killed process.
 
-        If the clock says something absurd, that is as long as it may take at all.
+        At most as long as it may take at all, if the record of its intent was written in the future or is gone.
         """
-        if self.last is None or self.last.by is not None:
+        if self.last is None or self.last.by is not None or self._intent == self._waited_for:
             return 0.0
-        end = self.last.since + self.last.seconds
-        return min(max(0.0, end - time.time()), self.last.seconds)
+        now, begun = file_server_time(self._work), modified(str(file_of(self.path, self._intent)))
+        end = (now if begun is None else begun) + self.last.seconds
+        return min(max(0.0, end - now), self.last.seconds)
 
     def wait(self, say: Say) -> None:
         """Wait until the command of the latest attempt has surely ended, and read what was recorded meanwhile."""
@@ -237,7 +248,8 @@ class Record:
             say(
                 f"waiting until {until:%H:%M:%S} UTC: a command for {self.id} may run that a killed process left behind"
             )
-            time.sleep(seconds)
+            time.sleep(seconds + CLOCK_SECONDS)
+            self._waited_for = self._intent
             self.read()
 
     def word(self, outcome: Outcome | None) -> str:
@@ -317,7 +329,7 @@ class Record:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
         record = self.series.publish(values)
-        self._take(values)
+        self._add(record)
         if self._note is not None:
             self._note(self.place(self.id), record)
 

@@ -56,9 +56,13 @@ def recorded(log: Path | None) -> Iterator[None]:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Append to a file that other jobs append to at the same time, in one call of the system."""
+    """Append to a file that other jobs append to at the same time, in one call of the system if that takes it all.
+
+    A disk that is nearly full takes a part, and says in the next call that it is full.
+    """
     with path.open("ab", buffering=0) as out:
-        out.write(content)
+        while content:
+            content = content[out.write(content) :]
 
 
 def is_put_down(log: Path) -> bool:
@@ -75,12 +79,6 @@ def remove_empty_logs(work: Path, downlink: str) -> None:
         with suppress(OSError):
             if is_put_down(log):
                 log.unlink()
-
-
-def forget(work: Path, product: str) -> None:
-    """Remove what Snakemake has noted of a product, if that can be done."""
-    with suppress(OSError):
-        (work / paths.record_of_snakemake(product)).unlink()
 
 
 def has_ended_well(log: Path) -> bool:

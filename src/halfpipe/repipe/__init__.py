@@ -1,1 +1,1 @@
-"""A run processed once more on its own, and RetDefs made from the level-0 archive."""
+"""Re-pipes: processing one run again on its own, with RetDefs made from the level-0 archive."""

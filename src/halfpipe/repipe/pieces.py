@@ -1,6 +1,6 @@
-"""Packets of a run in level-0 divided into chunks: by APID, where they are contiguous (ground-chain §4).
+"""Dividing the level-0 packets of a run into chunks: contiguous packets of one APID (ground-chain §4).
 
-Pure functions on the packets of one APID, in order and each once, as `halfpipe.formats.level0` gives them.
+Pure functions on the packets of one APID, in order and each once, from `halfpipe.formats.level0`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,16 +14,16 @@ from halfpipe.formats.met import MICROSECONDS
 from halfpipe.formats.retdef import Span
 from halfpipe.ids import RunId
 
-LARGE = 128 << 20  # bytes of a piece; a mean chunk has 105 to 135 MB (ground-chain, Scale)
-# A datagram that says nothing is of the run beside it if that is as near as this. They come every second.
+LARGE = 128 << 20  # bytes of a piece; an average chunk has 105 to 135 MB (ground-chain, Scale)
+# A datagram without a known run belongs to the run next to it, if it is at most so far away. There is one every second.
 REACH = 60 * MICROSECONDS
 
 
 @dataclass(frozen=True, order=True)
 class Stretch:
-    """All datagrams of an APID from `begin` to `end` (Unix UTC microseconds) are of one run.
+    """A time span, `begin` to `end` (Unix UTC microseconds), in which all datagrams of an APID belong to one run.
 
-    A ground id of -1: it is not known.
+    A ground id of -1 means unknown.
     """
 
     begin: int
@@ -33,7 +33,7 @@ class Stretch:
 
 
 def stretches(found: Iterable[Stretch]) -> tuple[Stretch, ...]:
-    """Return stretches in order, those that follow on each other and are of one run made one."""
+    """Sort stretches, and join consecutive ones of the same run."""
     joined: list[Stretch] = []
     for each in sorted(found):
         if joined and joined[-1].run == each.run:
@@ -44,7 +44,7 @@ def stretches(found: Iterable[Stretch]) -> tuple[Stretch, ...]:
 
 
 def stretch_of(unix: NDArray[np.int64], known: Sequence[Stretch]) -> NDArray[np.int64]:
-    """Return which stretch each time lies in, or is as near to as `REACH`; -1 for none."""
+    """Return the number of the stretch that contains each time or is within `REACH` of it; -1 if none is."""
     if not known:
         return np.full(unix.shape, -1, np.int64)
     begins, ends = (np.array([getattr(each, edge) for each in known], np.int64) for edge in ("begin", "end"))
@@ -56,12 +56,24 @@ def stretch_of(unix: NDArray[np.int64], known: Sequence[Stretch]) -> NDArray[np.
 
 
 def pieces(rows: NDArray[np.void], apid: int, known: Sequence[Stretch], run: RunId) -> list[tuple[int, Span]]:
-    """Divide packets of one APID (dtype `halfpipe.formats.level0.PACKET`) and one run into contiguous pieces.
+    """Divide the packets of one APID and one run into contiguous pieces.
 
-    A piece ends where the run does, where whole datagrams are missing, and between two datagrams once it is `LARGE`.
-    Where packets of a datagram are missing it goes on: the decoder has to see both sides to say what is not there. The
-    `known` stretches are in order. Returned are the ground id of each piece and its span, from the first packet to the
-    last one.
+    A piece ends with the run, where whole datagrams are missing, or between two datagrams once it is `LARGE`. Missing
+    packets inside a datagram do not end a piece, because the decoder needs both sides to report the loss.
+
+    Parameters
+    ----------
+    rows
+        The packets of the APID (dtype `halfpipe.formats.level0.PACKET`).
+    apid, run
+        The APID and the run.
+    known
+        The stretches of all runs, in order.
+
+    Returns
+    -------
+    list
+        The ground id of each piece, and its span from the first to the last packet.
     """
     of = stretch_of(rows["unix"], known)
     at = np.flatnonzero(np.isin(of, [number for number, each in enumerate(known) if each.run == run]))
@@ -71,7 +83,7 @@ def pieces(rows: NDArray[np.void], apid: int, known: Sequence[Stretch], run: Run
     flags, count, unix = rows["flags"], rows["count"].astype(np.int64), rows["unix"]
     closed = np.isin(flags[:-1], (Flags.LAST, Flags.ALONE)) & np.isin(flags[1:], (Flags.FIRST, Flags.ALONE))
     breaks = (np.diff(of) != 0) | ((np.diff(count) % COUNTER != 1) & closed)
-    # Packets of one time are not divided: a RetDef names them by it.
+    # Packets of equal time stay together, because a RetDef selects them by time.
     between = np.flatnonzero(closed & (np.diff(unix) > 0))
     filled = np.cumsum(rows["size"], dtype=np.int64)[between] // LARGE
     breaks[between[1:][np.diff(filled) > 0]] = True

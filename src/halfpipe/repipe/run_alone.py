@@ -1,6 +1,6 @@
-"""A run processed once more on its own, as a made-up downlink: from all that lies in the level-0 archive of it.
+"""Re-pipe: process one run again on its own, as a made-up downlink with all packets of the run in the level-0 archive.
 
-It has a working directory and a stage of its own, so what counts as delivered of the run cannot change by it.
+A re-pipe has its own working directory and stage, so it cannot change what counts as delivered.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files import put_down, working_directory
+from halfpipe.files import markers, working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import whoami
@@ -28,25 +28,25 @@ from halfpipe.words import utc
 
 
 def prepare(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
-    """Make the made-up downlink of a run, or return the one that is not finished.
+    """Make the made-up downlink of a run, or return an unfinished one.
 
     Parameters
     ----------
     settings, run
         The site's settings, and the run.
     orphans
-        Whether all that is known of the run is delivered, settled or not.
+        Whether to deliver all known events, settled or not.
 
     Raises
     ------
     ConfigError
-        If all ids are used.
+        If all ids are in use.
     HalfPipeError
         As `halfpipe.repipe.run_retdefs.retdefs_of`.
     """
     work = settings.paths.work
-    downlink = _unfinished(work, run, orphans=orphans) or _begin(settings, run, orphans=orphans)
-    # Anew each time: what was wrong with the site's config may have been mended.
+    downlink = _unfinished(work, run, orphans=orphans) or _created(settings, run, orphans=orphans)
+    # Rewritten in each attempt, because the site's config may have been fixed.
     write_text(work / paths.repipe_config(downlink), _own(settings, run, downlink).as_json())
     return downlink
 
@@ -58,7 +58,7 @@ def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
     return None
 
 
-def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
+def _created(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
     working_directory.begin(work)
     downlink = _new_id(settings)
@@ -66,16 +66,16 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     for retdef in retdefs:
         write_bytes(home.parent / paths.retdef(downlink, retdef.chunk), content_of(retdef))
     if orphans:
-        put_down.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --orphans")
+        markers.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --orphans")
     me = whoami()
     by = f"{me.user} on {me.host}"
     note = {"downlink": downlink, "run": run, "orphans": orphans, "when": utc(time.time()), "by": by}
-    write_json(work / paths.repipe_note(downlink), note)  # last: now it can be gone on with
+    write_json(work / paths.repipe_note(downlink), note)  # last: from now on the re-pipe can be resumed
     return downlink
 
 
 def _new_id(settings: Settings) -> DownlinkId:
-    """Take the next id: that its directory can be made says that nobody has it."""
+    """Take the next id. Creating its directory fails if another process has taken it."""
     work, (first, last) = settings.paths.work, (one.number for one in settings.repipe.ids)
     home = make_directory(work, paths.REPIPES)
     used = [int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name)]
@@ -87,16 +87,16 @@ def _new_id(settings: Settings) -> DownlinkId:
             *(d / downlink for d in settings.paths.retdef),
         )
         if not any(place.exists() for place in real):
-            with suppress(FileExistsError):  # another command has taken it at this moment
+            with suppress(FileExistsError):  # another command has just taken it
                 (work / paths.repipe(downlink)).mkdir()
                 return downlink
     raise ConfigError(
-        f"repipe.ids: all ids up to {settings.repipe.ids[1]} are used. Name a range of its own after it in the config."
+        f"repipe.ids: all ids up to {settings.repipe.ids[1]} are in use. Set another range in the config."
     )
 
 
 def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
-    """Return the settings of the re-pipe: the site's, but for the places, and nobody else is told of it."""
+    """Return the settings of the re-pipe: the site's with other directories, and without any notification of others."""
     work = settings.paths.work
     moot = settings.moot
     if moot.mapping:
@@ -124,17 +124,19 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
 
 
 def finish(settings: Settings, run: RunId, downlink: DownlinkId) -> tuple[Mapping[str, Any], list[str]]:
-    """Return what the receipt of a re-pipe says of its run, and other runs that came with it.
-
-    It is written down beside its working directory.
-    """
+    """Note the result of a re-pipe; return the run's entry in its receipt, and other runs that it contained."""
     work = settings.paths.work
     entries = {
         entry["run"]: entry for entry in read_receipt(work / paths.repipe_work(downlink), downlink)["runs"]
     }
     mine = entries.get(run, {"files": [], "orphans": 0})
     events = sum(file["events"] for file in mine["files"])
-    came = {"files": len(mine["files"]), "events": events, "left": mine["orphans"], "when": utc(time.time())}
+    result = {
+        "files": len(mine["files"]),
+        "events": events,
+        "left": mine["orphans"],
+        "when": utc(time.time()),
+    }
     note = work / paths.repipe_note(downlink)
-    write_json(note, read_json(note) | came)
+    write_json(note, read_json(note) | result)
     return mine, sorted(set(entries) - {run})

@@ -1,7 +1,7 @@
-"""RetDefs of one run, made here: of all its packets in the level-0 archive, whatever delivery they came with.
+"""RetDefs of one run, made from all its packets in the level-0 archive.
 
-Which run a packet belongs to only its datagram says. A command of the config (`retdef.command`) reads those; without
-one, the times of the datagrams that the working directory knows say it.
+Only the datagram contains the run of a packet. A command in the config (`retdef.command`) reads the datagrams. Without
+one, the times of datagrams in the working directory tell which packets belong to the run.
 """
 
 import sys
@@ -20,31 +20,32 @@ from halfpipe.repipe.pieces import REACH, Stretch, pieces, stretches
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import ROOT, Settings
+from halfpipe.words import utc
 
 SCID = 77  # flight (ground-chain §2)
-MARGIN = 600.0  # seconds that are looked at before and after what is known of a run
-RUN_SECONDS = 7200.0  # that a run takes at least to be looked for: an orbit and some, ground-chain Scale
-MOST_HOURS = 72  # of the archive: on board there is room for 30 (ground-chain, Scale)
+MARGIN = 600.0  # seconds to search before and after the known times of a run
+RUN_SECONDS = 7200.0  # seconds to search at least: a bit more than an orbit (ground-chain, Scale)
+MOST_HOURS = 72  # hours of the archive; the memory on board has room for 30 (ground-chain, Scale)
 
 Times = tuple[float, float]
 
 
 def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
-    """Make the RetDefs of a run alone.
+    """Make the RetDefs of one run.
 
-    Survey at is what is known of the run with a margin, at least two hours from its start, and on while the run
-    reaches the end of that.
+    Search the known times of the run plus a margin, and at least two hours from its start. Continue as long as the run
+    reaches the end of the searched time.
 
     Raises
     ------
     MissingInputError
-        If the archive cannot be read, or has nothing of the run.
+        If the archive cannot be read, or has no packets of the run.
     ConfigError
-        If nothing says where the archive is, or which packets are of the run.
+        If the archive is unknown, or the runs of packets are unknown.
     FormatError
         If the run would have more than `MOST_HOURS`.
     DecoderError
-        If the command that tells runs fails.
+        If the command that finds runs fails.
     """
     known = _known(settings, run)
     own = [stretch for of_apid in known.values() for stretch in of_apid if stretch.run == run]
@@ -53,8 +54,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     words = command_words.runs(settings, arch)
     if not words and not own:
         raise ConfigError(
-            "retdef.command is null: nothing says which run a packet belongs to, because the header of flight "
-            "datagrams is not public. Set it to a program that does; docs/howto.md says what it prints."
+            "retdef.command is not set, so the run of a packet is unknown (the header of flight datagrams is not "
+            "public). Set it to a program that prints the runs, as described in docs/howto.md."
         )
     start = met.met_to_unix(float(run.met))
     begin = min([start, *(each.begin / met.MICROSECONDS for each in own)]) - MARGIN
@@ -62,8 +63,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     while True:
         if (end - begin) / met.HOUR > MOST_HOURS:
             raise FormatError(
-                f"run {run}: its datagrams have times from {met.utc(begin)} to {met.utc(end)}, more than {MOST_HOURS} "
-                f"hours. See what is known of it: halfpipe explain {run}"
+                f"run {run}: its datagrams have times from {utc(begin)} to {utc(end)}, more than {MOST_HOURS} hours. "
+                f"For details: halfpipe explain {run}"
             )
         found = list(_pieces(root, scid, (begin, end), run, words, known))
         if max((piece.end for _, piece in found), default=0.0) + REACH / met.MICROSECONDS < end:
@@ -71,8 +72,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         end += RUN_SECONDS
     if not found:
         raise MissingInputError(
-            f"{root}: no packets of run {run} ({run.l1}) from {met.utc(begin):%Y-%m-%d %H:%M:%S} to "
-            f"{met.utc(end):%Y-%m-%d %H:%M:%S} UTC. Check the run, and that the archive has these hours."
+            f"{root}: no packets of run {run} ({run.l1}) from {utc(begin)} to {utc(end)}. Check the run, and that the "
+            "archive has these hours."
         )
     return [
         RetDef(
@@ -90,7 +91,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
 
 
 def _known(settings: Settings, run: RunId) -> dict[int, list[Stretch]]:
-    """Return by APID when datagrams came that the working directory knows of a run, and of those beside it."""
+    """Return the times of known datagrams by APID, for a run and all runs in the same downlinks."""
     work, plan = settings.paths.work, Plan(settings)
     found: dict[int, list[Stretch]] = {}
     for each in sorted({run}.union(*(plan.of(dl).runs for dl in known_downlinks(work, run)))):
@@ -101,31 +102,31 @@ def _known(settings: Settings, run: RunId) -> dict[int, list[Stretch]]:
 
 
 def _archive(settings: Settings, run: RunId) -> tuple[str, int]:
-    """Return the archive's root and the spacecraft as RetDefs of the run name them, else `paths.level0` and flight."""
+    """Return the archive's root and the spacecraft from RetDefs of the run, else `paths.level0` and flight."""
     plan = Plan(settings)
     for downlink in known_downlinks(settings.paths.work, run):
         for path in plan.of(downlink).retdefs.values():
             try:
                 retdef = read_retdef(path)
-            except HalfPipeError:  # told where it is staged
+            except HalfPipeError:  # reported when it is staged
                 continue
             if retdef.run == run:
                 return retdef.arch, retdef.scid
     if settings.paths.level0 is None:
         raise ConfigError(
-            "no RetDef of the run says where the level-0 archive lies, and paths.level0 is null. Set it, as in: "
+            "there is no RetDef of the run with the path of the level-0 archive, and paths.level0 is not set. Set it: "
             "--config paths.level0=DIRECTORY"
         )
     return str(settings.paths.level0), SCID
 
 
-def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stretch]:
-    """Ask the command of the config for the runs of an APID between two times."""
+def _found_by_command(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stretch]:
+    """Run the command of the config that prints the runs of an APID between two times."""
     found: list[Stretch] = []
     begin, end = (f"{time:.6f}" for time in times)
     words = [*words, "--scid", str(scid), "--apid", str(apid), "-b", begin, "-e", end]
 
-    def hear(line: bytes) -> None:
+    def parse(line: bytes) -> None:
         try:
             start, gndid, *edges = line.split()
             first, last = (round(float(edge) * met.MICROSECONDS) for edge in edges)
@@ -134,16 +135,16 @@ def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stre
                 raise ValueError
         except (ValueError, OverflowError, IdError) as error:
             raise DecoderError(
-                f"{words[0]} printed {line[:200]!r}: expected the start of a run (MET), its ground id or -1, and the "
+                f"{words[0]} printed {line[:200]!r}, expected the start of a run (MET), its ground id or -1, and the "
                 "times of the first and the last packet (Unix UTC seconds). Check retdef.command in the config."
             ) from error
         found.append(stretch)
 
-    ending = run_program(words, ROOT, Lines(hear), Log(sys.stderr))
+    ending = run_program(words, ROOT, Lines(parse), Log(sys.stderr))
     if not ending.well:
         raise DecoderError(
-            f"the command that tells runs {ending.how}: {' '.join(words)}\nNothing was made. Fix this, or "
-            "retdef.command in the config, then re-run the command."
+            f"retdef.command {ending.how}: {' '.join(words)}\nNothing was made. Fix the program, or retdef.command in "
+            "the config, then rerun."
         )
     return found
 
@@ -156,13 +157,13 @@ def _pieces(
     words: Sequence[str],
     known: Mapping[int, Sequence[Stretch]],
 ) -> Iterator[tuple[int, Span]]:
-    """Read the packets of a span, one APID after the other, and yield the pieces of the run, a chunk each.
+    """Read the packets of a span, one APID after the other, and yield the pieces of the run, one per chunk.
 
-    Which are of the run a command says, or without its `words` the `known` stretches of each APID.
+    A command tells which packets belong to the run; if `words` is empty, the `known` stretches of each APID do.
     """
     for apid in (*LPA_APIDS, *LCI_APIDS):
         packets = level0.retrieve(root, scid, apid, [span]).packets
         if len(packets):
             times = packets["unix"][0] / met.MICROSECONDS, packets["unix"][-1] / met.MICROSECONDS
-            found = _told(words, scid, apid, times) if words else known.get(apid, ())
+            found = _found_by_command(words, scid, apid, times) if words else known.get(apid, ())
             yield from pieces(packets, apid, stretches(found), run)

@@ -1,1 +1,1 @@
-"""What is kept of a run, by run: its index, its deliveries, and the event files that come of them."""
+"""The state of each run: its merged indexes, its deliveries, and the event files made from them."""

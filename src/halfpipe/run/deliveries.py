@@ -1,8 +1,8 @@
-"""What was delivered of a run: a series of records, each published before the files that it speaks of show.
+"""The deliveries of a run: a series of records, each published before its event files appear in the stage.
 
-The latest delivery of a downlink says what its files are now. What its earlier ones covered beyond that Level-1 may
-have too: it stays closed to other downlinks until a record of another kind, a release, says that Level-1 has nothing
-of it any more.
+The latest delivery of a downlink lists its current files. Level-1 may also have what earlier deliveries covered beyond
+those, so other downlinks do not deliver there. A release (another kind of record) opens these sequences again: a person
+confirms that Level-1 no longer has their events.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EventFile:
-    """One event file as Level-1 sees it; seconds are `current.timeSecs` of its first and last event."""
+    """One event file as Level-1 sees it; `seconds` are `current.timeSecs` of its first and last event."""
 
     name: str
     events: int
@@ -56,7 +56,7 @@ class EventFile:
 
 @dataclass(frozen=True)
 class LegacySpan:
-    """A span that the legacy recorded, and the events of its merged index; None if that is gone."""
+    """A span that the legacy recorded, and the number of events in its merged index; None if the index is gone."""
 
     sequences: tuple[int, int]
     events: int | None
@@ -64,13 +64,22 @@ class LegacySpan:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one downlink delivered of a run: its spans, its files, and which datagrams were known then.
+    """What one downlink delivered of a run: its spans, its files, and the datagrams known at that time.
 
-    `times` are those of the first and the last event in order of sequence, `window` the earliest and
-    the latest: Unix UTC seconds, None without an event. `handoff` is the number of the hand-off that it was
-    made for first, None if it is not known. `accepted` is the reason for which fewer events than before were accepted.
-    `counts` says how many events of each datagram it holds; None of the legacy's.
-    `legacy` are the spans of a delivery that was taken over from the legacy, which has no files here; None of others.
+    Attributes
+    ----------
+    times
+        Times of the first and the last event in order of sequence, Unix UTC seconds; None without events.
+    window
+        The earliest and the latest event time, Unix UTC seconds; None without events.
+    handoff
+        Number of the hand-off that the delivery was first made for; None if unknown.
+    accepted
+        Why a person accepted fewer events than before; None if there was no loss.
+    counts
+        Number of events in each datagram; None for deliveries of the legacy.
+    legacy
+        Spans of a delivery taken over from the legacy, which has no files here; None for all others.
     """
 
     downlink: DownlinkId
@@ -105,8 +114,8 @@ class Delivery:
         """Write it as JSON."""
         legacy = None if self.legacy is None else [[*span.sequences, span.events] for span in self.legacy]
         counts = None if self.counts is None else {str(apid): text for apid, text in self.counts.items()}
-        said = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy, "counts": counts}
-        return {key: value for key, value in said.items() if value is not None} | {
+        optional = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy, "counts": counts}
+        return {key: value for key, value in optional.items() if value is not None} | {
             "downlink": str(self.downlink),
             "spans": [list(span) for span in self.spans],
             "datagrams": {
@@ -119,17 +128,17 @@ class Delivery:
 
     @property
     def events(self) -> int:
-        """The number of events delivered; of the legacy's, as far as it is known."""
+        """The number of events delivered; for deliveries of the legacy, the number that is known."""
         return sum(piece.events or 0 for piece in self.pieces)
 
     @property
-    def held(self) -> int | None:
-        """The number of events delivered; None of the legacy's, if its merged indexes are gone."""
+    def total(self) -> int | None:
+        """The number of events delivered; None if it is unknown because merged indexes of the legacy are gone."""
         return None if any(piece.events is None for piece in self.pieces) else self.events
 
     @property
     def pieces(self) -> tuple[EventFile | LegacySpan, ...]:
-        """What its events are counted by."""
+        """The files and legacy spans over which events are counted."""
         return (*self.files, *(self.legacy or ()))
 
 
@@ -138,8 +147,8 @@ def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
-class _Words:
-    """What is said of a downlink in words alone."""
+class _Statement:
+    """A record about a downlink that consists of texts only."""
 
     downlink: DownlinkId
 
@@ -155,8 +164,8 @@ class _Words:
 
 
 @dataclass(frozen=True)
-class Release(_Words):
-    """A person's word that Level-1 has nothing any more of what a downlink's earlier deliveries covered."""
+class Release(_Statement):
+    """A person's confirmation that Level-1 no longer has events from earlier deliveries of a downlink."""
 
     reason: str
     by: str
@@ -164,8 +173,8 @@ class Release(_Words):
 
 
 @dataclass(frozen=True)
-class Unreadable(_Words):
-    """What the legacy recorded of a downlink cannot be read: why, and what to do."""
+class Unreadable(_Statement):
+    """The legacy's record of a downlink cannot be read: why, and what to do."""
 
     text: str
     first: str
@@ -181,8 +190,8 @@ Entry = Delivery | Release | Unreadable
 KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "unreadable": Unreadable}
 
 
-class History:
-    """What entries say of the deliveries of a run, taken one after the other."""
+class DeliveryHistory:
+    """The deliveries of a run, collected from the entries in order."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -192,7 +201,7 @@ class History:
         self._earlier: dict[DownlinkId, list[Delivery]] = {}
 
     def take(self, entry: Entry, seal: str = "") -> None:
-        """Take the next entry, whose record has this seal."""
+        """Add the next entry; `seal` is the seal of its record."""
         if isinstance(entry, Release):
             self._earlier.pop(entry.downlink, None)
             return
@@ -206,16 +215,30 @@ class History:
         self._latest[entry.downlink] = entry
         self._seals[entry.downlink] = seal
 
+    def after(self, entry: Entry) -> "DeliveryHistory":
+        """Return what the history is after `entry`; it stays as it is."""
+        found = DeliveryHistory()
+        found.unreadable = dict(self.unreadable)
+        found._latest, found._seals = dict(self._latest), dict(self._seals)
+        found._earlier = {downlink: list(every) for downlink, every in self._earlier.items()}
+        found.take(entry)
+        return found
+
+    def all_recorded(self) -> dict[DownlinkId, tuple[Delivery, ...]]:
+        """Return the deliveries of each downlink that Level-1 may have, oldest first: `earlier`, then the latest."""
+        earlier = self.earlier()
+        return {downlink: (*earlier.get(downlink, ()), latest) for downlink, latest in self._latest.items()}
+
     def latest(self) -> dict[DownlinkId, Delivery]:
         """Return the latest delivery of each downlink."""
         return dict(self._latest)
 
     def seal(self, downlink: DownlinkId) -> str | None:
-        """Return the seal of the record of the latest delivery of `downlink`, None without one."""
+        """Return the seal of the record of the latest delivery of `downlink`; None if there is no delivery."""
         return self._seals.get(downlink)
 
     def earlier(self) -> dict[DownlinkId, list[Delivery]]:
-        """Return deliveries before the latest that covered more than what came after, the oldest first."""
+        """Return the deliveries before the latest that covered more than the later ones, oldest first."""
         found: dict[DownlinkId, list[Delivery]] = {}
         for downlink, latest in self._latest.items():
             newer = list(latest.spans)
@@ -226,10 +249,10 @@ class History:
         return found
 
     def overlaps(self) -> list[tuple[DownlinkId, DownlinkId, Interval]]:
-        """Return the pairs of downlinks whose latest deliveries cover the same sequences, with the first and the last.
+        """Return pairs of downlinks whose latest deliveries overlap, with the first and last common sequence.
 
-        No two do that were decided here one after the other; after a restored backup, or beside another system,
-        some may.
+        HalfPipe's own decisions never overlap. Overlaps can appear after a backup was restored, or if another system
+        delivers too.
         """
         return [
             (one, other, Interval(common[0].first, common[-1].last))
@@ -238,34 +261,34 @@ class History:
         ]
 
     def closed(self, downlink: DownlinkId) -> tuple[Interval, ...]:
-        """Return what earlier deliveries of `downlink` covered beyond its latest: closed to others until released."""
+        """Return what earlier deliveries of `downlink` covered beyond its latest: closed to others until a release."""
         spans = (span for delivery in self.earlier().get(downlink, []) for span in delivery.spans)
         latest = self._latest.get(downlink)
         return subtract(spans, latest.spans if latest else ())
 
     def of(self, downlink: DownlinkId) -> list[Delivery]:
-        """Return all deliveries of `downlink`, the oldest first."""
+        """Return all deliveries of `downlink`, oldest first."""
         return [delivery for delivery in self.deliveries if delivery.downlink == downlink]
 
     def names(self, downlink: DownlinkId) -> set[str]:
-        """Return the names of all files that `downlink` ever delivered of the run."""
+        """Return the names of all files of the run that `downlink` ever delivered."""
         return {file.name for delivery in self.of(downlink) for file in delivery.files}
 
 
-class Deliveries(History):
-    """All that is recorded of the deliveries of one run.
+class Deliveries(DeliveryHistory):
+    """The recorded deliveries of one run.
 
     Parameters
     ----------
     work, run
-        `paths.work`, and the run; no record means that nothing was delivered.
+        `paths.work`, and the run. Without records nothing was delivered.
     only_look
         As for `Series`.
 
     Raises
     ------
     DamagedError
-        If a record is gone or damaged in both copies.
+        If both copies of a record are gone or damaged.
     """
 
     def __init__(self, work: Path, run: RunId, *, only_look: bool = False) -> None:
@@ -276,20 +299,20 @@ class Deliveries(History):
             try:
                 entry = KINDS[record.values["kind"]].of(record.values)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._series.damaged(record.number, f"no record of a delivery: {error!r}") from error
+                raise self._series.damaged(record.number, f"not a record of a delivery: {error!r}") from error
             self.take(entry, record.seal)
 
     def publish(self, entry: Entry) -> None:
-        """Publish `entry`, unless it says what the latest of its downlink says.
+        """Publish `entry`, unless it equals the latest entry of its downlink.
 
-        The same again for a later hand-off is no other delivery.
+        The same delivery for a later hand-off counts as equal.
 
         Raises
         ------
         TakenError
-            If another process has published something of the run since this was read: read and decide again.
+            If another process published a record of the run after this one was read: read and decide again.
         HalfPipeError
-            If it cannot be written: then nothing may be delivered.
+            If the record cannot be written. Then nothing may be delivered.
         """
         if self._is_known(entry):
             return
@@ -308,7 +331,7 @@ class Deliveries(History):
 
 
 def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
-    """Open to other downlinks what earlier deliveries of `downlink` covered beyond its latest; return that.
+    """Open what earlier deliveries of `downlink` covered beyond its latest to other downlinks; return these intervals.
 
     Raises
     ------
@@ -320,9 +343,9 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
         closed = deliveries.closed(downlink)
         if not closed:
             raise StateError(
-                f"run {run} ({run.l1}): nothing that downlink {downlink} delivered before is closed to others, so "
-                "nothing was released. What it delivered last is its own, and never released: process it again "
-                "with less first (shrink.accept)."
+                f"run {run} ({run.l1}): nothing to release: earlier deliveries of downlink {downlink} close nothing to "
+                "other downlinks. Its latest delivery is never released. To release a part of it, first accept that "
+                "it shrinks (shrink.accept) and process the downlink again."
             )
         me = leases.whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,7 +1,6 @@
-"""Which downlinks and runs there are, which downlinks brought something of a run, and how many of its events wait."""
+"""Lists of downlinks and runs, and the downlinks that contain a run."""
 
 import os
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,17 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 
-LATEST = 200  # runs, whose waits say how long one takes
+LATEST = 200  # runs from which waiting times are estimated
 
 
 def every_downlink(work: Path) -> list[DownlinkId]:
-    """Return all downlinks that have a receipt, or something that a receipt would vouch for, in order."""
+    """Return all downlinks that have a receipt, or a directory for their products, in order."""
     names = {name.removeprefix(paths.receipt("")) for name in os.listdir(work)}  # noqa: PTH208
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
 def every_run(work: Path) -> list[RunId]:
-    """Return all runs of which something is known, in order."""
+    """Return all runs that have a directory, in order."""
     try:
         names = os.listdir(f"{work}/{paths.RUNS}")  # noqa: PTH208
     except FileNotFoundError:
@@ -31,19 +30,19 @@ def every_run(work: Path) -> list[RunId]:
 
 
 def repipes(work: Path, run: RunId) -> list[dict[str, Any]]:
-    """Return what is remembered of a run's re-pipes, by their made-up downlinks; one that has ended has ``events``.
+    """Return the notes of a run's re-pipes, in order of their made-up downlinks; finished ones have ``events``.
 
     Raises
     ------
     HalfPipeError
-        If what is remembered of one cannot be read.
+        If a note cannot be read.
     """
     noted = (read_json(file) for file in sorted(work.glob(paths.repipe_note("*"))))
     return [note for note in noted if note["run"] == run]
 
 
 def refuse_unknown(work: Path, run: RunId) -> None:
-    """Refuse a run of which nothing is known.
+    """Refuse a run that HalfPipe has never seen.
 
     Raises
     ------
@@ -52,66 +51,32 @@ def refuse_unknown(work: Path, run: RunId) -> None:
     """
     if not (home := work / paths.run(run)).is_dir():
         raise MissingInputError(
-            f"nothing is known of run {run} ({run.l1}): there is no {home}. Give a run that halfpipe show --waiting or "
-            "--delivered lists."
+            f"run {run} ({run.l1}) is unknown: {home} does not exist. List known runs with halfpipe show --waiting or "
+            "--delivered."
         )
 
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
-    """Return the downlinks that have a directory in `run`, in order; they may have brought nothing yet."""
+    """Return the downlinks that have a directory in `run`, in order. It may still be empty."""
     try:
-        names = os.listdir(f"{work}/{paths.run(run)}")  # noqa: PTH208 - asked of all runs
+        names = os.listdir(f"{work}/{paths.run(run)}")  # noqa: PTH208 - called for all runs
     except FileNotFoundError:
         return []
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
 def known_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
-    """Return the downlinks whose datagrams of `run` are known, in order."""
+    """Return the downlinks that have published datagrams of `run`, in order."""
     return [dl for dl in begun_downlinks(work, run) if (work / paths.datagrams(run, dl)).exists()]
 
 
-def waiting_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:
-    """Return how many events of a run wait now, at the downlink that was merged last: what another one says is past.
-
-    So the events of a run are counted once, and sums over downlinks are right. Events that are withheld wait for
-    nothing.
-
-    Parameters
-    ----------
-    work, downlink
-        `paths.work`, and the downlink.
-    of_run
-        The entry of the run in its receipt.
-    """
-    return _if_merged_last(work, downlink, of_run, of_run["orphans"] - of_run["withheld"])
-
-
-def late_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:
-    """Return how many events of a run are late now, as `waiting_now` does for those that wait.
-
-    Each merge counts them all, whoever brought them; one that takes them in counts none.
-    """
-    return _if_merged_last(work, downlink, of_run, of_run["late"])
-
-
-def _if_merged_last(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any], events: int) -> int:
-    """Return `events`, none if another downlink of the run was merged after this one."""
-    if not events:
-        return 0
-    run = RunId(of_run["run"])
-    merged = {dl: modified(f"{work}/{paths.manifest(run, dl)}") or 0.0 for dl in begun_downlinks(work, run)}
-    last = max(merged, key=lambda dl: (merged[dl], dl), default=downlink)
-    return events if last == downlink else 0
-
-
-def came(work: Path, run: RunId) -> list[float]:
-    """Return when the downlinks of a run were handed off first, Unix seconds, in order."""
+def handoff_times(work: Path, run: RunId) -> list[float]:
+    """Return the times of the first hand-off of each downlink of a run, Unix seconds, in order."""
     first = (modified(f"{work}/{paths.receipts(dl)}/000001.json") for dl in begun_downlinks(work, run))
     return sorted(when for when in first if when is not None)
 
 
 def past_waits(work: Path) -> list[float]:
-    """Return how long runs of this site have waited for their next downlink, seconds: of the `LATEST` runs."""
-    times = (came(work, run) for run in every_run(work)[-LATEST:])
+    """Return how long the `LATEST` runs of this site waited for their next downlinks, in seconds, in order."""
+    times = (handoff_times(work, run) for run in every_run(work)[-LATEST:])
     return sorted(after - before for each in times for before, after in pairwise(each))

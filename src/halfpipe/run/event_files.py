@@ -1,4 +1,4 @@
-"""Writing event files: records copied byte for byte from the chunks' evt files, behind a new header."""
+"""Writing event files: a new header, then records copied byte for byte from the chunks' evt files."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Header:
-    """What all headers of a run's event files share; `latc` replaces LATC_master of LPA records."""
+    """The part of the header that all event files of a run share; `latc` replaces LATC_master of LPA records."""
 
     downlink: DownlinkId
     moot: Moot
@@ -33,7 +33,7 @@ class Header:
 
 
 def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -> list[EventFile]:
-    """Describe the event files to be written, all but their size and checksum."""
+    """Describe the event files to write; only the checksum is still missing."""
     described = []
     for begin, end in files:
         sequences = records.events["sequence"]
@@ -51,7 +51,7 @@ def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -
     return described
 
 
-def write(
+def write_file(
     records: Records,
     cut: tuple[int, int],
     file: EventFile,
@@ -59,27 +59,27 @@ def write(
     home: Path,
     stop: threading.Event | None = None,
 ) -> EventFile:
-    """Write one event file into the directory `home`; return it with its checksum.
+    """Write one event file into the directory `home`; return its description with the checksum.
 
     Parameters
     ----------
     records, cut
-        The records and the slice of them that goes into the file.
+        The records, and the slice of them that goes into the file.
     file
-        The file as `describe` gave it.
+        The description that `describe` returned.
     header
-        What its header shares with the run's other files.
+        The part of the header that the run's files share.
     home
         Scratch directory on the stage's file system.
     stop
-        Once it is set, the file is abandoned.
+        Once it is set, writing stops with an error.
 
     Raises
     ------
     StateError
-        If a record is not where it was when it was indexed, or cannot be read.
+        If a record cannot be read or is not at its indexed place.
     HalfPipeError
-        If the file cannot be written, or was abandoned. Nothing is left of it then.
+        If the file cannot be written, or `stop` was set. The unfinished file is removed.
     """
     packed = evt.pack_header(
         runid=header.downlink.number,
@@ -99,7 +99,7 @@ def write(
             digest.update(content.data)
             size += len(content)
             if stop is not None and stop.is_set():
-                raise HalfPipeError(f"{file.name}: abandoned, because the delivery is not made")
+                raise HalfPipeError(f"{file.name}: stopped, because the delivery failed")
     if size != file.size:
         raise StateError(f"{file.name}: {size} bytes were written, {file.size} expected")
     return EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
@@ -113,21 +113,21 @@ def write_all(
     home: Path,
     threads: int = 1,
 ) -> list[EventFile]:
-    """Write event files as `write` does, several at a time to keep `threads` cores at work.
+    """Write event files as `write_file` does, several at a time to keep `threads` cores busy.
 
-    Reading, hashing and writing let other threads of Python go on; while one file is flushed to disk,
-    which is to wait, another is written. At the first error, or when the program is to end, those in work
-    are abandoned. The job's log gets a line for each file.
+    Reading, hashing and writing release Python's global lock. While one file is flushed to disk, another is written.
+    At the first error, or when the program is interrupted, unfinished files are stopped. The job's log gets a line for
+    each file.
 
     Raises
     ------
     HalfPipeError
-        That of a file that failed before any was abandoned.
+        The error of the file that failed first.
     """
     stop = threading.Event()
 
     def one(cut: tuple[int, int], file: EventFile) -> EventFile:
-        made = write(records, cut, file, header, home, stop)
+        made = write_file(records, cut, file, header, home, stop)
         log.info("%s: %d events, %d bytes", file.name, file.events, file.size)
         return made
 

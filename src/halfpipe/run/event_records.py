@@ -1,4 +1,4 @@
-"""The records of delivered events, read from the chunks' evt files wherever they lie, and checked."""
+"""The records of delivered events, read from the chunks' evt files and checked."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,20 +14,20 @@ from halfpipe.formats import evt
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.ordering import numbers_in
 
-BATCH_BYTES = 2 << 20  # what is read is hashed and written while it lies in the processor's cache
+BATCH_BYTES = 2 << 20  # small enough that a batch is hashed and written while it is in the processor's cache
 
 
 class Records:
-    """The records of delivered events, wherever they lie.
+    """The records of delivered events in the chunks' evt files.
 
-    Nothing is held of them; any number of threads may read at once.
+    Nothing is cached, so any number of threads may read at the same time.
 
     Parameters
     ----------
     decision
-        What is delivered.
+        The merge decision with the delivered events.
     files
-        The evt files that its events count into.
+        The evt files to which the `file` numbers of the events refer.
     """
 
     def __init__(self, decision: Decision, files: Iterable[Path]) -> None:
@@ -37,18 +37,18 @@ class Records:
     def batches(self, begin: int, end: int, latc: int | None) -> Iterator[NDArray[np.uint8]]:
         """Yield the records of the events `begin` to `end` (half-open) in order, some MB at a time.
 
-        The bytes lie in memory that the next ones take over.
+        Each batch overwrites the memory of the one before.
 
         Raises
         ------
         StateError
-            If a chunk's evt file is not what was decoded any more, or cannot be read.
+            If a chunk's evt file cannot be read, or changed after it was decoded.
         """
         every = self.events["size"][begin:end]
         room = min(int(every.sum(dtype=np.int64)), max(BATCH_BYTES, int(every.max(initial=0))))
-        # The room ahead of them makes the records lie as they do in a file.
+        # Space for a header in front, so that records have the same alignment as in a file.
         buffer = np.empty(evt.HEADER_SIZE + room, np.uint8)
-        most = BATCH_BYTES // evt.CONTEXT.itemsize + 1  # a record holds its context at least
+        most = BATCH_BYTES // evt.CONTEXT.itemsize + 1  # no record is smaller than its context
         while begin < end:
             events = self.events[begin : min(begin + most, end)]
             edges = np.concatenate([[0], np.cumsum(events["size"], dtype=np.int64)])
@@ -60,7 +60,7 @@ class Records:
                 _override(filled, places, latc)
             yield filled[evt.HEADER_SIZE :]
             begin += count
-            most = 2 * count + 1  # the next ones are about as large
+            most = 2 * count + 1  # the next records have about the same size
 
     def _gather(
         self,
@@ -69,24 +69,24 @@ class Records:
         buffer: NDArray[np.uint8],
         places: NDArray[np.int64],
     ) -> None:
-        """Read the records of `events` to their places in `buffer`, and check them there."""
+        """Read the records of `events` into their places in `buffer`, and check them there."""
         starts, files = events["offset"], events["file"]
         for file in numbers_in(files):
             which = np.flatnonzero(files == file)
-            short = _read(self._files[file], starts[which], sizes[which], buffer, places[which])
+            short = _read_records(self._files[file], starts[which], sizes[which], buffer, places[which])
             if short is not None:
-                raise self._damaged(events[which[short]], "is not there any more")
-        # Of all files together, for their records lie between each other.
+                raise self._damaged(events[which[short]], "is missing")
+        # Check all files together, because their records are interleaved.
         changed = np.flatnonzero(evt.record_checks(buffer, places, sizes) != events["check"])
         if changed.size:
-            raise self._damaged(events[changed[0]], "has another checksum")
+            raise self._damaged(events[changed[0]], "has a wrong checksum")
 
     def _damaged(self, event: np.void, what: str) -> StateError:
-        """Return the error of an event's evt file, whose record is not what was decoded: `what` is wrong with it."""
+        """Return the error for an event's record that changed after decoding; `what` tells how."""
         path = self._files[event["file"]]
         return StateError(
-            f"{path}: damaged since chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
-            f"{event['apid']} at byte {event['offset']} {what}. Nothing of it is delivered.",
+            f"{path}: damaged after chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
+            f"{event['apid']} at byte {event['offset']} {what}. Nothing was delivered from it.",
             put_aside(path),
         )
 
@@ -98,28 +98,28 @@ class Records:
         return int(evt.context_column(buffer, start, "current_timeSecs")[0])
 
 
-def _read(
+def _read_records(
     path: Path,
     starts: NDArray[np.int64],
     sizes: NDArray[np.int64],
     buffer: NDArray[np.uint8],
     places: NDArray[np.int64],
 ) -> int | None:
-    """Read records; return one that does not lie in the file as a whole, else None."""
+    """Read records into `buffer`; return the number of one that ends beyond the end of the file, else None."""
     try:
         with open_regular(path) as file:
             read_pieces(file.fileno(), starts, sizes, buffer, places)
     except EOFError as error:
         return int(np.argmax(starts > error.args[0] - sizes))
     except OSError as error:
-        # Not as it is: it would be told as an error of the file that is being written.
+        # Converted here, because the caller would report an OSError for the file that it is writing.
         raise StateError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
     return None
 
 
 def _override(buffer: NDArray[np.uint8], places: NDArray[np.int64], latc: int) -> None:
     """Write `latc` into LATC_master of the LPA records at `places`."""
-    layout = evt.record_layout(buffer, places, "as they are laid together")
+    layout = evt.record_layout(buffer, places, "records to deliver")
     ends = (places + layout.sizes)[layout.infotypes == evt.InfoType.LPA]
     masters = ends - evt.LATC_FROM_END
     buffer[masters[:, None] + np.arange(4)] = np.frombuffer(np.array(latc, "<u4").tobytes(), np.uint8)

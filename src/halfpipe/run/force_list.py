@@ -1,8 +1,9 @@
-"""Runs that an operator has abandoned: a file for each in `force/` of the working directory.
+"""Runs that an operator has abandoned: one file for each in `force/` of the working directory.
 
-The directory and its names are the legacy's (ground-chain §7, §8): a run by its start, or with the ground id
-ahead of it, in hexadecimal, and by its decimal start. Eight digits are hexadecimal: as a decimal start they would be
-years before the launch. Behind a ground id a leading zero may be left out. Removing the file takes the decision back.
+The directory and the names of its files are the legacy's (ground-chain §7, §8). A name is the start of the run in
+hexadecimal, with or without the ground id in front, or in decimal. Eight digits are hexadecimal, because as a decimal
+start they would be years before the launch. After a ground id, a leading zero may be omitted. Removing the file
+reverses the decision.
 """
 
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import put_down
+from halfpipe.files import markers
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
@@ -25,21 +26,21 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class ForceList:
-    """The list as it stands: the runs abandoned, each with the files that name it, and what is wrong with others."""
+    """The abandoned runs, each with the files that name it, and an error text for every file that is not valid."""
 
     runs: Mapping[RunId, tuple[Path, ...]]
     refused: tuple[str, ...]
 
 
 def read(work: Path) -> ForceList:
-    """Read the operator's list of runs abandoned.
+    """Read the operator's list of abandoned runs.
 
-    A name that is no run gives up nothing and is among `refused`: work goes on, and whoever shows the list says so.
+    A file whose name is not a run has no effect and is in `refused`. The command that prints the list reports it.
 
     Raises
     ------
     HalfPipeError
-        If the directory is there and cannot be read: then nobody knows what was abandoned.
+        If the directory exists but cannot be read: then it is unknown which runs are abandoned.
     """
     home = work / paths.FORCE
     try:
@@ -57,32 +58,32 @@ def read(work: Path) -> ForceList:
             runs[run] = (*runs.get(run, ()), file)
         else:
             refused.append(
-                f"{file}: names no run: expected a name such as 2c2e5787, 00770101-2c2e5787, r0741234567 or 741234567. "
+                f"{file}: not the name of a run, such as 2c2e5787, 00770101-2c2e5787, r0741234567 or 741234567. "
                 "Rename or remove the file."
             )
     return ForceList(runs, tuple(refused))
 
 
-def give_up(work: Path, run: RunId, reason: str) -> None:
-    """Put `run` on the list; one that is on it stays as it is.
+def abandon(work: Path, run: RunId, reason: str) -> None:
+    """Add `run` to the list; an existing entry is not changed.
 
     Raises
     ------
     MissingInputError
-        If nothing is known of the run.
+        If the run is unknown.
     """
     refuse_unknown(work, run)
     file, *_ = (*read(work).runs.get(run, ()), work / paths.FORCE / run.l1)
-    put_down.make(file, reason)
+    markers.make(file, reason)
 
 
 def take_back(work: Path, run: RunId) -> tuple[Path, ...]:
-    """Take `run` off the list, and return the files that were removed.
+    """Remove `run` from the list; return the files that were removed.
 
     Raises
     ------
     MissingInputError
-        If it is not on the list.
+        If the run is not on the list.
     """
     files = read(work).runs.get(run, ())
     if not files:
@@ -95,16 +96,16 @@ def take_back(work: Path, run: RunId) -> tuple[Path, ...]:
 
 
 def in_effect(work: Path, run: RunId, downlinks: Iterable[DownlinkId], forced: ForceList) -> bool:
-    """Tell whether a run that is abandoned has been delivered as such: only then may Level-1 retire it.
+    """Tell whether an abandoned run was also delivered as abandoned: only then may Level-1 retire it.
 
     Parameters
     ----------
     work, run
         `paths.work`, and the run.
     downlinks
-        The downlinks that bring it.
+        The downlinks that contain the run.
     forced
-        The list as `read` gives it.
+        The list that `read` returned.
     """
     if run not in forced.runs:
         return False

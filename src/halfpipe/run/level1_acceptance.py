@@ -1,4 +1,4 @@
-"""What Level-1 accepts: its test of all event files of a run, from all downlinks (ground-chain §6)."""
+"""What Level-1 accepts: its tests of all event files of a run, from all downlinks (ground-chain §6)."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, EventFile
 
 MAX_FILES = 1000
-# Texts that it reads, a line each; another line fails the whole delivery.
+# The texts that Level-1 reads, and the form of their lines. A line of another form fails the whole delivery.
 LINES = {
     "delivered_events": re.compile(r"(r\d{10}) \d+ \d+ (?:LPA|LCI)"),
     "retired_runs": re.compile(r"(r\d{10}) (?:COMPLETE|INCOMPLETE)"),
@@ -20,7 +20,7 @@ LINES = {
 
 
 def refusals(files: Iterable[EventFile]) -> list[str]:
-    """Return why Level-1 would refuse the run that these files make up; nothing if it would take it.
+    """Return why Level-1 would refuse a run with these files; an empty list if Level-1 would accept it.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ def refusals(files: Iterable[EventFile]) -> list[str]:
     """
     ordered = sorted(files, key=lambda file: file.sequences)
     tests = [
-        (len(ordered) > MAX_FILES, f"{len(ordered)} event files, Level-1 takes at most {MAX_FILES}"),
+        (len(ordered) > MAX_FILES, f"{len(ordered)} event files; Level-1 takes at most {MAX_FILES}"),
     ]
     for file in ordered:
         (first, last), (begin, end), name, events = file.sequences, file.seconds, file.name, file.events
         tests += [
-            (events <= 1, f"{name} holds {events} event, Level-1 wants at least 2"),
+            (events <= 1, f"{name} has {events} event; Level-1 needs at least 2"),
             (last < first, f"{name} ends at sequence {last}, before it begins at {first}"),
             (
                 events > last - first + 3,
-                f"{name} holds {events} events between sequences {first} and {last}: more than two are shared",
+                f"{name} has {events} events between sequences {first} and {last}: more than two share a sequence",
             ),
             (begin > end, f"{name} ends at second {end}, before it begins at {begin}"),
         ]
@@ -52,49 +52,49 @@ def refusals(files: Iterable[EventFile]) -> list[str]:
     by_seconds = sorted(ordered, key=lambda file: (*file.seconds, file.sequences[0]))
     in_one_order = by_name == by_seconds == ordered
     tests.append(
-        (not in_one_order, "ordered by sequence, by seconds and by name, the files are not in one order")
+        (not in_one_order, "sorting the files by sequence, by seconds and by name gives different orders")
     )
     return [why for refused, why in tests if refused]
 
 
 def failures(stage: Path, work: Path, downlink: DownlinkId) -> Iterator[str]:
-    """Yield why Level-1 would fail on what lies in the stage of a downlink, by what it reads there (ground-chain §6).
+    """Yield why Level-1 would fail on the staged files of a downlink (ground-chain §6).
 
-    That are the names of directories and event files, the headers of these, beside what is recorded of other downlinks
-    of the run, and two texts. It knows no receipt and no checksum.
+    Like Level-1, this checks the names of directories and event files, the headers of event files, and two texts. The
+    files of other downlinks of a run come from the records. Receipts and checksums are not used.
     """
     home = stage / paths.staged(downlink)
     runs = {path.name for path in home.iterdir() if path.is_dir()}
     for name in sorted(runs):
         try:
-            lying = [_lying(path) for path in sorted((home / name).iterdir())]
+            staged = [_staged_file(path) for path in sorted((home / name).iterdir())]
             recorded = Deliveries(work, RunId.from_l1(name))
-        except DamagedError:  # whoever reads its records says so
+        except DamagedError:  # the check of the records reports it
             continue
         except HalfPipeError as error:
             yield error.text
             continue
-        if not lying:
+        if not staged:
             yield f"{home / name} has no event file"
         others = [dl for dl in recorded.latest() if dl != downlink]
-        yield from refusals([*(file for dl in others for file in recorded.latest()[dl].files), *lying])
+        yield from refusals([*(file for dl in others for file in recorded.latest()[dl].files), *staged])
     for text, form in LINES.items():
         path = home / paths.text(text, downlink)
         for line in path.read_text().splitlines() if path.exists() else ():
             found = form.fullmatch(line)
             if found is None or (text == "retired_runs" and found[1] not in runs):
-                yield f"{path} has the line {line!r}, and Level-1 fails on " + (
-                    "a retired run without event files" if found else "it"
+                yield f"{path} has the line {line!r}; Level-1 fails on " + (
+                    "a retired run without event files" if found else "this line"
                 )
 
 
-def _lying(path: Path) -> EventFile:
+def _staged_file(path: Path) -> EventFile:
     """Return an event file as Level-1 sees it: by its header."""
-    from halfpipe.formats.evt import read_header  # noqa: PLC0415 - most who import this read none
+    from halfpipe.formats.evt import read_header  # noqa: PLC0415 - most importers never read a header
 
     header = read_header(path)
     first, last = int(header["gemseq_beg"]), int(header["gemseq_end"])
     if path.name != paths.event_file(path.parent.name, first):
-        raise HalfPipeError(f"{path}: its first event is {first}, and Level-1 takes its name for that")
+        raise HalfPipeError(f"{path}: its first event is {first}, but Level-1 uses the number in its name")
     seconds = int(header["secs_beg"]), int(header["secs_end"])
     return EventFile(path.name, int(header["evtcnt"]), (first, last), seconds, path.stat().st_size, "")

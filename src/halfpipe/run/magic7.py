@@ -15,12 +15,12 @@ KEPT = (b" ATT ", b" ORB ")
 
 
 def command(settings: Settings, retdef: RetDef, window: tuple[float, float]) -> list[str]:
-    """Return the words of the command for the archive and spacecraft of `retdef` and a delivery's `window`.
+    """Return the magic-7 command for the archive and spacecraft of `retdef` and a delivery's `window`.
 
     Parameters
     ----------
     settings
-        Name the magic-7 program; without one there are no words.
+        Settings with the magic-7 program; without one the result is empty.
     retdef
         Any RetDef of the downlink.
     window
@@ -39,7 +39,7 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
     Raises
     ------
     DecoderError
-        If it cannot be started or fails; what it printed before does not count.
+        If the command cannot be started or fails. Lines that it printed before do not count.
     """
     count = 0
 
@@ -53,8 +53,8 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
     if not ending.well:
         raise DecoderError(
             f"the magic-7 command {ending.how}: {shlex.join(words)}\n"
-            "Level-1 needs its text, so the downlink is not handed off. Fix this (its messages stand in "
-            "this job's log), then re-run the command.",
+            "Level-1 needs its text, so the downlink is not handed off. Fix magic-7 (its messages are in "
+            "this job's log), then rerun.",
             code="magic7",
             text=f"the magic-7 command {ending.saying}. Level-1 needs its text",
         )

@@ -1,13 +1,13 @@
-"""The merged index of one run within one downlink: its datagrams, and the chunk products that have its events.
+"""The merged index of one run within one downlink: its datagrams, and the chunk products that contain its events.
 
-It is small and never deleted: an index without event lines, headed by the SHA-256 of all that follows and the list of
-chunks. The events lie in the rows of the chunks, which every merge reads where they are.
+A merged index is small and never deleted. It is an index without event lines, headed by the SHA-256 of the rest and the
+list of chunks. The events are in the rows files of the chunks, and every merge reads them there.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, mend
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, rebuild
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
@@ -25,18 +25,20 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late import Events
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.environment import give_back
+from halfpipe.process.environment import release_memory
 from halfpipe.run.downlinks_of_run import known_downlinks
 
-SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # its first lines
+SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
+SEAL_LENGTH = len(SEAL) + 64  # bytes
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 
 @dataclass(frozen=True)
 class ChunkProducts:
-    """What merges read of one run in one chunk, its evt files and rows: their names and sizes.
+    """The files of one run in one chunk that merges read (evt files and rows), with their names and sizes.
 
-    By the sizes they are told from those of another decoding: the rows say how many events and datagrams it brought.
+    The sizes distinguish these products from those of another decoding: the size of the rows depends on the number of
+    events and datagrams.
     """
 
     chunk: ChunkId
@@ -48,37 +50,37 @@ class ChunkProducts:
         files = [file for file in entry["files"] if file["run"] == run and file["kind"] != "idx"]
         return cls(ChunkId(entry["chunk"]), {file["name"]: file["size"] for file in files})
 
-    def lie_in(self, directory: Path) -> bool:
-        """Tell whether all files lie in `directory` with the sizes that they had."""
+    def are_in(self, directory: Path) -> bool:
+        """Tell whether `directory` has all files, with the same sizes."""
         with suppress(FileNotFoundError):
             return all((directory / name).stat().st_size == size for name, size in self.files.items())
         return False
 
     def place(self, work: Path, downlink: DownlinkId) -> Path | None:
-        """Return the directory in which all of them lie: where they were made, or kept since; None if they are gone."""
+        """Return the directory that has all of them, new or kept; None if they are gone."""
         places = (work / paths.chunks(downlink), work / paths.replaced(downlink))
-        return next(filter(self.lie_in, places), None)
+        return next(filter(self.are_in, places), None)
 
 
 @dataclass(frozen=True)
 class MergedIndex:
-    """What a downlink brings of a run: its datagrams, and the chunk products that have its events."""
+    """One run in one downlink: its datagrams, and the chunk products that contain its events."""
 
     datagrams: KnownDatagrams
     chunks: tuple[ChunkProducts, ...]
 
     @classmethod
     def read(cls, work: Path, run: RunId, downlink: DownlinkId) -> Self:
-        """Read what `save` wrote.
+        """Read the file that `save` wrote.
 
         Raises
         ------
         MissingInputError
-            If it is not there.
+            If the file does not exist.
         FormatError
-            If it cannot be read or is damaged.
+            If the file cannot be read or is damaged.
         """
-        path, again = work / paths.datagrams(run, downlink), mend(downlink, "To have it made again")
+        path, again = work / paths.datagrams(run, downlink), rebuild(downlink, "Rebuild it")
         try:
             seal, _, content = path.read_bytes().partition(b"\n")
         except FileNotFoundError as error:
@@ -86,7 +88,7 @@ class MergedIndex:
         except OSError as error:
             raise FormatError(cannot_be_read(path, error), in_place_of(path, again)) from error
         if seal != SEAL + hashlib.sha256(content).hexdigest().encode():
-            raise FormatError(f"{path}: not what was written (checksum mismatch).", again)
+            raise FormatError(f"{path}: damaged (checksum mismatch).", again)
         chunks, *lines = content.split(b"\n")[:-1]
         listed = json.loads(chunks.removeprefix(CHUNKS)).items()
         return cls(
@@ -95,7 +97,7 @@ class MergedIndex:
         )
 
     def save(self, work: Path, run: RunId, downlink: DownlinkId) -> None:
-        """Write it, which makes the downlink known to others; the caller holds the run's lease."""
+        """Write the file, which publishes the downlink's part of the run; the caller holds the run's lease."""
         make_directory(work, f"{paths.run(run)}/{downlink}")
         chunks = json.dumps({chunk.chunk: chunk.files for chunk in self.chunks}, sort_keys=True)
         content = b"\n".join([CHUNKS + chunks.encode(), *self.datagrams.lines, b""])
@@ -121,11 +123,11 @@ def merge_rows(
     Parameters
     ----------
     chunks
-        The products of each chunk and the directory where they lie.
+        The products of each chunk, and the directory that has them.
     files
-        The evt files of the run that were read so far, and their numbers; gets those of these chunks.
+        The evt files of the run that were read so far, and their numbers; the files of these chunks are added.
     threads
-        The rows of so many indexes are read at a time.
+        Number of rows files that are read at the same time.
 
     Returns
     -------
@@ -135,7 +137,7 @@ def merge_rows(
     Raises
     ------
     FormatError
-        If rows cannot be read or are damaged, or there are too many evt files.
+        If rows cannot be read or are damaged, or if there are too many evt files.
     """
     paths_of_rows = sorted(
         (
@@ -156,55 +158,72 @@ def merge_rows(
             )
             if len(files) > MOST_FILES:
                 raise FormatError(
-                    f"{path}: with it a run has {len(files)} evt files, but a merge can tell no more than "
-                    f"{MOST_FILES} apart. Have the chunks decoded to fewer files."
+                    f"{path}: with this chunk the run has {len(files)} evt files; a merge takes at most {MOST_FILES}. "
+                    "Set up the decoder to write fewer files per chunk."
                 )
             part.events["file"] = codes[part.events["file"]]
             parts.append(part.events)
             del part
-    give_back()
+    release_memory()
     return lines, in_one(parts)
+
+
+def without_chunks(
+    index: MergedIndex, ignored: Container[ChunkId], place: Callable[[ChunkProducts], Path | None]
+) -> MergedIndex:
+    """Return the index without the chunks that are `ignored`.
+
+    `place` returns the directory that has the products of a chunk. The datagrams of the other chunks are read there. If
+    one of them is gone, all datagrams stay.
+    """
+    left = tuple(chunk for chunk in index.chunks if chunk.chunk not in ignored)
+    if len(left) == len(index.chunks):
+        return index
+    placed = [(chunk, where) for chunk in left if (where := place(chunk))]
+    if len(placed) < len(left):
+        return MergedIndex(index.datagrams, left)
+    return merge_chunks(placed, {})[0]
 
 
 def events_there(
     work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int] | None = None
 ) -> Events | None:
-    """Return the events that a downlink brought of a run, by its `index`; None if they were cleaned up.
+    """Return the events of a run in a downlink, using its `index`; None if they were cleaned up.
 
     Raises
     ------
     FormatError
-        As `merge_rows`, which has the same `files`.
+        As `merge_rows`, which uses the same `files`.
     """
     placed = [(chunk, place) for chunk in index.chunks if (place := chunk.place(work, downlink))]
     return merge_rows(placed, {} if files is None else files)[1] if len(placed) == len(index.chunks) else None
 
 
 def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:
-    """Keep the products of `chunk` that others know of by a second name, before others take their place.
+    """Give published products of `chunk` a second name, before new ones replace them.
 
-    Those that are kept already stay, unless the downlink has brought others since. What cannot be kept is no fault: a
-    merge that needs it has the chunk decoded again, or says that it cannot.
+    Products that are kept already stay, unless the downlink published others later. Failing to keep a file is not an
+    error: a merge that needs the file decodes the chunk again, or reports that it cannot.
 
     Parameters
     ----------
     work, downlink, chunk
-        `paths.work`, and the chunk that was decoded anew.
+        `paths.work`, and the chunk that was decoded again.
     runs
-        Those that it brought before.
+        The runs that the chunk contained before.
     """
     home, kept = work / paths.chunks(downlink), work / paths.replaced(downlink)
     for run in runs:
         with suppress(HalfPipeError, OSError):
             known = [one for one in MergedIndex.read(work, run, downlink).chunks if one.chunk == chunk]
-            for name in (name for one in known if one.lie_in(home) for name in one.files):
+            for name in (name for one in known if one.are_in(home) for name in one.files):
                 kept.mkdir(exist_ok=True)
                 (kept / name).unlink(missing_ok=True)
-                os.link(home / name, kept / name, follow_symlinks=False)  # what was taken over is a link
+                os.link(home / name, kept / name, follow_symlinks=False)  # the legacy's are links
 
 
 def known_datagrams(work: Path, run: RunId) -> KnownDatagrams:
-    """Read those that any downlink has made known."""
+    """Read the datagrams of `run` that any downlink has published."""
     return KnownDatagrams.together(
         MergedIndex.read(work, run, dl).datagrams for dl in known_downlinks(work, run)
     )

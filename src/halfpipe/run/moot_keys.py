@@ -1,4 +1,4 @@
-"""Which MOOT key and alias a run carries (ground-chain §10; `moot.file` of the config)."""
+"""The MOOT key and alias of a run (ground-chain §10; `moot.file` of the config)."""
 
 import logging
 import re
@@ -15,9 +15,9 @@ from halfpipe.files.reading import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
 from halfpipe.ids import RunId
 
-# A key of more digits is none, and takes long to read as a number.
+# Longer keys are never valid, and take long to convert to a number.
 LINE = re.compile(rb"r([0-9]{10})\s+(0[xX][0-9a-fA-F]{1,18}|[0-9]{1,20})\s+([!-~]{1,1000})")
-MOST_NAMED = 20  # lines that are passed over
+MOST_NAMED = 20  # numbers of skipped lines in a message
 LARGEST = 64 << 20  # bytes; 100,000 runs take some four million
 
 log = logging.getLogger(__name__)
@@ -35,19 +35,19 @@ UNSET = Moot(MOOT_UNSET_KEY, MOOT_UNSET_ALIAS)
 
 
 def is_good(moot: Moot) -> bool:
-    """Tell whether an event file and a line of words can hold it."""
+    """Tell whether an event file and a line of `moot.file` can hold it."""
     return 0 <= moot.key < 2**32 and re.fullmatch(r"[!-~]+", moot.alias) is not None
 
 
 def moot_of(run: RunId, path: Path | None) -> Moot:
-    """Return what a file of lines ``r%010d key alias`` says of `run`; a run that it does not name has `UNSET`.
+    """Return the key of `run` from a file of lines ``r%010d key alias``; `UNSET` if the file does not list the run.
 
     Raises
     ------
     ConfigError
         If the file cannot be read, or is larger than `LARGEST`.
     FormatError
-        If two lines give the run different keys; what the file says of other runs does not matter.
+        If two lines give the run different keys. Lines of other runs do not matter.
     """
     if path is None:
         return UNSET
@@ -58,7 +58,7 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
         raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
     if len(content) > LARGEST:
         raise ConfigError(
-            f"moot.file {path}: more than {LARGEST >> 20} MiB, so it is no list of keys. Name the right file."
+            f"moot.file {path}: more than {LARGEST >> 20} MiB, so it is not a list of keys. Name the right file."
         )
     found = _parsed(path, content).get(run, UNSET)
     if isinstance(found, str):
@@ -66,15 +66,14 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
     return found
 
 
-@lru_cache(maxsize=1)  # a rebuild of the ledger asks for each run of the mission
+@lru_cache(maxsize=1)  # rebuilding the ledger looks up every run of the mission
 def _parsed(path: Path, content: bytes) -> Mapping[RunId, Moot | str]:
-    """Return what a file says of each run, or why that is a contradiction.
+    """Return the key of each run, or a message if lines contradict each other.
 
-    A line that is something else is reported and passed over, so that one bad line costs no other run
-    its key.
+    A line of another form is reported and skipped, so that one bad line does not affect other runs.
     """
     known: dict[RunId, Moot | str] = {}
-    passed_over = []
+    skipped = []
     for number, line in enumerate(map(bytes.strip, content.splitlines()), 1):
         if not line or line.startswith(b"#"):
             continue
@@ -82,7 +81,7 @@ def _parsed(path: Path, content: bytes) -> Mapping[RunId, Moot | str]:
         met, key, alias = match.groups() if match else (b"-1", b"-1", b"")
         moot = Moot(int(key, 16 if b"x" in key.lower() else 10), alias.decode())
         if not 0 <= int(met) < 2**32 or not is_good(moot):
-            passed_over.append(number)
+            skipped.append(number)
             continue
         run = RunId.from_met(int(met))
         before = known.setdefault(run, moot)
@@ -91,22 +90,22 @@ def _parsed(path: Path, content: bytes) -> Mapping[RunId, Moot | str]:
                 f"{path}, line {number}: run {run.l1} ({run}) has key {moot.key} {moot.alias} here and "
                 f"{before.key} {before.alias} before. Remove the wrong line."
             )
-    if passed_over:
-        few = ", ".join(map(str, passed_over[:MOST_NAMED]))
-        form = "not 'r%010d key alias'"
-        log.warning("%s: %d lines were passed over, %s: line %s", path, len(passed_over), form, few)
+    if skipped:
+        few = ", ".join(map(str, skipped[:MOST_NAMED]))
+        form = "not of the form 'r%010d key alias'"
+        log.warning("%s: %d lines skipped, %s: line %s", path, len(skipped), form, few)
     return known
 
 
 def first_datagram(rows: NDArray[np.void]) -> np.void:
-    """Return the datagram by which a run is mapped: the first in the order of time, APID and number.
+    """Return the datagram whose keys the ledger uses for a run: the first in order of time, APID and number.
 
-    The earlier system took that of the first segment, which is the first of the lowest APID.
+    The legacy took the datagram of its first segment, which is the first one of the lowest APID.
 
     Parameters
     ----------
     rows
-        All that are known of the run, at least one (dtype `halfpipe.formats.idx.DATAGRAM`).
+        All known datagrams of the run, at least one (dtype `halfpipe.formats.idx.DATAGRAM`).
     """
     first: np.void = rows[np.lexsort((rows["datagram"], rows["apid"], rows["utc"]))[0]]
     return first

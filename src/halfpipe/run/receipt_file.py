@@ -1,4 +1,4 @@
-"""Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, the last once more: for Snakemake and people."""
+"""Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, a copy of the last for Snakemake and people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from halfpipe.run.deliveries import Deliveries
 
 @dataclass(frozen=True)
 class HandOff:
-    """A hand-off: its number, which runs its texts name, the texts, and all that its latest record says.
+    """A hand-off: its number, the runs named in its texts, the texts, and the receipt in its latest record.
 
-    `first` is the file of its first record, `content` what is in the latest.
+    `first` is the file of its first record, `content` the bytes of the latest.
     """
 
     number: int
@@ -30,7 +30,7 @@ class HandOff:
 
     @property
     def made(self) -> float | None:
-        """When it was handed off first, Unix seconds; None if that cannot be told."""
+        """Time of the first record, Unix seconds; None if it is unknown."""
         return modified(str(self.first))
 
 
@@ -40,7 +40,7 @@ def series(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> Seri
     Raises
     ------
     DamagedError
-        If a record is gone or damaged in both copies.
+        If both copies of a record are gone or damaged.
     """
     at_stake = f"downlink {downlink} is not handed off"
     found = Series(work, paths.receipts(downlink), at_stake, only_look=only_look)
@@ -54,7 +54,7 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
     Raises
     ------
     DamagedError
-        If a record is gone or damaged in both copies.
+        If both copies of a record are gone or damaged.
     """
     of_series = series(work, downlink, only_look=only_look)
     found: dict[int, HandOff] = {}
@@ -65,19 +65,19 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
             named = tuple(RunId(run["run"]) for run in receipt["runs"] if run["named"])
             texts = tuple(receipt["texts"])
         except (ValueError, KeyError, TypeError) as error:
-            raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
+            raise of_series.damaged(record.number, f"not a receipt: {error!r}") from error
         first = found[number].first if number in found else file_of(of_series.home, record.number)
         found[number] = HandOff(number, named, texts, receipt, first, record.content)
     return [found[number] for number in sorted(found)]
 
 
 def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> HandOff | None:
-    """Return the hand-off that was made last, None before the first; `only_look` as for `Series`.
+    """Return the last hand-off, None before the first; `only_look` as for `Series`.
 
     Raises
     ------
     DamagedError
-        As `hand_offs`; and if there is a receipt, and no record of it.
+        As `hand_offs`, and if there is a receipt without a record.
     """
     made = hand_offs(work, downlink, only_look=only_look)
     if not made and (work / paths.receipt(downlink)).is_file():
@@ -91,9 +91,9 @@ def last_number(work: Path, downlink: DownlinkId) -> int:
 
 
 def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:
-    """Return the number of the hand-off in work: one more than the highest of which anything was handed off.
+    """Return the number for the hand-off in work: one more than the highest number that was used.
 
-    `deliveries` are those of one of its runs. Level-1 must never hear of one number twice.
+    `deliveries` are the deliveries of one of its runs. Level-1 must never get the same number twice.
     """
     submitted = Series(work, paths.submissions(downlink), f"downlink {downlink} is not handed off").read()
     known = [last_number(work, downlink), *(int(record.values.get("handoff", 0)) for record in submitted)]
@@ -101,19 +101,19 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int
     return max(max(known) + 1, *delivered_for, 0)
 
 
-def publish(
+def publish_receipt(
     work: Path, downlink: DownlinkId, content: Mapping[str, Any], known: Series | None = None
 ) -> Record:
-    """Publish the record of a hand-off, unless the last one says the same; return it. ``dl=<id>`` gets its bytes.
+    """Publish the record of a hand-off, unless the last record is equal; return it. ``dl=<id>`` gets its bytes.
 
-    `known` are the records that were there when it was decided what this one is; None: those of now.
+    `known` are the records on which `content` is based; None: the present ones.
 
     Raises
     ------
     TakenError
-        If another process has published one since they were read.
+        If another process published a record after they were read.
     HalfPipeError
-        If it cannot be written: then the downlink is not handed off.
+        If the record cannot be written. Then the downlink is not handed off.
     """
     known = known or series(work, downlink)
     last = known.records[-1] if known.records else None
@@ -123,7 +123,7 @@ def publish(
 
 
 def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
-    """Return the receipt of a downlink: what is recorded of its last hand-off, whatever somebody made of ``dl=<id>``.
+    """Return the receipt of a downlink from the record of its last hand-off, even if ``dl=<id>`` was edited.
 
     Raises
     ------
@@ -140,10 +140,11 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
 
 
 def withdraw(work: Path, downlink: DownlinkId) -> None:
-    """Remove the receipt of `downlink` before anything that it vouches for changes; its copy stays.
+    """Remove the receipt of `downlink` before the products that it lists change; the records stay.
 
-    Flushed, for after a crash of the machine it must not be back over products that are gone. What says how it
-    was submitted goes with it: of a hand-off without files that is that nothing was, and the next may have some.
+    The removal is flushed, because after a crash of the machine the receipt must not reappear without its products.
+    The mark of the submission is removed too: a hand-off without files has a mark that nothing was submitted, and the
+    next hand-off may have files.
     """
     for path in (work / paths.submitted(downlink), work / paths.receipt(downlink)):
         remove_file(path)

@@ -1,7 +1,7 @@
-"""The state of a run: the merged indexes of all downlinks processed so far, and what was delivered.
+"""The state of a run: the merged indexes of all downlinks processed so far, and the deliveries.
 
 Everything here is read under the run's lease. Chunk products that were cleaned up are decoded again,
-as context, into scratch of the merge; they never come back to where they were.
+as context, into scratch of the merge. They are never restored to their former place.
 """
 
 import logging
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Self
@@ -35,19 +35,19 @@ from halfpipe.merge.late import Events, listed
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows, without_chunks
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
 
 log = logging.getLogger(__name__)
-# Codes of errors by which a chunk cannot be decoded any more. Another one, as of a full disk, passes.
+# Error codes that mean that a chunk can no longer be decoded. Other errors, like a full disk, are temporary.
 LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code, "decoder-silent"})
 
 
 @dataclass(frozen=True)
 class Context:
-    """Decodes chunks of a run again where their products are gone; `output` takes what the decoder prints."""
+    """Decodes chunks of a run again if their products are gone; `output` gets what the decoder prints."""
 
     settings: Settings
     run: RunId
@@ -60,12 +60,12 @@ class Context:
         return self.settings.paths.work
 
     def place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
-        """Return a directory in which the products of `chunk` lie, whole.
+        """Return a directory that has all products of `chunk`.
 
         Raises
         ------
         MissingInputError
-            If they are gone and cannot be made again; names run, downlink and hours.
+            If they are gone and cannot be decoded again; names run, downlink and hours.
         """
         place = chunk.place(self.work, downlink) or self._again.get((downlink, chunk.chunk))
         if place is None:
@@ -73,7 +73,7 @@ class Context:
         return place
 
     def _decoded_again(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
-        """Return a directory of the merge's scratch with the products of a chunk, which are gone from its own."""
+        """Decode a chunk whose products are gone; return their directory in the merge's scratch."""
         scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
         retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
         retdef = read_retdef(retdef_file)
@@ -85,33 +85,44 @@ class Context:
                 raise
             cause = error.text.rstrip(".")
         else:
-            if chunk.lie_in(scratch):
+            if chunk.are_in(scratch):
                 return scratch
-            cause = "the decoder makes something else of it now than it did before"
+            cause = "the decoder's output differs from before"
         hours = "; ".join(f"APID {s.apid} from {utc(s.begin)} to {utc(s.end)}" for s in retdef.spans)
         raise MissingInputError(
-            f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}, whose products are gone, and "
+            f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}. Its products are gone, and "
             f"it cannot be decoded again ({cause}).",
             Remedy(
-                first=f"Bring back the level-0 files of {hours}, or set merge.without_context in the config to "
-                "merge without it"
+                first=f"Restore the level-0 files of {hours}, or set merge.without_context in the config to "
+                "merge without this chunk"
             ),
         )
 
 
 @dataclass
 class KnownRun:
-    """The state of a run as one downlink's merge finds it.
+    """The state of a run in the merge of one downlink.
 
-    `indexes` are those that each downlink has made known, and that of the downlink in work before it is known to
-    others, whose events are `brought`. Events count into `files`, the evt files and their numbers. `missing` says which
-    chunks the merge has to do without, as the config allows.
+    Attributes
+    ----------
+    context
+        Decodes chunks again if their products are gone.
+    recorded
+        The deliveries of the run.
+    indexes
+        The merged index of each downlink, including the one in work, which is not published yet.
+    new_events
+        The events of the downlinks in work.
+    files
+        The evt files, and the numbers by which events refer to them.
+    missing
+        Messages on the chunks that the merge does without, if the config allows it.
     """
 
     context: Context
     recorded: Deliveries
     indexes: dict[DownlinkId, MergedIndex]
-    brought: Mapping[DownlinkId, Events]
+    new_events: Mapping[DownlinkId, Events]
     files: dict[Path, int]
     missing: list[str] = field(default_factory=list)
 
@@ -119,28 +130,31 @@ class KnownRun:
     def read(
         cls,
         context: Context,
-        brought: Mapping[DownlinkId, tuple[MergedIndex, Events]] = MappingProxyType({}),
+        new_input: Mapping[DownlinkId, tuple[MergedIndex, Events]] = MappingProxyType({}),
         files: dict[Path, int] | None = None,
     ) -> Self:
-        """Read the merged indexes and the deliveries of a run; what is `brought` now stands for what was before."""
+        """Read the merged indexes and the deliveries of a run; `new_input` replaces what its downlinks published."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
-        others = [dl for dl in begun_downlinks(work, run) if dl not in brought]
-        known = {dl: index for dl in others if (index := _made_known(context, dl)) is not None}
-        known |= {dl: index for dl, (index, _) in brought.items()}
-        events = {dl: events for dl, (_, events) in brought.items()}
+        others = [dl for dl in begun_downlinks(work, run) if dl not in new_input]
+        known = {
+            dl: _without_ignored(context, dl, index)
+            for dl in others
+            if (index := _published(context, dl)) is not None
+        }
+        known |= {dl: index for dl, (index, _) in new_input.items()}
+        events = {dl: events for dl, (_, events) in new_input.items()}
         return cls(context, recorded, dict(sorted(known.items())), events, {} if files is None else files)
 
     @cached_property
     def all_datagrams(self) -> KnownDatagrams:
-        """What all downlinks have made known."""
+        """The datagrams of all downlinks."""
         return KnownDatagrams.together(index.datagrams for index in self.indexes.values())
 
     def events_for(self, downlink: DownlinkId) -> dict[DownlinkId, Events]:
         """Return the events of each downlink that a merge of `downlink` needs.
 
-        What is gone and needed is decoded again; what is gone and has gone to Level-1 by other
-        downlinks is not needed.
+        Chunks whose products are gone are decoded again, except where other downlinks have delivered all their events.
         """
         return {
             dl: self.events(dl)
@@ -151,7 +165,7 @@ class KnownRun:
         }
 
     def _is_needed(self, datagrams: KnownDatagrams, downlink: DownlinkId) -> bool:
-        """Tell whether a datagram may hold an event that is not delivered, or late."""
+        """Tell whether a datagram may hold an event that is late or not delivered."""
         rows = datagrams.rows[datagrams.rows["nevts"] > 0]
         delivered = np.zeros(len(rows), dtype=bool)
         earlier = self.recorded.earlier()
@@ -166,14 +180,14 @@ class KnownRun:
         return not delivered.all()
 
     def events(self, downlink: DownlinkId) -> Events:
-        """Return the events of one downlink, in order, each once; chunks whose products are gone are decoded again."""
-        if downlink in self.brought:
-            return self.brought[downlink]
+        """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
+        if downlink in self.new_events:
+            return self.new_events[downlink]
         found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
         return merge_rows(((chunk, place) for chunk, place in found if place), self.files)[1]
 
     def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
-        """Return `Context.place` of a chunk, None if the merge has to do without it."""
+        """Return `Context.place` of a chunk; None if the merge does without it."""
         try:
             return self.context.place(downlink, chunk)
         except MissingInputError as error:
@@ -184,16 +198,16 @@ class KnownRun:
             return None
 
 
-def _made_known(context: Context, downlink: DownlinkId) -> MergedIndex | None:
-    """Return what a downlink has made known; None if it has not come so far.
+def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
+    """Return the merged index that a downlink published; None if it has not published one yet.
 
-    If it is damaged or gone since its hand-off it is made again; not while the downlink is in work, for nobody knows
-    then what it was made of.
+    An index that is damaged or missing after its hand-off is rebuilt. This is impossible while the downlink is in work,
+    because its chunks may have changed.
 
     Raises
     ------
     StateError
-        If it is damaged or gone, and cannot be made again.
+        If the index is damaged or missing, and cannot be rebuilt.
     """
     work, run = context.work, context.run
     try:
@@ -203,33 +217,39 @@ def _made_known(context: Context, downlink: DownlinkId) -> MergedIndex | None:
         if not handed_off and isinstance(error, MissingInputError):
             return None
         if not handed_off or not (work / paths.receipt(downlink)).exists():
-            raise StateError(error.text, rerun(downlink, "deliver_run", "To have it made again")) from error
-        log.warning("%s Made again of the chunks of downlink %s.", error, downlink)
-        return _index_again(context, downlink, handed_off)
+            raise StateError(error.text, rerun(downlink, "deliver_run", "Rebuild it")) from error
+        log.warning("%s Rebuilt from the chunks of downlink %s.", error, downlink)
+        return _rebuilt(context, downlink, handed_off)
 
 
-def _index_again(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:
-    """Make the merged index of a downlink again of the chunks that it was handed off with."""
+def _without_ignored(context: Context, downlink: DownlinkId, index: MergedIndex) -> MergedIndex:
+    """Return an index without chunks that the config ignores: no merge takes them, or needs them again."""
+    ignored = context.settings.ignored(downlink)
+    return without_chunks(index, ignored, partial(context.place, downlink)) if ignored else index
+
+
+def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:
+    """Rebuild the merged index of a downlink from the chunks that it was handed off with."""
     index, _ = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in chunks), {})
     index.save(context.work, context.run, downlink)
     return index
 
 
-def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunId]:
-    """Make the merged indexes of a downlink again that are damaged or gone; return their runs.
+def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunId]:
+    """Rebuild damaged or missing merged indexes of a downlink; return their runs.
 
     Nothing is delivered or handed off.
 
     Raises
     ------
     HalfPipeError
-        If its last hand-off, or what an index was made of, cannot be read or decoded again.
+        If the last hand-off cannot be read, or a chunk of it can be neither read nor decoded again.
     """
-    work, mended = settings.paths.work, []
+    work, rebuilt = settings.paths.work, []
     made = hand_offs(work, downlink)
     if not made or not (work / paths.receipt(downlink)).exists():
         raise MissingInputError(
-            f"downlink {downlink} is not handed off, so nobody knows what its merged indexes were made of.",
+            f"downlink {downlink} is not handed off, so the chunks of its merged indexes are unknown.",
             rerun(downlink, "deliver_run", "Process it"),
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
@@ -238,13 +258,13 @@ def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunI
                 MergedIndex.read(work, run, downlink)
             except HalfPipeError:
                 if chunks := _handed_off(work, run, downlink):
-                    _index_again(Context(settings, run, output), downlink, chunks)
-                    mended.append(run)
-    return mended
+                    _rebuilt(Context(settings, run, output), downlink, chunks)
+                    rebuilt.append(run)
+    return rebuilt
 
 
 def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:
-    """Return the chunks of a run that a downlink was handed off with; none of what was taken over."""
+    """Return the chunks of a run that a downlink was handed off with; none if it was taken over from the legacy."""
     made = hand_offs(work, downlink)
     if not made or made[-1].receipt.get("taken_over"):
         return []
@@ -253,7 +273,7 @@ def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProdu
 
 @contextmanager
 def context_scratch(work: Path, run: RunId) -> Iterator[None]:
-    """Remove scratch of decoding context, before (a killed job's) and after."""
+    """Remove the scratch of decoded context, before (leftovers of a killed job) and after."""
     scratch = work / paths.context(run)
     shutil.rmtree(scratch, ignore_errors=True)
     try:

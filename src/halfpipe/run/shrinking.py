@@ -1,4 +1,4 @@
-"""What a downlink would deliver no more of what it had delivered: that is refused, unless a person accepts it."""
+"""Deliveries that would shrink: they are refused unless a person accepts the loss."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,22 +22,22 @@ class ShrunkError(StateError):
 
 
 def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | LegacySpan, int]:
-    """Count by recorded file the events of the delivery `before` that are not delivered again.
+    """Count the events of the delivery `before` that would not be delivered again, by recorded file.
 
-    File by file, so that what is lost in one is not made up for by what came late in another.
+    Counting by file prevents late events in one file from hiding a loss in another.
 
     Parameters
     ----------
     before
-        The delivery as it is recorded.
+        The recorded delivery.
     sequence
         Sequences of the events that would be delivered now, in order.
 
     Returns
     -------
     dict
-        Only files, or spans of the legacy, that lost some. A span whose merged index is gone is not judged. A lone
-        event, which Level-1 refuses, is not missed.
+        Files, or spans of the legacy, that would lose events, and how many. A span whose merged index is gone is not
+        included. A lone event does not count, because Level-1 refuses it.
     """
     found = {}
     for span in before.spans:
@@ -53,14 +53,14 @@ def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Leg
 
 
 def smaller_chunks(
-    work: Path, run: RunId, downlink: DownlinkId, brought: Sequence[ChunkProducts]
+    work: Path, run: RunId, downlink: DownlinkId, products: Sequence[ChunkProducts]
 ) -> list[str]:
-    """Return the chunks whose products are gone or smaller than when the downlink was merged before."""
+    """Return the chunks whose products are gone, or smaller than when the downlink was last merged."""
     try:
         before = MergedIndex.read(work, run, downlink).chunks
     except HalfPipeError:
         return []
-    sizes = {name: size for chunk in brought for name, size in chunk.files.items()}
+    sizes = {name: size for chunk in products for name, size in chunk.files.items()}
     return [
         chunk.chunk
         for chunk in before
@@ -76,28 +76,28 @@ def refusal(
     chunks: Sequence[str],
     missing: Sequence[str],
 ) -> str:
-    """Say what would be lost of a run, and where."""
+    """Return a message on the events of a run that would be lost, and where."""
     where = (
-        f"the decoder's products of chunk {', '.join(chunks)} are smaller than before or gone"
+        f"the decoder's output for chunk {', '.join(chunks)} is smaller than before or gone"
         if chunks
-        else "no chunk of the downlink itself has become smaller"
+        else "no chunk of this downlink has become smaller"
     )
     if missing:
-        where += f"; merged without: {'; '.join(missing)}"
+        where += f"; not in the merge: {'; '.join(missing)}"
     first, last = min(file.sequences[0] for file in files), max(file.sequences[1] for file in files)
     return (
         f"run {run} ({run.l1}) of downlink {downlink} would lose {sum(files.values())} of {before.events} delivered "
-        f"events, which Level-1 may have, between sequences {first} and {last}; {where}. Refused: nothing that is "
-        "recorded, staged or handed off was changed."
+        f"events between sequences {first} and {last}, which Level-1 may have; {where}. Refused: records, stage and "
+        "hand-off were not changed."
     )
 
 
 def how_to_go_on(run: str, downlink: DownlinkId, again: str) -> Remedy:
-    """Say what to do about it; the option `again` makes Snakemake process it again."""
+    """Return what to do about it; the option `again` makes Snakemake process the downlink again."""
     return Remedy(
         f"snakemake dl={downlink} {again}",
         f"snakemake dl={downlink}",
-        first="Bring the input back (level-0, RetDefs) and process it again; or, for the second command, accept the "
-        f'loss in the config, shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}',
+        first="Restore the input (level-0, RetDefs) and use the first command; or accept the loss in the config, "
+        f'shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, and use the second',
         hands_off=True,
     )

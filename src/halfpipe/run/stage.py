@@ -1,7 +1,7 @@
 """The stage: the directories, event files and tokens that Level-1 finds (ground-chain §6).
 
-Every sub-directory of ``<stage>/<downlink>`` is a run to Level-1, so nothing else is ever made in
-there: files are written in scratch beside it and renamed. What the operating system refuses is raised as it is.
+Level-1 takes every sub-directory of ``<stage>/<downlink>`` for a run, so files are written to scratch next to it and
+renamed into it. Functions here raise OSError unchanged.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from halfpipe.run.deliveries import EventFile
 
 @contextmanager
 def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
-    """Give a new directory in scratch on the stage's file system; what a killed job left there goes first."""
+    """Make a new scratch directory on the stage's file system; leftovers of a killed job are removed first."""
     path = stage / paths.stage_scratch(downlink, what)
     shutil.rmtree(path, ignore_errors=True)
     (path / "new").mkdir(parents=True)
@@ -25,35 +25,35 @@ def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
         yield path / "new"
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):  # somebody else's scratch is still in it
+        with suppress(OSError):  # it still has scratch of another job
             path.parent.rmdir()
 
 
 def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by its haltCleanup tokens."""
+    """Make haltCleanup tokens of `downlink`, so that Level-1 does not retire `runs` before all files are staged."""
     for run in runs:
         _touch(stage, paths.halt_cleanup(run.l1, downlink))
 
 
 def halt_tokens(stage: Path, downlink: DownlinkId) -> set[Path]:
-    """Return the haltCleanup tokens of `downlink` that lie in the stage, of whatever run."""
+    """Return all haltCleanup tokens of `downlink` in the stage, for any run."""
     return set(stage.glob(paths.halt_cleanup("*", downlink)))
 
 
 def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Remove the haltCleanup tokens of `downlink` after all is staged: of `runs`, and of those of an earlier try."""
+    """Remove the haltCleanup tokens of `downlink` after everything is staged: for `runs`, and of earlier attempts."""
     of_runs = {stage / paths.halt_cleanup(run.l1, downlink) for run in runs}
     for token in sorted(of_runs | halt_tokens(stage, downlink)):
         remove_file(token)
-        with suppress(OSError):  # others are in it
+        with suppress(OSError):  # it still has other tokens
             token.parent.rmdir()
 
 
 def _touch(stage: Path, token: str) -> None:
-    """Make a token; Level-1 removes the directory of a retired run whole, so make that too."""
+    """Make a token and its directory, because Level-1 removes the whole directory of a retired run."""
     path = stage / token
     while True:
-        with suppress(FileNotFoundError):  # the directory went between two calls
+        with suppress(FileNotFoundError):  # the directory was removed between two calls
             make_directory(stage, str(Path(token).parent))
             path.touch()
             fsync_directory(path.parent)
@@ -65,24 +65,24 @@ def place(
 ) -> None:
     """Make the files in the scratch directory `new` visible as the run's directory of a hand-off.
 
-    What an earlier processing of the downlink staged and this one does not make goes, tokens included.
+    Files and tokens of an earlier hand-off that are not in this one are removed.
 
     Parameters
     ----------
     stage
         `paths.stage`.
     new
-        Directory with the new files, as `scratch` gives it; what was in the stage before goes with that.
+        Directory with the new files, from `scratch`; the former directory of the run is moved next to it.
     downlink, run
-        Whose files they are.
+        The downlink and the run to which the files belong.
     files
-        The new files; none: the run has no directory in the stage afterwards.
+        The new files. Without files, the run has no directory in the stage afterwards.
     stale
-        Names of files that the downlink delivered of the run before and does not now.
+        Names of files of the run that the downlink delivered before and does not deliver now.
     """
     names = [file.name for file in files]
     home = stage / paths.staged_run(downlink, run.l1)
-    fsync_directory(new)  # it is gone if others have staged the run meanwhile: then nothing is changed
+    fsync_directory(new)  # raises if another job has staged the run meanwhile, before anything is changed
     for name in stale:
         remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
     old = new.with_name("old")
@@ -95,13 +95,13 @@ def place(
     for name in names:
         token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
         _touch(stage, token)
-        # This process may have stood still, and others have staged and Level-1 taken it meanwhile.
+        # If this process was suspended, another job may have staged the file, and Level-1 may have taken it.
         if not (home / name).exists():
             remove_file(stage / token)
 
 
 def put_texts(stage: Path, new: Path, downlink: DownlinkId) -> None:
-    """Make the texts in the scratch directory `new` visible; those of an earlier hand-off besides them go."""
+    """Make the texts in the scratch directory `new` visible; other texts of an earlier hand-off are removed."""
     home = stage / paths.staged(downlink)
     make_directory(stage, paths.staged(downlink))
     names = sorted(path.name for path in new.iterdir())

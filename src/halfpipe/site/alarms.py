@@ -6,10 +6,12 @@ Which of them are told is a pure function of what was told before, what there is
 is kept in a file that may be deleted: then all that lasts is told once more.
 """
 
+import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
@@ -18,6 +20,8 @@ from textwrap import shorten
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
+from halfpipe.files import leases
+from halfpipe.files.advice import sentence
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
@@ -30,6 +34,8 @@ SITE = "site "  # before the code of a cause that is of no downlink: its subject
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
 MOST_IN_SUBJECT = 100  # letters
 MOST_CAUSES = 10  # of a subject that a mail has
+
+log = logging.getLogger(__name__)
 
 
 class Kind(IntEnum):
@@ -135,7 +141,7 @@ def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = Non
         }[message.kind]
         lines.append(f"{_name(message.subject)}{what}")
         for cause in message.causes[:MOST_CAUSES]:
-            lines += [f"  {cause.text}", *(f"    {do}" for do in cause.remedy.steps)]
+            lines += [f"  {cause.text}", *(f"    {line.removeprefix('→ ')}" for line in cause.lines)]
         if len(message.causes) > MOST_CAUSES:
             lines.append(f"  and {len(message.causes) - MOST_CAUSES} more: halfpipe status")
         if details and message.kind <= Kind.CHANGED:
@@ -186,7 +192,8 @@ class Teller:
     def of_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Tell of one trouble of the site, if there is one, and leave all others and the downlinks as they are."""
         subject = of_site(code)
-        self.tell([(subject, cause) for cause in causes], unknown=set(self.memory.sent) - {subject})
+        with self._alone():
+            self._tell([(subject, cause) for cause in causes], set(self.memory.sent) - {subject})
 
     def tell(
         self,
@@ -195,6 +202,26 @@ class Teller:
         details: Mapping[str, str] | None = None,
     ) -> None:
         """Tell what is new, has changed, is over, or has not been told for long; and on Mondays of the week."""
+        with self._alone():
+            self._tell(found, unknown, details)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lease of what was told: a turn that cannot begin tells of that while another one tells, too."""
+        with ExitStack() as held:
+            try:
+                lease = leases.Lease(self._settings.paths.work, paths.TOLD_LEASE)
+                held.enter_context(lease.take("what was told", log.warning))
+            except OSError as error:  # a full disk keeps nobody from being told
+                log.warning("%s", sentence(error))
+            yield
+
+    def _tell(
+        self,
+        found: Iterable[tuple[str, Cause]],
+        unknown: Container[str],
+        details: Mapping[str, str] | None = None,
+    ) -> None:
         now, before = time.time(), self.memory
         worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
         messages, told = tell(before.sent, worth, now, self._settings.alarm.remind_hours * 3600, unknown)

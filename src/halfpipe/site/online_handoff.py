@@ -306,7 +306,7 @@ class _Run:
             self._record.append({"making": described.name})
             make_directory(self._home.parent, self._home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
-            file = event_files.write(records, decision.files[0], described, header, self._home)
+            file = event_files.write_file(records, decision.files[0], described, header, self._home)
             # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
             for name in self._record.names - {file.name}:
                 remove_file(self._home / name)

@@ -1,13 +1,13 @@
-"""Unattended processing: every outstanding downlink.
+"""Unattended processing: every outstanding downlink, by one command of Snakemake with the profile of the site.
 
-A turn is a batch, as `halfpipe process` has them, and if downlinks go on to Level-1 another one here after that. It is
-ended if for long no downlink is done: then some hang, which come last in the next turn, as those that have failed.
-Nothing is told if all went well.
+A turn finds what is outstanding as the default target of the workflow does, and processes it to the receipt, or to the
+submission with `submit.automatic`. Downlinks that failed before come after all others, in a command of their own. The
+turn ends if no downlink is done for long. Nothing is printed if all went well.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,32 +20,33 @@ from halfpipe.files import leases
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
-from halfpipe.process.failure import in_a_line
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
-from halfpipe.site.batches import Batch, Here, Launcher
+from halfpipe.site.invocation import Which, running, ticks
+from halfpipe.status import queue
 from halfpipe.status.account import Survey
-from halfpipe.status.failures import end_of, failed_jobs
+from halfpipe.status.failures import failed_jobs
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
-MINUTES = 240.0  # in which a downlink has to be done
-WAITS_SECONDS = 600.0  # the same, if a disk or Slurm is full
+MINUTES = 240.0  # in which a downlink has to be done, without the time that jobs wait in the queue of Slurm
+LOOK_SECONDS = 5.0  # between two looks at which downlinks are done
 SHOWN_SECONDS = 600.0  # between two signs that a turn gets on, and two boards meanwhile
 DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
 ALL_SECONDS = DAY  # every so often: a RetDef may come late, and whatever else changes
-LINES = 30  # of what was printed that a mail has: its end says which job failed, why, and what to do
 
 
-def outstanding(plan: Plan, since: str = "") -> list[DownlinkId]:
-    """Return the outstanding downlinks that are ready, those last of which jobs were begun and did not end well.
+def outstanding(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
+    """Return the outstanding downlinks that are ready: those that are new, then those that failed before.
 
-    Those before the id `since` that are done are not looked at.
+    Downlinks that are done and come before the id `since` are not looked at.
     """
     ready = plan_causes.outstanding(plan, time.time(), since=since).ready
-    return sorted(ready, key=lambda dl: (bool(failed_jobs(plan.work, dl)), dl))
+    free = [dl for dl in ready if leases.in_work(plan.work, dl) is None]
+    failed = {dl for dl in free if failed_jobs(plan.work, dl)}
+    return [[dl for dl in free if dl not in failed], [dl for dl in free if dl in failed]]
 
 
 def looked_at(work: Path, now: float) -> tuple[float, str]:
@@ -61,7 +62,7 @@ def looked_at(work: Path, now: float) -> tuple[float, str]:
 
 def turn(
     settings: Settings,
-    begin: Callable[[], Launcher],
+    which: Which,
     minutes: float,
     say: Callable[[str], bool],
     *,
@@ -73,10 +74,10 @@ def turn(
     ----------
     settings
         The settings.
-    begin
-        Gives what starts elements.
+    which
+        How Snakemake finds the site, and what it runs jobs on.
     minutes
-        In which a downlink has to be done, else all are ended.
+        In which a downlink has to be done, else the turn is ended. The time in the queue of Slurm does not count.
     say
         Prints what a person has to hear, and tells whether anybody took it.
     timer
@@ -99,7 +100,7 @@ def turn(
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        status = _process_all(settings, begin, minutes, teller, mine.sign, since)
+        status = _process_all(settings, which, minutes * 60, teller, mine.sign, since)
         looked = before
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -145,33 +146,23 @@ def publish(settings: Settings) -> Iterator[Cause]:
 
 def _process_all(
     settings: Settings,
-    begin: Callable[[], Launcher],
-    minutes: float,
+    which: Which,
+    seconds: float,
     teller: Teller,
     sign: Callable[[], object],
     since: str,
 ) -> int:
     plan = Plan(settings)
-    failed, details = dict[DownlinkId, Cause](), dict[str, str]()
+    failed = dict[DownlinkId, Cause]()
 
     def get_on() -> None:
         sign()
         teller.of_site(UNPUBLISHED, publish(settings))  # a turn may take hours
 
-    def process(todo: Sequence[DownlinkId], launcher: Launcher, *, submits: bool = False) -> list[DownlinkId]:
-        batch = Batch(settings, todo, home=paths.UNATTENDED_LOGS, submits=submits)
-        broken = follow(batch, launcher, minutes * 60, get_on)
-        for dl in batch.failed:
-            failed[dl] = _cause(batch, dl, broken, f"snakemake {'submit' if submits else 'dl'}={dl}")
-            log = batch.logs.get(dl, Path())
-            printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
-            details[dl] = f"all that was printed: {log}\n{printed}"
-        return batch.done
-
-    if todo := [dl for dl in outstanding(plan, since) if leases.in_work(plan.work, dl) is None]:
-        done = process(todo, begin())
-        if onward := [dl for dl in done if plan.target(dl) != paths.receipt(dl)]:
-            process(onward, Here(1), submits=True)
+    # Without the stage each downlink would be refused, and reported, for the one reason that the site has.
+    is_ready = Survey(settings).stage_trouble is None
+    for todo in filter(None, outstanding(plan, since) if is_ready else []):
+        failed |= process(plan, todo, which, seconds, get_on)
     sign()
     site = Survey(settings)
     found = overview(site, {*recent(site, DAYS, since), *failed})
@@ -181,55 +172,57 @@ def _process_all(
         if one.state.startswith("in work"):
             unknown.add(one.downlink)
         own = failed.get(one.downlink)
-        if own and (own.code == LATE or not any(cause.failed for cause in one.causes)):
+        if own and (own.code == LATE or not any(cause.verdict is Verdict.ACTION for cause in one.causes)):
             causes.append((one.downlink, own))
         causes += [(one.downlink, cause) for cause in one.causes]
-    teller.tell(causes, unknown, details)
+    teller.tell(causes, unknown)
     late = any(cause.code == LATE for cause in failed.values())
     return OUT_OF_TIME if late else FAILED if failed or found.wanting else GOOD
 
 
-def follow(batch: Batch, launcher: Launcher, seconds: float, get_on: Callable[[], object]) -> str:
-    """Process a batch, and end it if for long none of its downlinks is done.
+def process(
+    plan: Plan, todo: Sequence[DownlinkId], which: Which, seconds: float, get_on: Callable[[], object]
+) -> dict[DownlinkId, Cause]:
+    """Process downlinks by one command of Snakemake.
 
     Parameters
     ----------
-    batch, launcher
-        The batch, and what starts its elements.
+    plan, todo
+        The plan of the site, and the downlinks.
+    which
+        How Snakemake finds the site.
     seconds
-        In which one has to be done.
+        In which one downlink has to be done, else the command is ended.
     get_on
         Is called every ten minutes.
 
     Returns
     -------
-    str
-        Why it was broken off, `LATE` or a sentence; empty, it was not.
+    dict
+        Why downlinks are not done, for those whose jobs have not recorded it.
     """
-    done, since, shown = 0, time.monotonic(), time.monotonic()
-    try:
-        with closing(batch.run(launcher)) as looks:
-            for _ in looks:
-                now = time.monotonic()
-                if len(batch.done) > done:
-                    done, since = len(batch.done), now
-                if now - shown > SHOWN_SECONDS:
-                    get_on()
-                    shown = now
-                if now - since > seconds:
-                    return LATE
-                if batch.waits and now - since > WAITS_SECONDS:
-                    return f"it waits: {batch.waits}"
-    except HalfPipeError as error:
-        return in_a_line(str(error))
-    return ""
-
-
-def _cause(batch: Batch, downlink: DownlinkId, broken: str, command: str) -> Cause:
-    """Say why a downlink did not end well, for where no job's record says it."""
-    why, log = batch.ends.get(downlink), batch.logs.get(downlink, Path())
-    if broken == LATE and why is None:
+    begun = time.time()
+    log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.fromtimestamp(begun, UTC):%Y%m%dT%H%M%S.%fZ}.log"
+    targets = {dl: plan.target(dl) for dl in todo}
+    done, since, shown, is_late = set[DownlinkId](), time.monotonic(), time.monotonic(), False
+    with running(which.command(*targets.values()), log) as snakemake:
+        for _ in ticks(snakemake, LOOK_SECONDS):
+            now = time.monotonic()
+            before, done = done, {dl for dl in todo if (plan.work / targets[dl]).exists()}
+            since = now if done - before else since
+            if now - shown > SHOWN_SECONDS:
+                get_on()
+                shown = now
+            if now - since > seconds and snakemake.status() is None:
+                if which.is_remote and queue.queued():
+                    since = now  # waiting in the queue of Slurm is not hanging
+                    continue
+                is_late = True
+                break
+        status = snakemake.status()
+    left = [dl for dl in todo if not (plan.work / targets[dl]).exists()]
+    if is_late:
         do = Remedy(first=f"see what hung, often a file system: {log}")
-        return Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do)
-    text = why.text if why else broken or "it was not begun"
-    return Cause("failed", Verdict.ACTION, f"{text.rstrip('.')}; its log: {log}", Remedy(command))
+        return {dl: Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do) for dl in left}
+    text = f"snakemake ended with status {status} before it was done; its log: {log}"
+    return {dl: Cause("failed", Verdict.ACTION, text, Remedy(f"snakemake {targets[dl]}")) for dl in left}

@@ -14,8 +14,10 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decode.shortfall import grown
+from halfpipe.decode.shortfall import is_short
 from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink import stage_mark
+from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (
     at_level1,
     contradictions,
@@ -25,7 +27,7 @@ from halfpipe.downlink.handoff_causes import (
 from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.stage_look import GONE, is_submitted, is_taken, names_files
+from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
@@ -33,10 +35,14 @@ from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Books
+from halfpipe.run import force_list
+from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
+from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
+from halfpipe.status.books import books_now
 from halfpipe.status.failures import failures
 from halfpipe.words import count
 
@@ -44,7 +50,7 @@ LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing mo
 COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back only"
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
-TAKEN = "taken by Level-1"
+TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 PHASES = (
     "RetDefs",
     "level-0",
@@ -74,7 +80,7 @@ class Account:
     runs, events
         What its receipt says; 0 without one.
     orphans
-        The events of its runs that wait now, as `halfpipe.run.downlinks_of_run.waiting_now` counts them.
+        The events that wait now, of the runs that are counted at this downlink (`halfpipe.run.books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of that which Level-1 has; None without one.
     handed_off
@@ -119,11 +125,22 @@ class Survey:
     settings: Settings
     now: float = field(default_factory=time.time)
     since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
+    _books: dict[RunId, Books] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
+
+    @cached_property
+    def stage_trouble(self) -> Cause | None:
+        """Why nothing can be delivered to the stage; None if all is well."""
+        return stage_mark.trouble(self.settings)
+
+    @property
+    def sees_stage(self) -> bool:
+        """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
+        return self.stage_trouble is None or self.stage_trouble.code in {"stage-restored", "work-restored"}
 
     @cached_property
     def plan(self) -> Plan:
@@ -158,6 +175,23 @@ class Survey:
         """When the youngest RetDef of the `LATEST` downlinks came, Unix seconds; 0 if nobody knows."""
         latest = sorted(self.plan.on_search_path())[-LATEST:]
         return max((self.plan.of(downlink).came(self.now) for downlink in latest), default=0.0)
+
+    @cached_property
+    def abandoned(self) -> frozenset[RunId]:
+        """The runs that an operator has abandoned."""
+        return frozenset(force_list.read(self.work).runs)
+
+    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Books:
+        """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
+        if run not in self._books:
+            self._books[run] = books_now(
+                self.settings,
+                run,
+                self.deliveries(self.work, run),
+                given_up=run in self.abandoned,
+                entries=entries,
+            )
+        return self._books[run]
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
@@ -215,6 +249,20 @@ class Downlink:
             with suppress(HalfPipeError):
                 self.decoded.append(read_json(self.work / name))
 
+    @cached_property
+    def books(self) -> dict[RunId, Books]:
+        """The books of the runs whose waiting events are counted at this downlink.
+
+        If a record of a run cannot be read, its books are not known: another cause names the record.
+        """
+        entries = {RunId(run["run"]): run for run in (self.receipt["runs"] if self.receipt else ())}
+        found = {}
+        for run in entries or self.plan.runs:
+            with suppress(HalfPipeError, OSError):
+                if counted_at(self.work, run) == self.id:
+                    found[run] = self.site.books(run, *filter(None, [entries.get(run)]))
+        return found
+
 
 def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) -> Account:
     """Draw up the account of one downlink, with what a look at its files has found. What stops it is its cause."""
@@ -224,15 +272,19 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
         cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
         cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
-    return Account(downlink, "not known", (cause, *of_files))
+    return Account(downlink, UNKNOWN, (cause, *of_files))
 
 
 def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     downlink, receipt = of.id, of.receipt
     found = list(_causes(of))
     # With the first of the files that are gone, and more of the matter.
-    is_told = any(cause.code == GONE for cause in found)
-    found += [cause for cause in of_files if not (is_told and cause.code == GONE)]
+    is_told, told = any(cause.code == GONE for cause in found), {(cause.code, cause.text) for cause in found}
+    found += [
+        cause
+        for cause in of_files
+        if not (is_told and cause.code == GONE) and (cause.code, cause.text) not in told
+    ]
     if of.confirmed is not None:
         found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
     causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
@@ -247,7 +299,7 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
         chunks,
         len(runs),
         sum(run["delivered"] for run in runs),
-        sum(waiting_now(of.work, downlink, run) for run in runs),
+        sum(books.waiting + books.refused for books in of.books.values()),
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
@@ -261,6 +313,7 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     if receipt is not None and receipt.get("taken_over"):
         return {}
     needed = missing = 0
+    unknown = chunks[1] - chunks[0]  # hours of chunks that are not decoded yet: one each, at least
     for chunk in receipt["chunks"] if receipt else of.decoded:
         with suppress(AttributeError, KeyError, TypeError):  # of a damaged one nobody knows
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
@@ -270,7 +323,8 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     each = (1, int(of.settings.ledger.url is not None), something, something)
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.plan.numbers), chunks[1])
-    return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
+    level0 = (needed - missing, needed + unknown)
+    return dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
 
 
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:
@@ -292,7 +346,7 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
     if receipt.get("taken_over"):
         return "taken over"
     if of.record is not None and of.is_submitted:
-        taken = is_taken(of.settings, of.id, receipt, of.record)
+        taken = of.site.sees_stage and is_taken(of.settings, of.id, receipt, of.record)
         return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
 
@@ -315,30 +369,36 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
         for chunk in of.decoded:
             with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
-                yield from [*fell_short(settings, of.id, [chunk]), *grown(settings, of.id, chunk)]
+                yield from list(fell_short(settings, of.id, [chunk]))
     else:
-        if not in_work and of.confirmed is None:
-            yield from failures(settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
+            yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
             yield from _chunks_gone(of, receipt)
-            yield from fell_short(settings, of.id, receipt["chunks"])
-            yield from _grown(of, receipt)
+            yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:
+        for run, books in of.books.items():
+            yield from _of_books(of, run, books)
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
-    yield from at_level1(settings, of.id, receipt, of.record, in_work)
+    of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
+    if receipt is not None and not in_work and of.confirmed is None:
+        # A submission that was refused for the stage says what a look at the stage says now.
+        looks = {cause.code for cause in of_level1} & {GONE, STRANGE, "stage-gone"}
+        late = failures(settings, of.id, after_receipt=True)
+        yield from (cause for cause in late if not (looks and cause.code == "stage"))
+    yield from of_level1
 
 
-def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield level-0 that has grown since it was decoded, for as long as copies to the archive may be under way."""
-    since = of.site.now - LEVEL0_SETTLED_SECONDS
-    if of.receipt_time is None or of.receipt_time < since:
-        return
+def _chunks_with_level0(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the chunks of a receipt, with the level-0 files that were there if more packets may still arrive."""
+    is_recent = (of.receipt_time or 0.0) >= of.site.now - LEVEL0_SETTLED_SECONDS
     for chunk in receipt["chunks"]:
-        with suppress(HalfPipeError):
-            decoded = read_json(of.work / paths.chunk(of.id, chunk["chunk"]))
-            yield from grown(of.settings, of.id, decoded, since)
+        read = None
+        if is_recent and is_short(chunk):
+            with suppress(HalfPipeError):
+                read = read_json(of.work / paths.chunk(of.id, chunk["chunk"])).get("read")
+        yield {**chunk, "read": read}
 
 
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -371,8 +431,49 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             yield Cause(
                 "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
             )
-        if late := late_now(of.work, of.id, run):
-            yield _late(of, run["run"], late)
+
+
+def _of_books(of: Downlink, run: RunId, books: Books) -> Iterator[Cause]:
+    """Yield what the books of a run say that needs action or a note."""
+    if books.lost:
+        text = f"run {run} has {books.known:,} known events, and {books.parts:,} are accounted for"
+        yield Cause("books", Verdict.ACTION, text, rerun(of.id, "deliver_run"), of.receipt_time)
+    if books.late:
+        yield _late(of, run, books.late)
+    if books.closed:
+        yield _closed(of, run, books.closed)
+
+
+def _closed(of: Downlink, run: RunId, events: int) -> Cause:
+    """Return that known events are inside closed spans, where no downlink delivers them."""
+    deliveries = of.site.deliveries(of.work, run)
+    latest, closing = deliveries.latest(), [dl for dl in deliveries.latest() if deliveries.closed(dl)]
+    at_level1 = all(_has_before(of.work, dl, latest[dl].handoff) for dl in closing)
+    others = [dl for dl in known_downlinks(of.work, run) if dl not in closing]
+    again = max(others, default=of.id)
+    text = (
+        f"{count(events, 'known event')} of run {run} in sequences that downlink {', '.join(closing)} delivered before "
+        "and does not deliver now: no other downlink delivers them"
+    )
+    remedy = Remedy(
+        *(f'halfpipe force {run} --reopen {dl} --reason "..."' for dl in closing),
+        f"snakemake dl={again} -R {paths.manifest(run, again)}",
+        first="Level-1 still has them from an earlier hand-off: have it rolled back, then"
+        if at_level1
+        else "",
+        hands_off=True,
+    )
+    return Cause(
+        "closed-events", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time
+    )
+
+
+def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
+    """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
+    with suppress(HalfPipeError):
+        told = Record(work, downlink, only_look=True).last_confirmed
+        return told is not None and handoff is not None and told.handoff < handoff
+    return False
 
 
 def _late(of: Downlink, run: str, late: int) -> Cause:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause
-from halfpipe.files import put_down
+from halfpipe.files import markers
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.words import utc
@@ -21,7 +21,7 @@ def say(work: Path, what: str, until: float, reason: str) -> None:
     """Say of a downlink, a run, or the code of a cause that somebody is on it until a time, Unix seconds, and why."""
     file = work / paths.acknowledged(what)
     file.unlink(missing_ok=True)
-    put_down.make(file, reason)
+    markers.make(file, reason)
     os.utime(file, (until, until))
 
 
@@ -29,7 +29,7 @@ def read(work: Path, now: float) -> dict[str, str]:
     """Return what holds at `now`, Unix seconds: until when, who, when it was said and why, by what it is said of."""
     files = ((modified(str(file)) or now, file) for file in sorted(work.glob(paths.acknowledged("*"))))
     return {
-        file.name: f"somebody is on it until {utc(end)}: {put_down.says(file)}"
+        file.name: f"somebody is on it until {utc(end)}: {markers.content(file)}"
         for end, file in files
         if end > now
     }

@@ -13,11 +13,13 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.stage_look import GONE, differs, fault, is_submitted, look, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
@@ -26,10 +28,13 @@ MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
-def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> Iterator[Cause]:
+def check(
+    settings: Settings, downlink: DownlinkId, *, checksums: bool = True, sees_stage: bool = True
+) -> Iterator[Cause]:
     """Compare all that the last hand-off of `downlink` records with the files; without a hand-off there is nothing.
 
-    With `checksums` the files are read and their checksums compared, not only their sizes.
+    With `checksums` the files are read and their checksums compared, not only their sizes. Without `sees_stage`
+    nothing is said of the stage, which is not mounted.
     """
     work, path = settings.paths.work, settings.paths.work / paths.receipt(downlink)
     records = Series(work, paths.receipts(downlink))
@@ -47,6 +52,8 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     for run in receipt["runs"]:
         if run.get("taken_over", "whole") == "whole":
             yield from _of_run(work, downlink, run)
+    if not sees_stage:
+        return
     with suppress(DamagedError):
         yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
 
@@ -82,7 +89,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
         pass  # the account tells that, as it does of the manifest
     except HalfPipeError as error:
         index = work / paths.datagrams(run_id, downlink)
-        yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), mend(downlink))
+        yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), rebuild(downlink))
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from _agrees(work / manifest, expected, rerun(downlink, manifest))
@@ -96,6 +103,9 @@ def _staged(
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
     for halt in sorted(halt_tokens(stage, downlink)):
         yield fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
+    for run in receipt["runs"]:
+        if run.get("taken_over", "whole") == "whole":  # else the legacy's tokens are on no record
+            yield from _stray_tokens(settings, downlink, RunId(run["run"]))
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
@@ -106,6 +116,24 @@ def _staged(
                 yield wrong
     elif submitted or not names_files(receipt):
         yield _note("file-taken", home, "Level-1 has taken the hand-off")
+
+
+def _stray_tokens(settings: Settings, downlink: DownlinkId, run: RunId) -> Iterator[Cause]:
+    """Yield tokens of a run that no delivery of any downlink has put there, once: with its latest downlink."""
+    work, home = settings.paths.work, settings.paths.stage / paths.tokens(run.l1)
+    tokens = sorted(names_in(home))  # before the records, for others stage files of it at this moment
+    deliveries = Deliveries(work, run, only_look=True)
+    if not tokens or downlink != max(deliveries.latest(), default=downlink):
+        return
+    ours = {Path(file.name).stem for each in deliveries.deliveries for file in each.files}
+    halts = Path(paths.halt_cleanup(run.l1, "")).name
+    for token in tokens:
+        of = token.removeprefix(halts)
+        begun = DownlinkId.matches(of) and ((work / of).is_dir() or (work / paths.receipt(of)).exists())
+        if token not in ours and not begun:
+            what = f"HalfPipe did not put it there, and Level-1 cannot retire run {run} ({run.l1}) while it is there"
+            remedy = Remedy(f"ls -l {home / token}", first="See whose it is, and move it away")
+            yield fault("token-left", home / token, what, remedy)
 
 
 def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:

@@ -14,15 +14,16 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.decision import all_known
-from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undelivered
-from halfpipe.run import force_list
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks, waiting_now
-from halfpipe.run.merged_index import MergedIndex, events_there
+from halfpipe.merge.books import Books
+from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words
+from halfpipe.run.downlinks_of_run import (
+    begun_downlinks,
+    every_run,
+    handoff_times,
+)
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
+from halfpipe.status.known import Known
 from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
@@ -31,6 +32,7 @@ WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
     Kind.ORPHAN: "waiting",
     Kind.WITHHELD: "withheld",
     Kind.LATE: "late",
+    Kind.CLOSED: "closed",
     Kind.DUE: "due",
     HELD: "held",
 }
@@ -70,61 +72,25 @@ class Explained:
     do: str
 
 
-class State:
-    """What is known of one run, and why some of it is not delivered.
+class State(Known):
+    """What is known of one run, as `Known` has it, and why some of it is not delivered.
 
-    Attributes
-    ----------
-    site, run, work
-        The site, the run, and `paths.work`.
-    downlinks, unread
-        Those whose datagrams of the run are known, in order, and those of them whose events were cleaned up.
-    datagrams, segments
-        The datagrams by downlink, and the segments of each EPU that was seen.
-    events, known
-        The events by downlink, and all of them in order and each once.
-    recorded
-        The deliveries of each downlink that Level-1 may have, the oldest first.
-
-    Raises
-    ------
-    MissingInputError
-        If nothing is known of it.
-    HalfPipeError
-        If what is known of it is damaged.
+    `site` is what was looked at once for all runs.
     """
 
     def __init__(self, site: Survey, run: RunId) -> None:
-        work = site.work
-        self.site, self.run, self.work = site, run, work
-        self.downlinks = known_downlinks(work, run)
-        if not self.downlinks:
-            raise MissingInputError(
-                f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
-                "has brought any of it. Process the downlinks that announce it: snakemake"
-            )
-        indexes = {dl: MergedIndex.read(work, run, dl) for dl in self.downlinks}
-        self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
-        self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
-        found = {dl: events_there(work, dl, index) for dl, index in indexes.items()}
-        self.unread = tuple(dl for dl, events in found.items() if events is None)
-        self.events = {dl: events for dl, events in found.items() if events is not None}
-        self.known = all_known(tuple(self.events), self.events)
-        deliveries = Deliveries(work, run)
-        earlier, latest = deliveries.earlier(), deliveries.latest()
-        self.recorded = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}
-        self.is_given_up = run in force_list.read(work).runs
+        super().__init__(site.settings, run, is_given_up=run in site.abandoned)
+        self.site, self.work = site, site.work
 
     @cached_property
     def groups(self) -> tuple[Explained, ...]:
         """The events that are not delivered, by reason."""
-        settings = self.site.settings
-        given_up = self.is_given_up and settings.retire.deliver_orphans
-        own = self.events.get
-        found = undelivered(
-            self.segments, self.known, self.recorded, settings.merge, given_up=given_up, own=own
-        )
-        return tuple(_explained(self, group) for group in found)
+        return tuple(_explained(self, group) for group in self.undelivered)
+
+    @cached_property
+    def now(self) -> Books:
+        """The books of the run, as all screens have them."""
+        return self.site.books(self.run)
 
     def count(self, *kinds: str) -> int:
         """Count the events of some kinds that are not delivered."""
@@ -132,14 +98,9 @@ class State:
 
     @cached_property
     def unread_waiting(self) -> int:
-        """How many events waited when the run was merged last, if not all are looked at now."""
-        counted = (waiting_now(self.work, dl, of_run) for dl, of_run in self.manifests.items())
-        return sum(counted) if self.unread else 0
-
-    @property
-    def delivered(self) -> int:
-        """How many events downlinks delivered."""
-        return sum(records[-1].events for records in self.recorded.values())
+        """Number of waiting events that cannot be looked at now, because their chunk products are gone."""
+        seen = self.count(Kind.ORPHAN, Kind.DUE, HELD)
+        return max(0, self.now.waiting + self.now.refused - seen) if self.unread else 0
 
     @cached_property
     def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
@@ -211,6 +172,14 @@ def _explained(state: State, group: Group) -> Explained:
         case Kind.LATE:
             assert group.inside is not None
             why, do = _late(state, group.inside), state.again(group.inside)
+        case Kind.CLOSED:
+            assert group.inside is not None
+            why = [
+                f"Downlink {group.inside} delivered their place before and does not now. It stays closed to other "
+                "downlinks, because Level-1 may have these events. Have Level-1 roll it back, then open the place and "
+                "deliver the run again."
+            ]
+            do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
         case Kind.DUE if held:
             kind, do = HELD, state.again(held[-1])
             why = [
@@ -269,7 +238,7 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
 
 def _how_long(state: State) -> Iterator[str]:
     """Say since when nothing of a run has come, and how long such waits took before."""
-    if not (times := came(state.work, state.run)):
+    if not (times := handoff_times(state.work, state.run)):
         return  # none of its downlinks is handed off
     said = f"Nothing of the run has come since {utc(times[-1])}"
     if past := state.site.past_waits:

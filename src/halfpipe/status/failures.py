@@ -1,19 +1,21 @@
 """Why jobs failed, from the records beside their logs, for all who tell of it."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import Room, size
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_put_down
 from halfpipe.settings import Settings
-from halfpipe.words import shortened
+from halfpipe.words import count, shortened
 
 LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
 LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
@@ -72,14 +74,29 @@ class FailedJob:
 
 def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     """Return the job with this log, with what is recorded of its end; where nothing is, `unsaid` is why."""
-    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if has_ended_well(log) else unsaid))
+    return FailedJob(rule, log, Failure.read(log) or _unsaid(log, unsaid))
 
 
-def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
+def _unsaid(log: Path, unsaid: Failure) -> Failure:
+    """Say why a job did not end well that recorded nothing: a full disk may have kept it from that."""
+    if has_ended_well(log):
+        return UNSEEN
+    with suppress(OSError):
+        if unsaid is KILLED and Room.at(log).is_full:
+            return Failure.full(log)
+    return unsaid
+
+
+def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:
+    """Return the job that failed because its target was refused with `error`."""
+    return FailedJob("refused", work / paths.log("refused", target), Failure.of(error))
+
+
+def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> list[FailedJob]:
     """Return the jobs of a downlink that left a log, or a record of why they failed, and no product.
 
-    They are in the order of the rules. One without a record was killed, or is still running: whoever asks knows that
-    nobody is at work.
+    They are in the order of the rules. `unsaid` is why a job failed that left no record: no process is at work on the
+    downlink any more, so the job was killed.
     """
     home = work / paths.job_logs(downlink)
     with suppress(OSError):
@@ -89,7 +106,7 @@ def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
         }
         jobs = [(*log.stem.partition("-")[::2], log) for log in sorted(logs)]
         return [
-            failed(rule, log)
+            failed(rule, log, unsaid)
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
             if of == rule and not (work / product(downlink, ids)).exists()
@@ -122,18 +139,49 @@ def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
     """Return what is told of jobs that failed for one cause; `again` is given again where no remedy does it."""
     first, named = jobs[0], names(jobs)
     remedy, text = first.why.remedy, first.text.rstrip(".")
+    if needed := sum(job.why.needed for job in jobs):
+        text += f"; {size(needed)} needed for {count(len(jobs), 'job')}"
     # What leads on to Level-1 comes after a hand-off, and has a command of its own.
     if first.rule in LATE or not any(command.startswith("snakemake ") for command in remedy.do):
         remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
-    text = f"{named}: {text}; its log: {first.log}"
-    return Cause(first.why.code, Verdict.ACTION, text, remedy, first.ended or None, named)
+    logs = [str(job.log) for job in jobs if job.log.exists()] or [
+        str(first.log.with_suffix(paths.FAILURE_SUFFIX))
+    ]
+    log = logs[0] + (f" (and {len(logs) - 1} more)" if logs[1:] else "")
+    return Cause(
+        first.why.code, Verdict.ACTION, f"{named}: {text}", remedy, first.ended or None, named, log=log
+    )
+
+
+def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, Cause]]:
+    """Yield causes, each with its downlink; equal failures of several downlinks are one, with the commands of all."""
+    alike: dict[object, list[tuple[DownlinkId, Cause]]] = {}
+    for downlink, cause in found:
+        why = cause.text.removeprefix(f"{cause.failed}: ")
+        key = (cause.code, why, cause.remedy.first, cause.on_it) if cause.failed else (downlink, cause)
+        alike.setdefault(key, []).append((downlink, cause))
+    for several in alike.values():
+        downlinks, one = [downlink for downlink, _ in several], several[0][1]
+        if len(several) > 1 and one.failed:
+            do = [*dict.fromkeys(command for _, cause in several for command in cause.remedy.do)]
+            if do == [f"snakemake dl={downlink}" for downlink in downlinks]:
+                do = [f"snakemake {' '.join(f'dl={downlink}' for downlink in downlinks)}"]
+            log = f"{one.log.partition(' (and ')[0]} (of {count(len(several), 'downlink')})"
+            text = one.text.removeprefix(f"{one.failed}: ")
+            one = replace(one, text=text, remedy=one.remedy.but(do=do), log=log)
+        yield _few(downlinks), one
+
+
+def _few(words: Sequence[str]) -> str:
+    more = f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
+    return ", ".join(words[:MOST_NAMED]) + more
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
     """Part jobs by why they failed, in their order."""
     groups: dict[tuple[str, ...], list[FailedJob]] = {}
     for job in jobs:
-        groups.setdefault((job.why.code, job.why.text, str(job.why.remedy)), []).append(job)
+        groups.setdefault((job.why.code, job.why.place or job.why.text, str(job.why.remedy)), []).append(job)
     return list(groups.values())
 
 
@@ -142,11 +190,7 @@ def names(jobs: Sequence[FailedJob]) -> str:
     rules: dict[str, list[str]] = {}
     for job in jobs:
         rules.setdefault(job.rule, []).append(job.ids)
-    said = []
-    for rule, ids in rules.items():
-        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
-        said.append(f"{rule} {', '.join(ids[:MOST_NAMED])}{more}".strip())
-    return "; ".join(said)
+    return "; ".join(f"{rule} {_few([*dict.fromkeys(ids)])}".strip() for rule, ids in rules.items())
 
 
 def end_of(log: Path, most: int = LINES_OF_A_LOG) -> list[str]:

@@ -36,7 +36,7 @@ class Overview:
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
     def headline(self, site: Survey) -> str:
-        """Say in a line how many downlinks need action, and whether the site does."""
+        """Say in a line how many problems the site has, and how many downlinks need action."""
         wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
         says = "no downlink needs action"
         if not self.accounts:
@@ -44,7 +44,7 @@ class Overview:
             says = f"no downlinks found in {places}; of any age: halfpipe status --all"
         elif wanting:
             says = f"{wanting} of {count(len(self.accounts), 'downlink')} {'needs' if wanting == 1 else 'need'} action"
-        return says + f"; the site needs action: {count(of_site, 'trouble')}" * bool(of_site)
+        return f"{count(of_site, 'site problem')}; {says}" if of_site else says
 
 
 def overview(

@@ -1,9 +1,8 @@
-"""The end of an invocation that failed: which downlink, which job, why in words, its log, and what to do next.
+"""The end of an invocation that failed: which downlink, which job, why in words, what to do next, and its log.
 
-It is for a person who has not slept, so it is short, and the last that stands on the screen.
+It is for a person who has not slept, so it is short, says nothing twice, and is the last on the screen.
 """
 
-import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -11,17 +10,20 @@ from pathlib import Path
 from halfpipe.causes import Verdict
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
 from halfpipe.words import count
 
-MOST_SHOWN = 3  # causes of failed jobs
+MOST_SHOWN = 5  # causes of failed jobs
+LAST_LINES = 3  # of the log of a job that did not say why it ended
+CUT_OFF = {"interrupted", "terminated", "unseen"}  # codes of jobs that ended with the invocation
 MOST_ACTIONS = 10  # causes that need action
 
 
 def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = "") -> str:
-    """Return what stands last on the screen: the causes as status tells them, after the ends of their logs.
+    """Return what stands last on the screen: the causes as status tells them.
 
     Parameters
     ----------
@@ -30,28 +32,28 @@ def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = 
     again
         The command that tries again.
     work
-        `paths.work`.
+        `paths.work`; logs are named relative to it.
     interrupted
         What ended the invocation before it was done, in words, as ``ended by Ctrl-C``; empty if nothing did.
     """
-    groups, lines = by_cause(sorted(jobs, key=lambda job: job.log)), list[str]()
-    for same in groups[:MOST_SHOWN]:
-        lines += [f"the end of {same[0].log}", *(f"  | {line}" for line in end_of(same[0].log))]
+    cut_off = CUT_OFF if interrupted else ()
+    told = [job for job in jobs if job.why.code not in cut_off]
+    groups, lines = by_cause(sorted(told, key=lambda job: job.log)), list[str]()
+    if interrupted:
+        lines += [f"the invocation was {interrupted}", *([] if groups else [f"  → {again}"])]
+    elif not groups:
+        lines.append("the invocation failed; see above")
     if len(groups) > MOST_SHOWN:
         lines.append(f"{count(len(groups) - MOST_SHOWN, 'more cause')}: halfpipe status")
-    if interrupted or not groups:
-        lines.append(
-            f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
-        )
     for same in groups[:MOST_SHOWN]:
         of = sorted({f"downlink {job.downlink}" if job.downlink else "a target" for job in same})
         # A name that is no downlink stays none, however often it is given.
         cause = cause_of(same, again if same[0].why.code != "id" else "")
         lines.append(f"{', '.join(of)}: {cause.text}")
-        if command := same[0].why.command:
-            lines.append(f"  to repeat this job alone: cd {shlex.quote(str(work))} && {command}")
-        lines += [f"  → {step}" for step in cause.remedy.steps if step]
-    return "\n".join(lines)
+        if Failure.read(same[0].log) is None and same[0].log.exists():
+            lines += [f"  | {line}" for line in end_of(same[0].log, LAST_LINES)]
+        lines += [f"  {line}" for line in cause.lines if line != "→ "]
+    return "\n".join(line.replace(f"log: {work}/", "log: ") for line in lines)
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:

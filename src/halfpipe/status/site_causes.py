@@ -8,16 +8,18 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.config import missing_places
 from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.downlink.plan_causes import too_many
-from halfpipe.downlink.stage_mark import stage_lacks
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
+from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
+from halfpipe.status import examined, queue
 from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
@@ -36,18 +38,34 @@ LIGHTS = {
 
 
 def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterator[Cause]:
-    """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
-    yield from planned(site.plan)
-    yield from too_many(site.plan, site.now, site.names)
-    yield from turn_troubles(site.work, site.now)
-    yield from silence(site)
-    yield from _not_given_up(site.work)
-    yield from _disks(site.settings)
-    yield from filter(None, [stage_lacks(site.settings)])
+    """Yield what is wrong with no one downlink; in the ledger, with those that are looked at."""
+    yield from filter(None, [site.stage_trouble])
+    for found in (
+        _not_there(site.settings),
+        planned(site.plan),
+        too_many(site.plan, site.now, site.names),
+        turn_troubles(site.work, site.now),
+        silence(site),
+        _not_given_up(site.work),
+        _disks(site.settings),
+        examined.troubles(site.settings, site.now),
+        queue.troubles() if any(_is_of_a_downlink(lease) for lease in leases.found(site.work)) else (),
+    ):
+        try:
+            yield from found
+        except HalfPipeError as error:
+            yield Cause("unreadable", Verdict.ACTION, error.text, error.remedy)
+        except OSError as error:
+            yield Cause("unreadable", Verdict.ACTION, sentence(error))
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
         yield from entered(site.settings, downlinks)
+
+
+def _is_of_a_downlink(lease: leases.Found) -> bool:
+    """Tell whether a process works on a downlink: only then Slurm is asked."""
+    return lease.lives and lease.name.startswith("downlink-")
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
@@ -60,12 +78,23 @@ def free(settings: Settings) -> dict[Path, tuple[int, int]]:
     return dict(found.values())
 
 
+def _not_there(settings: Settings) -> Iterator[Cause]:
+    """Yield that a place of another system is not there; the plan reports the search path of RetDefs."""
+    for key, wrong in missing_places(settings):
+        if key != "paths.retdef":
+            first = "Have it mounted, or correct the path in the config"
+            yield Cause("not-mounted", Verdict.ACTION, wrong, Remedy(first=first))
+
+
 def _disks(settings: Settings) -> Iterator[Cause]:
     """Yield that a file system is nearly full."""
     for place, (left, total) in free(settings).items():
         if left < LEAST_SHARE * total and left < LEAST_BYTES:
             text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"
-            yield Cause("disk-low", Verdict.ACTION, text, Remedy("halfpipe cleanup --remove"))
+            first = "See what can go, then give halfpipe cleanup --remove"
+            yield Cause(
+                "disk-low", Verdict.ACTION, text, Remedy(f"df -h {place}", "halfpipe cleanup", first=first)
+            )
 
 
 def light(name: str, causes: Iterable[Cause]) -> Cause | None:
@@ -104,14 +133,14 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
         if now - found.signed < PATIENCE_SECONDS:
             return
         holder = found.holder
-        end = f", or end it on {holder.host}" if holder else ""
-        look = f"see what it waits for (its logs are in {work / paths.UNATTENDED_LOGS}){end}"
+        end = f". If it hangs, end process {holder.pid} on {holder.host}" if holder else ""
+        look = f"See what it waits for{end}"
         yield Cause(
             "unattended-lease",
             Verdict.ACTION,
             f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
             f"{utc(found.signed)}",
-            Remedy(*([f"kill {holder.pid}"] if holder else []), first=look),
+            Remedy(f"ls -lt {work / paths.UNATTENDED_LOGS}", first=look),
             found.signed,
         )
         return

@@ -1,4 +1,4 @@
-"""Which downlink has this time, or this run: from receipts, and from the RetDefs of what is outstanding."""
+"""Find downlinks by time or run, in receipts and in the RetDefs of outstanding chunks."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -16,7 +16,7 @@ from halfpipe.tables import frames
 
 LONGEST = 7 * 86400  # seconds that a run may last
 EARLIER = 3600  # seconds that an event may have before the start of its run
-TAKEN_OVER = "taken over: times and files are not known here"
+TAKEN_OVER = "taken over from the legacy: times and files unknown"
 COLUMNS = ["downlink", "run", "begin", "end", "events", "what"]
 
 
@@ -26,7 +26,7 @@ def find(
     runs: Collection[RunId],
     failed: Callable[[HalfPipeError], object],
 ) -> pd.DataFrame:
-    """Return what has a time, a run, or both, in the order of time.
+    """Return the event files and outstanding chunks with a time, a run, or both, in order of time.
 
     Parameters
     ----------
@@ -35,22 +35,22 @@ def find(
     when
         MET seconds; None: any time.
     runs
-        Any of these; none: any run.
+        Any of these runs; empty: any run.
     failed
-        Takes the error of a receipt that cannot be believed; the others go on.
+        Called with the error of a damaged receipt; the other receipts are still used.
 
     Returns
     -------
     DataFrame
-        A row for each event file, or chunk that is ``outstanding``: then ``what`` names it, and nobody knows its
-        ``events``. ``begin`` and ``end`` are its times, MET. Of a run that a downlink delivers nothing of there is one
-        row without times; one that was taken over by its spans only is found by a time if no other run began between
-        its start and that.
+        One row for each event file, and for each chunk that is ``outstanding``. ``what`` is the name of the file or
+        chunk; the ``events`` of a chunk are unknown. ``begin`` and ``end`` are times, MET. A run without delivered
+        files has one row without times. If only the spans of a run were taken over from the legacy, the run is found
+        by a time if no other run began between its start and this time.
 
     Notes
     -----
-    Only the receipts of downlinks that brought something of these runs are read; for a time, of runs that began in
-    the week before it: a run of the LAT lasts an orbit or a few.
+    This reads only receipts of downlinks that contain one of the runs; for a time, of runs that began in the week
+    before it, because a run of the LAT lasts one or a few orbits.
     """
     work = settings.paths.work
     among, last = runs, None
@@ -66,16 +66,16 @@ def find(
         except HalfPipeError as error:
             failed(error)
     there = [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()]
-    receipts = frames.receipts(work, there, failed)
+    receipts = frames.read_receipts(work, there, failed)
     taken_over = [receipt["downlink"] for receipt in receipts if receipt.get("taken_over")]
-    done = frames.runs(receipts)[["downlink", "run"]].merge(frames.files(receipts), "left")
+    done = frames.runs(receipts)[["downlink", "run"]].merge(frames.event_files(receipts), "left")
     done = done.rename(columns={"name": "what"})[COLUMNS].assign(outstanding=False)
     none, legacy = done["what"].isna(), done["downlink"].isin(taken_over)
     done.loc[none, "what"] = legacy[none].map({True: TAKEN_OVER, False: "nothing delivered"})
     done.loc[none & ~legacy, "events"] = 0
     announced = pd.DataFrame(_announced(settings), columns=COLUMNS).assign(outstanding=True)
     if when is not None:
-        # The seconds of an event are whole: it is at any time until the next.
+        # Times of events are whole seconds, so the last event may be up to a second later.
         has_it = (done["begin"] <= when) & (when < done["end"] + 1)
         done = done[has_it | (none & legacy & (done["run"] == last))]
         announced = announced[(announced["begin"] <= when) & (when <= announced["end"])]
@@ -88,7 +88,7 @@ def find(
 
 
 def _announced(settings: Settings) -> Iterator[tuple[str, str, float, float, None, str]]:
-    """Yield the spans that RetDefs of outstanding chunks announce."""
+    """Yield the spans in RetDefs of outstanding chunks."""
     for each in outstanding_chunks(Plan(settings)):
         for span in each.retdef.spans:
             begin, end = met_of.unix_to_met(span.begin), met_of.unix_to_met(span.end)

@@ -1,4 +1,4 @@
-"""Receipts as pandas frames: what was delivered, found and compared is a selection, a sum or a merge of these."""
+"""Receipts as pandas frames; reports select, sum and merge them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ from halfpipe.run.receipt_file import read_receipt
 Receipt = Mapping[str, Any]
 
 
-def receipts(
+def read_receipts(
     work: Path, downlinks: Iterable[DownlinkId], failed: Callable[[HalfPipeError], object]
 ) -> list[Receipt]:
-    """Read the receipts of downlinks; `failed` takes the error of one that cannot be believed, or is not there."""
+    """Read the receipts of downlinks; call `failed` with the error of each that is missing or damaged."""
     found = []
     for downlink in downlinks:
         try:
@@ -29,7 +29,7 @@ def receipts(
 
 
 def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
-    """Return a row for each downlink and run: what the downlink delivered of it, and how it stood then."""
+    """Return one row for each downlink and run: the delivery of the run, and its state at that time."""
     rows = [
         (
             receipt["downlink"],
@@ -51,12 +51,12 @@ def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
 
 
 def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeError], object]) -> pd.DataFrame:
-    """Return `runs` with ``submitted``: the hand-off that Level-1 has of the downlink, none if it has none."""
+    """Return `runs` with a column ``submitted``: the number of the downlink's hand-off at Level-1, if any."""
     numbers: dict[str, int] = {}
     for downlink in map(DownlinkId, runs["downlink"].unique()):
         try:
-            if told := Record(work, downlink).last_confirmed:
-                numbers[downlink] = told.handoff
+            if confirmed := Record(work, downlink).last_confirmed:
+                numbers[downlink] = confirmed.handoff
         except HalfPipeError as error:
             failed(error)
     found = runs.copy()
@@ -64,8 +64,8 @@ def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeErr
     return found
 
 
-def files(receipts: Iterable[Receipt]) -> pd.DataFrame:
-    """Return a row for each event file: its events, and the MET of the first and the last."""
+def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
+    """Return one row for each event file: the number of its events, and the MET of the first and the last."""
     rows = [
         (receipt["downlink"], run["run"], file["name"], file["events"], *file["seconds"], file["sha256"])
         for receipt in receipts

@@ -1,4 +1,4 @@
-"""What changed between two hand-offs of a downlink: from the copies of their receipts, which stay."""
+"""Differences between two hand-offs of a downlink, from the records of their receipts."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ def two_hand_offs(
     Raises
     ------
     MissingInputError
-        If there is no such hand-off, or only one.
+        If a hand-off does not exist, or there is only one.
     """
     made = {each.number: each for each in hand_offs(work, downlink)}
     after = max(made, default=0) if after is None else after
@@ -41,29 +41,29 @@ def two_hand_offs(
     if not {before, after} <= made.keys():
         there = ", ".join(map(str, made)) or "none"
         raise MissingInputError(
-            f"downlink {downlink} has no two hand-offs to compare: there are {there}. Name two of them, as in: "
-            f"halfpipe diff {downlink} 1 2"
+            f"downlink {downlink}: hand-offs to compare not found; existing ones: {there}. Name two of them, for "
+            f"example: halfpipe diff {downlink} 1 2"
         )
     return made[before], made[after]
 
 
 def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
-    """Return what changed of each run; a run that one of the receipts does not have counts as empty there.
+    """Return the changes of each run; a run that is missing in one of the receipts counts as empty there.
 
     Parameters
     ----------
     before, after
-        What two receipts of one downlink hold; None: there was none.
+        Two receipts of one downlink; `before` is None if there was none.
 
     Returns
     -------
     DataFrame
-        By run: ``events``, ``orphans``, ``late`` and ``state`` now, the same with ``_before``, and how many event files
-        are ``new``, ``gone``, ``changed`` (same name, other bytes) and the ``same``.
+        One row per run: ``events``, ``orphans``, ``late`` and ``state`` now; the same before (``_before``); and the
+        numbers of event files that are ``new``, ``gone``, ``changed`` (same name, other bytes) and the ``same``.
     """
     both = [[before] if before else [], [after]]
     runs = _joined(["run"], *(frames.runs(of)[["run", *NUMBERS, "state"]] for of in both)).set_index("run")
-    files = _joined(["run", "name"], *(frames.files(of)[["run", "name", "sha256"]] for of in both))
+    files = _joined(["run", "name"], *(frames.event_files(of)[["run", "name", "sha256"]] for of in both))
     files.loc[(files["side"] == "same") & (files["sha256"] != files["sha256_before"]), "side"] = "changed"
     kinds = ["new", "gone", "changed", "same"]
     counted = pd.crosstab(files["run"], files["side"]).reindex(index=runs.index, columns=kinds, fill_value=0)
@@ -74,34 +74,36 @@ def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
 
 
 def changed_bytes(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return those runs of which Level-1 gets other bytes, or others' files."""
+    """Return the runs with a different set of event files, or files with other bytes."""
     return runs[
         (runs[["new", "gone", "changed"]].sum(axis=1) > 0) | (runs["events"] != runs["events_before"])
     ]
 
 
 def sentences(runs: pd.DataFrame) -> Iterator[str]:
-    """Say in one line what changed of each run."""
+    """Yield one line per run on its changes."""
     for run in runs.itertuples():
         parts = [f"{run.events - run.events_before:+,} events"]
-        for says in ("new", "gone", "changed", "same"):
-            parts += [f"{count(number, 'file')} {says}"] if (number := getattr(run, says)) else []
-        for says in ("orphans", "late", "state"):
-            now, then = getattr(run, says), getattr(run, f"{says}_before")
-            parts += [f"{says} {then} → {now}"] if then != now else []
+        for kind in ("new", "gone", "changed", "same"):
+            parts += [f"{count(number, 'file')} {kind}"] if (number := getattr(run, kind)) else []
+        for name in ("orphans", "late", "state"):
+            now, then = getattr(run, name), getattr(run, f"{name}_before")
+            parts += [f"{name} {then} → {now}"] if then != now else []
         yield f"run {run.run}: {', '.join(parts)}"
 
 
 def changed_input(before: Receipt, after: Receipt) -> list[str]:
-    """Say what changed of the chunks, their RetDefs, and the hours of level-0."""
+    """Return lines on the changes of chunks, their RetDefs, and level-0 hours."""
     old, new = ({chunk["chunk"]: chunk for chunk in receipt["chunks"]} for receipt in (before, after))
-    said = [f"chunk {name} {'came' if name in new else 'went'}" for name in sorted(old.keys() ^ new.keys())]
+    lines = [
+        f"chunk {name} {'added' if name in new else 'removed'}" for name in sorted(old.keys() ^ new.keys())
+    ]
     for name in sorted(old.keys() & new.keys()):
         made = [[file["sha256"] for file in chunk["files"]] for chunk in (old[name], new[name])]
         if old[name]["retdef"] != new[name]["retdef"]:
-            said.append(f"chunk {name} has another RetDef")
+            lines.append(f"chunk {name} has another RetDef")
         elif made[0] != made[1]:
-            said.append(f"chunk {name} was decoded to other bytes")
+            lines.append(f"chunk {name} was decoded to other bytes")
     missing = [
         {
             (hour["hour"], hour["apid"], name)
@@ -112,25 +114,25 @@ def changed_input(before: Receipt, after: Receipt) -> list[str]:
     ]
     for hour, apid, name in sorted(missing[0] ^ missing[1]):
         how = "is missing now" if (hour, apid, name) in missing[1] else "arrived"
-        said.append(f"hour {hour} of APID {apid} {how} (chunk {name})")
+        lines.append(f"hour {hour} of APID {apid} {how} (chunk {name})")
     ignored = [{one["chunk"]: one["reason"] for one in receipt["ignored"]} for receipt in (before, after)]
-    return said + [
+    return lines + [
         f"chunk {name} is ignored: {why}" for name, why in ignored[1].items() if name not in ignored[0]
     ]
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Say what changed of the settings that a receipt holds."""
+    """Return lines on the changes of settings between two receipts."""
     flat = [
         {f"{section}.{key}": value for section, keys in config.items() for key, value in keys.items()}
         for config in (before, after)
     ]
     keys = sorted(flat[0].keys() | flat[1].keys())
     pairs = ((key, *(each.get(key) for each in flat)) for key in keys)
-    return [f"{key} was {then}, is {now}" for key, then, now in pairs if then != now]
+    return [f"{key}: {then} → {now}" for key, then, now in pairs if then != now]
 
 
 def _joined(on: list[str], before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Return what is in either, a row each, in order; ``side`` says where: new, gone or the same."""
+    """Return the rows of both frames, joined and sorted; ``side`` is ``new``, ``gone`` or ``same``."""
     found = before.merge(after, "outer", on, suffixes=("_before", ""), indicator="side")
     return found.assign(side=found["side"].astype(str).map(SIDES))

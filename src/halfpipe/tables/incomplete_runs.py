@@ -1,4 +1,4 @@
-"""Runs that are not complete, with what is missing of them: what an operator may have to give up."""
+"""Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,15 +25,15 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
     Returns
     -------
     DataFrame
-        By run: when it ``started`` (UTC, MET, and days ago), its ``state``, ``open`` or ``abandoned``, how many
-        ``downlinks`` brought it and the ``last`` of them, and in words what is ``missing``.
+        One row per run: when it ``started`` (UTC, MET, and days ago), its ``state`` (``open`` or ``abandoned``), the
+        number of ``downlinks`` that contain it and the ``last`` of them, and the ``missing`` data in words.
 
     Raises
     ------
     MissingInputError
-        If nothing is known of a run.
+        If a run is unknown.
     FormatError
-        If what is known of a run is damaged.
+        If a merged index of a run is damaged.
     """
     work, min_epus = settings.paths.work, settings.merge.min_epus
     given_up = force_list.read(work).runs
@@ -45,13 +45,13 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
             continue
         refuse_unknown(work, run)
         downlinks = known_downlinks(work, run)
-        # Most runs of a mission are complete, and small files say so.
+        # Most runs of a mission are complete, which small files show.
         if not downlinks or _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         segments = known_datagrams(work, run).segments()
         if missing := "; ".join(missing_of_run(segments, min_epus)):
             state = "abandoned" if run in given_up else "open"
-            when = (met.utc(started), run.met, round(age, 1))
+            when = (met.utc_datetime(started), run.met, round(age, 1))
             rows.append(
                 (run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing)
             )
@@ -59,22 +59,22 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
 
 
 def _recorded_complete(manifests: Sequence[Path]) -> bool:
-    """Tell whether a manifest calls the run complete, and no other one knows of more datagrams than it."""
+    """Tell whether a manifest shows the run as complete, and no other one has more datagrams."""
     if not all(path.exists() for path in manifests):
         return False
-    said = [read_json(path) for path in manifests]
-    if any(one["held"] for one in said):
-        return False  # its datagrams are those of what was recorded before
+    read = [read_json(path) for path in manifests]
+    if any(one["held"] for one in read):
+        return False  # a refused run: the manifest has the datagrams of the delivery before
     return any(
-        one["complete"] and all(_within(other["datagrams"], one["datagrams"]) for other in said)
-        for one in said
+        one["complete"] and all(_contained(other["datagrams"], one["datagrams"]) for other in read)
+        for one in read
     )
 
 
-def _within(
+def _contained(
     some: Mapping[str, Sequence[Sequence[int]]], every: Mapping[str, Sequence[Sequence[int]]]
 ) -> bool:
-    """Tell whether each range of datagram numbers, by APID, lies in one of `every`."""
+    """Tell whether each range of datagram numbers, by APID, is inside a range of `every`."""
     return all(
         any(first <= a and b <= last for first, last in every.get(apid, ()))
         for apid, ranges in some.items()

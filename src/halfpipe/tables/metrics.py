@@ -1,6 +1,6 @@
-"""Numbers for Prometheus, as its node exporter reads them from a text file (``*.prom``).
+"""Metrics for Prometheus, in a text file (``*.prom``) for its node exporter.
 
-The form is Prometheus's text exposition format 0.0.4: a line a number, before it what it means and of which kind.
+The file has Prometheus's text exposition format 0.0.4: one line per number, after lines with its meaning and type.
 """
 
 from collections import Counter
@@ -12,16 +12,16 @@ from halfpipe.status.overview import DAY, Overview
 from halfpipe.status.site_causes import last_turn
 from halfpipe.tables.weekly import latency, median_and_95
 
-LATENCY_DAYS = 7.0  # over which latency is told
+LATENCY_DAYS = 7.0  # the latency is that of the last days
 
 
 def text(site: Survey, found: Overview) -> str:
-    """Return the numbers of a site; those that are not known are not there.
+    """Return the metrics of a site, without those that are unknown.
 
     Parameters
     ----------
     site, found
-        What was looked at, and the accounts of its downlinks.
+        The survey of the site, and the accounts of its downlinks.
     """
     accounts, since = found.accounts, site.now - LATENCY_DAYS * DAY
     verdicts, of_site = (Counter(one.verdict for one in several) for several in (accounts, found.site))
@@ -32,20 +32,20 @@ def text(site: Survey, found: Overview) -> str:
     status = turn.get("status")
     numbers: dict[str, tuple[str, Mapping[str, float | None]]] = {
         "downlinks": (
-            "Downlinks that are looked at, by verdict.",
+            "Recent downlinks, by verdict.",
             {f'{{verdict="{verdict}"}}': verdicts[verdict] for verdict in Verdict},
         ),
         "site_troubles": (
-            "Troubles of the site that belong to no single downlink, by verdict.",
+            "Site-wide problems, by verdict.",
             {f'{{verdict="{verdict}"}}': of_site[verdict] for verdict in (Verdict.ACTION, Verdict.NOTE)},
         ),
-        "backlog": ("Downlinks that are not handed off.", {"": len(accounts) - len(handed_off)}),
+        "backlog": ("Downlinks that are not handed off yet.", {"": len(accounts) - len(handed_off)}),
         "backlog_level1": (
-            "Downlinks with a latest hand-off that was not submitted to Level-1.",
+            "Downlinks whose latest hand-off is not submitted to Level-1.",
             {"": sum(one.submitted != one.handoff for one in handed_off)},
         ),
         "latency_seconds": (
-            f"From the last event to the first hand-off, of {LATENCY_DAYS:g} days.",
+            f"Time from the last event to the first hand-off, for downlinks of the last {LATENCY_DAYS:g} days.",
             dict(
                 zip(
                     ('{quantile="0.5"}', '{quantile="0.95"}'),
@@ -55,7 +55,7 @@ def text(site: Survey, found: Overview) -> str:
             ),
         ),
         "last_retdef_timestamp_seconds": (
-            "When the youngest RetDef came.",
+            "When the latest RetDef arrived.",
             {"": site.last_retdef or None},
         ),
         "last_turn_timestamp_seconds": (
@@ -63,14 +63,14 @@ def text(site: Survey, found: Overview) -> str:
             {"": turn.get("ended")},
         ),
         "last_turn_status": (
-            "Its exit status; 0 is good.",
+            "Exit status of the last turn; 0 is good.",
             {"": status if isinstance(status, int) else None},
         ),
         "looked_at_timestamp_seconds": ("When these numbers were taken.", {"": site.now}),
     }
     lines = []
-    for name, (said, values) in numbers.items():
+    for name, (meaning, values) in numbers.items():
         known = {label: value for label, value in values.items() if value is not None}
-        head = [f"# HELP halfpipe_{name} {said}", f"# TYPE halfpipe_{name} gauge"] if known else []
+        head = [f"# HELP halfpipe_{name} {meaning}", f"# TYPE halfpipe_{name} gauge"] if known else []
         lines += [*head, *(f"halfpipe_{name}{label} {value:.15g}" for label, value in known.items())]
     return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
-"""Everything that is known of a run, or of a downlink: what was delivered, when, and what is still waiting."""
+"""Summaries of a run or a downlink: its deliveries, when they were made, and events that still wait."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
@@ -25,21 +26,21 @@ PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "e
 
 
 def show(work: Path, run: RunId) -> dict[str, Any]:
-    """Return what is known of `run`.
+    """Return a summary of `run`.
 
     Returns
     -------
     dict
-        Its name ``run``, and Level-1's (``l1_run``); when it ``started``, UTC and ``met``. ``parts``, a frame, is what
-        each downlink staged of it: the number of the hand-off, none without a manifest; which one Level-1 has of the
-        downlink, none without any; when that was; the events; the times of the first and the last; the state of the run
-        then. ``files``, a frame, are the event files. ``repipes`` are the made-up downlinks that processed it again;
-        they do not count.
+        ``run`` and ``l1_run``: its names here and at Level-1. ``started`` and ``met``: its start, UTC and MET.
+        ``parts``: a frame with one row per downlink: the number of the hand-off, if there is a manifest; the number of
+        the downlink's hand-off at Level-1, if any; when it was handed off; the number of events; the times of the first
+        and the last; the state of the run at that time. ``files``: a frame with the event files. ``repipes``: the
+        made-up downlinks that processed the run again; their events do not count.
 
     Raises
     ------
     MissingInputError
-        If nothing is known of the run.
+        If the run is unknown.
     """
     repiped = [each for each in repipes(work, run) if "events" in each]
     if not repiped:
@@ -52,20 +53,21 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     parts, files = [], []
     for downlink in sorted(manifests.keys() | latest.keys()):
         manifest, delivery = manifests.get(downlink), latest.get(downlink)
-        begin, end = map(met.utc, delivery.times) if delivery and delivery.times else (None, None)
+        begin, end = map(met.utc_datetime, delivery.times) if delivery and delivery.times else (None, None)
         number = manifest and manifest["handoff"]
         state = manifest and ("complete" if manifest["complete"] else "open")
         events = delivery and delivery.events
-        told = Record(work, downlink).last_confirmed
-        when = _times(work, downlink).get(number)
-        parts.append((downlink, number, told and told.handoff, when, events, begin, end, state))
+        submitted, when = _submitted(work, downlink), None
+        with suppress(HalfPipeError):  # of damaged receipts the account tells
+            when = _times(work, downlink).get(number)
+        parts.append((downlink, number, submitted, when, events, begin, end, state))
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
             files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))
     return {
         "run": run,
         "l1_run": run.l1,
-        "started": met.utc(met.met_to_unix(run.met)),
+        "started": met.utc_datetime(met.met_to_unix(run.met)),
         "met": run.met,
         "parts": pd.DataFrame(parts, columns=PARTS, dtype=object),
         "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
@@ -73,47 +75,60 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     }
 
 
+def _submitted(work: Path, downlink: DownlinkId) -> int | str | None:
+    """Return the number of the hand-off that Level-1 has of a downlink; in words, that its records are damaged."""
+    try:
+        told = Record(work, downlink).last_confirmed
+    except HalfPipeError:
+        return "not known"
+    return told.handoff if told else None
+
+
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
-    """Return when each hand-off of a downlink was made."""
+    """Return the time of each hand-off of a downlink, by number."""
     made = {handoff.number: handoff.made for handoff in hand_offs(work, downlink)}
     return {number: None if at is None else datetime.fromtimestamp(at, UTC) for number, at in made.items()}
 
 
 def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
-    """Return what is known of `downlink`.
+    """Return a summary of `downlink`.
 
     Returns
     -------
     dict
-        Its ``account``; its ``runs``, a frame, as its receipt says; ``handoffs`` with the times of their receipts, None
-        of one that has none; ``submissions``, the attempts to give them to Level-1, whose ``outcome`` is empty if
-        nobody knows it; ``running``, the last line of each log of a job that has begun and neither
-        ended well nor said why it failed.
+        ``account``: its account. ``runs``: a frame with the runs of its receipt. ``handoffs``: the time of each
+        hand-off, None if unknown. ``submissions``: the attempts to submit hand-offs to Level-1; an ``outcome`` is empty
+        if it is unknown. ``running``: the last line of each log of a job that started and has not ended yet.
 
     Raises
     ------
     MissingInputError
-        If nothing is known of it.
+        If the downlink is unknown.
     """
     work = settings.paths.work
     found = account(Survey(settings), downlink)
     if not found.chunks[1] and not (work / downlink).is_dir():
         where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
-        raise MissingInputError(f"nothing is known of downlink {downlink}: there is no {where}")
-    receipts = [read_receipt(work, downlink)] if (work / paths.receipt(downlink)).exists() else []
-    record = Record(work, downlink)
-    submissions = [
-        {
-            **{key: getattr(each, key) for key in ("action", "handoff", "when")},
-            "outcome": record.word(each.outcome),
-        }
-        for each in record.attempts
-    ]
+        raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
+    receipts, submissions, handoffs = [], [], dict[int | None, datetime | None]()
+    with suppress(HalfPipeError):  # of what is damaged the account tells
+        if (work / paths.receipt(downlink)).exists():
+            receipts.append(read_receipt(work, downlink))
+        handoffs = _times(work, downlink)
+    with suppress(HalfPipeError):
+        record = Record(work, downlink)
+        submissions = [
+            {
+                **{key: getattr(each, key) for key in ("action", "handoff", "when")},
+                "outcome": record.word(each.outcome),
+            }
+            for each in record.attempts
+        ]
     begun = [failed.log for failed in failed_jobs(work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
         "runs": frames.runs(receipts),
-        "handoffs": _times(work, downlink),
+        "handoffs": handoffs,
         "submissions": submissions,
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }

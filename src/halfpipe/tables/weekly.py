@@ -1,4 +1,4 @@
-"""How long data take to the stage, from receipts; and the week in some lines."""
+"""Latency of data from the last event to the stage, and a summary of the week."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +19,9 @@ WEEK = 7 * 86400.0
 
 
 def latency(settings: Settings, downlink: DownlinkId) -> float | None:
-    """Return the seconds from the last event that a downlink delivered to its first hand-off; None if nobody knows.
+    """Return the seconds from the last delivered event of a downlink to its first hand-off; None if unknown.
 
-    Later hand-offs come when somebody wants them.
+    Later hand-offs do not count, because people ask for them at any time.
     """
     with suppress(HalfPipeError):
         for first in hand_offs(settings.paths.work, downlink)[:1]:
@@ -32,22 +32,22 @@ def latency(settings: Settings, downlink: DownlinkId) -> float | None:
 
 
 def median_and_95(values: Iterable[float]) -> tuple[float, float]:
-    """Return the median, and what 95 % of the values are within."""
+    """Return the median and the 95 % quantile."""
     known = sorted(values)
     return median(known), known[min(len(known) - 1, int(0.95 * len(known)))]
 
 
 def iso_week(now: float) -> str:
-    """Return the ISO week of Unix seconds, as ``2026-W48``; it begins on Monday, UTC."""
+    """Return the ISO week of Unix seconds, for example ``2026-W48``; weeks begin on Monday, UTC."""
     year, week, _ = datetime.fromtimestamp(now, UTC).isocalendar()
     return f"{year}-W{week:02d}"
 
 
 def handed_off(settings: Settings, after: float, until: float) -> Iterator[tuple[int, float | None]]:
-    """Yield of each downlink whose receipt was written between two times, Unix seconds, its events and its latency."""
+    """Yield events and latency of each downlink with a receipt written between two times (Unix seconds)."""
     work = settings.paths.work
     for downlink in every_downlink(work):
-        with suppress(Exception):  # a damaged receipt is for others to tell
+        with suppress(Exception):  # status reports damaged receipts
             if after <= (work / paths.receipt(downlink)).stat().st_mtime < until:
                 events = sum(run["delivered"] for run in read_receipt(work, downlink)["runs"])
                 yield events, latency(settings, downlink)
@@ -64,11 +64,11 @@ def text(
     Parameters
     ----------
     downlinks
-        The events and the latency of those that were handed off.
+        Events and latency of each downlink that was handed off.
     wanted
-        When action was needed, Unix seconds, and for which codes.
+        Each time when action was needed (Unix seconds), and the codes.
     lasting
-        How many troubles are not over.
+        Number of problems that are not over.
     now
         Unix time, seconds.
     """
@@ -90,7 +90,5 @@ def text(
     times = sum(now - WEEK <= at < now for at, _ in wanted)
     which = ", ".join(f"{code} {number}" for code, number in sorted(codes.items()))
     lines.append(f"action was needed {count(times, 'time')}{': ' + which if which else ''}")
-    lines.append(
-        f"{count(lasting, 'trouble')} not over: halfpipe status" if lasting else "nothing is amiss now"
-    )
+    lines.append(f"{count(lasting, 'problem')} not over: halfpipe status" if lasting else "no problems now")
     return "\n".join(lines)

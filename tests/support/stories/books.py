@@ -1,14 +1,15 @@
-"""The books of a story: what it harmed and mended, what must be known and delivered, and what is amiss.
+"""The books of a story: what it damaged and repaired, which events must be known and delivered, and the problems.
 
-Plain Python over what is outside HalfPipe: the simulated datagrams, the archive as the story left it, the bytes in
-the stage. Of HalfPipe's files only names and times count (which job has ended), and what is to be checked.
+This is plain Python that looks outside of HalfPipe: at the simulated datagrams, the archive as the story left it, and
+the bytes in the stage. It uses only names and times of HalfPipe's files (to see which job has ended), except for the
+files that it checks.
 """
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from halfpipe import paths
@@ -20,17 +21,50 @@ from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, Outcome, Rules
-from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, hours_between
-
-NOTHING = Delivery()
+from tests.support.stories.world import Hour, Key, NewInput, Of, StagedFile, Version, World
 
 
-class Amiss(IntEnum):
-    """How much something is amiss; `MAYBE` may be told, and need not."""
+@dataclass(frozen=True)
+class Recorded(Delivery):
+    """A delivery, and its events."""
+
+    keys: frozenset[Key] = frozenset()
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Recorded":
+        """Return the delivery that the rule makes."""
+        made = outcome.delivery
+        keys = frozenset((event.sequence, event.apid) for _, event in outcome.delivered)
+        return cls(made.spans, made.held, made.files, keys)
+
+
+NOTHING = Recorded()
+
+
+class Where(StrEnum):
+    """Where a known event is.
+
+    `DELIVERED`: in a file of the latest delivery of a downlink. `WAITING`: an EPU may still add an event at its place.
+    `WITHHELD`: settled, and too few events beside it to make a file. `DUE`: the next delivery of the run takes it.
+    `REFUSED`: it is due, and Level-1 would refuse the run. `LATE`: in a span that was delivered without it.
+    `CLOSED`: in a span that was delivered with it, and not delivered again.
+    """
+
+    DELIVERED = "delivered"
+    WAITING = "waiting"
+    WITHHELD = "withheld"
+    DUE = "due"
+    REFUSED = "refused"
+    LATE = "late"
+    CLOSED = "closed"
+
+
+class Problem(IntEnum):
+    """Severity of a problem. `MAYBE`: status may or may not report it; `NOTE`: it must; `ACTION`: a person must act."""
 
     MAYBE = 0
-    TOLD = 1
-    PERSON = 2
+    NOTE = 1
+    ACTION = 2
 
 
 Stamps = dict[str, int]
@@ -38,7 +72,7 @@ Stamps = dict[str, int]
 
 @dataclass
 class Downlink:
-    """What the story knows of one downlink."""
+    """The state of one downlink in a story."""
 
     begun: bool = False
     handoff: int = 0
@@ -46,13 +80,14 @@ class Downlink:
     open: bool = False
     asked: int = 0
     wiped: bool = False
-    gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
+    gone: set[str] = field(
+        default_factory=set
+    )  # runs that left the stage although Level-1 was not notified of them
     taken: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
-    late: dict[str, int] = field(default_factory=dict)
 
 
 class Books:
@@ -61,13 +96,16 @@ class Books:
     def __init__(self, world: World) -> None:
         self.world = world
         self.of = {dl: Downlink() for dl in world.downlinks}
-        self.rules = Rules(max_events=world.max_events)
-        self.content: dict[
-            str, frozenset[Key]
-        ] = {}  # by chunk and downlink: datagrams that it brought when decoded
-        self.without: dict[str, frozenset[Hour]] = {}  # hours that were missing then
-        self.brought: defaultdict[str, dict[str, frozenset[Key]]] = defaultdict(dict)
-        self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
+        self.rules = self.first_rules = Rules(max_events=world.max_events)
+        # By chunk and downlink: its datagrams when it was decoded, and the hours that were missing then.
+        self.content: dict[str, frozenset[Of]] = {}
+        self.without: dict[str, frozenset[Hour]] = {}
+        # By run and downlink: the datagrams that its chunks brought when it was merged last; and its deliveries.
+        self.brought: defaultdict[str, dict[str, Mapping[str, frozenset[Key]]]] = defaultdict(dict)
+        self.recorded: defaultdict[str, dict[str, list[Recorded]]] = defaultdict(dict)
+        self.ignored: set[str] = set()  # chunks
+        self.seen_decoding: set[str] = set()  # chunks that were taken in when they were decoded
+        self.findings: list[tuple[str, str]] = []  # kind and text; the story goes on
         # By run: the events that its last merge withheld, and its row in the ledger with the events known when it came.
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
@@ -76,11 +114,12 @@ class Books:
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
             for c in chunks
-            for d in c.chunk.datagrams
+            for version in c.versions.values()
+            for d in version.datagrams
         }
         self.runs = sorted({run for run, _, _ in self.sequences})
 
-    # What is on disk, as far as the books look.
+    # The state on disk.
 
     def stamps(self, dl: str) -> Stamps:
         """Return when each product of a downlink was made."""
@@ -92,18 +131,28 @@ class Books:
         return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
 
     def is_submitted(self, dl: str) -> bool:
-        """Tell whether the present hand-off of a downlink is what Level-1 was told."""
+        """Tell whether the current hand-off of a downlink was submitted to Level-1."""
         of = self.of[dl]
         return 0 < of.submitted >= of.handoff and self.world.site.has_receipt(dl)
 
     # What must be.
 
-    def would_bring(self, chunk: NewInput) -> tuple[frozenset[Key], frozenset[Hour]]:
-        """Return what decoding a chunk brings now, and which hours are missing."""
-        version = self.world.staged_version(chunk) or "plain"
-        missing = frozenset(hour for hour in chunk.hours_of(version) if not self.world.present(hour))
-        whole = [d for d in chunk.datagrams_of(version) if missing.isdisjoint(hours_between(d.apid, *d.span))]
-        return frozenset((d.apid, d.number) for d in whole), missing
+    def next_version(self, chunk: NewInput) -> Version:
+        """Return the RetDef by which a chunk is decoded next."""
+        world = self.world
+        name = world.version(chunk, world.source(chunk)) or world.staged_version(chunk) or "plain"
+        return chunk.versions[name]
+
+    def would_bring(self, version: Version) -> tuple[frozenset[Of], frozenset[Hour]]:
+        """Return what a decoder makes of a RetDef now, and which hours are missing."""
+        missing = frozenset(hour for hour in version.hours if not self.world.present(hour))
+        whole = self.world.whole(version.datagrams)
+        return frozenset((str(d.run), d.apid, d.number) for d in whole), missing
+
+    def keys(self, run: str, dl: str) -> frozenset[Key]:
+        """Return the datagrams of a run that the other downlinks have from this one."""
+        of = self.brought[run].get(dl, {})
+        return frozenset().union(*(keys for chunk, keys in of.items() if chunk not in self.ignored))
 
     def chunk_of(self, run: str, dl: str, keys: Iterable[Key]) -> model.Chunk:
         """Return datagrams of a run as the model has them."""
@@ -118,14 +167,14 @@ class Books:
 
     def decide(self, run: str, dl: str) -> Outcome:
         """Return what the rule says of a downlink that is processed now."""
-        brought = {other: (self.chunk_of(run, other, keys),) for other, keys in self.brought[run].items()}
+        brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
         return model.decide(dl, brought, self.recorded[run], self.rules, run in self.given_up)
 
-    def last(self, run: str, dl: str) -> Delivery:
+    def last(self, run: str, dl: str) -> Recorded:
         """Return the latest delivery on record."""
         return self.recorded[run].get(dl, [NOTHING])[-1]
 
-    def record(self, run: str, dl: str, delivery: Delivery) -> None:
+    def record(self, run: str, dl: str, delivery: Recorded) -> None:
         """Put a delivery on record."""
         before = self.recorded[run].get(dl, [])
         if delivery != self.last(run, dl) and (before or delivery.spans):
@@ -142,26 +191,94 @@ class Books:
             self._decoded(dl, fresh[dl], after[dl])
         for run in self.runs:
             made = [dl for dl in dls if paths.manifest(RunId(run), dl) in fresh[dl]]
+            gone = [dl for dl in dls if paths.receipt(dl) in fresh[dl] and self._vanished(run, dl)]
             others = [dl for dl in dls if dl not in made]
-            self._delivered(run, made)
+            self._delivered(run, [dl for dl in made if dl not in gone])
+            for dl in gone:
+                self._delivered_nothing(run, dl)
             for dl in others:
-                self._perhaps_delivered(run, dl)
+                if dl not in gone:
+                    self._perhaps_delivered(run, dl)
+        self.seen_decoding.clear()
         for dl in dls:
             if paths.receipt(dl) in fresh[dl]:
                 self._handed_off(dl)
         self.look_at_stage()
+        for dl in dls:
+            for run in self.runs:
+                if paths.receipt(dl) in fresh[dl] and paths.manifest(RunId(run), dl) in fresh[dl]:
+                    self._check_staged(run, dl)
+
+    def _check_staged(self, run: str, dl: str) -> None:
+        """Check that the events of a delivery are in the stage, each of them."""
+        if run in self.of[dl].held or self.of[dl].taken or self.of[dl].gone:
+            return
+        there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
+        if there != self.last(run, dl).keys:
+            missing, more = self.last(run, dl).keys - there, there - self.last(run, dl).keys
+            self.find(
+                "staged", f"{dl}, run {run}: not staged {sorted(missing)}, staged besides {sorted(more)}"
+            )
+
+    def find(self, kind: str, text: str) -> None:
+        """Take down what is wrong, and go on."""
+        self.findings.append((kind, f"{text}{self._circumstances()}"))
+
+    def _circumstances(self) -> str:
+        """Say what may be behind something wrong."""
+        found = {
+            "a chunk is ignored": self.ignored,
+            "a run is abandoned": self.given_up,
+            "another policy": self.rules != self.first_rules,
+            "a loss is accepted": any(of.accepted for of in self.of.values()),
+            "cut off": [dl for dl, of in self.of.items() if of.begun and not self.world.site.has_receipt(dl)],
+            "leases": leases(self.world.site.work),
+        }
+        said = ", ".join(name for name, so in found.items() if so)
+        return f" [{said}]" * bool(said)
 
     def _decoded(self, dl: str, fresh: set[str], there: Stamps) -> None:
         for chunk in self.world.chunks[dl]:
-            if chunk.voucher in fresh:
-                self.content[chunk.voucher], self.without[chunk.voucher] = self.would_bring(chunk)
+            if chunk.voucher in fresh and chunk.voucher not in self.seen_decoding:
+                self.decoded(chunk)
             elif chunk.voucher not in there:
                 self.without.pop(chunk.voucher, None)
 
-    def bring(self, run: str, dl: str) -> frozenset[Key]:
+    def decoded(self, chunk: NewInput) -> None:
+        """Take in that a chunk was decoded of the archive as it is."""
+        version = chunk.versions[self.world.staged_version(chunk) or "plain"]
+        self.content[chunk.voucher], self.without[chunk.voucher] = self.would_bring(version)
+
+    def bring(self, run: str, dl: str) -> dict[str, frozenset[Key]]:
         """Return what the decoded chunks of a downlink bring of a run."""
-        chunks = [c for c in self.world.chunks[dl] if c.chunk.run == run]
-        return frozenset().union(*(self.content.get(c.voucher, frozenset()) for c in chunks))
+        found = {}
+        for chunk in self.world.chunks[dl]:
+            of = self.content.get(chunk.voucher, frozenset())
+            keys = frozenset((apid, number) for of_run, apid, number in of if of_run == run)
+            if keys and chunk.voucher not in self.ignored:
+                found[chunk.voucher] = keys
+        return found
+
+    def _vanished(self, run: str, dl: str) -> bool:
+        """Tell whether no chunk of a downlink has a run any more that it brought."""
+        return bool(self.brought[run].get(dl) or self.last(run, dl).spans) and not self.bring(run, dl)
+
+    def _delivered_nothing(self, run: str, dl: str) -> None:
+        """Check the hand-off of a downlink from which a run vanished: it brings and delivers nothing of it."""
+        old, known, spans = self.keys(run, dl), self.known_on_disk(run, dl), self.spans_on_disk(run, dl)
+        staged = self.world.staged(dl).get(RunId(run).l1)
+        if known:
+            self.find("vanished-known", f"{dl} knows {sorted(known)} of run {run}, expected nothing")
+        if spans or staged:
+            self.find("vanished-delivered", f"{dl} delivered {spans} of run {run}, expected nothing")
+        kept = self.brought[run].get(dl, {}) if known == old else {}
+        self.brought[run][dl] = kept
+        self.of[dl].held.discard(run)
+        if spans and spans != self.last(run, dl).spans:
+            self.record(run, dl, Recorded.of(self.decide(run, dl)))
+        elif not spans:
+            self.record(run, dl, NOTHING)
+            self.of[dl].latest.pop(RunId(run).l1, None)
 
     def _delivered(self, run: str, dls: Sequence[str]) -> None:
         """Check the deliveries of a run by downlinks, in some order."""
@@ -179,9 +296,9 @@ class Books:
     def _one_delivery(self, run: str, dl: str) -> Iterable[str]:
         manifest = read_json(self.world.site.work / paths.manifest(RunId(run), dl))
         self.brought[run][dl] = self.bring(run, dl)
-        known = self.known_on_disk(run, dl)
-        if known != self.brought[run][dl]:
-            yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(self.brought[run][dl])}"
+        known, expected = self.known_on_disk(run, dl), self.keys(run, dl)
+        if known != expected:
+            yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(expected)}"
         outcome = self.decide(run, dl)
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
@@ -197,30 +314,27 @@ class Books:
         if said != wanted:
             yield f"{dl} says {said}, expected {wanted}"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
-        for each in self.of.values():  # a merge counts all late events of its run, whoever brought them
-            each.late.pop(run, None)
-        self.of[dl].late[run] = outcome.late
         self.withheld[run] = outcome.withheld
-        self.record(run, dl, outcome.delivery)
+        self.record(run, dl, Recorded.of(outcome))
         if not files:
             self.of[dl].latest.pop(RunId(run).l1, None)
 
     def _perhaps_delivered(self, run: str, dl: str) -> None:
         """Take in what a job did that did not end well, or was not run: all or nothing."""
         known = self.known_on_disk(run, dl)
-        old = self.brought[run].get(dl, frozenset())
-        assert not known or known in {old, self.bring(run, dl)}, (
-            f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
-        )
+        before_it = self.brought[run].get(dl, {})
+        now, old = self.bring(run, dl), frozenset[Key]().union(*before_it.values())
+        new = frozenset[Key]().union(*now.values())
+        assert known in {old, new}, f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
         if not known and not old:
             return
-        self.brought[run][dl] = known
+        self.brought[run][dl] = now if known == new else before_it
         before, outcome = self.last(run, dl), self.decide(run, dl)
         spans = self.spans_on_disk(run, dl)
         assert spans in {before.spans, outcome.delivery.spans}, f"{dl} recorded {spans} of run {run}"
         if spans != before.spans:
             self.withheld[run] = outcome.withheld
-            self.record(run, dl, outcome.delivery)
+            self.record(run, dl, Recorded.of(outcome))
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
         """Return which datagrams a downlink has made known of a run."""
@@ -268,20 +382,20 @@ class Books:
             self._check_retired(str(run_id), row)
 
     def _check_retired(self, run: str, row: dict[str, Any]) -> None:
-        """See that nothing is still to be delivered of a run that Level-1 may retire.
+        """Check that all events of a run were delivered before Level-1 may retire it.
 
-        It may where its checkRun does (ground-chain §6), once it is through with what is staged: the ledger says
-        Complete or Incomplete, and no downlink of the run is in work. Then every event that is settled was staged; of a
-        run that is abandoned every event that was known when the ledger came to say so; and if all that is known
-        was loaded, all. What lies within a span is late, for that is closed.
+        Level-1's checkRun (ground-chain §6) retires a run if the ledger has it as Complete or Incomplete, and no
+        downlink of the run is in work. Then all settled events must be staged; for an abandoned run, all events that
+        were known when the ledger got this status; and all known events if all of them were loaded. Events inside a
+        span are late, because the span is closed.
         """
-        chunks = [(self.chunk_of(run, dl, keys),) for dl, keys in self.brought[run].items()]
+        chunks = [(self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]]
         events = {(e.sequence, e.apid) for (chunk,) in chunks for e in chunk.events}
         if self.entered.get(run, ({}, events))[0] != row:
             self.entered[run] = row, events
         l1_run = RunId(run).l1
         in_work = any((self.world.site.stage / paths.tokens(l1_run)).glob("haltCleanup-*"))
-        # What is held and not loaded yet the ledger does not know of: a race that nobody can close (docs/ledger.md).
+        # A refused run that is not loaded yet is unknown to the ledger: an unavoidable race (docs/ledger.md).
         held = any(run in of.held for of in self.of.values())
         if in_work or held or row["status"] == IN_PROGRESS:
             return
@@ -295,53 +409,116 @@ class Books:
         left = {key for key in wanted - staged if not model.inside(key[0], spans)}
         assert len(left) <= self.withheld[run], f"run {run} is {row['status']} without {sorted(left)}"
 
-    def amiss(self, dl: str) -> dict[str, Amiss]:
-        """Return what is amiss with a downlink."""
-        of, found = self.of[dl], dict[str, Amiss]()
+    def problems(self, dl: str) -> dict[str, Problem]:
+        """Return the problems of a downlink."""
+        of, found = self.of[dl], dict[str, Problem]()
         if not of.begun:
-            return {"not processed": Amiss.TOLD}
+            chunks = [c for c in self.world.chunks[dl] if c.voucher not in self.ignored]
+            is_there = any(self.world.source(chunk).exists() for chunk in chunks)
+            return {"not processed": Problem.NOTE if is_there else Problem.MAYBE}
         for chunk in self.world.chunks[dl]:
-            source = self.world.version(chunk, self.world.source(chunk))
-            staged = self.world.staged_version(chunk)
-            if source is not None and staged is None:
-                found["a RetDef is not processed"] = Amiss.TOLD
-            elif source is not None and source != staged:
-                found["a RetDef was issued again"] = Amiss.TOLD
-            if self.without.get(chunk.voucher):
-                found["decoded without an hour"] = Amiss.PERSON
+            found |= self._problems_of(chunk)
         if not self.world.site.has_receipt(dl):
-            found["no receipt"] = Amiss.TOLD
+            found["no receipt"] = Problem.NOTE
         if of.submitted and of.submitted < of.handoff:
-            found["a hand-off after the submission"] = Amiss.PERSON
+            found["a hand-off after the submission"] = Problem.ACTION
         if not of.submitted:
-            found["not submitted"] = Amiss.MAYBE
+            found["not submitted"] = Problem.MAYBE
         if of.open:
-            found["a submission is open"] = Amiss.PERSON
+            found["a submission is open"] = Problem.ACTION
         if of.wiped and not of.submitted:
-            found["the stage was wiped"] = Amiss.PERSON
+            found["the stage was wiped"] = Problem.ACTION
         if of.gone:
-            found["a run left the stage"] = Amiss.PERSON if self.world.site.has_receipt(dl) else Amiss.MAYBE
+            found["a run left the stage"] = (
+                Problem.ACTION if self.world.site.has_receipt(dl) else Problem.MAYBE
+            )
         if of.held:
-            found["a run is held"] = Amiss.PERSON
-        if any(of.late.values()):
-            found["late events"] = Amiss.PERSON
+            found["a run is refused"] = Problem.ACTION
         if of.accepted:
-            found["a loss is accepted"] = Amiss.MAYBE
+            found["a loss is accepted"] = Problem.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
-            found["a run is abandoned"] = Amiss.MAYBE
+            found["a run is abandoned"] = Problem.MAYBE
         if leases(self.world.site.work):
-            found["a lease is left"] = Amiss.MAYBE
+            found["a lease is left"] = Problem.MAYBE
         return found
 
+    def _problems_of(self, chunk: NewInput) -> dict[str, Problem]:
+        """Return the problems of a chunk."""
+        if chunk.voucher in self.ignored:
+            return {"a chunk is ignored": Problem.MAYBE}
+        source = self.world.version(chunk, self.world.source(chunk))
+        staged = self.world.staged_version(chunk)
+        found = dict[str, Problem]()
+        if source is not None and staged is None:
+            found["a RetDef is not processed"] = Problem.NOTE
+        elif source is not None and source != staged:
+            found["a RetDef was issued again"] = Problem.NOTE
+        if self.without.get(chunk.voucher):
+            found["decoded without an hour"] = Problem.ACTION
+        if staged is None or chunk.voucher not in self.content:
+            return found
+        now, _ = self.would_bring(chunk.versions[staged])
+        content = self.content[chunk.voucher]
+        asked = {(str(d.run), d.apid, d.number) for d in chunk.versions[staged].datagrams}
+        if now - content:
+            found["level-0 came after it was decoded"] = Problem.ACTION
+        elif asked - content:
+            found["it brought less than its RetDef announces"] = Problem.NOTE
+        if staged in {"more", "early"}:
+            found["its span has a gap, perhaps"] = Problem.MAYBE
+        return found
+
+    def where(self, run: str) -> dict[Key, Where]:
+        """Return where each known event of a run is."""
+        brought = {dl: (self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]}
+        events = [(event.sequence, event.apid) for _, event in model.known_events("", brought)]
+        recorded = self.recorded[run]
+        taken = [span for deliveries in recorded.values() for each in deliveries for span in each.spans]
+        now = frozenset[Key]().union(*(deliveries[-1].keys for deliveries in recorded.values()))
+        ever = frozenset[Key]().union(*(each.keys for deliveries in recorded.values() for each in deliveries))
+        places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.given_up)
+        found = dict[Key, Where]()
+        for key in events:
+            if key in now:
+                found[key] = Where.DELIVERED
+            elif model.inside(key[0], taken):
+                found[key] = Where.CLOSED if key in ever else Where.LATE
+            else:
+                found[key] = Where.DUE if model.inside(key[0], places) else Where.WAITING
+        orphans = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
+        due = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.DUE]
+        held = any(run in of.held for of in self.of.values())
+        for series in model._series(due, model._breaks(places, taken, orphans, [])):
+            large = len(series) >= self.rules.min_events
+            for _, event in series:
+                found[event.sequence, event.apid] = (
+                    Where.WITHHELD if not large else Where.REFUSED if held else Where.DUE
+                )
+        latest = [span for deliveries in recorded.values() for span in deliveries[-1].spans]
+        closed = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.CLOSED]
+        for series in model._series(closed, lambda a, b: any(a < x and y < b for x, y in latest)):
+            if len(series) < min(2, self.rules.min_events):  # too few, even if their place is opened
+                found |= {(event.sequence, event.apid): Where.WITHHELD for _, event in series}
+        return found
+
+    def readable(self, run: str) -> bool:
+        """Tell whether all events that are known of a run can still be read: else nobody can look at them."""
+        for of in self.brought[run].values():
+            for voucher, keys in of.items():
+                home, chunk = (self.world.site.work / voucher).parent, voucher.rpartition("/")[2][:5]
+                now = {(apid, number) for of_run, apid, number in self.content[voucher] if of_run == run}
+                whole = all(any(home.glob(f"*-{run}-*-{chunk}.{kind}")) for kind in ("evt", "idx", "rows"))
+                if now != keys or not whole:
+                    return False
+        return True
+
     def check_verdict(self, dl: str, row: dict[str, Any]) -> None:
-        """Hold a verdict against the books."""
-        amiss = self.amiss(dl)
-        worst = max(amiss.values(), default=None)
+        """Compare a verdict with the books."""
+        problems = self.problems(dl)
+        worst = max(problems.values(), default=None)
         codes = [cause["code"] for cause in row["causes"]]
-        said = (
-            f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(amiss) or 'good'}"
-        )
+        said = f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(problems) or 'good'}"
         assert worst is not None or row["verdict"] == "good", said
-        assert worst in {None, Amiss.MAYBE} or row["verdict"] != "good", said
-        # Who was killed counts as alive for a lease; meanwhile the rest may be its business.
-        assert worst is not Amiss.PERSON or row["verdict"] == "action" or row["state"] == "in work", said
+        assert worst in {None, Problem.MAYBE} or row["verdict"] != "good", said
+        # A killed process counts as alive until its lease expires; until then it may still be responsible for the rest.
+        assert worst is not Problem.ACTION or row["verdict"] == "action" or row["state"] == "in work", said

@@ -2,13 +2,21 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from halfpipe import paths
+from halfpipe.decode import decode_chunk
 from halfpipe.downlink import submit as submission
+from halfpipe.ids import RunId
+from halfpipe.process.programs import run as run_program
+from tests.support import in_process
+from tests.support.stories import screens
 from tests.support.stories.books import Books, Downlink
 from tests.support.stories.world import NewInput, World
 from tests.support.workflow import Ended
@@ -19,6 +27,7 @@ Choice = TypeVar("Choice")
 
 STEPS: dict[Do, int] = {}
 """All steps, and how often each is taken beside the others."""
+UNANNOUNCED = "a run that no RetDef announces"
 MOMENTS = range(1, 350)  # of a head
 
 
@@ -40,10 +49,14 @@ class Story:
     books: Books
     rng: random.Random
     taken: list[list[object]] = field(default_factory=list)
+    told: list[Any] = field(default_factory=list)  # what is drawn next, if a story is told again
 
     def one_of(self, choices: Sequence[Choice]) -> Choice:
         """Draw one."""
         choice = self.rng.choice(choices)
+        if self.told:
+            again = self.told.pop(0)
+            choice = again if again in choices else choice
         self.taken[-1].append(choice)
         return choice
 
@@ -57,6 +70,11 @@ class Story:
         chunks = self.world.chunks[dl]
         return chunks[self.one_of(range(len(chunks)))]
 
+    def file(self, dl: str) -> str:
+        """Draw a file of level-0 that a chunk of a downlink needs."""
+        hours = sorted(self.books.next_version(self.chunk(dl)).hours)
+        return self.one_of([name for hour in hours for name in self.world.files_of(hour)])
+
     def heard(self, ended: Ended) -> Ended:
         """Listen to a command; none may end as a program that is not finished."""
         for word in ("Traceback (most recent call last)", "defect of the program"):
@@ -67,22 +85,59 @@ class Story:
         """Give a verb."""
         return self.heard(self.world.site.halfpipe(*words))
 
-    def invoke(self, dl: str, *words: str) -> None:
-        """Process a downlink, and check what that did."""
+    def invoke(
+        self, dl: str, *words: str, before_job: int = 0, meanwhile: Callable[[], object] | None = None
+    ) -> None:
+        """Process a downlink, and check what that did; `meanwhile` happens before one of its jobs."""
         before = {dl: self.books.stamps(dl)}
         obstacles = self.obstacles(dl)
-        ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
+        if meanwhile:
+            with self.between_jobs(dl, before_job, meanwhile):
+                ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
+            obstacles += self.obstacles(dl)
+        else:
+            ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
         self.books.processed([dl], before)
-        assert not ended.status or obstacles, f"{dl} {' '.join(words)} failed: {ended.said[-3000:]}"
+        if ended.status and (meanwhile or UNANNOUNCED in obstacles):  # the same command includes it
+            before = {dl: self.books.stamps(dl)}
+            ended = self.heard(self.world.site.snakemake(f"dl={dl}"))
+            self.books.processed([dl], before)
+        hinders = [why for why in obstacles if why != UNANNOUNCED]
+        assert not ended.status or hinders, f"{dl} {' '.join(words)} failed: {ended.said[-3000:]}"
         if ended.status:
             return
-        if words:
+        if {*words} & {"-F", "deliver_run", "decode_chunk"}:
             self.books.of[dl].gone.clear()  # all its runs were delivered again
         for chunk in self.world.chunks[dl]:
             source = self.world.source(chunk)
-            assert self.world.staged_version(chunk) or not source.exists(), (
-                f"{source} came late and is ignored"
-            )
+            assert (
+                meanwhile
+                or chunk.voucher in self.books.ignored
+                or self.world.staged_version(chunk)
+                or not source.exists()
+            ), f"{source} came late and is ignored"
+
+    @contextmanager
+    def between_jobs(self, dl: str, number: int, act: Callable[[], object]) -> Iterator[None]:
+        """Act before job `number` of an invocation, and take in each decoding as the archive is then."""
+        jobs, program = 0, in_process.program
+
+        def run(command: str) -> int:
+            nonlocal jobs
+            jobs += 1
+            if jobs == number:
+                act()
+            before = self.books.stamps(dl)
+            status = program(command)
+            after = self.books.stamps(dl)
+            for chunk in self.world.chunks[dl]:
+                if after.get(chunk.voucher) not in {None, before.get(chunk.voucher)}:
+                    self.books.decoded(chunk)
+                    self.books.seen_decoding.add(chunk.voucher)
+            return status
+
+        with patch.object(in_process, "program", run):
+            yield
 
     def load(self, dl: str) -> bool:
         """Load a downlink into the ledger, if it was handed off."""
@@ -93,6 +148,14 @@ class Story:
     def obstacles(self, dl: str) -> list[str]:
         """Return why processing a downlink may fail."""
         found = ["files that left the stage before their hand-off"] if self.books.of[dl].gone else []
+        if self.has_hole(dl):
+            found.append("a RetDef is missing")
+        if self.brings_unannounced(dl):
+            found.append(UNANNOUNCED)
+        if self.books.ignored:
+            found.append("a chunk is ignored")
+        if any(not self.books.would_bring(self.books.next_version(c))[0] for c in self.world.chunks[dl]):
+            found.append("a chunk brings nothing")
         # What is processed again may bring less; what is gone may not be made again.
         if any(self.brings_less(c) for chunks in self.world.chunks.values() for c in chunks):
             found.append("less")
@@ -102,8 +165,29 @@ class Story:
 
     def brings_less(self, chunk: NewInput) -> bool:
         """Tell whether a chunk would bring less now than it was to bring."""
-        asked = self.world.version(chunk, self.world.source(chunk))
-        return bool(self.books.would_bring(chunk)[1]) or asked == "less"
+        version = self.books.next_version(chunk)
+        brings, missing = self.books.would_bring(version)
+        had = self.books.content.get(chunk.voucher, frozenset())
+        less = version == chunk.versions.get("less") or not had <= brings
+        names = [name for hour in version.hours for name in self.world.files_of(hour)]
+        in_part = any((self.world.away / name).exists() for name in names)
+        return bool(missing) or less or in_part or (bool(had) and chunk.voucher in self.books.ignored)
+
+    def brings_unannounced(self, dl: str) -> bool:
+        """Tell whether a downlink may bring a run that none of its RetDefs announces."""
+        announced = {str(chunk.chunk.run) for chunk in self.world.chunks[dl] if self.is_there(chunk)}
+        versions = [self.books.next_version(chunk) for chunk in self.world.chunks[dl]]
+        return not announced.issuperset(str(d.run) for version in versions for d in version.datagrams)
+
+    def is_there(self, chunk: NewInput) -> bool:
+        """Tell whether there is a RetDef of a chunk."""
+        return self.world.source(chunk).exists() or self.world.staged_version(chunk) is not None
+
+    def has_hole(self, dl: str) -> bool:
+        """Tell whether a RetDef is missing below another, or all are."""
+        chunks = [chunk for chunk in self.world.chunks[dl] if chunk.voucher not in self.books.ignored]
+        there = [self.is_there(chunk) for chunk in chunks]
+        return not any(there) or not all(there[: max(n for n, so in enumerate(there) if so)])
 
     def take_step(self, do: Do) -> bool:
         """Take a step, and check everything after it; return False if it made no sense, and nothing was done."""
@@ -113,24 +197,46 @@ class Story:
             return False
         self.books.look_at_stage()
         self.books.check()
-        self.verdicts()
+        screens.check(self.world, self.books)
         return True
 
-    def verdicts(self) -> None:
-        """Hold the verdicts of all downlinks against the books."""
-        ended = self.halfpipe("status", *self.world.downlinks, "--json")
-        rows = {row["dl"]: row for row in json.loads(ended.said)["downlinks"]}
-        assert rows.keys() == set(self.world.downlinks)
-        assert ended.status == 1 or not any(row["verdict"] == "action" for row in rows.values())
-        for dl, row in rows.items():
-            self.books.check_verdict(dl, row)
+
+Step = list[Any]
+"""The name of a step, and what was drawn for it."""
+
+
+def tell(seed: int, home: Path, again: Sequence[Step] | None = None) -> tuple[Story, list[tuple[str, str]]]:
+    """Tell a story, or `again` some of its steps; return it and what is wrong: kinds and texts."""
+    rng = random.Random(seed)
+    world = World(home, rng)
+    story, length, do = Story(world, Books(world), rng), rng.randint(5, 9), process
+    wrong: list[tuple[str, str]] = []
+    by_name = {do.__name__: do for do in STEPS}
+    steps = iter(again or ())
+    try:
+        while again is not None or len(story.taken) < length:
+            if again is not None:
+                if (step := next(steps, None)) is None:
+                    break
+                do, story.told = by_name[step[0]], list(step[1:])
+            story.take_step(do)
+            found, story.books.findings = story.books.findings, []
+            wrong += [(kind, f"step {len(story.taken)}: {text}") for kind, text in found]
+            if again is None:
+                (do,) = rng.choices(list(STEPS), list(STEPS.values()))
+    except Exception as error:
+        kind = "rule" if isinstance(error, AssertionError) else type(error).__name__
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        wrong.append((f"{kind}:{last.name}", f"step {len(story.taken)}: {error}"))
+    return story, wrong
 
 
 @step(14)
 def process(story: Story) -> bool:
     """Process a downlink, or process it again; mostly it is loaded into the ledger then."""
     dl, _ = story.dl()
-    story.invoke(dl, *story.one_of([(), (), (), ("-F",), ("-R", "deliver_run")]))
+    words = [(), (), (), (), ("-F",), ("-R", "deliver_run"), ("-R", "decode_chunk"), ("-R", "receipt")]
+    story.invoke(dl, *story.one_of(words))
     if story.one_of([True, True, False]):
         story.load(dl)
     return True
@@ -168,41 +274,175 @@ def killed(story: Story) -> bool:
     return True
 
 
+@step(3)
+def two_heads(story: Story) -> bool:
+    """Process a downlink by two heads at once; one of them may be killed."""
+    dl, at = story.dl()[0], story.one_of([-1, -1, *MOMENTS[::20]])
+    before = {dl: story.books.stamps(dl)}
+    obstacles = story.obstacles(dl)
+    children = [story.world.in_a_child(f"dl={dl}", at=each) for each in (at, -1)]
+    ended = [story.heard(story.world.wait(child)) for child in children]
+    story.books.processed([dl], before)
+    good = at >= 0 or not all(
+        each.status for each in ended
+    )  # the second may have left before the first was killed
+    assert obstacles or good, [each.said[-2000:] for each in ended]
+    return True
+
+
+@step(4)
+def everything(story: Story) -> bool:
+    """Process what is outstanding, whatever it is."""
+    before = {dl: story.books.stamps(dl) for dl in story.world.downlinks}
+    obstacles = [why for dl in story.world.downlinks for why in story.obstacles(dl)]
+    ended = story.heard(story.world.site.snakemake())
+    story.books.processed(story.world.downlinks, before)
+    assert obstacles or not ended.status, ended.said[-3000:]
+    return True
+
+
+@step(6)
+def meanwhile(story: Story) -> bool:
+    """Process a downlink, and let something happen before one of its jobs."""
+    dl, _ = story.dl()
+    what = story.one_of(["a RetDef comes", "level-0 goes", "level-0 comes", "Level-1 takes"])
+    job, other = story.one_of(range(1, 8)), story.one_of(story.world.downlinks)
+
+    def act() -> None:
+        if what == "a RetDef comes":
+            for chunk in story.world.chunks[dl]:
+                if not story.world.source(chunk).exists():
+                    story.world.issue(chunk, "plain")
+        elif what == "level-0 goes":
+            names = sorted(
+                name
+                for hour in story.books.next_version(story.chunk(dl)).hours
+                for name in story.world.files_of(hour)
+            )
+            story.world.take_away(story.one_of(names))
+        elif what == "level-0 comes":
+            for name in story.world.packets:
+                story.world.bring_back(name)
+        elif story.books.is_submitted(other) and not story.books.of[other].taken:
+            story.books.of[other].taken = True
+            if other != dl and (story.world.site.stage / other).is_dir():
+                story.world.site.take(other)
+
+    story.invoke(dl, *story.one_of([(), ("-F",)]), before_job=job, meanwhile=act)
+    return True
+
+
+@step(4)
+def flickers(story: Story) -> bool:
+    """Process a downlink while a file of level-0 is away for a moment, or comes when the decoder has ended."""
+    dl, _ = story.dl()
+    name, comes = story.file(dl), story.one_of([True, False])
+
+    def decoder(*words: Any, **keys: Any) -> Any:
+        away = not comes and story.world.take_away(name)
+        try:
+            return run_program(*words, **keys)
+        finally:
+            if comes or away:
+                story.world.bring_back(name)
+
+    if comes and not story.world.take_away(name, story.one_of([0, len(story.world.packets[name]) // 2])):
+        return False
+    with patch.object(decode_chunk, "run", decoder):
+        if comes:
+            story.invoke(dl, "-F")
+        else:
+            before = {dl: story.books.stamps(dl)}
+            story.heard(story.world.site.snakemake(f"dl={dl}", "-F"))
+            story.books.processed([dl], before)
+    return True
+
+
 @step(5)
 def late(story: Story) -> bool:
     """Let the RetDef arrive that was held back."""
-    chunk = story.world.chunks[story.dl()[0]][-1]
+    chunk = story.chunk(story.dl()[0])
     if story.world.source(chunk).exists():
         return False
     story.world.issue(chunk, "plain")
     return True
 
 
-@step(4)
+@step(2)
+def vanishes(story: Story) -> bool:
+    """Take a RetDef from the search path."""
+    chunk = story.chunk(story.dl()[0])
+    if not story.world.source(chunk).exists():
+        return False
+    story.world.source(chunk).unlink()
+    return True
+
+
+@step(5)
 def reissue(story: Story) -> bool:
-    """Issue a RetDef again."""
-    chunk, version = story.chunk(story.dl()[0]), story.one_of(["plain", "comment", "less", "less"])
+    """Issue a RetDef again, which asks for more or less."""
+    chunk = story.chunk(story.dl()[0])
+    version = story.one_of(["plain", "comment", "less", "less", "more", "more", "early"])
     there = story.world.version(chunk, story.world.source(chunk))
-    if version not in chunk.retdefs or there in {None, version}:
+    if version not in chunk.versions or there in {None, version}:
         return False
     story.world.issue(chunk, version)
+    return True
+
+
+@step(3)
+def ignored(story: Story) -> bool:
+    """Do without a chunk, or take that back."""
+    chunk = story.chunk(story.dl()[0])
+    story.books.ignored ^= {chunk.voucher}
+    entries = [
+        {"dl": str(c.chunk.downlink), "chunk": str(c.chunk.number), "reason": "a story"}
+        for chunks in story.world.chunks.values()
+        for c in chunks
+        if c.voucher in story.books.ignored
+    ]
+    story.world.site.configure(ignore={"chunks": entries})
     return True
 
 
 @step(4)
 def hour_away(story: Story) -> bool:
     """Take an hour of level-0 out of the archive."""
-    hours = sorted(story.chunk(story.dl()[0]).hours_of("plain"))
-    return story.world.move(hours[story.one_of([0, -1])], story.world.archive, story.world.away)
+    hours = sorted(story.books.next_version(story.chunk(story.dl()[0])).hours)
+    names = story.world.files_of(hours[story.one_of([0, -1])])
+    return bool([name for name in names if story.world.take_away(name)])
+
+
+@step(4)
+def part_away(story: Story) -> bool:
+    """Take a file of level-0 out of the archive, or leave only its first packets: it will grow."""
+    name = story.file(story.dl()[0])
+    packets = len(story.world.packets[name])
+    return story.world.take_away(name, story.one_of([0, *range(1, packets)]))
 
 
 @step(4)
 def hours_back(story: Story) -> bool:
-    """Let all hours arrive."""
-    chunks = [chunk for chunks in story.world.chunks.values() for chunk in chunks]
-    hours = {hour for chunk in chunks for hour in chunk.hours_of("plain")}
-    moved = [story.world.move(hour, story.world.away, story.world.archive) for hour in hours]
-    return any(moved)
+    """Let all level-0 arrive."""
+    return bool([name for name in story.world.packets if story.world.bring_back(name)])
+
+
+@step(2)
+def reopen(story: Story) -> bool:
+    """Open what an accepted loss has closed; Level-1 has nothing of it."""
+    (dl, of), books = story.dl(), story.books
+    if of.submitted and of.submitted != of.handoff:
+        return False
+    done = False
+    for run in books.runs:
+        before = books.recorded[run].get(dl, [])
+        if len(before) > 1:
+            ended = story.halfpipe("force", run, "--reopen", dl, "--reason", "a story")
+            if not ended.status:
+                books.recorded[run][dl] = before[-1:]  # as `model.release` has it
+                of.seen = {(l1, key) for l1, key in of.seen if l1 != RunId(run).l1 or key in before[-1].keys}
+                done = True
+    return done
 
 
 @step(3)
@@ -228,7 +468,7 @@ def cleanup(story: Story) -> bool:
 def submit(story: Story) -> bool:
     """Submit a downlink; Level-1 may answer wrongly."""
     (dl, of), mode = story.dl(), story.one_of(["well", "well", "well", "refuse", "fail", "lie"])
-    blocked = story.books.amiss(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
+    blocked = story.books.problems(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
     if not story.world.site.has_receipt(dl) or blocked:
         return False
     if not any(run["named"] and run["files"] for run in story.world.site.receipt(dl)["runs"]):
@@ -255,7 +495,7 @@ def submit(story: Story) -> bool:
 
 @step(3)
 def settle(story: Story) -> bool:
-    """Somebody looks whether Level-1 has the stream, and says so."""
+    """A person checks whether Level-1 has the stream, and confirms it."""
     dl, of = story.dl()
     if not of.open:
         return False
@@ -290,7 +530,7 @@ def taken(story: Story) -> bool:
 
 @step(2)
 def wiped(story: Story) -> bool:
-    """Somebody wipes a directory of the stage."""
+    """A person wipes a directory of the stage."""
     dl, of = story.dl()
     if not (story.world.site.stage / dl).is_dir():
         return False
@@ -331,8 +571,13 @@ def give_up(story: Story) -> bool:
 def accept(story: Story) -> bool:
     """Accept that a downlink delivers less than before, and process it again."""
     dl, of = story.dl()
-    less = {str(chunk.chunk.run) for chunk in story.world.chunks[dl] if story.brings_less(chunk)}
-    if not less or of.accepted or not of.begun:
+    less = {
+        run
+        for chunk in story.world.chunks[dl]
+        if story.brings_less(chunk)
+        for run, _, _ in story.books.content.get(chunk.voucher, [])
+    }
+    if not less - of.accepted or not of.begun:
         return False
     of.accepted |= less
     every = [(d, run) for d, each in story.books.of.items() for run in each.accepted]

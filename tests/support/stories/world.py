@@ -2,17 +2,20 @@
 
 import os
 import random
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.formats import evt, level0
+from halfpipe.formats import evt, level0, met
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
+from halfpipe_simulator.packets import PACKET_SPACING
 from halfpipe_simulator.runs import SCID, Datagram
-from halfpipe_simulator.scenario import Chunk, Scenario
+from halfpipe_simulator.scenario import START, Chunk, Scenario
 from tests.support import forks
 from tests.support.harness import events_of
 from tests.support.ledger_files import run_rows
@@ -20,59 +23,94 @@ from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import LONG_AGO, Ended, Site
 
 HOUR = 3_600_000_000  # microseconds
-DOWNLINKS = ("230401001", "230401002", "230401003")
+DOWNLINKS = ("230401001", "230401002", "230401003", "230402001", "230402002")
+BEFORE_MIDNIGHT = datetime(2023, 4, 1, 23, 50, tzinfo=UTC)
+FURTHER = 2  # datagrams by which the end of a RetDef is moved, at most
 Key = tuple[int, int]
 """Sequence and APID of an event; or APID and number of a datagram."""
+Of = tuple[str, int, int]
+"""Run, APID and number of a datagram."""
 Hour = tuple[int, int]
 """Hours since 1970, and an APID."""
 
 
 def drawn(rng: random.Random) -> Scenario:
     """Draw what is simulated."""
-    downlinks = rng.choice([2, 2, 3])
+    downlinks = rng.choice([2, 2, 3, 3, 4, 5])
     odd: dict[str, object] = rng.choice(
         [
             *[{}] * 3,
             {"parts": downlinks - 1, "late_epu": 957},
             {"repeated_datagrams": 1},
             {"lost_datagrams": 1},
+            {"lost_packets": 1, "repeated_packets": 2},
+            {"equal_sequences": 4, "equal_in_one": 8},
             {"orphaned_tail": True},
         ]
     )
-    scenario = Scenario(seed=rng.randrange(20), downlinks=DOWNLINKS[:downlinks])
+    scenario = Scenario(
+        seed=rng.randrange(20),
+        downlinks=DOWNLINKS[:downlinks],
+        start=rng.choice([START, BEFORE_MIDNIGHT]),
+        l0keys=rng.choice([1, 1, 2]),
+    )
     epus = rng.choice([(956, 957)] * 4 + [(955, 956, 957)])
     scenario.lpa_run(events=90, rate=0.1, per_datagram=8, epus=epus, **{"parts": downlinks, **odd})
-    if rng.random() < 0.5:
-        scenario.lpa_run(events=30, rate=0.1, per_datagram=8, first=downlinks - 1)
+    if rng.random() < 0.6:
+        parts = rng.choice([1, 1, 2])
+        first = rng.randrange(downlinks - parts + 1)
+        scenario.lpa_run(events=30, rate=0.1, per_datagram=8, parts=parts, first=first)
     return scenario
 
 
 @dataclass(frozen=True)
+class Version:
+    """A RetDef as it was issued once: its bytes, and the datagrams of the archive that lie in its span."""
+
+    content: bytes
+    datagrams: tuple[Datagram, ...]
+
+    @property
+    def hours(self) -> frozenset[Hour]:
+        """The hours that it needs."""
+        first, last = self.datagrams[0], self.datagrams[-1]
+        return hours_between(first.apid, first.span[0], last.span[1])
+
+
+@dataclass(frozen=True)
 class NewInput:
-    """One chunk: its RetDef's versions, and what it brings."""
+    """One chunk: its RetDef's versions, and what it brings.
+
+    The RetDef is `plain`; `comment` has a remark besides; `less` leaves the last datagram out; `more` ends later, where
+    other datagrams are that other chunks bring; `early` begins where the datagram before does.
+    """
 
     chunk: Chunk
-    retdefs: Mapping[str, bytes]
-    """The RetDef as it was first (`plain`), with a remark (`comment`), and with the last datagram left out (`less`)."""
+    versions: Mapping[str, Version]
 
     @property
     def voucher(self) -> str:
-        """The path of what vouches for it when it is decoded, which is its name here."""
+        """The path of its ``{chunk}.json``, which is its name here."""
         return paths.chunk(self.chunk.downlink, self.chunk.number)
-
-    def datagrams_of(self, version: str) -> tuple[Datagram, ...]:
-        """Return what a version asks for."""
-        return self.chunk.datagrams[:-1] if version == "less" else self.chunk.datagrams
-
-    def hours_of(self, version: str) -> frozenset[Hour]:
-        """Return the hours that a version needs."""
-        asked = self.datagrams_of(version)
-        return hours_between(self.chunk.apid, asked[0].span[0], asked[-1].span[1])
 
 
 def hours_between(apid: int, begin: int, end: int) -> frozenset[Hour]:
-    """Return the hours in which packets of an APID lie, of microseconds since 1970."""
+    """Return the hours of an APID's packets from times in microseconds since 1970."""
     return frozenset((hour, apid) for hour in range(begin // HOUR, end // HOUR + 1))
+
+
+def packets_in(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield of each packet of a level-0 file where it ends, and its time, MET microseconds (ground-chain §1)."""
+    begin = 0
+    while begin < len(content):
+        begin_of_time = begin + 6
+        end = begin + int.from_bytes(content[begin + 4 : begin + 6]) + level0.LENGTH_OFFSET
+        seconds = int.from_bytes(content[begin_of_time : begin_of_time + 4])
+        yield (
+            end,
+            seconds * met.MICROSECONDS + int.from_bytes(content[begin_of_time + 4 : begin_of_time + 8]),
+        )
+        begin = end
 
 
 class World:
@@ -81,12 +119,22 @@ class World:
     def __init__(self, home: Path, rng: random.Random) -> None:
         scenario = drawn(rng)
         self.home, self.simulation = home, scenario.write(home / "simulated")
-        self.downlinks = [str(downlink) for downlink in scenario.downlinks]
-        self.chunks: dict[str, list[NewInput]] = {dl: [] for dl in self.downlinks}
+        self.chunks: dict[str, list[NewInput]] = {str(downlink): [] for downlink in scenario.downlinks}
+        by_apid: defaultdict[int, set[Datagram]] = defaultdict(set)
         for chunk in self.simulation.chunks:
-            self.chunks[chunk.downlink].append(self._brought(chunk))
+            by_apid[chunk.apid].update(chunk.datagrams)
+        in_order = {apid: sorted(found, key=lambda d: d.met) for apid, found in by_apid.items()}
+        for chunk in self.simulation.chunks:
+            self.chunks[chunk.downlink].append(self._brought(chunk, in_order[chunk.apid]))
+        self.chunks = {dl: chunks for dl, chunks in self.chunks.items() if chunks}
+        self.downlinks = list(self.chunks)
         self.archive, self.away = self.simulation.level0, home / "away"
-        self.streams, self.max_events = home / "streams.jsonl", rng.choice([125000, 125000, 9])
+        # Of each file of the archive, by its name below that, its packets: where each ends, and its time.
+        self.packets = {
+            str(path.relative_to(self.archive)): list(packets_in(path.read_bytes()))
+            for path in sorted(self.archive.rglob(f"s{SCID:04d}a*"))
+        }
+        self.streams, self.max_events = home / "server", rng.choice([125000, 125000, 9])
         self.site = Site(home)
         self.site.configure(
             paths={"level0": str(self.archive)},
@@ -99,25 +147,38 @@ class World:
             submit={**submit_commands(self.streams), "seconds": 5.0},
         )
         for chunks in self.chunks.values():
-            comes_late = len(chunks) > 1 and rng.random() < 0.4  # its last RetDef is held back at first
-            for brought in chunks[: -1 if comes_late else None]:
-                self.issue(brought, "plain")
+            # One RetDef is held back at first: mostly the last, else there is a hole.
+            held_back = rng.choice([*[chunks[-1]] * 3, chunks[0]]) if rng.random() < 0.4 else None
+            for brought in chunks:
+                if brought is not held_back or len(chunks) == 1:
+                    drawn_version = rng.choice(["plain"] * 6 + ["more", "early"])
+                    self.issue(brought, drawn_version if drawn_version in brought.versions else "plain")
 
-    def _brought(self, chunk: Chunk) -> NewInput:
-        plain = self.simulation.retdef(chunk).read_bytes()
-        retdefs = {"plain": plain, "comment": plain + b"<!-- issued again -->\n"}
-        if len(chunk.datagrams) > 1:
-            ends = chunk.end, chunk.datagrams[-2].span[1]
-            end, earlier = (f"{t // 1_000_000}.{t % 1_000_000:06d}".encode() for t in ends)
-            assert plain.count(end) == 1
-            retdefs["less"] = plain.replace(end, earlier)
-        return NewInput(chunk, retdefs)
+    def _brought(self, chunk: Chunk, of_apid: Sequence[Datagram]) -> NewInput:
+        content = self.simulation.retdef(chunk).read_bytes()
+        own = tuple(d for d in of_apid if chunk.begin <= d.span[0] and d.span[1] <= chunk.end)
+        before = [d for d in of_apid if d.span[1] < chunk.begin][-1:]
+        after = [d for d in of_apid if d.span[0] > chunk.end][:FURTHER]
+        versions = {
+            "plain": Version(content, own),
+            "comment": Version(content + b"<!-- issued again -->\n", own),
+        }
+        if len(own) > 1:
+            end = own[-2].span[1]
+            versions["less"] = Version(_moved(content, b"tend", chunk.end, end), own[:-1])
+        if after:
+            end = after[-1].span[1]
+            versions["more"] = Version(_moved(content, b"tend", chunk.end, end), (*own, *after))
+        if before:
+            begin = before[0].span[0]
+            versions["early"] = Version(_moved(content, b"tbeg", chunk.begin, begin), (*before, *own))
+        return NewInput(chunk, versions)
 
     def issue(self, chunk: NewInput, version: str) -> None:
         """Put a RetDef on the search path, old enough to be complete."""
         path = self.source(chunk)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(chunk.retdefs[version])
+        path.write_bytes(chunk.versions[version].content)
         os.utime(path, (LONG_AGO, LONG_AGO))
 
     def source(self, chunk: NewInput) -> Path:
@@ -129,29 +190,56 @@ class World:
         if not path.exists():
             return None
         content = path.read_bytes()
-        return next(name for name, known in chunk.retdefs.items() if known == content)
+        return next(name for name, known in chunk.versions.items() if known.content == content)
 
     def staged_version(self, chunk: NewInput) -> str | None:
         """Return which version of its RetDef is staged."""
         return self.version(chunk, self.site.work / paths.retdef(chunk.chunk.downlink, chunk.chunk.number))
 
-    def files_of(self, hour: Hour, root: Path) -> list[Path]:
-        """Return the files of an hour of an APID below `root`."""
-        directory = level0.hour_path(root, SCID, hour[0] * 3600)
-        return sorted(directory.glob(f"s{SCID:04d}a{hour[1]:04d}t*"))
+    def files_of(self, hour: Hour) -> list[str]:
+        """Return the files of an hour of an APID, wherever they are."""
+        home = level0.hour_path(Path(), SCID, hour[0] * 3600)
+        return [name for name in self.packets if name.startswith(f"{home}/s{SCID:04d}a{hour[1]:04d}t")]
 
-    def move(self, hour: Hour, source: Path, to: Path) -> bool:
-        """Move the files of an hour, if there are some."""
-        files = self.files_of(hour, source)
-        for path in files:
-            there = to / path.relative_to(source)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(there)
-        return bool(files)
+    def take_away(self, name: str, packets: int = 0) -> bool:
+        """Leave so many packets in a file of the archive, or no file; False if it was not whole."""
+        there, away = self.archive / name, self.away / name
+        if away.exists():
+            return False
+        away.parent.mkdir(parents=True, exist_ok=True)
+        there.rename(away)
+        if packets:
+            there.write_bytes(away.read_bytes()[: self.packets[name][packets - 1][0]])
+        return True
+
+    def bring_back(self, name: str) -> bool:
+        """Make a file of the archive whole again; False if it was."""
+        if not (away := self.away / name).exists():
+            return False
+        away.rename(self.archive / name)
+        return True
+
+    def archived(self, name: str) -> frozenset[int]:
+        """Return the times of the packets of a file that are in the archive, MET microseconds."""
+        path = self.archive / name
+        size = path.stat().st_size if path.exists() else 0
+        return frozenset(at for end, at in self.packets[name] if end <= size)
+
+    def whole(self, datagrams: Sequence[Datagram], but: frozenset[Hour] = frozenset()) -> list[Datagram]:
+        """Return the datagrams that the archive has whole, without the files of some hours."""
+        left_out = {name for hour in but for name in self.files_of(hour)}
+        by_apid: defaultdict[str, set[int]] = defaultdict(set)
+        for name in self.packets.keys() - left_out:
+            by_apid[name.rpartition("/s")[2][4:9]].update(self.archived(name))
+        return [
+            d
+            for d in datagrams
+            if by_apid[f"a{d.apid:04d}"].issuperset(d.met + n * PACKET_SPACING for n in range(d.packets))
+        ]
 
     def present(self, hour: Hour) -> bool:
-        """Tell whether an hour is in the archive."""
-        return bool(self.files_of(hour, self.archive))
+        """Tell whether there is anything of an hour in the archive."""
+        return any((self.archive / name).exists() for name in self.files_of(hour))
 
     def staged(self, downlink: str) -> dict[str, list["StagedFile"]]:
         """Return the staged files by run, as Level-1 names it."""
@@ -166,7 +254,7 @@ class World:
         return run_rows(Ledger(f"sqlite:///{file}")) if file.exists() else {}
 
     def streams_of(self, downlink: str) -> int:
-        """Return how often Level-1 was told to create the stream of a downlink."""
+        """Return how often Level-1 got the command to create the stream of a downlink."""
         return commands(self.streams, downlink).count("createStream")
 
     def in_a_child(self, *words: str, at: int = -1) -> int:
@@ -186,9 +274,16 @@ class World:
         return Ended(status, said.read_text() if said.exists() else "")
 
 
+def _moved(retdef: bytes, name: bytes, time: int, to: int) -> bytes:
+    """Return a RetDef whose span begins or ends at another time, microseconds since 1970."""
+    was, now = (b'%s="%d.%06d"' % (name, at // met.MICROSECONDS, at % met.MICROSECONDS) for at in (time, to))
+    assert retdef.count(was) == 1
+    return retdef.replace(was, now)
+
+
 @dataclass(frozen=True)
 class StagedFile:
-    """An event file: the events as its records have them, and the times of its header, at which Level-1 looks."""
+    """An event file: the events in its records, and the times in its header, which Level-1 uses."""
 
     name: str
     keys: tuple[Key, ...]

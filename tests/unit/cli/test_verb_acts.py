@@ -40,7 +40,7 @@ def test_a_command_line_that_cannot_be_used_does_nothing(shared: Site, words: li
 @pytest.mark.parametrize(
     ("verb", "of", "says"),
     [
-        *((verb, "r0741234999", "nothing is known of run 2c2e5937 (r0741234999)")
+        *((verb, "r0741234999", "run 2c2e5937 (r0741234999)")
           for verb in ("show", "show --waiting", "explain", "force --reason x")),
         *((verb, "240603001", "downlink 240603001") for verb in ("show", "explain")),
     ],

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from tests.support.series import damage
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
-from tests.support.worked_site import CUT, FIRST, LCI, SPREAD
+from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
 from tests.support.workflow import Site
 
 OF_A_SITE = [
@@ -102,6 +103,24 @@ def test_an_error_of_the_file_system_is_told_and_no_traceback(own: Site) -> None
     shutil.rmtree(home)
     home.symlink_to(home)
     own.halfpipe("show", "--delivered", FIRST).bad(f"error: {home} cannot be read: Too many levels of ")
+
+
+def test_damaged_records_hide_nothing_else(own: Site) -> None:
+    for place in (paths.deliveries(SPREAD), paths.submissions(FIRST)):
+        damage(own.work, place)
+    for words in (("explain", SECOND, LCI), ("show", SPREAD, LCI)):
+        ended = own.halfpipe(*words)
+        assert (ended.status, LCI in ended.out) == (1, True), words
+        assert f"{paths.deliveries(SPREAD)}/000001.json" in ended.errors
+        assert SPREAD not in ended.out
+    assert "not_known" in own.halfpipe("show", LCI).out
+    shown = own.halfpipe("show", FIRST)
+    assert (shown.status, "submission-damaged" in shown.said or paths.submissions(FIRST) in shown.out) == (
+        0,
+        True,
+    )
+    (one,) = (each for each in own.told("status", "--all")["downlinks"] if each["dl"] == FIRST)
+    assert {"record-damaged", "submission-damaged"} <= {cause["code"] for cause in one["causes"]}
 
 
 def test_a_defect_is_told_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
     file = work / "halts" / switch
     ended = own.halfpipe("hold", name, "--reason", "disk full")
     content = file.read_text()
-    _, row, _ = ended.out.splitlines()
+    _, row, _, resume = ended.out.splitlines()
+    assert resume.endswith(f": halfpipe hold {name} --resume")
     assert row.split(maxsplit=3) == [switch, "-", str(file), content.strip()]
     assert re.fullmatch(rf"{WHO}: disk full\n", content)
     assert halts.holding(work, switch) == file
@@ -49,7 +50,8 @@ def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
 
 def test_a_switch_for_some_downlinks(own: Site) -> None:
     work = own.work
-    assert status(own, "hold", "l1", FIRST, f"dl={SECOND}", "--reason", "wait for N. N.") == 0
+    ended = own.halfpipe("hold", "l1", FIRST, f"dl={SECOND}", "--reason", "wait for N. N.").good()
+    assert f": halfpipe hold l1 {FIRST} {SECOND} --resume\n" in ended.out
     for downlink in (FIRST, SECOND):
         assert halts.holding(work, Switch.L1, DownlinkId(downlink)) == work / downlink / "haltL1"
     assert halts.holding(work, Switch.L1, DownlinkId(HALF_WAY)) is None

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from halfpipe.decode.announced import too_many
+from halfpipe.decode.announced import MOST_GAPS, gaps, too_many
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import idx
-from halfpipe.formats.retdef import read_retdef
+from halfpipe.formats.retdef import Span, read_retdef
 from halfpipe.formats.rows import read_rows
 from halfpipe.ids import ChunkId
 from halfpipe.settings import Decoder, Paths, Settings
@@ -262,3 +264,41 @@ def test_how_many_are_too_many(out: Path) -> None:
     assert too_many(files, 1 / 40) is None
     assert too_many(files, 0.02) == "1 of 40 events are missing (run 2c2e6cc0, APID 0965: 1 of 40)"
     assert too_many([], 0) is None
+
+
+def rows(number: list[int], utc: list[float], apid: int = 956) -> NDArray[np.void]:
+    """Return datagrams of one index."""
+    made = np.zeros(len(number), idx.DATAGRAM)
+    made["apid"], made["datagram"], made["utc"] = apid, number, utc
+    return made
+
+
+SPAN = Span(956, 1000.0, 1100.0)
+
+
+@pytest.mark.parametrize(
+    ("spans", "datagrams", "expected"),
+    [
+        ([SPAN], [rows([4, 5, 6], [1000, 1050, 1100])], []),
+        ([SPAN], [rows([4, 6, 5, 5], [1001.9, 1098.1, 1050, 1050])], []),  # rounded times, lines in any order
+        ([SPAN], [rows([4, 5], [1000, 1050])], [(956, 1050, 1100, None)]),
+        ([SPAN], [rows([5, 6], [1050, 1100])], [(956, 1000, 1050, None)]),
+        ([SPAN], [rows([4, 9], [1000, 1100])], [(956, 1000, 1100, 4)]),
+        ([SPAN], [rows([4, 5], [1000, 1100], apid=957)], [(956, 1000, 1100, None)]),
+        ([SPAN], [], [(956, 1000, 1100, None)]),
+        # The end of one run and the begin of another: their numbers have nothing to do with each other.
+        ([SPAN], [rows([70, 71], [1000, 1040]), rows([0, 1], [1060, 1100])], []),
+        # Between two spans nothing is announced.
+        ([SPAN, Span(956, 1200.0, 1300.0)], [rows([4, 5, 8, 9], [1000, 1100, 1200, 1300])], []),
+        ([SPAN, Span(957, 1000.0, 1100.0)], [rows([4, 5], [1000, 1100])], [(957, 1000, 1100, None)]),
+    ],
+)  # fmt: skip
+def test_gaps_that_datagrams_leave_in_spans(
+    spans: list[Span], datagrams: list[NDArray[np.void]], expected: list[tuple[float, ...]]
+) -> None:
+    assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
+
+
+def test_of_very_many_gaps_the_first_are_kept() -> None:
+    found = gaps([Span(956, 0.0, 400.0)], [rows(list(range(0, 402, 2)), list(range(0, 402, 2)))])
+    assert [gap["begin"] for gap in found] == [2.0 * number for number in range(MOST_GAPS)]

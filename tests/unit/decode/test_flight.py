@@ -61,6 +61,7 @@ def test_bare_programs_get_the_settings_environment_and_little_else(
         ({"runtime": "docker"}, "runtime: "),
         ({"binds": ["/a:/b:/c"]}, "binds.0: "),
         ({"binds": ["/a", "relative"]}, "binds.1: "),
+        ({"optional_binds": ["relative"]}, "optional_binds.0: "),
         ({"inside": "relative"}, "inside: "),
         ({"environment": {"A": "x,B=y"}}, "environment.A: "),
         ({"environment": {"A B": "x"}}, "environment.A B: "),
@@ -88,6 +89,18 @@ def test_an_archive_that_the_program_would_not_find(tmp_path: Path) -> None:
         bound.check("/nfs/arch/../x", source)
     with pytest.raises(ConfigError, match=f"{source}: image: {runtime} needs one"):
         settings(tmp_path, runtime=str(runtime))
+
+
+def test_an_optional_bind_counts_where_its_source_is(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    optional = [f"{tmp_path}/here:/inside", f"{tmp_path}/absent:/lscratch"]
+    bound = settings(tmp_path, runtime="apptainer", image="/x.sif", binds=["/sdf"], optional_binds=optional)
+    words = bound.command(bound.decoder, [], tmp_path)
+    assert [words[n + 1] for n, word in enumerate(words) if word == "--bind"] == [
+        "/sdf", optional[0], f"{tmp_path}:/halfpipe"
+    ]  # fmt: skip
+    assert bound.outside("/inside/x") == tmp_path / "here" / "x"
+    assert bound.outside("/lscratch/x") is None
 
 
 def test_scratch_is_the_first_that_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,12 @@ def test_chunks_runs_and_files(work: Path, home: Path) -> None:
     (home / f"{OTHER}\n").mkdir()
     plan = plan_of(work, home).of(DL)
     assert (plan.chunks, plan.runs) == ((ONE, TWO, THREE), (RUN_A, RUN_B))
-    assert plan.chunks_with(RUN_A) == (TWO, THREE)
+    assert plan.chunks_for(RUN_A) == (ONE, TWO, THREE)
+    (work / paths.manifest(RUN_A, DL)).parent.mkdir(parents=True)
+    (work / paths.manifest(RUN_A, DL)).write_text(json.dumps({"chunks": [TWO]}))
+    assert plan.chunks_for(RUN_A) == (TWO, THREE)
+    (work / paths.manifest(RUN_A, DL)).write_text(json.dumps({"chunks": [ONE]}))
+    assert plan.chunks_for(RUN_A) == (ONE, TWO, THREE), "it is decoded again"
     assert plan.chunk_files == [f"{DL}/chunks/{chunk}.json" for chunk in plan.chunks]
     assert plan.manifests == [f"runs/{run}/{DL}/manifest.json" for run in (RUN_A, RUN_B)]
     assert plan.unreadable == []
@@ -115,7 +120,8 @@ def test_runs_that_only_the_decoder_knew(work: Path, home: Path) -> None:
     vouches.parent.mkdir(parents=True)
     vouches.write_text(json.dumps({"runs": [RUN_A, RUN_B]}))
     plan = plan_of(work, home).of(DL)
-    assert (plan.runs, plan.chunks_with(RUN_B)) == ((RUN_A, RUN_B), (ONE,))
+    assert plan.runs == (RUN_A, RUN_B)
+    assert plan.runs_of[ChunkId(ONE)] == {RUN_A, RUN_B}
     for damaged in ("", "[]", "{}", '{"runs": ["x"]}', '{"runs": 1}', "\xff"):
         vouches.write_text(damaged)
         assert plan_of(work, home).of(DL).runs == (RUN_A,), damaged

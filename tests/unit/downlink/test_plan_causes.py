@@ -326,6 +326,7 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
 
 def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: Path) -> None:
     work, home = tmp_path / "work", tmp_path / "retdefs"
+    work.mkdir()
     home.mkdir()
     names = [f"24060{day}001" for day in range(1, 6)]
     for name in names:
@@ -364,7 +365,7 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    assert told(lease_troubles(work, DL)) == [("head-died", Verdict.NOTE, f"snakemake dl={DL}")]
+    assert told(lease_troubles(work, DL)) == [("head-died", Verdict.ACTION, f"snakemake dl={DL}")]
     put(work, 1)
     hand_off(settings, 1)
     assert list(lease_troubles(work, DL)) == [], "it died after its hand-off"

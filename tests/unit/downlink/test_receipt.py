@@ -18,7 +18,7 @@ from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series, withdraw
+from halfpipe.run.receipt_file import hand_offs, publish_receipt, read_receipt, series, withdraw
 from halfpipe.settings import ROOT
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
@@ -83,7 +83,7 @@ def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
 def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     with pytest.raises(StateError) as caught:
         hand_off(delivered, LPA, OPEN)
-    assert caught.value.code == "not-announced"
+    assert caught.value.code == "books"
     manifest = delivered.work / "runs" / LCI / DL / "manifest.json"
     write_json(manifest, read_json(manifest) | {"handoff": 2})
     path = delivered.work / DL / "chunks" / "00002.json"
@@ -128,7 +128,7 @@ def test_level_1_may_retire_runs_only_after_it(delivered: Site) -> None:
 
 def test_who_decided_before_another_one_had_handed_off_records_nothing(delivered: Site) -> None:
     made, known = hand_off(delivered), series(delivered.work, DL)
-    publish(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
+    publish_receipt(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
     made["reason"] = "a stale one"
     with leases.downlink_job(delivered.work, DL) as lease, pytest.raises(TakenError):
         receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)

@@ -134,7 +134,7 @@ def test_what_is_told_in_each_state(state: str, level1: Level1) -> None:
     make(level1)
     for keys, end in zip(({}, {"check": None}), remedies, strict=True):
         causes = told(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
-        verdict = Verdict.NOTE if code == "not-submitted" else Verdict.ACTION
+        verdict = Verdict.NOTE if state == "not tried" else Verdict.ACTION
         assert [each[:2] for each in causes] == ([(code, verdict)] if code else [])
         assert all(do.endswith(end) for *_, do in causes)
 
@@ -181,7 +181,7 @@ def test_a_roll_back_that_cannot_be_given_or_fails(level1: Level1) -> None:
 
 def test_a_check_that_cannot_tell_settles_nothing(level1: Level1) -> None:
     level1.leave_open()
-    level1.go_wrong(streamExists="refuse")
+    level1.go_wrong(find="refuse")
     for settings in (level1.settings(), level1.settings(check="/no/such/client {dl}")):
         assert "submit.check" in refused(settings)
     assert (level1.outcomes(), level1.commands()) == ([None], [])
@@ -205,10 +205,10 @@ def test_what_was_created_or_submitted_otherwise_is_for_a_person_to_say(level1: 
 def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
     log = StringIO()
     content = submit.submit(level1.settings(), DL, log)
-    (line,) = level1.file.read_text().splitlines()
+    (line,) = (level1.server / "journal.jsonl").read_text().splitlines()
     assert json.loads(line) == {
         "command": "createStream",
-        "flavor": "TEST",
+        "mode": "DEV",
         "task": "L1Proc",
         "stream": 240601001,
         "variables": {"DOWNLINK_ID": DL, "DOWNLINK_RAWDIR": str(level1.stage / DL)},

@@ -280,10 +280,8 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
         orphan = Other(tmp_path, "job", heart)
         assert orphan.line().startswith("held")
     with another(tmp_path, "head") as head:
-        assert head.line().startswith("waiting for a sign of life")
-        time.sleep(LIFETIME + 0.5)
-        assert leases.in_work(tmp_path, DL) is None
         assert f"-{orphan.process.pid}-" in head.line()
+        assert leases.in_work(tmp_path, DL) is None
         assert orphan.finish() == "", "nobody has followed its head"
         head.head()
         with another(tmp_path, "job", heart) as late:
@@ -294,6 +292,51 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
     with another(tmp_path, "job", heart) as later:
         assert later.line().startswith("refused LockedError ")
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("reaped", [True, False], ids=["gone", "zombie"])
+def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
+) -> None:
+    monkeypatch.setattr(leases, "lifetime", 1e6)
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is what it was before
+
+    def in_work() -> None:
+        leases.lifetime = 1e6
+        leases.hold_downlink(tmp_path, DL, print)
+        with leases.downlink_job(tmp_path, DL):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed = started(in_work)
+    os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)
+    if reaped:
+        ended(killed)
+    found = there(tmp_path, PLACE)
+    assert (found.lives, found.jobs, len(found.registered)) == (False, (), 1)
+    said: list[str] = []
+    try:
+        leases.hold_downlink(tmp_path, DL, said.append)
+        assert (said, there(tmp_path, PLACE).registered) == ([], {})
+    finally:
+        leases.give_back_downlinks()
+        if not reaped:
+            ended(killed)
+    assert left(tmp_path) == []
+
+
+def test_only_a_process_that_has_ended_on_this_host_in_this_boot_is_gone(tmp_path: Path) -> None:
+    with another(tmp_path, "run") as other:
+        other.line()
+        holder = there(tmp_path, OF_RUN).holder
+        assert holder is not None
+        assert not holder.is_gone
+        other.process.send_signal(signal.SIGSTOP)
+        assert not holder.is_gone, "it may go on"
+        assert replace(holder, begun=holder.begun - 1).is_gone, "its number was given to another process"
+    assert holder.is_gone
+    for differs in ({"host": "elsewhere"}, {"boot": "an earlier one"}, {"boot": ""}):
+        assert not replace(holder, **differs).is_gone
+    assert not replace(holder, pid=10**20).is_gone
 
 
 def test_a_head_and_its_job_that_stood_still_find_out_that_another_has_followed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import records
 from halfpipe.files.durable import publish
-from halfpipe.files.records import DamagedError, Series, TakenError, opened, sealed
+from halfpipe.files.records import DamagedError, Series, TakenError, parse_record, sealed
 
 PLACE = "runs/29d7d35d/deliveries"
 
@@ -39,9 +39,9 @@ def files(work: Path) -> list[Path]:
 
 
 def test_a_record_is_json_whose_seal_is_its_first_line_and_chains() -> None:
-    one = opened(sealed({"a": 1}, None))
+    one = parse_record(sealed({"a": 1}, None))
     assert one is not None
-    two = opened(sealed({"b": 2}, one.seal))
+    two = parse_record(sealed({"b": 2}, one.seal))
     assert two is not None
     assert (two.previous, two.values) == (one.seal, {"b": 2})
     assert set(json.loads(two.content)) == {"sha256", "previous", "b"}
@@ -83,7 +83,7 @@ def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) 
     assert values(tmp_path) == [1, 2, 3]
     said = list(series(tmp_path).verify())
     assert len(said) == 3
-    assert all(copy.parent == home and "cannot be mended" in what for copy, what in said)
+    assert all(copy.parent == home and "cannot be repaired" in what for copy, what in said)
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -97,7 +97,7 @@ def test_faults_are_named_with_line_and_field(
     for text in texts:
         with pytest.raises(FormatError) as caught:
             read(tmp_path, EVT, DGM, b"other", replaced(line, field, text), line)
-        assert f"/simulated.idx: line 4 has {text[:40].decode('latin-1')!a} for {name}, " in str(caught.value)
+        assert f"/simulated.idx: line 4 has {name} {text[:40].decode('latin-1')!a}, " in str(caught.value)
 
 
 @pytest.mark.parametrize(

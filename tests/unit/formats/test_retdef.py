@@ -10,6 +10,7 @@ from halfpipe.downlink.plan import retdef_to_stage
 from halfpipe.errors import FormatError
 from halfpipe.formats.retdef import (
     MAX_SIZE,
+    REMEDY,
     RetDef,
     Span,
     content_of,
@@ -21,7 +22,6 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from tests.support.settings import searching
 
 NAME = Path("/retdefs/240601001/RetDef-240601001-00001.xml")
-REMEDY = "Have it made and copied again, then re-run the command."
 BODY = """<retdef type="LSEP">
   <arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>
   <run runid="741234567" l0key="1081721" chunkid="1" gndid="7799117" start="741234567"/>
@@ -53,8 +53,8 @@ def complaint(content: str | bytes) -> str:
     said = str(caught.value)
     assert len(said) < 1000
     assert said.startswith(f"{NAME}: ")
-    assert said.endswith(f". {REMEDY}")
-    return said.removeprefix(f"{NAME}: ").removesuffix(f". {REMEDY}")
+    assert said.endswith(f". {REMEDY}.")
+    return said.removeprefix(f"{NAME}: ").removesuffix(f". {REMEDY}.")
 
 
 def test_a_good_one() -> None:
@@ -103,18 +103,18 @@ BAD = [
     (BODY[:-30], "not XML, or cut short: "),
     (b"\x00\x01\x02", "not XML, or cut short: "),
     ('<?xml version="1.0" encoding="no-such"?>' + BODY, "not XML"),
-    (BODY + "<!-- " + "x" * MAX_SIZE + " -->", "more than 1048576 bytes, a RetDef has some hundred"),
+    (BODY + "<!-- " + "x" * MAX_SIZE + " -->", "more than 1048576 bytes"),
     (BODY.replace("retdef", "redtef"), "the root element is <redtef>, expected <retdef>"),
     (BODY.replace("LSEP", "LSEX"), "type 'LSEX' of <retdef> is not LSEP (LPA) or LSEC (LCI)"),
-    (BODY.replace(' type="LSEP"', ""), "<retdef> has no attribute type"),
+    (BODY.replace(' type="LSEP"', ""), "attribute type of <retdef>"),
     (BODY.replace(f'<arch scid="77">{ARCHIVE}</arch>', ""), "there are 0 <arch>"),
-    (BODY.replace("/nfs/farm", "nfs/farm"), "<arch> holds 'nfs/farm"),
+    (BODY.replace("/nfs/farm", "nfs/farm"), "<arch> is 'nfs/farm"),
     *((BODY.replace(ARCHIVE, arch), "absolute path") for arch in NO_ARCHIVES),
     (BODY.replace('scid="77"', 'scid="10000"'), "scid=10000 of <arch> is out of range, expected 0 to 9999"),
     (BODY.replace('scid="77"', 'scid="٧٧"'), "scid='٧٧' of <arch> is not a whole number"),
-    (BODY.replace('chunkid="1"', 'chunkid="2"'), "chunkid is 2, but the name says chunk 1"),
+    (BODY.replace('chunkid="1"', 'chunkid="2"'), "chunkid is 2, but the file name has chunk 1"),
     (BODY.replace('chunkid="1"', 'chunkid="0"'), "chunkid=0 of <run> is out of range, expected 1 to 99999"),
-    (BODY.replace(' chunkid="1"', ""), "<run> has no attribute chunkid"),
+    (BODY.replace(' chunkid="1"', ""), "attribute chunkid of <run>"),
     (BODY.replace('runid="741234567"', 'runid="741234568"'), "runid 741234568 and start 741234567 of <run> differ"),
     (BODY.replace("741234567", "4294967296"), "start=4294967296 of <run> is out of range, expected 0 to 4294967295"),
     (BODY.replace('l0key="1081721"', 'l0key="-2"'), "l0key=-2 of <run> is out of range, expected -1 to 922"),
@@ -125,16 +125,16 @@ BAD = [
         "there are 2 <run>, expected one",
     ),
     (BODY.replace("<spans>", "<spans/><spans>"), "there are 2 <spans>, expected one"),
-    (BODY.replace("<span apid", "<spam apid"), "<spans> holds no <span>"),
-    (BODY.replace('apid="956"', 'apid="965"'), "apid 965 of <span> is no APID of LSEP: 955 to 958"),
+    (BODY.replace("<span apid", "<spam apid"), "<spans> contains no <span>"),
+    (BODY.replace('apid="956"', 'apid="965"'), "apid 965 of <span> is not an APID of LSEP (955 to 958)"),
     (BODY.replace("1719541772.408994", "1819541772.4"), "<span> of APID 956 ends (tend) before it begins (tbeg)"),
-    (BODY.replace("</spans>", '<span apid="956" tbeg="0" tend="2678401"/></spans>'), "hours in all, expected at most"),
-    (BODY.replace("1719541772.408994", "yesterday"), "tbeg='yesterday' of <span> is no time: expected Unix seconds or"),
-    (BODY.replace("1719541772.408994", "nan"), "tbeg='nan' of <span> is no time"),
-    (BODY.replace("1719541772.408994", "2024-13-28 02:29:32"), "is no time"),
-    (BODY.replace("1719541772.408994", "2024-06-28T02:29:32Z"), "is no time"),
-    (b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>", "has no attribute type"),
-    (b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>", "has no attribute type"),
+    (BODY.replace("</spans>", '<span apid="956" tbeg="0" tend="2678401"/></spans>'), "hours, expected at most 744"),
+    (BODY.replace("1719541772.408994", "yesterday"), "tbeg='yesterday' of <span> is not a time: expected Unix seconds"),
+    (BODY.replace("1719541772.408994", "nan"), "tbeg='nan' of <span> is not a time"),
+    (BODY.replace("1719541772.408994", "2024-13-28 02:29:32"), "is not a time"),
+    (BODY.replace("1719541772.408994", "2024-06-28T02:29:32Z"), "is not a time"),
+    (b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>", "attribute type of <retdef> is missing"),
+    (b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>", "attribute type of <retdef>"),
     (b"<" + b"r" * 900_000 + b"/>", "the root element is …"),
 ]  # fmt: skip
 
@@ -152,7 +152,7 @@ def bomb(levels: int) -> str:
 
 def test_entities_are_refused_before_they_grow() -> None:
     begun = time.monotonic()
-    refused = "declares an entity or an external reference, which is refused: "
+    refused = "declares an entity or an external reference"
     assert complaint(bomb(10)).startswith(refused)  # ten billion bytes, if it were expanded
     for entity in (
         'x "lol"',

@@ -12,7 +12,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import OF_CODE, Cell, cells, phase_of, rows
-from halfpipe.run.receipt_file import publish
+from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import PHASES, Account, Survey
 from halfpipe.status.acknowledged import say
 from halfpipe.status.overview import overview, recent
@@ -52,11 +52,12 @@ def test_what_needs_action_is_first_and_a_page_runs_its_own_script_alone(site: S
         ("n", [SECOND, FIRST]),
     ], "equal notes are one row"
     marks = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
-    assert marks[:7] == [("", "✓"), ("", "–"), ("a", "✗"), *[("", "·")] * 4]
+    assert marks[:7] == [("", "✓"), ("", "·"), ("a", "✗"), *[("", "·")] * 4], "hours are not known yet"
     assert marks[7:] == [("", "✓"), ("", "–"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
     said = f"decode_chunk 00001: the decoder said {HOSTILE}"
     assert (said in text(home / paths.BOARD), HOSTILE in page) == (True, False), "as text, and so escaped"
     assert f"<code>snakemake dl={FAILED}</code>" in page
+    assert f"log: logs/{FAILED}/decode_chunk-00001.log" in text(home / paths.BOARD)
     assert "| its last line" in text(home / paths.board_page(FAILED))
     for path in home.glob("*.html"):
         content = path.read_text()
@@ -70,7 +71,7 @@ def test_what_needs_action_is_first_and_a_page_runs_its_own_script_alone(site: S
 def test_simulated_data_and_damage_are_told_and_hide_no_downlink(site: Site, tmp_path: Path) -> None:
     home = tmp_path / "board"
     receipt = {**site.receipt(FIRST), "simulated": True}
-    publish(site.work, FIRST, receipt)
+    publish_receipt(site.work, FIRST, receipt)
     make(site, home)
     pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND))
     assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False]

@@ -63,6 +63,7 @@ def test_a_job_that_fails_records_why(
         assert why is not None
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
+        assert (", in fails\n" in why.trace) is (code == "defect")
         if code == "system":
             assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")
             assert f"error: {why.text}\n" in capsys.readouterr().err
@@ -160,17 +161,19 @@ def test_what_begins_again_is_forgotten_by_no_dry_run(dryrun: bool, tmp_path: Pa
 
 @pytest.mark.workflow
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "sentence", "status"),
     [
-        (["240601007"], "error: no target is called 240601007: snakemake dl=240601007\n"),
-        (["dl=", "--quiet", "all"], "error: '' is no"),
-        (["-n", "dl=2406", "--quiet", "rules", "progress"], "error: '2406' is no"),
-        (["-n", "dl=2406", "--quiet", "all"], "error: '2406' is no"),
+        (["240601007"], "no target is called 240601007: snakemake dl=240601007", 1),
+        (["dl=", "--quiet", "all"], "'' is no", 1),
+        (["-n", "dl=2406", "--quiet", "rules", "progress"], "'2406' is no", 0),
+        (["-n", "dl=2406", "--quiet", "all"], "'2406' is no", 0),
     ],
 )
-def test_a_misspelt_target_is_told_whatever_is_quiet(site: Site, words: list[str], sentence: str) -> None:
+def test_a_misspelt_target_is_told_whatever_is_quiet(
+    site: Site, words: list[str], sentence: str, status: int
+) -> None:
     ended = site.typed(*words)
-    assert (ended.status, ended.said.count(sentence)) == (1, 1), ended.said
+    assert (ended.status, ended.said.count(sentence)) == (status, 1), ended.said
     assert not re.search("Traceback|Error in|Error:", ended.said), "without Snakemake's frame"
 
 
@@ -196,6 +199,6 @@ def test_the_terminal_is_left_to_others(site: Site) -> None:
     why = Failure.read(site.work / paths.LOGS / "240601001" / "decode_chunk-00001.log")
     assert why is not None
     assert why.code == "no-retdefs"
-    assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')};" in ended.said, (
+    assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')}\n" in ended.said, (
         "the end is said in any case"
     )

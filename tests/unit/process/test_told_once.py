@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.downlink.submissions import Record
 from halfpipe.files.records import TakenError
 from halfpipe.process.told_once import TIMED_OUT, Action, By, OpenError, Outcome
@@ -170,10 +171,30 @@ def test_a_command_that_was_left_behind_and_does_not_end_is_ended(tmp_path: Path
     assert not late.exists()
 
 
-@pytest.mark.parametrize("when", ["2999-01-01T00:00:00+00:00", "1970-01-01T00:00:00+00:00"])
-def test_a_clock_that_says_something_absurd_costs_no_more_than_a_command_may_take(
-    when: str, tmp_path: Path
+@pytest.mark.parametrize("ahead", [600.0, -600.0, 1e9])
+def test_the_time_of_a_command_that_was_left_behind_is_the_file_servers(
+    ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head was killed, and the node that goes on has another clock: the command would be run twice."""
+    late, real = tmp_path / "late", time.time
+    (tmp_path / paths.HEARTBEATS).mkdir(parents=True)  # as for every process that holds a lease
+    killed(tmp_path, f"sleep 0.3; touch {late}", seconds=1.0)
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    record = Record(tmp_path, ID)
+    assert 0 < record.may_run <= 1.2
+    record.wait(lambda _: None)
+    assert (late.exists(), record.may_run) == (True, 0)
+
+
+@pytest.mark.parametrize(("written", "seconds"), [(4e9, 7.0), (1.0, 0.0), (None, 7.0)])
+def test_an_intent_of_an_absurd_time_costs_no_more_than_a_command_may_take(
+    written: float | None, seconds: float, tmp_path: Path
 ) -> None:
     record = Record(tmp_path, ID)
-    record.append({"attempt": 1, "command": [], "seconds": 7.0, **ABOUT, "when": when})
-    assert record.may_run == (7.0 if when > "2" else 0.0)
+    record.intend([], seconds=7.0, **ABOUT)
+    (file,) = record.path.iterdir()
+    if written is None:
+        file.unlink()
+    else:
+        os.utime(file, (written, written))
+    assert record.may_run == seconds

@@ -1,6 +1,7 @@
 """What a job took, beside its log."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -83,6 +84,23 @@ def test_the_logs_of_jobs_that_end_well_lie_together(tmp_path: Path) -> None:
     with usage.recorded(other):
         pass
     assert other.is_symlink(), "what is no file is left alone"
+
+
+def test_a_log_that_was_not_copied_whole_is_kept(tmp_path: Path) -> None:
+    log = log_of(tmp_path)
+    log.write_text("x" * 100_010)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))  # as a disk where so much is free
+    try:
+        with usage.recorded(log):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / paths.done_log(DOWNLINK)).stat().st_size == 40_000
+    assert log.stat().st_size == 100_010
+    with usage.recorded(log):
+        pass
+    assert ((tmp_path / paths.done_log(DOWNLINK)).stat().st_size, log.exists()) == (140_010, False)
 
 
 def test_a_job_without_a_log_or_whose_record_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_more_files_than_can_be_told_apart_are_refused(
     files: dict[Path, int] = {}
     merge_chunks(multi3, files)
     monkeypatch.setattr(merged_index, "MOST_FILES", len(files) - 1)
-    with pytest.raises(FormatError, match=rf"\.rows: with it a run has {len(files)} evt files"):
+    with pytest.raises(FormatError, match=rf"\.rows: .*{len(files)} evt files"):
         merge_chunks(multi3, {})
 
 
@@ -99,25 +99,25 @@ def test_what_others_know_of_is_kept_while_it_is_replaced(
         (kept / name).write_text("made first")
         (place / name).rename(home / name)
     keep_known(tmp_path, DL, chunk.chunk, [RUN])
-    assert chunk.lie_in(kept)
+    assert chunk.are_in(kept)
     for name in chunk.files:
         (home / name).unlink()
         (home / name).write_text("no merge has taken it in")
     keep_known(tmp_path, DL, chunk.chunk, [RUN])
-    assert chunk.lie_in(kept)
+    assert chunk.are_in(kept)
     assert chunk.place(tmp_path, DL) == kept
 
 
 def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:
     chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.rows": 0})
-    assert not chunk.lie_in(tmp_path / "nowhere")
+    assert not chunk.are_in(tmp_path / "nowhere")
     (tmp_path / "a.evt").write_bytes(b"abc")
-    assert not chunk.lie_in(tmp_path)
+    assert not chunk.are_in(tmp_path)
     (tmp_path / "a.rows").touch()
-    assert chunk.lie_in(tmp_path)
+    assert chunk.are_in(tmp_path)
     for name in chunk.files:
         (tmp_path / name).write_bytes(b"ab")
-        assert not chunk.lie_in(tmp_path)
+        assert not chunk.are_in(tmp_path)
         (tmp_path / name).write_bytes(b"abc"[: chunk.files[name]])
 
 

@@ -18,7 +18,7 @@ from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
+from halfpipe.run.run_state import Context, KnownRun, context_scratch, rebuild_indexes
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import OfRun, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, build
@@ -134,7 +134,7 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
     with context_scratch(first.work, RUN):
         where = same.place(FIRST, chunk)
         assert where.parent == first.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
-        assert chunk.lie_in(where)
+        assert chunk.are_in(where)
         assert same.place(FIRST, chunk) == where, "it is not decoded twice"
     assert not where.exists()
 
@@ -183,7 +183,7 @@ def test_a_merged_index_of_a_downlink_in_work_is_not_made_again(site: Site, begu
             KnownRun.read(context(site, DEAD))
         assert error.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
     with pytest.raises(MissingInputError) as refused:
-        mend(site.settings, DownlinkId(FIRST), io.StringIO())
+        rebuild_indexes(site.settings, DownlinkId(FIRST), io.StringIO())
     assert refused.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
 
 

@@ -73,7 +73,7 @@ def test_attitude_and_orbit_in_order_and_at_their_rates(begin: float) -> None:
     assert times == sorted(times)
     assert met.met_to_unix(times[0]) == pytest.approx(begin + 0.1)
     for words, time in zip(lines, times, strict=True):
-        assert " ".join(words[:2]) == f"{met.utc(met.met_to_unix(time)):%Y-%m-%d %H:%M:%S.%f}"
+        assert " ".join(words[:2]) == f"{met.utc_datetime(met.met_to_unix(time)):%Y-%m-%d %H:%M:%S.%f}"
     assert called(MAGIC7, "--arch", "/none", "--scid", 77, "-b", 2, "-e", 1).returncode == 2
 
 

@@ -3,7 +3,9 @@
 import json
 import shlex
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -171,6 +173,22 @@ def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
         assert all(text.startswith("HalfPipe: the week from ") for text in printed)
         assert all("0 downlinks handed off, 0 events" in text for text in printed)
         printed.clear()
+
+
+def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
+    """A turn tells, and another one, which cannot begin, tells of that meanwhile."""
+    settings, said = Settings(Paths(tmp_path, tmp_path)), Said()
+    other = Thread(target=lambda: Teller(settings, said).of_site("silence", CAUSES[:1]))
+
+    def meanwhile(text: str) -> bool:
+        other.start()
+        time.sleep(0.5)
+        return said(text)
+
+    teller = Teller(settings, meanwhile)
+    teller.tell([("240601001", CAUSES[0])])
+    other.join()
+    assert (set(teller.memory.sent), len(said)) == ({"240601001", of_site("silence")}, 2)
 
 
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:

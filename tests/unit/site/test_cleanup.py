@@ -18,7 +18,7 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.receipt_file import publish, read_receipt
+from halfpipe.run.receipt_file import publish_receipt, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
 from halfpipe.site.clean_up import Removable, What
@@ -137,7 +137,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
-    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", damage, "datagrams.idx: not what was written"),
+    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", damage, "datagrams.idx: damaged (checksum mismatch)"),
 }  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
     assert "no record of a submission" in cleaned(old)[0].kept, "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
-    publish(old.work, FIRST, {**read_receipt(old.work, FIRST), "handoff": 2})
+    publish_receipt(old.work, FIRST, {**read_receipt(old.work, FIRST), "handoff": 2})
     assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
 
 

@@ -219,6 +219,13 @@ def test_a_token_that_keeps_level_1_waiting(site: Site) -> None:
     (finding,) = found(site)
     halt.unlink()
     assert (finding.code, path_of(finding)) == ("token-left", halt)
+    for name in ("r0741234567-left-by-a-person", "haltCleanup-230101001"):
+        stray = site.stage / paths.tokens(RUN.l1) / name
+        stray.touch()
+        finding = next(one for one in found(site) if path_of(one) == stray)
+        stray.unlink()
+        assert (finding.code, str(RUN) in finding.text) == ("token-left", True)
+    assert found(site) == []
 
 
 @pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
@@ -259,3 +266,14 @@ def test_submissions_that_are_damaged_are_told_by_the_account_and_stop_no_check(
     damage(site.work, paths.submissions(DL))
     (site.work / MANIFEST).unlink()
     assert set(codes(site)) == {"manifest-gone", "submission-damaged"}
+
+
+def test_a_file_of_somebody_else_is_one_cause(site: Site) -> None:
+    stray = site.stage / DL / LCI / "of-somebody-else.evt"
+    stray.write_text("x")
+    site.configure(submit={"command": "true {dl} {rawdir}"})
+    assert site.snakemake(f"submit={DL}").status == 1, "Level-1 would take it"
+    (cause,) = examined(site)
+    assert (cause.code, path_of(cause)) == ("file-strange", stray)
+    assert "younger than a minute" in cause.remedy.first, "another host may have staged it just now"
+    stray.unlink()

@@ -1,15 +1,20 @@
 """Why jobs failed, as the account tells it: each cause once, by the records beside the logs."""
 
+import errno
 import os
+import re
 from pathlib import Path
+
+import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.errors import Remedy, rerun
+from halfpipe.errors import DecoderError, HalfPipeError, Remedy, rerun
+from halfpipe.files.advice import NoRoomError, Room
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.usage import recorded
-from halfpipe.status.failures import failed, failed_jobs, failures
+from halfpipe.status.failures import failed, failed_jobs, failures, together
 from tests.support.harness import job_log
 from tests.support.settings import searching
 
@@ -27,7 +32,7 @@ def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
     one, other = failures(searching(tmp_path), DL)
     assert (one.code, one.verdict, str(one.remedy)) == ("decoder", Verdict.ACTION, AGAIN)
     assert one.failed == "decode_chunk 00001, 00002"
-    assert one.text == f"{one.failed}: {DECODER.text}; its log: {log}"
+    assert (one.text, one.log) == (f"{one.failed}: {DECODER.text}", f"{log} (and 1 more)")
     assert (other.code, other.failed) == ("killed", "decode_chunk 00003"), "it said nothing"
 
 
@@ -44,6 +49,53 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
     assert [(job.rule, job.ids, job.why) for job in failed_jobs(tmp_path, DL)] == [
         ("decode_chunk", "00001", DECODER)
     ]
+
+
+def test_equal_failures_of_several_downlinks_are_one_block(tmp_path: Path) -> None:
+    settings, downlinks = searching(tmp_path), [DL, DownlinkId("240601002"), DownlinkId("240601003")]
+    for number, downlink in enumerate(downlinks, 1):
+        job_log(tmp_path, f"decode_chunk-{number:05d}", DECODER, downlink)
+    job_log(tmp_path, "decode_chunk-00009")
+    found = [(downlink, cause) for downlink in downlinks for cause in failures(settings, downlink)]
+    (what, one), (alone, other) = together(found)
+    assert (what, one.text) == (", ".join(downlinks), DECODER.text)
+    assert one.remedy.do == (f"snakemake {' '.join(f'dl={downlink}' for downlink in downlinks)}",)
+    assert one.log.endswith("decode_chunk-00001.log (of 3 downlinks)")
+    assert (alone, other.code, other.failed) == (DL, "killed", "decode_chunk 00009")
+
+
+def full(place: Path, size: int) -> Failure:
+    """Return what a job records whose file found no room on a disk."""
+    error = HalfPipeError(f"{place}/x.evt: cannot be written", code="system")
+    error.__cause__ = NoRoomError(errno.ENOSPC, size)
+    error.__cause__.filename = str(place / "x.evt")
+    return Failure.of(error)
+
+
+def test_a_full_disk_is_told_once_with_its_place_and_sizes(tmp_path: Path) -> None:
+    mount = Room.at(tmp_path).mount
+    job_log(tmp_path, "deliver_run-2c2e5787", full(tmp_path, 2_000_000))
+    job_log(tmp_path, "deliver_run-2c2e6cc0", full(tmp_path / "not there", 100_000))
+    said = Failure.of(DecoderError(f"cp: {tmp_path}/y.evt: No space left on device", code="disk-full"))
+    job_log(tmp_path, "decode_chunk-00001", said)
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.code, one.failed) == ("disk-full", "decode_chunk 00001; deliver_run 2c2e5787, 2c2e6cc0")
+    assert re.search(
+        rf": DISK FULL {mount}: [\d.,]+ .?B free of [\d.,]+ .B; 2.1 MB needed for 3 jobs$", one.text
+    )
+    assert one.remedy.steps == [f"Free some space there (df -h {mount})", AGAIN]
+    assert one.log.endswith("decode_chunk-00001.log (and 2 more)")
+
+
+def test_a_job_that_could_not_even_say_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = job_log(tmp_path, "decode_chunk-00001")
+    assert failed("decode_chunk", log).why.code == "killed"
+    monkeypatch.setattr(Room, "at", lambda _: Room(tmp_path, 4096, 10**12))
+    assert failed("decode_chunk", log).why.code == "disk-full"
+    other = Failure("interrupted", "the job was ended by Ctrl-C")
+    assert failed("decode_chunk", log, other).why is other
 
 
 def test_a_job_that_ended_well_and_whose_product_cannot_be_seen(tmp_path: Path) -> None:
@@ -68,8 +120,8 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     (one,) = failures(searching(tmp_path), DL)
     commands = (*remedy.do, AGAIN)
     assert (one.code, one.remedy.do) == ("takeover-refused", commands)
-    assert "and that is all; its log: " in one.text
-    assert len(one.text) < 700
+    assert one.text.endswith("and that is all")
+    assert len(one.text) < 600
 
 
 def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) -> None:

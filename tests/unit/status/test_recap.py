@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
+from halfpipe.process.usage import recorded
 from halfpipe.status import recap
 from halfpipe.status.failures import FailedJob, failed
 from tests.support.golden_cases import GOLDEN, build
@@ -28,24 +30,32 @@ def job(work: Path, why: Failure | None, dl: str = DL, rule: str = "decode_chunk
 def test_each_cause_is_told_with_its_log_and_what_to_do(tmp_path: Path) -> None:
     jobs = [job(tmp_path, DECODER), job(tmp_path, KILLED, OTHER), job(tmp_path, DECODER, THIRD)]
     lines = recap.recap(jobs, "snakemake", tmp_path).splitlines()
-    log = jobs[0].log
-    assert (
-        f"downlink {DL}, downlink {THIRD}: decode_chunk 00001, 00001: {DECODER.text}; its log: {log}" in lines
-    )
-    assert f"downlink {OTHER}: decode_chunk 00001: {KILLED.text}; its log: {jobs[1].log}" in lines
-    assert [line for line in lines if line.startswith("the end of ")] == [
-        f"the end of {one.log}" for one in jobs[:2]
+    assert lines == [
+        f"downlink {DL}, downlink {THIRD}: decode_chunk 00001: {DECODER.text}",
+        "  → snakemake",
+        f"  log: logs/{DL}/decode_chunk-00001.log (and 1 more)",
+        f"downlink {OTHER}: decode_chunk 00001: {KILLED.text}",
+        "  → snakemake",
+        f"  log: logs/{OTHER}/decode_chunk-00001.log",
     ]
-    assert lines.count("  → snakemake") == 2
-    assert f"  to repeat this job alone: cd {tmp_path} && python do --it" in lines
-    assert lines[-1] == "  → snakemake"
-    more = [job(tmp_path, Failure(f"c{n}", "it is so"), rule=f"r{n}") for n in range(5)]
+    silent = recap.recap([job(tmp_path, None, rule="receipt")], "snakemake", tmp_path).splitlines()
+    assert silent[1:3] == ["  | begins", "  | cannot go on"], "what it said last, where it did not say why"
+    more = [job(tmp_path, Failure(f"c{n}", "it is so"), rule=f"r{n}") for n in range(7)]
     assert "2 more causes: halfpipe status" in recap.recap(more, "again", tmp_path).splitlines()
 
 
 def test_what_ended_an_invocation_is_told(tmp_path: Path) -> None:
     assert recap.recap([], "again", tmp_path) == "the invocation failed; see above"
-    assert recap.recap([], "again", tmp_path, "ended by Ctrl-C") == "the invocation was ended by Ctrl-C"
+    ctrl_c = "the invocation was ended by Ctrl-C"
+    assert recap.recap([], "again", tmp_path, "ended by Ctrl-C") == f"{ctrl_c}\n  → again"
+    # What ended with it, or had ended well at that moment, did not fail.
+    with recorded(job_log(tmp_path, "receipt")):
+        pass
+    cut = [job(tmp_path, Failure.by_signal(2)), failed("receipt", tmp_path / paths.log("receipt", DL))]
+    assert [one.why.code for one in cut] == ["interrupted", "unseen"]
+    assert recap.recap(cut, "again", tmp_path, "ended by Ctrl-C") == f"{ctrl_c}\n  → again"
+    said = recap.recap([*cut, job(tmp_path, DECODER, OTHER)], "again", tmp_path, "ended by Ctrl-C")
+    assert said.count("\n") == 3
 
 
 @pytest.mark.parametrize("quiet", [(), ("--quiet", "all")], ids=["plain", "quiet"])
@@ -57,8 +67,8 @@ def test_the_recap_is_the_last_that_is_said(site: Site, quiet: tuple[str, ...]) 
     last = ended.said.splitlines()[-10:]
     (cause,) = [line for line in last if line.startswith(f"downlink {DL}: decode_chunk 00001, 00002: ")]
     assert "exit status 3" in cause
-    assert cause.endswith(f"; its log: {site.work}/logs/{DL}/decode_chunk-00001.log")
-    assert last[-2].startswith(f"  to repeat this job alone: cd {site.work} && ")
+    assert last[-1] == f"  log: logs/{DL}/decode_chunk-00001.log (and 1 more)"
+    assert ended.said.count("exit status 3") == 1, "nothing twice"
     assert quiet or f"\n{OTHER}: handed off 1, 1 run, " in ended.said, "what its downlinks have now"
 
 

@@ -55,7 +55,7 @@ def test_a_time_that_is_announced(half_done: Site) -> None:
 
 def test_the_verb(half_done: Site) -> None:
     (begin, _) = half_done.receipt(FIRST)["runs"][0]["files"][0]["seconds"]
-    utc = f"{met.utc(met.met_to_unix(begin)):%Y-%m-%dT%H:%M:%S}"
+    utc = f"{met.utc_datetime(met.met_to_unix(begin)):%Y-%m-%dT%H:%M:%S}"
     by_time = [["--utc", utc], ["--utc", f"{utc}+00:00"], ["--met", str(begin)]]
     assert len({half_done.halfpipe("find", *words).good().said for words in by_time}) == 1
     said = half_done.told("find", "--run", "r0741234567")

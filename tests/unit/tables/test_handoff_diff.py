@@ -100,5 +100,5 @@ def test_a_chunk_that_came_later_and_a_setting(site: Site, tmp_path: Path) -> No
     names = [{file["name"] for file in run["files"]} for run in (before, after)]
     assert change["new"] == len(names[1] - names[0]) > 0
     assert change["changed"] + change["same"] == len(names[0] & names[1])
-    assert found["input"] == [f"chunk {last.stem[-5:]} came"]
-    assert found["settings"] == ["merge.max_events was 1000, is 50"]
+    assert found["input"] == [f"chunk {last.stem[-5:]} added"]
+    assert found["settings"] == ["merge.max_events: 1000 → 50"]

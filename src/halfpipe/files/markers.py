@@ -1,6 +1,6 @@
-"""Files that an operator puts down, with who, when and why in them: that one is there is what counts.
+"""Marker files of an operator: a marker takes effect by its existence, and contains who made it, when, and why.
 
-Anybody may make or remove them by hand as well.
+Markers may also be created and removed by hand.
 """
 
 from contextlib import suppress
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from halfpipe.files.leases import whoami
 
-MOST = 500  # letters of what is read of a file, which a person may have written
+MOST = 500  # letters that are read, because a person may have written any text
 
 
 def make(file: Path, reason: str) -> None:
-    """Make the file, at once under its name; one that is there stays as it is."""
+    """Create a marker; an existing one is not changed."""
     me, now = whoami(), datetime.now(UTC)
     file.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError), file.open("x") as out:
         out.write(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
 
 
-def says(file: Path) -> str:
-    """Return what a file says in one line, nothing that a terminal obeys; empty if it says nothing or is none."""
+def content(file: Path) -> str:
+    """Return the content of a marker as one line without control characters; empty if there is none."""
     try:
         with file.open(errors="replace") as text:
             line = " ".join(text.read(MOST).split())

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Process a batch of neighbouring downlinks up to their hand-off, one after the other."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from halfpipe.downlink import stage_mark
+from halfpipe.downlink.plan import refuse_closed
+from halfpipe.errors import DecoderError
+from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId
+from halfpipe.process import rule_program
+from halfpipe.settings import Settings
+from halfpipe.site.history import process_batch
+
+
+def job(settings: Settings, arguments: argparse.Namespace, _output: object) -> None:
+    """Process the downlinks of the batch."""
+    stage_mark.refuse_delivery(settings)
+    refuse_closed(settings.paths.work)
+    content = read_json(arguments.batches)
+    downlinks = [DownlinkId(dl) for dl in content["batches"][arguments.number]]
+    log = arguments.log.with_suffix(".snakemake.log")
+    if process_batch(settings, arguments.settings, downlinks, content["since"], arguments.cores, log):
+        raise DecoderError(f"a downlink was killed, perhaps for its memory; its log: {log}", code="killed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    parser = rule_program.parser(__doc__, downlink=False)
+    parser.add_argument(
+        "--batches", type=Path, required=True, help="the file that `halfpipe process` has written"
+    )
+    parser.add_argument("--number", type=int, required=True, help="which of its batches")
+    parser.add_argument("--cores", type=int, default=1, help="cores for each downlink")
+    return rule_program.run(job, parser, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,440 @@
+"""Adopt the legacy's tables: compare and rename them, make HalfPipe's tables, copy the rows; and undo that.
+
+Level-1 reads ``GLASTOPS_ACQSUMMARY`` by name, so only one system can own that name. The legacy's tables are kept,
+unchanged, under other names (`legacy_name`). PostgreSQL and SQLite do all of it in one transaction. Oracle commits
+after each change of a table. There the table that Level-1 reads is replaced last, so Level-1 misses it only while its
+rows are copied, and Level-1 retries for two minutes (ground-chain §6). The row of ``halfpipe_lock`` is written at the
+very end. Without that row no load uses the tables, and an adoption that was cut off can be undone.
+
+When a table is renamed, its grants stay with it. So HalfPipe's tables get grants for the same readers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    Connection,
+    DateTime,
+    Dialect,
+    Integer,
+    Numeric,
+    Select,
+    String,
+    Table,
+    and_,
+    column,
+    exists,
+    func,
+    insert,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy import table as sql_table
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
+from sqlalchemy.types import TypeEngine
+
+from halfpipe.errors import LedgerError, Remedy
+from halfpipe.ledger.database import LOCK_SECONDS, Ledger, lock_row
+from halfpipe.ledger.tables import (
+    COPIED,
+    LOCK,
+    METADATA,
+    PENDING,
+    REVISION,
+    RUNS,
+    SHARED,
+    Unsigned64,
+    legacy_name,
+    legacy_table,
+)
+
+OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
+OTHERS = [table for table in SHARED if table is not RUNS]
+LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
+SAMPLE, LATEST = 200, 20  # number of runs to compare: from the whole mission, and the latest
+
+Answers = dict[int, list[tuple[Any, ...]]]
+
+
+class State(StrEnum):
+    """State of a database: no tables of the legacy, the legacy's tables, an adoption cut off, or adopted tables."""
+
+    NONE = "none"
+    LEGACY = "legacy"
+    CUT_OFF = "cut off"
+    ADOPTED = "adopted"
+
+
+@dataclass(frozen=True)
+class ColumnLook:
+    """A column, with its SQL type in the legacy's table and in HalfPipe's; None: the table lacks it.
+
+    `what` explains a difference. If the difference is `bad`, rows cannot be copied.
+    """
+
+    table: str
+    column: str
+    legacy: str | None
+    here: str | None
+    what: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class TableLook:
+    """One of the legacy's tables.
+
+    Attributes
+    ----------
+    name, adopted_name
+        Its name before and after the adoption.
+    rows, left
+        Number of its rows, and of those that are not copied because they have NULL in HalfPipe's key.
+    readers
+        Database users who may read it, besides its owner.
+    """
+
+    name: str
+    adopted_name: str
+    rows: int
+    left: int
+    readers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """Result of an adoption, or of the way back.
+
+    Attributes
+    ----------
+    state
+        State of the database before.
+    back
+        Whether this is the way back.
+    tables, columns
+        The legacy's tables, and the columns of both systems' tables.
+    statements
+        The SQL, in order.
+    carried
+        Number of runs that only HalfPipe has. On the way back their rows go into the legacy's table, so that Level-1
+        still finds them.
+    compared
+        Number of runs with the same answer to Level-1's query before and after.
+    done
+        False: this was only a look.
+    """
+
+    state: State
+    back: bool
+    tables: tuple[TableLook, ...]
+    statements: tuple[str, ...]
+    columns: tuple[ColumnLook, ...] = ()
+    carried: int = 0
+    compared: int = 0
+    done: bool = False
+
+    @property
+    def problems(self) -> list[ColumnLook]:
+        """The bad columns: with any of them the tables cannot be adopted."""
+        return [each for each in self.columns if each.bad]
+
+
+def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
+    """Adopt the legacy's tables, or undo that; without `do` only look.
+
+    Parameters
+    ----------
+    ledger
+        The ledger. Its database user must own the tables.
+    do
+        Change the tables, unless a column is bad.
+    back
+        Undo an adoption. HalfPipe's tables are dropped; their rows follow from files.
+
+    Raises
+    ------
+    LedgerError
+        If the database is in another state, or if row counts or answers to Level-1's query differ afterwards. Then
+        nothing was changed, except on Oracle.
+    """
+    return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
+
+
+def read_as_level1(
+    connection: Connection, runs: Sequence[int], table: str = "GLASTOPS_ACQSUMMARY"
+) -> Answers:
+    """Run Level-1's query for some runs (ground-chain §6).
+
+    Parameters
+    ----------
+    connection
+        A connection to the database that Level-1 reads.
+    runs
+        Starts of at most 1000 runs, in mission elapsed time.
+    table
+        The table; Level-1's by default.
+
+    Returns
+    -------
+    dict
+        Rows by run; each row has `LEVEL1_COLUMNS` except the first. A run without a row is missing.
+    """
+    found: Answers = {}
+    if runs:
+        which = ", ".join(map(str, runs))
+        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM {table} WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
+        for run, *row in connection.execute(text(query)):
+            found.setdefault(int(run), []).append(tuple(row))
+    return {run: sorted(rows, key=str) for run, rows in found.items()}
+
+
+def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Return the statements that adopt the legacy's tables.
+
+    Parameters
+    ----------
+    dialect
+        The kind of database.
+    names
+        The tables that exist.
+    readers
+        Users who may read each of the legacy's tables.
+    """
+    stay = set(names) - {table.name for table in SHARED}
+    steps = [*_patience(dialect), *(_rename(table.name, legacy_name(table)) for table in OTHERS)]
+    for table in METADATA.sorted_tables:
+        if table is not RUNS and table.name not in stay:
+            steps += _made(table, dialect, readers)
+    steps += (_copy(table, dialect) for table in OTHERS)
+    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS, dialect)]
+    return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
+
+
+def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any]:
+    """Return the statements that undo an adoption, or the part of it that was done.
+
+    Parameters
+    ----------
+    dialect, names
+        As for `adoption`.
+    carry
+        Whether to copy the rows of runs that only HalfPipe has into the legacy's table.
+    """
+    there, steps = set(names), _patience(dialect)
+    if carry:
+        only_here = _only_here(*RUNS.columns)
+        steps.append(insert(legacy_table(RUNS)).from_select([each.name for each in RUNS.columns], only_here))
+    # Drop the lock first: without it no load uses the other tables.
+    steps += (DropTable(table) for table in (LOCK, PENDING) if table.name in there)
+    for table in (*reversed(OTHERS), RUNS):
+        if legacy_name(table) in there:
+            steps += [DropTable(table)] if table.name in there else []
+            steps.append(_rename(legacy_name(table), table.name))
+    return steps
+
+
+def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
+    names = set(inspect(connection).get_table_names())
+    if (state := _state(connection, names)) is not State.LEGACY:
+        raise _refusal(name, state)
+    columns = tuple(each for table in SHARED for each in _columns(connection, table, names))
+    if any(each.bad for each in columns):
+        return Adoption(state, False, (), (), columns)
+    tables = tuple(_table(connection, table) for table in SHARED)
+    steps = adoption(connection.dialect, names, {each.name: each.readers for each in tables})
+    found = Adoption(state, False, tables, _sql(connection, steps), columns)
+    if not do:
+        return found
+    runs = _sample(connection, RUNS.name)
+    before = read_as_level1(connection, runs)
+    for step in steps:
+        connection.execute(step)
+    for each in tables:
+        if (rows := _count(connection, each.name)) != each.rows - each.left:
+            raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.left}")
+    return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
+
+
+def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
+    names = set(inspect(connection).get_table_names())
+    state = _state(connection, names)
+    renamed = [table for table in SHARED if legacy_name(table) in names]
+    if not renamed:
+        raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to undo.")
+    tables = tuple(
+        TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
+    )
+    carry = state is State.ADOPTED
+    carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
+    steps = way_back(connection.dialect, names, carry=carry)
+    found = Adoption(state, True, tables, _sql(connection, steps), carried=int(carried))
+    if not do:
+        return found
+    runs, before = set[int](), Answers()
+    if RUNS in renamed:
+        runs = {*_sample(connection, legacy_name(RUNS)), *(_sample(connection, RUNS.name) if carry else ())}
+        before = read_as_level1(connection, sorted(runs)) if carry else {}
+        before |= read_as_level1(connection, sorted(runs), legacy_name(RUNS))
+    for step in steps:
+        connection.execute(step)
+    after = read_as_level1(connection, sorted(runs))
+    return replace(found, done=True, compared=_compare(name, before, after))
+
+
+def _state(connection: Connection, names: set[str]) -> State:
+    if renamed := [table for table in SHARED if legacy_name(table) in names]:
+        whole = len(renamed) == len(SHARED) and lock_row(connection) is not None
+        return State.ADOPTED if whole else State.CUT_OFF
+    is_legacy = LOCK.name not in names and any(table.name in names for table in SHARED)
+    return State.LEGACY if is_legacy else State.NONE
+
+
+def _refusal(name: str, state: State) -> LedgerError:
+    if state is State.CUT_OFF:
+        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+        return LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
+    if state is State.ADOPTED:
+        return LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
+    return LedgerError(
+        f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
+    )
+
+
+def _table(connection: Connection, table: Table) -> TableLook:
+    source = sql_table(table.name, *(column(each.name) for each in table.primary_key.columns))
+    keyless = select(func.count()).select_from(source).where(or_(*(each.is_(None) for each in source.c)))
+    left, query = int(connection.execute(keyless).scalar_one()), readers(connection.dialect, table)
+    names = () if query is None else tuple(sorted(connection.execute(query).scalars()))
+    return TableLook(table.name, legacy_name(table), _count(connection, table.name), left, names)
+
+
+def _columns(connection: Connection, table: Table, names: set[str]) -> Iterator[ColumnLook]:
+    """Compare the legacy's table with HalfPipe's, column by column."""
+    if table.name not in names:
+        yield ColumnLook(table.name, "", None, None, "the legacy's table is missing", bad=True)
+        return
+    legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
+    as_sql = partial(TypeEngine.compile, dialect=connection.dialect)
+    for each in table.columns:
+        theirs = legacy.pop(each.name, None)
+        if each.name in OWN:
+            bad = theirs is not None
+            what = "HalfPipe's own column" if bad else f"{COPIED.get(each.name, 'empty')} in copied rows"
+        else:
+            what = "missing in the legacy's table" if theirs is None else _misfit(theirs, each.type)
+            bad = bool(what)
+        there = None if theirs is None else as_sql(theirs)
+        yield ColumnLook(table.name, each.name, there, as_sql(each.type), what, bad)
+    for name, theirs in legacy.items():
+        yield ColumnLook(table.name, name, as_sql(theirs), None, f"stays in {legacy_name(table)} only")
+
+
+def _misfit(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> str:
+    """Return why a legacy column's values do not fit into HalfPipe's column; empty if they do."""
+    kind = next((each for each in (String, DateTime) if isinstance(ours, each)), (Integer, Numeric))
+    if not isinstance(theirs, kind):
+        return "another type of value"
+    length, most = getattr(theirs, "length", None), getattr(ours, "length", None)
+    return f"may be longer than {most} letters" if most and (length is None or length > most) else ""
+
+
+def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
+    """Return the query for the users who may read a table, besides its owner; None if the database has no users."""
+    if dialect.name == "postgresql":
+        names = ("grantee", "table_schema", "table_name", "privilege_type")
+        granted = sql_table("table_privileges", *map(column, names), schema="information_schema")
+        where = (granted.c.table_schema == func.current_schema()) & (granted.c.table_name == table.name)
+        user, privilege = literal_column("current_user", String), granted.c.privilege_type
+    elif dialect.name == "oracle":
+        granted = sql_table("user_tab_privs", *map(column, ("grantee", "owner", "table_name", "privilege")))
+        user, privilege = literal_column("USER", String), granted.c.privilege
+        where = (granted.c.owner == user) & (granted.c.table_name == table.name.upper())
+    else:
+        return None
+    may_read = or_(privilege == "SELECT", privilege == "READ")
+    return select(granted.c.grantee).distinct().where(where, may_read, granted.c.grantee != user)
+
+
+def _patience(dialect: Dialect) -> list[Any]:
+    """Let Oracle wait while others use a table; PostgreSQL's connections always do (`halfpipe.ledger.database`)."""
+    return [_ddl(f"ALTER SESSION SET ddl_lock_timeout = {LOCK_SECONDS}")] if dialect.name == "oracle" else []
+
+
+def _rename(name: str, becomes: str) -> DDL:
+    return _ddl(f"ALTER TABLE {name} RENAME TO {becomes}")
+
+
+def _ddl(statement: str) -> DDL:
+    return DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+
+
+def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Return the statements that make a table and grant its readers."""
+    quote = dialect.identifier_preparer.quote
+    names = (each if each == "PUBLIC" else quote(each) for each in may_read.get(table.name, ()))
+    grants = (_ddl(f"GRANT SELECT ON {table.name} TO {name}") for name in names)
+    return [CreateTable(table), *map(CreateIndex, table.indexes), *grants]
+
+
+def _copy(table: Table, dialect: Dialect) -> Any:
+    """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
+    source, values = legacy_table(table), dict[str, Any]()
+    for each in table.columns:
+        if each.name in COPIED:
+            values[each.name] = literal_column(repr(COPIED[each.name]))
+        elif each.name in source.c:
+            value = source.c[each.name]
+            as_text = isinstance(each.type, Unsigned64) and dialect.name == "sqlite"
+            values[each.name] = func.printf("%020d", value) if as_text else value
+    keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))
+    return insert(table).from_select(list(values), select(*values.values()).where(keys))
+
+
+def _only_here(*columns: Any) -> Select[Any]:
+    """Return a query of the runs that the legacy does not have."""
+    legacy = legacy_table(RUNS)
+    same = (legacy.c.scid == RUNS.c.scid) & (legacy.c.startedat == RUNS.c.startedat)
+    return select(*columns).select_from(RUNS).where(~exists().select_from(legacy).where(same).correlate(RUNS))
+
+
+def _sql(connection: Connection, steps: Iterable[Any]) -> tuple[str, ...]:
+    options = {"literal_binds": True}
+    compiled = (
+        step.compile(dialect=connection.dialect, compile_kwargs=options if step.is_insert else {})
+        for step in steps
+    )
+    return tuple(" ".join(str(each).split()) for each in compiled)
+
+
+def _count(connection: Connection, name: str) -> int:
+    return int(connection.execute(select(func.count()).select_from(sql_table(name))).scalar_one())
+
+
+def _sample(connection: Connection, name: str) -> list[int]:
+    """Return some runs of a table, evenly spread, and the latest."""
+    runs = sorted(
+        map(int, connection.execute(select(sql_table(name, column("startedat")).c.startedat)).scalars())
+    )
+    return sorted({*runs[:: len(runs) // SAMPLE + 1], *runs[-LATEST:]})
+
+
+def _compare(name: str, before: Answers, after: Answers) -> int:
+    """Compare answers to Level-1's query; return the number of runs."""
+    if differ := sorted(run for run in before.keys() | after.keys() if before.get(run) != after.get(run)):
+        one = differ[0]
+        what = f"{len(differ)} runs, for example {one}: {before.get(one)} before, {after.get(one)} after"
+        raise _differs(name, f"Level-1's query has another answer for {what}")
+    return len(before)
+
+
+def _differs(name: str, what: str) -> LedgerError:
+    return LedgerError(
+        f"the ledger {name}: {what}. Nothing was changed, except on Oracle.", Remedy("halfpipe ledger adopt")
+    )

@@ -1,0 +1,90 @@
+"""The books of a run as the last merge closed them, and whether they still stand.
+
+They are in the manifests. Manifests say of which state of the run their books are, so books of another state are never
+taken for the present ones. No arrays are read here.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Books
+from halfpipe.run.deliveries import DeliveryHistory
+from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.settings import Settings
+
+LONGEST = 200  # bytes of the first line of a merged index
+
+
+def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given_up: bool) -> str:
+    """Return the checksum of everything by which the books of a run are made, as short as a person compares it.
+
+    That are the merged index of each downlink without ignored chunks, the deliveries, whether the run is abandoned, and
+    the settings of merges.
+    """
+    work, earlier = settings.paths.work, recorded.earlier()
+    ignored = {chunk.dl for chunk in settings.ignore.chunks}
+    indexes = [
+        (str(dl), head, sorted(settings.ignored(dl)) if dl in ignored else ())
+        for dl in begun_downlinks(work, run)
+        if (head := _head(work, run, dl))
+    ]
+    delivered = [
+        (str(dl), recorded.seal(dl), recorded.closed(dl) if dl in earlier else ())
+        for dl in sorted(recorded.latest())
+    ]
+    limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_orphans)
+    # Asked of all runs of a week: no JSON, which takes five times as long.
+    return hashlib.sha256(repr((indexes, delivered, given_up, limits)).encode()).hexdigest()[:16]
+
+
+def _head(work: Path, run: RunId, downlink: DownlinkId) -> bytes:
+    """Return the checksum in the first line of a merged index; empty if there is none."""
+    try:
+        file = os.open(f"{work}/{paths.datagrams(run, downlink)}", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, LONGEST).partition(b"\n")[0]
+    finally:
+        os.close(file)
+
+
+def of_entry(entry: Mapping[str, Any]) -> Books:
+    """Return the books in the entry of a run, of a manifest or a receipt."""
+    return Books(
+        known=entry["known"],
+        delivered=entry["delivered"] + entry["elsewhere"],
+        waiting=entry["orphans"] - entry["withheld"],
+        withheld=entry["withheld"],
+        late=entry["late"],
+        closed=entry["closed_events"],
+        refused=entry["held_events"],
+    )
+
+
+def as_entry(books: Books, delivered: int) -> dict[str, int]:
+    """Return the books of a run as they are in its entry, for a downlink that `delivered` so many of the events."""
+    return {
+        "known": books.known,
+        "delivered": delivered,
+        "elsewhere": books.delivered - delivered,
+        "orphans": books.waiting + books.withheld,
+        "withheld": books.withheld,
+        "late": books.late,
+        "closed_events": books.closed,
+        "held_events": books.refused,
+    }
+
+
+def counted_at(work: Path, run: RunId) -> DownlinkId | None:
+    """Return the downlink at which the waiting events of a run are counted, the last that contains it.
+
+    So a sum over downlinks counts each event once.
+    """
+    there = (dl for dl in reversed(begun_downlinks(work, run)) if _head(work, run, dl))
+    return next(there, None)

@@ -1,0 +1,111 @@
+"""`halfpipe doctor`: what profiles/s3df/doctor.sh finds, and what only the package can ask.
+
+The script is for a colleague without a checkout, too, so it knows nothing of this package; here it is given the
+settings as they are in effect.
+"""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from halfpipe.config import Profile, read_yaml
+from halfpipe.downlink import stage_mark
+from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
+from halfpipe.settings import ROOT, Settings
+
+SCRIPT = ROOT / "profiles" / "s3df" / "doctor.sh"
+SECONDS = 60.0  # the script ends by itself within 30
+Finding = Mapping[str, str]  # verdict (good, problem, unknown), code, what was seen, what to do
+
+
+def finding(verdict: str, code: str, seen: object, do: object = "") -> Finding:
+    """Return a finding, as the script has them."""
+    return {"verdict": verdict, "code": code, "seen": str(seen), "do": str(do)}
+
+
+def flight_file(settings: Settings) -> Path | None:
+    """Return the settings of the flight programs, which the decoder's command names; None if there are none."""
+    words = shlex.split(settings.decoder.command)
+    named = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--settings"]
+    return ROOT / named[0] if named else None
+
+
+def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Any]:
+    """Return what the script is given of a site: the settings, the profile, the flight programs, and where they lie."""
+    flight = flight_file(settings)
+    return {
+        "config": json.loads(json.dumps(asdict(settings), default=str)),
+        "profile": dict(profile.content),
+        "flight": dict(read_yaml(flight)) if flight else {},
+        "names": {"config": configfiles, "profile": str(profile.file), "flight": str(flight)},
+    }
+
+
+def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
+    """Run the script for a site, or for None the one that it finds by its `options`, and return its findings.
+
+    Raises
+    ------
+    HalfPipeError
+        If it does not end as it should.
+    """
+    words = ["bash", str(SCRIPT), *([] if site is None else ["--site", "-"]), *options]
+    try:
+        done = subprocess.run(
+            words, input=json.dumps(site).encode(), capture_output=True, timeout=SECONDS, check=False
+        )
+        findings: list[Finding] = json.loads(done.stdout.splitlines()[-1])["findings"]
+    except (OSError, subprocess.TimeoutExpired, IndexError, ValueError) as error:
+        raise HalfPipeError(
+            f"{SCRIPT} printed no findings ({error!r}). Run it by hand: {shlex.join(words[:2])}"
+        ) from error
+    return findings
+
+
+def of_package(settings: Settings) -> Iterator[Finding]:
+    """Yield what the package finds: format and mark of working directory and stage, the ledger by its driver."""
+    try:
+        stage_mark.refuse_delivery(settings)
+        yield finding(
+            "good", "state", f"{settings.paths.work} and {settings.paths.stage} belong together, or are new"
+        )
+    except HalfPipeError as error:
+        yield finding("problem", "state", error, "halfpipe status says the same")
+    if settings.ledger.url is None:
+        seen = "ledger.url is null, and Level-1 fails on a run without a row"
+        yield finding("problem", "ledger-driver", seen, "set ledger.url (docs/ledger.md)")
+    else:
+        yield _ledger(settings)
+
+
+def _ledger(settings: Settings) -> Finding:
+    """Return how the ledger answers as Level-1 asks it."""
+    from sqlalchemy import select  # noqa: PLC0415 - the library of the database
+
+    from halfpipe.ledger.database import Ledger, NoLedgerError  # noqa: PLC0415
+    from halfpipe.ledger.tables import RUNS  # noqa: PLC0415
+
+    columns = [
+        RUNS.c[name] for name in ("startedat", "status", "moot_key", "moot_alias", "evtutc0", "evtutc1")
+    ]
+    asked = select(*columns).order_by(RUNS.c.startedat.desc()).limit(1)
+    try:
+        ledger = Ledger.of(settings, waits=())
+        row = ledger.read(lambda connection: connection.execute(asked).first())
+    except NoLedgerError as error:
+        return finding(
+            "unknown", "ledger-driver", error, "nothing, if it is new: the first load makes its tables"
+        )
+    except (LedgerError, ConfigError) as error:
+        return finding("problem", "ledger-driver", error.text, error.remedy or "docs/ledger.md")
+    return finding("good", "ledger-driver", f"{ledger.name} answers; its last run: {row or 'none'}")
+
+
+def is_ready(findings: Sequence[Finding]) -> bool:
+    """Tell whether a site may go into production: no problem is open, and a test message was sent to a person."""
+    verdicts = [(each["code"], each["verdict"]) for each in findings]
+    return ("person", "good") in verdicts and all(verdict != "problem" for _, verdict in verdicts)

@@ -1,0 +1,206 @@
+"""The Slurm executor of Snakemake, for groups: the jobs of a group run side by side in one Slurm job.
+
+It is the executor of ``snakemake-executor-plugin-slurm`` but for five things, which docs/upstream.md offers to its
+maintainers:
+
+- One Snakemake runs all jobs of a group, side by side on the cores of the Slurm job, and starts each once. The plugin
+  starts a second Snakemake for each job, and one job after the other.
+- A second attempt runs only the jobs whose products are missing or older than this command.
+- A Slurm job that was preempted is submitted again as it was, and one that was cancelled has failed. The plugin waits
+  for both for ever.
+- What Slurm refuses for good ends the command with one sentence; what it refuses for now waits.
+- The account is not looked up in advance: a site may translate it at submission, and sbatch refuses a wrong one.
+"""
+
+import json
+import shlex
+import subprocess
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
+from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sacct
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+
+from halfpipe.errors import Remedy
+from halfpipe.process.failure import Failure, in_a_line
+
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
+
+ANSWER_SECONDS = 60.0  # that a command of Slurm may take
+AGAIN_SECONDS = 30.0  # between two submissions that Slurm refuses for now
+BY_SBATCH = (
+    "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
+)
+# Words of sbatch by which it refuses a job now and takes it later (src/common/slurm_errno.c of Slurm 24.11).
+FOR_NOW = (
+    "temporarily unable",
+    "unable to contact",
+    "socket timed out",
+    "connection refused",
+    "connection timed out",
+    "communication",
+    "zero bytes",
+    "qosmaxsubmit",
+    "assocmaxsubmit",
+    "assocgrpsubmit",
+    "qosgrpsubmit",
+    "job violates accounting/qos policy (job submit limit",
+    "try again",
+    "resource temporarily",
+)
+# Words by which it refuses for good, and the key of the profile that they are about.
+KEYS = {
+    "account": "default-resources: slurm_account",
+    "partition": "default-resources: slurm_partition",
+    "qos": "default-resources: qos",
+    "memory": "set-resources: mem_mb",
+    "node configuration": "default-resources: slurm_partition, mem_mb",
+    "time limit": "default-resources: runtime",
+}
+
+
+class Executor(SlurmExecutor):  # type: ignore[misc]
+    """Submits groups of jobs to Slurm."""
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        """Note when this command began, by the clock of the file server."""
+        super().__post_init__(test_mode)
+        mark = Path(self.tmpdir) / "begun"
+        mark.touch()
+        self._begun = mark.stat().st_mtime
+        self._is_over = threading.Event()
+
+    def additional_general_args(self) -> str:
+        """Have the inner Snakemake run jobs as its own processes, and others go on when one fails."""
+        return "--executor local --keep-going"
+
+    def get_job_args(self, job: Any, **_: Any) -> str:
+        """Return the words for the inner Snakemake: the jobs that are left, and the cores that Slurm gives.
+
+        The plugin also lists files to wait for: they are those of earlier Slurm jobs, and here a job of a downlink
+        waits for none.
+        """
+        return str(RealExecutor.get_job_args(self, _Left(job, self._begun), cores=job.resources["_cores"]))
+
+    def get_account_arg(self, job: Any) -> Iterator[str]:
+        """Yield the option that names the account, as the profile has it."""
+        account = job.resources.get("slurm_account")
+        yield f" -A {shlex.quote(str(account))}" if account else ""
+
+    def run_job(self, job: Any) -> None:
+        """Submit a job; an error meanwhile fails that job.
+
+        The plugin's own handler fails for a group, and the head would wait for the job for ever.
+        """
+        try:
+            super().run_job(job)
+        except Exception as error:
+            self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error!r}")
+
+    async def check_active_jobs(
+        self, active_jobs: list[SubmittedJobInfo]
+    ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """Take in the ends that the plugin does not know, and leave the other jobs to it.
+
+        A preempted job is submitted again with what it had. A cancelled job has failed: sacct's ``CANCELLED by 0`` is
+        not the ``CANCELLED`` that the plugin looks for.
+        """
+        states = self._states() if active_jobs else {}
+        others = []
+        for one in active_jobs:
+            match states.get(str(one.external_jobid)):
+                case "PREEMPTED":
+                    self.logger.warning(
+                        f"Slurm job {one.external_jobid} was preempted and is submitted again"
+                    )
+                    self._job_submission_executor.submit(self.run_job, one.job)
+                case "CANCELLED":
+                    log = str(one.aux["slurm_logfile"])
+                    self.report_job_error(one, msg="cancelled in Slurm. ", aux_logs=[log])
+                case _:
+                    others.append(one)
+        async for one in super().check_active_jobs(others):
+            yield one
+
+    def _states(self) -> dict[str, str]:
+        """Return the state of each job of this command, in one word; none where sacct does not answer."""
+        try:
+            said = subprocess.run(
+                shlex.split(query_job_status_sacct(self.run_uuid)),
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=ANSWER_SECONDS,
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        rows = (line.split("|") for line in said.splitlines() if "|" in line)
+        return {job: state.split()[0] for job, state in rows if state}
+
+    def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
+        """Take in that a job was not submitted: wait with it, or end the command.
+
+        The plugin calls this in the thread that submits. What sbatch did not say fails the one job.
+        """
+        log = next((Path(str(log)).absolute() for log in job_info.job.log), None)
+        if not msg.startswith(BY_SBATCH):
+            if log is not None:
+                Failure("executor", in_a_line(msg)).write(log)
+            super()._report_job_error_threadsafe(job_info, msg)
+            return
+        words = in_a_line(msg.partition("    sbatch call:")[0].removeprefix(BY_SBATCH)).strip()
+        if any(each in words.lower() for each in FOR_NOW):
+            self.logger.warning(f"Slurm takes no job now, trying again in {AGAIN_SECONDS:g} s: {words}")
+            if not self._is_over.wait(AGAIN_SECONDS):
+                self.run_job(job_info.job)
+            return
+        if self._is_over.is_set():
+            return
+        self._is_over.set()
+        keys = [key for word, key in KEYS.items() if word in words.lower()]
+        had = {name: job_info.job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")}
+        why = Failure(
+            "slurm-refused",
+            f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
+            Remedy(
+                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then run the same command"
+            ),
+        )
+        if log is not None:
+            why.write(log)
+        self.cancel_jobs(list(self.active_jobs))
+        self.workflow.scheduler.executor_error_callback(WorkflowError(why.text))
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """Cancel jobs, and submit no more."""
+        self._is_over.set()
+        super().cancel_jobs(active_jobs)
+
+
+class _Left:
+    """A job, or what is left to do of a group: the jobs whose products are missing or older than this command."""
+
+    def __init__(self, job: Any, begun: float) -> None:
+        self._job, self._begun = job, begun
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._job, name)
+
+    def get_target_spec(self) -> Any:
+        """Return rules and wildcards of the jobs that are left; of all jobs where none is."""
+        if not self._job.is_group():
+            return self._job.get_target_spec()
+        specs = zip(self._job.jobs, self._job.get_target_spec(), strict=True)
+        return [spec for job, spec in specs if not self._is_made(job)] or self._job.get_target_spec()
+
+    def _is_made(self, job: Any) -> bool:
+        try:
+            return all(Path(str(file)).stat().st_mtime >= self._begun for file in job.output)
+        except FileNotFoundError:
+            return False

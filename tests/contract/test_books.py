@@ -1,0 +1,275 @@
+"""The books balance: no event is lost between two steps without a word, and all screens say the same numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.plan import DownlinkPlan
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge.books import Books
+from halfpipe.merge.undelivered import Kind
+from halfpipe.process.failure import Failure
+from halfpipe.run import event_files, stage
+from halfpipe.run.downlinks_of_run import every_run
+from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.explanation import HELD, State
+from tests.contract.test_forgotten import on_site, without
+from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
+from tests.support.workflow import Site
+
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+RUN, LCI, OTHER = RunId("2c2e5787"), RunId("2c2e6cc0"), RunId("2c2e8430")
+
+
+def told(site: Site, downlink: DownlinkId) -> dict[str, Cause]:
+    """Return the causes of a downlink by code."""
+    return {cause.code: cause for cause in account(Survey(site.settings), downlink).causes}
+
+
+def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
+    """Return the entry of a run in a receipt."""
+    (found,) = [each for each in site.receipt(downlink)["runs"] if each["run"] == run]
+    return dict(found)
+
+
+def failed(site: Site, rule: str, *ids: str) -> str:
+    """Return the code with which a job failed."""
+    failure = Failure.read(site.work / paths.log(rule, *ids))
+    assert failure is not None
+    return failure.code
+
+
+def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -> Books:
+    """Check that status, explain, show and the board say the same of a run, and that its books balance."""
+    looked = Survey(site.settings)
+    accounts: list[Account] = [account(looked, dl) for dl in downlinks]
+    books, state = looked.books(run), State(Survey(site.settings), run)
+    assert books.lost == 0
+    every = [looked.books(one) for one in every_run(site.work)]
+    assert sum(one.orphans for one in accounts) == sum(one.waiting + one.refused for one in every)
+    assert state.count(Kind.ORPHAN, Kind.DUE, HELD) == books.waiting + books.refused
+    assert state.count(Kind.LATE) == books.late
+    assert state.count(Kind.WITHHELD) == books.withheld
+    assert state.count(Kind.CLOSED) == books.closed
+    (shown,) = site.told("show", "--books", run)["books"]
+    assert shown["findings"] == []
+    (row,) = [row for row in shown["accounts"] if row["run"] == run]
+    assert row == {"run": run, **books.as_json(), "lost": 0}
+    return books
+
+
+@pytest.fixture
+def multi3(site: Site) -> Site:
+    build("multi3", site)
+    site.configure(ledger={"url": None})
+    return site
+
+
+def test_a_chunk_that_also_contains_a_run_of_other_chunks(
+    multi3: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 1: chunk 1 is announced for one run, and also contains a part of another, which chunk 4 announces."""
+    site = multi3
+    (site.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
+    site.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
+    with monkeypatch.context() as as_planned:
+        announced = lambda of, run: tuple(c for c in of.chunks if run in of.runs_of[c])  # noqa: E731
+        as_planned.setattr(DownlinkPlan, "chunks_for", announced)
+        site.snakemake(f"dl={FIRST}").bad("chunk 00001, 10 events")
+    assert failed(site, "receipt", FIRST) == "books"
+    assert not site.has_receipt(FIRST)
+    assert not (site.stage / FIRST / f"delivered_events_{FIRST}.txt").exists()
+    site.process(FIRST)
+    assert entry(site, FIRST, OTHER)["known"] == 38
+    equal_on_all_screens(site, FIRST, run=OTHER)
+
+
+def test_a_chunk_that_contains_a_run_of_others_needs_no_second_command(multi3: Site) -> None:
+    (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
+    multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
+    multi3.process(FIRST)
+    assert entry(multi3, FIRST, OTHER)["known"] == 38
+
+
+@pytest.mark.parametrize("number", ["00003", "00005"])
+def test_a_retdef_that_arrives_after_planning(number: str, multi3: Site) -> None:
+    """Row 2: in a hole of the numbers, with a run that nothing else announces; or behind the last number."""
+    site = multi3
+    home = site.retdefs / paths.retdef(FIRST, ChunkId(number))
+    content = home.read_bytes()
+    home.unlink()
+    jobs = site.listed(f"dl={FIRST}")
+    home.write_bytes(content)
+    with pytest.raises(AssertionError):
+        site.by_hand(FIRST, jobs=jobs)
+    assert failed(site, "receipt", FIRST) == "books"
+    assert not site.has_receipt(FIRST)
+    site.process(FIRST)
+    runs = {run["run"]: run["known"] for run in site.receipt(FIRST)["runs"]}
+    assert runs == {RUN: 60, LCI: 40, OTHER: 38}
+    for run in runs:
+        equal_on_all_screens(site, FIRST, run=RunId(run))
+
+
+def with_another_run(home: Path) -> tuple[Site, Case]:
+    """Return a site whose first downlink also has a chunk of another run, and whose second repeats events of it."""
+    site, case, source = on_site(home)
+    take_chunk("multi3", FIRST, 3, source / FIRST, FIRST, 3)
+    site.add_retdefs(source, FIRST)
+    return site, case
+
+
+def vanish(site: Site) -> None:
+    """Ignore the chunks of the first downlink that contain the run."""
+    gone = [{"dl": str(FIRST), "chunk": chunk, "reason": "lost"} for chunk in ("00001", "00002")]
+    site.configure(ignore={"chunks": gone})
+
+
+def accept(site: Site) -> None:
+    site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(RUN), "reason": "lost"}]})
+
+
+@pytest.mark.parametrize("words", [(), ("-F",)], ids=["plain", "again"])
+def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Rows 3 and 4: events of it are repeated in another downlink."""
+    site, _ = with_another_run(tmp_path)
+    site.process(SECOND)
+    site.process(FIRST)
+    before = entry(site, FIRST)
+    vanish(site)
+    site.snakemake(f"dl={FIRST}", *words).bad(f"{before['delivered']} delivered events")
+    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk-refused"
+    assert not site.has_receipt(FIRST)
+    accept(site)
+    site.process(FIRST)
+    after = entry(site, FIRST)
+    assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
+    assert site.receipt(FIRST)["handoff"] == 2
+    assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
+    assert "file-strange" not in told(site, FIRST)
+    assert site.outstanding(FIRST) == frozenset()
+
+    books = equal_on_all_screens(site, FIRST, SECOND)
+    assert books.closed > 0
+    cause = told(site, SECOND)["closed-events"]
+    assert cause.verdict is Verdict.ACTION
+    explained = {group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == Kind.CLOSED}
+    assert explained == {f'halfpipe force {RUN} --reopen {FIRST} --reason "..."'}
+    reopen, again = (words.split(" ") for words in cause.remedy.do)
+    site.halfpipe(*reopen[1:-1], "rolled back").good()
+    equal_on_all_screens(site, FIRST, SECOND)
+    site.snakemake(*again[1:]).good()
+    left = equal_on_all_screens(site, FIRST, SECOND)
+    assert left.closed == 0
+    assert left.known == books.known
+    assert "closed-events" not in told(site, SECOND)
+    assert site.process(FIRST, again=True)
+    assert site.receipt(FIRST)["handoff"] == 3
+    assert entry(site, FIRST)["delivered"] == 0
+
+
+def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: Path) -> None:
+    site, _ = with_another_run(tmp_path)
+    site.process(SECOND)
+    site.process(FIRST)
+    site.configure(submit={"command": "true {dl}"})
+    site.snakemake(f"submit={FIRST}").good()
+    vanish(site)
+    accept(site)
+    site.process(FIRST)
+    assert told(site, SECOND)["closed-events"].verdict is Verdict.NOTE
+    assert told(site, FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
+
+
+def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> None:
+    """Row 7: orphans of a chunk that is ignored afterwards, and whose products are then gone."""
+    build("gap_one_filled", site)
+    site.configure(ledger={"url": None})
+    site.by_hand(FIRST)
+    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "bad tape"}]})
+    for path in (site.work / paths.chunks(FIRST)).glob("*-00002.*"):
+        path.unlink()
+    site.misbehave(GOLDEN / "gap_one_filled" / "in", f"--fault={FIRST}-00002=crash")
+    site.process(SECOND)
+    second = entry(site, SECOND)
+    assert second["epus"] == [956]
+    assert (second["complete"], second["delivered"], second["brought"]) == (False, 0, 18)
+    assert second["orphans"] + second["late"] == second["known"] - second["elsewhere"]
+    books = equal_on_all_screens(site, FIRST, SECOND)
+    assert books.delivered == entry(site, FIRST)["delivered"]
+
+
+def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
+    """Row 8: an accepted loss, and one event of it comes back."""
+    site, _, source = on_site(tmp_path, min_events=2)
+    site.process(FIRST)
+    before = {path: path.read_text() for path in (source / FIRST).glob("*.idx")}
+    whole = entry(site, FIRST)["delivered"]
+    without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
+    accept(site)
+    site.process(FIRST, again=True)
+    lost = whole - entry(site, FIRST)["delivered"]
+    assert lost > 2
+    for path, content in before.items():
+        path.write_text(content)
+    without(source, FIRST, lambda sequence: 1060 < sequence <= 1102 and sequence != 1067)
+    site.process(FIRST, again=True)
+    run = entry(site, FIRST)
+    assert (run["withheld"], run["known"]) == (1, run["delivered"] + run["orphans"])
+    books = equal_on_all_screens(site, FIRST)
+    assert (books.withheld, books.closed) == (1, 0)
+    (group,) = [each for each in site.told("explain", RUN)["groups"] if each["kind"] == Kind.WITHHELD]
+    assert (group["first"], group["events"]) == (1067, 1)
+
+
+@pytest.mark.parametrize("fails", ["staging", "receipt"])
+def test_a_downlink_that_fails_between_merge_and_receipt(
+    fails: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 9: what it contains is known from its merge on, and counts on every screen."""
+    build("split2", site)
+    site.configure(ledger={"url": None})
+    site.by_hand(FIRST)
+    before = equal_on_all_screens(site, FIRST)
+    with monkeypatch.context() as full:
+        if fails == "staging":
+
+            def no_space(*_: object) -> None:
+                raise HalfPipeError("no space left on device")
+
+            full.setattr(stage, "place", no_space)
+            with pytest.raises(AssertionError):
+                site.by_hand(SECOND, "decode_chunk", "deliver_run")
+        else:
+            site.by_hand(SECOND, "decode_chunk", "deliver_run")
+    assert not site.has_receipt(SECOND)
+    after = equal_on_all_screens(site, FIRST, SECOND)
+    assert after.known == 130 > before.known
+    site.process(SECOND)
+    assert equal_on_all_screens(site, FIRST, SECOND).delivered == 130
+
+
+def test_a_merge_that_dies_before_it_records_counts_what_it_made_known(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 9: nothing is recorded of the delivery, and the merged index is there."""
+    build("split2", site)
+    site.configure(ledger={"url": None})
+    site.by_hand(FIRST)
+    delivered = equal_on_all_screens(site, FIRST).delivered
+    with monkeypatch.context() as full:
+
+        def no_space(*_: object) -> None:
+            raise HalfPipeError("no space left on device")
+
+        full.setattr(event_files, "write_all", no_space)
+        with pytest.raises(AssertionError):
+            site.by_hand(SECOND, "decode_chunk", "deliver_run")
+    books = equal_on_all_screens(site, FIRST, SECOND)
+    assert (books.known, books.delivered, books.waiting) == (130, delivered, 130 - delivered)

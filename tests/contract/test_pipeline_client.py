@@ -1,0 +1,125 @@
+"""What the project says to Pipeline-II: the task's XML, the client's forms, and what it reads of a stream."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfpipe.errors import ConfigError
+from halfpipe.settings import SUBMIT_CONTRACT, Submit
+from tests.support.in_process import ROOT, module
+from tests.support.level1 import CLIENT
+from tests.support.pipeline_server import TASK_XML
+from tests.support.standin import task_xml
+
+DL = "240601001"
+GIVEN = {
+    "downlinkID": "80819007",
+    "numChunks": "12",
+    "outputBase": "/downlinks",
+    "maxEvents": "125000",
+    "level1Name": "L1Proc",
+    "startL1": "1",
+    "fosFlavor": "ISOC_PROD",
+    "pipelineFlavor": "PROD",
+}
+
+
+def test_the_task_is_what_the_dispatcher_asks_for() -> None:
+    assert (ROOT / "s3df" / TASK_XML.name).read_bytes() == TASK_XML.read_bytes()
+    text = TASK_XML.read_text()
+    assert task_xml.problems(text) == []
+    (task,) = task_xml.tasks(TASK_XML)
+    assert task.name == "HalfPipe"
+    kinds = {"string": [], "integer": []}  # type: dict[str, list[str]]
+    for name, kind in task.prerequisites.items():
+        kinds[kind].append(name)
+    assert {kind: sorted(names) for kind, names in kinds.items()} == {
+        "string": sorted(
+            ["taskBase", "outputBase", "level1Name", "fosFlavor", "fmxRoot", "pipelineFlavor", "onlineName"]
+        ),
+        "integer": sorted(["downlinkID", "numChunks", "startL1", "maxEvents", "startOnline"]),
+    }
+    assert [each.name for each in task.processes] == ["process", "launchL1"]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ('name="HalfPipe"', f'name="{"H" * 31}"'),
+        ('version="3.0"', 'version="3.0-2026-11-26"'),
+        ("--mem 8G", f"--mem 8G {'--nice=1 ' * 30}"),
+        ('process="process"', 'process="mergeEvt"'),
+        ('status="SUCCESS"', 'status="GOOD"'),
+        ('type="integer"', 'type="number"'),
+        ("<prerequisites>", "<prerequisites><var name='a'>1</var>"),
+        ("</task>", ""),
+        ("autoRetryMaxAttempts", "retries"),
+        ("<notation>", f"<notation>{'n' * 200}"),
+    ],
+)
+def test_a_task_that_the_server_would_refuse_is_found(good: str, bad: str) -> None:
+    text = TASK_XML.read_text()
+    assert good in text
+    assert len(task_xml.problems(text.replace(good, bad))) >= 1
+
+
+def test_a_stream_is_read_with_its_leading_zero_and_never_of_two_minds() -> None:
+    program = module(str(ROOT / "scripts" / "pipeline_task.py"))
+    stream = program.Stream.of(GIVEN)
+    assert (stream.downlink, stream.profile, stream.again) == ("080819007", "profiles/pipeline", False)
+    trial = GIVEN | {"fosFlavor": "ISOC_TEST", "pipelineFlavor": "DEV"}
+    for mode in ({}, {"PIPELINE_MODE": "DEV"}):
+        assert program.Stream.of(trial | mode | {"again": "1"}).profile == "profiles/dev"
+    for wrong in (
+        {"fosFlavor": "ISOC_TEST"},
+        {"pipelineFlavor": "DEV"},
+        {"PIPELINE_MODE": "DEV"},
+        {"downlinkID": "x"},
+        {"numChunks": ""},
+    ):
+        with pytest.raises(ConfigError):
+            program.Stream.of(GIVEN | wrong)
+    with pytest.raises(ConfigError, match="startL1"):
+        program.Stream.of({key: value for key, value in GIVEN.items() if key != "startL1"})
+
+
+def ask(server: Path, *words: str) -> tuple[int, str]:
+    """Run scripts/pipeline_stream.py with the stand-in; return its exit status and what it prints."""
+    client = f"{sys.executable} {CLIENT} --server {server}"
+    command = [sys.executable, str(ROOT / "scripts" / "pipeline_stream.py"), "--client", client, *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_the_client_is_asked_in_its_public_forms(tmp_path: Path) -> None:
+    create = [sys.executable, str(CLIENT), "--server", str(tmp_path), "createStream", "-S"]
+    assert ask(tmp_path, "check", DL)[0] == 2, "a list without any stream proves nothing"
+    assert ask(tmp_path, "check", DL, "--new-version")[0] == 1
+    subprocess.run([*create, "240601002", "L1Proc"], check=True)
+    assert ask(tmp_path, "check", DL) == (1, f"L1Proc[{DL}] findRunDirs does not exist\n")
+    assert ask(tmp_path, "rollback", DL)[0] == 1
+    subprocess.run([*create, DL, "L1Proc"], check=True)
+    assert ask(tmp_path, "check", DL) == (0, f"L1Proc[{DL}] findRunDirs SUCCESS\n")
+    assert ask(tmp_path, "rollback", DL)[0] == 0
+    assert ask(tmp_path, "status", DL)[0] == 2, "there is no task HalfPipe"
+    assert ask(tmp_path, "check", DL, "--mode", "DEV")[0] == 2
+    (tmp_path / "modes.json").write_text(json.dumps({"find": "refuse", "rollbackStream": "refuse"}))
+    assert [ask(tmp_path, command, DL)[0] for command in ("check", "rollback")] == [2, 3]
+    assert ask(tmp_path, "check", DL, "--client", "/no/such/client")[0] == 2
+
+
+def test_the_config_of_s3df_has_the_commands_ready() -> None:
+    """They are comments there: until they are taken in, a person gives the command."""
+    lines = (ROOT / "config" / "s3df.yaml").read_text().partition("\nsubmit:")[2].splitlines()
+    commands = re.compile(r"  # ((?:command|check|rollback): .*)")
+    ready = yaml.safe_load("\n".join(match[1] for line in lines if (match := commands.fullmatch(line))))
+    assert ready.keys() == {"command", "check", "rollback"}
+    assert ready["command"].partition(" ")[2] == SUBMIT_CONTRACT.partition(" ")[2]
+    for name, command in ready.items():
+        Submit(**{name: command})
+        assert "{dl}" in command

@@ -1,0 +1,132 @@
+"""The doctor on real servers: a Slurm, a ledger in PostgreSQL, an XRootD server."""
+
+import json
+import os
+import re
+import runpy
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from halfpipe import paths
+from tests.support.in_process import ROOT
+from tests.support.ledger_files import Database
+from tests.support.private_postgresql import PrivatePostgresql
+from tests.support.private_slurm import PrivateSlurm, private_slurm
+from tests.support.private_xrootd import private_xrootd
+from tests.support.verbs import COMMAND
+
+DOCTOR = runpy.run_path(str(ROOT / "profiles" / "s3df" / "doctor.sh"))
+
+
+def found(probe: str, config: dict[str, Any] | None = None, profile: str = "s3df") -> list[dict[str, str]]:
+    """Return what one probe finds of a site with this config and a shipped profile."""
+    content = yaml.safe_load((ROOT / "profiles" / profile / "profile.v9+.yaml").read_text())
+    site = DOCTOR["Site"](config or {}, content, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
+    return list(DOCTOR[probe](site))
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[PrivateSlurm]:
+    with private_slurm() as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def slurm(private: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
+    """Return the Slurm that the commands of this test alone talk to."""
+    for name, value in private.env.items():
+        monkeypatch.setenv(name, value)
+    return private
+
+
+@pytest.mark.slurm
+def test_the_account_that_is_named_is_one_that_slurm_takes(slurm: PrivateSlurm) -> None:
+    """However accounting spells it, what the profile has or the remedy writes is taken by sbatch."""
+    first, *_ = found("account")
+    assert first["code"] in {"account", "account-spelling"}
+    written = re.search('slurm_account: "(.*?)"', first["do"])
+    account = written[1] if written else "fermi:L1"
+    assert slurm.works("sbatch", "--test-only", "-A", account, "-p", "milano", "--wrap=true")
+    assert [one["verdict"] for one in found("account") if one["code"] == "partition-nodes"] == ["good"]
+    assert [one for one in found("limits") if one["verdict"] == "problem"] == []
+
+
+@pytest.mark.slurm
+def test_a_partition_that_is_not_there(slurm: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {
+        "executor": "slurm",
+        "default-resources": {"slurm_account": "fermi:l1@milano", "slurm_partition": "x"},
+    }
+    site = DOCTOR["Site"]({}, content, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
+    codes = [one["code"] for one in DOCTOR["account"](site) if one["verdict"] == "problem"]
+    assert codes == ["partition"]
+
+
+@pytest.mark.slurm
+def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
+    """Of one node: both sides meet, and say that they were one host."""
+    for name in ("work", "stage", "retdefs"):
+        (tmp_path / name).mkdir()
+    config = {"paths": {name: str(tmp_path / name) for name in ("work", "stage")}}
+    config["paths"]["retdef"] = [str(tmp_path / "retdefs")]  # type: ignore[assignment]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    resources: dict[str, str] = {"slurm_partition": "milano", "slurm_account": "fermi:l1@milano"}
+    if not slurm.works(
+        "sbatch", "--test-only", "-A", resources["slurm_account"], "-p", "milano", "--wrap=true"
+    ):
+        resources["slurm_account"] = "fermi:L1"
+    profile = {
+        "executor": "slurm",
+        "configfile": str(tmp_path / "config.yaml"),
+        "default-resources": resources,
+    }
+    (tmp_path / "profile.v9+.yaml").write_text(yaml.safe_dump(profile))
+    words = [*COMMAND, "doctor", "--probe", "--json", "--profile", str(tmp_path)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | slurm.env)
+    assert ended.returncode == 1, ended.stderr
+    verdicts = {one["code"]: one["verdict"] for one in json.loads(ended.stdout)["findings"]}
+    expected = {"two-hosts": "unknown", "clock": "good", "rename": "good", "link": "good", "lease": "good"}
+    assert expected.items() <= verdicts.items(), ended.stdout
+    assert not list((tmp_path / "work").glob(paths.probe("*")))
+    assert slurm.run("squeue", "-h", "--name=halfpipe-doctor") == ""
+
+
+@pytest.mark.postgresql
+def test_the_ledger_as_level_1_asks_it(server: PrivatePostgresql) -> None:
+    """Without tables, empty, with a run, with a wrong password, and down."""
+    url = server.make_database(f"ledger_{secrets.token_hex(4)}")
+    config = {"ledger": {"url": url}}
+    (without,) = found("ledger", config)
+    assert (without["verdict"], "glastops_acqsummary" in without["seen"]) == ("problem", True)
+    database = Database(url)
+    database.ledger().write(lambda _: None)
+    (empty,) = found("ledger", config)
+    assert empty["verdict"] == "unknown"
+    database.by_others(
+        "INSERT INTO glastops_acqsummary (scid, startedat, type, status, ndgms, nevts, dgmutc0, dgmutc1, hwkey, swkey, "
+        "moot_key, moot_alias) VALUES (77, 741234567, 'LPA', 'Complete', 1, 1, now(), now(), 1, 1, 2959, 'nomSciOps')"
+    )
+    (row,) = found("ledger", config)
+    assert (row["verdict"], "741234567|Complete|2959|nomSciOps" in row["seen"]) == ("good", True)
+    (refused,) = found("ledger", {"ledger": {"url": re.sub("passfile=[^&]*", "passfile=/dev/null", url)}})
+    assert refused["verdict"] == "problem"
+    (absent,) = found("ledger", {"ledger": {"url": "postgresql+psycopg://halfpipe@127.0.0.1:1/halfpipe"}})
+    assert (absent["verdict"], "refused" in absent["seen"]) == ("problem", True)
+
+
+@pytest.mark.xrootd
+def test_the_copy_of_level_0(open_to_all: Path) -> None:
+    with private_xrootd(open_to_all) as server:
+        config = {"level0": {"fetch": f"python scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"}}
+        up = {}
+        for state in ("down", "up"):
+            if state == "up":
+                server.start()
+            up[state] = {one["code"]: one["verdict"] for one in found("data", config)}["level0-copy"]
+    assert up == {"down": "problem", "up": "good"}

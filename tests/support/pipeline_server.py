@@ -1,0 +1,111 @@
+"""The stand-in of Pipeline-II with the task HalfPipe, whose jobs run in a copy of the project with a site's config."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import documents
+from tests.support.in_process import ROOT
+from tests.support.level1 import CLIENT, commands
+from tests.support.workflow import Ended, Running, Site, run
+
+TASK_XML = ROOT / "profiles" / "s3df" / "HalfPipe.xml"
+CORES = "2"
+
+
+@dataclass
+class Server:
+    """The server in a directory, and the checkout that its jobs run in, which has the config of `site`."""
+
+    site: Site
+    mode: str = "PROD"
+
+    def __post_init__(self) -> None:
+        self.home, self.checkout = self.site.home / "server", self.site.home / "checkout"
+        if not self.checkout.exists():
+            documents.project(self.checkout)
+            self.configure()
+            self.client("load", str(TASK_XML)).good()
+
+    def configure(self, **sections: Any) -> None:
+        """Change the site's config, and give it to the checkout."""
+        self.site.configure(**sections)
+        for name in ("s3df", "dev"):
+            (self.checkout / "config" / f"{name}.yaml").write_text(yaml.safe_dump(self.site.config))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the client and the jobs find in their environment besides what everybody does."""
+        return {"PIPELINE_STANDIN": str(self.home), "PYTHONPATH": str(self.checkout / "src")}
+
+    def client(self, *words: str) -> Ended:
+        """Give a command of the client."""
+        return run([sys.executable, str(CLIENT), "-m", self.mode, *words], self.environment)
+
+    def create(self, downlink: str, chunks: int, **variables: Any) -> Ended:
+        """Create a stream of the task as the dispatcher does."""
+        given = {
+            "taskBase": "/legacy",
+            "outputBase": self.site.retdefs,
+            "downlinkID": int(downlink),
+            "numChunks": chunks,
+            "level1Name": "L1Proc",
+            "startL1": 1,
+            "maxEvents": self.site.settings.merge.max_events,
+            "fosFlavor": "ISOC_PROD",
+            "fmxRoot": "/fmx",
+            "pipelineFlavor": "PROD",
+            "startOnline": 0,
+            "onlineName": "intOnlineAnalysis",
+            "halfpipeRoot": self.checkout,
+            "cores": CORES,
+        } | variables
+        words = [f"-D{name}={value}" for name, value in given.items()]
+        return self.client("createStream", "-S", str(int(downlink)), *words, "HalfPipe")
+
+    def run(self, downlink: str = "") -> Ended:
+        """Have the server run jobs until there are none."""
+        return self.client("run", *([f"HalfPipe[{int(downlink)}]"] if downlink else [])).good()
+
+    def running(self, downlink: str) -> Running:
+        """Have the server run the jobs of a stream in the background."""
+        words = [sys.executable, str(CLIENT), "-m", self.mode, "run", f"HalfPipe[{int(downlink)}]"]
+        return Running(words, self.site.home, self.environment)
+
+    def roll_back(self, downlink: str, **variables: Any) -> Ended:
+        """Roll a stream back, with arguments, and run its jobs."""
+        words = [f"-D{name}={value}" for name, value in variables.items()]
+        self.client("rollbackStream", "--force", *words, f"HalfPipe[{int(downlink)}]").good()
+        return self.run(downlink)
+
+    def place(self, downlink: str) -> Path:
+        """Return where the newest stream of a downlink is kept."""
+        places = (self.home / self.mode / "HalfPipe").glob(f"*/{int(downlink)}")
+        return max(places, key=lambda place: place.stat().st_mtime)
+
+    def stream(self, downlink: str) -> dict[str, Any]:
+        """Return the newest stream of a downlink."""
+        stream: dict[str, Any] = json.loads((self.place(downlink) / "stream.json").read_text())
+        return stream
+
+    def states(self, downlink: str) -> dict[str, str]:
+        """Return the states of its processes, each attempt's first letter, the oldest first."""
+        instances = self.stream(downlink)["instances"]
+        return {name: " ".join(each["state"] for each in attempts) for name, attempts in instances.items()}
+
+    def variables(self, downlink: str) -> dict[str, Any]:
+        """Return the variables that the processes have set."""
+        of_processes = self.stream(downlink)["set"]
+        return {name: value for each in of_processes.values() for name, value in each.items()}
+
+    def log(self, downlink: str, process: str) -> str:
+        """Return the log of the latest attempt at a process."""
+        return (self.place(downlink) / process / "logFile.txt").read_text()
+
+    def level1(self, downlink: str) -> list[str]:
+        """Return what Level-1's task was asked for a downlink."""
+        return commands(self.home, downlink)

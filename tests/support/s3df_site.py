@@ -1,0 +1,254 @@
+"""A site as s3df is believed to be, in a container of a test's own: real directories, files and mounts below /sdf.
+
+What cannot exist here is a stand-in that prints what the real program prints (`standin/says`): Slurm's commands as a
+Slurm 24.11 with accounts was seen to answer, the pipeline's client, xrdfs, psql, quota and mail. The container runtime
+is `standin/apptainer`. The host's own programs are not on the path, so it does not matter what is installed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.in_process import ROOT
+
+CHECKOUT = "/sdf/group/fermi/ground/halfpipe"
+FLIGHT = "/sdf/data/fermi/ground/ISOC/flight"
+WORK, STAGE, DOWNLINKS = (f"{FLIGHT}/{name}" for name in ("HalfPipe", "HalfPipe-stage", "Downlinks"))
+ARCHIVE = "/sdf/group/fermi/n/u23/ISOC-flight/Archive/level0"
+IMAGE = "/sdf/group/fermi/sw/containers/fermi-rhel6.sif"
+PIPELINE = "/sdf/group/fermi/sw/pipeline-II/dev/pipeline"
+ISOC = "/sdf/group/fermi/a/isoc/flightOps/rhel6_gcc44/ISOC_PROD/bin"
+SAYS = {
+    "scontrol": ["ping|0|Slurmctld(primary) at sdfctl is UP"],
+    "sacctmgr": [
+        "*format=account where user=*|0|fermi:l1@milano\\nfermi:users@milano",
+        "*account=fermi:L1|0|",
+        "*account=fermi:l1@milano|0|fermi:l1@milano||fermi|node=40||||\\nfermi:l1@milano|shift||||||500",
+        "*account=fermi|0|fermi||root|||||",
+        "*account=root|0|root|||||||",
+    ],
+    "sbatch": [
+        "*nowhere*|1|sbatch: error: invalid partition specified: nowhere\\nallocation failure: Invalid partition name",
+        "*nonsense*|1|allocation failure: Invalid account or account/partition combination specified",
+        "*--qos=gold*|1|allocation failure: Invalid qos specification",
+        "--test-only*|0|sbatch: Job 1 to start at 2026-11-30T06:06:02 using 1 processors in partition milano",
+    ],
+    "sinfo": ["*|0|200 mixed\\n12 drained"],
+    "squeue": ["*|0|"],
+    "scancel": ["*|0|"],
+    "quota": ["*|0|"],
+    "mail": ["*|0|"],
+    "xrdcp": ["*|0|"],
+    "xrdfs": ["glast-rdr ls /glast/level0|0|/glast/level0/src0077"],
+    "psql": ["*|0|801234567|Complete|2959|nomSciOps|2026-05-23 11:22:33|2026-05-23 12:52:01"],
+    "pipeline": ["-m PROD find --count L1Proc findRunDirs status|0|41,SUCCESS"],
+}
+THIS = f'exec {sys.executable} "$@"'  # what a program does that is this Python
+HANGS = "4711"  # seconds
+REAL = (
+    "sh",
+    "bash",
+    "make",
+    "git",
+    "sleep",
+    "env",
+    "bwrap",
+    "strace",
+    "true",
+    "mkdir",
+    "chmod",
+    "touch",
+    "rm",
+    "head",
+)
+
+
+@dataclass
+class S3df:
+    """The site; what a test changes before it calls the doctor is the fault."""
+
+    home: Path
+    account: str = "fermi:l1@milano"
+    config: dict[str, Any] = field(default_factory=dict)
+    flight: dict[str, Any] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
+    before: str = "umask 0002"  # what the shell does first
+    mounts: list[str] = field(default_factory=list)  # options of bubblewrap, after all others
+    says: dict[str, list[str]] = field(
+        default_factory=lambda: {name: list(lines) for name, lines in SAYS.items()}
+    )
+    shared: bool = True  # whether /sdf is here: login hosts have homes only
+    host: str = ""  # what root does to this host's mounts, in a mount namespace of its own
+
+    def __post_init__(self) -> None:
+        self.bin, self.said = self.home / "opt" / "bin", self.home / "opt" / "says"
+        for path in (
+            self.bin,
+            self.said,
+            self.home / "opt" / "index" / "wheel",
+            self.at("/sdf/group/fermi/n"),
+        ):
+            path.mkdir(parents=True)
+        (self.home / "opt/index/wheel/index.html").write_text('<a href="wheel-1-py3-none-any.whl">wheel</a>')
+        for name in filter(shutil.which, REAL):
+            (self.bin / name).symlink_to(str(shutil.which(name)))
+        for name in self.says:
+            shutil.copy(ROOT / "tests/support/standin/says", self.bin / name)
+        (self.bin / "apptainer").write_text(
+            f'#!/bin/sh\nexec {sys.executable} {ROOT / "tests/support/standin/apptainer"} "$@"\n'
+        )
+        (self.bin / "apptainer").chmod(0o755)
+        self.python(THIS)
+        for place in (WORK, STAGE, f"{FLIGHT}/HalfPipe-level0"):
+            self.at(place).mkdir(parents=True)
+            self.at(place).chmod(0o2775)
+        self.at(f"{WORK}-moot_keys.txt").touch()
+        for name in ("group/fermi/sw/package", "group/fermi/sw/containers/rhel6/opt/TWWfsw",
+                     "group/fermi/sw/containers/rhel6/usr/local", "group/fermi/sw/java/jdk/jdk8",
+                     "group/fermi/ground/fmx"):  # fmt: skip
+            self.at(f"/sdf/{name}").mkdir(parents=True)
+        self.program(f"{ISOC}/shisoc", 'shift; exec "${0%/*}/$@"')
+        self.program(f"{ISOC}/getLSEChunk.exe", "echo usage: getLSEChunk -r RetDef -o dir; exit 1")
+        self.at(PIPELINE).parent.mkdir(parents=True)
+        (self.bin / "pipeline").rename(self.at(PIPELINE))
+        names = ("/usr/bin", "/bin", "/lib", "/lib64", "/usr/lib64")
+        inside = [*filter(os.path.exists, names), *map(str, Path("/usr/lib").glob("*-linux-gnu"))]
+        mark = "halfpipe stand-in image: SIMULATED, no flight software inside"
+        self.at(IMAGE).write_text("\n".join([mark, *inside]) + "\n")
+        self.program(f"{CHECKOUT}/.venv/bin/python", THIS)
+        self.retdef(f"{time.strftime('%y%m%d')}001")
+        self.hour(time.time())
+
+    def at(self, path: str) -> Path:
+        """Return where a path below /sdf lies outside the container."""
+        return self.home / path.lstrip("/")
+
+    def program(self, path: str, *lines: str) -> None:
+        """Write a program of a shell."""
+        self.at(path).parent.mkdir(parents=True, exist_ok=True)
+        self.at(path).write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        self.at(path).chmod(0o755)
+
+    def python(self, *lines: str) -> None:
+        """Have python3 be a program of a shell; there is no environment of the checkout then."""
+        shutil.rmtree(self.at(f"{CHECKOUT}/.venv"), ignore_errors=True)
+        (self.bin / "python3").write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        (self.bin / "python3").chmod(0o755)
+
+    def retdef(self, dl: str, arch: str = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0") -> Path:
+        """Put a RetDef of a downlink where the legacy has them."""
+        path = self.at(f"{DOWNLINKS}/{dl}/RetDef-{dl}-00001.xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'<retdef type="LSEP"><arch scid="77">{arch}</arch></retdef>\n')
+        return path
+
+    def hour(self, when: float) -> Path:
+        """Make the directory of an hour of level-0."""
+        at = datetime.fromtimestamp(when, UTC)
+        day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[at.weekday()]
+        path = self.at(f"{ARCHIVE}/src0077/{at:%Y/%m/%j.%m.%d}.{day}/utc{at:%H}")
+        path.mkdir(parents=True)
+        return path
+
+    def checkout(self) -> None:
+        """Write the checkout as it is deployed: the shipped files, and over them what this site has."""
+        home = self.at(CHECKOUT)
+        shutil.copytree(ROOT / "profiles" / "s3df", home / "profiles" / "s3df", dirs_exist_ok=True)
+        shutil.copy(ROOT / "pyproject.toml", home)
+        (home / "config").mkdir(exist_ok=True)
+        ours = {
+            "ledger": {"url": "postgresql+psycopg://halfpipe@db.slac.stanford.edu/halfpipe"},
+            "alarm": {"command": "mail -s {subject} shift@slac.stanford.edu"},
+        }
+        resources = {"slurm_account": self.account, "slurm_partition": "milano"}
+        for name, changes in (
+            ("config/s3df.yaml", [ours, self.config]),
+            ("config/flight.yaml", [self.flight]),
+            ("profiles/s3df/profile.v9+.yaml", [{"default-resources": resources}, self.profile]),
+        ):
+            content = yaml.safe_load((ROOT / name).read_text())
+            for change in changes:
+                for key, value in change.items():
+                    content[key] = {**(content.get(key) or {}), **value} if isinstance(value, dict) else value
+            (home / name).write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command that runs `words` in the container, as an ordinary user."""
+        options = [
+            "bwrap",
+            "--unshare-user",
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            "--die-with-parent",
+            *("--tmpfs", "/", "--tmpfs", "/tmp"),
+        ]
+        for path in dict.fromkeys(("/usr", "/etc", sys.base_prefix, sys.prefix, str(ROOT))):
+            options += ["--ro-bind", path, path]
+        for name in ("bin", "lib", "lib64", "sbin"):
+            options += ["--symlink", f"usr/{name}", f"/{name}"] if Path(f"/{name}").is_symlink() else []
+        options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/lscratch"]
+        options += ["--bind", str(self.home / "opt"), "/opt"]
+        options += ["--bind", str(self.home / "sdf"), "/sdf"] if self.shared else []
+        options += [word.replace("{home}", str(self.home)) for word in self.mounts]
+        environment = {"PATH": "/opt/bin", "USER": "shift", "LOGNAME": "shift", "HOME": "/tmp",
+                       "PIP_INDEX_URL": "file:///opt/index"}  # fmt: skip
+        options += ["--clearenv", *(word for pair in environment.items() for word in ("--setenv", *pair))]
+        return [*options, "--chdir", "/tmp", "sh", "-c", f'{self.before}\nexec "$@"', "sh", *words]
+
+    def run(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run a command in the container."""
+        for name, lines in self.says.items():
+            (self.said / name).write_text("".join(f"{line}\n" for line in lines))
+        command = self.command(*words)
+        if self.host:
+            shell = self.host.replace("{home}", str(self.home)) + '\nexec "$@"'
+            command = ["unshare", "--map-root-user", "--mount", "sh", "-ec", shell, "sh", *command]
+        return subprocess.run(
+            command, input=stdin, capture_output=True, encoding="utf-8", check=False, timeout=120
+        )
+
+    def doctor(self, *options: str, script: str = f"{CHECKOUT}/profiles/s3df/doctor.sh") -> "Examined":
+        """Have the doctor look at the site."""
+        self.checkout()
+        return Examined.of(self.run("bash", script, *options))
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the doctor has said: status, lines, and the JSON at its end."""
+
+    status: int
+    said: str
+    result: dict[str, Any]
+
+    @classmethod
+    def of(cls, done: "subprocess.CompletedProcess[str]") -> "Examined":
+        """Read what it printed."""
+        lines = done.stdout.splitlines()
+        assert lines, done.stderr
+        assert lines[-1].startswith("{"), f"{done.stdout}{done.stderr}"
+        assert done.stderr == ""
+        return cls(done.returncode, "\n".join(lines[:-1]), json.loads(lines[-1]))
+
+    def all(self, *verdicts: str) -> list[dict[str, str]]:
+        """Return the findings of some verdicts."""
+        return [one for one in self.result["findings"] if one["verdict"] in verdicts]
+
+    def codes(self, *verdicts: str) -> set[str]:
+        """Return the codes of the findings of some verdicts."""
+        return {one["code"] for one in self.all(*verdicts)}
+
+    def has_line(self, one: dict[str, str]) -> bool:
+        """Tell whether a finding stands in what people read: verdict, code, what was seen, and what to do."""
+        return f"{one['verdict']:8} {one['code']:18} {one['seen']}\n{'':27} do: {one['do']}" in self.said

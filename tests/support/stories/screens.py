@@ -1,0 +1,182 @@
+"""What screens say after a step: the numbers are those of the books, and none says that all is well if it is not."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.ids import RunId
+from tests.support.stories.books import Books, Where
+from tests.support.stories.world import World
+
+KINDS: dict[str, Where] = {
+    "orphan": Where.WAITING,
+    "withheld": Where.WITHHELD,
+    "due": Where.DUE,
+    "held": Where.REFUSED,
+    "late": Where.LATE,
+    "closed": Where.CLOSED,
+}
+WAITS = Where.WAITING, Where.DUE, Where.REFUSED  # what a person calls waiting
+HEADLINE = re.compile(
+    r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
+)
+OPEN_RUN = re.compile(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([0-9,]+)<td>")
+
+
+def check(world: World, books: Books) -> None:
+    """Hold the screens against the books."""
+    where = {run: Counter(books.where(run).values()) for run in books.runs}
+    rows = _status(world, books)
+    for dl, row in rows.items():
+        books.check_verdict(dl, row)
+    _missing(books, rows, where)
+    _waiting(world, books, rows, where)
+    _explained(world, books, where)
+    _accounts(world, books, where)
+    _shown(world, books)
+    _receipts(world, books)
+
+
+def _status(world: World, books: Books) -> dict[str, dict[str, Any]]:
+    ended = world.site.halfpipe("status", *world.downlinks, "--json")
+    rows = {row["dl"]: row for row in json.loads(ended.out)["downlinks"]}
+    assert rows.keys() == set(world.downlinks)
+    needs_action = any(row["verdict"] == "action" for row in rows.values())
+    assert ended.status == 1 or not needs_action
+    for dl, row in rows.items():
+        delivered = sum(len(books.last(run, dl).keys) for run in books.runs)
+        if row["handoff"] is not None and row["events"] != delivered:
+            books.find("status-events", f"status: {dl} delivered {row['events']}, the books: {delivered}")
+    return rows
+
+
+def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Counter[Where]]) -> None:
+    """Look whether somebody is told of events that nobody is going to deliver."""
+    for run, counted in where.items():
+        of = [rows[dl] for dl in books.brought[run]] + [rows[dl] for dl in books.recorded[run]]
+        told = any(row["verdict"] == "action" or row["state"] == "in work" for row in of)
+        for kind in (Where.LATE, Where.CLOSED):
+            if counted[kind] and not told:
+                books.find(
+                    f"{kind}-not-told",
+                    f"run {run}: {counted[kind]} events {kind}, and no action: {_codes(of)}",
+                )
+        if counted[Where.DUE] and all(row["verdict"] == "good" for row in of):
+            books.find("due-not-told", f"run {run}: {counted[Where.DUE]} events due, and all is good")
+
+
+def _codes(rows: list[dict[str, Any]]) -> str:
+    return str({row["dl"]: (row["state"], [cause["code"] for cause in row["causes"]]) for row in rows})
+
+
+def _waiting(
+    world: World, books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Counter[Where]]
+) -> None:
+    expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
+    unread = [run for run in expected if not books.readable(run)]
+    said = sum(row["orphans"] for row in rows.values())
+    if said != sum(expected.values()) and (not unread or not said):
+        books.find("status-waiting", f"status: {said} wait, the books: {expected}, unread {unread}")
+    if not world.site.work.is_dir():
+        return
+    home = world.home / "board"
+    ended = world.site.halfpipe("board", "-o", home, "--config", "board.days=100000")
+    needs_action = any(row["verdict"] == "action" for row in rows.values())
+    assert ended.status == 1 or not needs_action, ended.said
+    page = (home / paths.BOARD_RUNS).read_text()
+    board = {run: int(number.replace(",", "")) for run, number in OPEN_RUN.findall(page)}
+    shown = {run: (board.get(run, 0), number) for run, number in expected.items()}
+    wrong = {
+        run: both for run, both in shown.items() if both[0] != both[1] and (run not in unread or not both[0])
+    }
+    if wrong:
+        books.find("board-waiting", f"board, and the books: {wrong}, unread {unread}")
+
+
+def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
+    """Hold the accounts of `show --books` against the books, each of them."""
+    merged = [
+        run
+        for run in books.runs
+        if books.readable(run)
+        and any((world.site.work / paths.manifest(RunId(run), dl)).exists() for dl in books.brought[run])
+    ]
+    if not merged:
+        return
+    ended = world.site.halfpipe("show", "--books", *merged, "--json")
+    for table in json.loads(ended.out)["books"]:
+        for account in table["accounts"]:
+            run = account["run"]
+            delivered = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())
+            expected = {kind: where[run][Where(kind)] for kind in ("withheld", "late", "closed", "refused")}
+            expected |= {"waiting": where[run][Where.WAITING] + where[run][Where.DUE], "lost": 0}
+            expected |= {"delivered": delivered, "known": delivered + sum(expected.values())}
+            wrong = {key: (account[key], n) for key, n in expected.items() if account[key] != n}
+            if wrong:
+                books.find(
+                    f"accounts-{'-'.join(sorted(wrong))}", f"show --books, run {run}, and the books: {wrong}"
+                )
+        if table["findings"]:
+            books.find("books-findings", f"show --books {table['what']}: {table['findings']}")
+
+
+def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
+    runs = [
+        run
+        for run in books.runs
+        if any(books.keys(run, dl) for dl in books.brought[run]) and books.readable(run)
+    ]
+    if not runs:
+        return
+    ended = world.site.halfpipe("explain", *runs, "--json")
+    assert ended.status in {0, 1}, ended.said
+    said = {run: Counter[Where]() for run in runs}
+    for group in json.loads(ended.out)["groups"]:
+        said[group["run"]][KINDS[group["kind"]]] += group["events"]
+    for run in runs:
+        expected = Counter[Where]({kind: n for kind, n in where[run].items() if kind is not Where.DELIVERED})
+        if said[run] != expected:
+            kinds = sorted(kind for kind in KINDS.values() if said[run][kind] != expected[kind])
+            books.find(
+                f"explain-{'-'.join(kinds)}",
+                f"explain, run {run}: {dict(said[run])}, the books: {dict(expected)}",
+            )
+    for run, delivered, waits, late in HEADLINE.findall(world.site.halfpipe("explain", *runs).out):
+        headline = tuple(int(number.replace(",", "")) for number in (delivered, waits, late))
+        now = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())
+        numbers = (now, sum(where[run][kind] for kind in WAITS), where[run][Where.LATE])
+        if headline != numbers:
+            books.find("explain-headline", f"explain, run {run}: {headline}, the books: {numbers}")
+    lacking = sum(n for run in runs for kind, n in where[run].items() if kind is not Where.DELIVERED)
+    if lacking and not ended.status:
+        books.find("explain-good", f"explain: all is delivered, the books: {lacking} are not")
+
+
+def _shown(world: World, books: Books) -> None:
+    runs = [run for run in books.runs if any(books.recorded[run].values())]
+    if not runs:
+        return
+    for shown in world.site.told("show", *runs)["shown"]:
+        said = {part["downlink"]: part["events"] or 0 for part in shown["parts"]}
+        run = shown["run"]
+        expected = {dl: len(deliveries[-1].keys) for dl, deliveries in books.recorded[run].items()}
+        wrong = {dl: (said.get(dl, 0), n) for dl, n in expected.items() if said.get(dl, 0) != n}
+        if wrong:
+            books.find("show-events", f"show, run {run}, and the books: {wrong}")
+
+
+def _receipts(world: World, books: Books) -> None:
+    for dl in world.downlinks:
+        for run in world.site.receipt(dl)["runs"] if world.site.has_receipt(dl) else ():
+            parts = sum(run[key] for key in ("delivered", "orphans", "late", "held_events", "elsewhere"))
+            if parts != run["known"] and not run["closed"]:
+                books.find(
+                    "receipt-parts",
+                    f"receipt of {dl}, run {run['run']}: {parts} in parts, {run['known']} known",
+                )
+            if run.get("unaccounted"):
+                books.find(
+                    "unaccounted", f"receipt of {dl}, run {run['run']}: {run['unaccounted']} unaccounted"
+                )

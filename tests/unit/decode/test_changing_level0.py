@@ -1,0 +1,219 @@
+"""Level-0 that changes while a real decoder runs, which waits before and after it reads: complete, or it fails."""
+
+import io
+import os
+import shlex
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe.decode import archive_look
+from halfpipe.decode.decode_chunk import DECODINGS, decode
+from halfpipe.errors import DecoderError
+from halfpipe.formats.level0 import retrieve
+from halfpipe.formats.retdef import RetDef, read_retdef
+from halfpipe.settings import Decoder, Paths, Settings
+from halfpipe_simulator.scenario import Scenario, Simulation
+
+# Runs a decoder; before and after it, it waits until a file says that it may go on. The status of one is in a file.
+SLOW = """
+import pathlib, subprocess, sys, time
+home, command = pathlib.Path(sys.argv[1]), sys.argv[2:]
+number = len(list(home.glob("before-?")))
+def wait(when):
+    (home / f"{when}-{number}").touch()
+    while not (home / f"{when}-{number}-go").exists():
+        time.sleep(0.01)
+wait("before")
+status = subprocess.call([sys.executable, *command])
+wait("after")
+sys.exit(3 if (home / f"fails-{number}").exists() else status)
+"""
+
+Act = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
+    """A run that passes from an hour into the next one: never changed, only copied."""
+    return Scenario(seed=4).lpa_run(events=1600, rate=2.0).write(tmp_path_factory.mktemp("sim") / "sim")
+
+
+class Changing:
+    """An archive, and a chunk that is decoded while things happen to it: ``before`` or ``after`` the decoder reads."""
+
+    def __init__(self, home: Path, simulation: Simulation) -> None:
+        self.home, self.archive = home, home / "archive"
+        shutil.copytree(simulation.level0, self.archive)
+        chunk = simulation.chunks[0]
+        self.retdef_file = simulation.retdef(chunk)
+        self.retdef: RetDef = read_retdef(self.retdef_file)
+        self.events = sum(len(datagram.sequences) for datagram in chunk.sound)
+        first, second = archive_look.directories(self.retdef)
+        self.first = self._file(first)
+        self.second = self._file(second)
+        (home / "slow.py").write_text(SLOW)
+
+    def _file(self, hour: str) -> Path:
+        (found,) = (self.archive / hour).glob(f"*a{self.retdef.spans[0].apid:04d}*")
+        return found
+
+    @property
+    def a_packet(self) -> int:
+        """The byte in the middle of the first file where a packet begins."""
+        ((begin, end),) = [(span.begin, span.end) for span in self.retdef.spans]
+        packets = retrieve(self.archive, self.retdef.scid, self.retdef.spans[0].apid, [(begin, end)]).packets
+        offsets = sorted(packets["offset"][packets["file"] == 0].tolist())
+        return int(offsets[len(offsets) // 2])
+
+    @property
+    def decodings(self) -> int:
+        return len(list(self.home.glob("before-?")))
+
+    def decode(self, acts: Mapping[str, Act]) -> dict[str, Any]:
+        """Decode while `acts` are done, by moment: ``before-0`` is before the first decoder reads."""
+        ended = threading.Event()
+
+        def act() -> None:
+            while not ended.is_set():
+                for moment in [*self.home.glob("before-?"), *self.home.glob("after-?")]:
+                    go = moment.with_name(f"{moment.name}-go")
+                    if not go.exists():
+                        try:
+                            acts.get(moment.name, lambda: None)()
+                        finally:
+                            go.touch()
+                time.sleep(0.01)
+
+        words = [sys.executable, str(self.home / "slow.py"), str(self.home), "scripts/simulated_decoder.py"]
+        settings = Settings(
+            Paths(self.home / "work", self.home / "stage", level0=self.archive),
+            decoder=Decoder(f"{shlex.join(words)} --level0 {{level0}}"),
+        )
+        thread = threading.Thread(target=act)
+        thread.start()
+        try:
+            return decode(settings, self.retdef_file, self.retdef, self.home / "out", io.StringIO())
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.fixture
+def changing(tmp_path: Path, simulation: Simulation) -> Changing:
+    return Changing(tmp_path, simulation)
+
+
+def events(made: dict[str, Any]) -> int:
+    return sum(file.get("events", 0) for file in made["files"])
+
+
+def replaced(file: Path, content: bytes) -> None:
+    """Replace a file as ingest does: another one is written and gets its name."""
+    part = file.with_name("part")
+    part.write_bytes(content)
+    part.rename(file)
+
+
+def test_what_does_not_change_is_decoded_once(changing: Changing) -> None:
+    made = changing.decode({})
+    assert (changing.decodings, events(made)) == (1, changing.events)
+    assert made["level0"] == {"needed": 2, "missing": [], "gaps": []}
+    status = changing.first.stat()
+    assert made["read"][0]["files"] == {changing.first.name: [status.st_size, int(status.st_mtime)]}
+
+
+@pytest.mark.parametrize("how", ["replaced", "in place", "second file"])
+def test_a_file_that_grows_while_it_is_decoded_is_decoded_whole(changing: Changing, how: str) -> None:
+    whole, cut = changing.first.read_bytes(), changing.a_packet
+    changing.first.write_bytes(whole[:cut])
+    acts: Mapping[str, Act] = {
+        "replaced": lambda: replaced(changing.first, whole),
+        "in place": lambda: changing.first.write_bytes(whole),
+        "second file": lambda: changing.first.with_name(f"{changing.first.name[:-1]}9").write_bytes(
+            whole[cut:]
+        ),
+    }
+    made = changing.decode({"after-0": acts[how]})
+    assert (changing.decodings, events(made)) == (2, changing.events)
+    assert made["level0"]["gaps"] == []
+
+
+def test_a_file_that_is_away_only_while_the_decoder_reads_is_decoded(changing: Changing) -> None:
+    away, before = changing.home / "away", changing.first.stat()
+    made = changing.decode(
+        {
+            "before-0": lambda: changing.first.rename(away),
+            "after-0": lambda: away.rename(changing.first),
+        }
+    )
+    now = changing.first.stat()
+    same = (before.st_ino, before.st_size, before.st_mtime_ns) == (now.st_ino, now.st_size, now.st_mtime_ns)
+    assert same, "nothing but the ctime tells that it was away"
+    assert (changing.decodings, events(made)) == (2, changing.events)
+    assert made["level0"]["missing"] == []
+
+
+def test_a_file_that_is_absent_when_the_decoder_ended_is_waited_for(changing: Changing) -> None:
+    away = changing.home / "away"
+
+    def back_in_a_second() -> None:
+        threading.Timer(1.0, lambda: away.rename(changing.first)).start()
+
+    made = changing.decode({"before-0": lambda: changing.first.rename(away), "after-0": back_in_a_second})
+    assert (changing.decodings, events(made)) == (2, changing.events)
+
+
+def test_a_file_that_does_not_come_back_is_missing(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_look, "AWAY_SECONDS", 0.1)
+    made = changing.decode({"before-0": changing.first.unlink})
+    assert changing.decodings == 2
+    assert [each["hour"] for each in made["level0"]["missing"]] == [
+        next(iter(archive_look.directories(changing.retdef)))
+    ]
+    assert 0 < events(made) < changing.events
+
+
+def test_an_hour_that_arrives_while_the_decoder_runs_is_decoded(changing: Changing) -> None:
+    away = changing.first.rename(changing.home / "away")
+    made = changing.decode({"after-0": lambda: away.rename(changing.first)})
+    assert (changing.decodings, events(made)) == (2, changing.events)
+    assert made["level0"]["missing"] == []
+
+
+def test_a_decoder_that_failed_while_level_0_changed_runs_again(changing: Changing) -> None:
+    (changing.home / "fails-0").touch()
+    made = changing.decode({"after-0": lambda: replaced(changing.first, changing.first.read_bytes())})
+    assert (changing.decodings, events(made)) == (2, changing.events)
+
+
+def test_one_that_fails_while_nothing_changes_is_not_repeated(changing: Changing) -> None:
+    (changing.home / "fails-0").touch()
+    with pytest.raises(DecoderError, match="exit status 3"):
+        changing.decode({})
+    assert changing.decodings == 1
+
+
+def test_level_0_that_changes_each_time_fails_the_job(changing: Changing) -> None:
+    acts = {
+        f"after-{number}": lambda: os.utime(changing.second, ns=(0, time.time_ns()))
+        for number in range(DECODINGS)
+    }
+    with pytest.raises(DecoderError) as caught:
+        changing.decode(acts)
+    assert (changing.decodings, caught.value.code) == (DECODINGS, "level0-changes")
+    assert changing.second.name in caught.value.text
+
+
+def test_another_apid_of_the_hour_may_change(changing: Changing) -> None:
+    (other,) = changing.first.parent.glob("*a0957*")
+    made = changing.decode({"after-0": lambda: replaced(other, b"")})
+    assert (changing.decodings, events(made)) == (1, changing.events)

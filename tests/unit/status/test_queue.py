@@ -1,0 +1,36 @@
+"""Slurm's queue in words, from what a program in the place of squeue prints; tests/site has a real one."""
+
+from pathlib import Path
+
+import pytest
+
+from halfpipe.causes import Verdict
+from halfpipe.status import queue
+
+LINES = """\
+halfpipe_a|AssocGrpNodeLimit|N/A
+halfpipe_a|AssocGrpNodeLimit|2026-11-30T08:00:00
+halfpipe_b|JobHeldUser|N/A
+somebody|Priority|N/A
+halfpipe_c|Nonsense|N/A
+"""
+
+
+def test_jobs_are_counted_by_reason_and_a_held_job_needs_action(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "squeue"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{LINES}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = queue.queued()
+    assert [(one.reason, one.jobs, one.start) for one in found] == [
+        ("AssocGrpNodeLimit", 2, "2026-11-30T08:00:00"),
+        ("JobHeldUser", 1, ""),
+        ("Nonsense", 1, ""),
+    ]
+    assert [cause.verdict for cause in queue.troubles()] == [Verdict.NOTE, Verdict.ACTION, Verdict.NOTE]
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert queue.queued() == []
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert queue.queued() == []

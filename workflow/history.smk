@@ -1,0 +1,52 @@
+"""History: batches of neighbouring downlinks, for `halfpipe process`, which starts this and says how far it is.
+
+snakemake history --snakefile workflow/history.smk --profile s3df --directory WORK --config batches=FILE
+"""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from halfpipe import paths
+from halfpipe.process.rule_program import GROUP_MAY_WRITE
+
+min_version("9.27")
+
+os.umask(GROUP_MAY_WRITE)
+file = Path(config["batches"])
+name, given = file.parent.name, json.loads(file.read_text())
+ROOT = Path(workflow.basedir).parent
+
+
+rule history:
+    """Process all batches."""
+    default_target: True
+    input:
+        [paths.batch(name, f"{number:04d}") for number in range(len(given["batches"]))],
+    localrule: True
+
+
+rule batch:
+    """Process neighbouring downlinks one after the other, in the order of their ids.
+
+    Promise: a downlink that fails costs no other one; what a killed batch has done is not done again. The batch fails
+    only where more memory may help. Uses wildcards `name`, `number`.
+    """
+    output:
+        touch(paths.batch()),
+    log:
+        paths.batch_log(),
+    conda:
+        "../envs/halfpipe.yaml"
+    threads: 4
+    params:
+        program=lambda wildcards: shlex.join([sys.executable, str(ROOT / "scripts" / "batch.py")]),
+        settings=lambda wildcards: given["settings"],
+        batches=lambda wildcards: str(file),
+    shell:
+        "{params.program} --settings {params.settings:q} --batches {params.batches:q}"
+        " --number {wildcards.number} --cores {threads} --log {log}"

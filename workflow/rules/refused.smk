@@ -1,0 +1,31 @@
+rule refused:
+    """Fail with the reason why a target cannot be made, so that the other targets of the command go on.
+
+    Uses wildcard `target`: a downlink that another process has in work or that a switch holds, or a misspelt word.
+    """
+    output:
+        paths.refused(),  # never made
+    log:
+        paths.log("refused", "{target}"),
+    wildcard_constraints:
+        target="[^/]+",
+    retries: 0
+    localrule: True
+    conda:
+        "../../envs/halfpipe.yaml"
+    params:
+        program=program("refused"),
+        why=lambda wildcards: str(refusals.get(wildcards.target, "not refused any more")),
+    shell:
+        "{params.program} --why {params.why:q} --log {log}"
+
+
+rule misspelt:
+    """Name the mistake in a target that looks like a downlink and is not one. Uses wildcard `misspelt`."""
+    input:
+        refuse_misspelt,
+    output:
+        "{misspelt}",
+    wildcard_constraints:
+        misspelt=rf"(?:(?:dl|submit|pictures)=(?!{DownlinkId.PATTERN}$)|(?=[0-9]))[^/]*",
+    localrule: True
