@@ -183,7 +183,8 @@ def _deliver(
         "given_up": given_up and not decision.complete,
         "brought": len(brought[1]),
         **as_entry(books, delivery.events),
-        "state": state_of(settings, run, known.recorded, given_up=given_up),
+        # Events that are due are not closed with these books, so nobody takes the books for the present ones.
+        "state": None if books.due else state_of(settings, run, known.recorded, given_up=given_up),
         "shrunk": loss,
         "accepted": delivery.accepted,
         "closed": [list(span) for span in known.recorded.closed(downlink)],

@@ -134,6 +134,7 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     """
     open_runs = set[RunId]()
     for one in found.accounts:
+        open_runs |= {run for run in one.books if site.has_waiting(run)}
         receipt = _readable(read_receipt, site.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
@@ -155,9 +156,10 @@ def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any
     said = acknowledged.read(site.work, site.now)
     for run in sorted(runs):
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
-            for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
-                books = site.books(run)
-                yield {**one, "waiting": books.waiting + books.refused, "on_it": said.get(run, "")}
+            for one in waiting(site.settings, [run], -inf, site.now, site.has_waiting).to_dict("records"):
+                now = site.books(run)
+                number = now.books.all_waiting if now.books else None
+                yield {**one, "waiting": number, "old": now.old, "on_it": said.get(run, "")}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:

@@ -271,7 +271,7 @@ class _Run:
         """Say whether more is known of the run than when its file was made."""
         name = self._record.file
         if self._brought() != made["brought"]:
-            known = known_datagrams(self._work, self._run).rows
+            known = known_datagrams(self._settings, self._run).rows
             then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
             if new := int((~listed(known, then)).sum()):
                 return Result(

@@ -35,7 +35,7 @@ from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.books import Books
+from halfpipe.merge.books import Standing
 from halfpipe.run import force_list
 from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
@@ -79,8 +79,8 @@ class Account:
         itself. Of 0, if nothing is to be done, or nobody knows.
     runs, events
         What its receipt says; 0 without one.
-    orphans
-        The events that wait now, of the runs that are counted at this downlink (`halfpipe.run.books.counted_at`).
+    books
+        The books of the runs whose waiting events are counted at this downlink (`halfpipe.run.books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of that which Level-1 has; None without one.
     handed_off
@@ -93,7 +93,7 @@ class Account:
     chunks: tuple[int, int] = (0, 0)
     runs: int = 0
     events: int = 0
-    orphans: int = 0
+    books: Mapping[RunId, Standing] = field(default_factory=dict)
     handoff: int | None = None
     submitted: int | None = None
     handed_off: float | None = None
@@ -103,6 +103,12 @@ class Account:
     def verdict(self) -> Verdict:
         """The worst of its causes."""
         return self.causes[0].verdict if self.causes else Verdict.GOOD
+
+    @property
+    def orphans(self) -> int | None:
+        """The events that wait now, of the runs in `books`; None if a part of them is not known."""
+        found = [standing.books.all_waiting if standing.books else None for standing in self.books.values()]
+        return None if None in found else sum(filter(None, found))
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -125,7 +131,7 @@ class Survey:
     settings: Settings
     now: float = field(default_factory=time.time)
     since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
-    _books: dict[RunId, Books] = field(default_factory=dict)
+    _books: dict[RunId, Standing] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -181,7 +187,7 @@ class Survey:
         """The runs that an operator has abandoned."""
         return frozenset(force_list.read(self.work).runs)
 
-    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Books:
+    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
         """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
         if run not in self._books:
             self._books[run] = books_now(
@@ -192,6 +198,11 @@ class Survey:
                 entries=entries,
             )
         return self._books[run]
+
+    def has_waiting(self, run: RunId) -> bool:
+        """Tell whether events of a run wait, or may wait."""
+        books = self.books(run).books
+        return books is None or bool(books.all_waiting)
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
@@ -250,7 +261,7 @@ class Downlink:
                 self.decoded.append(read_json(self.work / name))
 
     @cached_property
-    def books(self) -> dict[RunId, Books]:
+    def books(self) -> dict[RunId, Standing]:
         """The books of the runs whose waiting events are counted at this downlink.
 
         If a record of a run cannot be read, its books are not known: another cause names the record.
@@ -258,9 +269,11 @@ class Downlink:
         entries = {RunId(run["run"]): run for run in (self.receipt["runs"] if self.receipt else ())}
         found = {}
         for run in entries or self.plan.runs:
-            with suppress(HalfPipeError, OSError):
+            try:
                 if counted_at(self.work, run) == self.id:
                     found[run] = self.site.books(run, *filter(None, [entries.get(run)]))
+            except (HalfPipeError, OSError):
+                found[run] = Standing(None)
         return found
 
 
@@ -299,7 +312,7 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
         chunks,
         len(runs),
         sum(run["delivered"] for run in runs),
-        sum(books.waiting + books.refused for books in of.books.values()),
+        of.books,
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
@@ -377,8 +390,8 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:
-        for run, books in of.books.items():
-            yield from _of_books(of, run, books)
+        for run, standing in of.books.items():
+            yield from _of_books(of, run, standing)
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
     of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
@@ -433,8 +446,19 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             )
 
 
-def _of_books(of: Downlink, run: RunId, books: Books) -> Iterator[Cause]:
+def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
     """Yield what the books of a run say that needs action or a note."""
+    again = Remedy(f"snakemake dl={of.id} -R {paths.manifest(run, of.id)}", hands_off=True)
+    books = standing.books
+    if standing.old and (books is None or books.undelivered):
+        known = f"{count(books.all_waiting, 'event')} waited at its last merge; " if books is not None else ""
+        text = f"run {run}: {known}its events cannot be counted now: {standing.old}"
+        yield Cause("books-old", Verdict.NOTE, text, again, of.receipt_time)
+    if books is None or standing.old:
+        return
+    if books.due and of.receipt is not None:
+        text = f"{count(books.due, 'event is', 'events are')} due of run {run}: halfpipe explain {run}"
+        yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
     if books.lost:
         text = f"run {run} has {books.known:,} known events, and {books.parts:,} are accounted for"
         yield Cause("books", Verdict.ACTION, text, rerun(of.id, "deliver_run"), of.receipt_time)
