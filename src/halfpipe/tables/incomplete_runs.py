@@ -54,8 +54,11 @@ def waiting(
             continue
         refuse_unknown(work, run)
         downlinks = known_downlinks(work, run)
-        # Most runs of a mission are complete, which small files show.
-        if not downlinks or _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
+        if not downlinks:
+            continue
+        # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
+        is_ignored = any(settings.ignored(dl) for dl in downlinks)
+        if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         segments = known_datagrams(settings, run).segments()
         missing = "; ".join(missing_of_run(segments, min_epus)) or (NOTHING if has_waiting(run) else "")
