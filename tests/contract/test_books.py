@@ -14,10 +14,11 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import Kind
+from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.account import PHASES, Account, Survey, account
 from halfpipe.status.explanation import HELD, State
 from tests.contract.test_forgotten import on_site, without
 from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
@@ -348,3 +349,37 @@ def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     site.configure(ignore={"chunks": ignored})
     after = site.told("show", "--waiting", "--days", "0")["runs"]
     assert ([run["run"] for run in before], [run["run"] for run in after]) == ([], [RUN])
+
+
+def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
+    """Row 14: the RetDefs of one EPU are missing, and nobody can know that."""
+    build("split2", site)
+    for path in (site.retdefs / FIRST).iterdir():
+        if int(path.stem.rpartition("-")[2]) > 1:
+            path.unlink()
+    site.by_hand(FIRST)
+    assert entry(site, FIRST)["delivered"] == 0
+    cause = told(site, FIRST)["nothing-delivered"]
+    assert cause.verdict is Verdict.NOTE
+    assert f"{equal_on_all_screens(site, FIRST).waiting} events" in cause.text
+
+
+def test_a_downlink_without_any_retdef_is_not_good(site: Site) -> None:
+    build("split2", site)
+    for path in (site.retdefs / FIRST).iterdir():
+        path.unlink()
+    assert told(site, FIRST).keys() == {"waits-retdef"}
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_phases_that_have_not_begun_are_not_shown_as_none(site: Site, decoded: bool) -> None:
+    """Row 14: level-0 of chunks that are not decoded yet."""
+    build("split2", site)
+    if decoded:
+        site.by_hand(FIRST, "decode_chunk")
+    shown = dict(zip(PHASES, map(str, cells(account(Survey(site.settings), FIRST))), strict=True))
+    assert "–" not in {shown[phase] for phase in PHASES if phase != "ledger"}
+    if decoded:
+        assert (shown["level-0"], shown["decoded"], shown["staged"]) == ("·", "✓", "!"), (
+            "no hours are reported"
+        )

@@ -85,7 +85,7 @@ def phase_of(cause: Cause, one: Account) -> str:
 def cells(one: Account) -> list[Cell]:
     """Return the cells of a downlink."""
     worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
-    unknown = (0, int(one.state == UNKNOWN))
+    unknown = (0, int(one.state == UNKNOWN or bool(one.phases)))
     return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, unknown)) for name in PHASES]
 
 

@@ -321,14 +321,18 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
 
 
 def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, tuple[int, int]]:
-    """Return how much is done of each phase, and of how much; nothing of what the legacy did."""
+    """Return how much is done of each phase, and of how much; nothing of what the legacy did.
+
+    Level-0 is left out if the decoder did not report which hours it needed.
+    """
     receipt = of.receipt
     if receipt is not None and receipt.get("taken_over"):
         return {}
     needed = missing = 0
     unknown = chunks[1] - chunks[0]  # hours of chunks that are not decoded yet: one each, at least
-    for chunk in receipt["chunks"] if receipt else of.decoded:
-        with suppress(AttributeError, KeyError, TypeError):  # of a damaged one nobody knows
+    of_chunks = receipt["chunks"] if receipt else of.decoded
+    for chunk in of_chunks:
+        with suppress(AttributeError, KeyError, TypeError):  # not known, or damaged
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None
     something = int(receipt is None or names_files(receipt))
@@ -337,7 +341,10 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.plan.numbers), chunks[1])
     level0 = (needed - missing, needed + unknown)
-    return dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
+    phases = dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
+    if of_chunks and not needed:
+        del phases["level-0"]
+    return phases
 
 
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:
@@ -380,6 +387,9 @@ def _causes(of: Downlink) -> Iterator[Cause]:
         if nothing and of.plan.numbers:
             text = "it is not handed off yet"
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
+        elif nothing and not of.plan.ignored and of.id not in of.site.lost:
+            text = "no RetDef of it is there yet"
+            yield Cause("waits-retdef", Verdict.NOTE, text, Remedy(first="Have them made and copied"))
         for chunk in of.decoded:
             with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
                 yield from list(fell_short(settings, of.id, [chunk]))
@@ -389,6 +399,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
+            yield from _nothing_delivered(of, receipt)
     if not in_work:
         for run, standing in of.books.items():
             yield from _of_books(of, run, standing)
@@ -444,6 +455,15 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             yield Cause(
                 "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
             )
+
+
+def _nothing_delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that all events of a downlink wait, which may mean that a part of the downlink is missing."""
+    waiting = sum(now.books.waiting for now in of.books.values() if now.books)
+    if waiting and not any(run["delivered"] or run["held"] for run in receipt["runs"]):
+        waits = count(waiting, "event waits", "events wait")
+        text = f"nothing of it is delivered yet, {waits}: halfpipe explain {of.id}"
+        yield Cause("nothing-delivered", Verdict.NOTE, text, since=of.receipt_time)
 
 
 def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:

@@ -53,7 +53,7 @@ def test_what_needs_action_is_first_and_a_page_runs_its_own_script_alone(site: S
     ], "equal notes are one row"
     marks = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
     assert marks[:7] == [("", "✓"), ("", "·"), ("a", "✗"), *[("", "·")] * 4], "hours are not known yet"
-    assert marks[7:] == [("", "✓"), ("", "–"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
+    assert marks[7:] == [("", "✓"), ("", "·"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
     said = f"decode_chunk 00001: the decoder said {HOSTILE}"
     assert (said in text(home / paths.BOARD), HOSTILE in page) == (True, False), "as text, and so escaped"
     assert f"<code>snakemake dl={FAILED}</code>" in page
