@@ -91,11 +91,12 @@ def downlink(dl):
             if is_head():
                 leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
-            plan_causes.look(of, logger.warning)
+            of.refuse_closed()
             if is_head():
                 plan_causes.refuse_staging(of, is_forced=is_forced())
             elif not of.retdefs:  # a job would say so
                 raise no_retdefs(of)
+            plan_causes.look(of, logger.warning)
             workflow.dag.forcefiles.update(of.outdated)
         except (HalfPipeError, OSError) as error:
             refuse(dl, error)

@@ -114,10 +114,13 @@ def say_failure():
     """Say the same, and last what failed and what to do: what Snakemake still says, our logger does not print."""
     if not is_head():
         return
-    say_end()
+    if of_this_command() or not refusals:
+        say_end()
     ended = snakemake_logger_plugin_halfpipe.ended_by()
     unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
     jobs = [failures.refused(plan.work, target, error) for target, error in refusals.items()]
     for dl in of_this_command():
         jobs += (job for job in failures.failed_jobs(plan.work, dl, unsaid) if job.ended >= begun[0])
-    tell(f"\n{recap.recap(jobs, 'the same command', plan.work, ended)}")
+    program, *words = sys.argv
+    typed = shlex.join(["snakemake", *words]) if Path(program).name == "snakemake" else "the same command"
+    tell(f"\n{recap.recap(jobs, typed, plan.work, ended)}")

@@ -128,7 +128,10 @@ def _of_events(chunk: Mapping[str, Any]) -> Iterator[str]:
 
 def _in_words(gap: Mapping[str, Any]) -> str:
     missing = "" if gap["datagrams"] is None else f" ({gap['datagrams']} by their numbers)"
-    return f"APID {gap['apid']} from {utc(gap['begin'])} to {utc(gap['end'])}{missing}"
+    begin, end = utc(gap["begin"]), utc(gap["end"])
+    day, time = begin.split()[:2]
+    when = f"from {day} {time} to {end.removeprefix(f'{day} ')}" if end != begin else f"at {begin}"
+    return f"APID {gap['apid']} {when}{missing}"
 
 
 def listed(names: list[str], between: str = ", ") -> str:
@@ -159,13 +162,8 @@ def troubles(
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; gone for good: {gone}")
                 continue
             entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", events: {missing}, reason: "..."}}'
-            first = f"if they are gone for good, in the config: ignore: {{events: [{entry}]}}; else look into {log}"
-            yield Cause(
-                "events-missing",
-                Verdict.ACTION,
-                text,
-                rerun(downlink, "decode_chunk", f"{first}, fix this"),
-            )
+            first = f"look into {log} and fix this, or in the config: ignore: {{events: [{entry}]}}"
+            yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
 
 
 def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) -> Iterator[Cause]:
@@ -185,7 +183,7 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) 
         yield Cause("level0-missing", Verdict.NOTE, f"{text}; gone for good: {gone}")
     elif hours or any(map(_is_cut, gaps)):
         entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", reason: "..."}}'
-        first = f"have the archive completed; if this is gone for good, in the config: ignore: {{events: [{entry}]}}"
+        first = f"have the archive completed, or in the config: ignore: {{events: [{entry}]}}"
         yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
     else:
         yield Cause("level0-missing", Verdict.NOTE, text)

@@ -126,7 +126,9 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     """
     if held := cause(work, switch, downlink):
         raise HeldError(
-            f"downlink {downlink}: {held.text}. Nothing was done. See why, or let it go on:", held.remedy
+            f"downlink {downlink}: {held.text}. Nothing was done. See why, or let it go on:",
+            held.remedy,
+            text=held.text,
         )
 
 

@@ -75,7 +75,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
         yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(str(place)))
     if of.new:
-        text = f"the RetDef of chunk {_named(of.new)} has come since it was handed off"
+        text = f"the RetDef of chunk {_named(of.new)} arrived after the hand-off"
         remedy = Remedy(f"snakemake dl={downlink}")
         yield Cause("retdef-new", Verdict.NOTE, text, remedy, of.came(now) or None)
     yield from _reissued(of)
@@ -93,7 +93,6 @@ def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
     say
         Takes lines for people: what is amiss, what is held, and that Level-1 has a hand-off already.
     """
-    of.refuse_closed()
     held = [halts.cause(of.plan.work, switch, of.downlink) for switch in (Switch.STAGE, Switch.L1)]
     said = [cause for cause in troubles(of, time.time()) if cause.code in SAID]
     for line in (
@@ -326,5 +325,5 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         left = f"jobs that a killed process left behind: {', '.join(found.jobs)}"
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
-        text = f"begun by {found}, which died"
+        text = f"begun by {found.holder.who}, which died"
         yield Cause("head-died", Verdict.ACTION, text, Remedy(f"snakemake dl={downlink}"), since)
