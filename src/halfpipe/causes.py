@@ -24,8 +24,7 @@ class Verdict(StrEnum):
 class Cause:
     """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds; None if unknown).
 
-    `failed` names the jobs that failed, and `log` is the log to look at. `on_it` names the person who is handling it,
-    and until when, if acknowledged.
+    `failed` names the jobs that failed, and `log` is the log to look at.
     """
 
     code: str
@@ -34,14 +33,13 @@ class Cause:
     remedy: Remedy = NOTHING
     since: float | None = None
     failed: str = ""
-    on_it: str = ""
     log: str = ""
 
     @property
     def lines(self) -> list[str]:
         """What to do, then which log to look at, a line each."""
         log = [f"log: {self.log}"] if self.log else []
-        return [*filter(None, [self.on_it]), *(f"→ {step}" for step in self.remedy.steps), *log]
+        return [*(f"→ {step}" for step in self.remedy.steps), *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
         """Return the error for work that is refused because of this cause; `what` says what was done, or not."""
@@ -61,6 +59,5 @@ class Cause:
             "since": when,
             "do": "\n".join(self.remedy.do),
             "first": self.remedy.first,
-            "on_it": self.on_it,
             "log": self.log,
         }

@@ -195,15 +195,11 @@ class Decoder(Section):
 
 @dataclass(frozen=True)
 class RetDefs(Section):
-    """When RetDefs are taken to be all there, and how those of a run are made here."""
+    """When all RetDefs of a downlink are assumed to be there."""
 
     settle_seconds: Annotated[float, Check(ge=0)] = 60.0
     """A downlink with a younger RetDef is not outstanding yet, unless you name it. RetDefs of one downlink arrive
     within some dozens of seconds."""
-    command: Annotated[Text, command_with("level0")] | None = BUILT_IN
-    """Says which runs level-0 packets belong to, for `halfpipe process RUN`; docs/howto.md has what it prints. Called
-    as <command> --arch A --scid S --apid P -b T0 -e T1 (Unix UTC seconds), in the project's root, without a shell.
-    "built-in": for simulated level-0 only; null: none, and only runs that are known can be processed alone."""
 
 
 @dataclass(frozen=True)
@@ -435,15 +431,6 @@ class Board(Section):
 
 
 @dataclass(frozen=True)
-class Metrics(Section):
-    """Numbers for others: for Prometheus."""
-
-    file: Place | None = None
-    """Where each turn of unattended processing writes them, for the node exporter's text file collector: a name that
-    ends in .prom in its directory; null: it writes none. docs/operations.md has the numbers."""
-
-
-@dataclass(frozen=True)
 class Ignore(Section):
     """Losses that an operator has accepted."""
 
@@ -493,7 +480,6 @@ class Settings(Section):
     lease: Lease = Lease()
     alarm: Alarm = Alarm()
     board: Board = Board()
-    metrics: Metrics = Metrics()
 
     @property
     def is_simulated(self) -> bool:

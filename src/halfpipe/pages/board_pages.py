@@ -28,13 +28,11 @@ from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status import acknowledged
 from halfpipe.status.account import PHASES, UNKNOWN, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.tables.incomplete_runs import waiting
-from halfpipe.tables.weekly import latency
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
@@ -97,8 +95,7 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
     found: dict[DownlinkId | tuple[str, ...], list[Account]] = {}
     for one in accounts:
         codes = tuple(sorted({cause.code for cause in one.causes}))
-        is_alike = one.verdict is Verdict.NOTE and not any(cause.on_it for cause in one.causes)
-        found.setdefault(codes if is_alike else one.downlink, []).append(one)
+        found.setdefault(codes if one.verdict is Verdict.NOTE else one.downlink, []).append(one)
     for several in found.values():
         columns = list(zip(*map(cells, several), strict=True))
         both = [
@@ -151,13 +148,12 @@ def make(site: Survey, found: Overview, home: Path) -> None:
 
 
 def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any]]:
-    """Yield what is known of runs that are not complete, the oldest first, and who is on them."""
-    said = acknowledged.read(site.work, site.now)
+    """Yield what is known of runs that are not complete, the oldest first."""
     for run in sorted(runs):
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
             for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
                 books = site.books(run)
-                yield {**one, "waiting": books.waiting + books.refused, "on_it": said.get(run, "")}
+                yield {**one, "waiting": books.waiting + books.refused}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
@@ -187,6 +183,19 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
         "turn": turn,
         "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
     }
+
+
+def latency(settings: Settings, downlink: DownlinkId) -> float | None:
+    """Return the seconds from the last delivered event of a downlink to its first hand-off; None if unknown.
+
+    Later hand-offs do not count, because people ask for them at any time.
+    """
+    with suppress(HalfPipeError):
+        for first in hand_offs(settings.paths.work, downlink)[:1]:
+            times = [run["times"][1] for run in first.receipt["runs"] if run.get("times")]
+            if times and first.made is not None:
+                return float(first.made - max(times))
+    return None
 
 
 def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> dict[str, Any]:

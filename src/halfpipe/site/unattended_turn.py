@@ -17,7 +17,6 @@ from halfpipe.downlink import plan_causes
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
@@ -124,23 +123,17 @@ def turn(
 
 
 def publish(settings: Settings) -> Iterator[Cause]:
-    """Write the board and the metrics that the config asks for, and yield why it could not be: nothing stops a turn."""
-    board, metrics, now = settings.board.dir, settings.metrics.file, time.time()
-    if board is None and metrics is None:
+    """Write the board if the config asks for one. Yield the cause if this fails; the turn continues."""
+    board, now = settings.board.dir, time.time()
+    if board is None:
         return
     site = Survey(settings, now, now - settings.board.days * DAY)
     try:
-        found = overview(site, recent(site, settings.board.days))
-        if board is not None:
-            from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
+        from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-            board_pages.make(site, found, board)
-        if metrics is not None:
-            from halfpipe.tables.metrics import text  # noqa: PLC0415 - only where they are asked for
-
-            write_bytes(metrics, text(site, found).encode(), lasting=False)
+        board_pages.make(site, overview(site, recent(site, settings.board.days)), board)
     except Exception as error:  # whatever is wrong with pages, downlinks are processed
-        what = f"the board or the metrics could not be written: {error or type(error).__name__}"
+        what = f"the board could not be written: {error or type(error).__name__}"
         yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)
 
 

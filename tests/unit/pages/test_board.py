@@ -14,7 +14,6 @@ from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import OF_CODE, Cell, cells, phase_of, rows
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import PHASES, Account, Survey
-from halfpipe.status.acknowledged import say
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
 from tests.support.workflow import Site
@@ -81,9 +80,8 @@ def test_simulated_data_and_damage_are_told_and_hide_no_downlink(site: Site, tmp
     assert "edited or damaged" in text(home / paths.board_page(FIRST))
 
 
-def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Site, tmp_path: Path) -> None:
+def test_open_runs_have_a_page_with_what_is_missing(site: Site, tmp_path: Path) -> None:
     run, page = "2c2e5787", tmp_path / "board" / paths.BOARD_RUNS
-    say(site.work, run, NEXT_CENTURY, "asks for the data")
     make(site, page.parent)
     rows = re.findall(r"<td>([0-9,]+)<td>2<td>", page.read_text())
     assert rows == ["11"], "what waits now, once, with both downlinks"
@@ -92,12 +90,11 @@ def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Sit
         "r0741234567",
         "later data have not arrived",
         f"halfpipe explain {run}",
-        "somebody is on it until 2100-01-01",
     ):
         assert words in text(page)
 
 
-def test_lights_go_out_with_the_causes_of_the_site_and_say_who_is_on_it(site: Site, tmp_path: Path) -> None:
+def test_lights_go_out_with_the_causes_of_the_site(site: Site, tmp_path: Path) -> None:
     page = tmp_path / "board" / paths.BOARD
 
     def lights() -> list[tuple[str, str]]:
@@ -108,9 +105,7 @@ def test_lights_go_out_with_the_causes_of_the_site_and_say_who_is_on_it(site: Si
     turn = site.work / paths.LAST_TURN
     turn.parent.mkdir(parents=True, exist_ok=True)
     turn.write_text('{"ended": 1000, "status": 0}')
-    say(site.work, "timer-dead", NEXT_CENTURY, "new host")
     assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("a", "timer")]
-    assert re.search("somebody is on it until 2100-01-01 00:00:00 UTC: .*: new host", text(page))
 
 
 def test_pages_of_downlinks_that_the_board_has_no_more_go(site: Site, tmp_path: Path) -> None:
@@ -141,8 +136,8 @@ def one(
     return Account(DownlinkId(f"23040100{number}"), state, causes, phases=done)
 
 
-def cause(code: str, verdict: Verdict = Verdict.NOTE, failed: str = "", on_it: str = "") -> Cause:
-    return Cause(code, verdict, f"{code} is so", failed=failed, on_it=on_it)
+def cause(code: str, verdict: Verdict = Verdict.NOTE, failed: str = "") -> Cause:
+    return Cause(code, verdict, f"{code} is so", failed=failed)
 
 
 def test_a_cell_says_how_far_it_is_and_the_worst_of_its_causes() -> None:
@@ -176,7 +171,7 @@ def test_equal_notes_are_one_row_with_a_count() -> None:
         one(6, note, cause("late-events")),
         one(5, note, phases=waits, state="handed off 1"),
         one(4, cause("stage-gone", Verdict.ACTION)),
-        one(3, cause("not-submitted", on_it="N. N. is on it")),
+        one(3, cause("on-time")),
         one(2, note, state="submitted 1"),
         one(1),
     ]

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
 
-from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
@@ -129,10 +128,10 @@ def test_a_mail_says_what_is_new_first() -> None:
 
 def test_what_was_told_is_remembered_and_damage_to_it_tells_again(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "told.json"
-    memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)}, "2026-W48", [[1.0, ["failed"]]])
+    memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)})
     memory.write(path)
     assert Memory.read(path) == memory
-    for damage in ("", "[]", "{}", '{"sent": 1, "week": "", "wanted": []}', json.dumps({"sent": {"x": {}}})):
+    for damage in ("", "[]", "{}", '{"sent": 1}', json.dumps({"sent": {"x": {}}})):
         path.write_text(damage)
         assert Memory.read(path) == Memory()
 
@@ -160,19 +159,6 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
         'It\'s bad\n\na\nb\n\nalarm.command ended with exit status 1, saying: "no mail today".'
     )
     assert send(Settings(Paths(tmp_path, tmp_path)), "x", "y", lambda _: False) is False
-
-
-def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
-    printed, settings = Said(), Settings(Paths(tmp_path, tmp_path))
-    for week, told in (("", 0), ("2020-W01", 1), (None, 0)):
-        teller = Teller(settings, printed)
-        if week is not None:
-            Memory(week=week).write(tmp_path / paths.ALERT_STATE)
-        teller.tell([])
-        assert len(printed) == told
-        assert all(text.startswith("HalfPipe: the week from ") for text in printed)
-        assert all("0 downlinks handed off, 0 events" in text for text in printed)
-        printed.clear()
 
 
 def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
