@@ -432,7 +432,10 @@ class Board(Section):
 
 @dataclass(frozen=True)
 class Ignore(Section):
-    """Losses that an operator has accepted."""
+    """Losses that an operator has accepted.
+
+    Entries of events have the same keys as those of chunks, and entries of shrink.accept the same as those of late.
+    """
 
     chunks: tuple[OfChunk, ...] = ()
     """Chunks that are left out completely, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
