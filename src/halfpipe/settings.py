@@ -166,8 +166,7 @@ class Level0(Section):
     """Level-0 hours that left the archive and are fetched from a copy; docs/level0.md."""
 
     fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
-    """Command that fetches an hour before the decoder starts. "{hour}", which must be there, is its directory in the
-    archive, src0077/2012/11/307.11.02.Fri/utc13; "{out}" is an empty directory for the hour's files, which stays empty
+    """Command that fetches an hour before the decoder starts. "{hour}" (required) is its directory in the archive, src0077/2012/11/307.11.02.Fri/utc13; "{out}" is an empty directory for the hour's files, which stays empty
     if the copy has none. It must fail if it is not sure, or if a checksum is wrong. null: hours stay missing."""
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
@@ -284,7 +283,7 @@ class Moot(Section):
 class Submit(Section):
     """How a hand-off is submitted to Level-1; docs/submission.md.
 
-    In the commands "{dl}", which must be there, is the downlink, and "{rawdir}" its directory in the stage.
+    In the commands "{dl}" (required) is the downlink, and "{rawdir}" its directory in the stage.
     """
 
     automatic: bool = False
@@ -312,7 +311,7 @@ class Online(Section):
     command: (
         Annotated[Text, command_with("file", "run", "l1_run", "gid", "key", "alias", needed="file")] | None
     ) = None
-    """Command for each new file; docs/online.md has an example. "{file}", which must be there, is the file; "{run}" and
+    """Command for each new file; docs/online.md has an example. "{file}" (required) is the file; "{run}" and
     "{gid}" are run and ground id as in its name, "{l1_run}" is the run at Level-1, "{key}" and "{alias}" are those of
     MOOT. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
