@@ -166,8 +166,9 @@ class Level0(Section):
     """Level-0 hours that left the archive and are fetched from a copy; docs/level0.md."""
 
     fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
-    """Command that fetches an hour before the decoder starts. "{hour}" (required) is its directory in the archive, src0077/2012/11/307.11.02.Fri/utc13; "{out}" is an empty directory for the hour's files, which stays empty
-    if the copy has none. It must fail if it is not sure, or if a checksum is wrong. null: hours stay missing."""
+    """Command that fetches an hour before the decoder starts. "{hour}" (required) is its directory in the archive,
+    src0077/2012/11/307.11.02.Fri/utc13; "{out}" is an empty directory for the hour's files, which stays empty if the
+    copy has none. It must fail if it is not sure, or if a checksum is wrong. null: hours stay missing."""
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
