@@ -166,9 +166,8 @@ class Level0(Section):
     """Level-0 hours that left the archive and are fetched from a copy; docs/level0.md."""
 
     fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
-    """Command that fetches an hour before the decoder starts. "{hour}" (required) is its directory in the archive,
-    src0077/2012/11/307.11.02.Fri/utc13; "{out}" is an empty directory for the hour's files, which stays empty if the
-    copy has none. It must fail if it is not sure, or if a checksum is wrong. null: hours stay missing."""
+    """Command that fetches an hour before the decoder starts; docs/level0.md. "{hour}" (required) is its directory in
+    the archive, "{out}" an empty directory for its files. null: hours stay missing."""
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
@@ -257,8 +256,8 @@ class Ledger(Section):
     """The database with the state of each run, which Level-1 reads; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
-    """URL of SQLAlchemy, without a password (docs/ledger.md): postgresql+psycopg://user@host/database,
-    oracle+oracledb://alias. "built-in": an SQLite file in paths.work; null: no ledger."""
+    """URL of SQLAlchemy, without a password; docs/ledger.md. "built-in": an SQLite file in paths.work; null: no
+    ledger."""
     thick: bool = False
     """Oracle only: use the Oracle client, which a wallet needs; LD_LIBRARY_PATH must contain it."""
     tns_admin: Place | None = None
@@ -441,10 +440,10 @@ class Ignore(Section):
     """Chunks that are left out completely, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
     events: tuple[OfChunk, ...] = ()
     """Chunks with events that are lost for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
-    the decoder, says N. N., 2026-11-26"}."""
+    the decoder, N. N."}."""
     late: tuple[OfRun, ...] = ()
-    """Runs with late events that are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason:
-    "Level-1 is not rolled back for three events, says N. N."}."""
+    """Runs with late events that are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "no
+    roll-back, N. N."}."""
 
 
 @dataclass(frozen=True)
