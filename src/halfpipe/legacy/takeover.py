@@ -16,7 +16,7 @@ from typing import Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
+from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import product
@@ -195,8 +195,8 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             make_directory(work, paths.chunks(legacy.id))
             write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-            with nobody_reads(work, legacy.id, chunk, log.warning):
-                take_products(out, work / paths.chunks(legacy.id), chunk)
+            with no_merges(work, legacy.id, chunk, log.warning):
+                publish_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield entry
         remove_tree(scratch)
