@@ -36,7 +36,7 @@ from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import UNSET, Moot, moot_of
+from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 
@@ -243,7 +243,7 @@ def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) 
     return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": SAID_NOTHING}
 
 
-def _moot(legacy: LegacyDownlink, run: RunId) -> Moot:
+def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
     text = legacy.text("moot_keys")
     try:
         return moot_of(run, text if text.exists() else None)
@@ -257,7 +257,7 @@ def _write_run(
     legacy: LegacyDownlink,
     run: LegacyRun,
     entries: Sequence[Mapping[str, Any]],
-    moot: Moot,
+    moot: MootKey,
 ) -> dict[str, Any]:
     """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
     id_, downlink = run.run, legacy.id
@@ -304,7 +304,7 @@ def _delivery(
     return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
 
 
-def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
+def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: MootKey) -> dict[str, Any]:
     """Return what a manifest says of a run that was taken over."""
     segments = datagrams.segments()
     manifest = delivery.as_json() | {

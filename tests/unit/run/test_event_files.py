@@ -23,7 +23,7 @@ from halfpipe.run import event_records as reading
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import merge_chunks
-from halfpipe.run.moot_keys import UNSET, Moot
+from halfpipe.run.moot_keys import UNSET, MootKey
 from tests.support.bridge import limits
 from tests.support.golden_cases import decoded, read_case
 
@@ -53,7 +53,7 @@ class Delivery:
 
     def write(self, latc: int | None = None, threads: int = 1) -> list[EventFile]:
         key = self.case.moot.get(self.run.met)
-        header = event_files.Header(self.downlink, Moot(*key) if key else UNSET, latc)
+        header = event_files.Header(self.downlink, MootKey(*key) if key else UNSET, latc)
         return event_files.write_all(
             self.records, self.decision.files, self.described, header, self.out, threads
         )
