@@ -29,6 +29,7 @@ from halfpipe.process.environment import release_memory
 from halfpipe.run.downlinks_of_run import known_downlinks
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
+SEAL_LENGTH = len(SEAL) + 64  # bytes
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 
