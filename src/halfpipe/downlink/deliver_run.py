@@ -26,7 +26,7 @@ from halfpipe.run.books import as_entry, state_of
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Settings, reason_of
@@ -252,7 +252,7 @@ def _stage(
     decision: Decision,
     records: Records,
     files: Sequence[EventFile],
-    moot: Moot,
+    moot: MootKey,
     stale: Iterable[str],
     threads: int,
     number: int,
