@@ -227,7 +227,6 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, lacking: set[
             f"({command_words.archive(settings, retdef.arch)}), then re-run the command; if the data are gone for "
             f"good, in the config: {without}"
         ),
-        code="decoder-silent",
         text=text,
     )
 

@@ -121,9 +121,7 @@ def _deliver(
     known = KnownRun.read(context, {downlink: brought}, evt_files)
     events = known.events_for(downlink)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
-        raise StateError(
-            f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover-refused"
-        )
+        raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     given_up = run in force_list.read(work).runs

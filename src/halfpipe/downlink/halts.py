@@ -113,7 +113,7 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     if file.parent.name == downlink:
         remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --resume")
     text = f"{switch.what} is held by {file}" + (f" ({said})" if said else "")
-    return Cause("switch-holds", Verdict.NOTE, text, remedy, modified(str(file)))
+    return Cause("held", Verdict.NOTE, text, remedy, modified(str(file)))
 
 
 def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:

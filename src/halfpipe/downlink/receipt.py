@@ -12,7 +12,7 @@ from typing import IO, Any
 import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import books, stage_look, stage_mark
-from halfpipe.errors import NOTHING, DecoderError, StageError, rerun
+from halfpipe.errors import DecoderError, StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -84,7 +84,7 @@ def hand_off(
         m
         for m in manifests
         if not any(
-            any(stage_look.differs(home / m["l1_run"] / file["name"], file, NOTHING, checksums=False))
+            stage_look.difference(home / m["l1_run"] / file["name"], file, checksums=False)
             for file in m["files"]
         )
     ]

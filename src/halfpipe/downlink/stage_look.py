@@ -6,7 +6,6 @@ file.
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
-STRANGE = "file-strange"
-GONE = "stage-partly-gone"  # an event file, which Level-1 moves away once it was told
+FOREIGN, DIFFERS = "stage-foreign", "stage-differs"
+GONE = "stage-gone"  # event files; Level-1 moves them away once a hand-off is submitted
+MISSING = "missing"
 MOST_NAMED = 5  # files in a message
 
 
@@ -72,33 +72,43 @@ def _compared(
         of_run = stage / paths.staged_run(downlink, run["l1_run"])
         again = rerun(downlink, paths.manifest(run["run"], downlink))
         for file in run["files"]:
-            for wrong in differs(of_run / file["name"], file, again, checksums=checksums):
-                yield replace(wrong, code=GONE) if wrong.code == "file-missing" else wrong
+            path = of_run / file["name"]
+            if why := difference(path, file, checksums=checksums):
+                yield fault(GONE if why == MISSING else DIFFERS, path, why, again)
             token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
             if untouched and not token.exists():
-                yield fault("file-missing", token, "this token is missing", again)
+                yield fault(DIFFERS, token, "this token is missing", again)
         if untouched:
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
-        yield from differs(home / text["name"], text, rerun(downlink, "receipt"), checksums=checksums)
+        if why := difference(home / text["name"], text, checksums=checksums):
+            yield fault(DIFFERS, home / text["name"], why, rerun(downlink, "receipt"))
     if untouched:
         yield from _strange(
             home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
         )
 
 
-def differs(path: Path, expected: Mapping[str, Any], remedy: Remedy, *, checksums: bool) -> Iterator[Cause]:
-    """Yield that a file is missing, or not what is expected; the checksum is compared only if `checksums` says so."""
+def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> str:
+    """Return how a file differs from what is recorded of it, empty if it does not.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        Its ``sha256``, and its ``size`` in bytes if that is known.
+    checksums
+        Whether the file is read to compare its checksum.
+    """
     try:
         size = path.stat().st_size
     except OSError:
-        yield fault("file-missing", path, "missing", remedy)
-        return
+        return MISSING
     if size != expected.get("size", size):
-        yield fault("file-differs", path, f"{size} bytes, {expected['size']} expected", remedy)
-    elif checksums and sha256(path) != expected["sha256"]:
-        yield fault("file-differs", path, "checksum mismatch", remedy)
+        return f"{size} bytes, {expected['size']} expected"
+    return "checksum mismatch" if checksums and sha256(path) != expected["sha256"] else ""
 
 
 def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:
@@ -151,7 +161,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         return None
     few = ", ".join(map(str, found[:MOST_NAMED])) + (" and more" if found[MOST_NAMED:] else "")
     return Cause(
-        "stage-foreign",
+        FOREIGN,
         Verdict.ACTION,
         f"the stage has {count(len(found), 'file')} of downlink {downlink} without a record: {few}. Nothing of the "
         "downlink is staged, because these files would be overwritten",
@@ -179,7 +189,7 @@ def _strange(home: Path, known: Collection[str]) -> Iterator[Cause]:
     """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
     for name in sorted({*names_in(home)} - set(known)):
         yield fault(
-            STRANGE,
+            FOREIGN,
             home / name,
             "no record of it, and Level-1 would take it",
             Remedy(

@@ -60,9 +60,9 @@ def trouble(settings: Settings) -> Cause | None:
     try:
         return _foreign_or_away(settings, ()) or stage_lacks(settings)
     except HalfPipeError as error:
-        return Cause("stage-unreadable", Verdict.ACTION, error.text, error.remedy)
+        return Cause(error.code, Verdict.ACTION, error.text, error.remedy)
     except OSError as error:
-        return Cause("stage-unreadable", Verdict.ACTION, sentence(error), _look(settings.paths.stage))
+        return Cause("file-system", Verdict.ACTION, sentence(error), _look(settings.paths.stage))
 
 
 def _look(place: Path, first: str = "") -> Remedy:
@@ -112,7 +112,7 @@ def _foreign_or_away(settings: Settings, series: Collection[str]) -> Cause | Non
     if there is not None and (lost := list(_lost(work, there, series))):
         told = all(Path(name).parent.name == "submissions" for name in lost)
         return Cause(
-            "work-restored",
+            "restored",
             Verdict.ACTION,
             f"the stage {stage} knows {count(len(lost), 'record')} that {work} lacks: {', '.join(lost)}. {work} was "
             "put back from a backup, or they are lost: what was delivered since would be delivered and submitted again",
@@ -154,7 +154,7 @@ def stage_lacks(settings: Settings) -> Cause | None:
     known = {place: number for place, number, _ in there["last"]}
     lost = [f"{place}/{number:06d}.json" for place, number, _ in here["last"] if known.get(place, 0) < number]
     return Cause(
-        "stage-restored",
+        "restored",
         Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
         "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
@@ -241,12 +241,13 @@ def _read(home: Path) -> Mark | None:
         except FileNotFoundError:
             continue  # a newer one has been published
         except OSError as error:
-            raise ConfigError(cannot_be_read(path, error)) from error
+            raise ConfigError(cannot_be_read(path, error), code="file-system") from error
         if seal_of(content) is None:
             raise ConfigError(
                 f"{path}: damaged (checksum mismatch). It records which working directory the stage belongs to, so "
                 "nothing was done. There are two copies, this one and the other in the working directory or the stage: "
-                "copy the good one over this one"
+                "copy the good one over this one",
+                code="damaged",
             )
         return {**json.loads(content), "number": max(there)}
     return None
