@@ -364,7 +364,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     else:
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
-            yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
+            yield from findings(of.id, receipt["chunks"], receipt["runs"])
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
     if not in_work:

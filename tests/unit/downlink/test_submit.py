@@ -189,7 +189,7 @@ def test_a_check_that_cannot_tell_settles_nothing(level1: Level1) -> None:
 
 def test_what_was_created_or_submitted_otherwise_is_for_a_person_to_say(level1: Level1) -> None:
     create(level1)
-    assert "Level-1 has stream" in refused(level1.settings())
+    assert "submit.check finds stream" in refused(level1.settings())
     assert level1.outcomes() == []
     level1.hand_off(3)
     settled(level1, heard=True)
