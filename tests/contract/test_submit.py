@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.config import write_down
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import settle
-from halfpipe.files.leases import found
+from halfpipe.files.leases import all_leases
 from halfpipe.process.told_once import Outcome
 from halfpipe.settings import Settings
 from tests.support import forks, in_process
@@ -79,7 +79,7 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
         assert confirmed.handoff == 1
         assert (level1.work / paths.submitted(DL)).exists()
         assert (paths.submissions(DL), len(level1.recorded())) in noted(level1.stage)
-        assert found(level1.work) == []
+        assert all_leases(level1.work) == []
     assert check or open_
 
 

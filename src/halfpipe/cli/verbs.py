@@ -14,7 +14,7 @@ from halfpipe.cli import printed
 from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values, refuse_missing_places
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, IdError
-from halfpipe.files import leases, working_directory
+from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
 from halfpipe.site.invocation import Which
@@ -50,9 +50,7 @@ class Site:
             If nothing says which site is meant, or what it says cannot be used.
         """
         values = read_values(self.given_values) or self.profile.config
-        settings = load(self.configfiles, values, only_look=True)
-        leases.lifetime = settings.lease.seconds
-        return settings
+        return load(self.configfiles, values, only_look=True)
 
     @property
     def work(self) -> Path:

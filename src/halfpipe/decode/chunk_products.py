@@ -22,11 +22,13 @@ from halfpipe.decode.announced import account, beside
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
+from halfpipe.files.lease import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME
 from halfpipe.formats.rows import SUFFIX, write_rows
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.settings import Settings
 
 PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
@@ -199,17 +201,18 @@ def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
 
 
 @contextmanager
-def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.Say) -> Iterator[list[RunId]]:
+def nobody_reads(settings: Settings, downlink: DownlinkId, chunk: ChunkId, say: Say) -> Iterator[list[RunId]]:
     """Hold the leases of the runs whose merges may read what lies there of `chunk`, while it is replaced; give these.
 
     Where nothing lies, or nobody knows what the downlink brings of its run, nobody is waited for.
     """
     # In one order everywhere, so that two of these never wait for each other.
+    work = settings.paths.work
     every = sorted(set(_products_of(work / paths.chunks(downlink), chunk).values()))
     known = [run for run in every if (work / paths.datagrams(run, downlink)).exists()]
     with ExitStack() as held:
         for run in known:
-            held.enter_context(leases.run_lease(work, run, say))
+            held.enter_context(leases.run_lease(settings, run, say))
         yield known
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
+from halfpipe.files import heartbeat, leases
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId
 from halfpipe.process import failure, usage
@@ -62,7 +62,6 @@ def run(
                 failure.forget(arguments.log)
                 log.info("%s", command)
             settings = Settings.read(arguments.settings)
-            leases.lifetime = settings.lease.seconds
             with usage.recorded(arguments.log):
                 job(settings, arguments, output)
         except (Exception, SystemExit) as error:
@@ -91,7 +90,7 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
     log.setLevel(logging.INFO)
     log.propagate = False
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = {number: signal.getsignal(number) for number in leases.ENDING}
+    ended_by = {number: signal.getsignal(number) for number in heartbeat.ENDING_SIGNALS}
     for number, before in ended_by.items():
         if before is not signal.SIG_IGN:
             signal.signal(number, leave)

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.leases import Say, file_server_time, whoami
+from halfpipe.files.heartbeat import file_server_time, whoami
+from halfpipe.files.lease import Say
 from halfpipe.files.reading import modified
 from halfpipe.files.records import Record as Published
 from halfpipe.files.records import Series, TakenError, file_of

@@ -20,8 +20,8 @@ from textwrap import shorten
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
 from halfpipe.files.advice import sentence
+from halfpipe.files.lease import Lease
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
@@ -208,7 +208,7 @@ class Teller:
         """Hold the lease of what was told: a turn that cannot begin tells of that while another one tells, too."""
         with ExitStack() as held:
             try:
-                lease = leases.Lease(self._settings.paths.work, paths.TOLD_LEASE)
+                lease = Lease.of(self._settings, paths.TOLD_LEASE)
                 held.enter_context(lease.take("what was told", log.warning))
             except OSError as error:  # a full disk keeps nobody from being told
                 log.warning("%s", sentence(error))

@@ -25,6 +25,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
@@ -128,9 +129,9 @@ class Result:
         return f"{self.run}  {self.run.l1}  {self.text}"
 
 
-def alone(work: Path) -> leases.Lease:
+def alone(settings: Settings) -> Lease:
     """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lease."""
-    return leases.Lease(work, paths.ONLINE_LEASE).take("another hand-off to Online", log.warning)
+    return Lease.of(settings, paths.ONLINE_LEASE).take("another hand-off to Online", log.warning)
 
 
 def hand_off(
@@ -285,7 +286,7 @@ class _Run:
     def _make(self) -> Result:
         """Make the file of the run if it is whole or abandoned, and go on to its command."""
         work, run, settings = self._work, self._run, self._settings
-        with leases.run_lease(work, run, log.warning), context_scratch(work, run):
+        with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             known = KnownRun.read(Context(settings, run, self._output))
             datagrams = known.all_datagrams
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))

@@ -17,7 +17,9 @@ from halfpipe.downlink import plan_causes
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
+from halfpipe.files.heartbeat import whoami
 from halfpipe.files.json_files import write_json
+from halfpipe.files.lease import Lease
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
@@ -88,7 +90,7 @@ def turn(
     int
         `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than may be.
     """
-    mine = leases.Lease(settings.paths.work, paths.UNATTENDED_LEASE)
+    mine = Lease.of(settings, paths.UNATTENDED_LEASE)
     teller = Teller(settings, say)
     if not mine.try_take():
         if not timer:
@@ -99,7 +101,7 @@ def turn(
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        status = _process_all(settings, which, minutes * 60, teller, mine.sign, since)
+        status = _process_all(settings, which, minutes * 60, teller, mine.report_progress, since)
         looked = before
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -111,14 +113,14 @@ def turn(
                 "ended": round(time.time()),
                 "all": looked,
                 "status": status,
-                "host": leases.whoami().host,
+                "host": whoami().host,
             }
             with suppress(HalfPipeError, OSError):
                 write_json(settings.paths.work / paths.LAST_TURN, last)
         try:
             teller.of_site(UNPUBLISHED, publish(settings))
         finally:
-            mine.give_back()
+            mine.release()
     return status
 
 

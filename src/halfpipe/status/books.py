@@ -11,7 +11,7 @@ from halfpipe.downlink.books import Finding, decoded_events, findings
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import leases
+from halfpipe.files import lease
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
@@ -93,7 +93,7 @@ def _manifests(work: Path, run: RunId) -> Iterator[tuple[DownlinkId, Mapping[str
 
 
 def _is_merged_now(work: Path, run: RunId) -> bool:
-    found = leases.look(work, paths.run_lease(run))
+    found = lease.look(work, paths.run_lease(run))
     return found is not None and found.lives
 
 

@@ -13,9 +13,10 @@ from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.downlink.plan_causes import too_many
 from halfpipe.errors import HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import lease, leases
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json
+from halfpipe.files.lease import Found
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
@@ -49,7 +50,7 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         _not_given_up(site.work),
         _disks(site.settings),
         examined.troubles(site.settings, site.now),
-        queue.troubles() if any(_is_of_a_downlink(lease) for lease in leases.found(site.work)) else (),
+        queue.troubles() if any(_is_of_a_downlink(each) for each in leases.all_leases(site.work)) else (),
     ):
         try:
             yield from found
@@ -63,9 +64,9 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         yield from entered(site.settings, downlinks)
 
 
-def _is_of_a_downlink(lease: leases.Found) -> bool:
+def _is_of_a_downlink(found: Found) -> bool:
     """Tell whether a process works on a downlink: only then Slurm is asked."""
-    return lease.lives and lease.name.startswith("downlink-")
+    return found.lives and found.name.startswith("downlink-")
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
@@ -128,7 +129,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
+    found, last = lease.look(work, paths.UNATTENDED_LEASE), last_turn(work)
     if found is not None and found.lives:
         if now - found.signed < PATIENCE_SECONDS:
             return

@@ -12,6 +12,7 @@ from halfpipe.files.records import DamagedError, Series, TakenError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.run.deliveries import Deliveries, Delivery, EventFile, LegacySpan, Release, Unreadable, release
+from halfpipe.settings import Paths, Settings
 
 RUN = RunId("2c2e5787")
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -154,14 +155,15 @@ def test_a_release_opens_what_was_closed_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_only_what_is_closed_can_be_released(tmp_path: Path) -> None:
+    settings = Settings(Paths(tmp_path, tmp_path))
     read(tmp_path).publish(delivery(FIRST, (1, 9)))
     with pytest.raises(StateError):
-        release(tmp_path, RUN, FIRST, "rolled back")
+        release(settings, RUN, FIRST, "rolled back")
     read(tmp_path).publish(delivery(FIRST, (1, 4)))
-    assert release(tmp_path, RUN, FIRST, "rolled back") == ((5, 9),)
+    assert release(settings, RUN, FIRST, "rolled back") == ((5, 9),)
     assert kinds(tmp_path) == ["delivery", "delivery", "release"]
     with pytest.raises(StateError):
-        release(tmp_path, RUN, FIRST, "again")
+        release(settings, RUN, FIRST, "again")
     assert len(kinds(tmp_path)) == 3
 
 

@@ -190,18 +190,19 @@ def test_what_changes_between_the_look_and_the_removal(
     alone, events, said = clean_up.nobody_else, old.work / paths.chunks(SECOND), list[str]()
 
     @contextmanager
-    def late(work: Path, each: Removable) -> Iterator[None]:
+    def late(settings: Settings, each: Removable) -> Iterator[None]:
+        work = settings.paths.work
         with ExitStack() as stack:
             if each.what is What.RUN and what in LEASES:
                 said.append(stack.enter_context(held(work, LEASES[what])))
                 there = leases(work)
-                with pytest.raises(LockedError), alone(work, each):
+                with pytest.raises(LockedError), alone(settings, each):
                     pytest.fail("entered")
-                assert leases(work) == there, "what was taken is given back"
+                assert leases(work) == there, "what was taken is released"
             elif each.what is What.RUN:
                 (work / paths.receipt(FIRST)).unlink()
                 said.append(f"downlink {FIRST} has no receipt")
-            with alone(work, each):
+            with alone(settings, each):
                 yield
 
     monkeypatch.setattr(clean_up, "nobody_else", late)
