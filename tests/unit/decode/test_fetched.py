@@ -19,7 +19,6 @@ from halfpipe.decode import fetched
 from halfpipe.decode.archive_look import directories, look
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Decoder, Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
@@ -191,9 +190,8 @@ def test_a_command_that_fails_or_hangs_fails_the_job(home: Path, retdef: RetDef)
 
 @pytest.mark.parametrize("lives_on", [False, True])
 def test_what_a_killed_job_left_is_no_hour_and_its_command_may_still_write(
-    home: Path, retdef: RetDef, lives_on: bool, monkeypatch: pytest.MonkeyPatch
+    home: Path, retdef: RetDef, lives_on: bool
 ) -> None:
-    monkeypatch.setattr(leases, "lifetime", 5.0)
     if lives_on:
         (home / "lives on").touch()
     shutil.rmtree(home / "archive" / "src0077")
