@@ -12,11 +12,11 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.submissions import Record
 from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import level1_acceptance
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
@@ -101,7 +101,7 @@ def differs(path: Path, expected: Mapping[str, Any], remedy: Remedy, *, checksum
         yield fault("file-differs", path, "checksum mismatch", remedy)
 
 
-def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:
+def is_submitted(receipt: Mapping[str, Any], record: Attempts) -> bool:
     """Tell whether the hand-off of a receipt is the one that Level-1 has, or had by a roll-back."""
     return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
 
@@ -111,7 +111,7 @@ def names_files(receipt: Mapping[str, Any]) -> bool:
     return any(run["named"] and run["files"] for run in receipt["runs"])
 
 
-def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record) -> bool:
+def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts) -> bool:
     """Tell whether Level-1 has taken the hand-off that `receipt` is of: one look.
 
     Level-1 moves the event files out, and deletes the directory of the downlink when it is done (ground-chain §6).

@@ -18,7 +18,7 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
 from halfpipe.downlink import receipt
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
@@ -32,7 +32,7 @@ from halfpipe.legacy import legacy_tree
 from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
@@ -224,12 +224,12 @@ def _write(
         "texts": [],
     }
     # Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back.
-    submissions = Record(work, downlink)
-    if not submissions.attempts:
+    known = submissions(work, downlink)
+    if not known.every:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+        known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
-    write_json(work / paths.submitted(downlink), product(submissions, content))
+    write_json(work / paths.submitted(downlink), product(known, content))
 
 
 def _entry(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> dict[str, Any]:

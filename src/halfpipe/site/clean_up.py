@@ -21,7 +21,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
 from halfpipe.downlink.stage_look import is_submitted, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files.advice import sentence
 from halfpipe.files.durable import remove_tree
@@ -200,7 +200,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         if manifest["held"]:
             yield f"downlink {downlink} holds it, since Level-1 would refuse it"
         # That its files are gone from the stage says nothing: so they are where somebody has cleared it.
-        if names_files(receipt) and not is_submitted(receipt, Record(work, downlink)):
+        if names_files(receipt) and not is_submitted(receipt, submissions(work, downlink)):
             yield (
                 f"downlink {downlink} has no record of a submission; if Level-1 has it: halfpipe submit "
                 f"{downlink} --settle submitted"

@@ -28,7 +28,7 @@ from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
@@ -36,6 +36,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import force_list
 from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
@@ -236,9 +237,9 @@ class Downlink:
         except HalfPipeError as error:
             self.damage = error
         self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
-        self.record: Record | None = None
+        self.record: Attempts | None = None
         with suppress(HalfPipeError):
-            self.record = Record(self.work, downlink, only_look=True)
+            self.record = submissions(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
         self.in_work = leases.in_work(self.work, downlink)
         self.is_submitted = (
@@ -471,7 +472,7 @@ def _closed(of: Downlink, run: RunId, events: int) -> Cause:
 def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
     """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
     with suppress(HalfPipeError):
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         return told is not None and handoff is not None and told.handoff < handoff
     return False
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from halfpipe import paths
 from halfpipe.downlink.books import Finding, decoded_events, findings
 from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import lease
 from halfpipe.files.json_files import read_json
@@ -154,7 +154,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
         for manifest in manifests:
             shown.add(RunId(manifest["run"]))
             runs.append(_of_run(site.settings, downlink, decoded, manifest))
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         handoffs.append(
             {
                 "downlink": downlink,
