@@ -43,6 +43,7 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
+from halfpipe.status import queue
 from halfpipe.status.books import books_now
 from halfpipe.status.failures import failures
 from halfpipe.words import count
@@ -142,6 +143,11 @@ class Survey:
     def sees_stage(self) -> bool:
         """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
         return self.stage_trouble is None or self.stage_trouble.code in {"stage-restored", "work-restored"}
+
+    @cached_property
+    def queue(self) -> Sequence[Cause]:
+        """Why jobs have not started in Slurm."""
+        return tuple(queue.troubles())
 
     @cached_property
     def plan(self) -> Plan:
@@ -361,6 +367,8 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     elif of.receipt_time is not None and not in_work:
         found += not_as_recorded(of.work, of.id, of.last.content if of.last else None)
     yield from found
+    if in_work:  # the site has these causes with their verdicts
+        yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.site.queue)
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
         yield from failed

@@ -13,14 +13,13 @@ from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.downlink.plan_causes import too_many
 from halfpipe.errors import HalfPipeError, Remedy
-from halfpipe.files import lease, leases
+from halfpipe.files import lease
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json
-from halfpipe.files.lease import Found
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
-from halfpipe.status import examined, queue
+from halfpipe.status import examined
 from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
@@ -50,7 +49,7 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         _not_given_up(site.work),
         _disks(site.settings),
         examined.troubles(site.settings, site.now),
-        queue.troubles() if any(_is_of_a_downlink(each) for each in leases.all_leases(site.work)) else (),
+        site.queue,
     ):
         try:
             yield from found
@@ -62,11 +61,6 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
         yield from entered(site.settings, downlinks)
-
-
-def _is_of_a_downlink(found: Found) -> bool:
-    """Tell whether a process works on a downlink: only then Slurm is asked."""
-    return found.lives and found.name.startswith("downlink-")
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
