@@ -88,7 +88,6 @@ pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's r
 # Directory in which `halfpipe doctor --probe` tries what two hosts need of a file system; removed at its end.
 probe = Place("doctor-{name}")
 
-acknowledged = Place("acknowledged/{what}")  # who is handling a downlink, a run or a cause, and until when
 
 # Directory of a made-up downlink that processes one run again. It stays, because it marks the id as used.
 repipe = Place("repipe/{dl}")

@@ -11,12 +11,13 @@ from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.config import load
-from halfpipe.errors import ConfigError, MissingInputError
+from halfpipe.errors import ConfigError, FormatError, MissingInputError
 from halfpipe.formats import evt
+from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
-from halfpipe.repipe import run_alone
+from halfpipe.repipe import run_alone, run_retdefs
 from halfpipe.repipe.run_retdefs import retdefs_of
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import repipes
@@ -108,6 +109,7 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     before = theirs.tree()
     downlink, found, own = repiped(theirs, run)
     assert downlink == FIRST
+    assert [note["downlink"] for note in repipes(theirs.work, run)] == [downlink]
     events = records(own.stage, FIRST, run)
     assert len(events) == sum(file["events"] for file in found["files"]) > 100
     assert events == all_of(theirs, run)
@@ -173,13 +175,28 @@ def test_orphans_go_out_when_they_are_asked_for(theirs: Site, simulation: Simula
     assert not (theirs.work / paths.FORCE).exists()
 
 
-def test_without_a_command_the_known_datagrams_say_which_packets_are_of_the_run(
-    theirs: Site, simulation: Simulation
+def test_retdefs_of_a_run_are_those_of_the_simulator(
+    theirs: Site, simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sent = [read_retdef(simulation.retdef(chunk)) for chunk in simulation.chunks]
     run = simulation.runs[1]
-    by_command = [each.spans for each in retdefs_of(theirs.settings, run)]
-    theirs.configure(retdef={"command": None})
-    assert [each.spans for each in retdefs_of(theirs.settings, run)] == by_command
+    ours = [(each.kind, each.gndid, span) for each in retdefs_of(theirs.settings, run) for span in each.spans]
+    assert ours
+    assert ours == [(each.kind, each.gndid, span) for each in sent if each.run == run for span in each.spans]
+    monkeypatch.setattr(run_retdefs, "MOST_HOURS", 2)
+    with pytest.raises(FormatError):
+        retdefs_of(theirs.settings, run)
+
+
+def test_without_packets_or_datagrams_of_the_run_there_are_no_retdefs(
+    theirs: Site, simulation: Simulation, tmp_path: Path
+) -> None:
+    before = RunId.from_met(simulation.runs[0].met - 1)
+    with pytest.raises(MissingInputError):
+        run_alone.prepare(theirs.settings, before, orphans=False)
+    theirs.configure(paths={"level0": str(tmp_path)})
+    with pytest.raises(MissingInputError):
+        retdefs_of(theirs.settings, simulation.runs[0])
 
 
 def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, simulation: Simulation) -> None:
@@ -193,20 +210,6 @@ def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, si
     assert own.moot.file == theirs.work / paths.repipe_moot(downlink)
     assert own.moot.file.read_text() == f"{run.l1} 77 nomSciOps\n"
     assert (own.moot.mapping, own.ledger.url) == (False, None)
-
-
-def test_a_run_that_nobody_knows_is_found_in_level_0(
-    simulation: Simulation, delivered: Site, tmp_path: Path
-) -> None:
-    site = site_of(tmp_path, simulation)
-    site.work.mkdir()
-    run = simulation.runs[2]
-    downlink, _, own = repiped(site, run)
-    assert records(own.stage, FIRST, run) == all_of(delivered, run)
-    assert [note["downlink"] for note in repipes(site.work, run)] == [downlink]
-    assert f"re-piped as downlink {downlink}" in site.halfpipe("show", run).good().said
-    with pytest.raises(MissingInputError):
-        run_alone.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
 
 
 def test_an_id_is_used_once_and_what_was_cut_off_goes_on(theirs: Site, simulation: Simulation) -> None:

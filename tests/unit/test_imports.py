@@ -56,5 +56,5 @@ def test_what_processes_downlinks_does_not_know_the_simulator() -> None:
     files = [*PROGRAMS, *(ROOT / "src" / "halfpipe").rglob("*.py")]
     says = re.compile(r"^\s*(from|import) halfpipe_simulator", re.MULTILINE)
     assert {path.stem for path in files if says.search(path.read_text())} == {
-        "simulate", "simulated_decoder", "simulated_runs",
+        "simulate", "simulated_decoder",
     }  # fmt: skip

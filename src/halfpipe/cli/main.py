@@ -31,7 +31,6 @@ VERBS: Mapping[str, Sequence[str]] = {
         "online",
         "hold",
         "force",
-        "acknowledge",
         "cleanup",
     ],
     "Run the site": ["doctor", "unattended", "ledger", "takeover", "config"],

@@ -109,8 +109,7 @@ def _row(one: Account) -> dict[str, Any]:
     what, number = "", one.handoff
     for first in one.causes[:1]:
         text = first.code if first.verdict is Verdict.ACTION else first.text
-        on_it = f" ({first.on_it})" if first.on_it else ""
-        what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}{on_it}"
+        what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}"
     return {
         "downlink": one.downlink,
         "state": one.state,

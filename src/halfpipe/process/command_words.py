@@ -38,17 +38,8 @@ def decoder(settings: Settings, level0: str) -> list[str]:
 
 def magic7(settings: Settings, arch: str) -> list[str]:
     """Return the words of the magic-7 program, none if there is none."""
-    return _with_archive(settings, settings.magic7.command, "python scripts/simulated_magic7.py", arch)
-
-
-def runs(settings: Settings, arch: str) -> list[str]:
-    """Return the words of the program that tells runs from level-0, none if there is none."""
-    return _with_archive(settings, settings.retdef.command, "python scripts/simulated_runs.py", arch)
-
-
-def _with_archive(settings: Settings, command: str | None, built_in: str, arch: str) -> list[str]:
     root = archive(settings, arch)
-    words = _words(command, built_in, root)
+    words = _words(settings.magic7.command, "python scripts/simulated_magic7.py", root)
     return [*words, "--arch", root] if words else []
 
 

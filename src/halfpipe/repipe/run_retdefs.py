@@ -1,25 +1,22 @@
 """RetDefs of one run, made from all its packets in the level-0 archive.
 
-Only the datagram contains the run of a packet. A command in the config (`retdef.command`) reads the datagrams. Without
-one, the times of datagrams in the working directory tell which packets belong to the run.
+Only the datagram contains the run of a packet. The times of the datagrams in the working directory tell which packets
+belong to the run, so a downlink of the run must have been processed or taken over here.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from halfpipe.downlink.plan import Plan
-from halfpipe.errors import ConfigError, DecoderError, FormatError, HalfPipeError, IdError, MissingInputError
+from halfpipe.errors import ConfigError, FormatError, HalfPipeError, MissingInputError
 from halfpipe.formats import level0, met
 from halfpipe.formats.retdef import RetDef, Span, read_retdef
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, RunId
 from halfpipe.process import command_words
-from halfpipe.process.programs import Lines, Log
-from halfpipe.process.programs import run as run_program
 from halfpipe.repipe.pieces import REACH, Stretch, pieces, stretches
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.settings import ROOT, Settings
+from halfpipe.settings import Settings
 from halfpipe.words import utc
 
 SCID = 77  # flight (ground-chain §2)
@@ -39,34 +36,31 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     Raises
     ------
     MissingInputError
-        If the archive cannot be read, or has no packets of the run.
+        If no datagram of the run is known here, or the archive cannot be read or has no packets of the run.
     ConfigError
-        If the archive is unknown, or the runs of packets are unknown.
+        If the archive is unknown.
     FormatError
         If the run would have more than `MOST_HOURS`.
-    DecoderError
-        If the command that finds runs fails.
     """
     known = _known(settings, run)
     own = [stretch for of_apid in known.values() for stretch in of_apid if stretch.run == run]
+    if not own:
+        raise MissingInputError(
+            f"run {run} ({run.l1}): no datagram of the run is known here, so the times of its packets are unknown. "
+            "Process one of its downlinks first: snakemake dl=DL"
+        )
     arch, scid = _archive(settings, run)
     root = Path(command_words.archive(settings, arch))
-    words = command_words.runs(settings, arch)
-    if not words and not own:
-        raise ConfigError(
-            "retdef.command is not set, so the run of a packet is unknown (the header of flight datagrams is not "
-            "public). Set it to a program that prints the runs, as described in docs/howto.md."
-        )
     start = met.met_to_unix(float(run.met))
-    begin = min([start, *(each.begin / met.MICROSECONDS for each in own)]) - MARGIN
-    end = max([start + RUN_SECONDS, *(each.end / met.MICROSECONDS for each in own)]) + MARGIN
+    begin = min(start, *(each.begin / met.MICROSECONDS for each in own)) - MARGIN
+    end = max(start + RUN_SECONDS, *(each.end / met.MICROSECONDS for each in own)) + MARGIN
     while True:
         if (end - begin) / met.HOUR > MOST_HOURS:
             raise FormatError(
                 f"run {run}: its datagrams have times from {utc(begin)} to {utc(end)}, more than {MOST_HOURS} hours. "
                 f"For details: halfpipe explain {run}"
             )
-        found = list(_pieces(root, scid, (begin, end), run, words, known))
+        found = list(_pieces(root, scid, (begin, end), run, known))
         if max((piece.end for _, piece in found), default=0.0) + REACH / met.MICROSECONDS < end:
             break
         end += RUN_SECONDS
@@ -120,50 +114,15 @@ def _archive(settings: Settings, run: RunId) -> tuple[str, int]:
     return str(settings.paths.level0), SCID
 
 
-def _found_by_command(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stretch]:
-    """Run the command of the config that prints the runs of an APID between two times."""
-    found: list[Stretch] = []
-    begin, end = (f"{time:.6f}" for time in times)
-    words = [*words, "--scid", str(scid), "--apid", str(apid), "-b", begin, "-e", end]
-
-    def parse(line: bytes) -> None:
-        try:
-            start, gndid, *edges = line.split()
-            first, last = (round(float(edge) * met.MICROSECONDS) for edge in edges)
-            stretch = Stretch(first, last, RunId.from_met(int(start)), int(gndid))
-            if not stretch.begin <= stretch.end or not -1 <= stretch.gndid < 2**32:
-                raise ValueError
-        except (ValueError, OverflowError, IdError) as error:
-            raise DecoderError(
-                f"{words[0]} printed {line[:200]!r}, expected the start of a run (MET), its ground id or -1, and the "
-                "times of the first and the last packet (Unix UTC seconds). Check retdef.command in the config."
-            ) from error
-        found.append(stretch)
-
-    ending = run_program(words, ROOT, Lines(parse), Log(sys.stderr))
-    if not ending.well:
-        raise DecoderError(
-            f"retdef.command {ending.how}: {' '.join(words)}\nNothing was made. Fix the program, or retdef.command in "
-            "the config, then rerun."
-        )
-    return found
-
-
 def _pieces(
     root: Path,
     scid: int,
     span: Times,
     run: RunId,
-    words: Sequence[str],
     known: Mapping[int, Sequence[Stretch]],
 ) -> Iterator[tuple[int, Span]]:
-    """Read the packets of a span, one APID after the other, and yield the pieces of the run, one per chunk.
-
-    A command tells which packets belong to the run; if `words` is empty, the `known` stretches of each APID do.
-    """
+    """Read the packets of a span, one APID after the other, and yield the pieces of the run, one per chunk."""
     for apid in (*LPA_APIDS, *LCI_APIDS):
         packets = level0.retrieve(root, scid, apid, [span]).packets
         if len(packets):
-            times = packets["unix"][0] / met.MICROSECONDS, packets["unix"][-1] / met.MICROSECONDS
-            found = _found_by_command(words, scid, apid, times) if words else known.get(apid, ())
-            yield from pieces(packets, apid, stretches(found), run)
+            yield from pieces(packets, apid, stretches(known.get(apid, ())), run)

@@ -26,8 +26,6 @@ from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.status.told import Memory, Told
-from halfpipe.tables import weekly
-from halfpipe.tables.weekly import WEEK, iso_week
 from halfpipe.words import utc
 
 SITE = "site "  # before the code of a cause that is of no downlink: its subject
@@ -201,7 +199,7 @@ class Teller:
         unknown: Container[str] = (),
         details: Mapping[str, str] | None = None,
     ) -> None:
-        """Tell what is new, has changed, is over, or has not been told for long; and on Mondays of the week."""
+        """Tell what is new, has changed, is over, or was reported long ago."""
         with self._alone():
             self._tell(found, unknown, details)
 
@@ -225,15 +223,7 @@ class Teller:
         now, before = time.time(), self.memory
         worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
         messages, told = tell(before.sent, worth, now, self._settings.alarm.remind_hours * 3600, unknown)
-        wanted = [one for one in before.wanted if one[0] >= now - 2 * WEEK]
-        new = [message for message in messages if message.kind <= Kind.CHANGED]
-        wanted += [[now, sorted({cause.code for cause in message.causes})] for message in new]
-        memory = Memory(told, iso_week(now), wanted)
-        if before.week not in {"", memory.week}:
-            done = weekly.handed_off(self._settings, now - WEEK, now)
-            subject, _, text = weekly.text(done, wanted, len(told), now).partition("\n\n")
-            if not send(self._settings, subject, text, self._say):
-                memory.week = before.week
+        memory = Memory(told)
         if messages and not send(self._settings, subject_of(messages), text_of(messages, details), self._say):
             memory.sent = before.sent  # told again at the next turn
         if memory != before:

@@ -17,7 +17,6 @@ from halfpipe.downlink import plan_causes
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
@@ -30,7 +29,7 @@ from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
-UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
+UNPUBLISHED, LATE = "board-failed", "time-limit"  # codes of causes
 MINUTES = 240.0  # in which a downlink has to be done, without the time that jobs wait in the queue of Slurm
 LOOK_SECONDS = 5.0  # between two looks at which downlinks are done
 SHOWN_SECONDS = 600.0  # between two signs that a turn gets on, and two boards meanwhile
@@ -94,7 +93,7 @@ def turn(
     if not mine.try_take():
         if not timer:
             say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
-        teller.of_site("unattended-lease", turn_troubles(settings.paths.work, time.time()))
+        teller.of_site("unattended-stopped", turn_troubles(settings.paths.work, time.time()))
         return RUNNING
     begun, status = time.time(), FAILED
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
@@ -124,23 +123,17 @@ def turn(
 
 
 def publish(settings: Settings) -> Iterator[Cause]:
-    """Write the board and the metrics that the config asks for, and yield why it could not be: nothing stops a turn."""
-    board, metrics, now = settings.board.dir, settings.metrics.file, time.time()
-    if board is None and metrics is None:
+    """Write the board if the config asks for one. Yield the cause if this fails; the turn continues."""
+    board, now = settings.board.dir, time.time()
+    if board is None:
         return
     site = Survey(settings, now, now - settings.board.days * DAY)
     try:
-        found = overview(site, recent(site, settings.board.days))
-        if board is not None:
-            from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
+        from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-            board_pages.make(site, found, board)
-        if metrics is not None:
-            from halfpipe.tables.metrics import text  # noqa: PLC0415 - only where they are asked for
-
-            write_bytes(metrics, text(site, found).encode(), lasting=False)
+        board_pages.make(site, overview(site, recent(site, settings.board.days)), board)
     except Exception as error:  # whatever is wrong with pages, downlinks are processed
-        what = f"the board or the metrics could not be written: {error or type(error).__name__}"
+        what = f"the board could not be written: {error or type(error).__name__}"
         yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)
 
 

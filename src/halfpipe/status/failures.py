@@ -158,7 +158,7 @@ def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, C
     alike: dict[object, list[tuple[DownlinkId, Cause]]] = {}
     for downlink, cause in found:
         why = cause.text.removeprefix(f"{cause.failed}: ")
-        key = (cause.code, why, cause.remedy.first, cause.on_it) if cause.failed else (downlink, cause)
+        key = (cause.code, why, cause.remedy.first) if cause.failed else (downlink, cause)
         alike.setdefault(key, []).append((downlink, cause))
     for several in alike.values():
         downlinks, one = [downlink for downlink, _ in several], several[0][1]

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.status import acknowledged
 from halfpipe.status.account import Account, Survey, account
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.told import Memory
@@ -53,18 +52,16 @@ def overview(
     of_files: OfFiles | None = None,
 ) -> Overview:
     """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files."""
-    said = acknowledged.read(site.work, site.now)
-    # The files first: to draw up an account mends records that it reads, and says nothing of it.
-    drawn_up = (
+    # Look at the files first, because drawing up an account repairs the records that it reads.
+    accounts = [
         account(site, downlink, [*of_files(downlink)] if of_files else ())
         for downlink in sorted(set(downlinks))
-    )
-    accounts = [replace(one, causes=acknowledged.marked(said, one.causes, one.downlink)) for one in drawn_up]
+    ]
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
     of_site = list(site_troubles(site, [one.downlink for one in accounts]))
-    return Overview(tuple(worst_first), acknowledged.marked(said, of_site))
+    return Overview(tuple(worst_first), tuple(of_site))
 
 
 def known(site: Survey) -> list[DownlinkId]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json, write_json
@@ -27,23 +26,16 @@ class Memory:
     ----------
     sent
         What was told, by subject.
-    week
-        The ISO week of the last turn, as ``2026-W48``; empty before the first.
-    wanted
-        When action was needed in the last weeks, Unix seconds, and for which codes.
     """
 
     sent: dict[str, Told] = field(default_factory=dict)
-    week: str = ""
-    wanted: list[list[Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> "Memory":
         """Read it; what cannot be read was never told."""
         with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
             value = read_json(path)
-            told = {subject: Told(**one) for subject, one in value["sent"].items()}
-            return cls(told, value["week"], value["wanted"])
+            return cls({subject: Told(**one) for subject, one in value["sent"].items()})
         return cls()
 
     def write(self, path: Path) -> None:

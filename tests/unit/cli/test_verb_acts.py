@@ -24,8 +24,7 @@ from tests.support.workflow import Site
         ["show"], ["show", "r9999999999"], ["show", "--delivered", SPREAD], ["show", "--waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
-        ["acknowledge", FIRST, "--reason", "x"], ["acknowledge", FIRST, "--until", "2100-01-01"],
-        ["acknowledge", "what?", "--until", "2100-01-01", "--reason", "x"], ["board"],
+        ["board"],
         ["status", "2024-07"], ["status", "2024-13"], ["show", "240601002..240601001"], ["diff", "2024-06"],
         ["ledger"], ["ledger", "moot"], ["ledger", "load"], ["ledger", "rebuild", FIRST],
     ],
@@ -63,7 +62,7 @@ def test_a_submission_that_fails_is_settled_and_given_again(own: Site) -> None:
     assert ended.status == 1
     assert "error: downlink " in ended.errors
     (one,) = own.told("status", SECOND)["downlinks"]
-    assert "submission-failed" in {cause["code"] for cause in one["causes"]}
+    assert "submission" in {cause["code"] for cause in one["causes"]}
     said = own.halfpipe("submit", f"dl={SECOND}", "--settle", "not-submitted").out
     assert said == f"downlink {SECOND}: attempt 1 is settled, hand-off 1 not-submitted\n"
     assert own.halfpipe("submit", SECOND).out == f"downlink {SECOND}, hand-off 1: submitted to Level-1\n"

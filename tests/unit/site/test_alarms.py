@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
 
-from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
@@ -38,7 +37,7 @@ CAUSES = [
     for code, text in (
         ("failed", "decode_chunk 00001: bad"),
         ("failed", "receipt: bad"),
-        ("run-held", "held"),
+        ("level1-refuses", "held"),
     )
 ]
 turns = st.lists(
@@ -98,8 +97,10 @@ def test_it_has_changed_when_its_codes_have_and_not_when_its_words_have() -> Non
         return [message.kind for message in tell(told, flat({SUBJECTS[0]: causes}), TURN, DAY)[0]]
 
     assert kinds(["failed"], ["failed"]) == []
-    assert kinds(["failed"], ["run-held"]) == [Kind.CHANGED]
-    assert kinds(["run-held"], ["run-held", "run-held"]) == [Kind.CHANGED], "a second one is held"
+    assert kinds(["failed"], ["level1-refuses"]) == [Kind.CHANGED]
+    assert kinds(["level1-refuses"], ["level1-refuses", "level1-refuses"]) == [Kind.CHANGED], (
+        "a second one is held"
+    )
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
@@ -129,10 +130,10 @@ def test_a_mail_says_what_is_new_first() -> None:
 
 def test_what_was_told_is_remembered_and_damage_to_it_tells_again(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "told.json"
-    memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)}, "2026-W48", [[1.0, ["failed"]]])
+    memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)})
     memory.write(path)
     assert Memory.read(path) == memory
-    for damage in ("", "[]", "{}", '{"sent": 1, "week": "", "wanted": []}', json.dumps({"sent": {"x": {}}})):
+    for damage in ("", "[]", "{}", '{"sent": 1}', json.dumps({"sent": {"x": {}}})):
         path.write_text(damage)
         assert Memory.read(path) == Memory()
 
@@ -162,19 +163,6 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
     assert send(Settings(Paths(tmp_path, tmp_path)), "x", "y", lambda _: False) is False
 
 
-def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
-    printed, settings = Said(), Settings(Paths(tmp_path, tmp_path))
-    for week, told in (("", 0), ("2020-W01", 1), (None, 0)):
-        teller = Teller(settings, printed)
-        if week is not None:
-            Memory(week=week).write(tmp_path / paths.ALERT_STATE)
-        teller.tell([])
-        assert len(printed) == told
-        assert all(text.startswith("HalfPipe: the week from ") for text in printed)
-        assert all("0 downlinks handed off, 0 events" in text for text in printed)
-        printed.clear()
-
-
 def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
     """A turn tells, and another one, which cannot begin, tells of that meanwhile."""
     settings, said = Settings(Paths(tmp_path, tmp_path)), Said()
@@ -194,7 +182,7 @@ def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
     printed = Said(missed=1)
     for _ in range(3):
-        note = Cause("closed-spans", Verdict.NOTE, "x")
+        note = Cause("closed", Verdict.NOTE, "x")
         found = [("230401001", CAUSES[0]), ("230401002", note)]
         Teller(Settings(Paths(tmp_path, tmp_path)), printed).tell(found)
     assert len(printed) == 2

@@ -12,12 +12,9 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files import leases
-from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.status.account import Survey
 from halfpipe.status.site_causes import LIGHTS, light, site_troubles
-from halfpipe.tables import weekly
 from tests.support.leases import held_by_another, left_by_another
 
 NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older
@@ -53,7 +50,7 @@ def test_a_disk_is_low_by_its_share_and_by_what_a_downlink_needs(
 
 
 def test_a_light_tells_the_worst() -> None:
-    note, bad = (Cause("ledger-down", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
+    note, bad = (Cause("ledger", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
     assert light("ledger", [note, Cause("silence", Verdict.ACTION, ""), bad, note]) == bad
 
 
@@ -65,7 +62,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     (force / "foo").touch()
     (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict, str(cause.remedy)) == (
-        "force-refused",
+        "misspelt",
         Verdict.ACTION,
         "halfpipe force",
     )
@@ -80,7 +77,7 @@ def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) 
     assert codes(settings) == {}
     os.utime(number, (NOW - 3601, NOW - 3601))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
+    assert (cause.code, cause.verdict) == ("unattended-stopped", Verdict.ACTION)
     assert f"end process {os.getpid()} on " in cause.remedy.first
     lease.give_back()
     assert codes(settings) == {}
@@ -93,15 +90,15 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, NOW - 3601)
+    assert (cause.code, cause.verdict, cause.since) == ("unattended-stopped", Verdict.ACTION, NOW - 3601)
     assert codes(settings, NOW - 10) == {}
     with held_by_another(settings.paths.work, paths.UNATTENDED_LEASE):
         (number,) = (settings.paths.work / paths.UNATTENDED_LEASE).iterdir()
         os.utime(number, (NOW - 60, NOW - 60))
-        assert codes(settings) == {"leased": Verdict.NOTE}, "a turn runs"
+        assert codes(settings) == {"in-work": Verdict.NOTE}, "a turn runs"
     path.write_text(json.dumps({"ended": NOW + 400 * 86400}))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, None), (
+    assert (cause.code, cause.verdict, cause.since) == ("unattended-stopped", Verdict.ACTION, None), (
         "a time to come is none"
     )
     for damage in ("", "[]", "{}", '{"ended": "x"}'):
@@ -126,31 +123,3 @@ def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
     assert codes(replace(settings, alarm=Alarm(silence_hours=1.0)), came + 1.1 * HOUR) == {
         "silence": Verdict.ACTION
     }
-
-
-def test_the_week(settings: Settings) -> None:
-    work = settings.paths.work
-    for number, minutes in enumerate([10, 20, 30, 300, None], 1):
-        receipt, dl = work / paths.receipt(f"23040100{number}"), DownlinkId(f"23040100{number}")
-        runs = [{"named": False, "delivered": 1001, "times": [0.0, 1000.0]}] if minutes else []
-        values = {"handoff": 1, "chunks": [], "texts": [], "runs": runs}
-        receipt.write_bytes(publish_receipt(work, dl, values).content)
-        os.utime(work / paths.receipts(dl) / "000001.json", (1000.0 + 60 * (minutes or 0),) * 2)
-        publish_receipt(work, dl, {**values, "reason": "its receipt was made again"})
-        publish_receipt(work, dl, {**values, "handoff": 2})  # later ones come when somebody wants them
-    old, lost = (work / paths.receipt(f"23040100{number}") for number in (7, 8))
-    old.write_bytes(publish_receipt(work, DownlinkId("230401007"), values).content)
-    lost.write_bytes(old.read_bytes())  # there is no record of it
-    for receipt in work.glob(paths.receipt("*")):
-        os.utime(receipt, (NOW - (8 * 24 * HOUR if receipt == old else HOUR),) * 2)
-    found = list(weekly.handed_off(settings, NOW - weekly.WEEK, NOW))
-    said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
-    assert said == (
-        "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"
-        "5 downlinks handed off, 4,004 events\n"
-        "from the last event to the hand-off: median 25 min, 95 % within 300 min (4 downlinks)\n"
-        "action was needed 1 time: failed 1\n"
-        "no problems now"
-    )
-    assert "not over: halfpipe status" in weekly.text([], [], 2, NOW)
-    assert weekly.iso_week(NOW) == "2027-W02"

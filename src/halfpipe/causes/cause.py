@@ -1,14 +1,11 @@
-"""Causes: why a downlink, or the site, is not good.
-
-`status/account.py` collects the causes of a downlink, `status/site_causes.py` those of the site. Most modules that find
-causes are named `*_causes`. Code that refuses work because of a cause raises the error from `Cause.refused`.
-"""
+"""A cause: why a downlink, or the site, is not good."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from halfpipe.causes.registry import CODES, Phase, phase_of_rule
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StateError
 
 
@@ -22,10 +19,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds; None if unknown).
+    """One cause: a `code` of the registry, a sentence, what to do next, and since when (Unix seconds; None if unknown).
 
-    `failed` names the jobs that failed, and `log` is the log to look at. `on_it` names the person who is handling it,
-    and until when, if acknowledged.
+    `failed` names the jobs that failed, and `log` is the log to look at.
     """
 
     code: str
@@ -34,14 +30,21 @@ class Cause:
     remedy: Remedy = NOTHING
     since: float | None = None
     failed: str = ""
-    on_it: str = ""
     log: str = ""
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the jobs that failed, or that of the code."""
+        if self.failed:
+            return phase_of_rule(self.failed)
+        known = CODES.get(self.code)  # a failure that an earlier version recorded may have another code
+        return known.phase if known else Phase.JOB
 
     @property
     def lines(self) -> list[str]:
         """What to do, then which log to look at, a line each."""
         log = [f"log: {self.log}"] if self.log else []
-        return [*filter(None, [self.on_it]), *(f"→ {step}" for step in self.remedy.steps), *log]
+        return [*(f"→ {step}" for step in self.remedy.steps), *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
         """Return the error for work that is refused because of this cause; `what` says what was done, or not."""
@@ -61,6 +64,5 @@ class Cause:
             "since": when,
             "do": "\n".join(self.remedy.do),
             "first": self.remedy.first,
-            "on_it": self.on_it,
             "log": self.log,
         }
