@@ -175,7 +175,7 @@ def test_ten_of_two_thousand_that_need_action_are_seen_at_once(
             (9, 9),
             3,
             2_412_077,
-            314,
+            {},
             1,
             1,
         )

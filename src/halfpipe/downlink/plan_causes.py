@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from halfpipe import paths
@@ -134,9 +135,15 @@ class Outstanding:
     held: Mapping[DownlinkId, Path]
     waiting: tuple[str, ...]
 
-    def lines(self, work: Path) -> list[str]:
-        """Say, a line each, which wait, are held, and are ready but in work."""
+    def lines(self, work: Path, done: Container[DownlinkId] | None = None) -> list[str]:
+        """Return a line for each downlink that waits, is held, or is ready but in work.
+
+        With `done`, the downlinks of an invocation that has ended, also for those that became ready meanwhile.
+        """
         busy = [f"downlink {dl} is in work: {who}" for dl in self.ready if (who := leases.in_work(work, dl))]
+        if done is not None:
+            free = (dl for dl in self.ready if dl not in done and leases.in_work(work, dl) is None)
+            busy += [f"downlink {dl} is ready now: snakemake dl={dl}" for dl in free]
         return [*self.waiting, *halts.summary(self.held), *busy]
 
 
@@ -250,7 +257,7 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             youngest or None,
         )
     elif youngest and now - youngest < settle:
-        text = f"waits: its youngest RetDef is younger than {settle:g} s"
+        text = f"ready in {ceil(youngest + settle - now)} s: more RetDefs may come (retdef.settle_seconds)"
         yield Cause("settling", Verdict.NOTE, text, since=youngest)
 
 
