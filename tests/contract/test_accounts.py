@@ -281,7 +281,7 @@ def made(site: Site) -> Site:
         level0={
             "fetch": f"sh -c 'cp {site.home}/copy/{{hour}}/s* {{out}}'",
             "cache": str(site.home / "cache"),
-        },
+        }
     )
     return site
 

@@ -15,11 +15,7 @@ import pytest
 from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import outstanding
-from halfpipe.errors import (
-    DecoderError,
-    FormatError,
-    MissingInputError,
-)
+from halfpipe.errors import DecoderError, FormatError, MissingInputError
 from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import read_retdef
@@ -129,11 +125,7 @@ def search_path(tmp_path: Path, chunks: int = 3) -> tuple[Plan, Path]:
 
 @pytest.mark.parametrize(
     ("spoil", "why"),
-    [
-        (_pipe, "not a regular file"),
-        (_directory, "Is a directory"),
-        (_nowhere, "no such RetDef"),
-    ],
+    [(_pipe, "not a regular file"), (_directory, "Is a directory"), (_nowhere, "no such RetDef")],
 )
 def test_a_retdef_that_is_no_file_is_named_and_stops_nothing(
     tmp_path: Path, spoil: Callable[[Path], None], why: str

@@ -14,14 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import (
-    ClauseElement,
-    Connection,
-    Engine,
-    event,
-    make_url,
-    text,
-)
+from sqlalchemy import ClauseElement, Connection, Engine, event, make_url, text
 from sqlalchemy.dialects import oracle
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.sql.elements import TextClause
@@ -39,14 +32,7 @@ from halfpipe.ledger.tables import METADATA
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Settings
 from tests.support.forks import ended, started
-from tests.support.ledger_files import (
-    Database,
-    content,
-    process,
-    run_rows,
-    settings_of,
-    whole,
-)
+from tests.support.ledger_files import Database, content, process, run_rows, settings_of, whole
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
 
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))

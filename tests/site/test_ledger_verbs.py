@@ -32,8 +32,7 @@ def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
 def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site) -> None:
     first, second = downlinks = build("split2", site).downlinks
     site.configure(
-        ledger={"url": database.url},
-        moot={"update": shlex.join(["sh", "-c", f"test ! -e {site.home}/down"])},
+        ledger={"url": database.url}, moot={"update": shlex.join(["sh", "-c", f"test ! -e {site.home}/down"])}
     )
     site.by_hand(first)
     site.by_hand(second)
