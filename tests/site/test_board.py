@@ -132,13 +132,7 @@ def test_an_old_page_says_so(board: Browser, home: Path) -> None:
 
 @pytest.mark.parametrize(("size", "dark"), [(DESK, True), (TELEPHONE, False)], ids=["dark", "telephone"])
 @pytest.mark.parametrize(
-    "page",
-    [
-        paths.BOARD,
-        paths.board_page(FIRST),
-        paths.board_page(FAILED),
-        paths.BOARD_RUNS,
-    ],
+    "page", [paths.BOARD, paths.board_page(FIRST), paths.board_page(FAILED), paths.BOARD_RUNS]
 )
 def test_everybody_can_read_it(
     board: Browser, home: Path, page: str, size: tuple[int, int], dark: bool
