@@ -66,7 +66,7 @@ def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, obje
     }
 
 
-def model_view(outcome: model.Outcome) -> dict[str, object]:
+def model_view(outcome: model.ModelDecision) -> dict[str, object]:
     """Return everything that an outcome of the reference says in the same form."""
 
     def plain(entry: tuple[str, Event]) -> tuple[int, int, int, str, int]:

@@ -89,7 +89,7 @@ def _library_events(run: Run) -> dict[DownlinkId, Events]:
     return {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
 
 
-def waiting_keys(run: Run, outcome: model.Outcome) -> dict[Kind, set[tuple[int, int]]]:
+def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[Kind, set[tuple[int, int]]]:
     """Return (sequence, APID) of the orphans and of the events that are due, as the reference has them."""
     taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
     orphans = {
