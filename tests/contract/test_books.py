@@ -144,7 +144,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     before = entry(site, FIRST)
     vanish(site)
     site.snakemake(f"dl={FIRST}", *words).bad(f"{before['delivered']} delivered events")
-    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk-refused"
+    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     assert not site.has_receipt(FIRST)
     accept(site)
     site.process(FIRST)
@@ -152,12 +152,12 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
     assert site.receipt(FIRST)["handoff"] == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
-    assert "file-strange" not in told(site, FIRST)
+    assert "stage-foreign" not in told(site, FIRST)
     assert site.outstanding(FIRST) == frozenset()
 
     books = equal_on_all_screens(site, FIRST, SECOND)
     assert books.closed > 0
-    cause = told(site, SECOND)["closed-events"]
+    cause = told(site, SECOND)["closed"]
     assert cause.verdict is Verdict.ACTION
     explained = {group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == Kind.CLOSED}
     assert explained == {f'halfpipe force {RUN} --reopen {FIRST} --reason "..."'}
@@ -168,7 +168,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     left = equal_on_all_screens(site, FIRST, SECOND)
     assert left.closed == 0
     assert left.known == books.known
-    assert "closed-events" not in told(site, SECOND)
+    assert "closed" not in told(site, SECOND)
     assert site.process(FIRST, again=True)
     assert site.receipt(FIRST)["handoff"] == 3
     assert entry(site, FIRST)["delivered"] == 0
@@ -183,7 +183,7 @@ def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: P
     vanish(site)
     accept(site)
     site.process(FIRST)
-    assert told(site, SECOND)["closed-events"].verdict is Verdict.NOTE
+    assert told(site, SECOND)["closed"].verdict is Verdict.NOTE
     assert told(site, FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
 
 

@@ -69,7 +69,7 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, co
         path.write_bytes(content)
     site.snakemake(f"dl={SECOND}").bad(*map(str, files))
     assert site.staged(SECOND) == {}
-    assert codes(site, FIRST) == {"record-damaged": Verdict.ACTION}
+    assert codes(site, FIRST) == {"damaged": Verdict.ACTION}
     files[1].write_bytes(before)
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
@@ -94,7 +94,7 @@ def test_what_would_deliver_less_is_refused(tmp_path: Path) -> None:
     assert recorded(site, FIRST) == before
     assert site.staged(FIRST) == staged
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
     site.snakemake(f"dl={FIRST}").bad()  # a plain command does not slip it in
     assert recorded(site, FIRST) == before
 
@@ -125,7 +125,7 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert run["closed"] == [[last + 1, 1102]]
     assert run["accepted"] == "the tape is gone"
     assert run["shrunk"] == 51 - run["delivered"] > 0
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
+    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
     # Again the same, for nothing is less than before; and what was accepted is not forgotten.
     site.process(FIRST, again=True)
     (again,) = site.receipt(FIRST)["runs"]
@@ -164,7 +164,7 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     site.configure(ignore={"chunks": ignored})
     site.snakemake(f"dl={FIRST}", "-F").bad(other, f"{gone['delivered']} delivered events", chunks[0])
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
     with monkeypatch.context() as killed, leases.downlink_job(site.work, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
@@ -177,7 +177,7 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     assert left["closed"] == gone["spans"]
     assert left["handoff"] == site.receipt(FIRST)["handoff"] == 2
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
+    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
@@ -194,4 +194,4 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     assert state_of(run) == "HELD"
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
-    assert codes(site, FIRST) == {"run-held": Verdict.ACTION}
+    assert codes(site, FIRST) == {"level1-refuses": Verdict.ACTION}

@@ -167,7 +167,7 @@ def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site) -> None:
     )
     assert site.staged(SECOND) == {}
     said = site.told("status", FIRST)["downlinks"][0]
-    assert [cause["code"] for cause in said["causes"]] == ["takeover-refused"]
+    assert [cause["code"] for cause in said["causes"]] == ["takeover"]
     spans.write_bytes(good)
     assert take(site, home)["refused"] == {}
     site.snakemake(f"dl={SECOND}").good()

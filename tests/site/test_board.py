@@ -197,6 +197,6 @@ def _cause(number: int) -> Cause:
     """Return the cause of one in twenty: of one in two hundred it needs action."""
     if number % 200 == 0:
         text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
-        return Cause("run-held", Verdict.ACTION, text, Remedy("halfpipe show 29d7d35d"))
+        return Cause("level1-refuses", Verdict.ACTION, text, Remedy("halfpipe show 29d7d35d"))
     text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
     return Cause("late-events", Verdict.NOTE, text, Remedy("halfpipe show 29d7d35d"))

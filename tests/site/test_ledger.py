@@ -207,7 +207,7 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     assert is_of(MootKey(2**32 - 2, "nomSciOps"))
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
-    assert codes(ledger, tmp_path) == ["ledger-behind"]
+    assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
     assert is_of(MootKey(9, "calibOps"))
     assert codes(ledger, tmp_path) == []
@@ -273,21 +273,21 @@ def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
 
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2)})
-    assert found() == [(TWO, "ledger-behind")]
+    assert found() == [(TWO, "ledger-lacks")]
     assert "ndgms is 2, 4 in the files" in check(ledger, settings)[0].text
     load(ledger, settings, TWO)
     assert found() == found(ONE) == []
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
-    assert found(ONE) == found(TWO) == [(ONE, "ledger-behind"), (TWO, "ledger-behind")], "they share the run"
+    assert found(ONE) == found(TWO) == [(ONE, "ledger-lacks"), (TWO, "ledger-lacks")], "they share the run"
     load(ledger, settings, ONE)
 
     (tmp_path / paths.receipt(ONE)).unlink()
     forget(tmp_path, paths.receipts(ONE))
-    assert found() == [(ONE, "files-behind")]
+    assert found() == [(ONE, "restored")]
     damage(tmp_path, paths.receipts(TWO))
-    assert found(TWO) == [(TWO, "record-damaged")]
+    assert found(TWO) == [(TWO, "damaged")]
     shutil.rmtree(tmp_path / paths.run(RUN))
-    assert found(ONE) == [(ONE, "files-behind")]
+    assert found(ONE) == [(ONE, "restored")]
     assert ndgms(ledger) == {RUN: ("Complete", 5)}, "nothing was changed by looking"
 
 
@@ -340,7 +340,7 @@ def test_check_finds_every_row_that_was_changed(
 ) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     ledger.write(lambda c: c.execute(update(table).values({column: value})))
-    assert codes(ledger, tmp_path) == ["ledger-behind"]
+    assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
     assert codes(ledger, tmp_path) == []
 
@@ -353,7 +353,7 @@ def test_a_lost_ledger_is_made_again_from_what_is_there(
     process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)}, into=ledger)
     damage(tmp_path, paths.receipts(ONE))
     again.write(lambda _: None)
-    assert codes(again, tmp_path) == ["record-damaged", "ledger-behind"]
+    assert codes(again, tmp_path) == ["damaged", "ledger-lacks"]
     with pytest.raises(StateError, match=ONE):
         rebuild(again, settings)
     assert set(run_rows(again)) == {RUN, OTHER}, "one that is damaged keeps no other from it"

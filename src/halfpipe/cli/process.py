@@ -174,8 +174,8 @@ def _problems(site: Site, batch: History) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield why downlinks are not handed off, or need action though they are."""
     looked = Survey(site.settings)
     for dl in batch.todo:
-        if dl in batch.left:
-            yield dl, Cause("left-alone", Verdict.NOTE, f"left alone: {batch.left[dl]}")
+        if (why := batch.left.get(dl)) is not None:
+            yield dl, Cause(why.code, Verdict.NOTE, f"left alone: {why.text}")
             continue
         for cause in account(looked, dl).causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:

@@ -229,7 +229,6 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[s
             f"({command_words.archive(settings, retdef.arch)}), then re-run the command. If the data are lost, add to "
             f"the config: {ignore}"
         ),
-        code="decoder-silent",
         text=text,
     )
 

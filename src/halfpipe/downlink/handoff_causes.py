@@ -15,7 +15,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, look, names_files
+from halfpipe.downlink.stage_look import FOREIGN, GONE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import advice, in_place_of
@@ -44,7 +44,7 @@ def not_as_recorded(work: Path, downlink: DownlinkId, recorded: bytes | None) ->
     except OSError as error:
         why = f"{error.strerror}. {advice(error)}".rstrip(".")
         remedy = in_place_of(path, remedy) if path.is_dir() else remedy
-    yield Cause("receipt-damaged", Verdict.ACTION, f"{path}: {why}", remedy, modified(str(path)))
+    yield Cause("damaged", Verdict.ACTION, f"{path}: {why}", remedy, modified(str(path)))
 
 
 def contradictions(
@@ -76,10 +76,10 @@ def contradictions(
         try:
             deliveries = read(work, run)
         except HalfPipeError as error:
-            yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
+            yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
             continue
         if unreadable := deliveries.unreadable.get(downlink):
-            yield Cause("takeover-refused", Verdict.ACTION, unreadable.text, unreadable.remedy)
+            yield Cause("takeover", Verdict.ACTION, unreadable.text, unreadable.remedy)
         yield from overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if vouches:
@@ -159,7 +159,7 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) 
     delivered = deliveries.latest().get(downlink)
     if delivered is not None and delivered.files and _is_gone(work, downlink):
         yield Cause(
-            "receipt-lost",
+            "damaged",
             Verdict.ACTION,
             f"{count(delivered.events, 'event')} of run {run} were delivered by this downlink, and Level-1 may have "
             "them, but its receipt and all its other files are gone",
@@ -177,7 +177,7 @@ def _vouched(
     """
     if entry["delivery"] != seal:
         yield Cause(
-            "delivery-differs",
+            "damaged",
             Verdict.ACTION,
             f"the receipt names a delivery of run {run} that is not the latest one of this downlink in the run's "
             "records",
@@ -188,10 +188,10 @@ def _vouched(
     manifest = work / paths.manifest(run, downlink)
     if not os.path.isfile(manifest):  # noqa: PTH113 - asked of all downlinks
         text = f"{manifest}, which says what was delivered of run {run}, is gone"
-        yield Cause("manifest-gone", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
+        yield Cause("damaged", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
     if not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
-            "datagrams-gone",
+            "damaged",
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
@@ -203,7 +203,7 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
     """Yield what a receipt itself says of a run."""
     if entry["held"]:
         yield Cause(
-            "run-held",
+            "level1-refuses",
             Verdict.ACTION,
             f"run {run} is held, {count(entry['held_events'], 'event')} of it not staged, because Level-1 would "
             f"refuse it: {'; '.join(entry['l1']['why'])}",
@@ -213,14 +213,14 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
         )
     if entry.get("accepted"):
         yield Cause(
-            "shrunk-accepted",
+            "shrunk",
             Verdict.NOTE,
             f"run {run} was delivered with fewer events than before, as was accepted: {entry['accepted']}",
         )
     if entry.get("closed"):
         spans = ", ".join(f"{first} to {last}" for first, last in entry["closed"])
         yield Cause(
-            "closed-spans",
+            "closed",
             Verdict.NOTE,
             f"sequences {spans} of run {run}, delivered before and not now, stay closed to other downlinks",
             Remedy(f'halfpipe force {run} --reopen {downlink} --reason "…"'),
@@ -254,13 +254,13 @@ def at_level1(
     Yields
     ------
     Cause
-        ``submission-damaged``, ``submission-open``, ``submission-failed``, ``written-for-person``,
-        ``handoff-not-submitted``, ``stage-gone``, ``stage-partly-gone``, ``not-submitted``, ``not-taken``.
+        ``damaged``, ``submission``, ``written-for-person``, ``handoff-not-submitted``, ``stage-gone``,
+        ``stage-foreign``, ``not-submitted``, ``not-taken``.
     """
     try:
         record = record or Record(settings.paths.work, downlink)
     except HalfPipeError as error:
-        yield Cause("submission-damaged", Verdict.ACTION, str(error))
+        yield Cause("damaged", Verdict.ACTION, str(error))
         return
     seen = receipt if sees_stage else None
     unknown = None if in_work and record.is_open else unsettled(settings, record, seen)
@@ -326,7 +326,7 @@ def forgotten(settings: Settings, record: Record) -> Cause | None:
     if not known_by:
         return None
     return Cause(
-        "submission-damaged",
+        "damaged",
         Verdict.ACTION,
         f"{known_by}, and there is none in {record.path}: both copies are lost. If the pipeline shows that Level-1 "
         "has the downlink, say so",
@@ -382,7 +382,7 @@ def unsettled(
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
     look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
     return Cause(
-        "submission-open" if last.outcome is None else "submission-failed",
+        "submission",
         Verdict.ACTION,
         f"whether Level-1 has {what} is not known: {last.why_unknown(how)}{taken}",
         Remedy(f"snakemake submit={downlink}") if asks else Remedy(say, first=look_there),
@@ -418,7 +418,7 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         yield Cause("stage-gone", Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
     if wrong := next(look(settings.paths.stage, downlink, receipt, untouched=record.last is None), None):
-        if wrong.code != STRANGE:
+        if wrong.code != FOREIGN:
             text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
             wrong = replace(wrong, code=GONE, text=text)
         yield wrong
@@ -436,7 +436,7 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
         if any(h.number >= run["handoff"] and RunId(run["run"]) in h.named for h in heard):
             continue
         yield Cause(
-            "stage-partly-gone",
+            "stage-gone",
             Verdict.ACTION,
             f"{count(sum(file['events'] for file in run['files']), 'event')} of run {run['run']} left the stage before "
             f"hand-off {receipt['handoff']}, and no hand-off with them was submitted",

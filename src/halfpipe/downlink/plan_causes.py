@@ -28,19 +28,18 @@ STAGED_AFTER_SECONDS = 60.0
 BLOCKING = {
     "waits-retdef",
     "settling",
-    "search-path-unreadable",
-    "work-unreadable",
-    "retdefs-gone",
+    "file-system",
+    "no-retdefs",
     "stage-foreign",
 }
 # Codes of what is said to whoever names a downlink, though it is processed all the same.
 SAID = {
     "waits-retdef",
-    "search-path-unreadable",
+    "file-system",
     "retdef-elsewhere",
     "retdef-new",
     "retdef-reissued",
-    "switch-misspelt",
+    "misspelt",
     "stage-foreign",
 }
 
@@ -50,7 +49,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     plan, downlink, staged = of.plan, of.downlink, of.staged
     place = plan.work / downlink
     if staged.unread:
-        yield Cause("work-unreadable", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
+        yield Cause("file-system", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
         return
     yield from _problems(of)
     names = sorted(staged.names)
@@ -72,7 +71,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
         )
         remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
-        yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(str(place)))
+        yield Cause("no-retdefs", Verdict.ACTION, text, remedy, modified(str(place)))
     if of.new:
         text = f"the RetDef of chunk {_named(of.new)} has come since it was handed off"
         remedy = Remedy(f"snakemake dl={downlink}")
@@ -226,7 +225,7 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
         yield from filter(None, [halts.cause(work, switch)])
     for lease in leases.found(work):
         if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
-            yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
+            yield Cause("in-work", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
 
 
 def _named(chunks: Iterable[int]) -> str:
@@ -301,12 +300,12 @@ def _misspelt(file: Path, downlink: str | None) -> Cause:
     text = (
         f"{file} holds nothing: the switches here are {names}. If it is to hold, give it one of these names"
     )
-    return Cause("switch-misspelt", Verdict.ACTION, text, Remedy(f"rm {file}"), modified(str(file)))
+    return Cause("misspelt", Verdict.ACTION, text, Remedy(f"rm {file}"), modified(str(file)))
 
 
 def _unreadable(place: Path, why: str) -> Cause:
     text = f"RetDefs there are not seen: {why}"
-    return Cause("search-path-unreadable", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
+    return Cause("file-system", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
 
 
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
@@ -320,4 +319,4 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         text = f"begun by {found}, which died"
-        yield Cause("head-died", Verdict.ACTION, text, Remedy(f"snakemake dl={downlink}"), since)
+        yield Cause("killed", Verdict.ACTION, text, Remedy(f"snakemake dl={downlink}"), since)

@@ -13,23 +13,23 @@ from halfpipe.settings import Settings
 
 
 class Record(told_once.Record):
-    """What was attempted for one downlink; the last one that was told is the hand-off that Level-1 has."""
+    """The attempts for one downlink; the last confirmed one is the hand-off that Level-1 has."""
 
     HEARD = "submitted"
     place = staticmethod(paths.submissions)
 
 
 class Kept(Record):
-    """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it."""
+    """The record for writing: each new entry is noted in the stage's mark before anything else happens."""
 
     def __init__(self, settings: Settings, downlink: DownlinkId) -> None:
         self._product = settings.paths.work / paths.submitted(downlink)
         super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
         if self.attempts and not self._product.exists():
-            # Which a killed process may not have done.
+            # A killed process may not have noted it.
             stage_mark.noted(settings, self.place(downlink), self.series.records[-1])
 
     def append(self, value: Mapping[str, Any]) -> None:
-        """Publish a record, with time and person; before that the product goes, which would not say so."""
+        """Remove the product, which is then out of date, and publish a record with time and person."""
         remove_file(self._product)
         super().append(value)

@@ -251,7 +251,7 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
             f"downlink {entry.downlink}: the ledger has hand-off {has}, the files only hand-off "
             f"{entry.row['handoff']}. They were restored from a backup. Nothing was loaded.",
             restore_or_remove(entry.downlink),
-            code="work-restored",
+            code="restored",
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader
 
 from halfpipe import paths
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
 from halfpipe.downlink.receipt import state_of
 from halfpipe.downlink.submissions import Record
@@ -29,7 +29,7 @@ from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import PHASES, UNKNOWN, Account, Survey
+from halfpipe.status.account import UNKNOWN, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
@@ -37,19 +37,6 @@ from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
-# How the codes of a phase's causes begin, or the rule that failed. All others are of the first phase that is not done.
-OF_CODE: Mapping[str, tuple[str, ...]] = {
-    "RetDefs": ("retdef", "waits-retdef", "settling", "search-path"),
-    "level-0": ("level0",),
-    "decoded": ("events-missing", "decode", "chunks-"),
-    "staged": (
-        *("run-", "merged-", "late-events", "no-attitude", "shrunk-", "closed-", "stage-", "file-"),
-        *("datagrams-", "deliver", "receipt", "record-", "manifest-", "books", "closed-events"),
-    ),
-    "ledger": ("ledger",),
-    "submitted": ("submit", "submission", "not-submitted", "handoff-not", "written-for"),
-    "taken": ("not-taken", "token-"),
-}
 
 
 class Cell(NamedTuple):
@@ -75,10 +62,10 @@ class Row(NamedTuple):
 
 
 def phase_of(cause: Cause, one: Account) -> str:
-    """Return the phase of a cause of an account."""
-    word = cause.failed or cause.code
-    undone = next((name for name, (done, most) in one.phases.items() if done < most), PHASES[-1])
-    return next((name for name, codes in OF_CODE.items() if word.startswith(codes)), undone)
+    """Return the phase of a cause of an account; a cause without a phase belongs to the first that is not done."""
+    if cause.phase in PHASES:
+        return cause.phase
+    return next((name for name, (done, most) in one.phases.items() if done < most), PHASES[-1])
 
 
 def cells(one: Account) -> list[Cell]:

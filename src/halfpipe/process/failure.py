@@ -26,8 +26,8 @@ from halfpipe.files.json_files import dump_json
 SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGKILL: ("killed", "killed from outside (SIGKILL), most often because memory ran out"),
     signal.SIGINT: ("interrupted", "ended by Ctrl-C (SIGINT)"),
-    signal.SIGTERM: ("terminated", "terminated (SIGTERM)"),
-    signal.SIGHUP: ("terminated", "ended because its terminal was closed (SIGHUP)"),
+    signal.SIGTERM: ("interrupted", "terminated (SIGTERM)"),
+    signal.SIGHUP: ("interrupted", "ended because its terminal was closed (SIGHUP)"),
     signal.SIGXCPU: ("time-limit", "ended because it had used up its processor time (SIGXCPU)"),
     signal.SIGSEGV: ("crashed", "ended by a crash (SIGSEGV)"),
     signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
@@ -44,8 +44,7 @@ class Failure:
     Attributes
     ----------
     code
-        What programs tell it by: that of an error of ours, or ``system``, ``disk-full``, ``memory``, ``defect``; of one
-        that was ended ``killed``, ``interrupted``, ``terminated``, ``crashed``, ``time-limit``, ``out-of-memory``, …
+        A code of `halfpipe.causes.CODES`.
     text
         What happened, for people, in a line.
     remedy
@@ -79,7 +78,7 @@ class Failure:
             remedy = error.remedy.but(do=map(in_a_line, error.remedy.do), first=in_a_line(error.remedy.first))
             return cls(error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
-            return cls("system", in_a_line(sentence(error)), command=command)
+            return cls("file-system", in_a_line(sentence(error)), command=command)
         if isinstance(error, SystemExit):
             return cls.by_signal(error.code - SIGNALLED if isinstance(error.code, int) else 0, command)
         if isinstance(error, MemoryError):

@@ -42,7 +42,7 @@ from halfpipe.words import utc
 
 log = logging.getLogger(__name__)
 # Error codes that mean that a chunk can no longer be decoded. Other errors, like a full disk, are temporary.
-LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code, "decoder-silent"})
+LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code})
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ FULL_SECONDS = 60.0  # between two tries of a downlink where a disk is full
 BUSY_SECONDS = 900.0  # that a batch waits for a downlink that another process has in work
 # Codes of why a downlink was not handed off.
 LEFT = frozenset({HeldError.code, LockedError.code})  # it was left alone
-MEMORY = frozenset({"killed", "memory", "out-of-memory"})  # the next attempt of its batch has more memory
+MEMORY = frozenset({"killed", "memory"})  # the next attempt of its batch has more memory
 UNHEARD = Failure("killed", "its batch ended before it was done")
 
 
@@ -106,9 +106,9 @@ class History:
         return [dl for dl in self.todo if self.ends.get(dl, UNHEARD) is None]
 
     @property
-    def left(self) -> dict[DownlinkId, str]:
+    def left(self) -> dict[DownlinkId, Failure]:
         """The downlinks that were left alone, and why: held, or in work elsewhere."""
-        return {dl: why.text for dl in self.todo if (why := self.ends.get(dl)) and why.code in LEFT}
+        return {dl: why for dl in self.todo if (why := self.ends.get(dl)) and why.code in LEFT}
 
     @property
     def failed(self) -> list[DownlinkId]:

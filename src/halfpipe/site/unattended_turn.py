@@ -29,7 +29,7 @@ from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
-UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
+UNPUBLISHED, LATE = "board-failed", "time-limit"  # codes of causes
 MINUTES = 240.0  # in which a downlink has to be done, without the time that jobs wait in the queue of Slurm
 LOOK_SECONDS = 5.0  # between two looks at which downlinks are done
 SHOWN_SECONDS = 600.0  # between two signs that a turn gets on, and two boards meanwhile
@@ -93,7 +93,7 @@ def turn(
     if not mine.try_take():
         if not timer:
             say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
-        teller.of_site("unattended-lease", turn_troubles(settings.paths.work, time.time()))
+        teller.of_site("unattended-stopped", turn_troubles(settings.paths.work, time.time()))
         return RUNNING
     begun, status = time.time(), FAILED
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from halfpipe import paths
-from halfpipe.downlink.books import Finding, decoded_events, findings
+from halfpipe.causes import Cause
+from halfpipe.downlink.books import decoded_events, findings
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
@@ -124,7 +125,7 @@ class Table:
     runs: Sequence[Mapping[str, Any]]
     accounts: Sequence[Mapping[str, Any]]
     handoffs: Sequence[Mapping[str, Any]]
-    findings: Sequence[Finding]
+    findings: Sequence[Cause]
 
 
 def table(site: Site, what: DownlinkId | RunId) -> Table:
@@ -140,7 +141,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
     work = site.work
     downlinks = [what] if isinstance(what, DownlinkId) else known_downlinks(work, what)
     chunks, runs, handoffs = list[Mapping[str, Any]](), list[Mapping[str, Any]](), list[Mapping[str, Any]]()
-    found, shown = list[Finding](), set[RunId]()
+    found, shown = list[Cause](), set[RunId]()
     for downlink in downlinks:
         of, last = site.plan.of(downlink), last_hand_off(work, downlink, only_look=True)
         decoded = [read_json(work / name) for name in of.chunk_files if (work / name).is_file()]

@@ -28,12 +28,12 @@ LEAST_SHARE, LEAST_BYTES = (
     0.01,
     20e9,
 )  # free on a file system: with less of both the next downlink may fill it
-# What a person looks at first, and how the codes of the causes begin that tell of it.
+# What a person looks at first, and the codes of the causes that belong to each.
 LIGHTS = {
-    "disk": ("disk-",),
-    "mounts": ("not-mounted", "stage-", "work-", "search-path-"),
-    "ledger": ("ledger-",),
-    "timer": ("timer-", "unattended-", "turn-", "silence"),
+    "disk": {"disk-low"},
+    "mounts": {"not-mounted", "stage-foreign", "restored", "damaged", "file-system"},
+    "ledger": {"ledger", "ledger-lacks", "ledger-foreign"},
+    "timer": {"unattended-stopped", "silence"},
 }
 
 
@@ -54,9 +54,9 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         try:
             yield from found
         except HalfPipeError as error:
-            yield Cause("unreadable", Verdict.ACTION, error.text, error.remedy)
+            yield Cause(error.code, Verdict.ACTION, error.text, error.remedy)
         except OSError as error:
-            yield Cause("unreadable", Verdict.ACTION, sentence(error))
+            yield Cause("file-system", Verdict.ACTION, sentence(error))
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
@@ -100,7 +100,7 @@ def _disks(settings: Settings) -> Iterator[Cause]:
 def light(name: str, causes: Iterable[Cause]) -> Cause | None:
     """Return the worst of the causes that one of `LIGHTS` tells of; None if all is well."""
     return max(
-        (cause for cause in causes if cause.code.startswith(LIGHTS[name])),
+        (cause for cause in causes if cause.code in LIGHTS[name]),
         key=lambda cause: cause.verdict is Verdict.ACTION,
         default=None,
     )
@@ -113,7 +113,7 @@ def _not_given_up(work: Path) -> Iterator[Cause]:
     except HalfPipeError as error:
         refused = (str(error),)
     for complaint in refused:
-        yield Cause("force-refused", Verdict.ACTION, complaint, Remedy("halfpipe force"))
+        yield Cause("misspelt", Verdict.ACTION, complaint, Remedy("halfpipe force"))
 
 
 def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
@@ -136,7 +136,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
         end = f". If it hangs, end process {holder.pid} on {holder.host}" if holder else ""
         look = f"See what it waits for{end}"
         yield Cause(
-            "unattended-lease",
+            "unattended-stopped",
             Verdict.ACTION,
             f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
             f"{utc(found.signed)}",
@@ -151,7 +151,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     if since > now:  # the next turn puts it right, if one comes
         ended, since = f"ended at a time to come by the clock{on}, so nobody knows when: {utc(since)}", None
     yield Cause(
-        "timer-dead",
+        "unattended-stopped",
         Verdict.ACTION,
         f"the last turn of unattended processing {ended}",
         Remedy("systemctl status halfpipe.timer halfpipe.service", first="see why, of a crontab in its mail"),

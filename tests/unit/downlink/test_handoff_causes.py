@@ -91,10 +91,10 @@ def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wante
 
 def test_a_stage_that_was_harmed_before_any_submission(level1: Level1) -> None:
     one_file(level1).unlink()
-    assert codes(found(level1))[0] == "stage-partly-gone"
+    assert codes(found(level1))[0] == "stage-gone"
     (level1.stage / DL / "of-another").mkdir()
     level1.hand_off()
-    assert codes(found(level1))[0] == "file-strange"
+    assert codes(found(level1))[0] == "stage-foreign"
     take(level1)
     assert not taken(level1)
     gone = found(level1)[0]
@@ -110,11 +110,11 @@ def test_a_run_that_left_the_stage_before_a_later_hand_off_is_not_forgotten(leve
     other = run | {"run": "2c2e5788", "files": []}
     level1.receive({"handoff": 2, "runs": [run | {"named": False}, other]})
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("stage-partly-gone", Verdict.ACTION)
+    assert (cause.code, cause.verdict) == ("stage-gone", Verdict.ACTION)
     record = Record(level1.work, DL)
     record.intend(("a", "command line"), action=Action.SUBMIT, handoff=2)
     record.conclude(Outcome.TOLD, By.PERSON)
-    assert codes(found(level1)) == ["stage-partly-gone"]  # that submission did not name it either
+    assert codes(found(level1)) == ["stage-gone"]  # that submission did not name it either
     record = Record(level1.work, DL)
     record.intend(("a", "command line"), action=Action.ROLLBACK, handoff=1)
     record.conclude(Outcome.TOLD, By.PERSON)
@@ -141,7 +141,7 @@ def test_what_is_said_before_a_downlink_is_processed_again(level1: Level1) -> No
     assert [f"halfpipe submit {DL} --rollback" in line for line in warnings_before(settings, DL)] == [True]
     damage(level1.work, paths.submissions(DL))
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("submission-damaged", Verdict.ACTION)
+    assert (cause.code, cause.verdict) == ("damaged", Verdict.ACTION)
     assert len(warnings_before(settings, DL)) == 1
 
 

@@ -169,7 +169,7 @@ def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Se
         put(first, 1, dl=dl)
     place = loop(second / DL)
     (cause,) = found(settings)
-    assert told([cause]) == [("search-path-unreadable", Verdict.ACTION, f"ls -ld {place}")]
+    assert told([cause]) == [("file-system", Verdict.ACTION, f"ls -ld {place}")]
     assert found(settings, dl=OTHER) == []
     assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",))
     # Who names it goes on with what there is.
@@ -179,7 +179,7 @@ def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Se
     loop(settings.paths.work / DL)
     with pytest.raises(HalfPipeError, match=f"{settings.paths.work / DL} cannot be read"):
         Plan(settings).of(DL).refuse_closed()
-    assert codes(found(settings)) == [("work-unreadable", Verdict.ACTION)]
+    assert codes(found(settings)) == [("file-system", Verdict.ACTION)]
     assert (ready(settings), len(every(settings).waiting)) == ((OTHER,), 1)
 
 
@@ -190,7 +190,7 @@ def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(settings:
     second.rmdir()
     loop(second)
     (cause,) = site_troubles(Plan(settings))
-    assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
+    assert codes([cause]) == [("file-system", Verdict.ACTION)]
     assert every(settings) == Outstanding((DL,), {}, (cause.text,))
     assert found(settings) == []
     assert found(settings, dl=OTHER) == [], "what is gone nobody knows"
@@ -230,13 +230,13 @@ def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
     work = settings.paths.work
     (work / DL).mkdir()
     (work / DL / "haltStage").touch()
-    assert [cause.code for cause in found(settings)] == ["switch-holds"]
+    assert [cause.code for cause in found(settings)] == ["held"]
     (work / DL / "haltStage").unlink()
     (work / DL / "chunks").mkdir()
-    assert told(found(settings)) == [("retdefs-gone", Verdict.ACTION, "")]
+    assert told(found(settings)) == [("no-retdefs", Verdict.ACTION, "")]
     put(work, 1)
     (cause,) = found(settings)
-    assert told([cause]) == [("retdefs-gone", Verdict.ACTION, f"snakemake dl={DL}")]
+    assert told([cause]) == [("no-retdefs", Verdict.ACTION, f"snakemake dl={DL}")]
     assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     hand_off(settings, 1)
     assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
@@ -275,15 +275,15 @@ def test_a_misspelt_switch_is_named(settings: Settings, name: str) -> None:
         home.mkdir()
     for other in ("README", ".nfs0001", "haltStage", "haltCleanup"):
         (work / "halts" / other).touch()
-    assert {cause.code for cause in site_troubles(Plan(settings))} == {"switch-holds"}
+    assert {cause.code for cause in site_troubles(Plan(settings))} == {"held"}
     (work / "halts" / name).touch()
-    (cause,) = (one for one in site_troubles(Plan(settings)) if one.code == "switch-misspelt")
+    (cause,) = (one for one in site_troubles(Plan(settings)) if one.code == "misspelt")
     assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"rm {work / 'halts' / name}")
     assert every(settings).waiting == (cause.text,)
     (work / DL / name).touch()
-    assert ("switch-misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
+    assert ("misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
     (work / DL / "haltCleanup").touch()  # is for all downlinks at once
-    assert "switch-misspelt" in {one.code for one in found(settings)}
+    assert "misspelt" in {one.code for one in found(settings)}
 
 
 def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
@@ -296,7 +296,7 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     own.touch()
     l1.touch()
     (cause,) = found(submitting)
-    assert told([cause]) == [("switch-holds", Verdict.NOTE, f"halfpipe hold stage {DL} --resume")]
+    assert told([cause]) == [("held", Verdict.NOTE, f"halfpipe hold stage {DL} --resume")]
     assert cause.since == own.stat().st_mtime
     assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()
@@ -356,7 +356,7 @@ def test_who_is_at_work(settings: Settings) -> None:
     assert (codes([cause]), job.name in cause.text) == ([("in-work", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = site_troubles(Plan(settings))
-        assert (codes([cause]), str(holder) in cause.text) == ([("leased", Verdict.NOTE)], True)
+        assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
         left_by_another(work, paths.UNATTENDED_LEASE, silent=1e4)
         assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"
 
@@ -365,7 +365,7 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    assert told(lease_troubles(work, DL)) == [("head-died", Verdict.ACTION, f"snakemake dl={DL}")]
+    assert told(lease_troubles(work, DL)) == [("killed", Verdict.ACTION, f"snakemake dl={DL}")]
     put(work, 1)
     hand_off(settings, 1)
     assert list(lease_troubles(work, DL)) == [], "it died after its hand-off"

@@ -98,7 +98,7 @@ def test_a_series_that_is_asked_for_is_looked_at_however_old(settings: Settings)
     shutil.rmtree(home)
     shutil.rmtree(settings.paths.work / paths.copies(PLACE))
     stage_mark.refuse(settings)
-    assert refused(settings, stage_mark.refuse, PLACE) == "work-restored"
+    assert refused(settings, stage_mark.refuse, PLACE) == "restored"
 
 
 def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
@@ -113,7 +113,7 @@ def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
     copy.unlink()
     with pytest.raises(ConfigError, match=f"{PLACE}/000002.json"):
         stage_mark.refuse(settings)
-    assert refused(settings) == "work-restored"
+    assert refused(settings) == "restored"
 
 
 def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(settings: Settings) -> None:
@@ -135,9 +135,9 @@ def test_a_stage_that_was_put_back_is_told_and_refused_by_who_delivers(settings:
     marks.with_name("backup").rename(marks)
     cause = stage_mark.stage_lacks(settings)
     assert cause is not None
-    assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("stage-restored", True)
+    assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("restored", True)
     stage_mark.refuse(settings)
-    assert refused(settings, stage_mark.refuse_delivery) == "stage-restored"
+    assert refused(settings, stage_mark.refuse_delivery) == "restored"
     shutil.copy2(copy_of(settings), marks)
     assert mark_of(settings).read_bytes() == now
     stage_mark.refuse_delivery(settings)

@@ -112,18 +112,18 @@ STATES: dict[str, tuple[Callable[[Level1], object], str, tuple[str, str], tuple[
     ),
     "submitted": (COMMANDS[SUBMIT], "", ("", ""), ([T], [T], SETTLED, SETTLED, [T, T])),
     "again": (hand_off_later, "handoff-not-submitted", (BACK, BACK), ([T], [T], [T, T], SETTLED, [T, T])),
-    "open": (Level1.leave_open, "submission-open", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
-    "open, heard": (open_and_heard, "submission-open", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "crashed": (fails("crash", AGAIN), "submission-open", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "refused": (fails("refuse", SAY), "submission-failed", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
-    "failed, heard": (fails("fail", SAY), "submission-failed", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "lied": (fails("lie", SAY), "submission-failed", (SAY, SAY), (LIES, LIES, [T], [N], NO_STREAM)),
+    "open": (Level1.leave_open, "submission", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
+    "open, heard": (open_and_heard, "submission", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
+    "crashed": (fails("crash", AGAIN), "submission", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
+    "refused": (fails("refuse", SAY), "submission", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
+    "failed, heard": (fails("fail", SAY), "submission", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
+    "lied": (fails("lie", SAY), "submission", (SAY, SAY), (LIES, LIES, [T], [N], NO_STREAM)),
     "written": (
         lambda one: submitted(one.settings(command=None, check=None)), "written-for-person", (SAY, SAY),
         ([N, T], "is not confirmed: ", [T], [N], NO_STREAM),
     ),
     "rolls back": (
-        open_roll_back, "submission-open", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], ROLLS)
+        open_roll_back, "submission", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], ROLLS)
     ),
 }  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_a_check_that_cannot_tell_settles_nothing(level1: Level1) -> None:
 
 def test_what_was_created_or_submitted_otherwise_is_for_a_person_to_say(level1: Level1) -> None:
     create(level1)
-    assert "Level-1 has stream" in refused(level1.settings())
+    assert "submit.check finds stream" in refused(level1.settings())
     assert level1.outcomes() == []
     level1.hand_off(3)
     settled(level1, heard=True)
@@ -382,7 +382,7 @@ def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("by", "code"),
-    [("mark", "work-restored"), ("ledger", "submission-damaged"), ("product", "submission-damaged")],
+    [("mark", "restored"), ("ledger", "damaged"), ("product", "damaged")],
 )
 def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
     level1: Level1, by: str, code: str, monkeypatch: pytest.MonkeyPatch
@@ -402,7 +402,7 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
         shutil.rmtree(level1.stage / paths.STAGE_MARK)
         shutil.rmtree(level1.work / paths.STAGE_MARK_COPY)
     (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
-    assert (cause.code, cause.verdict) == ("submission-damaged", Verdict.ACTION)
+    assert (cause.code, cause.verdict) == ("damaged", Verdict.ACTION)
     for commands in (settings.submit, Submit()):
         with pytest.raises(HalfPipeError) as error:
             submitted(replace(settings, submit=commands))

@@ -37,7 +37,7 @@ CAUSES = [
     for code, text in (
         ("failed", "decode_chunk 00001: bad"),
         ("failed", "receipt: bad"),
-        ("run-held", "held"),
+        ("level1-refuses", "held"),
     )
 ]
 turns = st.lists(
@@ -97,8 +97,10 @@ def test_it_has_changed_when_its_codes_have_and_not_when_its_words_have() -> Non
         return [message.kind for message in tell(told, flat({SUBJECTS[0]: causes}), TURN, DAY)[0]]
 
     assert kinds(["failed"], ["failed"]) == []
-    assert kinds(["failed"], ["run-held"]) == [Kind.CHANGED]
-    assert kinds(["run-held"], ["run-held", "run-held"]) == [Kind.CHANGED], "a second one is held"
+    assert kinds(["failed"], ["level1-refuses"]) == [Kind.CHANGED]
+    assert kinds(["level1-refuses"], ["level1-refuses", "level1-refuses"]) == [Kind.CHANGED], (
+        "a second one is held"
+    )
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
@@ -180,7 +182,7 @@ def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
     printed = Said(missed=1)
     for _ in range(3):
-        note = Cause("closed-spans", Verdict.NOTE, "x")
+        note = Cause("closed", Verdict.NOTE, "x")
         found = [("230401001", CAUSES[0]), ("230401002", note)]
         Teller(Settings(Paths(tmp_path, tmp_path)), printed).tell(found)
     assert len(printed) == 2
