@@ -35,7 +35,7 @@ class Recorded(Delivery):
         """Return the delivery that the rule makes."""
         made = outcome.delivery
         keys = frozenset((event.sequence, event.apid) for _, event in outcome.delivered)
-        return cls(made.spans, made.held, made.files, keys)
+        return cls(made.spans, made.counts, made.files, keys)
 
 
 NOTHING = Recorded()
