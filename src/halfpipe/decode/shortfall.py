@@ -48,15 +48,6 @@ def _gaps(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list((chunk.get("level0") or {}).get("gaps") or [])
 
 
-def _is_cut(gap: Mapping[str, Any]) -> bool:
-    """Tell whether a gap is at the edge of a span or of an hour's file: then packets exist that were not found.
-
-    There were packets at the edges of a span when its RetDef was made. Data that are missing inside a file may never
-    have been downlinked.
-    """
-    return gap["datagrams"] is None or gap["begin"] // HOUR != gap["end"] // HOUR
-
-
 def arrived_since(
     settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]
 ) -> list[tuple[str, int, str]]:
@@ -109,7 +100,14 @@ def _level0_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
             f"{chunk['level0']['needed']}: {hours}"
         )
     if gaps := _gaps(chunk):
-        names = first_names([_gap_in_words(gap) for gap in gaps], "; ")
+        names = first_names(
+            [
+                f"APID {gap['apid']} from {utc(gap['begin'])} to {utc(gap['end'])}"
+                + (f" ({gap['datagrams']} numbers missing)" if gap["datagrams"] else "")
+                for gap in gaps
+            ],
+            "; ",
+        )
         yield f"chunk {chunk['chunk']} has no datagrams for {names}"
 
 
@@ -123,11 +121,6 @@ def _event_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
             )
         elif file.get("uncovered_bytes"):
             yield f"{where}: {file['uncovered_bytes']} bytes of the event file have no index line"
-
-
-def _gap_in_words(gap: Mapping[str, Any]) -> str:
-    missing = "" if gap["datagrams"] is None else f" ({gap['datagrams']} numbers missing)"
-    return f"APID {gap['apid']} from {utc(gap['begin'])} to {utc(gap['end'])}{missing}"
 
 
 def first_names(names: list[str], between: str = ", ") -> str:
@@ -174,7 +167,9 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) 
     text = next(_level0_sentences(chunk))
     if gone is not None:
         yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
-    elif hours or any(map(_is_cut, gaps)):
+    # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. But data
+    # that are missing inside an hour may never have been downlinked.
+    elif hours or any(gap["datagrams"] is None or gap["begin"] // HOUR != gap["end"] // HOUR for gap in gaps):
         entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", reason: "..."}}'
         first = f"If the data are lost, {ADD.format(entry)}. Otherwise complete the archive, then rerun"
         yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
