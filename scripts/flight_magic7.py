@@ -51,8 +51,8 @@ class Printed:
         """
         if self.last:
             return (
-                f"the exit status was 0, but the last line is not data: {self.last!r}. This happens after an exception. "
-                "If the line is harmless, add its beginning to magic7.harmless in the settings."
+                f"the exit status was 0, but the last line is not data: {self.last!r}. This happens after an "
+                "exception. If the line is harmless, add its beginning to magic7.harmless in the settings."
             )
         if not self.attitudes:
             return "the exit status was 0, but there is no attitude, which Level-1 needs"

@@ -167,8 +167,8 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) 
     text = next(_level0_sentences(chunk))
     if gone is not None:
         yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
-    # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. But data
-    # that are missing inside an hour may never have been downlinked.
+    # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. Missing
+    # data inside an hour may never have been downlinked.
     elif hours or any(gap["datagrams"] is None or gap["begin"] // HOUR != gap["end"] // HOUR for gap in gaps):
         entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", reason: "..."}}'
         first = f"If the data are lost, {ADD.format(entry)}. Otherwise complete the archive, then rerun"
