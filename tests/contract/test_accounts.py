@@ -209,7 +209,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
 
     first = found()
     assert first.verdict is Verdict.ACTION
-    wanted = re.search(r"to the config: (ignore: .*\]\})\. Otherwise ", first.remedy.first)
+    wanted = re.search(r"do without: (ignore: .*\]\})", first.remedy.first)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]

@@ -22,7 +22,6 @@ from halfpipe.settings import Settings, reason_of
 from halfpipe.words import count, utc
 
 HOUR = 3600
-ADD = "add to the config: ignore: {{events: [{}]}}"
 _NAMED = 5  # hours, gaps or files in a message
 
 
@@ -100,14 +99,7 @@ def _level0_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
             f"{chunk['level0']['needed']}: {hours}"
         )
     if gaps := _gaps(chunk):
-        names = first_names(
-            [
-                f"APID {gap['apid']} from {utc(gap['begin'])} to {utc(gap['end'])}"
-                + (f" ({gap['datagrams']} numbers missing)" if gap["datagrams"] else "")
-                for gap in gaps
-            ],
-            "; ",
-        )
+        names = first_names([_gap_in_words(gap) for gap in gaps], "; ")
         yield f"chunk {chunk['chunk']} has no datagrams for {names}"
 
 
@@ -121,6 +113,14 @@ def _event_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
             )
         elif file.get("uncovered_bytes"):
             yield f"{where}: {file['uncovered_bytes']} bytes of the event file have no index line"
+
+
+def _gap_in_words(gap: Mapping[str, Any]) -> str:
+    begin, end = utc(gap["begin"]), utc(gap["end"])
+    day, time, _ = begin.split()
+    when = f"at {begin}" if begin == end else f"from {day} {time} to {end.removeprefix(f'{day} ')}"
+    missing = f" ({gap['datagrams']} numbers missing)" if gap["datagrams"] else ""
+    return f"APID {gap['apid']} {when}{missing}"
 
 
 def first_names(names: list[str], between: str = ", ") -> str:
@@ -148,7 +148,7 @@ def shortfall_causes(
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
                 continue
             entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", events: {missing}, reason: "..."}}'
-            first = f"If they are lost, {ADD.format(entry)}. Otherwise see {log}, fix this, then rerun"
+            first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
             yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
 
 
@@ -171,7 +171,7 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) 
     # data inside an hour may never have been downlinked.
     elif hours or any(gap["datagrams"] is None or gap["begin"] // HOUR != gap["end"] // HOUR for gap in gaps):
         entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", reason: "..."}}'
-        first = f"If the data are lost, {ADD.format(entry)}. Otherwise complete the archive, then rerun"
+        first = f"Complete the archive, or do without: ignore: {{events: [{entry}]}}"
         yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
     else:
         yield Cause("level0-missing", Verdict.NOTE, text)
