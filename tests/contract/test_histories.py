@@ -230,9 +230,9 @@ class DeliveryLog:
 
     def check_nothing_left(self, decision: Decision) -> None:
         """Every known event whose place is settled is delivered, withheld or late."""
-        known = model.known_datagrams(self.run.brought.values())
+        known = model.known_datagrams(self.run.arrived.values())
         places = model.settled(known, self.history.rules, given_up=False)
-        events = {(e.sequence, e.apid) for cs in self.run.brought.values() for c in cs for e in c.events}
+        events = {(e.sequence, e.apid) for cs in self.run.arrived.values() for c in cs for e in c.events}
         left = {key for key in events - set(self.delivered()) if model.inside(key[0], places)}
         assert len(left) <= decision.withheld + decision.late
         if not decision.late:
@@ -264,7 +264,7 @@ def process(history: ArrivalHistory) -> DeliveryLog:
         explained.check(log.run)
         if before is not None:
             log.check_same_again(before, decision)
-        for here, sequence, reason in beside.step(downlink, log.run.brought, decision):
+        for here, sequence, reason in beside.step(downlink, log.run.arrived, decision):
             assert reason.kind != UNEXPLAINED.kind, f"{downlink}: {sequence}, {here=}: {reason.text}"
     return log
 
@@ -299,11 +299,11 @@ def process_with_policies(history: ArrivalHistory, policies: Sequence[Policy]) -
             log.run.release(policy.release)
             level1[policy.release] = level1[policy.release][-1:]
         log.run.rules = replace(history.rules, min_events=policy.min_events)
-        before, state = log.latest.get(downlink), (dict(log.run.brought), list(log.run.lines))
+        before, state = log.latest.get(downlink), (dict(log.run.arrived), list(log.run.lines))
         try:
             decision = log.step(downlink, accept=policy.accept)
         except RefusedError:
-            assert (log.run.brought, log.run.lines) == state, "nothing has changed"
+            assert (log.run.arrived, log.run.lines) == state, "nothing has changed"
             assert before is not None
             continue
         log.check()
@@ -316,7 +316,7 @@ def process_with_policies(history: ArrivalHistory, policies: Sequence[Policy]) -
             alone = {first for first, last in before.spans if first == last}
             assert (
                 all(sequence in alone for sequence, _ in gone)
-                or log.run.brought[downlink] != state[0][downlink]
+                or log.run.arrived[downlink] != state[0][downlink]
             )
 
 

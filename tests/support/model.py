@@ -128,10 +128,10 @@ def join(intervals: Iterable[Interval]) -> list[Interval]:
     return joined
 
 
-def known_datagrams(brought: Iterable[Sequence[Chunk]]) -> dict[int, dict[int, Datagram]]:
+def known_datagrams(arrived: Iterable[Sequence[Chunk]]) -> dict[int, dict[int, Datagram]]:
     """Return the datagrams by EPU and number; of several lines, the one that sorts first."""
     known: dict[int, dict[int, Datagram]] = {}
-    lines = [line for chunks in brought for chunk in chunks for line in chunk.datagrams]
+    lines = [line for chunks in arrived for chunk in chunks for line in chunk.datagrams]
     for datagram in sorted(lines, key=lambda line: line.line):
         known.setdefault(datagram.apid, {}).setdefault(datagram.number, datagram)
     return known
@@ -205,11 +205,11 @@ def complete(known: Mapping[int, Mapping[int, Datagram]], rules: Rules) -> bool:
     return True
 
 
-def known_events(current: str, brought: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, Event]]:
+def known_events(current: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, Event]]:
     """Every event once, in order: the current downlink's copy, else the lowest id's, chunk's, line's."""
     copies: dict[tuple[int, int], tuple[str, Event]] = {}
-    for downlink in [current, *sorted(set(brought) - {current})]:
-        for chunk in sorted(brought.get(downlink, ()), key=lambda chunk: chunk.name):
+    for downlink in [current, *sorted(set(arrived) - {current})]:
+        for chunk in sorted(arrived.get(downlink, ()), key=lambda chunk: chunk.name):
             for event in chunk.events:
                 copies.setdefault((event.sequence, event.apid), (downlink, event))
     return [copies[place] for place in sorted(copies)]
@@ -261,7 +261,7 @@ def shrinks(outcome: ModelDecision, deliveries: Sequence[Delivery]) -> bool:
 
 def decide(
     current: str,
-    brought: Mapping[str, Sequence[Chunk]],
+    arrived: Mapping[str, Sequence[Chunk]],
     recorded: Mapping[str, Sequence[Delivery]],
     rules: Rules,
     given_up: bool = False,
@@ -270,7 +270,7 @@ def decide(
 
     After a release, the deliveries before the latest one are not in `recorded`.
     """
-    known = known_datagrams(brought.values())
+    known = known_datagrams(arrived.values())
     own = [span for delivery in recorded.get(current, ()) for span in delivery.spans]
     foreign = {downlink: deliveries for downlink, deliveries in recorded.items() if downlink != current}
     taken = [span for deliveries in foreign.values() for delivery in deliveries for span in delivery.spans]
@@ -284,7 +284,7 @@ def decide(
         gaps=[(before[1], after[0]) for before, after in itertools.pairwise(places)],
         listed=frozenset((apid, number) for apid, numbers in known.items() for number in numbers),
     )
-    events = known_events(current, brought)
+    events = known_events(current, arrived)
     outcome.known = len(events)
 
     due: list[tuple[str, Event]] = []
@@ -299,7 +299,7 @@ def decide(
             orphans.append(event.sequence)
     outcome.orphans = len(orphans)
     outcome.late = sum(
-        late(covered_by_others, deliveries, events_of(brought.get(downlink, ())))
+        late(covered_by_others, deliveries, events_of(arrived.get(downlink, ())))
         for downlink, deliveries in foreign.items()
     )
 
