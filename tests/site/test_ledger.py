@@ -24,7 +24,7 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import force_list
 from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import HandOff, last_hand_off
-from halfpipe.settings import MootKey
+from halfpipe.settings import Moot
 from tests.support.ledger_files import (
     GROUND_ID,
     Database,
@@ -176,7 +176,7 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_complete(
 
 
 def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
-    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=MootKey(mapping=True))
+    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=Moot(mapping=True))
     rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
     at = datetime(2024, 6, 28, 2)
     default = {"tcompleted": at, "moot_key": 2**32 - 2, "moot_alias": "nomSciOps"}

@@ -44,7 +44,7 @@ class Beside:
     here: dict[str, Decision] = field(default_factory=dict)
 
     def step(
-        self, downlink: str, brought: Mapping[str, Sequence[Chunk]], decision: Decision
+        self, downlink: str, arrived: Mapping[str, Sequence[Chunk]], decision: Decision
     ) -> Iterator[tuple[bool, int, Reason]]:
         """Let the legacy process a downlink; yield what only one side delivers: whether here, sequence and reason.
 
@@ -53,10 +53,10 @@ class Beside:
         own = DownlinkId(downlink)
         parts = {
             DownlinkId(dl): Part(KnownDatagrams.of(lines_of(chunks)), table(rows_of(chunks)))
-            for dl, chunks in brought.items()
+            for dl, chunks in arrived.items()
         }
         self.history = History(RUN, parts, self.history.merges).after(own)
-        merged, one = self.history.latest[own], self.model(downlink, brought)
+        merged, one = self.history.latest[own], self.model(downlink, arrived)
         theirs, text = merged.events[merged.delivered], merged.lines(RUN)
         last = sum(map(len, one.indexes[-1:]))
         counts = [] if one.refused else [f"{RUN.l1} {last} {one.orphans} {one.kind}"]
@@ -86,11 +86,11 @@ class Beside:
                 (here, int(row["sequence"]), reasons[code]) for row, code in zip(rows, codes, strict=True)
             )
 
-    def model(self, downlink: str, brought: Mapping[str, Sequence[Chunk]]) -> Merge:
+    def model(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> Merge:
         """Return what the model of the legacy makes of a downlink."""
-        others = [chunk for dl, chunks in brought.items() if dl != downlink for chunk in chunks]
-        lines = [line.decode() for chunks in (brought[downlink], others) for line in lines_of(chunks)]
-        events = sorted({row for chunks in brought.values() for row in rows_of(chunks)})
+        others = [chunk for dl, chunks in arrived.items() if dl != downlink for chunk in chunks]
+        lines = [line.decode() for chunks in (arrived[downlink], others) for line in lines_of(chunks)]
+        events = sorted({row for chunks in arrived.values() for row in rows_of(chunks)})
         done = [span for dl, one in self.merges.items() if dl != downlink for span in one.recorded]
         return merge(
             [Dgm.of(line) for line in unique(lines, of_datagram)],

@@ -109,9 +109,9 @@ def check_products(
         fsync_file(out / name)
         entries.append(entry)
         if match["kind"] == "idx":
-            index = _checked_index(out / name, RunId(match["run"]), int(match["apid"]), set(found))
-            entry |= {"events": len(index.events), "datagrams": len(index.datagrams)}
-            entry |= _counts(index, set(found), again=again)
+            run, apid = RunId(match["run"]), int(match["apid"])
+            index, counts = _checked_index(out / name, run, apid, set(found), again=again)
+            entry |= counts
             on_datagrams(index.datagrams)
             rows = (out / name).with_suffix(SUFFIX)
             write_rows(rows, index)
@@ -132,8 +132,10 @@ def _entry(path: Path, match: re.Match[str]) -> dict[str, Any]:
     }
 
 
-def _checked_index(path: Path, run: RunId, apid: int, products: set[str]) -> idx.Index:
-    """Read an index, and check its lines against its name and the names of all `products`."""
+def _checked_index(
+    path: Path, run: RunId, apid: int, products: set[str], *, again: bool
+) -> tuple[idx.Index, dict[str, int]]:
+    """Check an index against its name, the names of all `products`, and its evt files; return it with its counts."""
     index = idx.read_index(path)
     if index.startedat not in {None, run.met}:
         raise FormatError(
@@ -155,25 +157,20 @@ def _checked_index(path: Path, run: RunId, apid: int, products: set[str]) -> idx
             f"{path}: lists the event file {unknown[0]}, but the decoder did not write it. {REJECTED} Fix the decoder, "
             "then re-run the command."
         )
-    return index
-
-
-def _counts(index: idx.Index, products: set[str], *, again: bool) -> dict[str, int]:
-    """Check an index against its evt files; return the counts of `compare_with_events`."""
     unlisted = [
-        count_unlisted(index.path.with_name(name), *_measure(index, number))
+        count_unlisted(path.with_name(name), *_measure(index, number))
         for number, name in enumerate(index.files)
     ]
-    own = index.path.with_suffix(".evt")
+    own = path.with_suffix(".evt")
     if own.name in products - set(index.files):  # no line names this file, but it may contain records
         unlisted.append(count_unlisted(own, np.empty(0, np.int64), np.empty(0, np.int64)))
     counts, contradiction = compare_with_events(index, *(sum(each[n] for each in unlisted) for n in (0, 1)))
     if contradiction is not None and not again:
         raise FormatError(
-            f"{index.path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
+            f"{path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
             f"{REJECTED} Fix the decoder or its input, then re-run the command."
         )
-    return counts
+    return index, {"events": len(index.events), "datagrams": len(index.datagrams)} | counts
 
 
 def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

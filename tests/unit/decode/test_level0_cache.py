@@ -284,20 +284,6 @@ def test_an_hour_may_be_removed_at_any_moment(empty: Path, retdef: RetDef) -> No
     assert left(empty) == []
 
 
-def test_nodes_that_remove_and_fetch_at_random_never_harm_a_reader(empty: Path, retdef: RetDef) -> None:
-    def reads() -> int:
-        return sum(provided(empty, retdef, cache_gb=1e-9) != of_apid(empty, retdef) for _ in range(3))
-
-    def removes() -> None:
-        while not (empty / "stop").exists():
-            level0_cache.make_room(empty / "cache", 0)
-
-    remover, readers = started(removes), [started(reads) for _ in range(2)]
-    wrong = [ended(reader) for reader in readers]
-    (empty / "stop").touch()
-    assert (wrong, ended(remover), left(empty)) == ([0] * 2, 0, [])
-
-
 def test_the_longest_unused_hours_are_removed_first(empty: Path, retdef: RetDef) -> None:
     old = []
     for number in range(3):  # 1 MB each
