@@ -45,7 +45,7 @@ def without(source: Path, downlink: str, gone: Callable[[int], bool]) -> None:
 def codes(site: Site, downlink: str) -> dict[str, Verdict]:
     last = last_hand_off(site.work, DownlinkId(downlink))
     found = contradictions(
-        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, vouches=False
+        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, is_current=False
     )
     return {cause.code: cause.verdict for cause in found}
 

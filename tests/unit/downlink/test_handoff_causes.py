@@ -129,7 +129,7 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     take(level1)
     assert not taken(level1)
     assert codes(found(level1)) == ["stage-gone", "handoff-not-submitted"]
-    assert found(level1)[0].text.endswith(f"say so: halfpipe submit {DL} --settle submitted")
+    assert SAY in found(level1)[0].text
     assert submit.settle(level1.settings(), DL, True).handoff == 2
     assert (found(level1), taken(level1)) == ([], True)
 
@@ -151,7 +151,7 @@ def test_what_is_open_or_written_down_is_told_since_when_and_what_is_seen_of_it(
     assert list(troubles(level1.settings(), DL, receipt, in_work=True)) == [], "it runs"
     assert found(level1)[0].since == pytest.approx(time.time(), abs=60)
     take(level1)
-    assert found(level1)[0].text.endswith("; its files are gone from the stage, so it may have been")
+    assert "gone from the stage" in found(level1)[0].text
     submit.settle(level1.settings(), DL, False)
     level1.hand_off()
     submitted(level1, command=None)

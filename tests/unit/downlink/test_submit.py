@@ -97,33 +97,31 @@ COMMANDS: tuple[Callable[[Level1], object], ...] = (
 )
 SUBMIT, BLIND, HEARD, UNHEARD, ROLL_BACK = range(len(COMMANDS))
 AGAIN, SAY, BACK = f"snakemake submit={DL}", f"halfpipe submit {DL} --settle submitted", f"{DL} --rollback"
-UNKNOWN, ROLLS = "has hand-off 1 is not known: ", "has hand-off 2 by a roll-back is not known: "
-LIES, SETTLED, NO_STREAM = "submit.check finds no stream", "nothing to settle", "no hand-off was submitted"
 T, N = Outcome.TOLD, Outcome.NOT_SUBMITTED
-Cell = list[Outcome | None] | str
-WHOEVER_LOOKS: tuple[Cell, ...] = (UNKNOWN, [T], [N], NO_STREAM)
+Cell = list[Outcome | None] | None
+SETTLES: tuple[Cell, ...] = (None, [T], [N], None)  # only a person settles it
 # How it is made; what is told of it, and the end of the remedies with and without a check; and for each command how all
-# attempts have turned out after it, or words with which it is refused, and nothing happens.
+# attempts have turned out after it. None: it is refused, and nothing happens.
 STATES: dict[str, tuple[Callable[[Level1], object], str, tuple[str, str], tuple[Cell, ...]]] = {
-    "not tried": (lambda _: None, "not-submitted", (AGAIN, AGAIN), ([T], [T], [T], SETTLED, NO_STREAM)),
+    "not tried": (lambda _: None, "not-submitted", (AGAIN, AGAIN), ([T], [T], [T], None, None)),
     "not there": (
         fails("", command="/no/such/client {dl}"), "not-submitted", (AGAIN, AGAIN),
-        ([N, T], [N, T], [N, T], SETTLED, NO_STREAM),
+        ([N, T], [N, T], [N, T], None, None),
     ),
-    "submitted": (COMMANDS[SUBMIT], "", ("", ""), ([T], [T], SETTLED, SETTLED, [T, T])),
-    "again": (hand_off_later, "handoff-not-submitted", (BACK, BACK), ([T], [T], [T, T], SETTLED, [T, T])),
-    "open": (Level1.leave_open, "submission", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
-    "open, heard": (open_and_heard, "submission", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "crashed": (fails("crash", AGAIN), "submission", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "refused": (fails("refuse", SAY), "submission", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
-    "failed, heard": (fails("fail", SAY), "submission", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "lied": (fails("lie", SAY), "submission", (SAY, SAY), (LIES, LIES, [T], [N], NO_STREAM)),
+    "submitted": (COMMANDS[SUBMIT], "", ("", ""), ([T], [T], None, None, [T, T])),
+    "again": (hand_off_later, "handoff-not-submitted", (BACK, BACK), ([T], [T], [T, T], None, [T, T])),
+    "open": (Level1.leave_open, "submission", (AGAIN, SAY), ([N, T], *SETTLES)),
+    "open, heard": (open_and_heard, "submission", (AGAIN, SAY), ([T], *SETTLES)),
+    "crashed": (fails("crash", AGAIN), "submission", (AGAIN, SAY), ([T], *SETTLES)),
+    "refused": (fails("refuse", SAY), "submission", (AGAIN, SAY), ([N, T], *SETTLES)),
+    "failed, heard": (fails("fail", SAY), "submission", (AGAIN, SAY), ([T], *SETTLES)),
+    "lied": (fails("lie", SAY), "submission", (SAY, SAY), (None, None, [T], [N], None)),
     "written": (
         lambda one: submitted(one.settings(command=None, check=None)), "written-for-person", (SAY, SAY),
-        ([N, T], "is not confirmed: ", [T], [N], NO_STREAM),
+        ([N, T], None, [T], [N], None),
     ),
     "rolls back": (
-        open_roll_back, "submission", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], ROLLS)
+        open_roll_back, "submission", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], None)
     ),
 }  # fmt: skip
 
@@ -147,8 +145,8 @@ def test_what_comes_of_each_command_in_each_state(state: str, command: int, leve
     make(level1)
     before, streams, product = level1.outcomes(), level1.commands(), level1.work / paths.submitted(DL)
     write_json(product, {})
-    if isinstance(wanted := came[command], str):
-        assert wanted in raised(lambda: COMMANDS[command](level1))
+    if (wanted := came[command]) is None:
+        raised(lambda: COMMANDS[command](level1))
         assert (level1.outcomes(), level1.commands()) == (before, streams)
         assert is_unknown(level1.work, DL) == (blind == SAY)
         return
