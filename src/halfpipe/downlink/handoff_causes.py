@@ -15,7 +15,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import FOREIGN, GONE, is_submitted, is_taken, look, names_files
+from halfpipe.downlink.stage_look import FOREIGN, GONE, differences, is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import advice, in_place_of
@@ -416,7 +416,9 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"
         yield Cause(GONE, Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
-    if wrong := next(look(settings.paths.stage, downlink, receipt, untouched=record.last is None), None):
+    if wrong := next(
+        differences(settings.paths.stage, downlink, receipt, untouched=record.last is None), None
+    ):
         if wrong.code != FOREIGN:
             text = f"{what} is not complete in the stage, and was not submitted: {wrong.text}; {otherwise}"
             wrong = replace(wrong, code=GONE, text=text)

@@ -88,7 +88,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         yield from filter(None, [halts.cause(plan.work, Switch.STAGE, downlink)])
 
 
-def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
+def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
     """Report the causes of a downlink that a target names, before its first job.
 
     Parameters
@@ -174,7 +174,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
         DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
     }
     ready, held = [], dict[DownlinkId, Path]()
-    waiting = [cause.text for cause in site_troubles(plan) if cause.verdict is Verdict.ACTION]
+    waiting = [cause.text for cause in general_causes(plan) if cause.verdict is Verdict.ACTION]
     for dl in sorted(begun | plan.on_search_path()):
         if among is not None and dl not in among:
             continue
@@ -220,7 +220,7 @@ def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
         yield Cause(error.code, Verdict.ACTION, error.text.rstrip("."), Remedy(*error.remedy.do))
 
 
-def site_troubles(plan: Plan) -> Iterator[Cause]:
+def general_causes(plan: Plan) -> Iterator[Cause]:
     """Yield the causes of the search path, of switches for all downlinks, and of work on no single downlink."""
     work = plan.settings.paths.work
     for home, why in plan.closed.items():

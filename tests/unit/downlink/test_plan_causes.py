@@ -15,10 +15,10 @@ from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import (
     Outstanding,
+    general_causes,
     lease_troubles,
-    look,
     outstanding,
-    site_troubles,
+    report,
     troubles,
 )
 from halfpipe.errors import ConfigError, HalfPipeError
@@ -68,7 +68,7 @@ def ready(settings: Settings, age: float = 2 * HOUR) -> tuple[DownlinkId, ...]:
 def reported(settings: Settings) -> list[str]:
     """Return the lines before the first job."""
     lines = list[str]()
-    look(Plan(settings).of(DL), lines.append)
+    report(Plan(settings).of(DL), lines.append)
     return lines
 
 
@@ -101,7 +101,7 @@ def test_a_downlink_is_outstanding_until_its_receipt_has_all_its_retdefs(setting
     hand_off(settings, 1)
     put(work, 1)
     assert (found(settings), ready(settings)) == ([], (OTHER,))
-    assert list(site_troubles(Plan(settings))) == []
+    assert list(general_causes(Plan(settings))) == []
     # A copy changes nothing. A new RetDef counts in every place, and also if it is staged already.
     put(more, 1)
     assert (found(settings), ready(settings)) == ([], (OTHER,))
@@ -189,7 +189,7 @@ def test_a_place_of_the_search_path_that_cannot_be_listed_stops_no_downlink(sett
     (settings.paths.work / OTHER / "chunks").mkdir(parents=True)
     second.rmdir()
     loop(second)
-    (cause,) = site_troubles(Plan(settings))
+    (cause,) = general_causes(Plan(settings))
     assert codes([cause]) == [("file-system", Verdict.ACTION)]
     assert every(settings) == Outstanding((DL,), {}, (cause.text,))
     assert found(settings) == []
@@ -277,9 +277,9 @@ def test_a_misspelt_switch_needs_action(settings: Settings, name: str) -> None:
         home.mkdir()
     for other in ("README", ".nfs0001", "haltStage", "haltCleanup"):
         (work / "halts" / other).touch()
-    assert {cause.code for cause in site_troubles(Plan(settings))} == {"held"}
+    assert {cause.code for cause in general_causes(Plan(settings))} == {"held"}
     (work / "halts" / name).touch()
-    (cause,) = (one for one in site_troubles(Plan(settings)) if one.code == "misspelt")
+    (cause,) = (one for one in general_causes(Plan(settings)) if one.code == "misspelt")
     assert told([cause]) == [("misspelt", Verdict.ACTION, f"rm {work / 'halts' / name}")]
     assert every(settings).waiting == (cause.text,)
     (work / DL / name).touch()
@@ -303,7 +303,7 @@ def test_a_switch_holds_the_next_step_of_a_downlink(settings: Settings) -> None:
     assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()
     assert [str(cause.remedy) for cause in found(settings)] == ["halfpipe hold"]
-    assert [str(cause.remedy) for cause in site_troubles(Plan(settings))] == ["halfpipe hold"]
+    assert [str(cause.remedy) for cause in general_causes(Plan(settings))] == ["halfpipe hold"]
     assert reported(settings) == [
         f"downlink {DL}: staging is held by {everywhere}",
         f"downlink {DL}: submission to Level-1 is held by {l1}",
@@ -357,10 +357,10 @@ def test_a_process_at_work_is_a_note(settings: Settings) -> None:
     (cause,) = lease_troubles(work, DL)
     assert (codes([cause]), job.name in cause.text) == ([("in-work", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
-        (cause,) = site_troubles(Plan(settings))
+        (cause,) = general_causes(Plan(settings))
         assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
         left_by_another(work, paths.UNATTENDED_LEASE, silent=1e4)
-        assert len(list(site_troubles(Plan(settings)))) == 1, "a dead process holds nothing"
+        assert len(list(general_causes(Plan(settings)))) == 1, "a dead process holds nothing"
 
 
 def test_a_process_that_died_at_work_needs_action(settings: Settings) -> None:

@@ -371,7 +371,7 @@ def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: 
         submitted(level1.settings())
         return []
 
-    monkeypatch.setattr(submit, "look", stands_still)
+    monkeypatch.setattr(submit, "differences", stands_still)
     refused(level1.settings(), TakenError)
     assert level1.commands() == ["createStream"]
     assert submitted(level1.settings())["state"] == "submitted"
