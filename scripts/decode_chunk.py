@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from halfpipe import paths
-from halfpipe.decode.chunk_products import nobody_reads, take_products
+from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
 from halfpipe.files import leases
@@ -41,10 +41,10 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         for line in made["said"]["lines"]:
             rule_program.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})
-        with nobody_reads(work, downlink, chunk, rule_program.log.warning) as known:
+        with no_merges(work, downlink, chunk, rule_program.log.warning) as known:
             lease.check()
             keep_known(work, downlink, chunk, known)
-            take_products(out, work / paths.chunks(downlink), chunk)
+            publish_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)
         product = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs} | made
         lease.check()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.decode.flight import call, load, tell, working_copy, wrapped
+from halfpipe.decode.flight import call, load, report, working_copy, wrapped
 from halfpipe.errors import ConfigError
 
 DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")
@@ -36,8 +36,8 @@ class Printed:
     attitudes: int = 0
     last: str = ""
 
-    def hear(self, line: str) -> None:
-        """Take a line."""
+    def add(self, line: str) -> None:
+        """Add a line of the output."""
         match = DATA.match(line)
         if match:
             self.attitudes += match[1] == "ATT"
@@ -72,9 +72,9 @@ def retrieve(arguments: argparse.Namespace) -> int:
     printed = Printed(program.harmless)
     with working_copy(flight, "magic7") as work:
         out, errors = sys.stdout.buffer, sys.stderr.buffer
-        status = call(flight, program, options, work, out=out, errors=errors, hear=printed.hear)
+        status = call(flight, program, options, work, out=out, errors=errors, on_line=printed.add)
     if not status and (fault := printed.fault()) is not None:
-        tell(fault)
+        report(fault)
         return 1
     return status
 

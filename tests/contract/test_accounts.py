@@ -29,7 +29,7 @@ GOLDEN_DL = DownlinkId("240601001")
 
 
 def troubles(site: Site, downlink: DownlinkId) -> list[Cause]:
-    return list(shortfall.troubles(site.settings, downlink, site.receipt(downlink)["chunks"]))
+    return list(shortfall.shortfall_causes(site.settings, downlink, site.receipt(downlink)["chunks"]))
 
 
 def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: Site, tmp_path: Path) -> None:
@@ -204,12 +204,12 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
     }
 
     def found() -> Cause:
-        (cause,) = shortfall.troubles(site.settings, DL, [chunk])
+        (cause,) = shortfall.shortfall_causes(site.settings, DL, [chunk])
         return cause
 
     first = found()
     assert first.verdict is Verdict.ACTION
-    wanted = re.search(r"in the config: (ignore: .*\]\}); else ", first.remedy.first)
+    wanted = re.search(r"to the config: (ignore: .*\]\})\. Otherwise ", first.remedy.first)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
@@ -218,7 +218,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
     assert found() == Cause(
         "events-missing",
         Verdict.NOTE,
-        f"{first.text}; gone for good: lost in the decoder, says N. N., 2026-11-26",
+        f"{first.text}; lost: lost in the decoder, says N. N., 2026-11-26",
     )
     chunk["files"][0]["missing_events"] = 13  # type: ignore[index]
     assert found().verdict is Verdict.ACTION

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import (
@@ -92,7 +92,7 @@ def test_a_product_is_a_plain_file(out: Path, name: str, spoil: Callable[[Path],
 def test_a_product_has_a_products_name(out: Path, name: str) -> None:
     (out / name).write_bytes(b"")
     said = refused(out)
-    assert "not a product's name" in said
+    assert "<ground id>" in said
     assert said.isprintable()
     assert said.isascii()
 
@@ -111,7 +111,7 @@ def test_products_are_taken_those_of_before_go_and_nothing_else_is_taken_nor_fol
         (home / name).write_text("x")
     with watched(out.parent), at_once():
         assert len(check_products(out, CHUNK)) == 3
-        take_products(out, home, CHUNK)
+        publish_products(out, home, CHUNK)
     assert {path.name for path in home.iterdir()} == {EVT, IDX, f"{STEM}.rows", other, "00003.json"}
     assert not out.exists()
     assert (precious / "file").read_text() == "kept"

@@ -22,9 +22,9 @@ from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import force_list
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import HandOff, last_hand_off
-from halfpipe.settings import Moot as MootSettings
+from halfpipe.settings import Moot
 from tests.support.ledger_files import (
     GROUND_ID,
     Database,
@@ -185,7 +185,7 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
 
 
 def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
-    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=MootSettings(mapping=True))
+    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=Moot(mapping=True))
     rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
     at = datetime(2024, 6, 28, 2)
     default = {"tcompleted": at, "moot_key": 2**32 - 2, "moot_alias": "nomSciOps"}
@@ -198,18 +198,18 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     ledger.write(lambda c: c.execute(insert(DEFAULTS), [default]))
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
 
-    def is_of(expected: Moot) -> bool:
+    def is_of(expected: MootKey) -> bool:
         """Tell whether the row has a key and alias, and the event files of a merge."""
         row = run_rows(ledger)[RUN]
         of_merge = moot_key.of_run(database.of(mapping), RUN, rows)
-        return Moot(row["moot_key"], row["moot_alias"]) == expected == of_merge
+        return MootKey(row["moot_key"], row["moot_alias"]) == expected == of_merge
 
-    assert is_of(Moot(2**32 - 2, "nomSciOps"))
+    assert is_of(MootKey(2**32 - 2, "nomSciOps"))
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
     assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
-    assert is_of(Moot(9, "calibOps"))
+    assert is_of(MootKey(9, "calibOps"))
     assert codes(ledger, tmp_path) == []
     # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
     assert run_rows(ledger)[RUN]["type"] == "LPA"

@@ -151,10 +151,7 @@ class Run:
     @property
     def recorded(self) -> DeliveryHistory:
         """What was recorded."""
-        history = DeliveryHistory()
-        for line in self.lines:
-            history.take(line)
-        return history
+        return DeliveryHistory((line, "") for line in self.lines)
 
     def again(self, downlink: str) -> Decision:
         """Process `downlink` again with the same chunks."""

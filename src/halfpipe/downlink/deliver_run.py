@@ -27,7 +27,7 @@ from halfpipe.run.books import as_entry, state_of
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Settings, reason_of
@@ -129,7 +129,7 @@ class Planned:
     decision: Decision
     records: Records
     files: Sequence[EventFile]
-    moot: Moot
+    moot: MootKey
     before: Delivery | None
     loss: int
     accepted: str | None

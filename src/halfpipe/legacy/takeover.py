@@ -16,7 +16,7 @@ from typing import Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
+from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import product
@@ -36,7 +36,7 @@ from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import UNSET, Moot, moot_of
+from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 
@@ -195,8 +195,8 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             make_directory(work, paths.chunks(legacy.id))
             write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-            with nobody_reads(work, legacy.id, chunk, log.warning):
-                take_products(out, work / paths.chunks(legacy.id), chunk)
+            with no_merges(work, legacy.id, chunk, log.warning):
+                publish_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield entry
         remove_tree(scratch)
@@ -243,7 +243,7 @@ def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) 
     return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": SAID_NOTHING}
 
 
-def _moot(legacy: LegacyDownlink, run: RunId) -> Moot:
+def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
     text = legacy.text("moot_keys")
     try:
         return moot_of(run, text if text.exists() else None)
@@ -257,7 +257,7 @@ def _write_run(
     legacy: LegacyDownlink,
     run: LegacyRun,
     entries: Sequence[Mapping[str, Any]],
-    moot: Moot,
+    moot: MootKey,
 ) -> dict[str, Any]:
     """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
     id_, downlink = run.run, legacy.id
@@ -304,7 +304,7 @@ def _delivery(
     return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
 
 
-def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
+def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: MootKey) -> dict[str, Any]:
     """Return what a manifest says of a run that was taken over."""
     segments = datagrams.segments()
     manifest = delivery.as_json() | {

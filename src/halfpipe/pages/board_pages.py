@@ -1,9 +1,10 @@
-"""The pages: one of the site, one of its open runs, and one of each downlink on it.
+"""The board: HTML pages of the site, of its open runs, and of each downlink.
 
-A page is a file of its own and asks for no other. Each is written beside its place and renamed, the page of the site
-last, so that whoever looks sees whole pages.
+Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
+that readers always see complete pages.
 
-The page of the site is a matrix: a row a downlink, or many with equal notes, and a cell a phase.
+The page of the site is a matrix with a row for each downlink, or for several with equal notes, and a cell for each
+phase.
 """
 
 import base64
@@ -39,21 +40,21 @@ SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 
 
 class Cell(NamedTuple):
-    """How far a phase is: `done` of `most`, of no downlink if that is 0; and its worst verdict."""
+    """The progress of a phase, `done` of `most`, and its worst verdict; with `most` 0, no downlink has the phase."""
 
     verdict: Verdict
     done: int
     most: int
 
     def __str__(self) -> str:
-        """Say it with a sign: a colour alone tells not everybody."""
+        """Return the cell as text with a sign, because color alone is not enough for everyone."""
         part = f"{self.done}/{self.most}" if 0 < self.done < self.most else ""
         plain = "–" if not self.most else "·" if not self.done else "✓"
         return f"{SIGNS[self.verdict]} {part}".strip() or plain
 
 
 class Row(NamedTuple):
-    """A row: one downlink, or all with the same notes, the newest first, whose cause stands there for all."""
+    """A row: one downlink, or all with the same notes, the newest first. The row shows the cause of the first."""
 
     accounts: Sequence[Account]
     state: str
@@ -75,9 +76,9 @@ def cells(one: Account) -> list[Cell]:
 
 
 def rows(accounts: Sequence[Account]) -> Iterator[Row]:
-    """Yield the rows of accounts, in their order: those with notes of the same codes and nothing worse are one.
+    """Yield the rows of accounts, in their order. Accounts that have only notes, of the same codes, share a row.
 
-    A cell of several has how many are done, of those with the phase.
+    Their cells count the downlinks: how many are done, among those that have the phase.
     """
     found: dict[DownlinkId | tuple[str, ...], list[Account]] = {}
     for one in accounts:
@@ -95,7 +96,7 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
             )
             for column in columns
         ]
-        # What failed, and who is at work, stands elsewhere.
+        # The cause shows what failed, and which process is at work.
         state = several[0].state if len({one.state for one in several}) == 1 else ""
         words = ("taken", "failed", "in work")
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
@@ -107,9 +108,9 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     Parameters
     ----------
     site, found
-        What was looked at, and the accounts of the downlinks that the board has.
+        The state of the site, and the accounts of the downlinks on the board.
     home
-        The directory; it is made. Pages of downlinks that the board has no more are removed.
+        The directory, which is made if necessary. Pages of downlinks that are no longer on the board are removed.
 
     Raises
     ------
@@ -144,7 +145,7 @@ def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
-    """Return what is read of a downlink, nothing if it is damaged: the account says what is wrong."""
+    """Return what `read` reads for a downlink, or nothing if it is damaged: the account reports that."""
     try:
         return read(work, downlink)
     except HalfPipeError:
@@ -152,14 +153,16 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
 
 
 def _site(site: Survey, found: Overview) -> dict[str, Any]:
-    """Return what the page of the site shows besides downlinks."""
+    """Return what the page of the site shows in addition to downlinks."""
     headline = found.headline(site)
     turn = last_turn(site.work)
-    says = {
+    texts = {
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
         "mounts": "there",
         "ledger": "answers" if site.settings.ledger.url else "none",
-        "timer": f"{'not ' * bool(turn.get('status'))}good, last turn" if turn else "no turn yet",
+        "timer": ("not good, last turn" if turn.get("status") else "good, last turn")
+        if turn
+        else "no turn yet",
     }
     return {
         "headline": headline[0].upper() + headline[1:],
@@ -168,7 +171,7 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
         "downlinks": len(found.accounts),
         "last_retdef": site.last_retdef,
         "turn": turn,
-        "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
+        "lights": [(name, light(name, found.site), texts[name]) for name in LIGHTS],
     }
 
 
@@ -186,7 +189,7 @@ def latency(settings: Settings, downlink: DownlinkId) -> float | None:
 
 
 def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page of a downlink shows."""
+    """Return the content of the page of a downlink."""
     work, downlink = settings.paths.work, one.downlink
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in one.causes) else ()
     return {
@@ -201,7 +204,7 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
 
 
 def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -> None:
-    """Write a page of a site, by the name of its template."""
+    """Write a page from the template with the name `template`."""
     of_site = {"work": str(site.work), "simulated": site.settings.is_simulated, "now": site.now}
     content = _environment().get_template(template).render({**of_site, **values}).encode()
     write_bytes(page, content, lasting=False)
@@ -209,7 +212,7 @@ def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -
 
 @cache
 def _environment() -> Environment:
-    """Return the templates of the package, with what they share."""
+    """Return the templates of the package, with their filters and shared values."""
     made = Environment(
         loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -224,7 +227,7 @@ def _environment() -> Environment:
         "page_of": paths.board_page,
         "runs_page": paths.BOARD_RUNS,
     }
-    # A browser runs our script and style alone, and asks nobody for anything.
+    # A browser runs only this script and style, and loads nothing.
     style, script = (
         base64.b64encode(hashlib.sha256(made.get_template(name).render().encode()).digest()).decode()
         for name in ("board.css", "board.js")

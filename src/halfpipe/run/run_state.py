@@ -138,7 +138,8 @@ class KnownRun:
         recorded = Deliveries(work, run)
         others = [dl for dl in begun_downlinks(work, run) if dl not in new_input]
         known = {
-            dl: _without_ignored(context, dl, index)
+            # No merge uses chunks that the config ignores, or needs them decoded again.
+            dl: without_chunks(index, context.settings.ignored(dl), partial(context.place, dl))
             for dl in others
             if (index := _published(context, dl)) is not None
         }
@@ -220,12 +221,6 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
             raise StateError(error.text, rerun(downlink, "deliver_run", "Rebuild it")) from error
         log.warning("%s Rebuilt from the chunks of downlink %s.", error, downlink)
         return _rebuilt(context, downlink, handed_off)
-
-
-def _without_ignored(context: Context, downlink: DownlinkId, index: MergedIndex) -> MergedIndex:
-    """Return an index without chunks that the config ignores: no merge takes them, or needs them again."""
-    ignored = context.settings.ignored(downlink)
-    return without_chunks(index, ignored, partial(context.place, downlink)) if ignored else index
 
 
 def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:

@@ -15,7 +15,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.decode.shortfall import is_short
-from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.decode.shortfall import shortfall_causes as fell_short
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (

@@ -58,7 +58,7 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         state = manifest and ("complete" if manifest["complete"] else "open")
         events = delivery and delivery.events
         submitted, when = _submitted(work, downlink), None
-        with suppress(HalfPipeError):  # of damaged receipts the account tells
+        with suppress(HalfPipeError):  # the account reports damaged receipts
             when = _times(work, downlink).get(number)
         parts.append((downlink, number, submitted, when, events, begin, end, state))
         for file in delivery.files if delivery else ():
@@ -76,12 +76,12 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
 
 
 def _submitted(work: Path, downlink: DownlinkId) -> int | str | None:
-    """Return the number of the hand-off that Level-1 has of a downlink; in words, that its records are damaged."""
+    """Return the number of a downlink's hand-off at Level-1, if any; ``not known`` if its records are damaged."""
     try:
-        told = Record(work, downlink).last_confirmed
+        confirmed = Record(work, downlink).last_confirmed
     except HalfPipeError:
         return "not known"
-    return told.handoff if told else None
+    return confirmed.handoff if confirmed else None
 
 
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
@@ -111,7 +111,7 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
         where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
         raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
     receipts, submissions, handoffs = [], [], dict[int | None, datetime | None]()
-    with suppress(HalfPipeError):  # of what is damaged the account tells
+    with suppress(HalfPipeError):  # the account reports damage
         if (work / paths.receipt(downlink)).exists():
             receipts.append(read_receipt(work, downlink))
         handoffs = _times(work, downlink)
