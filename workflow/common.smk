@@ -90,7 +90,7 @@ def downlink(dl):
             if is_head():
                 leases.hold_downlink(settings, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
-            plan_causes.look(of, logger.warning)
+            plan_causes.report(of, logger.warning)
             if is_head():
                 plan_causes.refuse_staging(of, is_forced=is_forced())
             elif not of.retdefs:  # a job would say so

@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink.deliver_run import deliver_run
 from halfpipe.downlink.handoff_causes import contradictions
-from halfpipe.downlink.receipt import state_of
+from halfpipe.downlink.receipt import state_word
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
@@ -45,7 +45,7 @@ def without(source: Path, downlink: str, gone: Callable[[int], bool]) -> None:
 def codes(site: Site, downlink: str) -> dict[str, Verdict]:
     last = last_hand_off(site.work, DownlinkId(downlink))
     found = contradictions(
-        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, vouches=False
+        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, is_current=False
     )
     return {cause.code: cause.verdict for cause in found}
 
@@ -189,7 +189,7 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
     assert run["held"]
-    assert state_of(run) == "HELD"
+    assert state_word(run) == "HELD"
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
     assert codes(site, FIRST) == {"level1-refuses": Verdict.ACTION}

@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
-from halfpipe.downlink.receipt import state_of
+from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
@@ -222,7 +222,7 @@ def _environment() -> Environment:
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,
-        "state_of": state_of,
+        "state_word": state_word,
         "missing_hours": missing_hours,
         "lacks": sentences,
         "index": paths.BOARD,
