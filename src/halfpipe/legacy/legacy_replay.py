@@ -31,7 +31,6 @@ class Piece(NamedTuple):
     last: int
     opens: bool
     closing: bytes
-    hollow: bool
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class Merged:
         LPA or LCI to it; whether it retires the run; whether it delivers nothing of it.
     spans
         What it finds to be delivered.
-    defect
-        By which number of docs/legacy.md it does not deliver what it does not deliver behind its last span.
     """
 
     events: NDArray[np.void]
@@ -59,7 +56,6 @@ class Merged:
     complete: bool
     refused: bool
     spans: tuple[Interval, ...] = ()
-    defect: int = 3
 
     @property
     def series(self) -> list[tuple[int, int]]:
@@ -149,29 +145,25 @@ def merged(
         The spans that it recorded for other downlinks.
     """
     lines: dict[tuple[int, int], bytes] = {}
-    several = False
     for part in parts:
         for row, line in zip(part.rows[["apid", "datagram"]].tolist(), part.lines, strict=True):
-            several |= lines.setdefault(row, line) != line
+            lines.setdefault(row, line)
     of = {apid: pieces(rows) for apid, rows in KnownDatagrams.of(lines.values()).by_apid().items()}
     early = run.met < EIGHT_DIGITS
     is_lpa = of.keys() <= LPA
     kind, nothing = "LPA" if is_lpa else "LCI", np.zeros(len(events), bool)
     complete = not early and all(len(p) == 1 and p[0].opens and p[0].closing in CLOSES for p in of.values())
     if early or not of or (is_lpa and len(of) != EPUS):
-        return Merged(events, nothing, nothing, kind, complete and bool(of), True, defect=35 if early else 3)
+        return Merged(events, nothing, nothing, kind, complete and bool(of), refused=True)
     if is_lpa:
-        one, other = (of[apid] for apid in sorted(of))
-        spans, number = spans_of_two(one, other)
+        spans = spans_of_two(*(of[apid] for apid in sorted(of)))
     else:
         # It takes what comes first in a dict of Python 2, of eight slots; of two in one slot what has a gap.
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
-        number = 8 if {957, 965} <= of.keys() else 7 if len(of) > 1 else 22
     is_done = inside(events["sequence"], sorted(done))
     delivered = inside(events["sequence"], spans) & ~is_done
-    defect = 34 if several else number
-    return Merged(events, delivered, is_done, kind, complete, False, tuple(spans), defect)
+    return Merged(events, delivered, is_done, kind, complete, refused=False, spans=tuple(spans))
 
 
 def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
@@ -216,6 +208,12 @@ def is_written(original: bytes, before: bytes, written: bytes) -> bool:
     return original == written
 
 
+def defect_of_copy(original: bytes) -> int:
+    """Return the number of the defect by which the legacy writes an event with other bytes than `original`."""
+    kind, _ = _info(original)
+    return 30 if kind is evt.InfoType.LCI_CAL else 26 if handlers(original) == bytes(4) else 34
+
+
 def handlers(record: bytes) -> bytes:
     """Return the number of handlers of an LPA event, and the handlers; nothing for another, or for no record."""
     kind, begin = _info(record) if record else (None, 0)
@@ -238,38 +236,26 @@ def pieces(rows: NDArray[np.void]) -> list[Piece]:
             int(part["evtseq1"][-1]),
             bytes(part["oaction"][0]) == OPENS,
             bytes(part["caction"][-1]),
-            not (part["nevts"][0] and part["nevts"][-1]),
         )
         for part in consecutive(rows)
     ]
 
 
-def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> tuple[list[Interval], int]:
-    """Return the spans that the legacy finds in an LPA run, and the defect by which nothing behind them is delivered.
+def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> list[Interval]:
+    """Return the spans that the legacy finds in an LPA run.
 
-    It goes through the pieces of both EPUs side by side, on with whichever ends first, and is done when that has
+    It goes through the pieces of both EPUs side by side, on with the one that ends first, and is done when that EPU has
     no other piece. A span is where two pieces overlap; from the first of the two if both open the run, to the last if
     both end with stop.
     """
     spans: list[Interval] = []
     i = j = 0
-    while True:
+    while i < len(one) and j < len(other):
         a, b = one[i], other[j]
         opened, stopped = a.opens and b.opens, a.closing == b.closing == b"stop"
         first = (min if opened else max)(a.first, b.first)
         last = (max if stopped else min)(a.last, b.last)
         if opened or stopped or (a.first <= b.last and b.first <= a.last):
             spans.append(Interval(first, last))
-        if a.last <= b.last:
-            i, rest = i + 1, other[j + 1 :]
-        else:
-            j, rest = j + 1, one[i + 1 :]
-        if i == len(one) or j == len(other):
-            break
-    if any(piece.hollow for piece in (*one, *other)):
-        return spans, 22
-    if rest:
-        return spans, 20
-    if stopped:
-        return spans, 16
-    return spans, 5 if {a.closing, b.closing} <= {*CLOSES} else 6
+        i, j = (i + 1, j) if a.last <= b.last else (i, j + 1)
+    return spans

@@ -28,7 +28,6 @@ from halfpipe.settings import Merge
 
 # What its text of MOOT keys has of a run that could not be mapped: no line, some without a key, or its word for that.
 UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")
-UNMAPPED_KEYS = (0, 4294967295)
 Datagram = tuple[int, int]  # APID and number
 
 
@@ -48,8 +47,6 @@ class Expected:
         What the legacy makes of the run; None: this is what HalfPipe delivered.
     elsewhere
         The events that other downlinks deliver.
-    reordered
-        Whether downlinks were processed in another order than here.
     """
 
     rows: NDArray[np.void]
@@ -59,7 +56,6 @@ class Expected:
     lines: Mapping[str, Sequence[Sequence[str]]]
     merged: Merged | None = None
     elsewhere: NDArray[np.void] | None = None
-    reordered: bool = False
 
     @property
     def by(self) -> str:
@@ -112,33 +108,29 @@ class Inputs:
         path = self.work / paths.manifest(self.run, downlink)
         return dict(read_json(path)) if path.exists() else {}
 
-    def order(self, downlink: DownlinkId) -> list[DownlinkId]:
-        """Return the downlinks that a downlink knew, itself last, in the order in which they were merged here.
+    @cached_property
+    def order(self) -> list[DownlinkId]:
+        """The downlinks in the order in which they were merged here; a downlink may be there more than once.
 
-        Deliveries are recorded in their order. A downlink that delivered nothing has no record: it was merged before
-        the first one that knew its datagrams. A second merge that was held has no new record, either.
+        Deliveries are recorded in this order. A downlink without a record delivered nothing: it was merged before the
+        first delivery that knew its datagrams, or, by its manifest, later.
         """
-        past = [(one.downlink, _numbers(one.datagrams)) for one in self.recorded.deliveries]
-        last = max((number for number, (dl, _) in enumerate(past) if dl == downlink), default=None)
-        mine = self._known[downlink]
-        if last is None:
-            past = [one for one in past if one[1] <= mine]
-        elif self.manifest(downlink).get("held"):
-            mine = set().union(*self._brought.values())
-        else:
-            past = past[:last]
-        merged, have = list[DownlinkId](), set[Datagram]()
-        for dl, known in [*past, (downlink, mine)]:
-            for other in sorted(self.indexes, key=lambda other: (len(self._known[other]), other)):
-                brought = self._brought[other]
-                if other != dl and brought <= known and brought - self._brought.get(dl, set()) - have:
-                    merged.append(other)
-                    have |= brought
-                    if other == downlink and last is None and mine <= have:
-                        return merged
-            merged += [dl] if dl in self.indexes or dl in self.taken_over else []
-            have |= self._brought.get(dl, set())
-        return merged
+        order = [(one.downlink, _numbers(one.datagrams)) for one in self.recorded.deliveries]
+        for downlink in sorted(self.indexes, key=lambda dl: (len(self._known[dl]), dl)):
+            brought, manifest = self._brought[downlink], self.manifest(downlink)
+            have = set[Datagram]()
+            if downlink not in self.recorded.latest():
+                for at, (other, known) in enumerate(order):
+                    if brought <= known and brought - have - self._brought.get(other, set()):
+                        order.insert(at, (downlink, have | brought))
+                        break
+                    have = known
+            known = set().union(*self._brought.values()) if manifest.get("held") else self._known[downlink]
+            last = max((len(had) for dl, had in order if dl == downlink), default=-1)
+            if last < len(known):
+                at = sum(len(had) <= len(known) for _, had in order)
+                order.insert(at, (downlink, known))
+        return [dl for dl, _ in order if dl in self.indexes or dl in self.taken_over]
 
     @cached_property
     def _brought(self) -> Mapping[DownlinkId, set[Datagram]]:
@@ -187,22 +179,24 @@ def _numbers(ranges: Mapping[int, Iterable[Sequence[int]]]) -> set[Datagram]:
     }
 
 
-def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side, limits: Merge) -> Expected:
-    """Return what the legacy hands off of a run in the downlink that it merged last.
+def expected_of(
+    history: History, downlink: DownlinkId, inputs: Inputs, there: Side, limits: Merge
+) -> Expected:
+    """Return what the legacy hands off of a run in a downlink.
 
     Parameters
     ----------
     history
-        Its merges of the run, that of the downlink at the end.
+        Its merges of the run. What counts is the last one of the downlink, and what was known then.
     downlink, inputs
         The downlink, and everything known of the run here.
     there
         The other side. Headers get the key in its text of MOOT keys; a tree has indexes instead of files.
     limits
-        Of files.
+        How events are cut into files.
     """
     run, merged = inputs.run, history.latest[downlink]
-    wrote = merged if there.is_tree else history.staged.get(downlink, merged)
+    wrote = history.staged.get(downlink, merged)
     files, moot = [], _environment(there.texts[MOOT_KEYS], str(run.met))
     for begin, end in wrote.series:
         of_index = wrote.events[begin:end]
@@ -216,6 +210,8 @@ def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side
     key = inputs.manifest(downlink).get("moot")
     mine = [f"{run.l1} {key['key']} {key['alias']}"] if key else []
     unmapped = [[line.format(run.l1)] if line else [] for line in UNMAPPED]
+    order = [dl for dl, _ in history.merges]
+    before = order[: len(order) - order[::-1].index(downlink)]
     others = (one for dl, one in history.latest.items() if dl != downlink)
     return Expected(
         wrote.events[wrote.delivered],
@@ -225,7 +221,7 @@ def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side
         frozenset(token for _, one in history.merges for token in _tokens(run, one, limits)),
         {
             **{name: [lines] for name, lines in merged.lines(run).items()},
-            TIMES: inputs.times(dict(history.merges)),
+            TIMES: inputs.times(before),
             MOOT_KEYS: [mine, *(unmapped if key and key["key"] == evt.MOOT_UNSET_KEY else [])],
         },
         merged,

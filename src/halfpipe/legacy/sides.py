@@ -5,7 +5,7 @@ header or an order that is not that of the events, an empty directory, a file th
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -60,6 +60,10 @@ class File:
     events: int
     sequences: Interval
     moot: Moot | None = None
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.name} ({self.events} events, MOOT {self.moot and self.moot[0]})"
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,10 @@ class Side:
     def lines(self, name: str, run: str) -> list[str]:
         """Return the lines of a text that begin with a run, as Level-1 calls it; their order is free."""
         return sorted(line for line in self.texts.get(name, ()) if line.partition(" ")[0] == run)
+
+    def lines_but(self, name: str, runs: Container[str]) -> list[str]:
+        """Return the lines of a text that begin with none of these runs."""
+        return sorted(line for line in self.texts[name] if line.partition(" ")[0] not in runs)
 
 
 def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side | None:
