@@ -47,8 +47,8 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
 def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
     """Compare deliveries with those of the legacy or another system, event by event and text by text.
 
-    "here" is the stage, "there" is DIR. Each group of events that differs has a reason: a "defect" of the legacy with its
-    number (docs/legacy.md), "spans", "elsewhere", "waits", "gone", or "unexplained".
+    "here" is the stage, "there" is DIR. Each group of events that differs has a reason: a "defect" of the legacy with
+    its number (docs/legacy.md), "spans", "elsewhere", "waits", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")

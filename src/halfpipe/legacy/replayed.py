@@ -196,7 +196,7 @@ def expected_of(
         How events are cut into files.
     """
     run, merged = inputs.run, history.latest[downlink]
-    wrote = history.staged.get(downlink, merged)
+    wrote = merged if there.is_tree else history.staged.get(downlink, merged)
     files, moot = [], _environment(there.texts[MOOT_KEYS], str(run.met))
     for begin, end in wrote.series:
         of_index = wrote.events[begin:end]
