@@ -44,13 +44,13 @@ class Reason(NamedTuple):
 
 
 DEFECTS: Mapping[int, str] = {
-    3: "the legacy delivers nothing of an LPA run without exactly two EPUs, and calls it complete all the same",
-    4: "the legacy's span bridges a hole, as nothing was there to skip: what comes later in it is lost",
+    3: "the legacy delivers nothing of an LPA run without exactly two EPUs",
+    4: "the legacy's span bridges a hole, and events that arrive there later are lost",
     7: "the legacy takes the spans of an LCI run from one of its APIDs",
-    9: "the legacy's span of an LCI run bridges every gap",
+    9: "the legacy's span of an LCI run bridges every gap, and events that arrive there later are lost",
     26: "the legacy gives an event without handlers those of the event before it",
     30: "the legacy does not copy the last two bytes of the info of an LCI_CAL event",
-    34: "the legacy takes another one of several copies of an event",
+    34: "the legacy takes another copy of the event",
     35: "the legacy finds no files of a run that started before MET 268435456",
 }
 ELSEWHERE = Reason("elsewhere", None, "delivered with another downlink, or not known there at the time")
@@ -185,7 +185,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
 
 
 def _foreign(here: Side, there: Side) -> Iterator[Path]:
-    """Yield what is not part of a hand-off there; texts that only HalfPipe writes are, if they are the same here."""
+    """Yield files that are not part of a hand-off. Texts that only HalfPipe writes are allowed if they are the same."""
     for name, path in sorted(there.others.items()):
         mine = here.others.get(name)
         if mine is None or not path.is_file() or path.read_bytes() != mine.read_bytes():
@@ -199,7 +199,7 @@ def _of_text(name: str, run: str, reason: Reason, ours: Sequence[str], theirs: S
 def _magic7(
     settings: Settings, receipt: Mapping[str, Any], here: Side, there: Side, runs: Sequence["_Run"]
 ) -> Iterator[Finding]:
-    """Yield that magic-7 differs. It is explained if the magic-7 command prints it for the times that the legacy takes.
+    """Yield a difference of magic-7. It is explained if the magic-7 command prints it for the legacy's times.
 
     These are the times of the first known event of the first run, and of the last known event of the last run.
     """
@@ -268,26 +268,26 @@ class _Run:
 
     @cached_property
     def in_ours(self) -> NDArray[np.intp]:
-        """Where each event there is among ours, -1 if it is not."""
+        """The place of each event there among ours, -1 if we do not have it."""
         return where_in(self.theirs.rows, self.ours.rows)
 
     @cached_property
     def same(self) -> NDArray[np.bool_]:
-        """Which events there are the same here, byte for byte."""
+        """Whether each event there is the same here, byte for byte."""
         ours = np.append(self.ours.rows["sum"], 0)[self.in_ours]
         found: NDArray[np.bool_] = (self.in_ours >= 0) & (ours == self.theirs.rows["sum"])
         return found
 
     @property
     def known(self) -> NDArray[np.void]:
-        """The events (dtype `EVENT`) that the legacy knew of the run."""
+        """The events of the run (dtype `EVENT`) that the legacy knew."""
         merged = self.chosen.merged
         if merged is None and self.downlink in self.inputs.indexes:
             merged = self._as_here_in_order().latest[self.downlink]
         return merged.events if merged else NOTHING
 
     def _as_here(self) -> Expected:
-        """Return what HalfPipe delivered."""
+        """Return HalfPipe's own hand-off."""
         recorded, rows = self.inputs.recorded, self.ours.rows
         others = {name for dl in recorded.latest() if dl != self.downlink for name in recorded.names(dl)}
         tokens = frozenset(Path(name).stem for name in others)
@@ -296,17 +296,17 @@ class _Run:
         return Expected(rows, np.zeros(len(rows), bool), files, tokens, lines)
 
     def expected(self, history: History) -> Expected:
-        """Return what the legacy hands off of the downlink in a history of the run."""
+        """Return the legacy's hand-off of the downlink after a history of merges."""
         return expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
 
     def _as_here_in_order(self) -> History:
-        """Return the legacy's merges if it processed the downlinks in the order in which HalfPipe did."""
+        """Return the legacy's merges if it processed the downlinks in the same order as HalfPipe."""
         return History(self.run, self.inputs.parts).after(*self.inputs.order)
 
     def _histories(self) -> Iterator[History]:
-        """Yield the histories that the other side may have: first the order in which downlinks were merged here.
+        """Yield possible histories of the other side, first the one with the same order of downlinks as here.
 
-        Then other orders, if all downlinks of the run are there. An order counts only if it explains all of them.
+        Other orders follow if all downlinks of the run are there. An order counts only if it explains all of them.
         """
         if self.downlink not in self.inputs.indexes:
             return
@@ -321,7 +321,7 @@ class _Run:
             yield from _orders(before, left)
 
     def unlike(self, expected: Expected) -> list[Finding]:
-        """Return what is there and not as expected."""
+        """Return all differences between the other side and the expected hand-off."""
         found = [] if self.theirs.gone else [*self._unlike_events(expected)]
         found += [] if found or self.theirs.gone else self._unlike_files(expected)
         if expected.merged and self.theirs.spans not in (None, tuple(expected.merged.recorded)):
@@ -342,7 +342,7 @@ class _Run:
                 yield name, ours, theirs
 
     def _unlike_events(self, expected: Expected) -> Iterator[Finding]:
-        """Yield events that are missing there, or too many, or have other bytes."""
+        """Yield events that are missing, that are not expected, and that have other bytes."""
         rows, theirs = expected.rows, self.theirs.rows
         at = where_in(theirs, rows)
         for of, numbers, where, text in (
@@ -354,12 +354,12 @@ class _Run:
                 yield self._group(of[numbers[part]], where, _unexplained(text.format(expected.by)))
 
     def _changed(self, expected: Expected, at: NDArray[np.intp]) -> list[int]:
-        """Return which events there have other bytes than expected; `at` is their place among the expected ones."""
+        """Return the numbers of events with other bytes than expected; `at` is their place among these."""
         rows = self.theirs.rows
         if expected.merged is None:
             return np.flatnonzero((at >= 0) & ~self.same).tolist()
         changed, files = list[int](), [*self.inputs.files]
-        # The legacy usually copies the same records.
+        # Records that equal ours need no check, unless they may have the handlers of another event.
         for number in np.flatnonzero((at >= 0) & (~self.same | rows["bare"])).tolist():
             row = expected.rows[at[number]]
             place = files[int(row["file"])]
@@ -380,7 +380,7 @@ class _Run:
                 yield Finding("files", self.run, *reason, here=here, there=there)
 
     def _unlike_tokens(self, expected: Expected) -> Iterator[Finding]:
-        """Yield tokens of the run that are missing in the stage of a side, and those of no file."""
+        """Yield tokens of the run that are missing there, and tokens without a file."""
         if (home := self.there.stage) is None:
             return
         l1 = self.run.l1
@@ -388,16 +388,16 @@ class _Run:
         places = [place for at in (own / "*", every / f"{l1}-*") for place in home.glob(str(at))]
         there = {place.relative_to(home) for place in places}
         needed = {own / Path(file.name).stem for file in expected.files}
-        # Other tokens belong to other downlinks: their files are there, or Level-1 took them, or they are in work.
+        # Other tokens belong to other downlinks: files in the stage, files that Level-1 took, and downlinks in work.
         known = needed | {own / path.stem for path in home.glob(f"*/{l1}/*.evt")}
         known |= {own / name for name in expected.tokens}
         known |= {token for token in there if token.match(paths.halt_cleanup(l1, "*"))}
         for token in sorted((needed - there) | (there - known)):
-            what = "is missing" if token in needed else "belongs to no file of the run"
+            what = "is missing" if token in needed else "has no file"
             yield Finding("tokens", self.run, *_unexplained(f"{home / token}: this token {what}"))
 
     def _explained(self) -> Iterator[Finding]:
-        """Yield what is there and not ours. All of it is what the legacy's rule gives."""
+        """Yield the differences between both sides, all of which follow from the legacy's rule."""
         merged, elsewhere = self.chosen.merged, self.chosen.elsewhere
         if merged is None or elsewhere is None:
             return
@@ -445,7 +445,7 @@ class _Run:
 
 
 def _orders(before: History, left: Mapping[DownlinkId, _Run]) -> Iterator[History]:
-    """Yield the legacy's merges for each order of the downlinks `left` that explains all of them."""
+    """Yield the histories in which the legacy merges the downlinks `left` and each one is as on the other side."""
     if not left:
         yield before
     for downlink, run in left.items():
@@ -469,12 +469,12 @@ def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp
 
 
 def _weight(findings: Sequence[Finding]) -> int:
-    """Return how much differs: how many events, files, tokens and lines."""
+    """Return the number of events, files, tokens and lines that differ."""
     return sum(max(1, one.events) for one in findings)
 
 
 def _stretches(values: NDArray[Any], step: int) -> Iterator[slice]:
-    """Yield where values follow each other at this distance: 0 for equal codes, 1 for numbers without a hole."""
+    """Yield slices in which each value is the one before plus `step`."""
     cuts = np.flatnonzero(np.diff(values) != step) + 1
     for a, b in pairwise([0, *cuts.tolist(), len(values)]) if len(values) else ():
         yield slice(a, b)

@@ -1,7 +1,7 @@
-"""The legacy's merge, replayed on arrays: what its rule makes of the datagrams and events that it knew.
+"""The legacy's merge, replayed on arrays of datagrams and events.
 
-`halfpipe compare` checks the legacy's deliveries against it. It is tested against a second model, written from the
-legacy's scripts, and against what the legacy itself recorded.
+`halfpipe compare` checks the legacy's deliveries with it. Tests compare it with a second model, which was written from
+the legacy's scripts, and with the legacy's own records.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams, consecutive
 from halfpipe.settings import Merge
 
-LPA = frozenset({956, 957, 958})  # any other APID made a run LCI to the legacy, 955 too
-EPUS = 2  # of an LPA run: with one or three it delivered nothing
-EIGHT_DIGITS = 0x10000000  # MET: it wrote the hex digits of earlier runs without the leading zero
+LPA = frozenset({956, 957, 958})  # with any other APID, even 955, the legacy treats a run as LCI
+EPUS = 2  # of an LPA run: with one or three the legacy delivers nothing
+EIGHT_DIGITS = 0x10000000  # MET: it writes the hex digits of earlier runs without the leading zero
 
 
 class Piece(NamedTuple):
-    """Consecutive datagrams of one EPU as the legacy sees them: `first` and `last` as they stand in its datagrams."""
+    """Consecutive datagrams of one EPU, with the first and the last sequence that these datagrams announce."""
 
     first: int
     last: int
@@ -35,18 +35,18 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Merged:
-    """What the legacy makes of a run.
+    """One merge of a run by the legacy.
 
     Attributes
     ----------
     events
-        Those that it knew, in order (sequence, APID), each once; the type of the tables that it was given.
+        The known events, in order (sequence, APID), each once.
     delivered, done
-        Which of them it writes, and which lie inside spans of other downlinks.
+        Whether the merge writes each event, and whether it is inside a span of another downlink.
     kind, complete, refused
-        LPA or LCI to it; whether it retires the run; whether it delivers nothing of it.
+        LPA or LCI; whether the run is retired; whether the legacy refuses to deliver anything of it.
     spans
-        What it finds to be delivered.
+        The spans that it finds.
     """
 
     events: NDArray[np.void]
@@ -59,18 +59,18 @@ class Merged:
 
     @property
     def series(self) -> list[tuple[int, int]]:
-        """The slices of `events` that go into one index each: one ends only where a known event is skipped."""
+        """The slices of `events` in each index. An index ends only where a known event is skipped."""
         edges = np.flatnonzero(np.diff(self.delivered, prepend=False, append=False)).tolist()
         return list(zip(edges[::2], edges[1::2], strict=True))
 
     @property
     def recorded(self) -> list[Interval]:
-        """The spans that it records, one for each index: such a span bridges what may come."""
+        """The recorded spans, one for each index. Such a span also covers events that may arrive later."""
         sequence = self.events["sequence"]
         return [Interval(int(sequence[a]), int(sequence[b - 1])) for a, b in self.series]
 
     def lines(self, run: RunId) -> dict[str, list[str]]:
-        """Return its lines of the texts that follow from a merge; it counts the events of the last span only."""
+        """Return the lines of the texts that follow from the merge. Only events of the last span are counted."""
         retired = [f"{run.l1} COMPLETE"] if self.complete else []
         if self.refused:
             return {"delivered_events": [], "event_gaps": [], "retired_runs": retired}
@@ -84,7 +84,7 @@ class Merged:
 
 
 class Part(NamedTuple):
-    """What a downlink contributed to a run; `spans` are the legacy's own, if the downlink was taken over."""
+    """The contents of a run in a downlink; `spans` are the legacy's own if the downlink was taken over."""
 
     datagrams: KnownDatagrams
     events: NDArray[np.void]
@@ -93,7 +93,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """The legacy at work on one run: what each downlink contributes, and all merges so far, the oldest first."""
+    """The legacy's merges of one run so far, the oldest first, and the contents of each downlink."""
 
     run: RunId
     parts: Mapping[DownlinkId, Part]
@@ -106,11 +106,11 @@ class History:
 
     @property
     def staged(self) -> dict[DownlinkId, Merged]:
-        """The merge of each downlink that wrote the files in the stage: a merge without files leaves older ones."""
+        """The latest merge of each downlink that wrote files. A merge without files leaves the older ones."""
         return dict(one for one in self.merges if one[1].delivered.any())
 
     def after(self, *downlinks: DownlinkId) -> Self:
-        """Return the history with `downlinks` merged as well, in this order."""
+        """Return the history after merges of `downlinks` in this order."""
         found = self
         for downlink in downlinks:
             found = replace(found, merges=(*found.merges, (downlink, found._merged(downlink))))
@@ -121,7 +121,7 @@ class History:
         others.pop(downlink, None)
         datagrams = [own.datagrams]
         datagrams += [KnownDatagrams.together(self.parts[dl].datagrams for dl in others)] if others else []
-        # Each downlink keeps the index of all that it knew. The first index with an event decides which copy counts.
+        # Each downlink keeps an index of all events that it knew. The first index with an event decides on the copy.
         events = in_one([own.events, *(other.events for other in others.values())])
         spans = [self.parts[dl].spans for dl in others]
         done = [one.recorded if of is None else of for of, one in zip(spans, others.values(), strict=True)]
@@ -138,11 +138,11 @@ def merged(
     run
         The run. The legacy finds no files of an early one.
     parts
-        What the downlink made known, and what all others did: of several lines of a datagram the first part's counts.
+        The datagrams of the downlink, and those of all others. If a datagram has several lines, the first part counts.
     events
-        All events that it knew, in order (sequence, APID), each once.
+        All known events, in order (sequence, APID), each once.
     done
-        The spans that it recorded for other downlinks.
+        The spans recorded for other downlinks.
     """
     lines: dict[tuple[int, int], bytes] = {}
     for part in parts:
@@ -158,7 +158,7 @@ def merged(
     if is_lpa:
         spans = spans_of_two(*(of[apid] for apid in sorted(of)))
     else:
-        # It takes what comes first in a dict of Python 2, of eight slots; of two in one slot what has a gap.
+        # It takes the first APID in a dict of Python 2 with eight slots; if two share a slot, the one with a gap.
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
     is_done = inside(events["sequence"], sorted(done))
@@ -167,18 +167,18 @@ def merged(
 
 
 def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell which of the ordered sequences the legacy finds inside `spans`, which it goes through once, unsorted."""
+    """Tell which of the ordered sequences the legacy finds inside `spans`. It reads the unsorted spans only once."""
     if not spans:
         return np.zeros(len(sequence), bool)
     firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*spans, strict=True))
-    # It is at the first span that does not end ahead of the event, or at the last one.
+    # At each event it has read up to the first span that does not end before the event, or to the last span.
     at = np.minimum(np.searchsorted(np.maximum.accumulate(lasts), sequence), len(spans) - 1)
     found: NDArray[np.bool_] = (firsts[at] <= sequence) & (sequence <= lasts[at])
     return found
 
 
 def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
-    """Yield into which files the legacy cuts the events of one index, as half-open slices; a limit of 0 is none."""
+    """Yield the half-open slices of one index that become files; a limit of 0 means no limit."""
     begin, limit = 0, limits.max_events
     while begin < events:
         end = min(begin + limit, events) if limit > 0 else events
@@ -188,15 +188,15 @@ def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
 
 
 def file_number(sequence: int) -> int:
-    """Return the number in a file's name: from 2^31 on the sequence as one of 32 bits with a sign (its defect 27)."""
+    """Return the number in a file's name: the sequence as a signed number of 32 bits (its defect 27)."""
     return (sequence + 2**31) % 2**32 - 2**31
 
 
 def is_written(original: bytes, before: bytes, written: bytes) -> bool:
     """Tell whether the legacy writes the record `original` as `written`.
 
-    It gives an event without handlers those of the event `before` it in the same index (empty for the first), and does
-    not copy the last two bytes of the info of an LCI_CAL event.
+    An event without handlers gets those of the event `before` it in the same index (empty for the first one). The last
+    two bytes of the info of an LCI_CAL event are not copied.
     """
     kind, _ = _info(original)
     if kind is evt.InfoType.LCI_CAL:
@@ -215,13 +215,13 @@ def defect_of_copy(original: bytes) -> int:
 
 
 def handlers(record: bytes) -> bytes:
-    """Return the number of handlers of an LPA event, and the handlers; nothing for another, or for no record."""
+    """Return the bytes of an LPA event that hold the number of handlers and the handlers; empty for other events."""
     kind, begin = _info(record) if record else (None, 0)
     return record[begin : -evt.LPA_KEYS.itemsize] if kind is evt.InfoType.LPA else b""
 
 
 def _info(record: bytes) -> tuple[evt.InfoType, int]:
-    """Return the info type of a record, and where the number of handlers is in that of an LPA event."""
+    """Return the info type of a record, and the offset of the number of handlers if it is an LPA event."""
     ebf = evt.CONTEXT.itemsize
     at = ebf + 4 + int.from_bytes(record[ebf : ebf + 4], "little")
     kind = evt.InfoType(int.from_bytes(record[at : at + 4], "little"))
