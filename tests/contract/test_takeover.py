@@ -222,7 +222,7 @@ def test_later_turns_take_what_has_come_since(site: Site) -> None:
     lock = home / "lock" / f"halfpipe-{SECOND}"
     lock.touch()
     os.utime(lock, (2**31, 2**31))
-    assert take(site, home)["left"] == {"the legacy is at work on it": [SECOND]}
+    assert take(site, home)["left"] == {"the legacy is processing it": [SECOND]}
     os.utime(lock, (1, 1))
     report = take(site, home)
     assert (report["taken"], report["unchanged"], report["left"]) == (1, 1, {})
