@@ -57,7 +57,7 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
     found = content(ledger)
     at = {"scid": 77, "startedat": 741234567}
     times = {"dgmutc0": "29:27.750", "dgmutc1": "29:29.750", "evtutc0": "29:27.250", "evtutc1": "29:29.500"}
-    row = {
+    row: dict[str, object] = {
         "type": "LPA",
         "analysis": None,
         "status": "Complete",
