@@ -74,7 +74,6 @@ def read_settings():
 
 settings = read_settings()
 os.environ[SETTINGS] = str(configuration.written_at(settings))
-leases.lifetime = settings.lease.seconds
 plan = Plan(settings)
 refusals = {}  # why a target cannot be made, by downlink or misspelt word
 
@@ -89,14 +88,14 @@ def downlink(dl):
     if workflow.is_main_process:
         try:
             if is_head():
-                leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
+                leases.hold_downlink(settings, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
             of.refuse_closed()
             if is_head():
                 plan_causes.refuse_staging(of, is_forced=is_forced())
             elif not of.retdefs:  # a job would say so
                 raise no_retdefs(of)
-            plan_causes.look(of, logger.warning)
+            plan_causes.report(of, logger.warning)
             workflow.dag.forcefiles.update(of.outdated)
         except (HalfPipeError, OSError) as error:
             refuse(dl, error)

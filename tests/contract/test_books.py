@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -18,7 +18,7 @@ from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import PHASES, Account, Survey, account
+from halfpipe.status.account import Account, Survey, account
 from halfpipe.status.explanation import HELD, State
 from tests.contract.test_forgotten import on_site, without
 from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
@@ -150,7 +150,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     before = entry(site, FIRST)
     vanish(site)
     site.snakemake(f"dl={FIRST}", *words).bad(f"{before['delivered']} delivered events")
-    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk-refused"
+    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     assert not site.has_receipt(FIRST)
     accept(site)
     site.process(FIRST)
@@ -158,12 +158,12 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
     assert site.receipt(FIRST)["handoff"] == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
-    assert "file-strange" not in told(site, FIRST)
+    assert "stage-foreign" not in told(site, FIRST)
     assert site.outstanding(FIRST) == frozenset()
 
     books = equal_on_all_screens(site, FIRST, SECOND)
     assert books.closed > 0
-    cause = told(site, SECOND)["closed-events"]
+    cause = told(site, SECOND)["closed"]
     assert cause.verdict is Verdict.ACTION
     explained = {group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == Kind.CLOSED}
     assert explained == {f'halfpipe force {RUN} --reopen {FIRST} --reason "..."'}
@@ -174,7 +174,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     left = equal_on_all_screens(site, FIRST, SECOND)
     assert left.closed == 0
     assert left.known == books.known
-    assert "closed-events" not in told(site, SECOND)
+    assert "closed" not in told(site, SECOND)
     assert site.process(FIRST, again=True)
     assert site.receipt(FIRST)["handoff"] == 3
     assert entry(site, FIRST)["delivered"] == 0
@@ -189,7 +189,7 @@ def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: P
     vanish(site)
     accept(site)
     site.process(FIRST)
-    assert told(site, SECOND)["closed-events"].verdict is Verdict.NOTE
+    assert told(site, SECOND)["closed"].verdict is Verdict.NOTE
     assert told(site, FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
 
 
@@ -378,8 +378,8 @@ def test_phases_that_have_not_begun_are_not_shown_as_none(site: Site, decoded: b
     if decoded:
         site.by_hand(FIRST, "decode_chunk")
     shown = dict(zip(PHASES, map(str, cells(account(Survey(site.settings), FIRST))), strict=True))
-    assert "–" not in {shown[phase] for phase in PHASES if phase != "ledger"}
+    assert "–" not in {shown[phase] for phase in PHASES if phase != Phase.LEDGER}
     if decoded:
-        assert (shown["level-0"], shown["decoded"], shown["staged"]) == ("·", "✓", "!"), (
+        assert (shown[Phase.LEVEL0], shown[Phase.DECODED], shown[Phase.STAGED]) == ("·", "✓", "!"), (
             "no hours are reported"
         )

@@ -140,7 +140,7 @@ def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int
         for rows in (one.chunks, one.runs, one.accounts, one.handoffs):
             printed.table(rows)
         for finding in one.findings:
-            printed.cause(finding.cause.verdict, finding.cause)
+            printed.cause(finding.verdict, finding)
     return int(bad)
 
 

@@ -72,49 +72,34 @@ class Recorded(Protocol):
         """Number of events in the delivery; None if it is unknown."""
 
 
-def late_rows(
+def late_and_closed(
     known: Events,
-    is_foreign: NDArray[np.bool_],
-    others: Mapping[DownlinkId, Sequence[Recorded]],
+    inside: NDArray[np.bool_],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
     own: Callable[[DownlinkId], Events | None] = lambda _: None,
-) -> Iterator[tuple[DownlinkId, Events]]:
-    """Yield the events inside spans of `others` that were not delivered there, delivery by delivery.
+) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
+    """Return the late events and the closed events inside recorded spans, delivery by delivery.
 
-    An event of an earlier delivery, inside what the latest one does not cover any more, is not late:
-    `sorted_out` returns those.
+    A late event was not delivered with its span. A closed event was: by an earlier delivery of a downlink, whose latest
+    delivery does not cover it. No downlink delivers a closed event again until a person opens the span.
 
     Parameters
     ----------
     known
         All known events, in order and each once.
-    is_foreign
-        Which of them are in a span of `others`.
-    others
+    inside
+        Which of them are in a recorded span.
+    recorded
         The deliveries of each downlink, oldest first. Where several cover a place, the last one counts.
     own
         Returns the events that a downlink itself contains. If a datagram came in part, these are the delivered ones.
         Without them only the number of late events of the datagram is known, not which ones are late. They also
         show events that were delivered from another datagram than the one in `known`.
 
-    Yields
-    ------
-    tuple
-        The downlink of the span, and the late events in it.
-    """
-    for downlink, rows, beyond, _ in _compared(known, is_foreign, others, own):
-        yield downlink, rows[beyond]
-
-
-def sorted_out(
-    known: Events,
-    inside: NDArray[np.bool_],
-    recorded: Mapping[DownlinkId, Sequence[Recorded]],
-    own: Callable[[DownlinkId], Events | None] = lambda _: None,
-) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
-    """Return the late events as `late_rows` does, and the closed ones: those of earlier deliveries alone.
-
-    A closed event is inside a span of an earlier delivery of a downlink, which its latest delivery does not cover. The
-    earlier delivery had it, so no downlink delivers it again until a person opens the span.
+    Returns
+    -------
+    list of tuple, list of tuple
+        The downlink of a span, and the late or closed events in it.
     """
     late, closed = [], []
     for downlink, rows, beyond, is_latest in _compared(known, inside, recorded, own):
@@ -130,7 +115,7 @@ def _compared(
     recorded: Mapping[DownlinkId, Sequence[Recorded]],
     own: Callable[[DownlinkId], Events | None],
 ) -> Iterator[tuple[DownlinkId, Events, NDArray[np.bool_], bool]]:
-    """Yield the events in the place of each delivery, which of them it did not hold, and whether it is the latest."""
+    """Yield the events inside each delivery, which of them it did not contain, and whether it is the latest."""
     rows = known.take(np.flatnonzero(inside))
     for downlink, records in recorded.items():
         for n, record in enumerate(records):

@@ -41,7 +41,7 @@ from halfpipe.words import utc
 
 log = logging.getLogger(__name__)
 # Error codes that mean that a chunk can no longer be decoded. Other errors, like a full disk, are temporary.
-LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code, "decoder-silent"})
+LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code})
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ class KnownRun:
         recorded = Deliveries(work, run)
         others = [dl for dl in begun_downlinks(work, run) if dl not in new_input]
         known = {
-            dl: _without_ignored(context, dl, index)
+            # No merge uses chunks that the config ignores, or needs them decoded again.
+            dl: without_chunks(index, context.settings.ignored(dl), partial(context.place, dl))
             for dl in others
             if (index := _published(context, dl)) is not None
         }
@@ -211,12 +212,6 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
         return _rebuilt(context, downlink, handed_off)
 
 
-def _without_ignored(context: Context, downlink: DownlinkId, index: MergedIndex) -> MergedIndex:
-    """Return an index without chunks that the config ignores: no merge takes them, or needs them again."""
-    ignored = context.settings.ignored(downlink)
-    return without_chunks(index, ignored, partial(context.place, downlink)) if ignored else index
-
-
 def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:
     """Rebuild the merged index of a downlink from the chunks that it was handed off with."""
     index, _ = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in chunks), {})
@@ -242,7 +237,7 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
             rerun(downlink, "deliver_run", "Process it"),
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
-        with leases.run_lease(work, run, log.warning), context_scratch(work, run):
+        with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             try:
                 MergedIndex.read(work, run, downlink)
             except HalfPipeError:

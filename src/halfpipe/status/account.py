@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.decode.shortfall import is_short
-from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.decode.shortfall import shortfall_causes as fell_short
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (
@@ -27,8 +27,8 @@ from halfpipe.downlink.handoff_causes import (
 from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, is_submitted, is_taken, names_files
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
@@ -36,12 +36,14 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import force_list
 from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
+from halfpipe.status import queue
 from halfpipe.status.books import books_now
 from halfpipe.status.failures import failures
 from halfpipe.words import count
@@ -51,15 +53,6 @@ COSTS = "The remedy makes a hand-off that needs a roll-back"
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
-PHASES = (
-    "RetDefs",
-    "level-0",
-    "decoded",
-    "staged",
-    "ledger",
-    "submitted",
-    "taken",
-)  # of a downlink, in order
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ class Account:
     handoff: int | None = None
     submitted: int | None = None
     handed_off: float | None = None
-    phases: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    phases: Mapping[Phase, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -146,7 +139,12 @@ class Survey:
     @property
     def sees_stage(self) -> bool:
         """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
-        return self.stage_trouble is None or self.stage_trouble.code in {"stage-restored", "work-restored"}
+        return self.stage_trouble is None or self.stage_trouble.code == "restored"
+
+    @cached_property
+    def queue(self) -> Sequence[Cause]:
+        """Why jobs have not started in Slurm."""
+        return tuple(queue.troubles())
 
     @cached_property
     def plan(self) -> Plan:
@@ -247,9 +245,9 @@ class Downlink:
         except HalfPipeError as error:
             self.damage = error
         self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
-        self.record: Record | None = None
+        self.record: Attempts | None = None
         with suppress(HalfPipeError):
-            self.record = Record(self.work, downlink, only_look=True)
+            self.record = submissions(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
         self.in_work = leases.in_work(self.work, downlink)
         self.is_submitted = (
@@ -282,9 +280,9 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
     try:
         return _account(Downlink(site, downlink), of_files)
     except OSError as error:
-        cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
+        cause = Cause("file-system", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
-        cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
+        cause = Cause(error.code, Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
     return Account(downlink, UNKNOWN, (cause, *of_files))
 
 
@@ -320,8 +318,8 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     )
 
 
-def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, tuple[int, int]]:
-    """Return how much is done of each phase, and of how much; nothing of what the legacy did.
+def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[Phase, tuple[int, int]]:
+    """Return how much of each phase is done, and of how much; nothing for the work of the legacy.
 
     Level-0 is left out if the decoder did not report which hours it needed.
     """
@@ -343,7 +341,7 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     level0 = (needed - missing, needed + unknown)
     phases = dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
     if of_chunks and not needed:
-        del phases["level-0"]
+        del phases[Phase.LEVEL0]
     return phases
 
 
@@ -356,9 +354,9 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
         codes = {cause.code for cause in causes}
         if first := next((cause.failed for cause in causes if cause.failed), ""):
             return f"failed at {first.partition(';')[0].partition(',')[0]}"
-        if "switch-holds" in codes:
+        if "held" in codes:
             return "held"
-        if "head-died" in codes:
+        if "killed" in codes:
             return "cut off"
         if codes & {"waits-retdef", "settling"}:
             return "waiting for RetDefs"
@@ -376,10 +374,12 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
     found = [*lease_troubles(of.work, of.id), *planned(of.plan, of.site.now)]
     if of.damage is not None:
-        found.append(Cause("record-damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
+        found.append(Cause("damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
     elif of.receipt_time is not None and not in_work:
         found += not_as_recorded(of.work, of.id, of.last.content if of.last else None)
     yield from found
+    if in_work:  # the site has these causes with their verdicts
+        yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.site.queue)
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
         yield from failed
@@ -396,7 +396,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     else:
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
-            yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
+            yield from findings(of.id, receipt["chunks"], receipt["runs"])
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
             yield from _nothing_delivered(of, receipt)
@@ -408,9 +408,9 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
     if receipt is not None and not in_work and of.confirmed is None:
         # A submission that was refused for the stage says what a look at the stage says now.
-        looks = {cause.code for cause in of_level1} & {GONE, STRANGE, "stage-gone"}
+        looks = {cause.code for cause in of_level1} & {FOREIGN, GONE}
         late = failures(settings, of.id, after_receipt=True)
-        yield from (cause for cause in late if not (looks and cause.code == "stage"))
+        yield from (cause for cause in late if not (looks and cause.code == DIFFERS))
     yield from of_level1
 
 
@@ -430,7 +430,7 @@ def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     place = of.work / paths.chunks(of.id)
     if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
         yield Cause(
-            "chunks-gone",
+            "damaged",
             Verdict.ACTION,
             f"{place} is gone, with all that was decoded of this downlink",
             rerun(of.id, "decode_chunk"),
@@ -444,7 +444,7 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
         remedy = rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines")
         verdict = Verdict.NOTE if of.is_submitted else Verdict.ACTION
-        yield Cause("no-attitude", verdict, text, remedy, of.receipt_time)
+        yield Cause("magic7", verdict, text, remedy, of.receipt_time)
     for run in receipt["runs"]:
         if run["missing"]:
             text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
@@ -453,7 +453,7 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         if run.get("taken_over") == "nothing":
             text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
             yield Cause(
-                "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
+                "takeover", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
             )
 
 
@@ -508,15 +508,13 @@ def _closed(of: Downlink, run: RunId, events: int) -> Cause:
         else "",
         hands_off=True,
     )
-    return Cause(
-        "closed-events", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time
-    )
+    return Cause("closed", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time)
 
 
 def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
     """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
     with suppress(HalfPipeError):
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         return told is not None and handoff is not None and told.handoff < handoff
     return False
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from halfpipe import paths
-from halfpipe.downlink.books import Finding, decoded_events, findings
+from halfpipe.causes import Cause
+from halfpipe.downlink.books import decoded_events, findings
 from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import leases
+from halfpipe.files import lease
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
@@ -118,7 +119,7 @@ def _closed_last(work: Path, run: RunId) -> Mapping[str, Any] | None:
 
 
 def _is_merged_now(work: Path, run: RunId) -> bool:
-    found = leases.look(work, paths.run_lease(run))
+    found = lease.look(work, paths.run_lease(run))
     return found is not None and found.lives
 
 
@@ -149,7 +150,7 @@ class Table:
     runs: Sequence[Mapping[str, Any]]
     accounts: Sequence[Mapping[str, Any]]
     handoffs: Sequence[Mapping[str, Any]]
-    findings: Sequence[Finding]
+    findings: Sequence[Cause]
 
 
 def table(site: Site, what: DownlinkId | RunId) -> Table:
@@ -165,7 +166,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
     work = site.work
     downlinks = [what] if isinstance(what, DownlinkId) else known_downlinks(work, what)
     chunks, runs, handoffs = list[Mapping[str, Any]](), list[Mapping[str, Any]](), list[Mapping[str, Any]]()
-    found, shown = list[Finding](), {what} if isinstance(what, RunId) else set[RunId]()
+    found, shown = list[Cause](), {what} if isinstance(what, RunId) else set[RunId]()
     for downlink in downlinks:
         of, last = site.plan.of(downlink), last_hand_off(work, downlink, only_look=True)
         decoded = [read_json(work / name) for name in of.chunk_files if (work / name).is_file()]
@@ -179,7 +180,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
         for manifest in manifests:
             shown.add(RunId(manifest["run"]))
             runs.append(_of_run(site.settings, downlink, decoded, manifest))
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         handoffs.append(
             {
                 "downlink": downlink,

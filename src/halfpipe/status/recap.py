@@ -18,7 +18,7 @@ from halfpipe.words import count
 
 MOST_SHOWN = 5  # causes of failed jobs
 LAST_LINES = 3  # of the log of a job that did not say why it ended
-CUT_OFF = {"interrupted", "terminated", "unseen"}  # codes of jobs that ended with the invocation
+CUT_OFF = {"interrupted", "unseen"}  # codes of jobs that ended with the invocation
 MOST_ACTIONS = 10  # causes that need action
 
 

@@ -167,7 +167,7 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
 
 def test_an_event_that_is_in_no_count_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     in_part_and_whole(site)
-    monkeypatch.setattr(undelivered, "sorted_out", lambda *_: ([], []))
+    monkeypatch.setattr(undelivered, "late_and_closed", lambda *_: ([], []))
     with pytest.raises(AssertionError):
         site.by_hand(SECOND)
     failure = Failure.read(site.work / paths.log("receipt", SECOND))

@@ -134,8 +134,8 @@ def test_what_is_to_be_done_comes_before_the_command_that_tries_again(tmp_path: 
         return [line.removeprefix("  → ") for line in said if line.startswith("  → ")]
 
     ends_with_it = rerun(DL, "decode_chunk", "To go on")
-    assert steps(Failure("shrunk-refused", "it would lose events", ends_with_it)) == ends_with_it.steps
-    assert steps(Failure("takeover-refused", "it is torn", Remedy("halfpipe show"))) == [
+    assert steps(Failure("shrunk", "it would lose events", ends_with_it)) == ends_with_it.steps
+    assert steps(Failure("takeover", "it is torn", Remedy("halfpipe show"))) == [
         "halfpipe show",
         "again",
     ]
