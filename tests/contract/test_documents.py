@@ -1,7 +1,7 @@
-"""What README and the tutorial show is so; the reference of the config and the layers are as the code has them.
+"""The documents agree with the code: commands and their output, config keys, layers, names of files and tests.
 
-The console blocks of the documents in `RUN` run in a copy of the project, verbatim and in order, a section in one
-shell. A command ends well, or with the status that a comment behind it says.
+The console blocks of the documents in `RUN` run in a copy of the project, in order, each section in one shell. A
+command must succeed, or end with the status in the comment behind it.
 """
 
 import ast
@@ -35,7 +35,7 @@ EXCLUDED = "make test"  # of which this test is a part
 
 @pytest.mark.workflow
 @pytest.mark.parametrize(("document", "title"), SHELLS, ids=[title for _, title in SHELLS])
-def test_commands_print_what_is_shown(document: str, title: str, tmp_path: Path) -> None:
+def test_commands_print_the_output_that_is_shown(document: str, title: str, tmp_path: Path) -> None:
     wanted = [each for each in commands(sections(document)[title]) if each.text != EXCLUDED]
     ended = documents.run(documents.project(tmp_path), wanted)
     assert len(ended) == len(wanted)
@@ -45,7 +45,7 @@ def test_commands_print_what_is_shown(document: str, title: str, tmp_path: Path)
         assert missed is None, f"{command.text}\ndid not print\n{missed}\nwhere it should, but:\n{said}"
 
 
-def test_imports_lead_up_the_layers_of_the_architecture() -> None:
+def test_imports_follow_the_layers_of_the_architecture() -> None:
     section = sections("docs/architecture.md")["Layers"]
     lines = re.findall(r"^    (\S.*?)  .*$", section, re.MULTILINE)
     level = {name: n for n, line in enumerate(lines) for name in line.split()}
@@ -67,7 +67,7 @@ def test_imports_lead_up_the_layers_of_the_architecture() -> None:
     assert down == []
 
 
-def test_the_table_and_the_schema_of_the_config_are_those_of_the_model() -> None:
+def test_table_and_schema_of_the_config_follow_from_the_model() -> None:
     between = PLACE.search(FILE.read_text())
     assert between is not None
     assert between[1].strip() == "\n".join(table()).strip()
@@ -77,13 +77,13 @@ def test_the_table_and_the_schema_of_the_config_are_those_of_the_model() -> None
 
 
 def anchors(document: str) -> set[str]:
-    """Return what a link may name in a document: its headings, as they stand in an address."""
+    """Return the anchors of the headings of a document."""
     headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def exists(kind: str, name: str) -> bool:
-    """Tell whether there is what a row of docs/legacy.md names."""
+    """Tell whether a thing exists that docs/legacy.md names."""
     match kind:
         case "verb":
             verb, *action = name.split()
@@ -112,7 +112,7 @@ def exists(kind: str, name: str) -> bool:
             return (ROOT / name).is_file()
 
 
-def test_what_became_of_the_legacy_is_there() -> None:
+def test_everything_that_docs_legacy_names_exists() -> None:
     text = (ROOT / "docs" / "legacy.md").read_text()
     named = set(re.findall(r"\b(verb|key|module|path|rule|doc|script|file) `([^`]+)`", text))
     assert len(named) > 150

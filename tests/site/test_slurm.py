@@ -1,8 +1,9 @@
-"""The workflow on a Slurm, with the profile as operators use it (`make test-slurm`).
+"""The workflow on a Slurm, with the profile that operators use (`make test-slurm`).
 
-By default on a private Slurm of a single node. With ``HALFPIPE_SLURM=site`` on the one that is there: then
-the profile's partition and account must exist, the temporary directory must be shared (``--basetemp``), and
-what needs the right to stop daemons is left out. ``HALFPIPE_PROFILE`` names another profile than ``s3df``.
+The default is a private Slurm of one node. ``HALFPIPE_SLURM=site`` uses the Slurm of the site: the partition and the
+account of the profile must exist, the temporary directory must be shared (``--basetemp``), and tests that stop daemons
+are skipped.
+``HALFPIPE_PROFILE`` names another profile than ``s3df``.
 """
 
 import contextlib
@@ -49,7 +50,7 @@ MONTH = [f"2304{day:02d}00{number}" for day in (1, 2, 3, 4) for number in (1, 2)
 
 @dataclass
 class SlurmSite(Site):
-    """A site whose jobs go to Slurm; its config file is named by a relative path, as people do."""
+    """A site whose jobs go to Slurm. Its config file has a relative path, as operators write it."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     profile: str = PROFILE
@@ -63,7 +64,7 @@ class SlurmSite(Site):
 
     @contextlib.contextmanager
     def running(self, *arguments: str) -> Iterator[Running]:
-        """Start a command, and end it if the test leaves first."""
+        """Start a command, and end it with the test."""
         running = Running(self.command(*arguments), self.home, self.env)
         try:
             yield running
@@ -72,7 +73,7 @@ class SlurmSite(Site):
             running.process.wait(120)
 
     def change_profile(self, change: Callable[[dict[str, object]], None]) -> None:
-        """Have the commands take a profile of the test's own, the site's with a change."""
+        """Use a profile of the test's own: the site's with a change."""
         place = self.home / "profile"
         place.mkdir(exist_ok=True)
         policy = yaml.safe_load((ROOT / "profiles" / "s3df" / "profile.v9+.yaml").read_text())
@@ -102,7 +103,7 @@ class SlurmSite(Site):
         return sorted(mine, key=lambda row: int(row["id"]))
 
     def began(self) -> dict[str, list[datetime]]:
-        """Return when each job began that ended well, each time that it did."""
+        """Return when each successful job began, for each of its attempts."""
         found: dict[str, list[datetime]] = {}
         for file in (self.work / paths.LOGS).glob("*/usage.jsonl"):
             for line in map(json.loads, file.read_text().splitlines()):
@@ -110,14 +111,14 @@ class SlurmSite(Site):
         return found
 
     def nothing_left(self, *, killed: bool = False) -> None:
-        """Check that no lease is left, no scratch, and no job; what was `killed` may leave a heartbeat."""
+        """Check that no lease, scratch file or job is left; a `killed` process may leave a heartbeat."""
         assert [name for name in leases(self.work) if not (killed and name.startswith("alive/"))] == []
         assert not list(self.work.rglob(".*.part")) + list(self.stage.rglob(".halfpipe/*"))
         assert not [job for job in self.jobs() if job["state"] in {"RUNNING", "PENDING"}]
 
 
 def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
-    """Return a site with the golden case and a decoder with these options, each of which is slow or hungry."""
+    """Return a site with the golden case, and a decoder with these options."""
     site = SlurmSite(home, env=env)
     build("complete_multichunk", site)
     if decoder:
@@ -126,14 +127,14 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
 
 
 def content(site: Site) -> dict[str, bytes]:
-    """Return the tree of a site, but for the decoder's command, which receipts quote, and so for their seals."""
+    """Return the tree of a site without what depends on the decoder's command: the command itself and seals."""
     command = str(site.config.get("decoder", {}).get("command")).encode()
     seal = re.compile(rb'\n "(sha256|previous|delivery)": "[0-9a-f]{64}",')
     return {name: seal.sub(b"", data.replace(command, b"DECODER")) for name, data in site.tree().items()}
 
 
 def local(site: Site) -> Site:
-    """Return a site with the same configuration whose jobs run here, without any pause."""
+    """Return a site with the same configuration whose jobs run here."""
     return Site(site.home, site.config)
 
 
@@ -184,7 +185,7 @@ def test_a_downlink_of_twelve_chunks_is_one_job_and_has_the_bytes_of_a_local_run
     there.nothing_left()
 
 
-def test_more_memory_and_time_at_the_next_attempt_which_decodes_nothing_again(
+def test_the_next_attempt_has_more_memory_and_decodes_nothing_again(
     tmp_path: Path, env: Mapping[str, str], undisturbed: Mapping[str, bytes]
 ) -> None:
     site = golden_site(tmp_path, env, "--hungry", "00001=900")
@@ -201,7 +202,7 @@ def test_more_memory_and_time_at_the_next_attempt_which_decodes_nothing_again(
     site.nothing_left(killed=True)
 
 
-def test_how_slurm_has_ended_a_job_is_recorded(tmp_path: Path, env: Mapping[str, str]) -> None:
+def test_the_way_in_which_slurm_ended_a_job_is_recorded(tmp_path: Path, env: Mapping[str, str]) -> None:
     site = golden_site(tmp_path, env, "--slow", "00002=95")
     resources = ["decode_chunk:runtime=1", "deliver_run:runtime=0", "receipt:runtime=0"]
     assert site.snakemake(f"dl={DL}", "--retries", "0", "--set-resources", *resources).status == 1
@@ -225,7 +226,7 @@ def test_a_bad_chunk_fails_alone(tmp_path: Path, env: Mapping[str, str]) -> None
     assert leases(site.work) == []
 
 
-def test_slurmctld_and_slurmdbd_are_away_and_the_node_is_drained(
+def test_a_downlink_survives_daemons_that_are_down_and_a_drained_node(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
     site = golden_site(tmp_path, daemons.env, "--pause", "15")
@@ -269,7 +270,7 @@ def test_a_submission_waits_for_slurmctld_and_for_room_in_the_queue(
 @pytest.mark.parametrize(
     ("key", "value"), [("slurm_account", "nonsense"), ("slurm_partition", "nonsense"), ("qos", PREEMPTABLE)]
 )
-def test_what_slurm_refuses_for_good_ends_the_command_with_one_sentence(
+def test_a_final_refusal_of_slurm_ends_the_command_with_one_sentence(
     key: str, value: str, tmp_path: Path, daemons: PrivateSlurm
 ) -> None:
     site = golden_site(tmp_path, daemons.env)
@@ -325,7 +326,7 @@ def test_a_preempted_job_is_submitted_again_with_the_same_memory(
     site.nothing_left(killed=True)
 
 
-def test_the_head_is_killed_at_ten_moments(
+def test_a_downlink_survives_ten_kills_of_its_head(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
     site = golden_site(tmp_path, daemons.env, "--pause", "2")
@@ -345,12 +346,11 @@ def test_the_head_is_killed_at_ten_moments(
 
 
 def said(running: Running, words: str) -> bool:
-    """Tell whether a command has printed some words."""
     return words in running.log.read_text()
 
 
 def month(home: Path, env: Mapping[str, str], batch: int, **change: object) -> SlurmSite:
-    """Return a site with runs that are spread over neighbours, over the ends of batches too."""
+    """Return a site with runs over two neighbours, also across the ends of batches."""
     scenario = Scenario(seed=3, downlinks=MONTH)
     for first in range(0, len(MONTH) - 1):
         scenario.lci_run(events=20, parts=2, first=first, per_datagram=5)
@@ -363,11 +363,10 @@ def month(home: Path, env: Mapping[str, str], batch: int, **change: object) -> S
 
 
 def process(site: SlurmSite) -> list[str]:
-    """Return the command that processes the month."""
     return [*COMMAND, "process", "2023-04", "--profile", site.profile]
 
 
-def test_a_batch_has_the_bytes_of_single_commands_whatever_is_killed(
+def test_a_batch_that_is_killed_has_the_bytes_of_single_commands(
     tmp_path: Path, daemons: PrivateSlurm
 ) -> None:
     site = month(tmp_path, daemons.env, len(MONTH))
@@ -389,7 +388,7 @@ def test_a_batch_has_the_bytes_of_single_commands_whatever_is_killed(
     site.nothing_left(killed=True)
 
 
-def test_the_nights_downlink_goes_before_history_that_waits(
+def test_a_new_downlink_runs_before_history_that_waits(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
     tonight = golden_site(tmp_path / "tonight", daemons.env)
@@ -412,7 +411,7 @@ def test_the_nights_downlink_goes_before_history_that_waits(
     assert tonight.jobs()[0]["start"] <= min(job["start"] for job in site.jobs())
 
 
-def test_a_facility_at_zero_nodes_is_waited_for_and_status_says_why(
+def test_status_names_an_account_that_may_use_no_node(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = golden_site(tmp_path, daemons.env)
@@ -431,7 +430,7 @@ def test_a_facility_at_zero_nodes_is_waited_for_and_status_says_why(
         assert causes["queue-waits"]["verdict"] == "note"
         assert "AssocGrpNodeLimit" in causes["queue-waits"]["text"]
     finally:
-        daemons.unlimit(ACCOUNT)
+        daemons.limit(ACCOUNT, -1)
         status = turn.process.wait(300)
     assert status == 0
     assert turn.log.read_text() == ""
