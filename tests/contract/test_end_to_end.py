@@ -14,7 +14,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import chunk_of
 from tests.support.harness import events_of
-from tests.support.model import Chunk, Delivery, Outcome, Rules, decide
+from tests.support.model import Chunk, Delivery, ModelDecision, Rules, decide
 from tests.support.workflow import Site
 
 LARGE = (1 << 32) - 2000
@@ -46,7 +46,7 @@ SCENES = {
 }  # fmt: skip
 
 
-def outcomes(site: Site, run: str, downlinks: Iterable[DownlinkId]) -> dict[DownlinkId, Outcome]:
+def outcomes(site: Site, run: str, downlinks: Iterable[DownlinkId]) -> dict[DownlinkId, ModelDecision]:
     """Return the decision of the reference for each downlink with `run`, from the decoder's indexes."""
     brought: dict[str, tuple[Chunk, ...]] = {}
     recorded: dict[str, list[Delivery]] = {}

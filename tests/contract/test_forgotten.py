@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink.deliver_run import deliver_run
 from halfpipe.downlink.handoff_causes import contradictions
-from halfpipe.downlink.receipt import state_of
+from halfpipe.downlink.receipt import state_word
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
@@ -45,7 +45,7 @@ def without(source: Path, downlink: str, gone: Callable[[int], bool]) -> None:
 def codes(site: Site, downlink: str) -> dict[str, Verdict]:
     last = last_hand_off(site.work, DownlinkId(downlink))
     found = contradictions(
-        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, vouches=False
+        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, is_current=False
     )
     return {cause.code: cause.verdict for cause in found}
 
@@ -69,7 +69,7 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, co
         path.write_bytes(content)
     site.snakemake(f"dl={SECOND}").bad(*map(str, files))
     assert site.staged(SECOND) == {}
-    assert codes(site, FIRST) == {"record-damaged": Verdict.ACTION}
+    assert codes(site, FIRST) == {"damaged": Verdict.ACTION}
     files[1].write_bytes(before)
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
@@ -94,7 +94,7 @@ def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
     assert recorded(site, FIRST) == before
     assert site.staged(FIRST) == staged
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
     site.snakemake(f"dl={FIRST}").bad()  # nor does a plain command deliver less
     assert recorded(site, FIRST) == before
 
@@ -125,7 +125,7 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     assert run["closed"] == [[last + 1, 1102]]
     assert run["accepted"] == "the tape is gone"
     assert run["shrunk"] == 51 - run["delivered"] > 0
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
+    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
     # Processed again the downlink delivers the same, and the accepted loss is kept.
     site.process(FIRST, again=True)
     (again,) = site.receipt(FIRST)["runs"]
@@ -162,9 +162,9 @@ def test_a_run_that_is_in_no_chunk_any_more_is_refused(
     site.configure(ignore={"chunks": ignored})
     site.snakemake(f"dl={FIRST}", "-F").bad(other, f"{gone['delivered']} delivered events", chunks[0])
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
-    with monkeypatch.context() as killed, leases.downlink_job(site.work, FIRST) as lease:
+    with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
@@ -175,7 +175,7 @@ def test_a_run_that_is_in_no_chunk_any_more_is_refused(
     assert left["closed"] == gone["spans"]
     assert left["handoff"] == site.receipt(FIRST)["handoff"] == 2
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
+    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
@@ -189,7 +189,7 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
     assert run["held"]
-    assert state_of(run) == "HELD"
+    assert state_word(run) == "HELD"
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
-    assert codes(site, FIRST) == {"run-held": Verdict.ACTION}
+    assert codes(site, FIRST) == {"level1-refuses": Verdict.ACTION}

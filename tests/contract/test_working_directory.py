@@ -123,7 +123,7 @@ def test_a_missing_search_path_hides_no_processed_downlink(good: Site) -> None:
     good.process(DL)
     good.retdefs.rename(good.home / "away")
     told = good.told("status")
-    assert "search-path-unreadable" in [cause["code"] for cause in told["site"]]
+    assert "file-system" in [cause["code"] for cause in told["site"]]
     assert [one["state"] for one in told["downlinks"]] == ["handed off 1"]
     assert good.halfpipe("show", DL).status == good.halfpipe("explain", DL).status == 0
     assert good.halfpipe("process", DL).status == 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import DecoderError, FormatError, MissingInputError
@@ -85,7 +85,7 @@ def test_a_product_must_be_a_plain_file(out: Path, name: str) -> None:
 def test_a_product_must_have_the_name_of_a_product(out: Path, name: str) -> None:
     (out / name).write_bytes(b"")
     said = refused(out)
-    assert "not a product's name" in said
+    assert "<ground id>" in said
     assert said.isprintable()
     assert said.isascii()
 
@@ -104,7 +104,7 @@ def test_only_products_are_taken_and_no_link_is_followed(out: Path) -> None:
         (home / name).write_text("x")
     with watched(out.parent), at_once():
         assert len(check_products(out, CHUNK)) == 3
-        take_products(out, home, CHUNK)
+        publish_products(out, home, CHUNK)
     assert {path.name for path in home.iterdir()} == {EVT, IDX, f"{STEM}.rows", other, "00003.json"}
     assert not out.exists()
     assert (precious / "file").read_text() == "kept"

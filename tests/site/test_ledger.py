@@ -22,9 +22,9 @@ from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import force_list
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import HandOff, last_hand_off
-from halfpipe.settings import Moot as MootSettings
+from halfpipe.settings import Moot
 from tests.support.ledger_files import (
     GROUND_ID,
     Database,
@@ -169,7 +169,7 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_complete(
 
 
 def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
-    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=MootSettings(mapping=True))
+    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=Moot(mapping=True))
     rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
     at = datetime(2024, 6, 28, 2)
     default = {"tcompleted": at, "moot_key": 2**32 - 2, "moot_alias": "nomSciOps"}
@@ -182,24 +182,24 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     ledger.write(lambda c: c.execute(insert(DEFAULTS), [default]))
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
 
-    def is_of(expected: Moot) -> bool:
+    def is_of(expected: MootKey) -> bool:
         """Tell whether the row and the event files of a merge have this key and alias."""
         row = run_rows(ledger)[RUN]
         of_merge = moot_key.of_run(database.of(mapping), RUN, rows)
-        return Moot(row["moot_key"], row["moot_alias"]) == expected == of_merge
+        return MootKey(row["moot_key"], row["moot_alias"]) == expected == of_merge
 
-    assert is_of(Moot(2**32 - 2, "nomSciOps"))
+    assert is_of(MootKey(2**32 - 2, "nomSciOps"))
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
-    assert codes(ledger, tmp_path) == ["ledger-behind"]
+    assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
-    assert is_of(Moot(9, "calibOps"))
+    assert is_of(MootKey(9, "calibOps"))
     assert codes(ledger, tmp_path) == []
     assert run_rows(ledger)[RUN]["type"] == "LPA", "the type follows from the APIDs, not from the request"
 
     # A key that does not fit into an event file.
     ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=2**32)))
-    assert codes(ledger, tmp_path) == ["state"]
+    assert codes(ledger, tmp_path) == ["damaged"]
     with pytest.raises(LedgerError):
         moot_key.of_run(database.of(mapping), RUN, rows)
     by_hand = tmp_path / "moot.txt"
@@ -256,21 +256,21 @@ def test_check_names_the_downlinks_that_differ(ledger: Ledger, tmp_path: Path) -
 
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2)})
-    assert found() == [(TWO, "ledger-behind")]
+    assert found() == [(TWO, "ledger-lacks")]
     assert "ndgms is 2, 4 in the files" in check(ledger, settings)[0].text
     load(ledger, settings, TWO)
     assert found() == found(ONE) == []
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
-    assert found(ONE) == found(TWO) == [(ONE, "ledger-behind"), (TWO, "ledger-behind")], "they share the run"
+    assert found(ONE) == found(TWO) == [(ONE, "ledger-lacks"), (TWO, "ledger-lacks")], "they share the run"
     load(ledger, settings, ONE)
 
     (tmp_path / paths.receipt(ONE)).unlink()
     forget(tmp_path, paths.receipts(ONE))
-    assert found() == [(ONE, "files-behind")]
+    assert found() == [(ONE, "restored")]
     damage(tmp_path, paths.receipts(TWO))
-    assert found(TWO) == [(TWO, "record-damaged")]
+    assert found(TWO) == [(TWO, "damaged")]
     shutil.rmtree(tmp_path / paths.run(RUN))
-    assert found(ONE) == [(ONE, "files-behind")]
+    assert found(ONE) == [(ONE, "restored")]
     assert ndgms(ledger) == {RUN: ("Complete", 5)}, "nothing was changed by looking"
 
 
@@ -323,7 +323,7 @@ def test_check_finds_every_row_that_was_changed(
 ) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     ledger.write(lambda c: c.execute(update(table).values({column: value})))
-    assert codes(ledger, tmp_path) == ["ledger-behind"]
+    assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
     assert codes(ledger, tmp_path) == []
 
@@ -334,7 +334,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_files(empty: Callable[[], Database], 
     process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)}, into=ledger)
     damage(tmp_path, paths.receipts(ONE))
     again.write(lambda _: None)
-    assert codes(again, tmp_path) == ["record-damaged", "ledger-behind"]
+    assert codes(again, tmp_path) == ["damaged", "ledger-lacks"]
     with pytest.raises(StateError, match=ONE):
         rebuild(again, settings)
     assert set(run_rows(again)) == {RUN, OTHER}, "a damaged downlink stops no other"

@@ -301,14 +301,14 @@ def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_pa
     assert refused(settings, ONE, TWO) == ("", {})
     shutil.rmtree(work)
     (tmp_path / "backup").rename(work)
-    assert refused(settings) == ("work-restored", {"work-restored": Verdict.ACTION})
+    assert refused(settings) == ("restored", {"restored": Verdict.ACTION})
     remove(ledger, settings, [TWO])
     assert refused(settings, ONE, TWO) == ("", {})
     # Files of an earlier hand-off do not replace a later one.
     process(work, ONE, {RUN: whole(965, 3)}, handoff=2, into=ledger)
     process(work, ONE, {RUN: whole(965, 3)})
-    assert code(partial(load, ledger, settings, ONE)) == "work-restored"
-    assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "work-restored")
+    assert code(partial(load, ledger, settings, ONE)) == "restored"
+    assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "restored")
     remove(ledger, settings, [ONE])
     load(ledger, settings, ONE)
 
@@ -316,4 +316,4 @@ def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_pa
 def test_a_database_that_is_down_does_not_stop_processing(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
     settings = site(Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), tmp_path / "work")
-    assert refused(settings, ONE) == ("", {"ledger-down": Verdict.NOTE})
+    assert refused(settings, ONE) == ("", {"ledger": Verdict.NOTE})

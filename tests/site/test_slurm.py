@@ -427,7 +427,7 @@ def test_status_names_an_account_that_may_use_no_node(
         for name, value in daemons.env.items():
             monkeypatch.setenv(name, value)
         causes = {cause["code"]: cause for cause in local(site).told("status")["site"]}
-        assert causes["queue-waits"]["verdict"] == "note"
+        assert causes["queue-waits"]["verdict"] == "action"
         assert "AssocGrpNodeLimit" in causes["queue-waits"]["text"]
     finally:
         daemons.limit(ACCOUNT, -1)
