@@ -7,6 +7,7 @@ command must succeed, or end with the status in the comment behind it.
 import ast
 import json
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_type_hints
@@ -117,3 +118,36 @@ def test_everything_that_docs_legacy_names_exists() -> None:
     named = set(re.findall(r"\b(verb|key|module|path|rule|doc|script|file) `([^`]+)`", text))
     assert len(named) > 150
     assert sorted(f"{kind} {name}" for kind, name in named if not exists(kind, name)) == []
+
+
+def named_tests(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the tests that a text names: a file, perhaps with its folder, and perhaps a function."""
+    yield from re.findall(r"(?<![\w/])(tests/[\w/]+/)?(test_\w+\.py)(?:::(\w+))?", text)
+
+
+def test_tests_that_are_named_exist() -> None:
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("workflow/**/*.smk"), ROOT / "Snakefile"]
+    files += [*ROOT.glob("src/**/*.py"), *ROOT.glob("scripts/*.py")]
+    texts = {path.relative_to(ROOT): path.read_text() for path in ROOT.glob("tests/**/test_*.py")}
+    named = {(path.name, *each) for path in files for each in named_tests(path.read_text())}
+    assert len(named) > 20
+    assert [
+        each
+        for each in sorted(named)
+        if not any(
+            path.name == each[2] and str(path).startswith(each[1]) and f"def {each[3]}" in text
+            for path, text in texts.items()
+        )
+    ] == []
+
+
+def test_each_promise_of_a_rule_and_each_fault_names_its_test() -> None:
+    rules = "".join(path.read_text() for path in ROOT.glob("workflow/**/*.smk"))
+    promises = re.findall(r'^    Promise: (.*?)"""$', rules, re.MULTILINE | re.DOTALL)
+    assert len(promises) >= 8
+    assert [each for each in promises if not any(function for *_, function in named_tests(each))] == []
+    faults = (ROOT / "docs" / "faults.md").read_text()
+    kinds = re.findall(r"^\| .* \| `(\w+)` \|$", faults, re.MULTILINE)
+    assert len(kinds) == faults.count("\n| ") - 1
+    (ids,) = re.findall(r'"ways", WAYS, ids=\[(.*)\]', (ROOT / "tests/faults/test_faults.py").read_text())
+    assert set(kinds) == set(re.findall(r'"(\w+)"', ids))
