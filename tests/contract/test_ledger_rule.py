@@ -89,8 +89,8 @@ def test_a_ledger_that_is_down_delays_the_submission_only(tmp_path: Path) -> Non
     assert codes["ledger"] == "action"
 
     site.configure(ledger={"url": good})
-    mended = site.snakemake(f"submit={FIRST}").good()
-    assert mended.jobs == {LEDGER, SUBMIT}
+    repaired = site.snakemake(f"submit={FIRST}").good()
+    assert repaired.jobs == {LEDGER, SUBMIT}
     assert level1.commands() == ["createStream"]
     assert run_rows(Ledger(good))[RUN]["status"] == "InProgress"
 

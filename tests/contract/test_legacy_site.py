@@ -53,7 +53,7 @@ def by_run(files: dict[str, bytes]) -> Counter[tuple[str, Event]]:
 def test_every_event_is_delivered_once_except_those_that_the_legacy_loses(
     name: str, number: int, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Site, "typing", False)  # in this process: nobody is killed
+    monkeypatch.setattr(Site, "typing", False)  # in this process
     case = build(name, site)
     site.work.mkdir()
     legacy = Legacy(case, site.home / "legacy")
