@@ -37,7 +37,7 @@ COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
 # Codes that are always allowed: those of the moment itself, and of a hand-off that waits for its roll-back.
 OFTEN = {"receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
-STOPS = {"stops"}  # every command says it, and does nothing
+STOPS = {"stops"}  # every command refuses
 PRODUCT = {"cleaned-up", "damaged", "format", "missing-input"}
 ID, RUN, N = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
 EVENT_FILE = rf"stage/{ID}/r\d{{10}}/.*\.evt"
@@ -216,7 +216,7 @@ class Story:
         return {path: path.read_bytes() for path in self.site.home.rglob("*") if path.is_file()}
 
     def asked(self, *options: str) -> tuple[int, set[str], list[str]]:
-        """Ask `status`; return how it ended, its codes (`stops`, if it gives no answer), and what is to be done.
+        """Run `status`; return its exit status, its codes (`stops` without output), and its remedies.
 
         A damaged receipt is ``receipt``: it follows from much else.
         """
