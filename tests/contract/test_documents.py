@@ -38,12 +38,7 @@ EXCLUDED = "make test"  # of which this test is a part
 @pytest.mark.parametrize(("document", "title"), SHELLS, ids=[title for _, title in SHELLS])
 def test_commands_print_the_output_that_is_shown(document: str, title: str, tmp_path: Path) -> None:
     wanted = [each for each in commands(sections(document)[title]) if each.text != EXCLUDED]
-    ended = documents.run(documents.project(tmp_path), wanted)
-    assert len(ended) == len(wanted)
-    for command, (status, said) in zip(wanted, ended, strict=True):
-        assert status == command.status, f"{command.text}\nended with {status}:\n{said}"
-        missed = documents.missed(command, said)
-        assert missed is None, f"{command.text}\ndid not print\n{missed}\nwhere it should, but:\n{said}"
+    documents.check(wanted, documents.run(documents.project(tmp_path), wanted))
 
 
 def test_imports_follow_the_layers_of_the_architecture() -> None:

@@ -35,19 +35,17 @@ MOMENTS = ("delivered", "submitted", "taken")
 HARMS = ("removed", "cut", "flipped", "{}", "garbage")
 COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
-# Codes that are always allowed: those of the moment itself, and of a hand-off that waits for its roll-back.
-OFTEN = {"receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
+# Codes that are always allowed: those of the site and the moment, and of a hand-off that waits for its roll-back.
+OFTEN = {"doctor", "receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
 STOPS = {"stops"}  # every command refuses
 PRODUCT = {"cleaned-up", "damaged", "format", "missing-input"}
 ID, RUN, N = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
 EVENT_FILE = rf"stage/{ID}/r\d{{10}}/.*\.evt"
 # Damage that only an operator can repair, with a backup or a new ledger. Until then nothing continues.
 BY_HAND: dict[str, set[str]] = {
-    r"work/format\.json": STOPS,
-    rf"work/stage-mark/{N}": STOPS,
-    rf"stage/\.halfpipe-mark/{N}": STOPS,
+    r"work/format\.json": {*STOPS, "stage-foreign"},
+    rf"(work/stage-mark|stage/\.halfpipe-mark)/{N}": {*STOPS, "damaged"},
     r"ledger\.sqlite": {"ledger", "ledger-lacks"},
-    r"work/\.snakemake/.*": STOPS,
 }
 # Kinds with many equal files: only a few are harmed.
 ALIKE: dict[str, set[str]] = {r"work/settings/.*": set(), rf"work/logs/{ID}/.*": set()}
@@ -304,7 +302,7 @@ def files(story: Story, moment: str) -> list[str]:
     for name in names:
         if re.match(r"stage/|ledger\.|work/(?!leases/)", name):
             taken[kind := kind_of(name)] += 1
-            if taken[kind] <= 2 or not (kind in ALIKE or ".snakemake" in kind):
+            if taken[kind] <= 2 or kind not in ALIKE:
                 found.append(name)
     return found
 

@@ -74,6 +74,15 @@ def missed(command: Command, said: str) -> str | None:
     return None if anywhere or at == len(printed) else f"(nothing; there was {printed[at]!r})"
 
 
+def check(wanted: Sequence[Command], ended: Sequence[tuple[int, str]]) -> None:
+    """Check that commands ended with their exit statuses, and printed the lines of the document."""
+    assert len(ended) == len(wanted)
+    for command, (status, printed) in zip(wanted, ended, strict=True):
+        assert status == command.status, f"{command.text}\nended with {status}:\n{printed}"
+        line = missed(command, printed)
+        assert line is None, f"{command.text}\ndid not print\n{line}\nin its place, but:\n{printed}"
+
+
 def project(home: Path) -> Path:
     """Copy the files of a clone to `home`, with this environment."""
     home.mkdir(exist_ok=True)
