@@ -36,7 +36,7 @@ def test_without_more_the_defaults_count(tmp_path: Path) -> None:
 def test_a_forgotten_config_is_an_error_with_its_remedy(tmp_path: Path, files: int) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("merge: {min_epus: 1}\n")
-    with pytest.raises(ConfigError, match="no working directory to look at") as raised:
+    with pytest.raises(ConfigError, match="working directory is unknown") as raised:
         load([path] * files)
     assert "export SNAKEMAKE_PROFILE=s3df" in str(raised.value)
     assert ("no config was given" in str(raised.value)) == (not files)
@@ -98,15 +98,15 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"merge": None}, "merge: None: "),
         ({"paths": {"retdef": "somewhere"}}, "paths.retdef: 'somewhere': "),
         ({"paths": {"work": ""}}, "paths.work: None: "),
-        ({"paths": {"work": "/data/{wildcards.dl}"}}, "paths.work: '/data/{wildcards.dl}': Snakemake takes"),
+        ({"paths": {"work": "/data/{wildcards.dl}"}}, "paths.work: '/data/{wildcards.dl}': "),
         ({"decoder": {"command": None}}, "decoder.command: None: "),
-        ({"decoder": {"command": "decode 'x"}}, "cannot be split into words: No closing quotation"),
-        ({"submit": {"command": "pipeline {downlink}"}}, "submit.command: {downlink} stands for nothing; what is"),
-        ({"submit": {"rollback": "pipeline {stage}"}}, "submit.rollback: {stage} stands for nothing"),
-        ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}: write it where it belongs"),
+        ({"decoder": {"command": "decode 'x"}}, "cannot be split into words"),
+        ({"submit": {"command": "pipeline {downlink}"}}, "submit.command: {downlink} "),
+        ({"submit": {"rollback": "pipeline {stage}"}}, "submit.rollback: {stage} "),
+        ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}"),
         ({"online": {"types": ["LCI", "X"]}}, "online.types.1: 'X': "),
-        ({"ledger": {"url": "postgresql"}}, "ledger.url: is not a URL. Write built-in, null, or as in postgresql+psycopg://"),
-        ({"moot": {"mapping": True}, "ledger": {"url": None}}, "moot.mapping: is true, and ledger.url is null"),
+        ({"ledger": {"url": "postgresql"}}, "ledger.url: is not a URL"),
+        ({"moot": {"mapping": True}, "ledger": {"url": None}}, "moot.mapping "),
         (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: "),
         (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: "),
         (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' is not a chunk id: five"),

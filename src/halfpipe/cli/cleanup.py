@@ -16,18 +16,17 @@ from halfpipe.words import count
     cls=Verb,
     examples=[
         ("halfpipe cleanup", "look: what would be removed, and why the rest stays"),
-        ("halfpipe cleanup --remove", "do it"),
-        ('halfpipe hold cleanup --reason "…"', "hold it"),
+        ("halfpipe cleanup --remove", "remove it"),
     ],
     statuses={
-        0: "all that may go is removed, or without --remove would be",
+        0: "everything removable was removed, or without --remove would be",
         1: "something could not be removed; the rest was done",
     },
 )
-@click.option("--remove", is_flag=True, help="Remove it; without this, only look.")
+@click.option("--remove", is_flag=True, help="Remove it; without this option, only look.")
 @as_json
 def command(site: Site, remove: bool, as_json: bool) -> int:
-    """Remove large files that can be regenerated, and what killed jobs left.
+    """Remove large files that can be regenerated, leftovers of killed jobs, and old logs.
 
     Decoded chunks of a run are removed when the run is retired, all its downlinks are handed off and
     submitted, and cleanup.retention_days have passed; partial files of killed jobs after a day; logs after
@@ -59,6 +58,6 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
             ]
         )
         if halted:
-            click.echo(f"{halted}: nothing is removed; to let it go on: halfpipe hold cleanup --resume")
+            click.echo(f"{halted}: nothing is removed; to resume: halfpipe hold cleanup --resume")
         click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
     return 1 if any(each.failed for each in found) else 0

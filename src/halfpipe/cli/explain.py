@@ -19,7 +19,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | tuple[RunId, int]:
     if not colon:
         return read_either(text)
     if not sequence.isdecimal():
-        raise IdError(f"{sequence!r} is no sequence: a whole number, as in 2c2e5787:1702")
+        raise IdError(f"{sequence!r} is not a sequence: a whole number, as in 2c2e5787:1702")
     return read_run(run), int(sequence)
 
 
@@ -35,7 +35,7 @@ WHAT = Named("run, downlink, or sequence", _read)
         ("halfpipe explain r0702010205", "one run"),
         ("halfpipe explain 29d7d35d:1702", "one sequence of a run"),
     ],
-    statuses={0: "all events that are known are delivered", 1: "some are not, or nothing is known of it"},
+    statuses={0: "all known events are delivered", 1: "some are not, or the run is unknown"},
 )
 @click.argument(
     "what",
@@ -43,14 +43,14 @@ WHAT = Named("run, downlink, or sequence", _read)
     required=True,
     type=WHAT,
     metavar="DL|RUN|RUN:SEQUENCE...",
-    help="A downlink, a run as 2c2e5787 or r0741234567, or one sequence of it.",
+    help="A downlink, a run as 2c2e5787 or r0741234567, or one sequence of a run.",
 )
 @as_json
 def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...], as_json: bool) -> int:
     """Explain why events of a run or a downlink are not delivered, and what to do.
 
-    It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
-    be, and the next command. Of one sequence it explains the events whose stretch has it.
+    For the current state of each run, independent of the downlink: what its events wait for, where that may be, and
+    the next command. RUN:SEQUENCE explains the events around that sequence.
     """
     if not as_json:
         site.say_trouble()
@@ -75,7 +75,7 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
 def _states(
     looked: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
 ) -> Iterator[State]:
-    """Yield what is known of a run, or of the runs of a downlink; damaged records of one hide no other."""
+    """Yield the state of a run, or of the runs of a downlink. Damaged records of one run hide no other."""
     try:
         runs = runs_of(looked.settings, asked) if isinstance(asked, DownlinkId) else [asked]
     except HalfPipeError as error:
