@@ -7,7 +7,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
-from halfpipe.site.clean_up import What, clean
+from halfpipe.site.clean_up import FileKind, clean
 from halfpipe.words import count
 
 
@@ -37,22 +37,19 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     halted = f"clean-up is held by {switch}" if switch else ""
     found = list(clean(settings, now, halted, remove=remove))
     size = sum(each.size for each in found if not each.kept)
+    done = "removed" if remove else "removable"
     if as_json:
         printed.as_json(work=site.work, removed=remove, held_by=switch, found=found, size=size)
     else:
         printed.table(
             [
                 {
-                    "what": next(iter(each.sizes)) if each.what is What.PARTIAL else each.what,
+                    "what": next(iter(each.sizes)) if each.what is FileKind.PARTIAL else each.what,
                     "run": each.run,
                     "downlinks": len(each.downlinks) or None,
                     "files": len(each.sizes),
                     "bytes": each.size,
-                    "what becomes of it": f"stays: {each.kept}"
-                    if each.kept
-                    else "removed"
-                    if remove
-                    else "goes",
+                    "what becomes of it": f"stays: {each.kept}" if each.kept else done,
                 }
                 for each in found
             ]

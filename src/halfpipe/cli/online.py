@@ -11,9 +11,9 @@ from halfpipe.downlink import halts
 from halfpipe.ids import RunId
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import What
+from halfpipe.site.online_handoff import OnlineOutcome
 
-QUIET = {What.BEFORE, What.OTHER}  # most runs of a mission
+QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # most runs of a mission
 
 
 @click.command(
@@ -65,7 +65,7 @@ def command(
         found = []
         for result in results:
             found.append(result)
-            if result.what is What.FAILED:
+            if result.what is OnlineOutcome.FAILED:
                 click.echo(result, err=True)
             elif not as_json and (again or result.what not in QUIET):
                 click.echo(result)
@@ -73,5 +73,7 @@ def command(
     if as_json:
         printed.as_json(work=site.work, runs=found)
     else:
-        click.echo(", ".join(f"{counts[each]} {each}" for each in What if counts[each]) or "no run is known")
-    return 1 if counts[What.FAILED] or (again is not None and not counts[What.MADE]) else 0
+        click.echo(
+            ", ".join(f"{counts[each]} {each}" for each in OnlineOutcome if counts[each]) or "no run is known"
+        )
+    return 1 if counts[OnlineOutcome.FAILED] or (again is not None and not counts[OnlineOutcome.MADE]) else 0

@@ -21,7 +21,7 @@ from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish_receipt, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
-from halfpipe.site.clean_up import Removable, What
+from halfpipe.site.clean_up import FileKind, Removable
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
 from tests.support.series import forget, rewrite
 from tests.support.workflow import Site
@@ -50,7 +50,7 @@ def old(worked: Callable[..., Site]) -> Site:
 
 def cleaned(
     site: Site,
-    what: What = What.RUN,
+    what: FileKind = FileKind.RUN,
     *,
     remove: bool = True,
     halted: str = "",
@@ -74,7 +74,7 @@ def large(site: Site) -> dict[str, int]:
 def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
     before, goes = old.tree(), large(old)
     assert len(goes) == 2 * 6
-    expected = [Removable(What.RUN, goes, RUN, (FIRST, SECOND))]
+    expected = [Removable(FileKind.RUN, goes, RUN, (FIRST, SECOND))]
     assert cleaned(old, remove=False) == expected
     assert old.tree() == before, "a look touches nothing"
     assert not (old.work / paths.LEASES).exists(), "nor takes a lease"
@@ -131,9 +131,9 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a token of Level-1": (f"{TOKENS}/{RUN.l1}-e00000000000000001000", put, "Level-1 still works on it"),
     "haltCleanup": (f"{TOKENS}/haltCleanup-{FIRST}", put, "one of 1 tokens"),
     "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
-    "no stage": ("stage", shutil.rmtree, "is not there, so nobody knows what Level-1 has taken"),
+    "no stage": ("stage", shutil.rmtree, "is missing, so it is unknown what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
-    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} holds it"),
+    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
@@ -159,7 +159,7 @@ def test_a_halt_keeps_everything(old: Site) -> None:
     leave(old, f"work/{FIRST}/.part.part", OLD)
     leave(old, f"work/logs/{FIRST}/receipt.log", OLD)
     before = old.tree()
-    kept = [row.kept for what in What for row in cleaned(old, what, halted="held by a file")]
+    kept = [row.kept for what in FileKind for row in cleaned(old, what, halted="held by a file")]
     assert kept == ["held by a file"] * 3
     assert old.tree() == before
 
@@ -193,13 +193,13 @@ def test_what_changes_between_the_look_and_the_removal(
     def late(settings: Settings, each: Removable) -> Iterator[None]:
         work = settings.paths.work
         with ExitStack() as stack:
-            if each.what is What.RUN and what in LEASES:
+            if each.what is FileKind.RUN and what in LEASES:
                 said.append(stack.enter_context(held(work, LEASES[what])))
                 there = leases(work)
                 with pytest.raises(LockedError), alone(settings, each):
                     pytest.fail("entered")
                 assert leases(work) == there, "what was taken is released"
-            elif each.what is What.RUN:
+            elif each.what is FileKind.RUN:
                 (work / paths.receipt(FIRST)).unlink()
                 said.append(f"downlink {FIRST} has no receipt")
             with alone(settings, each):
@@ -223,7 +223,7 @@ def test_online_gets_its_file_first(old: Site) -> None:
     before = old.tree()
     assert kept(RunKind.LCI) == {""}
     assert kept(RunKind.LPA, remove=True) == {
-        f"Online has no file of it yet in {home}, which halfpipe online makes of this"
+        f"Online has no file of it yet in {home}, which halfpipe online makes from this"
     }
     assert old.tree() == before, "nor is a directory made for Online"
     force = old.work / paths.FORCE / RUN
@@ -342,9 +342,9 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
         leave(old, name, OLD)
     others = {name: b"half" for name in NOT_OURS if leave(old, name, OLD)}
     every = old.tree()
-    looked = cleaned(old, What.PARTIAL, remove=False)
+    looked = cleaned(old, FileKind.PARTIAL, remove=False)
     assert old.tree() == every
-    removed = cleaned(old, What.PARTIAL)
+    removed = cleaned(old, FileKind.PARTIAL)
     assert removed == looked
     assert [(row.kept, row.failed, row.size) for row in removed] == [("", False, 4)] * len(LEFT)
     assert old.tree() == before | others
@@ -379,7 +379,7 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
         os.utime(place, (OLD, OLD))
     path.parent.chmod(0o555)
     with somebody_else():
-        rows = cleaned(site, What.PARTIAL)
+        rows = cleaned(site, FileKind.PARTIAL)
     path.parent.chmod(0o755)
     assert [row.failed for row in rows] == [True, False, False]
     assert f"{next(iter(rows[0].sizes))}: Permission denied" in rows[0].kept
@@ -400,10 +400,10 @@ def test_what_was_changed_within_a_day_stays(old: Site, monkeypatch: pytest.Monk
         return rows
 
     monkeypatch.setattr(clean_up, "removable", begun)
-    assert all(row.kept and not row.failed for row in cleaned(old, What.PARTIAL))
-    assert cleaned(old, What.PARTIAL) == []
+    assert all(row.kept and not row.failed for row in cleaned(old, FileKind.PARTIAL))
+    assert cleaned(old, FileKind.PARTIAL) == []
     assert all(path.exists() for path in found)
-    assert {row.kept for row in cleaned(old, What.PARTIAL, now=NOW + clean_up.DAY)} == {""}
+    assert {row.kept for row in cleaned(old, FileKind.PARTIAL, now=NOW + clean_up.DAY)} == {""}
 
 
 def test_old_logs_go(old: Site) -> None:
@@ -413,19 +413,19 @@ def test_old_logs_go(old: Site) -> None:
         leave(old, f"work/logs/{name}", NOW) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
     ]
     stays.append(leave(old, f"work/{paths.usage(FIRST)}", OLD))
-    expected = [Removable(What.LOGS, {str(path): 4 for path in goes})]
-    assert cleaned(old, What.LOGS, remove=False) == expected
+    expected = [Removable(FileKind.LOGS, {str(path): 4 for path in goes})]
+    assert cleaned(old, FileKind.LOGS, remove=False) == expected
     assert all(path.exists() for path in goes)
-    assert cleaned(old, What.LOGS) == expected
+    assert cleaned(old, FileKind.LOGS) == expected
     assert not any(path.exists() for path in goes)
     assert all(path.exists() for path in stays)
-    assert cleaned(old, What.LOGS) == []
+    assert cleaned(old, FileKind.LOGS) == []
 
 
 def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:
     left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
     with held_by_another(old.work, paths.run_lease(RUN)):
-        (row,) = cleaned(old, What.PARTIAL)
+        (row,) = cleaned(old, FileKind.PARTIAL)
         assert [Path(path).parent for path in row.sizes] == [old.work / paths.HEARTBEATS]
         assert len(list((old.work / paths.HEARTBEATS).iterdir())) == 1
     left_by_another(old.work, paths.run_lease(RUN), silent=1e4)
