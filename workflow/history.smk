@@ -1,4 +1,4 @@
-"""History: batches of neighbouring downlinks, for `halfpipe process`, which starts this and says how far it is.
+"""History: batches of neighbouring downlinks. `halfpipe process` starts this workflow and reports its progress.
 
 snakemake history --snakefile workflow/history.smk --profile s3df --directory WORK --config batches=FILE
 """
@@ -33,8 +33,8 @@ rule history:
 rule batch:
     """Process neighbouring downlinks one after the other, in the order of their ids.
 
-    Promise: a downlink that fails costs no other one; what a killed batch has done is not done again. The batch fails
-    only where more memory may help. Uses wildcards `name`, `number`.
+    Promise: a downlink that fails does not affect the others; a batch that is killed continues where it ended. The
+    batch fails only if more memory may help. Uses wildcards `name`, `number`.
     """
     output:
         touch(paths.batch()),

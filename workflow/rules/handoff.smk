@@ -1,8 +1,9 @@
 rule deliver_run:
     """Merge what the decoded chunks of a downlink contain of one run, and stage its event files for Level-1.
 
-    Promise: all downlinks know what this downlink contains of the run; what is staged is recorded first, and no event
-    goes to Level-1 twice; nothing is staged of a run that Level-1 would refuse. Uses wildcards `dl`, `run`.
+    Promise: all downlinks know which data of the run this downlink contains; a delivery is recorded before its files
+    are staged, and no event goes to Level-1 twice; nothing is staged of a run that Level-1 would reject. Uses
+    wildcards `dl`, `run`.
     """
     input:
         of_downlink(
@@ -28,9 +29,9 @@ rule deliver_run:
 
 
 rule receipt:
-    """Hand a downlink off: texts for Level-1, then the receipt that says what was delivered and why not.
+    """Hand a downlink off: texts for Level-1, then the receipt with the deliveries and refusals.
 
-    Promise: all runs of the downlink are staged or refused, and the stage says so. Uses wildcard `dl`.
+    Promise: all runs of the downlink are staged or refused, and the stage has the texts. Uses wildcard `dl`.
     """
     input:
         of_downlink(lambda of, wildcards: [*of.chunk_files, *of.manifests]),

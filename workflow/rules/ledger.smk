@@ -1,8 +1,8 @@
 rule ledger:
-    """Enter into the ledger what a downlink brought, and how its runs stand now.
+    """Load a downlink into the ledger, and update the state of its runs.
 
-    Promise: Level-1 finds a row of each run of the downlink. The hand-off does not wait for this, for a
-    database may be down; the submission does. Uses wildcard `dl`.
+    Promise: Level-1 finds a row of each run of the downlink. The hand-off does not wait for this, because a database
+    may be down; the submission does. Uses wildcard `dl`.
     """
     input:
         paths.receipt(),

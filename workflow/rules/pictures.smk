@@ -1,14 +1,13 @@
 rule pictures:
     """Draw the runs of a downlink.
 
-    Promise: nothing waits for pictures, and nothing is changed but them. They are made when somebody asks for them.
-    Uses wildcard `dl`.
+    Promise: nothing waits for pictures, and only pictures are changed. They are made on request. Uses wildcard `dl`.
     """
     input:
         paths.receipt(),
     output:
         paths.drawn(),
-        # Which runs a downlink has is not known beforehand, so the directory is what a report takes pictures from.
+        # The runs of a downlink are not known in advance, so a report takes all pictures in the directory.
         report(
             directory(paths.pictures()),
             patterns=["run-{name}.svg"],

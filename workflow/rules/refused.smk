@@ -1,7 +1,7 @@
 rule refused:
-    """Fail with the reason why a target cannot be made, so that the other targets of the command go on.
+    """Fail with the reason why a target cannot be made, while the other targets of the command continue.
 
-    Uses wildcard `target`: a downlink that another process has in work or that a switch holds, or a misspelt word.
+    Uses wildcard `target`: a downlink that is in work or held, or a misspelt word.
     """
     output:
         paths.refused(),  # never made
@@ -21,7 +21,7 @@ rule refused:
 
 
 rule misspelt:
-    """Name the mistake in a target that looks like a downlink and is not one. Uses wildcard `misspelt`."""
+    """Report the mistake in a target that looks like a downlink. Uses wildcard `misspelt`."""
     input:
         refuse_misspelt,
     output:
