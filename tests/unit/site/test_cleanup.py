@@ -1,4 +1,4 @@
-"""Clean-up: exactly what may go goes, each reason to stay keeps it, and links lead nowhere."""
+"""Clean-up: exactly the removable files are removed, each reason keeps a run, and links are not followed."""
 
 import os
 import shutil
@@ -12,13 +12,10 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.downlink import submit
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.receipt_file import publish_receipt, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
 from halfpipe.site.clean_up import FileKind, Removable
@@ -57,13 +54,13 @@ def cleaned(
     days: float = DAYS,
     now: float = NOW,
 ) -> list[Removable]:
-    """Return what becomes of things of one kind, when all is cleaned up."""
+    """Clean up; return what became of files of one kind."""
     settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
     return [each for each in clean_up.clean(settings, now, halted, remove=remove) if each.what is what]
 
 
 def large(site: Site) -> dict[str, int]:
-    """Return the files that can be made again, and their bytes."""
+    """Return the files that can be regenerated, and their bytes."""
     return {
         str(site.home / name): len(content)
         for name, content in site.tree().items()
@@ -71,7 +68,7 @@ def large(site: Site) -> dict[str, int]:
     }
 
 
-def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
+def test_only_files_that_can_be_regenerated_are_removed(old: Site) -> None:
     before, goes = old.tree(), large(old)
     assert len(goes) == 2 * 6
     expected = [Removable(FileKind.RUN, goes, RUN, (FIRST, SECOND))]
@@ -84,7 +81,7 @@ def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
     assert cleaned(old) == []
 
 
-def test_how_long_it_is_kept(old: Site) -> None:
+def test_a_run_is_kept_for_the_retention_days(old: Site) -> None:
     (row,) = cleaned(old, days=31.1)
     assert row.kept == f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
     os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * clean_up.DAY))
@@ -93,7 +90,7 @@ def test_how_long_it_is_kept(old: Site) -> None:
     assert len(large(old)) == 12
 
 
-def test_a_run_that_was_given_up(old: Site) -> None:
+def test_an_abandoned_run_is_removed(old: Site) -> None:
     no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
@@ -166,7 +163,7 @@ def test_a_halt_keeps_everything(old: Site) -> None:
 
 @contextmanager
 def held(work: Path, place: str) -> Iterator[str]:
-    """Have a lease held, or a job of a killed head run; yield what says who that is."""
+    """Hold a lease, or run a job of a killed head; yield its description."""
     if not place.endswith("/job"):
         with held_by_another(work, place) as holder:
             yield str(holder)
@@ -212,7 +209,7 @@ def test_what_changes_between_the_look_and_the_removal(
     assert events.exists()
 
 
-def test_online_gets_its_file_first(old: Site) -> None:
+def test_a_run_is_kept_until_online_has_its_file(old: Site) -> None:
     home = old.home / "online"
     off = Settings(Paths(old.work, old.stage), cleanup=CleanUp(retention_days=DAYS))
 
@@ -228,33 +225,14 @@ def test_online_gets_its_file_first(old: Site) -> None:
     assert old.tree() == before, "nor is a directory made for Online"
     force = old.work / paths.FORCE / RUN
     put(force)
-    assert kept(RunKind.LPA) == {""}, "nobody waits for it"
+    assert kept(RunKind.LPA) == {""}, "an abandoned run is not kept for Online"
     force.unlink()
     put(home / f"0077014d-{RUN}.evt")
     assert kept(RunKind.LPA, remove=True) == {""}
     assert large(old) == {}
 
 
-def test_submitted_is_the_latest_hand_off(old: Site) -> None:
-    forget(old.work, paths.submissions(FIRST))
-    assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
-    record = submissions(old.work, FIRST)
-    record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
-    assert "no record of a submission" in cleaned(old)[0].kept, "nobody knows how it ended"
-    record.conclude(Outcome.SUBMITTED, By.ANSWER, 0)
-    publish_receipt(old.work, FIRST, {**read_receipt(old.work, FIRST), "handoff": 2})
-    assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
-
-
-def test_products_that_were_replaced_go_too(old: Site) -> None:
-    """A receipt removes them; they stay if it dies before."""
-    product = next((old.work / paths.chunks(FIRST)).glob("*.evt"))
-    kept = leave(old, f"work/{paths.replaced(FIRST)}/{product.name}", OLD)
-    assert str(kept) in cleaned(old)[0].sizes
-    assert not kept.exists()
-
-
-def test_files_of_one_chunk_go_by_run(old: Site) -> None:
+def test_files_of_one_chunk_are_removed_by_run(old: Site) -> None:
     name = next((old.work / paths.chunks(FIRST)).glob("*-00001.evt"))
     open_one = leave(old, str(name.relative_to(old.home)).replace(RUN, OTHER), OLD)
     rows = cleaned(old)
@@ -269,7 +247,7 @@ def test_files_of_one_chunk_go_by_run(old: Site) -> None:
 @pytest.mark.parametrize(
     "place", [f"{FIRST}", paths.chunks(FIRST), "runs", f"{paths.run(RUN)}/{FIRST}", "logs"]
 )
-def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) -> None:
+def test_a_directory_that_is_a_link_is_not_searched(place: str, old: Site) -> None:
     leave(old, "work/logs/x.log", OLD)
     outside = old.home / "outside"
     (old.work / place).rename(outside)
@@ -279,7 +257,7 @@ def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) ->
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
 
 
-def test_links_stay_and_in_a_scratch_directory_go_as_links(old: Site) -> None:
+def test_links_stay_and_are_removed_as_links_in_a_scratch_directory(old: Site) -> None:
     outside = leave(old, "outside/file", OLD)
     links = [*(old.work / paths.chunks(FIRST)).glob("*-*")]
     for link in links:
@@ -336,7 +314,7 @@ def leave(site: Site, name: str, when: float) -> Path:
     return path
 
 
-def test_what_killed_jobs_left_goes(old: Site) -> None:
+def test_partial_files_of_killed_jobs_are_removed(old: Site) -> None:
     before = {name: content for name, content in old.tree().items() if str(old.home / name) not in large(old)}
     for name in LEFT:
         leave(old, name, OLD)
@@ -354,8 +332,8 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
 
 
 @contextmanager
-def somebody_else() -> Iterator[None]:
-    """Be a user who may not write or remove what others own."""
+def another_user() -> Iterator[None]:
+    """Be a user who may not write or remove files of others."""
     if os.geteuid():
         yield
         return
@@ -366,7 +344,7 @@ def somebody_else() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> None:
+def test_a_failure_is_reported_and_the_rest_is_removed(open_to_all: Path) -> None:
     site = Site(open_to_all)
     path = leave(site, f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt", OLD)
     other = leave(site, f"stage/{paths.stage_scratch(SECOND, 'texts')}/half.txt", OLD)
@@ -378,7 +356,7 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     for place in (*homes, *path.parents[:3]):
         os.utime(place, (OLD, OLD))
     path.parent.chmod(0o555)
-    with somebody_else():
+    with another_user():
         rows = cleaned(site, FileKind.PARTIAL)
     path.parent.chmod(0o755)
     assert [row.failed for row in rows] == [True, False, False]
@@ -388,8 +366,8 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     assert not later.exists()
 
 
-def test_what_was_changed_within_a_day_stays(old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if that is while others are removed: somebody has begun again."""
+def test_partial_files_changed_within_a_day_stay(old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it changes while others are removed, because a job has started again."""
     found = [leave(old, name, OLD) for name in LEFT]
     listed = clean_up.removable
 
@@ -406,7 +384,7 @@ def test_what_was_changed_within_a_day_stays(old: Site, monkeypatch: pytest.Monk
     assert {row.kept for row in cleaned(old, FileKind.PARTIAL, now=NOW + clean_up.DAY)} == {""}
 
 
-def test_old_logs_go(old: Site) -> None:
+def test_old_logs_are_removed(old: Site) -> None:
     shutil.rmtree(old.work / "logs", ignore_errors=True)
     goes = [leave(old, f"work/logs/{name}", OLD) for name in (f"{FIRST}/receipt.log", "unattended/x.log")]
     stays = [
@@ -422,7 +400,7 @@ def test_old_logs_go(old: Site) -> None:
     assert cleaned(old, FileKind.LOGS) == []
 
 
-def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:
+def test_leases_of_a_dead_process_keep_nothing_and_its_heartbeat_is_removed_after_a_day(old: Site) -> None:
     left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
     with held_by_another(old.work, paths.run_lease(RUN)):
         (row,) = cleaned(old, FileKind.PARTIAL)

@@ -1,4 +1,4 @@
-"""The hand-off to Online: which runs are whole, what is in their file, and in which state what is run or said."""
+"""The hand-off to Online: which runs are whole, the content of their file, and the state of their command."""
 
 import re
 import shutil
@@ -67,7 +67,7 @@ def lower_ground_id_in_second(home: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["lci_acd", "latc_lci"])
-def test_it_is_the_event_file_but_for_the_run_id_of_its_header(case: str, site: Site) -> None:
+def test_the_file_is_the_event_file_except_for_the_run_id(case: str, site: Site) -> None:
     online = on_site(site, case, FIRST)
     (event_file,) = staged(case, FIRST)
     assert event_file[RUNID_AT : RUNID_AT + 4] == int(FIRST).to_bytes(4, "little")
@@ -80,7 +80,7 @@ def test_it_is_the_event_file_but_for_the_run_id_of_its_header(case: str, site: 
 
 
 def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
-    """One lacks two datagrams in the middle, which the other brings."""
+    """One lacks two datagrams in the middle, which the other contains."""
     online = on_site(site, "lci_gap_filled", FIRST)
     assert online.go() == OnlineResult(
         RUN, OnlineOutcome.WAITS, "waits: datagrams 6 to 7 of EPU 965 are missing"
@@ -109,17 +109,7 @@ def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Sit
     assert list(online.files()) == [OTHER_NAME]
 
 
-def test_products_that_were_cleaned_up_are_decoded_again(site: Site) -> None:
-    online = on_site(site, "lci_gap_filled", FIRST, SECOND)
-    for path in site.work.glob("*/chunks/*.evt"):
-        path.unlink()
-    output = StringIO()
-    (result,) = online_handoff.hand_off(online.settings(), [RUN], output)
-    assert result.what is OnlineOutcome.MADE
-    assert "getLSEChunk: processing" in output.getvalue()
-
-
-def test_what_cannot_be_had_is_an_error_or_left_out_and_said(site: Site) -> None:
+def test_missing_products_are_an_error_or_are_left_out_and_reported(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     (site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00002.evt").unlink()
     shutil.rmtree(site.home / "golden")
@@ -133,18 +123,18 @@ def test_what_cannot_be_had_is_an_error_or_left_out_and_said(site: Site) -> None
     assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events["sequence"].tolist())
 
 
-def test_the_kind_decides_and_of_another_one_no_more_than_the_manifest_is_read(site: Site) -> None:
+def test_of_a_run_of_another_kind_only_the_manifest_is_read(site: Site) -> None:
     online = on_site(site, "complete_basic", FIRST)
     datagrams, manifest = site.work / paths.datagrams(RUN, FIRST), site.work / paths.manifest(RUN, FIRST)
     content = datagrams.read_bytes()
     datagrams.write_text("damaged\n")
     assert online.go() == OnlineResult(RUN, OnlineOutcome.OTHER, "LPA: not for Online (online.types)")
     assert not (site.work / paths.online_record(RUN)).exists()
-    assert datagrams.read_text() == "damaged\n", "whoever reads it makes it again"
+    assert datagrams.read_text() == "damaged\n", "a reader would repair it"
     datagrams.write_bytes(content)
     said = manifest.read_bytes()
     manifest.unlink()
-    assert online.go().what is OnlineOutcome.OTHER, "its datagrams tell the same"
+    assert online.go().what is OnlineOutcome.OTHER, "its datagrams show the same"
     manifest.write_bytes(said)
     datagrams.write_text("damaged\n")
     assert online.go(online.settings(types=LPA)).what is OnlineOutcome.MADE
@@ -165,7 +155,7 @@ def counted_from_3(text: str) -> str:
         (counted_from_3, "datagrams 0 to 2, before the one that opens it"),
     ],
 )
-def test_what_is_complete_for_level_1_may_not_be_whole(
+def test_a_run_that_is_complete_for_level_1_may_not_be_whole(
     change: Callable[[str], str], said: str, site: Site
 ) -> None:
     online = on_site(site, "lci_acd", FIRST, change=rewrite(change))
@@ -173,7 +163,7 @@ def test_what_is_complete_for_level_1_may_not_be_whole(
     assert online.go() == OnlineResult(RUN, OnlineOutcome.WAITS, f"waits: EPU 965: {said}")
 
 
-def test_given_up_it_is_made_of_what_is_there(site: Site) -> None:
+def test_the_file_of_an_abandoned_run_has_all_known_events(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST)
     site.give_up(f"{GID}-{RUN}")
     assert online.go().what is OnlineOutcome.MADE
@@ -203,7 +193,7 @@ def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
     assert online.files() == {}
 
 
-def test_it_is_not_made_twice(site: Site) -> None:
+def test_a_file_is_not_made_twice(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command())
     online.go(settings)
@@ -221,7 +211,7 @@ def test_it_is_not_made_twice(site: Site) -> None:
     assert (online.files(), len(online.told)) == ({}, 1)
 
 
-def test_what_comes_later_is_said_and_taken_by_name(site: Site) -> None:
+def test_later_data_are_reported_and_used_on_request(site: Site) -> None:
     online = on_site(site, "one_epu_then_other", FIRST)
     settings = online.settings(online.command(), LPA, min_epus=1)
     online.go(settings)
@@ -239,7 +229,7 @@ def test_what_comes_later_is_said_and_taken_by_name(site: Site) -> None:
     assert online.go(settings).what is OnlineOutcome.BEFORE
 
 
-def test_a_file_of_somebody_else_is_left_alone(site: Site) -> None:
+def test_a_file_of_another_program_is_not_changed(site: Site) -> None:
     """As the legacy left them, whose directory may be taken over."""
     online = on_site(site, "lci_acd", FIRST)
     online.home.mkdir()
@@ -249,7 +239,7 @@ def test_a_file_of_somebody_else_is_left_alone(site: Site) -> None:
     assert (len(online.files()), online.told) == (2, [])
 
 
-def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
+def test_a_run_that_fails_does_not_stop_the_next(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     damaged = RunId("00000001")
     OnlineRecord(site.work, damaged).attempts.publish({"making": NAME})
@@ -259,7 +249,7 @@ def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
     assert f"{paths.online_record(damaged)}/000001.json" in str(one)
 
 
-def test_the_command_gets_what_it_asks_for_and_is_run_again_if_it_fails(site: Site) -> None:
+def test_the_command_gets_its_values_and_is_run_again_if_it_fails(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     result = online.go(online.settings(online.command("exit 3")))
     assert (result.what, online.state()) == (OnlineOutcome.FAILED, OnlineState.NOT_STARTED)
@@ -275,7 +265,7 @@ def test_the_command_gets_what_it_asks_for_and_is_run_again_if_it_fails(site: Si
     assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
 
 
-def test_without_its_file_no_command_is_run(site: Site) -> None:
+def test_no_command_is_run_without_the_file(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command("exit 1"))
     online.go(settings)
@@ -285,7 +275,7 @@ def test_without_its_file_no_command_is_run(site: Site) -> None:
     assert (online.go(settings).what, online.state()) == (OnlineOutcome.BEFORE, OnlineState.DONE)
 
 
-def test_one_that_was_killed_is_for_a_person(site: Site) -> None:
+def test_a_killed_command_needs_a_person(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command(CRASHES))
     assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in online.go(settings).text
@@ -301,9 +291,7 @@ def test_one_that_was_killed_is_for_a_person(site: Site) -> None:
         online_handoff.settle(settings, RUN, started=False)
 
 
-def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_of_a_killed_process_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     online, said = on_site(site, "lci_acd", FIRST), list[str]()
     monkeypatch.setattr(online_handoff.log, "warning", lambda text, *_: said.append(text))
     online.go(online.settings(online.command("exit 1")))
@@ -344,12 +332,12 @@ def told(work: Path) -> OnlineRecord:
     return record
 
 
-def test_clean_up_may_go_on_from_the_file_on(tmp_path: Path) -> None:
+def test_a_run_is_handed_off_once_its_file_is_made(tmp_path: Path) -> None:
     home, record = tmp_path / "online", OnlineRecord(tmp_path, RUN)
     assert not is_handed_off(tmp_path, home, RUN)
     home.mkdir()
     (home / f"00000001-{RUN}.evt").touch()
-    assert is_handed_off(tmp_path, home, RUN), "what somebody else left counts"
+    assert is_handed_off(tmp_path, home, RUN), "a file of another program counts"
     assert not is_handed_off(tmp_path, home, RunId("2c2e5788"))
     record.attempts.publish({"making": NAME})
     assert not is_handed_off(tmp_path, home, RUN), "it may be made again"
@@ -357,7 +345,7 @@ def test_clean_up_may_go_on_from_the_file_on(tmp_path: Path) -> None:
     assert is_handed_off(tmp_path, tmp_path / "empty", RUN), "Online took it away"
 
 
-def test_the_records_are_these_and_come_back(tmp_path: Path) -> None:
+def test_records_and_states(tmp_path: Path) -> None:
     for record in (told(tmp_path), OnlineRecord(tmp_path, RUN)):
         assert (record.state, record.made, record.names) == (OnlineState.DONE, MADE, frozenset({NAME}))
         assert record.attempts.every[-1].command == ("a b", "é")
@@ -383,11 +371,11 @@ def test_the_records_are_these_and_come_back(tmp_path: Path) -> None:
         ([{"made": MADE | {"tell": False}}], OnlineState.DONE),
         ([{"made": MADE}, ATTEMPT | TOLD | {"attempt": 2, "by": "person"}], OnlineState.DONE),
         ([{"made": MADE}, ATTEMPT | {"attempt": 2}], OnlineState.OPEN),
-        # The answer of a process that stood still, for the file before.
+        # A late answer of a suspended process, for the file before.
         ([{"made": MADE}, TOLD], OnlineState.NOT_STARTED),
     ],
 )
-def test_the_state_after_a_file_that_was_made_anew(
+def test_the_state_after_a_second_file(
     more: list[dict[str, object]], state: OnlineState, tmp_path: Path
 ) -> None:
     record = told(tmp_path)
@@ -397,7 +385,7 @@ def test_the_state_after_a_file_that_was_made_anew(
 
 
 @pytest.mark.parametrize("one", [{}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
-def test_what_cannot_be_a_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
     told(tmp_path)
     series = Series(tmp_path, paths.online_record(RUN))
     series.read()
