@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from halfpipe.status.told import Memory, Told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage
+from tests.support.servers import put_program
 from tests.support.verbs import on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 from tests.support.workflow import LONG_AGO, Site
@@ -83,6 +85,19 @@ def test_downlinks_in_work_or_taken_by_level_1(own: Site) -> None:
         assert found(own)[SECOND]["state"] == "in work"
     shutil.rmtree(own.stage / FIRST, ignore_errors=True)
     assert seen(found(own)[FIRST]) == ("taken by Level-1", "good", [])
+
+
+def test_slurms_queue_is_shown_for_the_site_and_for_a_downlink_in_work(
+    own: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3DF may set a facility to zero nodes: then the jobs of all downlinks wait."""
+    put_program(tmp_path, "squeue", "echo 'halfpipe_a|AssocGrpNodeLimit|N/A'", monkeypatch)
+    with held_by_another(own.work, paths.downlink_lease(SECOND)):
+        told = own.told("status")
+        assert [one["verdict"] for one in told["site"] if one["code"] == "queue-waits"] == ["action"]
+        waits = [one["dl"] for one in told["downlinks"] if "queue-waits" in seen(one)[2]]
+        assert waits == [SECOND]
+        assert "AssocGrpNodeLimit" in own.halfpipe("show", SECOND).out
 
 
 def test_what_needs_action_comes_first_with_its_command(own: Site) -> None:
