@@ -263,7 +263,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             stream = Stream.of(os.environ)
             settings = stream.settings()
-            leases.lifetime = settings.lease.seconds
             logs = settings.paths.work / paths.job_logs(stream.downlink)
             print(f"downlink {stream.downlink}, {stream.profile}; logs of its jobs: {logs}", flush=True)
             with suppress(OSError):  # the web page shows the working directory

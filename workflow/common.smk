@@ -74,7 +74,6 @@ def read_settings():
 
 settings = read_settings()
 os.environ[SETTINGS] = str(configuration.written_at(settings))
-leases.lifetime = settings.lease.seconds
 plan = Plan(settings)
 refusals = {}  # why a target cannot be made, by downlink or misspelt word
 
@@ -89,7 +88,7 @@ def downlink(dl):
     if workflow.is_main_process:
         try:
             if is_head():
-                leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
+                leases.hold_downlink(settings, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
             plan_causes.look(of, logger.warning)
             if is_head():

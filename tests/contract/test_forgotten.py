@@ -166,7 +166,7 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     assert not site.has_receipt(FIRST)
     assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
-    with monkeypatch.context() as killed, leases.downlink_job(site.work, FIRST) as lease:
+    with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())

@@ -11,10 +11,9 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.config import write_down
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import settle
-from halfpipe.files.leases import found
-from halfpipe.process.told_once import Outcome
+from halfpipe.files.leases import all_leases
 from halfpipe.settings import Settings
 from tests.support import forks, in_process
 from tests.support.in_process import ROOT
@@ -65,7 +64,7 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
     open_ = 0
     for moment in forks.deaths(submit, level1.home, before, every_moment, every):
         time_passes(level1.work)
-        if Record(level1.work, DL).is_open and not check:
+        if submissions(level1.work, DL).is_open and not check:
             # This waits for the command that was left behind, so that after it everybody can see.
             assert submit() == 1, moment
             assert is_unknown(level1.work, DL)
@@ -74,12 +73,12 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
         assert submit() == 0, moment
         assert level1.commands() == ["createStream"], moment
         assert not is_unknown(level1.work, DL)
-        confirmed = Record(level1.work, DL).last_confirmed
+        confirmed = submissions(level1.work, DL).last_confirmed
         assert confirmed is not None
         assert confirmed.handoff == 1
         assert (level1.work / paths.submitted(DL)).exists()
         assert (paths.submissions(DL), len(level1.recorded())) in noted(level1.stage)
-        assert found(level1.work) == []
+        assert all_leases(level1.work) == []
     assert check or open_
 
 
@@ -130,7 +129,7 @@ def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     site.by_hand(FIRST)
     level1.go_wrong(createStream="refuse")
     site.snakemake(f"submit={FIRST}", "--retries", "2").bad("submit.command", "exit status 3")
-    assert level1.outcomes() == [Outcome.FAILED]
+    assert level1.words() == ["failed"]
 
 
 @pytest.mark.workflow

@@ -3,7 +3,7 @@
 import shlex
 
 from halfpipe import paths
-from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from tests.support.golden_cases import build
@@ -48,12 +48,12 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site)
     assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in downlinks}
 
     # One that is in work is neither loaded nor removed.
-    lease = leases.Lease(site.work, paths.downlink_lease(first))
+    lease = Lease.of(site.settings, paths.downlink_lease(first))
     assert lease.try_take()
     try:
         assert (status(site, "load", first), status(site, "remove", first)) == (1, 1)
     finally:
-        lease.give_back()
+        lease.release()
     assert (site.work / paths.loaded(first)).exists()
     assert content(database.ledger()) == before
 

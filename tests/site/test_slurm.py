@@ -429,7 +429,7 @@ def test_a_facility_at_zero_nodes_is_waited_for_and_status_says_why(
         for name, value in daemons.env.items():
             monkeypatch.setenv(name, value)
         causes = {cause["code"]: cause for cause in local(site).told("status")["site"]}
-        assert causes["queue-waits"]["verdict"] == "note"
+        assert causes["queue-waits"]["verdict"] == "action"
         assert "AssocGrpNodeLimit" in causes["queue-waits"]["text"]
     finally:
         daemons.unlimit(ACCOUNT)

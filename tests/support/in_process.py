@@ -27,7 +27,7 @@ from snakemake.exceptions import SpawnedJobError
 from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from halfpipe.files import leases
+from halfpipe.files import heartbeat, leases
 from halfpipe.process import programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,14 +160,14 @@ def as_in_a_process(directory: Path) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = os.umask(0)
     os.umask(mask)
-    hearts = dict(leases._hearts)  # of a process around this one
-    leases._hearts.clear()
+    hearts = dict(heartbeat.hearts)  # of a process around this one
+    heartbeat.hearts.clear()
     os.chdir(directory)
     try:
         yield
     finally:
-        leases.give_back_downlinks()
-        leases._hearts.update(hearts)
+        leases.release_downlinks()
+        heartbeat.hearts.update(hearts)
         os.chdir(here)
         os.environ.clear()
         os.environ.update(environment)

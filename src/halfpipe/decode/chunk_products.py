@@ -22,11 +22,13 @@ from halfpipe.decode.announced import compare_with_events, count_unlisted
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
+from halfpipe.files.lease import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME
 from halfpipe.formats.rows import SUFFIX, write_rows
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.settings import Settings
 
 PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
@@ -211,19 +213,18 @@ def publish_products(out: Path, home: Path, chunk: ChunkId) -> None:
 
 
 @contextmanager
-def no_merges(
-    work: Path, downlink: DownlinkId, chunk: ChunkId, say: Callable[[str], None]
-) -> Iterator[list[RunId]]:
+def no_merges(settings: Settings, downlink: DownlinkId, chunk: ChunkId, say: Say) -> Iterator[list[RunId]]:
     """Hold the leases of all runs whose merges may read published products of `chunk`; yield these runs.
 
     A run in which the downlink has not published its datagrams is not locked, because no merge reads its products.
     """
+    work = settings.paths.work
     # In the same order everywhere, so that two processes never wait for each other.
     every = sorted(set(_products_of(work / paths.chunks(downlink), chunk).values()))
     known = [run for run in every if (work / paths.datagrams(run, downlink)).exists()]
     with ExitStack() as leased:
         for run in known:
-            leased.enter_context(leases.run_lease(work, run, say))
+            leased.enter_context(leases.run_lease(settings, run, say))
         yield known
 
 

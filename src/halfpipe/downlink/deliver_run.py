@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.errors import StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
@@ -83,7 +83,7 @@ def deliver_run(
         command delivers the same.
     """
     work = settings.paths.work
-    with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
+    with leases.run_lease(settings, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
         products = [ChunkProducts.of(chunk, run) for chunk in decoded if run in chunk["runs"]]

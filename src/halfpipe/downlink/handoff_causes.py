@@ -16,13 +16,13 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import FOREIGN, GONE, is_submitted, is_taken, look, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, read_whole
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, Attempts, By, Outcome
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.run.receipt_file import hand_offs
@@ -150,7 +150,7 @@ def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliverie
 
 def _confirmed(work: Path, downlink: DownlinkId) -> bool:
     with suppress(HalfPipeError):
-        return Record(work, downlink).last_confirmed is not None
+        return submissions(work, downlink).last_confirmed is not None
     return True  # its records are damaged, which another cause tells
 
 
@@ -231,7 +231,7 @@ def at_level1(
     settings: Settings,
     downlink: DownlinkId,
     receipt: Mapping[str, Any] | None,
-    record: Record | None = None,
+    record: Attempts | None = None,
     in_work: bool = False,
     *,
     sees_stage: bool = True,
@@ -258,7 +258,7 @@ def at_level1(
         ``stage-foreign``, ``not-submitted``, ``not-taken``.
     """
     try:
-        record = record or Record(settings.paths.work, downlink)
+        record = record or submissions(settings.paths.work, downlink)
     except HalfPipeError as error:
         yield Cause("damaged", Verdict.ACTION, str(error))
         return
@@ -297,7 +297,7 @@ def at_level1(
 def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
     """Say before a downlink is processed again that Level-1 has a hand-off of it already; mostly nothing."""
     try:
-        told = Record(settings.paths.work, downlink).last_confirmed
+        told = submissions(settings.paths.work, downlink).last_confirmed
     except StateError as error:
         return [str(error)]
     if told is None:
@@ -308,10 +308,10 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
     ]
 
 
-def forgotten(settings: Settings, record: Record) -> Cause | None:
+def forgotten(settings: Settings, record: Attempts) -> Cause | None:
     """Return that the stage's mark, the ledger or the product says that Level-1 was told, and no record does."""
     work, downlink, known_by = settings.paths.work, DownlinkId(record.id), ""
-    if (number := stage_mark.last_noted(settings, record.place(downlink))) > len(record.series.records):
+    if (number := stage_mark.last_noted(settings, record.place)) > len(record.series.records):
         known_by = f"the stage's mark names record {number}"
     elif record.last_confirmed is None:
         with suppress(MissingInputError, FormatError, KeyError, TypeError):
@@ -352,7 +352,7 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
 
 
 def unsettled(
-    settings: Settings, record: Record, receipt: Mapping[str, Any] | None = None, how: str = ""
+    settings: Settings, record: Attempts, receipt: Mapping[str, Any] | None = None, how: str = ""
 ) -> Cause | None:
     """Return that nobody knows whether the latest attempt was heard.
 
@@ -373,7 +373,7 @@ def unsettled(
     has_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
         taken = "; its files are gone from the stage, so it may have been"
-    if last.outcome is Outcome.WRITTEN:
+    if last.is_written:
         line = settings.paths.work / paths.submit_line(downlink)
         text = f"{what} is not confirmed: a person gives its command, which is in {line}{taken}"
         remedy = Remedy(shlex.join(last.command), say)
@@ -390,7 +390,7 @@ def unsettled(
     )
 
 
-def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _not_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Say that Level-1 was told of a hand-off long ago and it still lies in the stage, which Level-1 clears."""
     downlink, told = DownlinkId(record.id), record.last_confirmed
     if told is None or time.time() - told.since < settings.alarm.late_hours * HOUR:
@@ -407,7 +407,7 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
         )
 
 
-def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _stage(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Find what is gone from the stage of a hand-off that was not submitted."""
     downlink, number = DownlinkId(record.id), receipt["handoff"]
     home = settings.paths.stage / paths.staged(downlink)
@@ -424,13 +424,13 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         yield wrong
 
 
-def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _never_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Find runs of earlier hand-offs that left the stage though nobody was told of them: no later one names them."""
     gone = [run for run in receipt["runs"] if run["files"] and not run["named"] and not run["held"]]
     if not gone:
         return
     downlink = DownlinkId(record.id)
-    told = {attempt.handoff for attempt in record.attempts if attempt.outcome is Outcome.TOLD}
+    told = {attempt.handoff for attempt in record.every if attempt.outcome is Outcome.SUBMITTED}
     heard = [handoff for handoff in hand_offs(settings.paths.work, downlink) if handoff.number in told]
     for run in gone:
         if any(h.number >= run["handoff"] and RunId(run["run"]) in h.named for h in heard):
@@ -445,7 +445,7 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
         )
 
 
-def _not_submitted(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _not_submitted(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Say that a hand-off waits for its submission: for a while that is as it should be, if it was not attempted."""
     downlink, last = DownlinkId(record.id), record.last
     since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")

@@ -17,7 +17,7 @@ from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.stage_look import foreign, refuse_foreign
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import lease, leases
 from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
@@ -223,9 +223,9 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
             yield _misspelt(work / "halts" / name, None)
     for switch in Switch:
         yield from filter(None, [halts.cause(work, switch)])
-    for lease in leases.found(work):
-        if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
-            yield Cause("in-work", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
+    for found in leases.all_leases(work):
+        if found.lives and not found.ours and not found.name.startswith("downlink-"):
+            yield Cause("in-work", Verdict.NOTE, f"{found.name} is in work by {found}", since=found.signed)
 
 
 def _named(chunks: Iterable[int]) -> str:
@@ -310,7 +310,7 @@ def _unreadable(place: Path, why: str) -> Cause:
 
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield who is at work on a downlink, jobs that are left of a killed head included, or who died at work on it."""
-    found = leases.look(work, paths.downlink_lease(downlink))
+    found = lease.look(work, paths.downlink_lease(downlink))
     if found is None:
         return
     since = found.signed or None

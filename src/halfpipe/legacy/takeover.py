@@ -18,21 +18,21 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.legacy import legacy_tree
 from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
@@ -134,8 +134,8 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     if left:
         report.left[left.partition(":")[0]].append(legacy.id)
         return None
-    with leases.downlink_job(work, legacy.id) if do else nullcontext():
-        entries = list(_chunks(work, legacy, report)) if do else []
+    with leases.downlink_job(settings, legacy.id) if do else nullcontext():
+        entries = list(_chunks(settings, legacy, report)) if do else []
         # A look does not read the chunk products that are left, so it refuses none of them.
         brought = {run for entry in entries for run in entry["runs"]} if do else legacy.brought
         for run in runs:
@@ -175,8 +175,9 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report
                 )
 
 
-def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
-    """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
+def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
+    """Check the chunk products that are left, take them as links, and yield the content of each chunk's file."""
+    work = settings.paths.work
     for chunk, products in sorted(legacy.products.items()):
         scratch = work / paths.chunk_scratch(legacy.id, chunk)
         remove_tree(scratch)
@@ -195,7 +196,7 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             make_directory(work, paths.chunks(legacy.id))
             write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-            with no_merges(work, legacy.id, chunk, log.warning):
+            with no_merges(settings, legacy.id, chunk, log.warning):
                 publish_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield entry
@@ -209,7 +210,7 @@ def _write(
     work, downlink = settings.paths.work, legacy.id
     manifests = []
     for run in runs:
-        with leases.run_lease(work, run.run, log.warning):
+        with leases.run_lease(settings, run.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, _moot(legacy, run.run)))
     content = {
         "taken_over": True,
@@ -223,12 +224,12 @@ def _write(
         "texts": [],
     }
     # Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back.
-    submissions = Record(work, downlink)
-    if not submissions.attempts:
+    known = submissions(work, downlink)
+    if not known.every:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+        known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
-    write_json(work / paths.submitted(downlink), product(submissions, content))
+    write_json(work / paths.submitted(downlink), product(known, content))
 
 
 def _entry(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> dict[str, Any]:
@@ -370,7 +371,7 @@ def takeover(
     report = Report(root, do, odd=odd)
     if do:
         working_directory.begin(work)
-    lease = Lease(work, paths.TAKEOVER_LEASE)
+    lease = Lease.of(settings, paths.TAKEOVER_LEASE)
     with lease.take_or_refuse("the takeover", log.warning) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))

@@ -23,7 +23,7 @@ from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
 from halfpipe.downlink.receipt import state_of
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
@@ -198,7 +198,7 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
         "receipt": receipt,
         "latency": latency(settings, downlink),
         "handoffs": _readable(hand_offs, work, downlink),
-        "attempts": _readable(lambda home, dl: Record(home, dl).attempts, work, downlink),
+        "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
@@ -166,7 +166,7 @@ def _lanes(state: State) -> Iterator[Lane]:
     yield Lane("settled", {SETTLED: settled(state.segments, state.site.settings.merge.min_epus)})
     for downlink, (*_, last) in state.recorded.items():
         if last.spans:
-            confirmed = Record(state.work, downlink).last_confirmed
+            confirmed = submissions(state.work, downlink).last_confirmed
             submitted = confirmed is not None and confirmed.handoff >= (last.handoff or 0)
             mark, name = (SUBMITTED, "submitted") if submitted else (STAGED, "staged")
             yield Lane(f"{name} · {downlink}: {last.events:,}", {mark: last.spans})

@@ -248,7 +248,7 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
             rerun(downlink, "deliver_run", "Process it"),
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
-        with leases.run_lease(work, run, log.warning), context_scratch(work, run):
+        with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             try:
                 MergedIndex.read(work, run, downlink)
             except HalfPipeError:

@@ -28,7 +28,7 @@ from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, is_submitted, is_taken, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
@@ -36,12 +36,14 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import force_list
 from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
+from halfpipe.status import queue
 from halfpipe.status.books import books_now
 from halfpipe.status.failures import failures
 from halfpipe.words import count
@@ -132,6 +134,11 @@ class Survey:
     def sees_stage(self) -> bool:
         """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
         return self.stage_trouble is None or self.stage_trouble.code == "restored"
+
+    @cached_property
+    def queue(self) -> Sequence[Cause]:
+        """Why jobs have not started in Slurm."""
+        return tuple(queue.troubles())
 
     @cached_property
     def plan(self) -> Plan:
@@ -227,9 +234,9 @@ class Downlink:
         except HalfPipeError as error:
             self.damage = error
         self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
-        self.record: Record | None = None
+        self.record: Attempts | None = None
         with suppress(HalfPipeError):
-            self.record = Record(self.work, downlink, only_look=True)
+            self.record = submissions(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
         self.in_work = leases.in_work(self.work, downlink)
         self.is_submitted = (
@@ -351,6 +358,8 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     elif of.receipt_time is not None and not in_work:
         found += not_as_recorded(of.work, of.id, of.last.content if of.last else None)
     yield from found
+    if in_work:  # the site has these causes with their verdicts
+        yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.site.queue)
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
         yield from failed
@@ -460,7 +469,7 @@ def _closed(of: Downlink, run: RunId, events: int) -> Cause:
 def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
     """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
     with suppress(HalfPipeError):
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         return told is not None and handoff is not None and told.handoff < handoff
     return False
 

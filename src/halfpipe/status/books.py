@@ -10,9 +10,9 @@ from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.downlink.books import decoded_events, findings
 from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import leases
+from halfpipe.files import lease
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
@@ -94,7 +94,7 @@ def _manifests(work: Path, run: RunId) -> Iterator[tuple[DownlinkId, Mapping[str
 
 
 def _is_merged_now(work: Path, run: RunId) -> bool:
-    found = leases.look(work, paths.run_lease(run))
+    found = lease.look(work, paths.run_lease(run))
     return found is not None and found.lives
 
 
@@ -155,7 +155,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
         for manifest in manifests:
             shown.add(RunId(manifest["run"]))
             runs.append(_of_run(site.settings, downlink, decoded, manifest))
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         handoffs.append(
             {
                 "downlink": downlink,

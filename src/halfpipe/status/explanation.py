@@ -9,7 +9,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
@@ -255,7 +255,7 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
         "Processed again, it takes them in."
     ]
     with suppress(HalfPipeError):
-        if told := Record(state.work, inside).last_confirmed:
+        if told := submissions(state.work, inside).last_confirmed:
             why.append(
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
                 "--settle submitted."

@@ -16,9 +16,9 @@ from halfpipe.downlink import submit
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.stage_look import is_taken
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.receipt_file import read_receipt
 from tests.support.level1 import DL, RUN, Level1
 from tests.support.series import damage
@@ -50,7 +50,7 @@ def one_file(level1: Level1) -> Path:
 
 
 def taken(level1: Level1) -> bool:
-    return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), Record(level1.work, DL))
+    return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), submissions(level1.work, DL))
 
 
 def test_what_was_submitted_and_taken_is_good(level1: Level1) -> None:
@@ -111,13 +111,13 @@ def test_a_run_that_left_the_stage_before_a_later_hand_off_is_not_forgotten(leve
     level1.receive({"handoff": 2, "runs": [run | {"named": False}, other]})
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("stage-gone", Verdict.ACTION)
-    record = Record(level1.work, DL)
+    record = submissions(level1.work, DL)
     record.intend(("a", "command line"), action=Action.SUBMIT, handoff=2)
-    record.conclude(Outcome.TOLD, By.PERSON)
+    record.conclude(Outcome.SUBMITTED, By.PERSON)
     assert codes(found(level1)) == ["stage-gone"]  # that submission did not name it either
-    record = Record(level1.work, DL)
+    record = submissions(level1.work, DL)
     record.intend(("a", "command line"), action=Action.ROLLBACK, handoff=1)
-    record.conclude(Outcome.TOLD, By.PERSON)
+    record.conclude(Outcome.SUBMITTED, By.PERSON)
     assert found(level1) == []
 
 
@@ -168,5 +168,5 @@ def test_a_stream_that_is_seen_late_is_waited_for_or_found_out_by_the_next_comma
         with pytest.raises(SubmissionError):
             submitted(level1)
     assert submitted(level1)["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.TOLD]
+    assert level1.words() == ["submitted"]
     assert level1.commands() == ["createStream"]

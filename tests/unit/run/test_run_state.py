@@ -15,6 +15,7 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex
@@ -64,14 +65,14 @@ def context(site: Site, command: str) -> Context:
 def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> dict[str, Any]:
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
     found = settings(site, command, **keys)
-    with leases.downlink_job(site.work, downlink) as held:
+    with leases.downlink_job(site.settings, downlink) as held:
         return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())
 
 
 def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> None:
     build("split2", site)
     site.by_hand(FIRST, "decode_chunk")
-    lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
+    lost = Lease.of(site.settings, paths.downlink_lease(FIRST))
     chunks = [ChunkId("00001"), ChunkId("00002")]
     with pytest.raises(LeaseLostError):
         deliver_run.deliver_run(
