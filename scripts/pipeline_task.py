@@ -139,7 +139,8 @@ def process(stream: Stream, settings: Settings, patience: float) -> int:
         and (hold := halts.cause(work, halts.Switch.STAGE, downlink))
     ):
         return held(hold)
-    put(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=found.orphans)
+    orphans = "not known" if found.orphans is None else found.orphans
+    put(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=orphans)
     return ended(status, found)
 
 

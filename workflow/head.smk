@@ -100,7 +100,8 @@ def withdraw_receipts():
 def say_end():
     """Say what the downlinks of the invocation have now."""
     if is_head():
-        logger.info("\n".join(recap.standing(settings, of_this_command())))
+        is_all = not settings.dl and any(job.rule.name == "outstanding" for job in workflow.dag.jobs)
+        logger.info("\n".join(recap.standing(settings, of_this_command(), is_all=is_all)))
 
 
 def of_this_command():

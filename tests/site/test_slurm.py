@@ -267,8 +267,7 @@ def test_a_submission_waits_for_slurmctld_and_for_room_in_the_queue(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("slurm_account", "nonsense"), ("slurm_partition", "nonsense"), ("qos", PREEMPTABLE)],
+    ("key", "value"), [("slurm_account", "nonsense"), ("slurm_partition", "nonsense"), ("qos", PREEMPTABLE)]
 )
 def test_what_slurm_refuses_for_good_ends_the_command_with_one_sentence(
     key: str, value: str, tmp_path: Path, daemons: PrivateSlurm

@@ -28,7 +28,7 @@ def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
     return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
-def look(
+def differences(
     stage: Path,
     downlink: DownlinkId,
     receipt: Mapping[str, Any],

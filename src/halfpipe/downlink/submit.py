@@ -15,7 +15,7 @@ from typing import IO, Any
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
-from halfpipe.downlink.stage_look import is_submitted, look, names_files
+from halfpipe.downlink.stage_look import differences, is_submitted, names_files
 from halfpipe.downlink.submissions import submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
@@ -254,7 +254,7 @@ def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
     # Before a roll-back, Level-1 may have removed tokens.
-    for wrong in look(stage, downlink, receipt, checksums=True, untouched=first, work=work):
+    for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first, work=work):
         raise StageError(
             f"{wrong.text}: the stage differs from hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}",
             wrong.remedy,

@@ -132,8 +132,14 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(state.now.delivered, 'event')} staged"]
-    for kind, says in WORDS.items():
+    books, parts = state.now.books, list[str]()
+    if books is not None:
+        parts.append(f"{count(books.delivered, 'event')} staged")
+    if state.unread:
+        parts.append(
+            f"{books.all_waiting:,} waiting at the last merge" if books else "not known how many wait"
+        )
+    for kind, says in WORDS.items() if not state.unread else ():
         parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
     for alike in together(state.groups):

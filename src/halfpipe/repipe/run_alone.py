@@ -100,7 +100,7 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
     work = settings.paths.work
     moot = settings.moot
     if moot.mapping:
-        known = moot_key.of_run(settings, run, known_datagrams(work, run).rows)
+        known = moot_key.of_run(settings, run, known_datagrams(settings, run).rows)
         file = work / paths.repipe_moot(downlink)
         write_text(file, f"{run.l1} {known.key} {known.alias}\n")
         moot = replace(moot, file=file)

@@ -220,7 +220,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     given_up = force_list.read(work)
     # A later EPU can make a complete run open again, so a manifest's word does not suffice.
     if not force_list.in_effect(work, run, downlinks, given_up) and not is_complete(
-        known_datagrams(work, run).segments(), settings.merge.min_epus
+        known_datagrams(settings, run).segments(), settings.merge.min_epus
     ):
         yield "the run is open: more of it may come"
     # One that was abandoned may go, whatever Online lacks.

@@ -285,7 +285,7 @@ class _Run:
         """Return whether more is known of the run than when its file was made."""
         name = made["file"]["name"]
         if self._sizes() != made["brought"]:
-            known = known_datagrams(self._work, self._run).rows
+            known = known_datagrams(self._settings, self._run).rows
             then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
             if new := int((~listed(known, then)).sum()):
                 text = f"{name} was made before {new} datagrams came and is not changed; to make it again: "

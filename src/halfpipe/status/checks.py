@@ -11,7 +11,15 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import GONE, MISSING, difference, fault, is_submitted, look, names_files
+from halfpipe.downlink.stage_look import (
+    GONE,
+    MISSING,
+    difference,
+    differences,
+    fault,
+    is_submitted,
+    names_files,
+)
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
 from halfpipe.files.advice import put_aside
@@ -115,7 +123,9 @@ def _staged(
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
-        for wrong in look(stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known):
+        for wrong in differences(
+            stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known
+        ):
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:

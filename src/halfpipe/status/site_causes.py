@@ -10,8 +10,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
 from halfpipe.downlink.plan import CLOCK_SECONDS
-from halfpipe.downlink.plan_causes import site_troubles as planned
-from halfpipe.downlink.plan_causes import too_many
+from halfpipe.downlink.plan_causes import general_causes, too_many
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import lease
 from halfpipe.files.advice import sentence
@@ -42,7 +41,7 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
     yield from filter(None, [site.stage_trouble])
     for found in (
         _not_there(site.settings),
-        planned(site.plan),
+        general_causes(site.plan),
         too_many(site.plan, site.now, site.names),
         turn_troubles(site.work, site.now),
         silence(site),

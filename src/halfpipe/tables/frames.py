@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from halfpipe.downlink.receipt import state_of
+from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
@@ -41,7 +41,7 @@ def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
             run["delivered"],
             run["orphans"],
             run["late"],
-            state_of(run),
+            state_word(run),
         )
         for receipt in receipts
         for run in receipt["runs"]

@@ -434,6 +434,8 @@ class Books:
             )
         if of.held:
             found["a run is refused"] = Problem.ACTION
+        if not any(self.last(run, dl).keys for run in self.runs):
+            found["nothing of it is delivered"] = Problem.MAYBE
         if of.accepted:
             found["a loss is accepted"] = Problem.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
