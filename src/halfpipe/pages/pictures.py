@@ -18,7 +18,7 @@ from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
-from halfpipe.merge.undelivered import Kind
+from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.status.account import Survey
 from halfpipe.status.explanation import HELD, WORDS, State, together
 from halfpipe.words import SIMULATED, count
@@ -68,10 +68,10 @@ SETTLED = Mark("settled: no more events can arrive", LIGHT, LIGHT)
 STAGED = Mark("staged for Level-1, not submitted", "#A6A6A6", DARK)
 SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
 NOT_DELIVERED: Mapping[str, Mark] = {
-    Kind.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
-    Kind.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
-    Kind.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
-    Kind.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
+    NotDelivered.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
+    NotDelivered.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
+    NotDelivered.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
+    NotDelivered.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
     HELD: Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||"),
 }
 
