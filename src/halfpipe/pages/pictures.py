@@ -132,22 +132,20 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    books, parts = state.now.books, list[str]()
-    if books is not None:
-        parts.append(f"{count(books.delivered, 'event')} staged")
-    if state.unread:
+    books, run = state.now.books, state.run
+    parts = [f"{count(books.delivered, 'event')} staged"] if books else []
+    if not state.unread:
+        parts += [f"{state.count(kind):,} {word}" for kind, word in WORDS.items() if state.count(kind)]
+    else:
         parts.append(
-            f"{books.all_waiting:,} waiting at the last merge" if books else "not known how many wait"
+            f"{books.all_waiting:,} waiting at the last merge" if books else "waiting events unknown"
         )
-    for kind, says in WORDS.items() if not state.unread else ():
-        parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
     for alike in together(state.groups):
-        of = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
-        described.append(f"{of} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
-    run = state.run
+        events = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
+        described.append(f"{events} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
     title = f"Run {run} ({run.l1}, {RunKind.of(state.segments)}): {', '.join(parts)}"
-    return title, described or ["All events that are known are staged."]
+    return title, described or ["All known events are staged."]
 
 
 def _view(state: State) -> Interval:
