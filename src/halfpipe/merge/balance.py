@@ -86,7 +86,7 @@ def lost_events(
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    for apid in numbers_in(known["apid"]) if len(known) else ():
+    for apid in numbers_in(known["apid"]):
         of_apid = known["datagram"][known["apid"] == apid]
         if (of_apid[1:] < of_apid[:-1]).any():
             of_apid.sort()

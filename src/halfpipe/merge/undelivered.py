@@ -132,8 +132,9 @@ def undelivered(
     if len(waiting):
         for hole in subtract([EVERYTHING], [*places, *taken]):
             inside = _within(waiting, hole)
-            for place, lacks in _stretches(segments, hole, limits.min_epus) if len(inside) else ():
-                found += _by_epu(NotDelivered.ORPHAN, _within(inside, place), lacks)
+            if len(inside):
+                for place, lacks in _stretches(segments, hole, limits.min_epus):
+                    found += _by_epu(NotDelivered.ORPHAN, _within(inside, place), lacks)
     return sorted(found, key=lambda group: (group.first, group.last, group.apid))
 
 
