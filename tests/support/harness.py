@@ -53,7 +53,7 @@ def job_log(
     return log
 
 
-class Said(list[str]):
+class Messages(list[str]):
     """Collects messages; fails the first `missed` times."""
 
     def __init__(self, missed: int = 0) -> None:
