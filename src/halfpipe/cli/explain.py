@@ -77,11 +77,13 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
         for state in _states(looked, asked, failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
-            unread += state.unread_waiting
+            unread += len(state.unread)
             if not as_json:
                 _print_run(state)
-                which = "still there" if state.unread else "known"
-                _print_groups(groups, which if sequence is None else f"{which} at sequence {sequence}")
+                if not groups and not state.unread:
+                    which = "" if sequence is None else f" at sequence {sequence}"
+                    click.echo(f"  all its events that are known{which} are delivered")
+                _print_groups(groups)
     if as_json:
         printed.as_json(work=site.work, groups=every, codes=codes, failed=list(map(str, failed)))
     printed.errors(failed)
@@ -111,21 +113,20 @@ def _states(
 
 def _print_run(state: State) -> None:
     run, now = state.run, state.now
-    waiting = count(now.waiting + now.refused, "waits", "wait")
+    numbers = "its numbers are not known"
+    if books := now.books:
+        waiting = count(books.all_waiting, "waits", "wait")
+        numbers = f"{count(books.delivered, 'event')} delivered, {waiting}, {books.late:,} late"
     click.echo(
-        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
-        f"{count(now.delivered, 'event')} delivered, {waiting}, {now.late:,} late"
+        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: {numbers}"
     )
-    if state.unread:
-        click.echo(
-            f"  not looked at: events of downlink {', '.join(state.unread)}, whose chunk products are gone; when the "
-            f"run was merged last, {count(state.unread_waiting, 'event')} waited"
-        )
+    for why in state.unread.values():
+        click.echo(f"  {why}, so its events are not explained here")
+    if now.old and now.books:
+        click.echo("  the numbers are those of the last merge")
 
 
-def _print_groups(groups: Sequence[Explained], which: str) -> None:
-    if not groups:
-        click.echo(f"  all its events that are {which} are delivered")
+def _print_groups(groups: Sequence[Explained]) -> None:
     for alike in together(groups):
         for group in alike:
             where = (

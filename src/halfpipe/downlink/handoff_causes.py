@@ -16,13 +16,13 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import FOREIGN, GONE, differences, is_submitted, is_taken, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, read_whole
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, Attempts, By, Outcome
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.run.receipt_file import hand_offs
@@ -151,7 +151,7 @@ def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliverie
 
 def _is_submitted(work: Path, downlink: DownlinkId) -> bool:
     with suppress(HalfPipeError):
-        return Record(work, downlink).last_confirmed is not None
+        return submissions(work, downlink).last_confirmed is not None
     return True  # its records are damaged, which another cause reports
 
 
@@ -228,7 +228,7 @@ def at_level1(
     settings: Settings,
     downlink: DownlinkId,
     receipt: Mapping[str, Any] | None,
-    record: Record | None = None,
+    record: Attempts | None = None,
     in_work: bool = False,
     *,
     sees_stage: bool = True,
@@ -255,7 +255,7 @@ def at_level1(
         ``stage-foreign``, ``not-submitted``, ``not-taken``.
     """
     try:
-        record = record or Record(settings.paths.work, downlink)
+        record = record or submissions(settings.paths.work, downlink)
     except HalfPipeError as error:
         yield Cause("damaged", Verdict.ACTION, str(error))
         return
@@ -294,7 +294,7 @@ def at_level1(
 def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
     """Return a warning, before a downlink is processed again, if Level-1 already has a hand-off of it."""
     try:
-        last = Record(settings.paths.work, downlink).last_confirmed
+        last = submissions(settings.paths.work, downlink).last_confirmed
     except StateError as error:
         return [str(error)]
     if last is None:
@@ -305,10 +305,10 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
     ]
 
 
-def forgotten(settings: Settings, record: Record) -> Cause | None:
+def forgotten(settings: Settings, record: Attempts) -> Cause | None:
     """Return a cause if the stage's mark, the ledger or the product shows a submission that has no record."""
     work, downlink, known_by = settings.paths.work, DownlinkId(record.id), ""
-    if (number := stage_mark.last_noted(settings, record.place(downlink))) > len(record.series.records):
+    if (number := stage_mark.last_noted(settings, record.place)) > len(record.series.records):
         known_by = f"the stage's mark names record {number}"
     elif record.last_confirmed is None:
         with suppress(MissingInputError, FormatError, KeyError, TypeError):
@@ -351,7 +351,7 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
 
 
 def unsettled(
-    settings: Settings, record: Record, receipt: Mapping[str, Any] | None = None, how: str = ""
+    settings: Settings, record: Attempts, receipt: Mapping[str, Any] | None = None, how: str = ""
 ) -> Cause | None:
     """Return a cause if it is not known whether the latest attempt reached Level-1.
 
@@ -372,7 +372,7 @@ def unsettled(
     has_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
         taken = "; its files are gone from the stage, so Level-1 may have taken it"
-    if last.outcome is Outcome.WRITTEN:
+    if last.is_written:
         line = settings.paths.work / paths.submit_line(downlink)
         text = f"{what} is not confirmed: a person must run its command, which is in {line}{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
@@ -389,7 +389,7 @@ def unsettled(
     )
 
 
-def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _not_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield a cause if a hand-off was submitted long ago and is still in the stage, which Level-1 clears."""
     downlink, last = DownlinkId(record.id), record.last_confirmed
     if last is None or time.time() - last.since < settings.alarm.late_hours * HOUR:
@@ -406,7 +406,7 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
         )
 
 
-def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _stage(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield a cause if the stage differs from a hand-off that was not submitted."""
     downlink, number = DownlinkId(record.id), receipt["handoff"]
     home = settings.paths.stage / paths.staged(downlink)
@@ -425,13 +425,13 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         yield wrong
 
 
-def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _never_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield runs of earlier hand-offs that left the stage without a submission; no later hand-off names them."""
     gone = [run for run in receipt["runs"] if run["files"] and not run["named"] and not run["held"]]
     if not gone:
         return
     downlink = DownlinkId(record.id)
-    numbers = {attempt.handoff for attempt in record.attempts if attempt.outcome is Outcome.TOLD}
+    numbers = {attempt.handoff for attempt in record.every if attempt.outcome is Outcome.SUBMITTED}
     submitted = [each for each in hand_offs(settings.paths.work, downlink) if each.number in numbers]
     for run in gone:
         if any(each.number >= run["handoff"] and RunId(run["run"]) in each.named for each in submitted):
@@ -446,7 +446,7 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
         )
 
 
-def _not_submitted(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _not_submitted(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield that a hand-off is not submitted: a note at first, and later a problem."""
     downlink, last = DownlinkId(record.id), record.last
     since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")

@@ -17,7 +17,7 @@ from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.stage_look import foreign, refuse_foreign
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import lease, leases
 from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
@@ -141,9 +141,15 @@ class Outstanding:
     held: Mapping[DownlinkId, Path]
     waiting: tuple[str, ...]
 
-    def lines(self, work: Path) -> list[str]:
-        """Return a line for each downlink that waits, is held, or is in work."""
+    def lines(self, work: Path, done: Container[DownlinkId] | None = None) -> list[str]:
+        """Return a line for each downlink that waits, is held, or is ready but in work.
+
+        With `done`, the downlinks of an invocation that has ended, also for those that became ready meanwhile.
+        """
         busy = [f"downlink {dl} is in work: {who}" for dl in self.ready if (who := leases.in_work(work, dl))]
+        if done is not None:
+            free = (dl for dl in self.ready if dl not in done and leases.in_work(work, dl) is None)
+            busy += [f"downlink {dl} is ready now: snakemake dl={dl}" for dl in free]
         return [*self.waiting, *halts.summary(self.held), *busy]
 
 
@@ -230,9 +236,9 @@ def general_causes(plan: Plan) -> Iterator[Cause]:
             yield _misspelt(work / "halts" / name, None)
     for switch in Switch:
         yield from filter(None, [halts.cause(work, switch)])
-    for lease in leases.found(work):
-        if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
-            yield Cause("in-work", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
+    for found in leases.all_leases(work):
+        if found.lives and not found.ours and not found.name.startswith("downlink-"):
+            yield Cause("in-work", Verdict.NOTE, f"{found.name} is in work by {found}", since=found.signed)
 
 
 def _named(chunks: Iterable[int]) -> str:
@@ -318,7 +324,7 @@ def _unreadable(place: Path, why: str) -> Cause:
 
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield the process at work on a downlink, leftover jobs of a killed one, or that the process died."""
-    found = leases.look(work, paths.downlink_lease(downlink))
+    found = lease.look(work, paths.downlink_lease(downlink))
     if found is None:
         return
     since = found.signed or None

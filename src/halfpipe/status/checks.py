@@ -20,13 +20,14 @@ from halfpipe.downlink.stage_look import (
     is_submitted,
     names_files,
 )
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
@@ -63,7 +64,7 @@ def check(
     if not sees_stage:
         return
     with suppress(DamagedError):
-        yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
+        yield from _staged(settings, downlink, receipt, submissions(work, downlink), checksums)
 
 
 def _note(code: str, path: Path, what: str) -> Cause:
@@ -111,7 +112,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
 
 
 def _staged(
-    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record, checksums: bool
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts, checksums: bool
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
     for halt in sorted(halt_tokens(stage, downlink)):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from halfpipe.downlink.receipt import state_word
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import read_receipt
@@ -55,7 +55,7 @@ def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeErr
     numbers: dict[str, int] = {}
     for downlink in map(DownlinkId, runs["downlink"].unique()):
         try:
-            if confirmed := Record(work, downlink).last_confirmed:
+            if confirmed := submissions(work, downlink).last_confirmed:
                 numbers[downlink] = confirmed.handoff
         except HalfPipeError as error:
             failed(error)

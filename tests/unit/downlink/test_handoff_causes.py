@@ -16,9 +16,9 @@ from halfpipe.downlink import submit
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.stage_look import is_taken
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.receipt_file import read_receipt
 from tests.support.level1 import DL, RUN, Level1
 from tests.support.series import damage
@@ -50,7 +50,7 @@ def one_file(level1: Level1) -> Path:
 
 
 def taken(level1: Level1) -> bool:
-    return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), Record(level1.work, DL))
+    return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), submissions(level1.work, DL))
 
 
 def test_a_submitted_hand_off_is_good_unless_it_is_not_taken_for_a_day(
@@ -104,13 +104,13 @@ def test_a_run_that_left_the_stage_before_a_later_hand_off_needs_action(level1: 
     level1.receive({"handoff": 2, "runs": [run | {"named": False}, other]})
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("stage-gone", Verdict.ACTION)
-    record = Record(level1.work, DL)
+    record = submissions(level1.work, DL)
     record.intend(("a", "command line"), action=Action.SUBMIT, handoff=2)
-    record.conclude(Outcome.TOLD, By.PERSON)
+    record.conclude(Outcome.SUBMITTED, By.PERSON)
     assert codes(found(level1)) == ["stage-gone"]  # this submission did not name it either
-    record = Record(level1.work, DL)
+    record = submissions(level1.work, DL)
     record.intend(("a", "command line"), action=Action.ROLLBACK, handoff=1)
-    record.conclude(Outcome.TOLD, By.PERSON)
+    record.conclude(Outcome.SUBMITTED, By.PERSON)
     assert found(level1) == []
 
 
@@ -159,5 +159,5 @@ def test_a_stream_that_appears_late_is_not_created_again(level1: Level1, unseen:
         with pytest.raises(SubmissionError):
             submitted(level1)
     assert submitted(level1)["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.TOLD]
+    assert level1.words() == ["submitted"]
     assert level1.commands() == ["createStream"]

@@ -13,6 +13,7 @@ from halfpipe.downlink import receipt
 from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -76,7 +77,7 @@ def test_a_receipt_has_its_inputs_and_no_path_of_this_machine(delivered: Site) -
 
 
 def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
-    with leases.downlink_job(site.work, DL) as lease:
+    with leases.downlink_job(site.settings, DL) as lease:
         return receipt.hand_off(site.settings, lease, DL, CHUNKS, runs or (LPA, LCI, OPEN), StringIO())
 
 
@@ -119,7 +120,7 @@ def test_level_1_may_retire_runs_only_after_the_receipt(delivered: Site) -> None
     stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])
     made, known = hand_off(delivered), series(delivered.work, DL)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2, "it is not recorded yet"
-    with leases.downlink_job(delivered.work, DL) as lease:
+    with leases.downlink_job(delivered.settings, DL) as lease:
         receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     tokens = sorted(path.name for path in delivered.stage.glob("chunktokens/*/*"))
     assert len(tokens) == 3
@@ -130,7 +131,7 @@ def test_a_decision_before_another_hand_off_records_nothing(delivered: Site) -> 
     made, known = hand_off(delivered), series(delivered.work, DL)
     publish_receipt(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
     made["reason"] = "a stale one"
-    with leases.downlink_job(delivered.work, DL) as lease, pytest.raises(TakenError):
+    with leases.downlink_job(delivered.settings, DL) as lease, pytest.raises(TakenError):
         receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     assert len(series(delivered.work, DL).records) == len(known.records) + 1
 
@@ -141,7 +142,7 @@ def test_without_its_lease_a_process_writes_no_text_and_removes_no_token(deliver
     stage.keep_from_retiring(
         delivered.stage, DL, [LPA, LCI]
     )  # the process that took the lease over works on it
-    lost = leases.Lease(delivered.work, paths.downlink_lease(DL))
+    lost = Lease.of(delivered.settings, paths.downlink_lease(DL))
     with pytest.raises(LeaseLostError):
         receipt.save(delivered.settings, lost, known, DL, [LPA, LCI, OPEN], made)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2

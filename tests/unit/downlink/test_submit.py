@@ -17,7 +17,7 @@ from halfpipe.causes import Verdict
 from halfpipe.downlink import submit
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError, StateError
 from halfpipe.files.json_files import write_json
@@ -25,7 +25,7 @@ from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
-from halfpipe.process.told_once import Action, OpenError, Outcome, ask
+from halfpipe.process.attempts import Action, UnknownOutcomeError, ask
 from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
@@ -85,7 +85,7 @@ def hand_off_later(level1: Level1) -> None:
 
 def open_roll_back(level1: Level1) -> None:
     hand_off_later(level1)
-    Record(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
+    submissions(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
 
 
 COMMANDS: tuple[Callable[[Level1], object], ...] = (
@@ -97,8 +97,8 @@ COMMANDS: tuple[Callable[[Level1], object], ...] = (
 )
 SUBMIT, BLIND, HEARD, UNHEARD, ROLL_BACK = range(len(COMMANDS))
 AGAIN, SAY, BACK = f"snakemake submit={DL}", f"halfpipe submit {DL} --settle submitted", f"{DL} --rollback"
-T, N = Outcome.TOLD, Outcome.NOT_SUBMITTED
-Cell = list[Outcome | None] | None
+T, N = "submitted", "not-submitted"
+Cell = list[str] | None
 SETTLES: tuple[Cell, ...] = (None, [T], [N], None)  # only a person settles it
 # How the state is made; the code of its cause, and the end of its remedies with and without a check; for each command
 # the outcomes of all attempts after it. None: the command is refused, and nothing happens.
@@ -121,7 +121,7 @@ STATES: dict[str, tuple[Callable[[Level1], object], str, tuple[str, str], tuple[
         ([N, T], None, [T], [N], None),
     ),
     "rolls back": (
-        open_roll_back, "submission", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], None)
+        open_roll_back, "submission", (SAY, SAY), ([T, ""], [T, ""], [T, T], [T, N], None)
     ),
 }  # fmt: skip
 
@@ -145,15 +145,15 @@ def test_each_command_in_each_state_creates_at_most_one_stream(
     """If it is not known whether a stream exists, a check or a person must settle it first."""
     make, _, (_, blind), came = STATES[state]
     make(level1)
-    before, streams, product = level1.outcomes(), level1.commands(), level1.work / paths.submitted(DL)
+    before, streams, product = level1.words(), level1.commands(), level1.work / paths.submitted(DL)
     write_json(product, {})
     if (wanted := came[command]) is None:
         raised(lambda: COMMANDS[command](level1))
-        assert (level1.outcomes(), level1.commands()) == (before, streams)
+        assert (level1.words(), level1.commands()) == (before, streams)
         assert is_unknown(level1.work, DL) == (blind == SAY)
         return
     COMMANDS[command](level1)
-    assert level1.outcomes() == wanted
+    assert level1.words() == wanted
     assert product.exists() == (before == wanted), "an outdated product is removed"
     if command == ROLL_BACK:
         assert level1.commands() == [*streams, "rollbackStream"]
@@ -184,13 +184,13 @@ def test_a_failing_check_settles_nothing(level1: Level1) -> None:
     level1.go_wrong(find="refuse")
     for settings in (level1.settings(), level1.settings(check="/no/such/client {dl}")):
         assert "submit.check" in refused(settings)
-    assert (level1.outcomes(), level1.commands()) == ([None], [])
+    assert (level1.words(), level1.commands()) == ([""], [])
 
 
 def test_a_person_confirms_a_stream_that_was_created_by_hand(level1: Level1) -> None:
     create(level1)
     assert "submit.check finds stream" in refused(level1.settings())
-    assert level1.outcomes() == []
+    assert level1.words() == []
     level1.hand_off(3)
     settled(level1, heard=True)
     content = submitted(level1.settings())
@@ -236,10 +236,10 @@ def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> N
     for _ in range(2):
         assert submitted(settings) == expected
         assert (level1.work / paths.submit_line(DL)).read_text() == line + "\n"
-        assert level1.outcomes() == [Outcome.WRITTEN]
+        assert level1.words() == ["written"]
     level1.hand_off(2)
     assert submitted(settings) == expected | {"handoff": 2}
-    assert level1.outcomes() == [Outcome.WRITTEN] * 2
+    assert level1.words() == ["written"] * 2
     assert level1.commands() == []
 
 
@@ -264,7 +264,7 @@ def test_a_stage_that_differs_from_the_hand_off_is_not_submitted(command: str | 
     with pytest.MonkeyPatch.context() as level1_is:
         level1_is.setattr(level1_acceptance, "failures", lambda *_: iter(["Level-1 would not read this"]))
         assert "Level-1 would not read this" in refused(settings, StageError)
-    assert level1.outcomes() == []
+    assert level1.words() == []
     assert submitted(settings)["handoff"] == 1
 
 
@@ -282,7 +282,7 @@ def test_a_held_or_outstanding_downlink_is_not_submitted(level1: Level1) -> None
 
 def left_behind(level1: Level1, seconds: float = 300.0) -> None:
     """Record an attempt whose process was killed, and whose command may still run."""
-    Record(level1.work, DL).intend(("a", "line"), seconds=seconds, action=Action.SUBMIT, handoff=1)
+    submissions(level1.work, DL).intend(("a", "line"), seconds=seconds, action=Action.SUBMIT, handoff=1)
 
 
 def test_a_check_counts_only_after_the_leftover_command_has_ended(
@@ -302,20 +302,20 @@ def test_a_check_counts_only_after_the_leftover_command_has_ended(
     monkeypatch.setattr("time.sleep", heard)
     assert submitted(level1.settings())["state"] == "submitted"
     assert slept == [pytest.approx(300, abs=30)]
-    assert level1.outcomes() == [Outcome.TOLD]
+    assert level1.words() == ["submitted"]
     assert level1.commands() == ["createStream"]
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
 
 
 def test_a_person_cannot_settle_while_the_command_may_run(level1: Level1) -> None:
     left_behind(level1, seconds=1.0)
-    assert "Look again" in raised(lambda: settled(level1, heard=False), OpenError)
-    assert level1.outcomes() == [None]
+    assert "Look again" in raised(lambda: settled(level1, heard=False), UnknownOutcomeError)
+    assert level1.words() == [""]
     time.sleep(1.1)
     settled(level1, heard=False)
     left_behind(level1)
     settled(level1, heard=True)
-    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
+    assert level1.words() == ["not-submitted", "submitted"]
 
 
 @pytest.mark.parametrize(
@@ -425,4 +425,4 @@ def test_an_impossible_record_is_refused_by_name(one: dict[str, Any], level1: Le
     series.read()
     series.publish(one | {"when": "2026-11-01T02:03:04.000+00:00", "who": "shift, process 7 on host"})
     with pytest.raises(StateError, match=rf"{series.home}/000003\.json"):
-        Record(level1.work, DL)
+        submissions(level1.work, DL)
