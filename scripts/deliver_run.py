@@ -24,7 +24,7 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, arguments.runs)
-        stage_mark.claim(
+        stage_mark.refuse_delivery(
             settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
         )
         # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
