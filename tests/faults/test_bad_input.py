@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.process.failure import Failure
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, build, read_case
+from tests.support.harness import failure_code
 from tests.support.workflow import Site
 
 DL = "240601001"
@@ -95,9 +95,7 @@ def test_exceptions_of_a_decoder_an_unannounced_run_and_a_bad_moot_file(site: Si
     ended = site.snakemake(f"dl={DL}").bad(
         *CRIES, f"{moot}: 2 lines", "line 2, 4", "run 2c2e6cc0", "of chunk 00002"
     )
-    failure = Failure.read(site.work / paths.log("receipt", DL))
-    assert failure is not None
-    assert failure.code == "books"
+    assert failure_code(site.work / paths.log("receipt", DL)) == "books"
     assert not site.has_receipt(DL)
     assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
 
