@@ -57,7 +57,7 @@ def test_golden_after_clean_ups(name: str, every: int, site: Site, monkeypatch: 
         if every == 1:
             assert not any(each.failed for each in clean_up.clean(where, later, "", remove=True))
         for each in clean_up.removable(where, later):
-            assert every == 2 or each.what is clean_up.What.LOGS
+            assert every == 2 or each.what is clean_up.FileKind.LOGS
             for path in list(each.sizes)[::every]:
                 Path(path).unlink()
         return site.snakemake(*words)

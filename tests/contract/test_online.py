@@ -11,7 +11,7 @@ from halfpipe.files.leases import all_leases
 from halfpipe.formats import evt
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
-from halfpipe.site.online_handoff import State
+from halfpipe.site.online_handoff import OnlineState
 from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
@@ -51,14 +51,14 @@ def test_after_a_kill_at_any_moment_there_is_one_file_and_one_command(
         time_passes(site.work)
         visible = {name: content for name, content in online.files().items() if not name.startswith(".")}
         assert visible in ({}, expected), moment
-        if online.state() is State.OPEN:
+        if online.state() is OnlineState.OPEN:
             open_ += 1
             # The command is running or was never started: the record does not tell which.
             assert hand_off() == 1, moment
             assert len(online.told) <= 1, moment
             assert hand_off("--started" if online.told else "--not-started", RUN) == 0
         assert hand_off() == 0, moment
-        assert (online.files(), len(online.told), online.state()) == (expected, 1, State.DONE), moment
+        assert (online.files(), len(online.told), online.state()) == (expected, 1, OnlineState.DONE), moment
         assert "online" not in {each.name for each in all_leases(site.work)}, moment
     assert hand_off() == 0
     assert len(online.told) == 1
