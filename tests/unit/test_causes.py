@@ -93,7 +93,7 @@ def test_every_code_in_the_source_is_registered_and_every_registered_code_is_use
 def test_decisions_by_code_know_no_other_codes() -> None:
     decided = [
         plan_causes.BLOCKING,
-        plan_causes.SAID,
+        plan_causes.REPORTED,
         failures.TOLD,
         recap.CUT_OFF,
         history.LEFT,

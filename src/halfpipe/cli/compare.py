@@ -29,8 +29,8 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
     ],
     statuses={
         0: "the same events, byte for byte; what else differs is explained",
-        1: "differences, all explained, a downlink is not there yet, or the other side has no records left",
-        2: "of no downlink there is something on both sides, or the command line is wrong",
+        1: "differences, all explained; a downlink is missing here, or the other side has no records left",
+        2: "no downlink exists on both sides, or the command line is wrong",
         3: "something is unexplained, or a downlink could not be compared",
     },
 )
@@ -47,8 +47,8 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
 def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
     """Compare deliveries with those of the legacy or another system, event by event and text by text.
 
-    "here" is the stage, "there" is DIR. Each group of events that differs has its reason: a defect of the legacy by its
-    number (docs/legacy.md), "elsewhere", "orphan", "held", "gone", or "unexplained".
+    "here" is the stage, "there" is DIR. Each group of events that differs has a reason: a "defect" of the legacy with
+    its number (docs/legacy.md), "spans", "elsewhere", "waits", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")
@@ -89,7 +89,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
 
 
 def _print(one: "Compared") -> None:
-    """Print what was found of a downlink: the verdict, then each thing that differs."""
+    """Print the verdict on a downlink, then each difference."""
     here, there, same = (sum(getattr(run, name) for run in one.runs) for name in ("here", "there", "same"))
     verdict = VERDICTS[one.status]
     click.echo(f"downlink {one.downlink}: {verdict} ({here} here, {there} there, {same} the same)")
@@ -100,7 +100,8 @@ def _print(one: "Compared") -> None:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
     for other in one.findings:
         if other not in one.groups:
-            of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
-            sides = f": {other.here or 'nothing'} here, {other.there or 'nothing'} there"
-            sides *= bool(other.here or other.there)
+            of = f" of {other.run}" if other.run else ""
+            by = f" (defect {other.defect})" if other.defect else ""
+            both = other.here or other.there
+            sides = f": {other.here or 'nothing'} here, {other.there or 'nothing'} there" if both else ""
             click.echo(f"  {other.what}{of}{sides}{by}: {other.kind}: {other.text}")

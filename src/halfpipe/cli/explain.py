@@ -24,7 +24,7 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
     if not colon:
         return read_either(text)
     if not sequence.isdecimal():
-        raise IdError(f"{sequence!r} is no sequence: a whole number, as in 2c2e5787:1702")
+        raise IdError(f"{sequence!r} is not a sequence: a whole number, as in 2c2e5787:1702")
     return read_run(run), int(sequence)
 
 
@@ -77,11 +77,13 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
         for state in _states(looked, asked, failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
-            unread += state.unread_waiting
+            unread += len(state.unread)
             if not as_json:
                 _print_run(state)
-                which = "still there" if state.unread else "known"
-                _print_groups(groups, which if sequence is None else f"{which} at sequence {sequence}")
+                if not groups and not state.unread:
+                    which = "" if sequence is None else f" at sequence {sequence}"
+                    click.echo(f"  all its events that are known{which} are delivered")
+                _print_groups(groups)
     if as_json:
         printed.as_json(work=site.work, groups=every, codes=codes, failed=list(map(str, failed)))
     printed.errors(failed)
@@ -96,7 +98,7 @@ def _print_codes(codes: Iterable[Code]) -> None:
 def _states(
     looked: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
 ) -> Iterator[State]:
-    """Yield what is known of a run, or of the runs of a downlink; damaged records of one hide no other."""
+    """Yield the state of a run, or of the runs of a downlink. Damaged records of one run hide no other."""
     try:
         runs = runs_of(looked.settings, asked) if isinstance(asked, DownlinkId) else [asked]
     except HalfPipeError as error:
@@ -111,21 +113,20 @@ def _states(
 
 def _print_run(state: State) -> None:
     run, now = state.run, state.now
-    waiting = count(now.waiting + now.refused, "waits", "wait")
+    numbers = "its numbers are not known"
+    if books := now.books:
+        waiting = count(books.all_waiting, "waits", "wait")
+        numbers = f"{count(books.delivered, 'event')} delivered, {waiting}, {books.late:,} late"
     click.echo(
-        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
-        f"{count(now.delivered, 'event')} delivered, {waiting}, {now.late:,} late"
+        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: {numbers}"
     )
-    if state.unread:
-        click.echo(
-            f"  not looked at: events of downlink {', '.join(state.unread)}, whose chunk products are gone; when the "
-            f"run was merged last, {count(state.unread_waiting, 'event')} waited"
-        )
+    for why in state.unread.values():
+        click.echo(f"  {why}, so its events are not explained here")
+    if now.old and now.books:
+        click.echo("  the numbers are those of the last merge")
 
 
-def _print_groups(groups: Sequence[Explained], which: str) -> None:
-    if not groups:
-        click.echo(f"  all its events that are {which} are delivered")
+def _print_groups(groups: Sequence[Explained]) -> None:
     for alike in together(groups):
         for group in alike:
             where = (

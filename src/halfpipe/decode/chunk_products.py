@@ -22,11 +22,13 @@ from halfpipe.decode.announced import compare_with_events, count_unlisted
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
+from halfpipe.files.lease import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME
 from halfpipe.formats.rows import SUFFIX, write_rows
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.settings import Settings
 
 PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
@@ -107,9 +109,9 @@ def check_products(
         fsync_file(out / name)
         entries.append(entry)
         if match["kind"] == "idx":
-            index = _checked_index(out / name, RunId(match["run"]), int(match["apid"]), set(found))
-            entry |= {"events": len(index.events), "datagrams": len(index.datagrams)}
-            entry |= _counts(index, set(found), again=again)
+            run, apid = RunId(match["run"]), int(match["apid"])
+            index, counts = _checked_index(out / name, run, apid, set(found), again=again)
+            entry |= counts
             on_datagrams(index.datagrams)
             rows = (out / name).with_suffix(SUFFIX)
             write_rows(rows, index)
@@ -130,8 +132,10 @@ def _entry(path: Path, match: re.Match[str]) -> dict[str, Any]:
     }
 
 
-def _checked_index(path: Path, run: RunId, apid: int, products: set[str]) -> idx.Index:
-    """Read an index, and check its lines against its name and the names of all `products`."""
+def _checked_index(
+    path: Path, run: RunId, apid: int, products: set[str], *, again: bool
+) -> tuple[idx.Index, dict[str, int]]:
+    """Check an index against its name, the names of all `products`, and its evt files; return it with its counts."""
     index = idx.read_index(path)
     if index.startedat not in {None, run.met}:
         raise FormatError(
@@ -153,25 +157,20 @@ def _checked_index(path: Path, run: RunId, apid: int, products: set[str]) -> idx
             f"{path}: lists the event file {unknown[0]}, but the decoder did not write it. {REJECTED} Fix the decoder, "
             "then re-run the command."
         )
-    return index
-
-
-def _counts(index: idx.Index, products: set[str], *, again: bool) -> dict[str, int]:
-    """Check an index against its evt files; return the counts of `compare_with_events`."""
     unlisted = [
-        count_unlisted(index.path.with_name(name), *_measure(index, number))
+        count_unlisted(path.with_name(name), *_measure(index, number))
         for number, name in enumerate(index.files)
     ]
-    own = index.path.with_suffix(".evt")
+    own = path.with_suffix(".evt")
     if own.name in products - set(index.files):  # no line names this file, but it may contain records
         unlisted.append(count_unlisted(own, np.empty(0, np.int64), np.empty(0, np.int64)))
     counts, contradiction = compare_with_events(index, *(sum(each[n] for each in unlisted) for n in (0, 1)))
     if contradiction is not None and not again:
         raise FormatError(
-            f"{index.path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
+            f"{path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
             f"{REJECTED} Fix the decoder or its input, then re-run the command."
         )
-    return counts
+    return index, {"events": len(index.events), "datagrams": len(index.datagrams)} | counts
 
 
 def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -214,19 +213,18 @@ def publish_products(out: Path, home: Path, chunk: ChunkId) -> None:
 
 
 @contextmanager
-def no_merges(
-    work: Path, downlink: DownlinkId, chunk: ChunkId, say: Callable[[str], None]
-) -> Iterator[list[RunId]]:
+def no_merges(settings: Settings, downlink: DownlinkId, chunk: ChunkId, say: Say) -> Iterator[list[RunId]]:
     """Hold the leases of all runs whose merges may read published products of `chunk`; yield these runs.
 
     A run in which the downlink has not published its datagrams is not locked, because no merge reads its products.
     """
+    work = settings.paths.work
     # In the same order everywhere, so that two processes never wait for each other.
     every = sorted(set(_products_of(work / paths.chunks(downlink), chunk).values()))
     known = [run for run in every if (work / paths.datagrams(run, downlink)).exists()]
     with ExitStack() as leased:
         for run in known:
-            leased.enter_context(leases.run_lease(work, run, say))
+            leased.enter_context(leases.run_lease(settings, run, say))
         yield known
 
 

@@ -25,7 +25,7 @@ from halfpipe import paths
 from halfpipe.decode.archive_listing import ArchiveListing, directories, list_archive
 from halfpipe.errors import MissingInputError
 from halfpipe.files.durable import fsync_file
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words
@@ -101,7 +101,7 @@ class _Hour:
         """Link the files of some APIDs into the directory `links`; fetch the hour first if necessary."""
         if self._link_cached(links, apids):
             return
-        lease = Lease(self.cache, f"{paths.LEASES}/{self._name}")
+        lease = Lease(self.cache, f"{paths.LEASES}/{self._name}", self.settings.lease.seconds)
         with lease.take(f"level-0 of {self.directory}", log.warning):
             if not self._link_cached(links, apids):
                 self._fetch(links, apids, output)

@@ -22,7 +22,6 @@ from halfpipe.settings import Settings, reason_of
 from halfpipe.words import count, utc
 
 HOUR = 3600
-ADD = "add to the config: ignore: {{events: [{}]}}"
 _NAMED = 5  # hours, gaps or files in a message
 
 
@@ -46,15 +45,6 @@ def is_short(chunk: Mapping[str, Any]) -> bool:
 
 def _gaps(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list((chunk.get("level0") or {}).get("gaps") or [])
-
-
-def _is_cut(gap: Mapping[str, Any]) -> bool:
-    """Tell whether a gap is at the edge of a span or of an hour's file: then packets exist that were not found.
-
-    There were packets at the edges of a span when its RetDef was made. Data that are missing inside a file may never
-    have been downlinked.
-    """
-    return gap["datagrams"] is None or gap["begin"] // HOUR != gap["end"] // HOUR
 
 
 def arrived_since(
@@ -126,8 +116,11 @@ def _event_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _gap_in_words(gap: Mapping[str, Any]) -> str:
-    missing = "" if gap["datagrams"] is None else f" ({gap['datagrams']} numbers missing)"
-    return f"APID {gap['apid']} from {utc(gap['begin'])} to {utc(gap['end'])}{missing}"
+    begin, end = utc(gap["begin"]), utc(gap["end"])
+    day, time, _ = begin.split()
+    when = f"at {begin}" if begin == end else f"from {day} {time} to {end.removeprefix(f'{day} ')}"
+    missing = f" ({gap['datagrams']} numbers missing)" if gap["datagrams"] else ""
+    return f"APID {gap['apid']} {when}{missing}"
 
 
 def first_names(names: list[str], between: str = ", ") -> str:
@@ -155,7 +148,7 @@ def shortfall_causes(
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
                 continue
             entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", events: {missing}, reason: "..."}}'
-            first = f"If they are lost, {ADD.format(entry)}. Otherwise see {log}, fix this, then rerun"
+            first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
             yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
 
 
@@ -174,9 +167,11 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) 
     text = next(_level0_sentences(chunk))
     if gone is not None:
         yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
-    elif hours or any(map(_is_cut, gaps)):
+    # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. Missing
+    # data inside an hour may never have been downlinked.
+    elif hours or any(gap["datagrams"] is None or gap["begin"] // HOUR != gap["end"] // HOUR for gap in gaps):
         entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", reason: "..."}}'
-        first = f"If the data are lost, {ADD.format(entry)}. Otherwise complete the archive, then rerun"
+        first = f"Complete the archive, or do without: ignore: {{events: [{entry}]}}"
         yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
     else:
         yield Cause("level0-missing", Verdict.NOTE, text)

@@ -7,20 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.plan import Plan
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.books import of_entry
-from halfpipe.settings import Settings
 from halfpipe.words import count
 
 Chunks = Sequence[Mapping[str, Any]]  # contents of {chunk}.json, or the chunks of a receipt
 Runs = Sequence[Mapping[str, Any]]  # manifests, or the runs of a receipt
-
-
-def retdefs_now(settings: Settings, downlink: DownlinkId) -> frozenset[int]:
-    """Return the numbers of the chunks that have a RetDef now, staged or on the search path, without ignored ones."""
-    return frozenset(Plan(settings).of(downlink).numbers)
 
 
 def decoded_events(chunks: Iterable[Mapping[str, Any]], run: str) -> int:

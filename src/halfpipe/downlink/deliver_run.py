@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.errors import StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
@@ -83,7 +83,7 @@ def deliver_run(
         command delivers the same.
     """
     work = settings.paths.work
-    with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
+    with leases.run_lease(settings, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
         products = [ChunkProducts.of(chunk, run) for chunk in decoded if run in chunk["runs"]]
@@ -183,7 +183,9 @@ class Attempt:
                 context.run,
                 ", ".join(gone),
             )
-        state = state_of(context.settings, context.run, known.recorded, given_up=planned.given_up)
+        state = None
+        if not planned.books.due:  # books with events that are due are not the present ones
+            state = state_of(context.settings, context.run, known.recorded, given_up=planned.given_up)
         return manifest(known, downlink, planned, delivery, number, state)
 
     def plan(self) -> Planned:
@@ -318,7 +320,12 @@ class Attempt:
 
 
 def manifest(
-    known: KnownRun, downlink: DownlinkId, planned: Planned, delivery: Delivery, number: int, state: str
+    known: KnownRun,
+    downlink: DownlinkId,
+    planned: Planned,
+    delivery: Delivery,
+    number: int,
+    state: str | None,
 ) -> dict[str, Any]:
     """Return the manifest of a delivery (docs/receipt.md explains its keys).
 
@@ -333,7 +340,8 @@ def manifest(
     number
         Number of the hand-off in work.
     state
-        Checksum of the state of the run to which the books belong (`halfpipe.run.books.state_of`).
+        Checksum of the state of the run to which the books belong (`halfpipe.run.books.state_of`); None while
+        events are due.
     """
     run, decision = known.context.run, planned.decision
     return {key: value for key, value in delivery.as_json().items() if key != "counts"} | {

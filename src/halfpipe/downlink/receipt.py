@@ -13,10 +13,11 @@ from typing import IO, Any
 import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import books, stage_look, stage_mark
+from halfpipe.downlink.plan import Plan
 from halfpipe.errors import DecoderError, StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
@@ -72,7 +73,7 @@ def hand_off(
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
-    retdefs = books.retdefs_now(settings, downlink)
+    retdefs = Plan(settings).of(downlink).numbers
     books.refuse(downlink, books.findings(downlink, decoded, manifests, retdefs))
     exceptions = _exceptions(settings, downlink, decoded)
     texts = Texts(settings, lease, downlink, chunks, exceptions, output)
@@ -252,7 +253,7 @@ def of_run(manifest: Manifest, named: Collection[str]) -> dict[str, Any]:
     }
 
 
-def state_of(run: Mapping[str, Any]) -> str:
+def state_word(run: Mapping[str, Any]) -> str:
     """Return the state of a run of a receipt in one word."""
     if run["held"]:
         return "HELD"
@@ -270,7 +271,7 @@ def table(receipt: Mapping[str, Any]) -> str:
     rows = [("run", "L1 run", "kind", "files", *shown, "state")]
     for run in receipt["runs"]:
         numbers = map(str, [len(run["files"]), *(run[key] for key in counts)])
-        rows.append((run["run"], run["l1_run"], run["kind"], *numbers, state_of(run)))
+        rows.append((run["run"], run["l1_run"], run["kind"], *numbers, state_word(run)))
     head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
     head += ", SIMULATED data" if receipt.get("simulated") else ""
     return "\n".join([head, *aligned(rows)])

@@ -7,11 +7,11 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.submissions import Record
 from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import level1_acceptance
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
@@ -28,7 +28,7 @@ def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
     return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
-def look(
+def differences(
     stage: Path,
     downlink: DownlinkId,
     receipt: Mapping[str, Any],
@@ -107,7 +107,7 @@ def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> s
     return "checksum mismatch" if checksums and sha256(path) != expected["sha256"] else ""
 
 
-def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:
+def is_submitted(receipt: Mapping[str, Any], record: Attempts) -> bool:
     """Return whether the last confirmed submission, or roll-back, was of the hand-off of a receipt."""
     return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
 
@@ -117,7 +117,7 @@ def names_files(receipt: Mapping[str, Any]) -> bool:
     return any(run["named"] and run["files"] for run in receipt["runs"])
 
 
-def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record) -> bool:
+def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts) -> bool:
     """Return whether Level-1 has taken the hand-off of `receipt`.
 
     Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). Without

@@ -15,14 +15,23 @@ from typing import IO, Any
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
-from halfpipe.downlink.stage_look import is_submitted, look, names_files
-from halfpipe.downlink.submissions import Kept, Record
+from halfpipe.downlink.stage_look import differences, is_submitted, names_files
+from halfpipe.downlink.submissions import submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import (
+    WRITTEN,
+    Action,
+    Attempt,
+    Attempts,
+    By,
+    Outcome,
+    UnknownOutcomeError,
+    ask,
+)
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.told_once import Action, Attempt, By, OpenError, Outcome, ask
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
@@ -66,7 +75,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = read_receipt(work, downlink)
-    record = Kept(settings, downlink)
+    record = submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         _settle_with_check(settings, record, output)
     if record.last_confirmed is None and names_files(receipt):
@@ -122,7 +131,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
             ),
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
-    receipt, record = read_receipt(settings.paths.work, downlink), Kept(settings, downlink)
+    receipt, record = read_receipt(settings.paths.work, downlink), submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
             f"downlink {downlink}: no hand-off was submitted ({record.path}), so there is no stream to roll "
@@ -149,20 +158,20 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     ------
     SubmissionError
         If there is nothing to settle.
-    OpenError
-        As `Record.settle`.
+    UnknownOutcomeError
+        As for `Attempts.settle`.
     """
-    record = Kept(settings, downlink)
+    record = submissions_to_extend(settings, downlink)
     last = record.last
     if last is not None and not last.is_known:
         record.settle(submitted, By.PERSON)
         return last
     receipt = read_receipt(settings.paths.work, downlink)  # so a mistyped downlink gets no record
     if not submitted or is_submitted(receipt, record):
-        how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
+        how = f"the last attempt is known: {last.word}" if last else "nothing was attempted"
         raise SubmissionError(f"downlink {downlink}: there is nothing to settle, {how} ({record.path}).")
     action = Action.SUBMIT if record.last_confirmed is None else Action.ROLLBACK
-    return record.done(Outcome.TOLD, By.PERSON, action=action, handoff=receipt["handoff"])
+    return record.add(Outcome.SUBMITTED, By.PERSON, action=action, handoff=receipt["handoff"])
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:
@@ -171,7 +180,7 @@ def _words(settings: Settings, command: str, downlink: str) -> list[str]:
     return filled_in(command, {"dl": downlink, "rawdir": str(rawdir)})
 
 
-def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
+def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, if an earlier attempt or a person may have created it."""
     last, downlink, check = record.last, record.id, settings.submit.check
     exists = False
@@ -190,11 +199,14 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         if record.last_confirmed is None:
             _settle_with_check(settings, record, output)
         return
-    is_to_settle = last is not None and (
-        not last.is_known if settings.submit.command else last.outcome in {None, Outcome.FAILED}
+    # Without a command, one that was written to a file is left to the person who runs it.
+    is_to_settle = (
+        last is not None
+        and not last.is_known
+        and (settings.submit.command is not None or not last.is_written)
     )
     # The command reported success. If it were run again, there might be two streams.
-    if is_to_settle and not exists and (check is None or record.attempts[-1].check_disagrees):
+    if is_to_settle and not exists and (check is None or record.every[-1].check_disagrees):
         raise _unknown(settings, record)
     if last is None:
         if exists:
@@ -222,19 +234,15 @@ def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
     return [f"submit.check {answer.how}: {shlex.join(check)}", *answer.said]
 
 
-def _write_down(settings: Settings, record: Record, handoff: int) -> None:
+def _write_down(settings: Settings, record: Attempts, handoff: int) -> None:
     """Write the command line for a person, and record this."""
     words, last = _words(settings, SUBMIT_CONTRACT, record.id), record.last
     write_text(settings.paths.work / paths.submit_line(record.id), shlex.join(words) + "\n")
-    if (
-        last is None
-        or last.outcome is not Outcome.WRITTEN
-        or (last.handoff, last.command) != (handoff, tuple(words))
-    ):
-        record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
+    if last is None or not last.is_written or (last.handoff, last.command) != (handoff, tuple(words)):
+        record.add(Outcome.UNKNOWN, By.ANSWER, words, why=WRITTEN, action=Action.SUBMIT, handoff=handoff)
 
 
-def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any]) -> None:
+def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any]) -> None:
     """Check that nothing was submitted yet, and that Level-1 will find everything; otherwise its delivery fails."""
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
@@ -246,7 +254,7 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
     # Before a roll-back, Level-1 may have removed tokens.
-    for wrong in look(stage, downlink, receipt, checksums=True, untouched=first, work=work):
+    for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first, work=work):
         raise StageError(
             f"{wrong.text}: the stage differs from hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}",
             wrong.remedy,
@@ -260,7 +268,7 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
 
 
 def _run(
-    settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any], output: IO[str]
+    settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any], output: IO[str]
 ) -> None:
     """Record the intent, run the command, and record its answer."""
     downlink = DownlinkId(record.id)
@@ -270,19 +278,19 @@ def _run(
     # Else a person might run it as well.
     remove_file(settings.paths.work / paths.submit_line(downlink))
     check = settings.submit.check if action is Action.SUBMIT else None
-    doubted = partial(_doubts, _words(settings, check, downlink), output) if check is not None else None
+    doubts = partial(_doubts, _words(settings, check, downlink), output) if check is not None else tuple
     try:
-        answer = record.tell(
-            words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
+        answer = record.run(
+            words, output, settings.submit.seconds, doubts, action=action, handoff=receipt["handoff"]
         )
-    except OpenError as error:
+    except UnknownOutcomeError as error:
         raise _unknown(settings, record, str(error)) from error
-    last = record.attempts[-1]
+    last = record.every[-1]
     if last.check_disagrees:
         raise _unknown(settings, record)
     if answer.status != 0:
         raise SubmissionError(
-            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
+            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {last.word} in "
             f"{record.path}.",
             Remedy(first="Fix this, then rerun the command.")
             if last.outcome is Outcome.NOT_SUBMITTED
@@ -295,9 +303,9 @@ def _run(
         )
 
 
-def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
+def _unknown(settings: Settings, record: Attempts, how: str = "") -> SubmissionError:
     """Return the error that a person must find out whether the latest attempt reached Level-1."""
-    cause, attempt = unsettled(settings, record, how=how), record.attempts[-1]
+    cause, attempt = unsettled(settings, record, how=how), record.every[-1]
     assert cause is not None
     return SubmissionError(
         f"downlink {record.id}: {cause.text}, attempt {attempt.number} in {record.path}: "
@@ -307,13 +315,13 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     )
 
 
-def product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
+def product(record: Attempts, receipt: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``submit=<id>``, as `submit` does, from the record of submissions and the receipt."""
     known = record.last_confirmed or (record.last if names_files(receipt) else None)
     return {
         "downlink": record.id,
         "handoff": receipt["handoff"],
-        "state": record.word(known.outcome) if known else "nothing to submit",
+        "state": known.word if known else "nothing to submit",
         "submitted": record.last_confirmed.handoff if record.last_confirmed else None,
         "command": shlex.join(known.command) if known and known.command else None,
     }

@@ -5,7 +5,7 @@ spans, only a part of the datagram was there then, or nothing. Datagram lines ca
 incomplete datagram may announce only the part that was there.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -190,3 +190,20 @@ def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
         numbers = rows["datagram"][of_apid].astype(np.uint64)
         found[of_apid] = numbers_inside(numbers, [Interval(*pair) for pair in ranges])
     return found
+
+
+def not_all_delivered(datagrams: NDArray[np.void], records: Iterable[Recorded]) -> bool:
+    """Tell whether `datagrams` may contain an event that is not in any of the deliveries `records`."""
+    rows = datagrams[datagrams["nevts"] > 0]
+    delivered = np.zeros(len(rows), dtype=bool)
+    for record in records:
+        known_then = listed(rows, record.datagrams)
+        for span in record.spans:
+            inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
+            delivered |= inside & known_then
+        for apid, counts in (record.counts or {}).items():
+            of_it = by_datagram(counts)  # a datagram may be in two spans
+            of_apid = np.flatnonzero((rows["apid"] == apid) & ~delivered)
+            for at, number in zip(of_apid.tolist(), rows["datagram"][of_apid].tolist(), strict=True):
+                delivered[at] = of_it.get(number, 0) >= rows["nevts"][at]
+    return not delivered.all()

@@ -22,8 +22,8 @@ from jinja2 import Environment, PackageLoader
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
-from halfpipe.downlink.receipt import state_of
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.receipt import state_word
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
@@ -71,7 +71,7 @@ def phase_of(cause: Cause, one: Account) -> str:
 def cells(one: Account) -> list[Cell]:
     """Return the cells of a downlink."""
     worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
-    unknown = (0, int(one.state == UNKNOWN))
+    unknown = (0, int(one.state == UNKNOWN or bool(one.phases)))
     return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, unknown)) for name in PHASES]
 
 
@@ -119,6 +119,7 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     """
     open_runs = set[RunId]()
     for one in found.accounts:
+        open_runs |= {run for run in one.books if site.has_waiting(run)}
         receipt = _readable(read_receipt, site.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
@@ -139,9 +140,10 @@ def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any
     """Yield what is known of runs that are not complete, the oldest first."""
     for run in sorted(runs):
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
-            for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
-                books = site.books(run)
-                yield {**one, "waiting": books.waiting + books.refused}
+            for one in waiting(site.settings, [run], -inf, site.now, site.has_waiting).to_dict("records"):
+                now = site.books(run)
+                number = now.books.all_waiting if now.books else None
+                yield {**one, "waiting": number, "old": now.old}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
@@ -198,7 +200,7 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
         "receipt": receipt,
         "latency": latency(settings, downlink),
         "handoffs": _readable(hand_offs, work, downlink),
-        "attempts": _readable(lambda home, dl: Record(home, dl).attempts, work, downlink),
+        "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
 
@@ -220,7 +222,7 @@ def _environment() -> Environment:
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,
-        "state_of": state_of,
+        "state_word": state_word,
         "missing_hours": missing_hours,
         "lacks": sentences,
         "index": paths.BOARD,

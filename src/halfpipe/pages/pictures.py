@@ -8,13 +8,12 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from itertools import cycle
 from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
@@ -32,7 +31,6 @@ GREY, LIGHT, DARK = "#8C8C8C", "#D9D9D9", "#595959"
 EPU_COLORS = {5: GREEN, 6: BLUE, 7: ORANGE, 8: SKY}
 BAR_HEIGHT = 0.54  # as a fraction of a lane
 MOST_LINES, LETTERS = 6, 118  # text below the picture
-BINS = 120
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "halfpipe",
     "svg.fonttype": "none",
@@ -94,17 +92,17 @@ def run_picture(site: Survey, run: RunId) -> bytes:
     lanes, view = list(_lanes(state)), _view(state)
     title, sentences = words(state)
     below = [line for one in sentences for line in wrap(one, LETTERS)]
-    below = below[:MOST_LINES] + ["…"] * (len(below) > MOST_LINES)
-    simulated = [SIMULATED] * site.settings.is_simulated
-    heights = [0.33 * len(lanes) + 0.6, 1.3]
+    if len(below) > MOST_LINES:
+        below[MOST_LINES:] = ["…"]
+    simulated = [SIMULATED] if site.settings.is_simulated else []
     with mpl.rc_context(STYLE):
-        tall = sum(heights) + 1.5 + 0.17 * len(below + simulated)
+        tall = 0.33 * len(lanes) + 2.1 + 0.17 * len(below + simulated)
         figure = Figure(figsize=(10, tall), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        top, rates = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-        _draw_lanes(top, lanes, view)
-        _draw_rates(top, rates, state, view)
-        rates.set_xlabel("\n".join(["sequence of events", *below, *simulated]))
+        axes = figure.subplots()
+        _draw_lanes(axes, lanes, view)
+        _draw_times(axes, state, view)
+        axes.set_xlabel("\n".join(["sequence of events", *below, *simulated]))
         marks = dict.fromkeys(mark for lane in lanes for mark, shown in lane.intervals.items() if shown)
         figure.legend(
             handles=[Patch(**mark._asdict()) for mark in marks],
@@ -134,8 +132,14 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(state.now.delivered, 'event')} staged"]
-    for kind, says in WORDS.items():
+    books, parts = state.now.books, list[str]()
+    if books is not None:
+        parts.append(f"{count(books.delivered, 'event')} staged")
+    if state.unread:
+        parts.append(
+            f"{books.all_waiting:,} waiting at the last merge" if books else "not known how many wait"
+        )
+    for kind, says in WORDS.items() if not state.unread else ():
         parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
     for alike in together(state.groups):
@@ -168,7 +172,7 @@ def _lanes(state: State) -> Iterator[Lane]:
     yield Lane("settled", {SETTLED: settled(state.segments, state.site.settings.merge.min_epus)})
     for downlink, (*_, last) in state.recorded.items():
         if last.spans:
-            confirmed = Record(state.work, downlink).last_confirmed
+            confirmed = submissions(state.work, downlink).last_confirmed
             submitted = confirmed is not None and confirmed.handoff >= (last.handoff or 0)
             mark, name = (SUBMITTED, "submitted") if submitted else (STAGED, "staged")
             yield Lane(f"{name} · {downlink}: {last.events:,}", {mark: last.spans})
@@ -197,37 +201,21 @@ def _draw_lanes(axes: Axes, lanes: Sequence[Lane], view: Interval) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
-    """Draw the event rate of each EPU in the lower plot, and the times of the sequences above the upper one."""
+def _draw_times(axes: Axes, state: State, view: Interval) -> None:
+    """Draw the sequences below the lanes, and their times above."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - takes half a second
 
-    axes.set_ylabel("events / s")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{view.first + round(x):,}".replace(",", " ")))
     start = f"the run started {met_of.utc_datetime(met_of.met_to_unix(state.run.met)):%Y-%m-%d %H:%M:%S} UTC"
     known = state.known
     if not len(known):
-        axes.text(0.5, 0.5, "no events are known", transform=axes.transAxes, ha="center", va="center")
-        top.set_title(f"{start}, MET {state.run.met}", loc="left", fontsize=10)
+        axes.set_title(f"no events are known; {start}, MET {state.run.met}", loc="left", fontsize=10)
         return
-    at, utc = (known["sequence"] - np.uint64(view.first)).astype(np.float64), known["utc"]
-    edges = np.linspace(0, max(1, view.last - view.first), BINS + 1)
-    seconds = np.diff(np.interp(edges, at, utc))
-    for apid, stroke in zip(state.segments, cycle(("-", "--", "-.", ":")), strict=False):
-        events, _ = np.histogram(at[known["apid"] == apid], edges)
-        rate = np.divide(events, seconds, out=np.full(BINS, np.nan), where=seconds > 0)
-        style = {
-            "color": EPU_COLORS[apid % 10],
-            "linestyle": stroke,
-            "linewidth": 1.4,
-            "label": f"EPU {apid}",
-        }
-        axes.stairs(np.round(rate, 3), edges, **style)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.95), ncols=4, frameon=False, fontsize=8)
-    axes.set_ylim(bottom=0)
+    at = (known["sequence"] - np.uint64(view.first)).astype(np.float64)
     ticks = np.linspace(at[0], at[-1], 6)
-    times = np.interp(ticks, at, utc).tolist()
-    above = top.secondary_xaxis("top")
+    times = np.interp(ticks, at, known["utc"]).tolist()
+    above = axes.secondary_xaxis("top")
     labels = [f"{met_of.utc_datetime(time):%H:%M:%S}\nMET {met_of.unix_to_met(time):.0f}" for time in times]
     above.set_xticks(ticks, labels, fontsize=8)
     above.set_xlabel(f"time of events, UTC and MET; {start}")

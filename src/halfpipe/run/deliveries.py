@@ -16,9 +16,11 @@ from typing import Any, Self
 from halfpipe import paths
 from halfpipe.errors import Remedy, StateError
 from halfpipe.files import leases
+from halfpipe.files.heartbeat import whoami
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, Ranges, intersect, join, subtract
+from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -327,7 +329,7 @@ class Deliveries(DeliveryHistory):
         return replace(entry, handoff=latest.handoff) == latest
 
 
-def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
+def release(settings: Settings, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
     """Open what earlier deliveries of `downlink` covered beyond its latest to other downlinks; return these intervals.
 
     Raises
@@ -335,8 +337,8 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
     StateError
         If nothing is closed.
     """
-    with leases.run_lease(work, run, log.warning):
-        deliveries = Deliveries(work, run)
+    with leases.run_lease(settings, run, log.warning):
+        deliveries = Deliveries(settings.paths.work, run)
         closed = deliveries.closed(downlink)
         if not closed:
             raise StateError(
@@ -344,7 +346,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
                 "other downlinks. Its latest delivery is never released. To release a part of it, first accept that "
                 "it shrinks (shrink.accept) and process the downlink again."
             )
-        me = leases.whoami()
+        me = whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
     return closed

@@ -11,14 +11,23 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import GONE, MISSING, difference, fault, is_submitted, look, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.stage_look import (
+    GONE,
+    MISSING,
+    difference,
+    differences,
+    fault,
+    is_submitted,
+    names_files,
+)
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
@@ -55,7 +64,7 @@ def check(
     if not sees_stage:
         return
     with suppress(DamagedError):
-        yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
+        yield from _staged(settings, downlink, receipt, submissions(work, downlink), checksums)
 
 
 def _note(code: str, path: Path, what: str) -> Cause:
@@ -103,7 +112,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
 
 
 def _staged(
-    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record, checksums: bool
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts, checksums: bool
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
     for halt in sorted(halt_tokens(stage, downlink)):
@@ -114,7 +123,9 @@ def _staged(
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
-        for wrong in look(stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known):
+        for wrong in differences(
+            stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known
+        ):
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:

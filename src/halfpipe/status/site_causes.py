@@ -10,16 +10,15 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
 from halfpipe.downlink.plan import CLOCK_SECONDS
-from halfpipe.downlink.plan_causes import site_troubles as planned
-from halfpipe.downlink.plan_causes import too_many
+from halfpipe.downlink.plan_causes import general_causes, too_many
 from halfpipe.errors import HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import lease
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
-from halfpipe.status import examined, queue
+from halfpipe.status import examined
 from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
@@ -42,14 +41,14 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
     yield from filter(None, [site.stage_trouble])
     for found in (
         _not_there(site.settings),
-        planned(site.plan),
+        general_causes(site.plan),
         too_many(site.plan, site.now, site.names),
         turn_troubles(site.work, site.now),
         silence(site),
         _not_given_up(site.work),
         _disks(site.settings),
         examined.troubles(site.settings, site.now),
-        queue.troubles() if any(_is_of_a_downlink(lease) for lease in leases.found(site.work)) else (),
+        site.queue,
     ):
         try:
             yield from found
@@ -61,11 +60,6 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
         yield from entered(site.settings, downlinks)
-
-
-def _is_of_a_downlink(lease: leases.Found) -> bool:
-    """Tell whether a process works on a downlink: only then Slurm is asked."""
-    return lease.lives and lease.name.startswith("downlink-")
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
@@ -128,7 +122,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
+    found, last = lease.look(work, paths.UNATTENDED_LEASE), last_turn(work)
     if found is not None and found.lives:
         if now - found.signed < PATIENCE_SECONDS:
             return

@@ -176,11 +176,6 @@ def test_a_file_that_does_not_return_is_missing(changing: Changing, monkeypatch:
     assert [each["hour"] for each in made["level0"]["missing"]] == changing.hours[:1]
 
 
-def test_an_hour_that_arrives_while_the_decoder_runs(changing: Changing) -> None:
-    away = changing.first.rename(changing.home / "away")
-    assert changing.outcome({"after-0": lambda: away.rename(changing.first)}) == TWICE
-
-
 def test_a_decoder_that_failed_while_level0_changed_runs_again(changing: Changing) -> None:
     (changing.home / "fails-0").touch()
     acts = {"after-0": lambda: replaced(changing.first, changing.first.read_bytes())}

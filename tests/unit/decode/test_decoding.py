@@ -78,10 +78,10 @@ def test_good_products_are_described(tmp_path: Path) -> None:
         ("sh -c 'echo x; echo its last line; exit 3' sh", "decoder", "its last line"),
         ("sh -c 'exit 3' sh", "decoder", str(RETDEF)),
         ("/no/such", "decoder", "/no/such"),
-        ("true", "decoder-silent", f"decode_chunk-{CHUNK}.log"),
+        ("true", "decoder", f"decode_chunk-{CHUNK}.log"),
         (
             f"sh -c 'echo getLSEChunk: processing 00770155-2c2e6cc1-; cp {PRODUCTS} $4' sh",
-            "decoder-silent",
+            "decoder",
             "00770155-2c2e6cc1",
         ),
     ],

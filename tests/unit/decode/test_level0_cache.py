@@ -20,7 +20,6 @@ from halfpipe.decode import level0_cache
 from halfpipe.decode.archive_listing import directories, list_archive
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Decoder, Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
@@ -194,9 +193,8 @@ def test_a_command_that_fails_or_hangs_fails_the_job(
 
 @pytest.mark.parametrize("lives_on", [False, True])
 def test_leftovers_of_a_killed_job_are_no_hour_even_if_its_command_still_writes(
-    empty: Path, retdef: RetDef, lives_on: bool, monkeypatch: pytest.MonkeyPatch
+    empty: Path, retdef: RetDef, lives_on: bool
 ) -> None:
-    monkeypatch.setattr(leases, "lifetime", 5.0)
     if lives_on:
         (empty / "lives on").touch()
     (empty / "dies").write_text("the job")
@@ -282,20 +280,6 @@ def test_an_hour_may_be_removed_at_any_moment(empty: Path, retdef: RetDef) -> No
         node = started(lacks, cache, at, do=lambda _: level0_cache.make_room(cache, 0))
         assert ended(node) == 0, moment
     assert left(empty) == []
-
-
-def test_nodes_that_remove_and_fetch_at_random_never_harm_a_reader(empty: Path, retdef: RetDef) -> None:
-    def reads() -> int:
-        return sum(provided(empty, retdef, cache_gb=1e-9) != of_apid(empty, retdef) for _ in range(3))
-
-    def removes() -> None:
-        while not (empty / "stop").exists():
-            level0_cache.make_room(empty / "cache", 0)
-
-    remover, readers = started(removes), [started(reads) for _ in range(2)]
-    wrong = [ended(reader) for reader in readers]
-    (empty / "stop").touch()
-    assert (wrong, ended(remover), left(empty)) == ([0] * 2, 0, [])
 
 
 def test_the_longest_unused_hours_are_removed_first(empty: Path, retdef: RetDef) -> None:

@@ -55,7 +55,7 @@ def test_downlinks_that_need_action_come_first_with_their_cause_escaped(home: Pa
     ], "equal notes share a row"
     marks = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
     assert marks[:7] == [("", "✓"), ("", "·"), ("a", "✗"), *[("", "·")] * 4], "hours are not known yet"
-    assert marks[7:] == [("", "✓"), ("", "–"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
+    assert marks[7:] == [("", "✓"), ("", "·"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
     assert (HOSTILE in words, HOSTILE in page) == (True, False)
     assert f"<code>snakemake dl={FAILED}</code>" in page
     assert f"log: logs/{FAILED}/decode_chunk-00001.log" in words

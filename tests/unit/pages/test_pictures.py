@@ -64,7 +64,7 @@ def test_a_run_without_deliveries_and_without_rows(site: Site) -> None:
     survey = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(survey, run))[0]
     next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
-    assert "no events are known" in written(run_picture(survey, run))
+    assert any("no events are known" in text for text in written(run_picture(survey, run)))
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from halfpipe.run.deliveries import (
     Unreadable,
     release,
 )
+from halfpipe.settings import Paths, Settings
 
 RUN = RunId("2c2e5787")
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -148,11 +149,11 @@ def test_a_release_opens_closed_sequences_of_its_downlink_only(tmp_path: Path) -
 def test_only_closed_sequences_can_be_released(tmp_path: Path) -> None:
     publish(tmp_path, delivery(FIRST, (1, 9)))
     with pytest.raises(StateError):
-        release(tmp_path, RUN, FIRST, "rolled back")
+        release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back")
     publish(tmp_path, delivery(FIRST, (1, 4)))
-    assert release(tmp_path, RUN, FIRST, "rolled back") == ((5, 9),)
+    assert release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back") == ((5, 9),)
     with pytest.raises(StateError):
-        release(tmp_path, RUN, FIRST, "again")
+        release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "again")
     assert publish(tmp_path) == 3
 
 

@@ -97,10 +97,8 @@ def test_the_stage_is_read_as_level1_reads_it(tmp_path: Path, name: str, content
 def test_the_stage_is_compared_with_other_downlinks_of_the_run(tmp_path: Path) -> None:
     level1 = Level1(tmp_path)
     level1.hand_off()
+    other = replace(file(2, 9, 1, 2, 5), name=paths.event_file(RUN.l1, 2))
     for downlink, refused in ((DL, False), (DownlinkId("240601002"), True)):
-        name = paths.event_file(RUN.l1, 2)
-        other = replace(file(2, 9, 1, 2, 5), name=name)
-        Deliveries(level1.work, RUN).publish(
-            Delivery(downlink, (Interval(2, 9),), {}, (other,), (0.0, 1.0), (0.0, 1.0))
-        )
-        assert (list(failures(level1.stage, level1.work, DL)) != []) is refused
+        delivery = Delivery(downlink, (Interval(2, 9),), {}, (other,), (0.0, 1.0), (0.0, 1.0))
+        Deliveries(level1.work, RUN).publish(delivery)
+        assert bool(list(failures(level1.stage, level1.work, DL))) is refused

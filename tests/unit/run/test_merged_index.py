@@ -105,14 +105,10 @@ def test_published_products_are_kept_when_they_are_replaced(
 def test_a_directory_has_products_if_all_have_their_sizes(tmp_path: Path) -> None:
     chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.rows": 0})
     assert not chunk.are_in(tmp_path / "nowhere")
-    (tmp_path / "a.evt").write_bytes(b"abc")
-    assert not chunk.are_in(tmp_path)
-    (tmp_path / "a.rows").touch()
-    assert chunk.are_in(tmp_path)
-    for name in chunk.files:
-        (tmp_path / name).write_bytes(b"ab")
-        assert not chunk.are_in(tmp_path)
-        (tmp_path / name).write_bytes(b"abc"[: chunk.files[name]])
+    for files, complete in (({"a.evt": b"abc"}, False), ({"a.rows": b""}, True), ({"a.evt": b"ab"}, False)):
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        assert chunk.are_in(tmp_path) is complete
 
 
 def test_chunks_with_smaller_or_missing_products_are_found(

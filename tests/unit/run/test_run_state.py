@@ -15,6 +15,7 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex
@@ -41,6 +42,11 @@ def clean_up(site: Site, downlink: str, kinds: str = "*-*") -> None:
         path.unlink()
 
 
+def replaying(case: str) -> str:
+    """Return the command of a decoder that copies the products of a golden case."""
+    return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
+
+
 def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
     """Return the settings of a site with another decoder."""
     found = load([site.configfile])
@@ -56,19 +62,17 @@ def context(site: Site, command: str) -> Context:
     return Context(settings(site, command), RUN, io.StringIO())
 
 
-def deliver(
-    site: Site, downlink: DownlinkId, command: str, *, without: bool = False, accept: str = ""
-) -> dict[str, Any]:
+def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> dict[str, Any]:
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
-    found = settings(site, command, without=without, accept=accept)
-    with leases.downlink_job(site.work, downlink) as held:
+    found = settings(site, command, **keys)
+    with leases.downlink_job(site.settings, downlink) as held:
         return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())
 
 
 def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> None:
     build("split2", site)
     site.by_hand(FIRST, "decode_chunk")
-    lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
+    lost = Lease.of(site.settings, paths.downlink_lease(FIRST))
     chunks = [ChunkId("00001"), ChunkId("00002")]
     with pytest.raises(LeaseLostError):
         deliver_run.deliver_run(
@@ -120,11 +124,6 @@ def test_a_full_disk_is_not_missing_context(worked: Callable[..., Site]) -> None
     assert caught.value.code == "disk-full"
 
 
-def replaying(case: str) -> str:
-    """Return the command of a decoder that copies the products of a golden case."""
-    return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
-
-
 def test_a_decoder_with_other_output_than_before_is_refused(first: Site) -> None:
     (chunk, _) = MergedIndex.read(first.work, RUN, FIRST).chunks
     assert chunk.chunk == "00001"
@@ -148,9 +147,7 @@ def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
     middle = len(content) // 3
     new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
-    known = KnownRun.read(context(first, DEAD))
-    assert len(known.indexes[FIRST].datagrams.lines) > 0
-    assert len(known.events(FIRST)) > 0
+    assert len(KnownRun.read(context(first, DEAD)).events(FIRST)) > 0
     assert path.read_bytes() == content
 
 

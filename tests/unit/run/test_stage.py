@@ -36,20 +36,15 @@ def staged(*sequences: int) -> set[str]:
 
 
 def test_files_of_an_earlier_hand_off_are_removed_with_their_tokens(tmp_path: Path) -> None:
+    place(tmp_path)
+    assert not (tmp_path / DL).exists(), "a run without files has no directory"
     place(tmp_path, 1000, 2000)
     other = tmp_path / "chunktokens" / L1 / f"{L1}-e{5:020d}"
     other.touch()  # of another downlink
     place(tmp_path, 1000, 1500, stale=(2000,))
     assert tree(tmp_path) == staged(1000, 1500) | {str(other.relative_to(tmp_path))}
-
-
-def test_a_run_without_files_has_no_directory(tmp_path: Path) -> None:
-    place(tmp_path)
-    assert tree(tmp_path) == set()
-    assert not (tmp_path / DL).exists()
-    place(tmp_path, 1000)
-    place(tmp_path, stale=(1000,))
-    assert tree(tmp_path) == set()
+    place(tmp_path, stale=(1000, 1500))
+    assert tree(tmp_path) == {str(other.relative_to(tmp_path))}
     assert list((tmp_path / DL).iterdir()) == []
 
 
@@ -99,14 +94,13 @@ def test_leftover_scratch_is_removed_first(tmp_path: Path) -> None:
 
 
 def test_texts_replace_those_of_an_earlier_hand_off(tmp_path: Path) -> None:
-    with stage.scratch(tmp_path, DL, "texts") as scratch:
-        (scratch / f"a_{DL}.txt").write_text("a\n")
-        (scratch / f"b_{DL}.txt").write_text("b\n")
-        stage.put_texts(tmp_path, scratch, DL)
+    (tmp_path / DL).mkdir()
     (tmp_path / DL / "not-a-text").touch()
-    assert tree(tmp_path) == {f"{DL}/a_{DL}.txt", f"{DL}/b_{DL}.txt", f"{DL}/not-a-text"}
-    with stage.scratch(tmp_path, DL, "texts") as scratch:
-        (scratch / f"b_{DL}.txt").write_text("new\n")
-        stage.put_texts(tmp_path, scratch, DL)
-    assert tree(tmp_path) == {f"{DL}/b_{DL}.txt", f"{DL}/not-a-text"}
-    assert (tmp_path / DL / f"b_{DL}.txt").read_text() == "new\n"
+    for texts in ({"a": "a", "b": "b"}, {"b": "new"}):
+        with stage.scratch(tmp_path, DL, "texts") as scratch:
+            for name, content in texts.items():
+                (scratch / f"{name}_{DL}.txt").write_text(content)
+            stage.put_texts(tmp_path, scratch, DL)
+        expected = {f"{DL}/{name}_{DL}.txt": content for name, content in texts.items()}
+        assert tree(tmp_path) == {*expected, f"{DL}/not-a-text"}
+        assert {name: (tmp_path / name).read_text() for name in expected} == expected

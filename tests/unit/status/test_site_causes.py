@@ -11,7 +11,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.status.account import Survey
 from halfpipe.status.site_causes import LIGHTS, light, site_troubles
@@ -70,7 +70,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
 
 
 def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
-    lease = leases.Lease(settings.paths.work, paths.UNATTENDED_LEASE)
+    lease = Lease.of(settings, paths.UNATTENDED_LEASE)
     assert lease.try_take()
     (number,) = lease.home.iterdir()
     os.utime(number, (NOW - 3599, NOW - 3599))
@@ -79,7 +79,7 @@ def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) 
     (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict) == ("unattended-stopped", Verdict.ACTION)
     assert f"end process {os.getpid()} on " in cause.remedy.first
-    lease.give_back()
+    lease.release()
     assert codes(settings) == {}
     left_by_another(settings.paths.work, paths.UNATTENDED_LEASE, silent=1e6)
     assert codes(settings) == {}, "the next turn takes over what a dead one held"
