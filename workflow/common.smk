@@ -90,11 +90,12 @@ def downlink(dl):
             if is_head():
                 leases.hold_downlink(settings, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
-            plan_causes.report(of, logger.warning)
+            of.refuse_closed()
             if is_head():
                 plan_causes.refuse_staging(of, is_forced=is_forced())
             elif not of.retdefs:  # in a real run a job reports this
                 raise no_retdefs(of)
+            plan_causes.report(of, logger.warning)
             workflow.dag.forcefiles.update(of.outdated)
         except (HalfPipeError, OSError) as error:
             refuse(dl, error)

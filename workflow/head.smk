@@ -117,10 +117,13 @@ def say_failure():
     """Print the same, then the failures with their remedies. Our logger does not print Snakemake's own summary."""
     if not is_head():
         return
-    say_end()
+    if of_this_command() or not refusals:
+        say_end()
     ended = snakemake_logger_plugin_halfpipe.ended_by()
     unsaid = Failure("interrupted", f"the job was {ended}") if ended else failures.KILLED
     jobs = [failures.refused(plan.work, target, error) for target, error in refusals.items()]
     for dl in of_this_command():
         jobs += (job for job in failures.failed_jobs(plan.work, dl, unsaid) if job.ended >= begun[0])
-    report_error(f"\n{recap.recap(jobs, 'the same command', plan.work, ended)}")
+    program, *words = sys.argv
+    typed = shlex.join(["snakemake", *words]) if Path(program).name == "snakemake" else "the same command"
+    report_error(f"\n{recap.recap(jobs, typed, plan.work, ended)}")

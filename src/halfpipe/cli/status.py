@@ -108,7 +108,9 @@ def _row(one: Account) -> dict[str, Any]:
     """Return the row of a downlink, with its worst cause; the text of a cause that needs action is below the table."""
     what, number = "", one.handoff
     for first in one.causes[:1]:
-        text = first.code if first.verdict is Verdict.ACTION else first.text
+        text = (
+            first.code if first.verdict is Verdict.ACTION else " → ".join([first.text, *first.remedy.do[:1]])
+        )
         what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}"
     return {
         "downlink": one.downlink,
