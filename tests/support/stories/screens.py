@@ -80,7 +80,7 @@ def _waiting(
     unread = [run for run in expected if not books.readable(run)]
     said = {dl: row["orphans"] for dl, row in rows.items()}
     is_old = any(
-        (cause["code"], cause["verdict"]) == ("books", "note")
+        cause["code"] == "books" and cause["verdict"] == "note"
         for row in rows.values()
         for cause in row["causes"]
     )
