@@ -32,7 +32,6 @@ from halfpipe.settings import Settings
 SAME, OTHER, UNLIKE = 0, 1, 3
 EVENTS = "events"
 HERE, THERE, BOTH = "here", "there", "both"
-MOST_ORDERED = 6  # downlinks of a run whose orders are tried
 
 
 class Reason(NamedTuple):
@@ -283,7 +282,7 @@ class _Run:
         """The events of the run (dtype `EVENT`) that the legacy knew."""
         merged = self.chosen.merged
         if merged is None and self.downlink in self.inputs.indexes:
-            merged = self._as_here_in_order().latest[self.downlink]
+            merged = next(self._histories()).latest[self.downlink]
         return merged.events if merged else NOTHING
 
     def _as_here(self) -> Expected:
@@ -299,26 +298,11 @@ class _Run:
         """Return the legacy's hand-off of the downlink after a history of merges."""
         return expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
 
-    def _as_here_in_order(self) -> History:
-        """Return the legacy's merges if it processed the downlinks in the same order as HalfPipe."""
-        return History(self.run, self.inputs.parts).after(*self.inputs.order)
-
     def _histories(self) -> Iterator[History]:
-        """Yield possible histories of the other side, first the one with the same order of downlinks as here.
-
-        Other orders follow if all downlinks of the run are there. An order counts only if it explains all of them.
-        """
-        if self.downlink not in self.inputs.indexes:
-            return
-        yield self._as_here_in_order()
-        left = {self.downlink: self}
-        for dl in self.inputs.indexes.keys() - {self.downlink, *self.inputs.taken_over}:
-            if (side := side_at(self.root, dl, self.settings.merge.latc_override)) is None:
-                return
-            left[dl] = _Run(self.settings, self.inputs, dl, (Side({}, {}), side), self.root)
-        if 1 < len(left) <= MOST_ORDERED:
-            before = History(self.run, self.inputs.parts).after(*sorted(self.inputs.taken_over))
-            yield from _orders(before, left)
+        """Yield possible histories of the other side: in the order of hand-offs here, then in the order there."""
+        if self.downlink in self.inputs.indexes:
+            for order in (self.inputs.order, self.inputs.order_there(self.root, self.downlink)):
+                yield History(self.run, self.inputs.parts).after(*order)
 
     def unlike(self, expected: Expected) -> list[Finding]:
         """Return all differences between the other side and the expected hand-off."""
@@ -442,16 +426,6 @@ class _Run:
         codes = np.select(masks, range(len(rules)), len(rules))
         for part in _stretches(codes, 0):
             yield self._group(rows[part], where, (*reasons, otherwise)[codes[part.start]])
-
-
-def _orders(before: History, left: Mapping[DownlinkId, _Run]) -> Iterator[History]:
-    """Yield the histories in which the legacy merges the downlinks `left` and each one is as on the other side."""
-    if not left:
-        yield before
-    for downlink, run in left.items():
-        history = before.after(downlink)
-        if not run.unlike(run.expected(history)):
-            yield from _orders(history, {dl: one for dl, one in left.items() if dl != downlink})
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
