@@ -204,7 +204,7 @@ def _magic7(
     """
     ours, theirs = here.texts[MAGIC7], there.texts[MAGIC7]
     # HalfPipe makes none if nothing is delivered. The legacy makes one for known events, and removes it from its tree.
-    needed = ours == [GONE] and any(run.chosen.merged for run in runs)
+    needed = ours == [GONE] and any(run.nearest.merged for run in runs)
     if (ours == theirs and not needed) or (there.is_tree and theirs == [GONE]):
         return
     try:
@@ -226,7 +226,7 @@ def _magic7(
 
 
 class _Run:
-    """One run of a downlink on both sides."""
+    """One run of a downlink on both sides; `nearest` is the expected hand-off that fits the other side best."""
 
     def __init__(
         self, settings: Settings, inputs: Inputs, downlink: DownlinkId, sides: tuple[Side, Side], root: Path
@@ -234,7 +234,7 @@ class _Run:
         self.settings, self.inputs, self.downlink, self.root = settings, inputs, downlink, root
         self.run, self.sides, self.there = inputs.run, sides, sides[1]
         self.ours, self.theirs = (side.delivered(self.run) for side in sides)
-        self.chosen = self._as_here()
+        self.nearest = self._as_here()
 
     @property
     def counts(self) -> RunCounts:
@@ -243,14 +243,14 @@ class _Run:
 
     def findings(self, *, is_sound: bool) -> Iterator[Finding]:
         """Yield what differs. Nothing is explained unless the files here are as they were delivered."""
-        unlike, problems = self.unlike(self.chosen), list(self.theirs.wrong)
+        unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
         try:
             for history in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
                 expected = self.expected(history)
                 differs = self.unlike(expected)
-                first = self.there.is_tree and not self.chosen.merged  # a tree never contains what is ours
+                first = self.there.is_tree and not self.nearest.merged  # a tree never contains what is ours
                 if first or _weight(differs) < _weight(unlike):
-                    self.chosen, unlike = expected, differs
+                    self.nearest, unlike = expected, differs
                 if not unlike:
                     break
         except MissingInputError as error:
@@ -280,7 +280,7 @@ class _Run:
     @property
     def known(self) -> NDArray[np.void]:
         """The events of the run (dtype `EVENT`) that the legacy knew."""
-        merged = self.chosen.merged
+        merged = self.nearest.merged
         if merged is None and self.downlink in self.inputs.indexes:
             merged = next(self._histories()).latest[self.downlink]
         return merged.events if merged else NOTHING
@@ -382,7 +382,7 @@ class _Run:
 
     def _explained(self) -> Iterator[Finding]:
         """Yield the differences between both sides, all of which follow from the legacy's rule."""
-        merged, elsewhere = self.chosen.merged, self.chosen.elsewhere
+        merged, elsewhere = self.nearest.merged, self.nearest.elsewhere
         if merged is None or elsewhere is None:
             return
         if not self.theirs.gone:
