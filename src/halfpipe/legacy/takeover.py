@@ -265,7 +265,10 @@ def _write_run(
     index = merge_chunks(places, {})[0] if places else None
     datagrams = index.datagrams if index else KnownDatagrams.of(())
     if run.datagrams is not None:  # the list of datagrams that were known when the legacy merged the run
-        datagrams = KnownDatagrams.of(run.datagrams.read_bytes().split(b"\n")[:-1], str(run.datagrams))
+        try:
+            datagrams = KnownDatagrams.of(run.datagrams.read_bytes().split(b"\n")[:-1], str(run.datagrams))
+        except HalfPipeError as error:  # the deliveries must be recorded in any case
+            log.warning("%s", error)
     recorded = Deliveries(work, id_)
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
     if run.known is Known.REFUSED:
