@@ -1,7 +1,7 @@
-"""The legacy at work: what it leaves of each downlink, and what it writes for Level-1, event by event and line by line.
+"""A model of the legacy: its tree and its hand-offs to Level-1, event by event and line by line.
 
-Written from its published scripts (ground-chain §6, legacy-state), to be read beside them, and to share no rule with
-`halfpipe.legacy`, which is held against it. It is itself held against what the legacy wrote (tests/takeover).
+It was written from the published scripts (ground-chain §6, legacy-state), to be read beside them. It shares no rule with
+`halfpipe.legacy`, which tests compare with it. The model itself is compared with files of the legacy (tests/takeover).
 """
 
 import re
