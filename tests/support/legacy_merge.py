@@ -1,7 +1,7 @@
 """A model of the legacy: its tree and its hand-offs to Level-1, event by event and line by line.
 
-It was written from the published scripts (ground-chain §6, legacy-state), to be read beside them. It shares no rule with
-`halfpipe.legacy`, which tests compare with it. The model itself is compared with files of the legacy (tests/takeover).
+It was written from the published scripts (ground-chain §6, legacy-state), to be read beside them. It shares no rule
+with `halfpipe.legacy`, which tests compare with it. The model is compared with files of the legacy (tests/takeover).
 """
 
 import re
