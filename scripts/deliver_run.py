@@ -24,9 +24,10 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, arguments.runs)
-        stage_mark.claim(
+        stage_mark.refuse_delivery(
             settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
         )
+        stage_mark.note(settings, ())  # from now on no other working directory may use the stage
         # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         lease.check()

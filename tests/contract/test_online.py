@@ -15,7 +15,7 @@ from halfpipe.site.online_handoff import OnlineState
 from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
-from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
+from tests.support.online_site import FIRST, GID, NAME, RUN, Online, on_site, staged, without_downlink
 from tests.support.workflow import Running, Site
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
@@ -63,24 +63,6 @@ def test_after_a_kill_at_any_moment_there_is_one_file_and_one_command(
     assert hand_off() == 0
     assert len(online.told) == 1
     assert open_ > 0
-
-
-def test_runs_are_handed_to_online_when_they_are_complete(site: Site) -> None:
-    online = on_site(site, "lci_gap_filled")
-    site.work.mkdir()
-    assert "switched off" in site.halfpipe("online").good().said
-    assert site.halfpipe("online", "--again", RUN).status == 2
-
-    with_online(online)
-    site.halfpipe("online").good()
-    site.by_hand(FIRST)
-    assert site.halfpipe("online").good().said.endswith("\n1 waits\n")
-    assert site.halfpipe("online", "--again", RUN).status == 1
-
-    site.by_hand(SECOND)
-    assert f"{NAME} made, " in site.halfpipe("online").good().said
-    assert site.halfpipe("online").good().said.endswith("1 before\n")
-    assert f"{NAME} made, " in site.halfpipe("online", "--again", RUN.l1).good().said
 
 
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:

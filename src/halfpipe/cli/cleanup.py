@@ -37,7 +37,7 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     halted = f"clean-up is held by {switch}" if switch else ""
     found = list(clean(settings, now, halted, remove=remove))
     size = sum(each.size for each in found if not each.kept)
-    done = "removed" if remove else "removable"
+    done = "removed" if remove else "goes"
     if as_json:
         printed.as_json(work=site.work, removed=remove, held_by=switch, found=found, size=size)
     else:
