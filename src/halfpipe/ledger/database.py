@@ -190,11 +190,11 @@ class Ledger:
         with self._engine.begin() as connection:
             if lock_row(connection) is not None:
                 return
-            strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
+            existing = [table.name for table in OURS if inspect(connection).has_table(table.name)]
             # Another loader may have made all tables since the first query.
-            if strangers and lock_row(connection) is None:
+            if existing and lock_row(connection) is None:
                 raise LedgerError(
-                    f"the ledger {self.name} has {strangers[0]} and no row in {LOCK.name}: its tables are the "
+                    f"the ledger {self.name} has {existing[0]} and no row in {LOCK.name}: its tables are the "
                     "legacy's, or, on Oracle, leftovers of a killed load.",
                     Remedy("halfpipe ledger adopt", first="Look at them"),
                 )
@@ -231,15 +231,15 @@ class Ledger:
             try:
                 return once()
             except SQLAlchemyError as error:
-                said = " ".join(
+                message = " ".join(
                     str(getattr(error, "orig", None) or error).split()
                 )  # drivers print no passwords
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
-                        f"the ledger {self.name}: {said}. {kept} Fix this (is "
+                        f"the ledger {self.name}: {message}. {kept} Fix this (is "
                         "the database up, are ledger.url and the password right?), then re-run the command."
                     ) from error
-                log.warning("the ledger %s: %s; again in %g s", self.name, said, wait)
+                log.warning("the ledger %s: %s; again in %g s", self.name, message, wait)
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
