@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Print attitude and orbit with the flight program DiagRet.py, behind the magic-7 contract.
+"""Print attitude and orbit with the flight program DiagRet.py, as the magic-7 contract requires.
 
-Called as `flight_magic7.py --settings FILE --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds;
-DiagRet wants the times as UTC dates. What it prints is passed on unchanged. It ends with 0 also after an
-exception, whose text it prints last: that is no good end here.
+Called as `flight_magic7.py --settings FILE --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds; DiagRet
+needs the times as UTC dates. Its output is passed on unchanged. It also ends with 0 after an exception, with the
+exception's text in its last line; here this is a failure.
 """
 
 import argparse
@@ -14,30 +14,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.decode.flight import call, load, tell, working_copy, wrapped
+from halfpipe.decode.flight import call, load, report, working_copy, wrapped
 from halfpipe.errors import ConfigError
 
 DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")
 
 
 def date_time(seconds: float) -> str:
-    """Return Unix UTC seconds as DiagRet reads times: ``YYYY-MM-DD hh:mm:ss.uuuuuu``."""
+    """Format Unix UTC seconds for DiagRet: ``YYYY-MM-DD hh:mm:ss.uuuuuu``."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S.%f}"
 
 
 @dataclass
 class Printed:
-    """What DiagRet printed: attitude lines, and the last line, which is its fault if it is no data.
+    """The output of DiagRet: the number of attitude lines, and the last line, an error unless it is data.
 
-    `harmless` are beginnings of lines that may end its output and mean no fault.
+    `harmless` are beginnings of lines that may be last without an error.
     """
 
     harmless: tuple[str, ...]
     attitudes: int = 0
     last: str = ""
 
-    def hear(self, line: str) -> None:
-        """Take a line."""
+    def add(self, line: str) -> None:
+        """Read a line."""
         match = DATA.match(line)
         if match:
             self.attitudes += match[1] == "ATT"
@@ -45,18 +45,18 @@ class Printed:
             self.last = "" if match else line.strip()[:500]
 
     def fault(self) -> str | None:
-        """Say what is wrong with an output whose program ended with 0, if anything is.
+        """Return what is wrong with the output of a program that ended with 0; None if nothing is.
 
-        DiagRet catches any exception of the retrieval, prints its text and ends with 0; data that were
-        printed before look like all there is.
+        DiagRet catches any exception of the retrieval, prints its text and ends with 0. Data that were printed before
+        look complete.
         """
         if self.last:
             return (
-                f"the program ended with 0, but the last that it printed is no data: {self.last!r}. So it does after "
-                "an exception. If the line means nothing, put its beginning under magic7.harmless in the settings."
+                f"the program ended with 0, but its last line is not data: {self.last!r}. This happens after an "
+                "exception. If the line is harmless, add its beginning to magic7.harmless in the settings."
             )
         if not self.attitudes:
-            return "the program ended with 0 and printed no attitude at all, and Level-1 needs some"
+            return "the program ended with 0 and printed no attitude, which Level-1 needs"
         return None
 
 
@@ -72,9 +72,9 @@ def retrieve(arguments: argparse.Namespace) -> int:
     printed = Printed(program.harmless)
     with working_copy(flight, "magic7") as work:
         out, errors = sys.stdout.buffer, sys.stderr.buffer
-        status = call(flight, program, options, work, out=out, errors=errors, hear=printed.hear)
+        status = call(flight, program, options, work, out=out, errors=errors, on_line=printed.add)
     if not status and (fault := printed.fault()) is not None:
-        tell(fault)
+        report(fault)
         return 1
     return status
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scid", type=int, required=True, help="spacecraft id: 77 is flight")
     parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
-    parser.add_argument("--lsm", action="store_true", help="magic-7, which is all that is asked for here")
+    parser.add_argument("--lsm", action="store_true", help="magic-7; always given")
     arguments = parser.parse_args(argv)
     return wrapped(lambda: retrieve(arguments))
 

@@ -44,7 +44,8 @@ BUILT_IN = {
         "ledger": {"url": "oracle+oracledb://isocflight"},
     },
     "profile": {"executor": "halfpipe", "jobs": 100,
-                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"}},
+                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"},
+                "set-resources": {"batch": {"slurm_account": "fermi:users", "qos": "preemptable"}}},
     "flight": {
         "runtime": "apptainer", "image": SDF + "/sw/containers/fermi-rhel6.sif",
         "binds": [
@@ -139,11 +140,14 @@ def account(site):
         do = f"have {ME} added to {bare}, or set another slurm_account in {file}"
         yield found(False, "account-refused", f"{' and '.join(spellings)}: {said}; {yours}", do)
     batch = (site.profile.get("set-resources") or {}).get("batch") or {}
-    named = [qos for qos in (batch.get("qos"), site.resources.get("qos")) if qos]
-    for qos in dict.fromkeys(named or ["preemptable"]) if taken else ():
-        ended = submitted(taken[0], partition, f"--qos={qos}")
-        do = "ask s3df for it; without a QOS of its own, history uses up the allocation of Level-1"
-        yield found(ended.status == 0 or (False if named else None), "qos", f"{qos}: {last(ended)}", do)
+    charged, qos = (batch.get(key) or site.resources.get(key) for key in ("slurm_account", "qos"))
+    if taken and (batch.get("slurm_account") or qos):
+        ended = submitted(charged, partition, *([f"--qos={qos}"] if qos else []))
+        do = f"ask s3df for it, or correct batch in {file}: history must not use up the allocation of Level-1"
+        yield found(ended.status == 0, "qos", f"history as {charged}, QOS {qos}: {last(ended)}", do)
+    elif taken:
+        do = f"give batch in {file} a slurm_account or qos of its own"
+        yield found(None, "qos", "history uses the allocation of Level-1", do)
     nodes = [line.split() for line in run("sinfo", "-h", "-p", partition, "-o", "%D %T").said.splitlines()]
     up = [each for each in nodes if not re.match("drain|down|maint|fail|unk", each[-1])]
     if nodes:

@@ -1,4 +1,4 @@
-"""History as a batch and its command see it: downlinks that fail, are in work, or find a full disk."""
+"""Batches of history with downlinks that fail, are in work, or find a full disk."""
 
 import pytest
 
@@ -9,9 +9,10 @@ from halfpipe.files.advice import DISK_FULL
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.site import history
-from halfpipe.site.history import History, process_batch, record
-from halfpipe.site.invocation import Which
+from halfpipe.site.history import Batches, process_batch, record
+from halfpipe.site.invocation import SnakemakeCall
 from tests.support.golden_cases import GOLDEN
+from tests.support.harness import failure_code
 from tests.support.leases import held_by_another
 from tests.support.workflow import Site
 
@@ -23,7 +24,7 @@ FIRST, SECOND, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at files at once, and wait for nothing for long."""
+    """Shorten all waiting times."""
     monkeypatch.setattr(history, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(history, "FULL_SECONDS", 0.1)
     monkeypatch.setattr(history, "BUSY_SECONDS", 0.1)
@@ -37,46 +38,30 @@ def three(site: Site) -> Site:
     return site
 
 
-def misbehaves(site: Site, fault: str, *downlinks: str) -> None:
-    """Have the decoder fail for all chunks of downlinks."""
-    chunks = [
-        f"--fault={dl}-{chunk:05d}={fault}"
-        for dl in downlinks
-        for chunk in range(1, 1 + len(list((CASE / "in" / dl).glob("*.xml"))))
-    ]
-    site.misbehave(CASE / "in", *chunks)
-
-
 def batch(site: Site, *downlinks: DownlinkId, since: float = 0.0) -> bool:
     """Process a batch; return whether it asks for more memory."""
     settings = site.settings
     return process_batch(settings, write_down(settings), downlinks, since, 2, site.work / "batch.log")
 
 
-def test_a_downlink_that_fails_costs_no_other_one_and_more_memory_is_asked_for_what_was_killed(
-    three: Site,
-) -> None:
-    misbehaves(three, "exit3", SECOND)
+def test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory(three: Site) -> None:
+    three.misbehave_in(CASE / "in", "exit3", SECOND)
     assert batch(three, FIRST, SECOND, THIRD) is False
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD)] == [True, False, True]
-    why = Failure.read(three.work / record(SECOND))
-    assert why is not None
-    assert why.code == "decoder"
-    misbehaves(three, "sigkill", SECOND)
+    assert failure_code(three.work / record(SECOND)) == "decoder"
+    three.misbehave_in(CASE / "in", "sigkill", SECOND)
     before = (three.work / paths.receipt(FIRST)).stat().st_mtime_ns
     assert batch(three, FIRST, SECOND) is True
     assert (three.work / paths.receipt(FIRST)).stat().st_mtime_ns == before, "what is done is skipped"
-    misbehaves(three, "exit3")
+    three.misbehave_in(CASE / "in", "exit3")
     assert batch(three, SECOND) is False
-    assert Failure.read(three.work / record(SECOND)) is None
+    assert failure_code(three.work / record(SECOND)) == ""
 
 
-def test_a_downlink_in_work_elsewhere_is_waited_for_and_then_left_alone(three: Site) -> None:
+def test_a_batch_waits_for_a_downlink_in_work_and_then_leaves_it(three: Site) -> None:
     with held_by_another(three.work, paths.downlink_lease(FIRST)):
         assert batch(three, FIRST, SECOND) is False
-    why = Failure.read(three.work / record(FIRST))
-    assert why is not None
-    assert why.code in history.LEFT
+    assert failure_code(three.work / record(FIRST)) in history.LEFT
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND)] == [False, True]
 
 
@@ -98,24 +83,24 @@ def test_a_batch_tries_again_while_a_disk_is_full(three: Site, monkeypatch: pyte
     assert three.has_receipt(FIRST)
 
 
-def test_a_command_stops_after_many_equal_failures_and_goes_on_where_it_ended(
+def test_a_command_stops_after_equal_failures_and_continues_later(
     three: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "EQUAL", 2)
     three.configure(history={"batch": 3})
-    misbehaves(three, "exit3", FIRST, SECOND, THIRD)
-    named = History.of(three.settings, [FIRST, SECOND, THIRD])
+    three.misbehave_in(CASE / "in", "exit3", FIRST, SECOND, THIRD)
+    named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
     with pytest.raises(HalfPipeError, match="2 downlinks in a row"):
-        list(named.run(Which(("--configfile", str(three.configfile)), cores=2)))
+        list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert named.done == []
-    misbehaves(three, "exit3", SECOND)
-    named = History.of(three.settings, [FIRST, SECOND, THIRD])
-    list(named.run(Which(("--configfile", str(three.configfile)), cores=2)))
+    three.misbehave_in(CASE / "in", "exit3", SECOND)
+    named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
+    list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert (named.done, named.failed) == ([FIRST, THIRD], [SECOND])
-    assert History.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
+    assert Batches.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
 
 
-def test_a_held_downlink_is_left_alone_and_named(three: Site) -> None:
+def test_a_held_downlink_is_left_out_and_named(three: Site) -> None:
     three.halfpipe("hold", "stage", FIRST, "--reason", "test").good()
-    named = History.of(three.settings, [FIRST, SECOND])
+    named = Batches.of(three.settings, [FIRST, SECOND])
     assert (named.todo, [*named.left]) == ((FIRST, SECOND), [FIRST])

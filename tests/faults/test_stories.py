@@ -1,6 +1,6 @@
-"""Stories of some seeds: a site is made, a few steps are drawn and taken, and all is looked at after each.
+"""Random stories: a seed makes a site and some steps, and everything is checked after each step.
 
-`python -m tests.support.stories --shrink SEED` tells one alone, and leaves out the steps that do not matter.
+`python -m tests.support.stories --shrink SEED` runs one story, and leaves out the steps that do not matter.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.stories.steps import tell
 
-EVERY_DAY, ALL = {2, 4, 5, 6, 9}, 1000
+EVERY_DAY, ALL = {4, 5, 6}, 1000
 SEEDS = [
     pytest.param(seed, marks=[] if seed in EVERY_DAY else pytest.mark.stories) for seed in range(1, ALL + 1)
 ]

@@ -6,7 +6,6 @@ import re
 import runpy
 import secrets
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +16,33 @@ from halfpipe import paths
 from tests.support.in_process import ROOT
 from tests.support.ledger_files import Database
 from tests.support.private_postgresql import PrivatePostgresql
-from tests.support.private_slurm import PrivateSlurm, private_slurm
+from tests.support.private_slurm import PrivateSlurm
 from tests.support.private_xrootd import private_xrootd
 from tests.support.verbs import COMMAND
 
 DOCTOR = runpy.run_path(str(ROOT / "profiles" / "s3df" / "doctor.sh"))
+RESOURCES = {"slurm_account": "fermi:l1@milano", "slurm_partition": "milano"}
+PROFILE: dict[str, Any] = {"executor": "slurm", "default-resources": RESOURCES}
 
 
 def found(probe: str, config: dict[str, Any] | None = None, profile: str = "s3df") -> list[dict[str, str]]:
-    """Return what one probe finds of a site with this config and a shipped profile."""
+    """Return the findings of one probe, for this config and a shipped profile."""
     content = yaml.safe_load((ROOT / "profiles" / profile / "profile.v9+.yaml").read_text())
     site = DOCTOR["Site"](config or {}, content, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
     return list(DOCTOR[probe](site))
 
 
-@pytest.fixture(scope="module")
-def private() -> Iterator[PrivateSlurm]:
-    with private_slurm() as slurm:
-        yield slurm
-
-
 @pytest.fixture
-def slurm(private: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
-    """Return the Slurm that the commands of this test alone talk to."""
-    for name, value in private.env.items():
+def slurm(daemons: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
+    """Return the private Slurm, which the commands of this test use."""
+    for name, value in daemons.env.items():
         monkeypatch.setenv(name, value)
-    return private
+    return daemons
 
 
 @pytest.mark.slurm
-def test_the_account_that_is_named_is_one_that_slurm_takes(slurm: PrivateSlurm) -> None:
-    """However accounting spells it, what the profile has or the remedy writes is taken by sbatch."""
+def test_slurm_accepts_the_account_of_the_remedy(slurm: PrivateSlurm) -> None:
+    """sbatch accepts the account of the profile, or the one of the remedy."""
     first, *_ = found("account")
     assert first["code"] in {"account", "account-spelling"}
     written = re.search('slurm_account: "(.*?)"', first["do"])
@@ -58,34 +53,22 @@ def test_the_account_that_is_named_is_one_that_slurm_takes(slurm: PrivateSlurm) 
 
 
 @pytest.mark.slurm
-def test_a_partition_that_is_not_there(slurm: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = {
-        "executor": "slurm",
-        "default-resources": {"slurm_account": "fermi:l1@milano", "slurm_partition": "x"},
-    }
-    site = DOCTOR["Site"]({}, content, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
+def test_a_missing_partition(slurm: PrivateSlurm) -> None:
+    profile = PROFILE | {"default-resources": RESOURCES | {"slurm_partition": "x"}}
+    site = DOCTOR["Site"]({}, profile, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
     codes = [one["code"] for one in DOCTOR["account"](site) if one["verdict"] == "problem"]
     assert codes == ["partition"]
 
 
 @pytest.mark.slurm
 def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
-    """Of one node: both sides meet, and say that they were one host."""
+    """On a Slurm with one node both sides of the probe run on one host."""
     for name in ("work", "stage", "retdefs"):
         (tmp_path / name).mkdir()
     config = {"paths": {name: str(tmp_path / name) for name in ("work", "stage")}}
     config["paths"]["retdef"] = [str(tmp_path / "retdefs")]  # type: ignore[assignment]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    resources: dict[str, str] = {"slurm_partition": "milano", "slurm_account": "fermi:l1@milano"}
-    if not slurm.works(
-        "sbatch", "--test-only", "-A", resources["slurm_account"], "-p", "milano", "--wrap=true"
-    ):
-        resources["slurm_account"] = "fermi:L1"
-    profile = {
-        "executor": "slurm",
-        "configfile": str(tmp_path / "config.yaml"),
-        "default-resources": resources,
-    }
+    profile = PROFILE | {"configfile": str(tmp_path / "config.yaml")}
     (tmp_path / "profile.v9+.yaml").write_text(yaml.safe_dump(profile))
     words = [*COMMAND, "doctor", "--probe", "--json", "--profile", str(tmp_path)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | slurm.env)
@@ -99,7 +82,7 @@ def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
 
 @pytest.mark.postgresql
 def test_the_ledger_as_level_1_asks_it(server: PrivatePostgresql) -> None:
-    """Without tables, empty, with a run, with a wrong password, and down."""
+    """The ledger has no tables, is empty, has a run, has another password, and is down."""
     url = server.make_database(f"ledger_{secrets.token_hex(4)}")
     config = {"ledger": {"url": url}}
     (without,) = found("ledger", config)

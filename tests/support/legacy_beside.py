@@ -40,15 +40,15 @@ class Beside:
     history: History = field(default_factory=lambda: History(RUN, {}))
     merges: dict[str, Merge] = field(default_factory=dict)
 
-    def process(self, downlink: str, brought: Mapping[str, Sequence[Chunk]]) -> list[tuple[object, object]]:
+    def process(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[object, object]]:
         """Process a downlink by both; return what is not the same, by the rule and by the model."""
         own = DownlinkId(downlink)
         parts = {
             DownlinkId(dl): Part(KnownDatagrams.of(lines_of(chunks)), table(rows_of(chunks)))
-            for dl, chunks in brought.items()
+            for dl, chunks in arrived.items()
         }
         self.history = History(RUN, parts, self.history.merges).after(own)
-        rule, model = self.history.latest[own], self.model(downlink, brought)
+        rule, model = self.history.latest[own], self.model(downlink, arrived)
         self.merges[downlink] = model
         text = rule.lines(RUN)
         last = sum(map(len, model.indexes[-1:]))
@@ -65,11 +65,11 @@ class Beside:
         )
         return [(one, other) for one, other in pairs if one != other]
 
-    def model(self, downlink: str, brought: Mapping[str, Sequence[Chunk]]) -> Merge:
+    def model(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> Merge:
         """Return what the model of the legacy makes of a downlink."""
-        others = [chunk for dl, chunks in brought.items() if dl != downlink for chunk in chunks]
-        lines = [line.decode() for chunks in (brought[downlink], others) for line in lines_of(chunks)]
-        events = sorted({row for chunks in brought.values() for row in rows_of(chunks)})
+        others = [chunk for dl, chunks in arrived.items() if dl != downlink for chunk in chunks]
+        lines = [line.decode() for chunks in (arrived[downlink], others) for line in lines_of(chunks)]
+        events = sorted({row for chunks in arrived.values() for row in rows_of(chunks)})
         done = [span for dl, one in self.merges.items() if dl != downlink for span in one.recorded]
         return merge(
             [Dgm.of(line) for line in unique(lines, of_datagram)],

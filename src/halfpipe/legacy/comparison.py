@@ -160,7 +160,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
             f"({root}/{downlink}/<run>/r…-e….idx)"
         )
     receipt = read_receipt(settings.paths.work, downlink)
-    look = stage_look.look(stage, downlink, receipt, checksums=True, untouched=True)
+    look = stage_look.differences(stage, downlink, receipt, checksums=True, untouched=True)
     problems = [cause.text for cause in look]
     is_sound = not problems
     problems += [f"{path}: not part of a hand-off" for path in _foreign(here, there)]

@@ -16,27 +16,27 @@ from typing import Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
+from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.legacy import legacy_tree
 from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import UNSET, Moot, moot_of
+from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 
@@ -134,8 +134,8 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     if left:
         report.left[left.partition(":")[0]].append(legacy.id)
         return None
-    with leases.downlink_job(work, legacy.id) if do else nullcontext():
-        entries = list(_chunks(work, legacy, report)) if do else []
+    with leases.downlink_job(settings, legacy.id) if do else nullcontext():
+        entries = list(_chunks(settings, legacy, report)) if do else []
         # Only a takeover reads the chunk products.
         with_products = {run for entry in entries for run in entry["runs"]} if do else legacy.with_products
         for run in runs:
@@ -175,8 +175,9 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report
                 )
 
 
-def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
+def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
     """Check the chunk products, publish them as links, and yield the entry of each chunk."""
+    work = settings.paths.work
     for chunk, products in sorted(legacy.products.items()):
         scratch = work / paths.chunk_scratch(legacy.id, chunk)
         remove_tree(scratch)
@@ -195,8 +196,8 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             make_directory(work, paths.chunks(legacy.id))
             write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-            with nobody_reads(work, legacy.id, chunk, log.warning):
-                take_products(out, work / paths.chunks(legacy.id), chunk)
+            with no_merges(settings, legacy.id, chunk, log.warning):
+                publish_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield entry
         remove_tree(scratch)
@@ -210,7 +211,7 @@ def _write(
     products = {chunk: work / paths.chunk(downlink, chunk) for chunk in legacy.retdefs}
     manifests = []
     for run in runs:
-        with leases.run_lease(work, run.run, log.warning):
+        with leases.run_lease(settings, run.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, _moot(legacy, run.run)))
     content = {
         "taken_over": True,
@@ -228,12 +229,12 @@ def _write(
         "texts": [],
     }
     # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a roll-back.
-    submissions = Record(work, downlink)
-    if not submissions.attempts:
+    known = submissions(work, downlink)
+    if not known.every:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+        known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
-    write_json(work / paths.submitted(downlink), product(submissions, content))
+    write_json(work / paths.submitted(downlink), product(known, content))
 
 
 def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) 
     return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": EMPTY_LOG}
 
 
-def _moot(legacy: LegacyDownlink, run: RunId) -> Moot:
+def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
     text = legacy.text("moot_keys")
     try:
         return moot_of(run, text if text.exists() else None)
@@ -256,7 +257,7 @@ def _write_run(
     legacy: LegacyDownlink,
     run: LegacyRun,
     entries: Sequence[Mapping[str, Any]],
-    moot: Moot,
+    moot: MootKey,
 ) -> dict[str, Any]:
     """Record the deliveries of a run, then the contents of the downlink; return the manifest."""
     id_, downlink = run.run, legacy.id
@@ -298,7 +299,7 @@ def _delivery(
     return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
 
 
-def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
+def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: MootKey) -> dict[str, Any]:
     """Return the manifest of a run that was taken over."""
     segments = datagrams.segments()
     manifest = delivery.as_json() | {
@@ -364,7 +365,7 @@ def takeover(
     report = Report(root, do, odd=odd)
     if do:
         working_directory.begin(work)
-    lease = Lease(work, paths.TAKEOVER_LEASE)
+    lease = Lease.of(settings, paths.TAKEOVER_LEASE)
     with lease.take_or_refuse("the takeover", log.warning) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))

@@ -1,4 +1,4 @@
-"""The books of a run: how many of its known events are in which account. Without arrays, for every program."""
+"""The books of a run: the number of known events in each account. It loads no arrays."""
 
 from dataclasses import asdict, dataclass
 
@@ -12,11 +12,13 @@ class Books:
     known
         Known events, each once.
     delivered
-        Events in the latest deliveries of all downlinks, by the records.
+        Events in the latest recorded deliveries of all downlinks.
     waiting
-        Events that wait for missing data, or for the next delivery of the run.
+        Events that wait for missing data.
+    due
+        Events that the next delivery of the run contains, because something changed since the last merge.
     withheld, late, closed
-        As `halfpipe.merge.undelivered.Kind` defines them.
+        As `halfpipe.merge.undelivered.NotDelivered` defines them.
     refused
         Events of a run that Level-1 would refuse.
     """
@@ -24,6 +26,7 @@ class Books:
     known: int = 0
     delivered: int = 0
     waiting: int = 0
+    due: int = 0
     withheld: int = 0
     late: int = 0
     closed: int = 0
@@ -34,6 +37,16 @@ class Books:
         return asdict(self)
 
     @property
+    def all_waiting(self) -> int:
+        """Number of events shown as waiting: for data, for the next delivery, or because Level-1 would refuse them."""
+        return self.waiting + self.due + self.refused
+
+    @property
+    def undelivered(self) -> int:
+        """Number of known events that no downlink delivers now."""
+        return self.known - self.delivered
+
+    @property
     def parts(self) -> int:
         """Sum of all accounts."""
         return sum(self.as_json().values()) - self.known
@@ -42,3 +55,19 @@ class Books:
     def lost(self) -> int:
         """Number of known events in no account. 0 if the books balance."""
         return self.known - self.parts
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The latest known books of a run.
+
+    Attributes
+    ----------
+    books
+        The books; None if unknown.
+    old
+        Why the books are unknown, or those of an earlier merge; empty if they are current.
+    """
+
+    books: Books | None
+    old: str = ""

@@ -9,13 +9,13 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.books import Books
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words
+from halfpipe.merge.books import Standing
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, in_words
 from halfpipe.run.downlinks_of_run import (
     begun_downlinks,
     every_run,
@@ -29,11 +29,11 @@ from halfpipe.words import count, lasted, utc
 DAY = 86400.0
 HELD = "held"  # of events that are due, where Level-1 would refuse the run
 WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
-    Kind.ORPHAN: "waiting",
-    Kind.WITHHELD: "withheld",
-    Kind.LATE: "late",
-    Kind.CLOSED: "closed",
-    Kind.DUE: "due",
+    NotDelivered.ORPHAN: "waiting",
+    NotDelivered.WITHHELD: "withheld",
+    NotDelivered.LATE: "late",
+    NotDelivered.CLOSED: "closed",
+    NotDelivered.DUE: "due",
     HELD: "held",
 }
 
@@ -57,7 +57,7 @@ class WaitsFor:
 class Explained:
     """Events of one EPU that are not delivered, why, and what to do.
 
-    `kind` is one of `halfpipe.merge.undelivered.Kind`, or `HELD`. `first` and `last` are sequences, `why` are
+    `kind` is one of `halfpipe.merge.undelivered.NotDelivered`, or `HELD`. `first` and `last` are sequences, `why` are
     sentences, `do` is the next command, empty if there is none.
     """
 
@@ -88,19 +88,13 @@ class State(Known):
         return tuple(_explained(self, group) for group in self.undelivered)
 
     @cached_property
-    def now(self) -> Books:
+    def now(self) -> Standing:
         """The books of the run, as all screens have them."""
         return self.site.books(self.run)
 
     def count(self, *kinds: str) -> int:
         """Count the events of some kinds that are not delivered."""
         return sum(group.events for group in self.groups if group.kind in kinds)
-
-    @cached_property
-    def unread_waiting(self) -> int:
-        """Number of waiting events that cannot be looked at now, because their chunk products are gone."""
-        seen = self.count(Kind.ORPHAN, Kind.DUE, HELD)
-        return max(0, self.now.waiting + self.now.refused - seen) if self.unread else 0
 
     @cached_property
     def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
@@ -138,7 +132,7 @@ class State(Known):
 
 def can_come(lack: Lack) -> bool:
     """Tell whether there is something that can come."""
-    return lack.what is What.EPU or lack.first is not None
+    return lack.what is MissingPart.EPU or lack.first is not None
 
 
 def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
@@ -161,18 +155,18 @@ def _explained(state: State, group: Group) -> Explained:
     kind, waits, do = str(group.kind), list[WaitsFor](), ""
     held = [dl for dl, manifest in state.manifests.items() if manifest["held"]]
     match group.kind:
-        case Kind.ORPHAN:
+        case NotDelivered.ORPHAN:
             waits, why, do = _orphans(state, group.lacks)
-        case Kind.WITHHELD:
+        case NotDelivered.WITHHELD:
             least = state.site.settings.merge.min_events
             why = [
                 f"Their place is settled, but they are fewer than {least} beside each other (merge.min_events), and "
                 "Level-1 refuses a run for so small a file."
             ]
-        case Kind.LATE:
+        case NotDelivered.LATE:
             assert group.inside is not None
             why, do = _late(state, group.inside), state.again(group.inside)
-        case Kind.CLOSED:
+        case NotDelivered.CLOSED:
             assert group.inside is not None
             why = [
                 f"Downlink {group.inside} delivered their place before and does not now. It stays closed to other "
@@ -180,7 +174,7 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case Kind.DUE if held:
+        case NotDelivered.DUE if held:
             kind, do = HELD, state.again(held[-1])
             why = [
                 f"Level-1 would refuse the whole run, so downlink {held[-1]} staged nothing of it: "
@@ -255,7 +249,7 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
         "Processed again, it takes them in."
     ]
     with suppress(HalfPipeError):
-        if told := Record(state.work, inside).last_confirmed:
+        if told := submissions(state.work, inside).last_confirmed:
             why.append(
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
                 "--settle submitted."

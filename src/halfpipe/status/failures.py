@@ -13,7 +13,7 @@ from halfpipe.files.advice import Room, size
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
-from halfpipe.process.usage import has_ended_well, is_put_down
+from halfpipe.process.usage import has_ended_well, is_empty
 from halfpipe.settings import Settings
 from halfpipe.words import count, shortened
 
@@ -110,7 +110,7 @@ def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> l
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
             if of == rule and not (work / product(downlink, ids)).exists()
-            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not is_put_down(log)
+            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not is_empty(log)
         ]
     return []
 
@@ -132,7 +132,8 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
             if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD and job.ended >= made
         ]
     for group in by_cause(jobs):
-        yield cause_of(group, again)
+        only_ledger = all(job.rule == "ledger" for job in group)
+        yield cause_of(group, f"snakemake {paths.loaded(downlink)}" if only_ledger else again)
 
 
 def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:

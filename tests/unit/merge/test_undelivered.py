@@ -1,10 +1,10 @@
-"""Why events are not delivered: every golden case against the reference."""
+"""Why events are not delivered: golden cases compared with the reference."""
 
 from functools import cache
 
 import pytest
 
-from halfpipe.merge.undelivered import Group, Kind, Lack, What
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
 from tests.support import explained
 from tests.support.bridge import Run
 from tests.support.golden_cases import case_names, read_case
@@ -13,16 +13,16 @@ from tests.support.model import Chunk, Datagram, Event, Rules
 
 @cache
 def after(name: str, steps: int | None = None) -> list[list[Group]]:
-    """Return what is said of the run of a golden case after each step, held against the reference."""
+    """Return the groups of undelivered events after each step of a golden case, checked with the reference."""
     case = read_case(name)
     runs: dict[int, Run] = {}
-    said = []
+    found = []
     for step in case.steps[:steps]:
         for met in step.runs:
             run = runs.setdefault(met, Run(case.rules))
             run.process(step.downlink, case.chunks(step.downlink, met))
-            said.append(explained.check(run))
-    return said
+            found.append(explained.check(run))
+    return found
 
 
 @pytest.mark.parametrize("name", case_names())
@@ -32,11 +32,11 @@ def test_golden_case(name: str) -> None:
 
 def test_golden_cases_have_every_reason() -> None:
     groups = [group for name in case_names() for groups in after(name) for group in groups]
-    assert {group.kind for group in groups} == {Kind.ORPHAN, Kind.WITHHELD, Kind.LATE}
-    assert {lack.what for group in groups for lack in group.lacks} == set(What)
+    assert {group.kind for group in groups} == {NotDelivered.ORPHAN, NotDelivered.WITHHELD, NotDelivered.LATE}
+    assert {lack.what for group in groups for lack in group.lacks} == set(MissingPart)
 
 
-def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
+def test_no_group_of_orphans_contains_delivered_events() -> None:
     def chunk(apid: int, datagrams: dict[int, tuple[int, ...]], closing: int | None = None) -> Chunk:
         lines = tuple(
             Datagram(apid, n, "continue", "stop" if n == closing else "continue", len(of), of[0], of[-1])
@@ -49,16 +49,16 @@ def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
     run.process("240601001", (chunk(957, {4: (15, 16)}),))
     later = chunk(957, {3: (13, 14), 4: (15, 16), 5: (17, 20)}, 5)
     run.process("240601002", (chunk(956, {4: (18, 19)}, 4), later))
-    start = (Lack(What.START, 956, 0, 3),)
+    start = (Lack(MissingPart.START, 956, 0, 3),)
     assert explained.check(run) == [
-        Group(Kind.ORPHAN, 957, 13, 14, 2, start),
-        Group(Kind.ORPHAN, 957, 17, 17, 1, start),
+        Group(NotDelivered.ORPHAN, 957, 13, 14, 2, start),
+        Group(NotDelivered.ORPHAN, 957, 17, 17, 1, start),
     ]
 
 
-def test_nothing_keeps_a_run_that_was_given_up() -> None:
+def test_events_of_an_abandoned_run_are_due() -> None:
     case = read_case("gap_one")
     run = Run(case.rules)
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
     run.given_up = True
-    assert explained.check(run) == [Group(Kind.DUE, 957, 1093, 1163, 21)]
+    assert explained.check(run) == [Group(NotDelivered.DUE, 957, 1093, 1163, 21)]
