@@ -1,6 +1,6 @@
 """Frames of a simulated month: they agree with the events that were simulated, the receipts, and the files."""
 
-import shutil
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +21,9 @@ from halfpipe.formats import evt, met
 from halfpipe.ids import RunId
 from halfpipe.tables import columns, coverage
 from halfpipe.tables.site_frames import SiteFrames
-from halfpipe_simulator.scenario import Scenario, Simulation
+from halfpipe_simulator.scenario import Simulation
+from tests.support.in_process import ROOT
+from tests.support.month import simulated_month
 from tests.support.workflow import Site
 
 WEEKS = 4
@@ -29,31 +31,21 @@ NAMES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 
 
 @pytest.fixture(scope="module")
-def simulations(tmp_path_factory: pytest.TempPathFactory) -> list[Simulation]:
-    """Two downlinks in each week of a month, with lost datagrams, a run over both, and one that stays open."""
-    made = []
-    for week in range(WEEKS):
-        start = datetime(2023, 4, 1, 2, 50, tzinfo=UTC) + timedelta(days=7 * week)
-        names = [f"{start:%y%m%d}00{n}" for n in (1, 2)]
-        scenario = Scenario(seed=week, downlinks=names, start=start)
-        scenario.lpa_run(events=400, parts=2, lost_datagrams=1, repeated_datagrams=1)
-        scenario.lpa_run(events=300, first=1, no_stop=week % 2 == 0)
-        scenario.lci_run(events=100, first=0)
-        made.append(scenario.write(tmp_path_factory.mktemp("week") / "simulated"))
-    return made
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, list[Simulation]]:
+    site, simulations = simulated_month(tmp_path_factory.mktemp("month"), WEEKS)
+    site.snakemake(f"submit={simulations[0].downlinks[0]}").good()
+    return site, simulations
 
 
 @pytest.fixture(scope="module")
-def month(simulations: list[Simulation], tmp_path_factory: pytest.TempPathFactory) -> Site:
-    site = Site(tmp_path_factory.mktemp("month"), {"submit": {"command": "true {dl}"}})
-    for made in simulations:
-        shutil.copytree(made.level0, site.home / "level0", dirs_exist_ok=True)
-        site.use(made)
-        site.configure(paths={"level0": str(site.home / "level0")})
-        site.add_retdefs(made.path / "downlinks", *made.downlinks)
-        site.process(*made.downlinks)
-    site.snakemake(f"submit={simulations[0].downlinks[0]}").good()
-    return site
+def month(made: tuple[Site, list[Simulation]]) -> Site:
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def simulations(made: tuple[Site, list[Simulation]]) -> list[Simulation]:
+    """Two downlinks in each week of a month, with lost datagrams, a run over both, and one that stays open."""
+    return made[1]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +66,7 @@ def test_downlinks_are_those_of_the_receipts(
     assert found["chunks"].to_dict() == numbers
     assert found["submitted"].dropna().to_dict() == {downlinks[0]: 1}
     assert found["handed_off"].notna().all()
-    assert (found["latency"] > 0).all()
+    assert found["latency"].between(600, 86400).all(), "as simulated_month has set them"
     assert found["simulated"].all()
     assert found["problem"].isna().all()
 
@@ -253,3 +245,32 @@ def test_pandas_is_loaded_when_a_frame_is_wanted() -> None:
     program = "import sys, halfpipe; print({'pandas', 'numpy', 'astropy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_questions_of_the_documentation(frames: SiteFrames, month: Site) -> None:
+    text = (ROOT / "docs" / "frames.md").read_text()
+    lines = re.findall(r"^\| [^|]+\? \| `([^`]+)` \|$", text, re.MULTILINE)
+    answers = [eval(line, {"site": frames}) for line in lines]
+    receipts = [month.receipt(downlink) for downlink in frames.downlinks.index]
+    runs = [run for receipt in receipts for run in receipt["runs"]]
+    files = [file for run in runs if run["run"] == "29d7d35d" for file in run["files"]]
+    products = [file for receipt in receipts for chunk in receipt["chunks"] for file in chunk["files"]]
+    assert [answer.sum() for answer in (answers[1], answers[14])] == [
+        sum(run["delivered"] for run in runs),
+        frames.run("29d7d35d").events()["delivered"].isna().sum(),
+    ]
+    assert answers[11] == sum(file.get("missing_events", 0) for file in products)
+    assert answers[12] > 1 << 20, "bytes of a program"
+    assert {n: len(answers[n]) for n in range(15) if n not in {1, 11, 12, 14}} == {
+        0: len(receipts),
+        2: 1,
+        3: 0,
+        4: 0,
+        5: len(receipts) - 1,
+        6: 2,
+        7: WEEKS,
+        8: sum(file["seconds"][0] <= 702010210 <= file["seconds"][1] for file in files),
+        9: sum(file["sequences"][0] <= 1500 <= file["sequences"][1] for file in files),
+        10: len(frames.waiting),
+        13: len(frames.run("29d7d35d").gaps()),
+    }
