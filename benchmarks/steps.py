@@ -47,7 +47,7 @@ def delivering(
     found, chunks = settings(scene, home), scene.chunks(run)
 
     def deliver() -> dict[str, Any]:
-        with leases.downlink_job(found.paths.work, downlink) as lease:
+        with leases.downlink_job(found, downlink) as lease:
             return deliver_run(found, lease, downlink, run, chunks, threads=threads, output=sys.stderr)
 
     return deliver

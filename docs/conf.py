@@ -16,6 +16,7 @@ from halfpipe.tables.columns import FRAMES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from docs import flowchart
+from halfpipe.causes import registry
 
 project = "HalfPipe"
 author = "the HalfPipe developers"
@@ -33,7 +34,7 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/notebooks/*.ipynb", "config/*.md"]
 exclude_patterns = [".*", "build", "demo", "work", "stage", "src", "tests"]
 myst_heading_anchors = 4
-myst_fence_as_directive = ["mermaid"]
+myst_fence_as_directive = ["codes", "mermaid"]
 html_theme = "furo"
 html_title = f"HalfPipe {version}"
 html_show_sphinx = html_show_copyright = smartquotes = False
@@ -92,9 +93,25 @@ class Frames(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class Codes(SphinxDirective):
+    """The table of all codes, made from the registry."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make it."""
+        self.env.note_dependency(registry.__file__)
+        rows = (
+            f"| `{one.code}` | {one.phase} | {one.meaning} | {one.action} |"
+            for one in registry.CODES.values()
+        )
+        return self.parse_text_to_nodes(
+            "\n".join(["| code | phase | meaning | what to do |", "|---|---|---|---|", *rows])
+        )
+
+
 def setup(app: Sphinx) -> None:
     """Add what these pages need."""
     app.add_directive("frames", Frames)
     app.add_directive("mermaid", Mermaid)
+    app.add_directive("codes", Codes)
     app.connect("sphinx-click-process-description", code)
     app.connect("sphinx-click-process-epilog", examples)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Decode one chunk: stage its RetDef, run the decoder on it, check what it made, and take it."""
+"""Decode one chunk: stage its RetDef, run the decoder, and check and publish its products."""
 
 import argparse
 import secrets
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from halfpipe import paths
-from halfpipe.decode.chunk_products import nobody_reads, take_products
+from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
 from halfpipe.files import leases
@@ -23,13 +23,13 @@ from halfpipe.settings import Settings
 
 
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
-    """Decode the chunk and vouch for its products."""
+    """Decode the chunk and record its products."""
     work, downlink, chunk = settings.paths.work, arguments.downlink, arguments.chunk
     retdef_file = work / paths.retdef(downlink, chunk)
     scratch = work / paths.chunk_scratch(downlink, chunk)
-    # A decoder that outlived its killed job must not write among our products: each has a name of its own.
+    # Each decoder has its own directory, so that one that outlived its killed job writes elsewhere.
     out = scratch / secrets.token_hex(8)
-    with leases.downlink_job(work, downlink) as lease:
+    with leases.downlink_job(settings, downlink) as lease:
         content = plan.retdef_to_stage(settings, downlink, chunk)
         lease.check()
         withdraw(work, downlink)
@@ -41,10 +41,10 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         for line in made["said"]["lines"]:
             rule_program.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})
-        with nobody_reads(work, downlink, chunk, rule_program.log.warning) as known:
+        with no_merges(settings, downlink, chunk, rule_program.log.warning) as known:
             lease.check()
             keep_known(work, downlink, chunk, known)
-            take_products(out, work / paths.chunks(downlink), chunk)
+            publish_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)
         product = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs} | made
         lease.check()

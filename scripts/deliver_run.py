@@ -21,7 +21,7 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
     """Deliver the run, and vouch for its staged files."""
     keep_together()
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
-    with leases.downlink_job(work, downlink) as lease:
+    with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, arguments.runs)
         stage_mark.claim(

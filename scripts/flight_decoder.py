@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Decode one chunk with the flight decoder getLSEChunk.exe, behind the decoder contract.
+"""Decode one chunk with the flight decoder getLSEChunk.exe, as the decoder contract requires.
 
-Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The program works on a copy
-of the RetDef in a directory of its own on the scratch disk; products are put into OUTDIR only if it ended
-well. Its output is passed on unchanged, its exit status is this one's: 124 after too long a time, 128 and
-the signal's number if it was killed.
+Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The flight decoder works on a copy of
+the RetDef, in its own directory on the scratch disk. Its products are copied to OUTDIR only if it succeeds. Its output
+is passed on unchanged, and so is its exit status: 124 after the time limit, 128 plus the signal's number if it was
+killed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def decode(arguments: argparse.Namespace) -> int:
             options += ["-k", arguments.latc]
         status = call(flight, flight.decoder, options, work, out=sys.stdout.buffer)
         for path in sorted((work / "out").iterdir()) if not status else ():
-            if path.suffix in {".evt", ".idx"}:  # a link stays one: whoever takes the products refuses it
+            if path.suffix in {".evt", ".idx"}:  # a link stays a link, and the check of products refuses it
                 shutil.copyfile(path, arguments.out / path.name, follow_symlinks=False)
     return status
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(description="Decode one chunk with the flight decoder.")
     parser.add_argument("--settings", type=Path, required=True, help="such as config/flight.yaml")
-    parser.add_argument("-r", "--retdef", type=Path, required=True, help="what to retrieve: a RetDef file")
+    parser.add_argument("-r", "--retdef", type=Path, required=True, help="RetDef file")
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
     parser.add_argument("-k", "--latc", help="LATC master key, for the program's -k")
     arguments = parser.parse_args(argv)

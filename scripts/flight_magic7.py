@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Print attitude and orbit with the flight program DiagRet.py, behind the magic-7 contract.
+"""Print attitude and orbit with the flight program DiagRet.py, as the magic-7 contract requires.
 
-Called as `flight_magic7.py --settings FILE --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds;
-DiagRet wants the times as UTC dates. What it prints is passed on unchanged. It ends with 0 also after an
-exception, whose text it prints last: that is no good end here.
+Called as `flight_magic7.py --settings FILE --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds; DiagRet
+needs UTC dates. Its output is passed on unchanged. After an exception DiagRet prints the text of the exception last,
+and its exit status is 0. This program reports that as a failure.
 """
 
 import argparse
@@ -14,30 +14,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.decode.flight import call, load, tell, working_copy, wrapped
+from halfpipe.decode.flight import call, load, report, working_copy, wrapped
 from halfpipe.errors import ConfigError
 
 DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")
 
 
 def date_time(seconds: float) -> str:
-    """Return Unix UTC seconds as DiagRet reads times: ``YYYY-MM-DD hh:mm:ss.uuuuuu``."""
+    """Format Unix UTC seconds for DiagRet: ``YYYY-MM-DD hh:mm:ss.uuuuuu``."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S.%f}"
 
 
 @dataclass
 class Printed:
-    """What DiagRet printed: attitude lines, and the last line, which is its fault if it is no data.
+    """The output of DiagRet: the number of attitude lines, and its last line if that is not a data line.
 
-    `harmless` are beginnings of lines that may end its output and mean no fault.
+    `harmless` are the beginnings of lines that may end the output without being an error.
     """
 
     harmless: tuple[str, ...]
     attitudes: int = 0
     last: str = ""
 
-    def hear(self, line: str) -> None:
-        """Take a line."""
+    def add(self, line: str) -> None:
+        """Add a line of the output."""
         match = DATA.match(line)
         if match:
             self.attitudes += match[1] == "ATT"
@@ -45,18 +45,17 @@ class Printed:
             self.last = "" if match else line.strip()[:500]
 
     def fault(self) -> str | None:
-        """Say what is wrong with an output whose program ended with 0, if anything is.
+        """Return a message if the output is not complete although the exit status was 0.
 
-        DiagRet catches any exception of the retrieval, prints its text and ends with 0; data that were
-        printed before look like all there is.
+        DiagRet catches all exceptions, prints the text, and exits with 0. The data before look complete.
         """
         if self.last:
             return (
-                f"the program ended with 0, but the last that it printed is no data: {self.last!r}. So it does after "
-                "an exception. If the line means nothing, put its beginning under magic7.harmless in the settings."
+                f"the exit status was 0, but the last line is not data: {self.last!r}. This happens after an "
+                "exception. If the line is harmless, add its beginning to magic7.harmless in the settings."
             )
         if not self.attitudes:
-            return "the program ended with 0 and printed no attitude at all, and Level-1 needs some"
+            return "the exit status was 0, but there is no attitude, which Level-1 needs"
         return None
 
 
@@ -72,9 +71,9 @@ def retrieve(arguments: argparse.Namespace) -> int:
     printed = Printed(program.harmless)
     with working_copy(flight, "magic7") as work:
         out, errors = sys.stdout.buffer, sys.stderr.buffer
-        status = call(flight, program, options, work, out=out, errors=errors, hear=printed.hear)
+        status = call(flight, program, options, work, out=out, errors=errors, on_line=printed.add)
     if not status and (fault := printed.fault()) is not None:
-        tell(fault)
+        report(fault)
         return 1
     return status
 
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scid", type=int, required=True, help="spacecraft id: 77 is flight")
     parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
-    parser.add_argument("--lsm", action="store_true", help="magic-7, which is all that is asked for here")
+    parser.add_argument("--lsm", action="store_true", help="print magic-7 lines; always used")
     arguments = parser.parse_args(argv)
     return wrapped(lambda: retrieve(arguments))
 

@@ -139,7 +139,8 @@ def process(stream: Stream, settings: Settings, patience: float) -> int:
         and (hold := halts.cause(work, halts.Switch.STAGE, downlink))
     ):
         return held(hold)
-    put(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=found.orphans)
+    orphans = "not known" if found.orphans is None else found.orphans
+    put(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=orphans)
     return ended(status, found)
 
 
@@ -263,7 +264,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             stream = Stream.of(os.environ)
             settings = stream.settings()
-            leases.lifetime = settings.lease.seconds
             logs = settings.paths.work / paths.job_logs(stream.downlink)
             print(f"downlink {stream.downlink}, {stream.profile}; logs of its jobs: {logs}", flush=True)
             with suppress(OSError):  # the web page shows the working directory

@@ -16,7 +16,7 @@ from halfpipe.settings import Settings
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Hand the downlink off."""
     work, downlink = settings.paths.work, arguments.downlink
-    with leases.downlink_job(work, downlink) as lease:
+    with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         known = receipt_file.series(work, downlink)
         content = receipt.hand_off(settings, lease, downlink, arguments.chunks, arguments.runs, output)

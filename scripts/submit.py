@@ -17,7 +17,7 @@ from halfpipe.settings import Settings
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Submit the downlink, write the product, and say what came of it."""
     downlink = arguments.downlink
-    with leases.downlink_job(settings.paths.work, downlink) as lease:
+    with leases.downlink_job(settings, downlink) as lease:
         content = submit.submit(settings, downlink, output)
         lease.check()
         submit.save(settings, downlink, content)

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share, and what holds for all tests."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -41,6 +42,12 @@ TYPED = ("workflow", "slurm")  # marks of tests whose commands are typed
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Choose before any fixture is made how a site gives its commands."""
     Site.typing = any(item.get_closest_marker(mark) for mark in TYPED)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking again and again at what was imported, which stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

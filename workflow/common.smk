@@ -74,7 +74,6 @@ def read_settings():
 
 settings = read_settings()
 os.environ[SETTINGS] = str(configuration.written_at(settings))
-leases.lifetime = settings.lease.seconds
 plan = Plan(settings)
 refusals = {}  # why a target cannot be made, by downlink or misspelt word
 
@@ -89,9 +88,9 @@ def downlink(dl):
     if workflow.is_main_process:
         try:
             if is_head():
-                leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
+                leases.hold_downlink(settings, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
-            plan_causes.look(of, logger.warning)
+            plan_causes.report(of, logger.warning)
             if is_head():
                 plan_causes.refuse_staging(of, is_forced=is_forced())
             elif not of.retdefs:  # a job would say so
@@ -131,11 +130,14 @@ def requested(wildcards):
 
 
 def outstanding():
-    """Return all outstanding downlinks, and say which wait and whether there are none."""
+    """Return all outstanding downlinks, and say whether there are none and, in a dry run, which wait.
+
+    Otherwise the end of the command says which wait.
+    """
     found = plan_causes.outstanding(plan, time.time())
-    for line in found.lines(plan.work):
+    for line in found.lines(plan.work) if not is_head() else ():
         logger.warning(line)
-    if not found.ready and not found.held:
+    if not (found.ready or found.held or found.waiting):
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"
         logger.warning(f"nothing is outstanding on {where}; to process one: snakemake dl=230401001")
     return [dl for dl in found.ready if leases.in_work(plan.work, dl) is None]

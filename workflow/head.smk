@@ -92,15 +92,16 @@ def withdraw_receipts():
     """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
         leases.hold_downlink(
-            plan.work, DownlinkId(dl), logger.info
-        ).check()  # who has followed may have handed it off
+            settings, DownlinkId(dl), logger.info
+        ).check()  # another process may have taken over and handed the downlink off
         withdraw(plan.work, DownlinkId(dl))
 
 
 def say_end():
     """Say what the downlinks of the invocation have now."""
     if is_head():
-        logger.info("\n".join(recap.standing(settings, of_this_command())))
+        is_all = not settings.dl and any(job.rule.name == "outstanding" for job in workflow.dag.jobs)
+        logger.info("\n".join(recap.standing(settings, of_this_command(), is_all=is_all)))
 
 
 def of_this_command():

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-""":" # bash runs the lines down to the closing quotes, and Python takes them for a text
-# Is this host, and this account, ready for HalfPipe? One file that may be mailed:
+""":" # bash runs the lines up to the closing quotes; Python reads them as a string
+# Check whether this host and this account are ready for HalfPipe. The file works alone and can be mailed:
 #
 #     bash doctor.sh [--config FILE] [--profile FILE] [--no-message]
 #
 # It needs bash and Python 3.6, installs and writes nothing, and ends within 30 seconds. It prints a line for each
-# assumption (good, problem or unknown, what was seen, what to do), and at its end a line of JSON: send all of it back.
-# The site's config and profile are those beside it in a checkout; a copy elsewhere takes what s3df has by default.
-# With an alarm.command it sends one test message, unless --no-message. Status 0: ready; 1: not ready; 2: wrong usage.
+# assumption (good, problem or unknown, what was seen, what to do), and a line of JSON at the end. Send all of it back.
+# In a checkout it uses the config and profile beside it; a copy elsewhere uses built-in values of s3df. If there is an
+# alarm.command, it sends one test message, except with --no-message. Status 0: ready; 1: not ready; 2: wrong usage.
 for python in "${PYTHON:-python3}" python3 python3.13 python3.12 python3.11 /usr/libexec/platform-python; do
   if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null; then
     exec "$python" -I -B "$0" "$@"
   fi
 done
-seen='no Python 3.6 or newer is on the path, so nothing else was looked at'
+seen='no Python 3.6 or newer is on PATH, so nothing else was checked'
 do='log in to another host, or run PYTHON=/path/to/python3 bash doctor.sh'
 printf '%-8s %-18s %s\n%27s do: %s\n' problem python-none "$seen" '' "$do"
 printf '{"doctor": 1, "ready": false, "findings": [{"verdict": "problem", "code": "python-none", %s}]}\n' \
@@ -25,11 +25,11 @@ import argparse, datetime, functools, grp, json, os, pwd, re, select, shlex, shu
 import stat, subprocess, sys, time
 from collections import namedtuple
 
-SECONDS = 27  # for all probes, which run side by side; Python's start and the last lines come on top
+SECONDS = 27  # for all probes, which run in parallel, without the start of Python and the last lines
 NEEDED = "11", "14"  # Python 3.x, from and below, unless a pyproject.toml beside this file says otherwise
-LEAST_SHARE, LEAST_BYTES, LEAST_FILES = 0.01, 20e9, 1e5  # free on a file system: less of both is a problem
+LEAST_SHARE, LEAST_BYTES, LEAST_FILES = 0.01, 20e9, 1e5  # free on a file system; less than both is a problem
 DAY = 86400
-# What s3df has, where no checkout is beside this file: of config/s3df.yaml, profiles/s3df and config/flight.yaml.
+# Values of config/s3df.yaml, profiles/s3df and config/flight.yaml, for a copy of this file outside of a checkout.
 DATA, SDF = "/sdf/data/fermi/ground/ISOC/flight", "/sdf/group/fermi"
 BUILT_IN = {
     "config": {
@@ -44,7 +44,8 @@ BUILT_IN = {
         "ledger": {"url": "oracle+oracledb://isocflight"},
     },
     "profile": {"executor": "halfpipe", "jobs": 100,
-                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"}},
+                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"},
+                "set-resources": {"batch": {"slurm_account": "fermi:users", "qos": "preemptable"}}},
     "flight": {
         "runtime": "apptainer", "image": SDF + "/sw/containers/fermi-rhel6.sif",
         "binds": [
@@ -61,18 +62,18 @@ BUILT_IN = {
     },
 }  # fmt: skip
 NAMES = dict(config="config/s3df.yaml", profile="profiles/s3df/profile.v9+.yaml", flight="config/flight.yaml")
-CLIENT = SDF + "/sw/pipeline-II/dev/pipeline"  # where submit.command names no client of the pipeline
-# As Level-1's acqQuery.py asks of a run: no row, and Level-1 fails.
+CLIENT = SDF + "/sw/pipeline-II/dev/pipeline"  # if submit.command contains no client of the pipeline
+# The query of Level-1's acqQuery.py. Level-1 fails if a run has no row.
 QUERY = ("SELECT startedat, status, moot_key, moot_alias, evtutc0, evtutc1 FROM glastops_acqsummary"
          " WHERE startedat = (SELECT MAX(startedat) FROM glastops_acqsummary)")  # fmt: skip
 GOOD, PROBLEM, UNKNOWN = "good", "problem", "unknown"
-OTHER_HOST = "use an interactive or batch host of Fermi's pool: login hosts mount homes only"
+OTHER_HOST = "use an interactive or batch host of Fermi's pool, because login hosts mount only homes"
 
 Place = namedtuple("Place", "key path writes is_file")
 Ended = namedtuple("Ended", "status said")  # status None: there is no such program
 
 class Site:
-    """The site's config, profile and flight programs, and the names of the files that have them."""
+    """The site's config, profile and flight programs, and the names of their files."""
 
     def __init__(self, config, profile, flight, names, root, quiet):
         self.config, self.profile, self.flight, self.names = config, profile, flight, names
@@ -89,7 +90,7 @@ class Site:
         return otherwise if value is None else value
 
     def places(self):
-        """Return the paths of the config, and whether HalfPipe writes there, and whether each is a file."""
+        """Return the paths of the config, whether HalfPipe writes there, and whether each is a file."""
         found = [Place(key, self(key), True, False) for key in
                  ("paths.work", "paths.stage", "paths.online", "level0.cache", "board.dir")]  # fmt: skip
         found += [Place("paths.level0", self("paths.level0"), False, False)]
@@ -98,20 +99,20 @@ class Site:
         found += [Place("paths.map", path, False, False) for path in dict.fromkeys(self("paths.map", {}).values())]
         return [one._replace(path=os.path.join(self.root, one.path)) for one in found if one.path]
 
-# ---- the probes: each yields findings, the likeliest trouble first ----
+# ---- the probes: each yields findings, the most likely problem first ----
 
 def found(well, code, seen, do):
-    """Return a finding: good, a problem, or for None unknown; what was seen, and what to do unless it is good."""
+    """Return a finding: good, a problem, or unknown (None); what was seen, and what to do unless it is good."""
     verdict = UNKNOWN if well is None else GOOD if well else PROBLEM
     return {"verdict": verdict, "code": code, "seen": seen, "do": do if verdict != GOOD else ""}
 
 def account(site):
-    """Whether Slurm takes the profile's account, QOS and partition, and how it spells the account."""
+    """Whether Slurm accepts the profile's account, QOS and partition, and how it spells the account."""
     file, wanted, partition = site.names["profile"], *map(site.resources.get, ("slurm_account", "slurm_partition"))
     if not site.slurm:
         return
     if not wanted or not partition:
-        yield found(False, "account", "no account or no partition", f"write both into default-resources of {file}")
+        yield found(False, "account", "no account or no partition", f"set both in default-resources of {file}")
         return
     ping = run("scontrol", "ping")
     if ping.status or " is UP" not in ping.said:
@@ -125,48 +126,51 @@ def account(site):
     spellings = list(dict.fromkeys([wanted, bare, f"{bare.lower()}@{partition}"]))
     tried = {each: submitted(each, partition) for each in spellings}
     taken = [each for each in spellings if tried[each].status == 0]
-    # What the profile has comes first: the executor of HalfPipe does not compare it with the list of accounts.
+    # The profile's spelling comes first, because HalfPipe's executor does not compare it with the list of accounts.
     taken.sort(key=lambda each: (each != wanted, bool(names) and each not in names))
     said, yours = last(tried[wanted]), f"sacctmgr lists {', '.join(names) or 'nothing'}"
     if taken and taken[0] != wanted:
-        do = f'write slurm_account: "{taken[0]}" into {file}: sbatch takes it'
+        do = f'set slurm_account: "{taken[0]}" in {file}; sbatch accepts it'
         yield found(False, "account-spelling", f"the profile has {wanted} (sbatch: {said}); {yours}", do)
     elif taken:
-        yield found(True, "account", f"sbatch takes {wanted} on {partition}; {yours}", "")
+        yield found(True, "account", f"sbatch accepts {wanted} on {partition}; {yours}", "")
     elif "partition" in said and "account" not in said:
-        yield found(False, "partition", f"{partition}: {said}", f"write slurm_partition into {file}; sinfo lists all")
+        yield found(False, "partition", f"{partition}: {said}", f"set slurm_partition in {file}; sinfo lists all")
     else:
-        do = f"have {ME} added to {bare}, or write another slurm_account into {file}"
+        do = f"have {ME} added to {bare}, or set another slurm_account in {file}"
         yield found(False, "account-refused", f"{' and '.join(spellings)}: {said}; {yours}", do)
     batch = (site.profile.get("set-resources") or {}).get("batch") or {}
-    named = [qos for qos in (batch.get("qos"), site.resources.get("qos")) if qos]
-    for qos in dict.fromkeys(named or ["preemptable"]) if taken else ():
-        ended = submitted(taken[0], partition, f"--qos={qos}")
-        do = "ask s3df for it: without a QOS of its own history uses up the allocation of Level-1"
-        yield found(ended.status == 0 or (False if named else None), "qos", f"{qos}: {last(ended)}", do)
+    charged, qos = (batch.get(key) or site.resources.get(key) for key in ("slurm_account", "qos"))
+    if taken and (batch.get("slurm_account") or qos):
+        ended = submitted(charged, partition, *([f"--qos={qos}"] if qos else []))
+        do = f"ask s3df for it, or correct batch in {file}: history must not use up the allocation of Level-1"
+        yield found(ended.status == 0, "qos", f"history as {charged}, QOS {qos}: {last(ended)}", do)
+    elif taken:
+        do = f"give batch in {file} a slurm_account or qos of its own"
+        yield found(None, "qos", "history uses the allocation of Level-1", do)
     nodes = [line.split() for line in run("sinfo", "-h", "-p", partition, "-o", "%D %T").said.splitlines()]
     up = [each for each in nodes if not re.match("drain|down|maint|fail|unk", each[-1])]
     if nodes:
-        do = "wait: jobs stay in the queue; sinfo -R has the reasons"
+        do = "wait, jobs stay in the queue; sinfo -R shows the reasons"
         yield found(bool(up), "partition-nodes", f"{partition}: {', '.join(map(' '.join, nodes))}", do)
 
 def submitted(name, partition, *options):
-    """Ask Slurm whether it would take a job, without submitting one."""
+    """Ask Slurm whether it would accept a job, without submitting one."""
     return run("sbatch", "--test-only", "-t", "1", "--wrap=true", "-A", name, "-p", partition, *options)
 
 def associations(columns, *which):
-    """Return lines of accounting's associations; none if it does not answer."""
+    """Return lines of accounting's associations, or an empty list if it does not answer."""
     ended = run("sacctmgr", "-n", "-P", "show", "associations", f"format={columns}", "where", *which)
     return ended.said.splitlines() if ended.status == 0 else []
 
 def limits(site):
-    """Whether a limit of the account, or of one above it, stops all jobs."""
+    """Whether a limit of the account, or of a parent account, stops all jobs."""
     if not site.slurm:
         return
     wanted, most = site.resources.get("slurm_account", ""), int(site.profile.get("jobs") or 1)
     ask = [wanted, f"{wanted.partition('@')[0].lower()}@{site.resources.get('slurm_partition')}"]
     columns, limited = ["grpjobs", "grpsubmit", "maxjobs", "maxsubmit"], {}
-    for name in ask:  # which grows
+    for name in ask:  # the list grows
         for line in associations("account,user,parentname,grptres," + ",".join(columns), f"account={name}"):
             who, user, parent, tres, *rest = line.split("|") if line.count("|") > 3 else [name, None, "", ""]
             if user in ("", ME):
@@ -177,15 +181,15 @@ def limits(site):
     for (who, _), given in limited.items():
         queue = min(int(given.get(key, most)) for key in ("grpsubmit", "maxsubmit"))
         if 0 < queue < most:
-            do = f"write jobs: {queue} into {site.names['profile']}"
+            do = f"set jobs: {queue} in {site.names['profile']}"
             yield found(False, "limit-submit", f"{who}: {queue} jobs in the queue; the profile has jobs: {most}", do)
-    do = "wait, or ask who manages Fermi's allocation: s3df sets a zero while usage is above 100 %"
+    do = "wait, or ask the manager of Fermi's allocation; s3df sets a limit to zero while usage is above 100 %"
     well = not any(each.endswith("=0") for each in said) if limited else None
-    seen = (", ".join(dict.fromkeys(said)) or "no limits") if limited else f"sacctmgr shows nothing of {wanted}"
+    seen = (", ".join(dict.fromkeys(said)) or "no limits") if limited else f"sacctmgr shows nothing about {wanted}"
     yield found(well, "limits", seen, do if limited else "ask s3df for the limits")
 
 def python(site):
-    """Whether there is a Python for HalfPipe, what builds its environment, and whether pip reaches packages."""
+    """Whether there is a Python for HalfPipe and the tools to build its environment, and whether pip finds packages."""
     stated = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', read(f"{site.root}/pyproject.toml"))
     low, high = map(int, stated.groups() if stated else NEEDED)
     venv, seen, suited = f"{site.root}/.venv/bin/python", [], None
@@ -202,18 +206,18 @@ def python(site):
     yield found(bool(suited), "python", f"{', '.join(seen)}; needed: 3.{low} to 3.{high - 1}, with venv", do)
     missing = [name for name in ("make", "git") if shutil.which(name) is None]
     if missing:
-        yield found(False, "tools", f"not on the path: {', '.join(missing)}", OTHER_HOST)
+        yield found(False, "tools", f"not on PATH: {', '.join(missing)}", OTHER_HOST)
     if suited and suited != venv:
         proxy = re.sub("//[^/@]*@", "//", os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY") or "none")
         options = "--disable-pip-version-check", "--no-cache-dir", "--no-input", "--retries=0", "--timeout=8"
         ended = run(suited, "-m", "pip", "index", "versions", "wheel", *options)
-        do = "export https_proxy=http://HOST:PORT, or bring wheels along (docs/operations.md)"
+        do = "export https_proxy=http://HOST:PORT, or copy wheels here (docs/operations.md)"
         yield found(ended.status == 0, "pip", f"https_proxy: {proxy}; {last(ended)}", do)
 
 def host(site):
-    """Whether this host has the file systems and the programs of a HalfPipe host."""
+    """Whether this host has the file systems and programs that HalfPipe needs."""
     tops = sorted({"/" + one.path.split("/")[1] for one in site.places()})
-    here = [f"{top} is {'' if os.path.isdir(top) else 'not '}here" for top in tops]
+    here = [f"{top} {'exists' if os.path.isdir(top) else 'does not exist'}" for top in tops]
     yield found(all(map(os.path.isdir, tops)), "host-mounts", ", ".join(here), OTHER_HOST)
     wanted = {}
     if site.slurm:
@@ -224,22 +228,22 @@ def host(site):
         wanted["xrootd"] = ["xrdfs", "xrdcp"]
     for what, programs in wanted.items():
         missing = [name for name in programs if shutil.which(name) is None]
-        seen = f"not on the path: {', '.join(missing)}" if missing else f"on the path: {', '.join(programs)}"
+        seen = f"not on PATH: {', '.join(missing)}" if missing else f"on PATH: {', '.join(programs)}"
         do = f"{OTHER_HOST}, or put their directory on PATH, which jobs inherit"
         yield found(not missing, f"host-{what}", seen, do)
     mask = os.umask(0o077)
     os.umask(mask)
-    do = "umask 0002 in ~/.bashrc, and in the unit or crontab that starts HalfPipe: others of the group go on"
+    do = "umask 0002 in ~/.bashrc, and in the unit or crontab that starts HalfPipe, so that the group can continue"
     yield found(not mask & 0o020, "host-umask", f"umask {mask:04o}", do)
     scratch = os.access("/lscratch", os.W_OK)
-    do = "nothing here; halfpipe doctor --probe looks at a batch node"
-    yield found(scratch or None, "host-lscratch", f"/lscratch is {'' if scratch else 'not '}here", do)
+    do = "nothing on this host; halfpipe doctor --probe checks a batch node"
+    yield found(scratch or None, "host-lscratch", f"/lscratch {'exists' if scratch else 'does not exist'}", do)
     over = run("quota", "-q")
     if over.status:
         yield found(False, "quota", " ".join(over.said.split()), "remove files, or ask for more (quota -s)")
 
 def place(site, one):
-    """Whether one path of the config is what HalfPipe needs."""
+    """Whether HalfPipe can use one path of the config."""
     path, writes, what, there = one.path, one.writes, f"{one.key} {one.path}", f"{one.key} in {site.names['config']}"
     if not os.path.isdir("/" + path.split("/")[1]):
         yield found(None, "path", f"{what}: its file system is not mounted here", "see host-mounts")
@@ -261,17 +265,17 @@ def place(site, one):
     seen += f", {free / 1e12:.2f} of {total / 1e12:.2f} TB free"
     bad = []
     if not os.access(path, os.R_OK if one.is_file else os.R_OK | os.X_OK):
-        bad += [("path-closed", f"{ME} may not read it", f"ask {owner} to open it to you, or run HalfPipe as {owner}")]
+        bad += [("path-closed", f"{ME} may not read it", f"ask {owner} for access, or run HalfPipe as {owner}")]
     if writes and "ro" in options.split(","):
         bad += [("path-readonly", "mounted read-only", "use another host, or ask s3df")]
     elif writes and not os.access(path, os.W_OK | os.X_OK):
         do = f"have {owner} run: chmod g+rwxs {path}; or run HalfPipe as {owner}"
         bad += [("path-not-writable", f"{ME} may not write there", do)]
     if writes and not (mode & stat.S_ISGID and mode & stat.S_IWGRP):
-        do = f"chgrp GROUP {path}; chmod 2775 {path}: else the next person on shift cannot go on"
+        do = f"chgrp GROUP {path}; chmod 2775 {path}; otherwise the next person on shift cannot continue"
         bad += [("path-group", "no setgid, or closed to the group", do)]
     if writes and site.slurm and stated.st_dev in own_disks():
-        bad += [("path-local", "a disk of this host: other nodes do not see it", f"name a shared one: {there}")]
+        bad += [("path-local", "a disk of this host that other nodes do not see", f"set a shared one: {there}")]
     if writes and free < LEAST_SHARE * total and free < LEAST_BYTES:
         bad += [("path-full", f"{free / 1e9:.1f} GB are free", "free some, or ask for a larger quota")]
     if writes and disk.f_favail < min(LEAST_FILES, LEAST_SHARE * disk.f_files):
@@ -291,7 +295,7 @@ def name_of(ask, number):
 ME = os.environ.get("LOGNAME") or os.environ.get("USER") or name_of(pwd.getpwuid, os.getuid())
 
 def mounted(path):
-    """Return type and options of the file system that has a path."""
+    """Return type and options of the file system that contains a path."""
     best = "", "?", "?"
     for line in read("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
@@ -301,25 +305,25 @@ def mounted(path):
     return best[1:]
 
 def own_disks():
-    """Return the devices that surely belong to this host alone."""
+    """Return the devices that certainly belong to this host alone."""
     return {os.stat(each).st_dev for each in ("/", "/tmp", "/dev/shm", "/lscratch") if os.path.isdir(each)}
 
 def image(site):
-    """Whether the container starts here, with its binds, and the decoder in it."""
+    """Whether the container starts on this host with its binds, and the decoder starts in it."""
     flight, file = site.flight, site.names["flight"]
     if flight.get("runtime", "none") == "none":
         return
     on = "vsyscall=none" not in read("/proc/cmdline") and "[vsyscall]" in read("/proc/self/maps")
     do = "pin a partition whose nodes have vsyscall=xonly or emulate, or ask s3df for it"
-    yield found(on, "image-vsyscall", "vsyscall is on" if on else "vsyscall is off: RHEL 6 programs get signal 11", do)
+    yield found(on, "image-vsyscall", "vsyscall is on" if on else "no vsyscall, so RHEL 6 programs get signal 11", do)
     binds = list(flight.get("binds") or [])
     binds += [bind for bind in flight.get("optional_binds") or [] if os.path.exists(bind.split(":")[0])]
     lost = dict.fromkeys(bind.split(":")[0] for bind in binds if not os.path.exists(bind.split(":")[0]))
     if lost:
-        do = f"have it mounted; what only some hosts have belongs to optional_binds in {file}"
-        yield found(False, "bind-missing", f"no source of a bind: {', '.join(lost)}", do)
+        do = f"have it mounted; directories that only some hosts have belong in optional_binds of {file}"
+        yield found(False, "bind-missing", f"sources of binds do not exist: {', '.join(lost)}", do)
     if not os.path.exists(flight.get("image") or ""):
-        yield found(False, "image-missing", f"no image {flight.get('image')}", f"correct image in {file}")
+        yield found(False, "image-missing", f"{flight.get('image')} does not exist", f"correct image in {file}")
         return
     words = [flight["runtime"], "exec", "--cleanenv"]
     words += [word for bind in binds for word in ("--bind", bind)]
@@ -327,7 +331,7 @@ def image(site):
     words += ["--pwd", "/", flight["image"]]
     ended = run(*words, "/bin/true")
     if ended.status is None:
-        return  # host-container says so
+        return  # host-container reports it
     do = "run by hand: " + " ".join(map(shlex.quote, words + ["/bin/true"]))
     seen = f"/bin/true in {flight['image']} ends with {ended.status}: {last(ended)}"
     yield found(ended.status == 0, "image-true", seen, do)
@@ -339,20 +343,20 @@ def image(site):
         yield found(ended.status in range(126), "image-decoder", seen, do)
 
 def data(site):
-    """Whether RetDefs and level-0 of the last day are here, and the copy of older level-0 answers."""
+    """Whether there are RetDefs and level-0 of the last day, and the server with older level-0 answers."""
     when, path = 0, ""
     for home in filter(os.path.isdir, site("paths.retdef", [])):
         for downlink in sorted(name for name in os.listdir(home) if re.match(r"\d{9}$", name))[-30:]:
             for entry in os.scandir(f"{home}/{downlink}"):
                 if re.match(r"RetDef-\d{9}-\d{5}\.xml$", entry.name):
                     when, path = max((when, path), (entry.stat().st_mtime, entry.path))
-    do = "ask the ISOC where ProcessSCI writes RetDefs (outdir of configDispatch): that belongs to paths.retdef"
-    yield found(time.time() - when < DAY, "retdefs", f"the youngest is {path} of {utc(when)}" if path else "none", do)
+    do = "ask the ISOC where ProcessSCI writes RetDefs (outdir of configDispatch), and set paths.retdef to it"
+    yield found(time.time() - when < DAY, "retdefs", f"the newest is {path} of {utc(when)}" if path else "none", do)
     arch = re.search(r'<arch[^>]*scid="(\d+)"[^>]*>\s*(\S+?)\s*</arch>', read(path)) if path else None
     root = site("paths.level0") or (mapped(arch.group(2), site("paths.map", {})) if arch else "")
     if arch and not os.path.isdir(root):
         do = f"correct paths.map or paths.level0 in {site.names['config']}"
-        yield found(False, "archive", f"no directory {root}, the archive that {path} names", do)
+        yield found(False, "archive", f"{root}, the archive in {path}, does not exist", do)
     elif arch:
         hours = [hour_of(int(arch.group(1)), time.time() - 3600 * n) for n in range(25)]
         there = [hour for hour in hours if os.path.isdir(f"{root}/{hour}")]
@@ -363,18 +367,18 @@ def data(site):
     soon = {"XRD_CONNECTIONWINDOW": "8", "XRD_CONNECTIONRETRY": "1"}
     ended = run("xrdfs", copy.group(1), "ls", copy.group(2), **soon) if copy else Ended(None, "")
     if ended.status is not None:
-        do = "ask who runs it, or set level0.fetch to null: hours that left the archive stay missing"
+        do = "ask its operators, or set level0.fetch to null; then hours that left the archive stay missing"
         seen = "answers" if ended.status == 0 else last(ended)
         yield found(ended.status == 0, "level0-copy", f"{copy.group()}: {seen}", do)
 
 def hour_of(spacecraft, when):
-    """Return the directory of an hour of level-0 below the archive's root, in no locale."""
+    """Return the directory of an hour of level-0 below the archive's root, whatever the locale is."""
     at = datetime.datetime.utcfromtimestamp(when)
     day = "Mon Tue Wed Thu Fri Sat Sun".split()[at.weekday()]
     return f"src{spacecraft:04d}/{at:%Y/%m/%j.%m.%d}.{day}/utc{at:%H}"
 
 def mapped(path, prefixes):
-    """Return a path of a RetDef as it is here; the longest prefix counts."""
+    """Return a path of a RetDef as it is on this host; the longest prefix counts."""
     for old in sorted(prefixes, key=len, reverse=True):
         if (path + "/").startswith(old.rstrip("/") + "/"):
             return prefixes[old].rstrip("/") + path[len(old.rstrip("/")) :]
@@ -388,18 +392,18 @@ def client(site):
     mode = "DEV" if re.search(r"(-m|--mode)\s+DEV", command) else "PROD"
     ended = run(program, "-m", mode, "find", "--count", "L1Proc", "findRunDirs", "status")
     if ended.status is None:
-        do = "ask the pipeline's maintainers where it is, and write it into submit.command"
+        do = "ask the pipeline's maintainers for its path, and set it in submit.command"
         yield found(False if command else None, "client-missing", ended.said, do)
     else:
-        do = "send this to the pipeline's maintainers; submit.command cannot work like this"
+        do = "send this to the pipeline's maintainers; submit.command cannot work with this client"
         yield found(ended.status == 0, "client", f"{program} find ends with {ended.status}: {last(ended)}", do)
 
 def ledger(site):
-    """Whether the ledger answers as Level-1 asks it."""
+    """Whether the ledger answers Level-1's query."""
     url = str((site("ledger") or {}).get("url", "built-in"))
     server = re.match(r"(postgresql|oracle)[^:]*(://[^/]*?([^/@?]*)([/?].*|))$", url)
     if server is None:
-        do = "nothing for a shadow or a test; for production set ledger.url to the database that Level-1 reads"
+        do = "for a shadow or a test nothing; for production set ledger.url to the database that Level-1 reads"
         yield found(None, "ledger", f"ledger.url is {url}, which Level-1 does not read", do)
         return
     kind, rest, name, _ = server.groups()
@@ -412,9 +416,9 @@ def ledger(site):
         ended = run("sqlplus", "-S", "-L", "/@" + name, given=script, TNS_ADMIN=there)
     row = re.search(r"^\s*\d+\s*\|.*$", ended.said, re.MULTILINE)
     if ended.status is None:
-        yield found(None, "ledger", f"not asked: {ended.said}", "halfpipe doctor asks by the package's own driver")
+        yield found(None, "ledger", f"not checked: {ended.said}", "halfpipe doctor uses the package's own driver")
     elif ended.status:
-        do = "see that database, user and password file or wallet are right (docs/ledger.md)"
+        do = "check the database, the user and the password file or wallet (docs/ledger.md)"
         yield found(False, "ledger", f"{url}: {last(ended)}", do)
     else:
         seen = f"its last run: {row.group().strip()}" if row else "it has no run"
@@ -424,8 +428,8 @@ def person(site):
     """Whether an alarm reaches a person: one test message."""
     command, there = site("alarm.command"), f"alarm.command in {site.names['config']}"
     if not command or re.search(r"@localhost\b|@example\.", command):
-        do = f"write {there}, as in: mail -s {{subject}} ADDRESS"
-        seen = f"a placeholder: {command}" if command else "no alarm.command: what fails at night reaches nobody"
+        do = f"set {there}, for example: mail -s {{subject}} ADDRESS"
+        seen = f"a placeholder: {command}" if command else "no alarm.command, so failures at night reach no one"
         yield found(False, "person", seen, do)
         return
     if site.quiet:
@@ -436,12 +440,12 @@ def person(site):
     words[:1] = [sys.executable] if words[0] == "python" else words[:1]
     os.chdir(site.root)
     ended = run(*words, given=f"{subject}\nSent by {ME} on {socket.gethostname()}.\n")
-    seen = "a test message was sent, ask whether it arrived" if ended.status == 0 else f"failed: {last(ended)}"
+    seen = "a test message was sent; ask whether it arrived" if ended.status == 0 else f"failed: {last(ended)}"
     do = f"use a host that has {words[0]}, or correct {there}"
     yield found(ended.status == 0, "person", f"{command}: {seen}", do)
 
 
-PROBES = [  # the likeliest trouble first, and how many seconds each may take
+PROBES = [  # the most likely problem first, and how many seconds each may take
     (account, 20),
     (python, 25),
     (host, 10),
@@ -454,13 +458,13 @@ PROBES = [  # the likeliest trouble first, and how many seconds each may take
     (person, 20),
 ]
 
-# ---- how they run: each in a process of its own, so that a dead mount or server costs one line ----
+# ---- how they run: each in its own process, so that a dead mount or server costs only one line ----
 
 def tell(line):
-    """Report a line of a probe to the process that started it; each probe has one of its own."""
+    """Send a line to the process that started the probe; each probe replaces this function by its own."""
 
 def run(*words, given="", **environment):
-    """Run a program; return its status and all that it printed. The time limit is the probe's."""
+    """Run a program; return its status and everything that it printed. The time limit is the probe's."""
     tell(json.dumps(" ".join(words)))
     try:
         done = subprocess.run(words, input=given, env=dict(os.environ, **environment), stdout=subprocess.PIPE,
@@ -470,7 +474,7 @@ def run(*words, given="", **environment):
     return Ended(done.returncode, done.stdout.strip())
 
 def last(ended):
-    """Return the last line of a program that says what went wrong, else its last one."""
+    """Return the last line of a program's output with an error, or else its last line."""
     lines = ended.said.splitlines() or ["(it printed nothing)"]
     return ([line for line in lines if re.search("error|fail|fatal", line, re.I)] or lines)[-1].strip()
 
@@ -498,12 +502,12 @@ def together(site):
     finally:
         for process in processes:
             try:
-                os.killpg(process, signal.SIGKILL)  # one that hangs in a file system is not waited for
+                os.killpg(process, signal.SIGKILL)  # do not wait for a process that hangs in a file system
             except OSError:
                 pass
 
 def start(probe, site, given, until):
-    """Start a probe in a process group of its own, which prints its findings into a pipe."""
+    """Start a probe in its own process group; it prints its findings into a pipe."""
     global tell
     ours, theirs = os.pipe()
     process = os.fork()
@@ -522,12 +526,12 @@ def start(probe, site, given, until):
     try:
         for finding in probe(site, given) if given else probe(site):
             tell(json.dumps(finding))
-    except Exception as error:  # a probe that fails says so, and the others go on
+    except Exception as error:  # reported; the other probes continue
         tell(json.dumps(found(None, "doctor", f"{probe.__name__}: {error!r}", "send this line back")))
     os._exit(0)
 
 def findings_of(job):
-    """Return what a probe has found, and that it was late, if it was; a text in between is what it was at."""
+    """Return the findings of a probe, with one more if it was late. A text between them is the program it ran."""
     said = [json.loads(line) for line in job["said"].decode().splitlines()]
     if job["late"]:
         at = ([job["name"]] + [each for each in said if isinstance(each, str)])[-1]
@@ -539,17 +543,17 @@ def utc(when):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
 
 def read(path):
-    """Return the text of a file; nothing if it cannot be read."""
+    """Return the text of a file, or an empty text if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return ""
 
-# ---- which site: given, beside this file, or built in ----
+# ---- the site: from the command line, from files beside this one, or built in ----
 
 def yaml(text):
-    """Return what a YAML file of this project says: mappings, lists and words by indentation, which is all it uses."""
+    """Read a YAML file of this project, which has only mappings, lists and words by indentation."""
     lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
     lines = [(len(line) - len(line.lstrip()), line.strip()) for line in lines if line.strip()]
 
@@ -578,9 +582,9 @@ def yaml(text):
     return block(lines[0][0]) if lines else {}
 
 def site_of(given):
-    """Return the site that is given, else the one beside this file, else what is built in.
+    """Return the site from the command line, else from the files beside this one, else with built-in values.
 
-    Raises ValueError if a file that is named cannot be used.
+    Raises ValueError if a file cannot be used.
     """
     beside = os.path.dirname(os.path.realpath(__file__))
     root = os.path.dirname(os.path.dirname(beside))
@@ -612,11 +616,11 @@ def site_of(given):
 
 def main():
     """Print the findings and the JSON; return the exit status."""
-    parser = argparse.ArgumentParser(description="Is this host, and this account, ready for HalfPipe?")
-    parser.add_argument("--config", help="the site's config, in place of the one that the profile names")
-    parser.add_argument("--profile", help="the site's profile, a file")
-    parser.add_argument("--no-message", action="store_true", help="send no test message to a person")
-    parser.add_argument("--site", choices=["-"], help=argparse.SUPPRESS)  # of halfpipe doctor: all on standard input
+    parser = argparse.ArgumentParser(description="Check whether this host and account are ready for HalfPipe.")
+    parser.add_argument("--config", help="the site's config, instead of the profile's config")
+    parser.add_argument("--profile", help="the file with the site's profile")
+    parser.add_argument("--no-message", action="store_true", help="do not send a test message")
+    parser.add_argument("--site", choices=["-"], help=argparse.SUPPRESS)  # halfpipe doctor sends it to standard input
     given, began, all_found = parser.parse_args(), time.time(), []
 
     def say(text):

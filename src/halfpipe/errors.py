@@ -119,7 +119,7 @@ class DecoderError(HalfPipeError):
 class LockedError(HalfPipeError):
     """Another process is working on the same downlink."""
 
-    code = "locked"
+    code = "in-work"
 
 
 class LeaseLostError(HalfPipeError):
@@ -129,13 +129,13 @@ class LeaseLostError(HalfPipeError):
 class StateError(HalfPipeError):
     """The records of a run contradict its files."""
 
-    code = "state"
+    code = "damaged"
 
 
 class StageError(HalfPipeError):
     """The stage does not contain the expected files."""
 
-    code = "stage"
+    code = "stage-differs"
 
 
 class LedgerError(HalfPipeError):

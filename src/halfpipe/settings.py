@@ -145,39 +145,36 @@ class Section:
 
 @dataclass(frozen=True)
 class Paths(Section):
-    """Where things lie. Relative paths start at the project's root."""
+    """Directories. Relative paths start at the project's root."""
 
     work: Annotated[Place, Check(_without_wildcards)]
-    """Snakemake's working directory: receipts, chunk products and what is known of runs."""
+    """Snakemake's working directory: receipts, chunk products and the state of runs."""
     stage: Place
-    """Where Level-1 takes its event files from; on a file system of its own if need be."""
+    """The directory that Level-1 takes its event files from; it may be on another file system."""
     online: Place | None = None
-    """Where `halfpipe online` puts whole runs for Online, <ground id>-<run>.evt; null: Online is switched off."""
+    """Where `halfpipe online` puts complete runs for Online, <ground id>-<run>.evt; null: Online is off."""
     retdef: tuple[Place, ...] = ()
     """Search path of RetDefs, <dir>/<dl>/RetDef-<dl>-<chunk>.xml: the first hit counts. Each must exist."""
     level0: Place | None = None
-    """Root of the level-0 archive; null: what the RetDef says in <arch>, through paths.map."""
+    """Root of the level-0 archive; null: the <arch> of the RetDef, translated by paths.map."""
     map: Mapping[str, Text] = field(default_factory=dict)
-    """Prefixes of the archive path inside RetDefs and what they are here; the longest that fits counts."""
+    """Prefixes of archive paths in RetDefs, and their paths here; the longest match counts."""
 
 
 @dataclass(frozen=True)
 class Level0(Section):
-    """Level-0 hours that have left the archive and are fetched from a copy; docs/level0.md."""
+    """Level-0 hours that left the archive and are fetched from a copy; docs/level0.md."""
 
     fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
-    """Fetches an hour that a chunk needs and the archive lacks, before the decoder starts; in the project's root,
-    without a shell. "{hour}" is its directory below the archive's root, src0077/2012/11/307.11.02.Fri/utc13, and must
-    be there; "{out}" is an empty directory: the hour's files lie in it or below afterwards, none if the copy has none.
-    It fails if it cannot say so, or if a checksum is wrong. If the first word is "python", the project's Python runs.
-    null: what is missing stays missing."""
+    """Command that fetches an hour before the decoder starts; docs/level0.md. "{hour}" (required) is its directory in
+    the archive, "{out}" an empty directory for its files. null: hours stay missing."""
     cache: Place | None = None
-    """Where fetched hours lie for all jobs, in the archive's layout; every node sees it. Needed with fetch."""
+    """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """If the cache has more GB (10^9 bytes), hours are removed, the longest unused first; what is being read or
-    fetched comes on top. An hour has some 3 GB."""
+    """Above this size (GB of 10^9 bytes) the longest unused hours are removed; hours in use come on top. An hour has
+    about 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
-    """After this time the command is ended, and the job that needs the hour fails."""
+    """Time limit of fetch; after it the job that needs the hour fails."""
 
 
 @dataclass(frozen=True)
@@ -185,16 +182,14 @@ class Decoder(Section):
     """The program that turns level-0 packets of one chunk into an evt file and its index."""
 
     command: Annotated[Text, command_with("level0")] = BUILT_IN
-    """Called as <command> -r RETDEF -o OUTDIR [-k LATC], in the project's root, without a shell. If the first word is
-    "python", the project's Python runs. "{level0}" is the root of the level-0 archive. "built-in":
-    for simulated level-0 only."""
+    """Called as <command> -r RETDEF -o OUTDIR [-k LATC]. "{level0}" is the root of the level-0 archive. "built-in": for
+    simulated level-0 only."""
     latc: str | None = None
     """LATC master key for the decoder's -k, in quotes; null: no -k."""
     max_exceptions: Annotated[int, Check(ge=0)] | None = None
-    """If the decoders of a downlink met more exceptions in all, it is not handed off; null: no limit."""
+    """A downlink with more decoder exceptions is not handed off; null: no limit."""
     max_missing_events: Annotated[float, Check(ge=0, le=1)] | None = None
-    """A chunk fails if a larger share of the events that its datagrams announce is missing; null: it never fails for
-    that, and HalfPipe reports it to a person."""
+    """A chunk fails if a larger share of its announced events is missing; null: HalfPipe only reports it."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +197,8 @@ class RetDefs(Section):
     """When all RetDefs of a downlink are assumed to be there."""
 
     settle_seconds: Annotated[float, Check(ge=0)] = 60.0
-    """A downlink with a younger RetDef is not outstanding yet; if you name it, it is processed. RetDefs of one
-    downlink arrive within some dozens of seconds."""
+    """A downlink with a younger RetDef is not outstanding yet, unless you name it. RetDefs of one downlink arrive
+    within some dozens of seconds."""
 
 
 @dataclass(frozen=True)
@@ -211,16 +206,16 @@ class Outstanding(Section):
     """Limits of a command that names no downlink."""
 
     max: Annotated[int, Check(ge=1)] = 100
-    """More outstanding downlinks are refused, because nobody meant the whole mission; 100 are about a week."""
+    """More outstanding downlinks are refused, as a guard against processing the whole mission; 100 are about a week."""
 
 
 @dataclass(frozen=True)
 class Magic7(Section):
-    """The program that gives attitude and orbit around a delivery."""
+    """The program that prints attitude and orbit around a delivery."""
 
     command: Annotated[Text, command_with("level0")] | None = BUILT_IN
-    """Called as <command> --arch A --scid S -b T0 -e T1 --lsm (Unix UTC seconds), in the project's root, without a
-    shell; ATT and ORB lines are kept. "built-in": for simulated level-0 only; null: none."""
+    """Called as <command> --arch A --scid S -b T0 -e T1 --lsm (Unix UTC seconds); its ATT and ORB lines are kept.
+    "built-in": for simulated level-0 only; null: none."""
 
 
 @dataclass(frozen=True)
@@ -230,31 +225,30 @@ class Merge(Section):
     max_events: int = 125000
     """Events in the first file of a series; 0 or less: no limit."""
     chunk_scale: Annotated[float, Check(gt=0, le=1)] = 0.9
-    """Each full file's limit is this times that of the file before."""
+    """The limit of each further file, as a fraction of that of the file before."""
     chunk_floor: Annotated[float, Check(ge=0, le=1)] = 0.5
-    """When the limit has fallen to this times max_events or less, it starts at max_events again."""
+    """When the limit has fallen to this fraction of max_events, it starts again at max_events."""
     min_events: Annotated[int, Check(ge=1)] = 2
-    """Level-1 refuses a whole run for one file with fewer events than 2."""
+    """Fewest events in a file. Level-1 refuses a whole run for one file with fewer than 2."""
     min_epus: Annotated[int, Check(ge=1, le=4)] = 2
-    """An LPA run needs this many event processing units before anything of it is settled; two are active in
-    flight."""
+    """Event processing units that an LPA run needs before any event is settled; two are active in flight."""
     latc_override: Annotated[int, Check(ge=0, lt=2**32 - 1)] | None = None
-    """Replaces LATC_master of all LPA events, a number of 32 bits, as 5460 or 0x1554; null: none (for the legacy
-    0xFFFFFFFF)."""
+    """Replaces LATC_master of all LPA events, a number of 32 bits, as 5460 or 0x1554; null: none (0xFFFFFFFF in the
+    legacy)."""
     without_context: bool = False
-    """Merge a run without chunks of earlier downlinks that were cleaned up and whose level-0 is gone, instead of
-    failing; the receipt says what is missing."""
+    """Whether to merge a run without earlier chunks that were cleaned up and whose level-0 is gone, instead of failing;
+    the receipt lists what is missing."""
 
 
 @dataclass(frozen=True)
 class Retire(Section):
-    """Runs that will never be complete, which an operator gives up; docs/retirement.md."""
+    """Runs that will never be complete, and that an operator abandons; docs/retirement.md."""
 
     deliver_orphans: bool = True
-    """Whether the next downlink of a run that was abandoned delivers all that is known of it; if false, what is not
-    settled stays undelivered."""
+    """Whether the next downlink of an abandoned run delivers all known events; if false, waiting events stay
+    undelivered."""
     report_days: Days = 7.0
-    """Open runs that started longer ago are reported; giving one up stays a person's act."""
+    """Open runs that started earlier are reported; only an operator abandons a run."""
 
 
 @dataclass(frozen=True)
@@ -262,10 +256,10 @@ class Ledger(Section):
     """The database with the state of each run, which Level-1 reads; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
-    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database, oracle+oracledb://alias.
-    docs/ledger.md says where the password goes. "built-in": an SQLite file in paths.work; null: no ledger."""
+    """URL of SQLAlchemy, without a password; docs/ledger.md. "built-in": an SQLite file in paths.work; null: no
+    ledger."""
     thick: bool = False
-    """Oracle only: use the Oracle client, without which a wallet cannot log in; LD_LIBRARY_PATH must find it."""
+    """Oracle only: use the Oracle client, which a wallet needs; LD_LIBRARY_PATH must contain it."""
     tns_admin: Place | None = None
     """Oracle only: directory with tnsnames.ora and sqlnet.ora, which names the wallet; null: $TNS_ADMIN."""
 
@@ -275,58 +269,53 @@ class Moot(Section):
     """MOOT key and alias of runs."""
 
     file: Place | None = None
-    """Lines "r%010d key alias"; a run that is not in it gets 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the
-    ledger it comes before the mapping."""
+    """Lines "r%010d key alias"; other runs get 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the ledger it takes
+    precedence over the mapping."""
     update: Annotated[Text, command_with()] | None = None
-    """Called for each run whose row in the ledger has changed, in the project's root, without a shell;
-    docs/ledger.md has the arguments. If the first word is "python", the project's Python runs. null: no MOOT
-    database is told."""
+    """Command for each run with a changed row in the ledger; docs/ledger.md has the arguments. null: the MOOT database
+    is not notified."""
     mapping: bool = False
-    """Whether the event files and texts of a run that is not in moot.file have the key and alias that the ledger's
-    tables of acquisitions give, as the ledger itself has in any case. Each merge asks the database then, and fails
-    if it is down."""
+    """Whether event files and texts of runs that are not in moot.file get key and alias from the ledger's tables of
+    acquisitions, as the ledger always does. Each merge then needs the database, and fails if it is down."""
 
 
 @dataclass(frozen=True)
 class Submit(Section):
     """How a hand-off is submitted to Level-1; docs/submission.md.
 
-    In the commands "{dl}" is the downlink and must be there, "{rawdir}" its directory in the stage; they start in
-    the project's root, without a shell. If the first word is "python", the project's Python runs.
+    In the commands "{dl}" (required) is the downlink, and "{rawdir}" its directory in the stage.
     """
 
     automatic: bool = False
-    """Whether a command that names no target goes on to the submission, or stops at the receipt."""
+    """Whether a command without a target continues to the submission, or stops at the receipt."""
     command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
-    """Creates the stream of Level-1, "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl}
-    -D DOWNLINK_RAWDIR={rawdir} L1Proc", once for each downlink. null: that line is only written down, for a
-    person."""
+    """Creates the stream of Level-1, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl}
+    -D DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is written to a file, for a person to run."""
     check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
-    """Says whether Level-1 has the stream of a downlink, by its exit status: 0 yes, 1 no, anything else it cannot
-    say. Asked before each submission. null: a submission that was cut off needs a person."""
+    """Checks whether Level-1 has the stream of a downlink: exit status 0 yes, 1 no, any other unknown. Runs before each
+    submission. null: an interrupted submission needs a person."""
     rollback: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
-    """Rolls the stream of a downlink back, for a later hand-off; run by `halfpipe submit --rollback` only. null:
+    """Rolls the stream of a downlink back, for a later hand-off; only `halfpipe submit --rollback` runs it. null:
     none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
-    """Seconds that command or rollback may take; then it is ended. If its process was killed, it is believed that there
-    is no stream only after 1.2 times as long."""
+    """Time limit of command and rollback. If their process was killed, HalfPipe assumes that no stream was created only
+    after 1.2 times this time."""
 
 
 @dataclass(frozen=True)
 class Online(Section):
-    """Which runs Online gets, and the command that tells it; docs/online.md."""
+    """Which runs Online gets, and the command that notifies it; docs/online.md."""
 
     types: tuple[RunKind, ...] = (RunKind.LCI,)
-    """Types of the runs that Online gets; the legacy kept calibration runs (LCI) only."""
+    """Types of runs for Online; the legacy kept calibration runs (LCI) only."""
     command: (
         Annotated[Text, command_with("file", "run", "l1_run", "gid", "key", "alias", needed="file")] | None
     ) = None
-    """Run for each new file, in the project's root, without a shell; docs/online.md has an example. "{file}" is the
-    file and must be there; "{run}" and "{gid}" are run and ground id as in its name, "{l1_run}" is the run as
-    Level-1 names it, "{key}" and "{alias}" are those of MOOT. If the first word is "python", the project's Python
-    runs. null: none."""
+    """Command for each new file; docs/online.md has an example. "{file}" (required) is the file; "{run}" and
+    "{gid}" are run and ground id as in its name, "{l1_run}" is the run at Level-1, "{key}" and "{alias}" are those of
+    MOOT. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
-    """Seconds that the command may take; then it is ended."""
+    """Time limit of the command."""
 
 
 @dataclass(frozen=True)
@@ -334,38 +323,38 @@ class CleanUp(Section):
     """What `halfpipe cleanup` removes, and when."""
 
     retention_days: Days = 30.0
-    """Days after the last hand-off of a retired run that Level-1 has taken, before clean-up removes what is large and
-    can be made again: the event records and indexes of its chunks. 30 days are about 2 TB at 70 GB a day."""
+    """Days from the last hand-off of a retired run that Level-1 has taken to the removal of its chunks' event records
+    and indexes, which can be decoded again. 30 days are about 2 TB at 70 GB a day."""
     log_days: Days = 90.0
-    """Older logs are removed, and so are settings that no remaining log names."""
+    """Older logs are removed."""
 
 
 @dataclass(frozen=True)
 class OfChunk(Section):
-    """What a person has decided of a chunk."""
+    """An operator's decision about a chunk."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     chunk: ChunkId
     """The chunk, five digits in quotes."""
     reason: Annotated[str, Check(min_length=3)]
-    """Why, who says so and since when; the receipt or `halfpipe status` shows it."""
+    """Why, who decided it and when; shown in the receipt or by `halfpipe status`."""
     events: Annotated[int, Check(ge=0)] | None = None
-    """Of how many events at most, as `halfpipe status` says: for more it does not hold. null: however many."""
+    """The decision covers at most this many events, as counted by `halfpipe status`; null: any number."""
 
 
 @dataclass(frozen=True)
 class OfRun(Section):
-    """What a person has decided of a run of a downlink."""
+    """An operator's decision about a run of a downlink."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     run: RunId
     """The run, eight hex digits in quotes."""
     reason: Annotated[str, Check(min_length=3)]
-    """Why, who says so and since when; the receipt or `halfpipe status` shows it."""
+    """Why, who decided it and when; shown in the receipt or by `halfpipe status`."""
     events: Annotated[int, Check(ge=0)] | None = None
-    """Of how many events at most, as `halfpipe status` says: for more it does not hold. null: however many."""
+    """The decision covers at most this many events, as counted by `halfpipe status`; null: any number."""
 
 
 def reason_of(
@@ -381,77 +370,80 @@ def reason_of(
 
 @dataclass(frozen=True)
 class Shrink(Section):
-    """What may be delivered again with fewer events than Level-1 may have."""
+    """Runs that may be delivered again with fewer events than Level-1 may have."""
 
     accept: tuple[OfRun, ...] = ()
-    """Runs of downlinks for which that is accepted, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. What
-    the earlier spans covered beyond the new ones stays closed to other downlinks until `halfpipe force --reopen`."""
+    """The runs, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. Sequences that only the earlier spans covered
+    stay closed to other downlinks until `halfpipe force --reopen`."""
 
 
 @dataclass(frozen=True)
 class Repipe(Section):
-    """How a run is processed once more on its own: `halfpipe process RUN`."""
+    """How one run is processed again on its own: `halfpipe process RUN`."""
 
     ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
-    """First and last of the ids that made-up downlinks get, which no real one may have: each is used once, the lowest
-    first. Month 00 of 2099 is no date."""
+    """First and last id of made-up downlinks, which no real downlink may have; each is used once, the lowest first.
+    Month 00 of 2099 is not a date."""
 
 
 @dataclass(frozen=True)
 class History(Section):
-    """How `halfpipe process` parts many downlinks."""
+    """How `halfpipe process` divides many downlinks."""
 
     batch: Annotated[int, Check(ge=1)] = 20
     """Neighbouring downlinks in one batch: one Slurm job, or one process here, that processes them one after the other.
-    About an hour of work; a batch that is killed begins again with the downlinks that are not handed off."""
+    About an hour of work; a killed batch restarts with the downlinks that are not handed off."""
 
 
 @dataclass(frozen=True)
 class Lease(Section):
-    """How long a process that was killed, or a host that is down, stops others."""
+    """How long a killed process, or a host that is down, stops others."""
 
     seconds: Annotated[float, Check(ge=1)] = 300.0
-    """Seconds without a sign of life of a process, by the file server's clock, after which others take over what it was
-    at work on. It gives thirty signs in that time."""
+    """Seconds without a heartbeat, by the file server's clock, after which other processes may take a lease. A process
+    sends thirty in that time."""
 
 
 @dataclass(frozen=True)
 class Alarm(Section):
-    """What unattended processing raises an alarm about, and how often."""
+    """What unattended processing reports, and how often."""
 
     silence_hours: Annotated[float, Check(gt=0)] | None = 6.0
-    """A person hears of it if no new RetDef has come for this time; null: never."""
+    """Alarm if no new RetDef arrives for this time; null: never."""
     late_hours: Annotated[float, Check(gt=0)] = 24.0
-    """A person hears of a downlink that has waited for a RetDef for longer."""
+    """Alarm if a downlink waits longer for a RetDef."""
     remind_hours: Annotated[float, Check(gt=0)] = 24.0
-    """While a trouble lasts, a person hears of it again after this time."""
+    """While a problem lasts, the alarm is repeated after this time."""
     command: Annotated[Text, command_with("subject")] | None = None
-    """Given the message on its standard input, in the project's root, without a shell; "{subject}" is its first line.
-    null: the message is printed, for cron or systemd to mail."""
+    """Gets the message on standard input; "{subject}" is its first line. null: the message is printed, for cron or
+    systemd to mail."""
 
 
 @dataclass(frozen=True)
 class Board(Section):
-    """The board: pages that say how the site and each downlink stand."""
+    """Web pages with the state of the site and each downlink."""
 
     dir: Place | None = None
-    """Where each turn of unattended processing writes them, a directory of their own; null: it writes none."""
+    """Directory that each turn of unattended processing writes them to, for nothing else; null: none."""
     days: Days = 28.0
-    """How far the board looks back; what is not done or needs action is on it however old it is."""
+    """How far the board looks back; unfinished work and what needs action is on it regardless of age."""
 
 
 @dataclass(frozen=True)
 class Ignore(Section):
-    """What a person has decided to do without."""
+    """Losses that an operator has accepted.
+
+    Entries of events have the same keys as those of chunks, and entries of shrink.accept the same as those of late.
+    """
 
     chunks: tuple[OfChunk, ...] = ()
-    """Chunks that are left out whole, with the reason, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
+    """Chunks that are left out completely, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
     events: tuple[OfChunk, ...] = ()
-    """Chunks of which events are gone for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
-    the decoder, says N. N., 2026-11-26"}."""
+    """Chunks with events that are lost for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
+    the decoder, N. N."}."""
     late: tuple[OfRun, ...] = ()
-    """Runs of which late events are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "Level-1
-    is not rolled back for three events, says N. N."}."""
+    """Runs with late events that are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "no
+    roll-back, N. N."}."""
 
 
 @dataclass(frozen=True)
@@ -465,13 +457,13 @@ class Settings(Section):
     dl: Annotated[
         tuple[Downlinks, ...], Check(downlinks, {"type": ["array", "string", "number", "null"]})
     ] = ()
-    """Downlinks to process when no target is named: a list, or text with ids separated by commas or spaces. Write
-    ids as text, in quotes, nine digits each. 230401001..230401018, 2023-04 and 2023-04-01 stand for the downlinks of
-    these that there are. Empty: every outstanding downlink on the RetDef search path."""
+    """Downlinks to process if no target is named: a list, or text with ids separated by commas or spaces. Write ids in
+    quotes, nine digits each. 230401001..230401018, 2023-04 and 2023-04-01 mean the existing downlinks of these. Empty:
+    every outstanding downlink on the RetDef search path."""
     level0: Level0 = Level0()
     reason: Annotated[str, Check(min_length=3)] | None = None
-    """Why downlinks are processed again: for the command line, as --config reason="chunk 9 came late". It stands in the
-    receipts of the hand-offs that are made then, and `halfpipe diff` shows it."""
+    """Why downlinks are processed again, for the command line: --config reason="chunk 9 came late". The receipts of the
+    new hand-offs contain it, and `halfpipe diff` shows it."""
     decoder: Decoder = Decoder()
     retdef: RetDefs = RetDefs()
     outstanding: Outstanding = Outstanding()

@@ -166,7 +166,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         keys = [key for word, key in KEYS.items() if word in words.lower()]
         had = {name: job_info.job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")}
         why = Failure(
-            "slurm-refused",
+            "executor",
             f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
             Remedy(
                 first=f"correct {keys[0] if keys else 'the resources'} in the profile, then run the same command"

@@ -50,13 +50,13 @@ NOISE = re.compile(
 # Snakemake keeps no records of products (`drop-metadata`), and nothing needs them.
 NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
 OF_SLURM = {  # code, words, and the resource of which it had too little
-    NO_MEMORY: ("out-of-memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
+    NO_MEMORY: ("memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
     "DEADLINE": ("time-limit", "ended by Slurm at its time limit", "runtime"),
-    "CANCELLED": ("cancelled", "cancelled in Slurm", ""),
+    "CANCELLED": ("interrupted", "cancelled in Slurm", ""),
     "NODE_FAIL": ("node-failed", "lost when its node failed", ""),
     "BOOT_FAIL": ("node-failed", "lost when its node failed", ""),
-    "PREEMPTED": ("preempted", "ended by Slurm for a job with a higher priority", ""),
+    "PREEMPTED": ("interrupted", "ended by Slurm for a job with a higher priority", ""),
 }
 
 

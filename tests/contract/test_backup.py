@@ -44,4 +44,4 @@ def test_what_was_delivered_after_the_backup_is_refused(site: Site, tmp_path: Pa
     shutil.rmtree(site.work)
     shutil.copytree(tmp_path / "backup", site.work)
     ended = site.snakemake(f"dl={SECOND}").bad()
-    assert "put back from a backup" in ended.said
+    assert "restored from a backup" in ended.said

@@ -1,17 +1,20 @@
 """The books balance: no event is lost between two steps without a word, and all screens say the same numbers."""
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import Kind
+from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
@@ -47,18 +50,21 @@ def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -
     """Check that status, explain, show and the board say the same of a run, and that its books balance."""
     looked = Survey(site.settings)
     accounts: list[Account] = [account(looked, dl) for dl in downlinks]
-    books, state = looked.books(run), State(Survey(site.settings), run)
+    now, state = looked.books(run), State(Survey(site.settings), run)
+    assert now.books
+    assert not now.old
+    books = now.books
     assert books.lost == 0
-    every = [looked.books(one) for one in every_run(site.work)]
-    assert sum(one.orphans for one in accounts) == sum(one.waiting + one.refused for one in every)
-    assert state.count(Kind.ORPHAN, Kind.DUE, HELD) == books.waiting + books.refused
+    every = [found for one in every_run(site.work) if (found := looked.books(one).books)]
+    assert sum(one.orphans or 0 for one in accounts) == sum(one.all_waiting for one in every)
+    assert state.count(Kind.ORPHAN, Kind.DUE, HELD) == books.all_waiting
     assert state.count(Kind.LATE) == books.late
     assert state.count(Kind.WITHHELD) == books.withheld
     assert state.count(Kind.CLOSED) == books.closed
     (shown,) = site.told("show", "--books", run)["books"]
     assert shown["findings"] == []
     (row,) = [row for row in shown["accounts"] if row["run"] == run]
-    assert row == {"run": run, **books.as_json(), "lost": 0}
+    assert row == {"run": run, **books.as_json(), "lost": 0, "old": ""}
     return books
 
 
@@ -144,7 +150,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     before = entry(site, FIRST)
     vanish(site)
     site.snakemake(f"dl={FIRST}", *words).bad(f"{before['delivered']} delivered events")
-    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk-refused"
+    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     assert not site.has_receipt(FIRST)
     accept(site)
     site.process(FIRST)
@@ -152,12 +158,12 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
     assert site.receipt(FIRST)["handoff"] == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
-    assert "file-strange" not in told(site, FIRST)
+    assert "stage-foreign" not in told(site, FIRST)
     assert site.outstanding(FIRST) == frozenset()
 
     books = equal_on_all_screens(site, FIRST, SECOND)
     assert books.closed > 0
-    cause = told(site, SECOND)["closed-events"]
+    cause = told(site, SECOND)["closed"]
     assert cause.verdict is Verdict.ACTION
     explained = {group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == Kind.CLOSED}
     assert explained == {f'halfpipe force {RUN} --reopen {FIRST} --reason "..."'}
@@ -168,7 +174,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     left = equal_on_all_screens(site, FIRST, SECOND)
     assert left.closed == 0
     assert left.known == books.known
-    assert "closed-events" not in told(site, SECOND)
+    assert "closed" not in told(site, SECOND)
     assert site.process(FIRST, again=True)
     assert site.receipt(FIRST)["handoff"] == 3
     assert entry(site, FIRST)["delivered"] == 0
@@ -183,7 +189,7 @@ def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: P
     vanish(site)
     accept(site)
     site.process(FIRST)
-    assert told(site, SECOND)["closed-events"].verdict is Verdict.NOTE
+    assert told(site, SECOND)["closed"].verdict is Verdict.NOTE
     assert told(site, FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
 
 
@@ -272,4 +278,108 @@ def test_a_merge_that_dies_before_it_records_counts_what_it_made_known(
         with pytest.raises(AssertionError):
             site.by_hand(SECOND, "decode_chunk", "deliver_run")
     books = equal_on_all_screens(site, FIRST, SECOND)
-    assert (books.known, books.delivered, books.waiting) == (130, delivered, 130 - delivered)
+    assert (books.known, books.delivered, books.due) == (130, delivered, 130 - delivered)
+
+
+def open_runs(site: Site) -> dict[str, str]:
+    """Return the waiting events of each open run, as its page on the board shows them."""
+    site.halfpipe("board", "-o", site.home / "board", "--config", "board.days=100000")
+    page = (site.home / "board" / paths.BOARD_RUNS).read_text()
+    return dict(re.findall(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([^<]*)<td>", page))
+
+
+def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) -> None:
+    build("gap_one", site, FIRST)
+    waiting = equal_on_all_screens(site, FIRST).waiting
+    assert waiting
+    site.halfpipe("force", RUN, "--reason", "lost").good()
+    books = equal_on_all_screens(site, FIRST)
+    assert (books.waiting, books.due) == (0, waiting)
+    cause = told(site, FIRST)["events-due"]
+    assert cause.verdict is Verdict.NOTE
+    (again,) = cause.remedy.do
+    site.configure(ledger={"url": None})
+    site.snakemake(*again.split()[1:]).good()
+    assert equal_on_all_screens(site, FIRST).due == 0
+    assert "events-due" not in told(site, FIRST)
+
+
+@pytest.mark.parametrize("without", ["nothing else", "manifest", "manifest and hand-off"])
+def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str, site: Site) -> None:
+    """The run has changed since its last merge, and its events are gone."""
+    build("gap_one", site, FIRST)
+    waiting = equal_on_all_screens(site, FIRST).waiting
+    for path in (site.work / paths.chunks(FIRST)).glob("*.rows"):
+        path.unlink()
+    assert account(Survey(site.settings), FIRST).orphans == waiting, "nothing has changed since"
+    assert "books-old" not in told(site, FIRST)
+    site.halfpipe("force", RUN, "--reason", "lost").good()
+    if "manifest" in without:
+        (site.work / paths.manifest(RUN, FIRST)).unlink()
+    if "hand-off" in without:
+        (site.work / paths.receipt(FIRST)).unlink()
+        shutil.rmtree(site.work / paths.receipts(FIRST))
+        shutil.rmtree(site.work / "copies" / paths.receipts(FIRST))
+    expected = None if "hand-off" in without else waiting
+    shown = account(Survey(site.settings), FIRST)
+    assert shown.orphans == expected
+    assert told(site, FIRST)["books-old"].verdict is Verdict.NOTE
+    assert open_runs(site) == {RUN: f"{waiting} at the last merge" if expected else "not known"}
+    (table,) = site.told("show", "--books", RUN)["books"]
+    (row,) = table["accounts"]
+    assert (row["due"], row["waiting"]) == ((0, waiting) if expected else (None, None))
+    assert row["old"]
+    ended = site.halfpipe("explain", RUN)
+    assert ended.status == 1
+    assert ("not known" in ended.out) is (expected is None)
+
+
+def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) -> None:
+    build("gap_one", site, FIRST)
+    waiting = equal_on_all_screens(site, FIRST).waiting
+    (site.work / paths.receipt(FIRST)).unlink()
+    assert open_runs(site) == {RUN: str(waiting)}
+
+
+def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
+    build("one_epu_then_other", site, FIRST, SECOND)
+    before = site.told("show", "--waiting", "--days", "0")["runs"]
+    chunks = {chunk["chunk"] for chunk in site.receipt(SECOND)["chunks"]}
+    ignored = [{"dl": str(SECOND), "chunk": chunk, "reason": "bad tape"} for chunk in chunks]
+    site.configure(ignore={"chunks": ignored})
+    after = site.told("show", "--waiting", "--days", "0")["runs"]
+    assert ([run["run"] for run in before], [run["run"] for run in after]) == ([], [RUN])
+
+
+def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
+    """Row 14: the RetDefs of one EPU are missing, and nobody can know that."""
+    build("split2", site)
+    for path in (site.retdefs / FIRST).iterdir():
+        if int(path.stem.rpartition("-")[2]) > 1:
+            path.unlink()
+    site.by_hand(FIRST)
+    assert entry(site, FIRST)["delivered"] == 0
+    cause = told(site, FIRST)["nothing-delivered"]
+    assert cause.verdict is Verdict.NOTE
+    assert f"{equal_on_all_screens(site, FIRST).waiting} events" in cause.text
+
+
+def test_a_downlink_without_any_retdef_is_not_good(site: Site) -> None:
+    build("split2", site)
+    for path in (site.retdefs / FIRST).iterdir():
+        path.unlink()
+    assert told(site, FIRST).keys() == {"waits-retdef"}
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_phases_that_have_not_begun_are_not_shown_as_none(site: Site, decoded: bool) -> None:
+    """Row 14: level-0 of chunks that are not decoded yet."""
+    build("split2", site)
+    if decoded:
+        site.by_hand(FIRST, "decode_chunk")
+    shown = dict(zip(PHASES, map(str, cells(account(Survey(site.settings), FIRST))), strict=True))
+    assert "–" not in {shown[phase] for phase in PHASES if phase != Phase.LEDGER}
+    if decoded:
+        assert (shown[Phase.LEVEL0], shown[Phase.DECODED], shown[Phase.STAGED]) == ("·", "✓", "!"), (
+            "no hours are reported"
+        )

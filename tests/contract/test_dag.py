@@ -8,6 +8,7 @@ import base64
 import os
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ RECEIPT = Job("receipt", DL)
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the decoder knows of all four chunks, and their RetDefs."""
+    """Products of all four chunks, and their RetDefs."""
     home = tmp_path_factory.mktemp("products")
     (home / DL).mkdir()
     for number, part in enumerate(PARTS, 1):
@@ -52,7 +53,6 @@ def put_together(home: Path, products: Path) -> Site:
 
 
 def retdef(site: Site, chunk: str) -> Path:
-    """Return the place of a RetDef of `DL` on the search path."""
     return site.retdefs / DL / f"RetDef-{DL}-{chunk}.xml"
 
 
@@ -65,7 +65,7 @@ def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
 
 @pytest.fixture(scope="module")
 def three(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site that has processed the first three chunks: never changed, only copied."""
+    """A site that has processed the first three chunks. Tests copy it and do not change it."""
     site = put_together(tmp_path_factory.mktemp("three"), products)
     site.process(DL)
     return site
@@ -85,11 +85,11 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert leases(site.work) == []
     processed = site.process(DL)
     assert processed.jobs == everything
-    assert processed.listed == [], "a line for each job is the default,"
+    assert processed.listed == [], "by default a job is one line"
     assert len(processed.said.splitlines()) < len(everything) + 30
     left = sorted(path.name for path in (site.work / paths.job_logs(DL)).iterdir())
     assert left == ["done.log", "receipt.log", "usage.jsonl"]
-    assert list((site.work / ".snakemake" / "metadata").iterdir()) == [], "nothing goes by them"
+    assert list((site.work / ".snakemake" / "metadata").iterdir()) == [], "Snakemake's records are not used"
     assert (site.work / paths.done_log(DL)).read_text().count(" --log logs/") == len(everything)
     assert site.outstanding(DL) == frozenset()
     again = site.process(DL)
@@ -97,63 +97,43 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert "Nothing to be done" in again.said
     assert leases(site.work) == []
     assert [path for path in site.work.rglob(".*") if path.suffix == ".part"] == []
-    # The kept receipt is the receipt, and nothing else of the earlier one is left.
-    assert (site.work / paths.receipt(DL)).read_bytes() == (
-        site.work / paths.receipts(DL) / "000001.json"
-    ).read_bytes()
-    assert len(site.snakemake(f"dl={DL}", "-F", "--printshellcmds").listed) == len(everything), (
-        "more is there"
-    )
+    kept = site.work / paths.receipts(DL) / "000001.json"
+    assert (site.work / paths.receipt(DL)).read_bytes() == kept.read_bytes()
+    assert len(site.snakemake(f"dl={DL}", "-F", "--printshellcmds").listed) == len(everything)
 
 
-def one_file_taken(site: Site) -> None:
+def changes(site: Site) -> Iterator[str]:
+    """Change what is around the products; yield what was changed."""
     next(iter(site.stage.glob(f"{DL}/*/*.evt"))).unlink()
-
-
-def retdefs_copied_again(site: Site) -> None:
+    yield "Level-1 has taken one file"
     for path in site.retdefs.glob("*/*.xml"):
         os.utime(path)
-
-
-def source_elsewhere(site: Site) -> None:
+    yield "RetDefs were copied again"
     site.retdefs = site.retdefs.rename(site.home / "elsewhere")
     site.configure(paths={"retdef": [str(site.retdefs)]})
-
-
-def source_gone(site: Site) -> None:
-    shutil.rmtree(site.retdefs / DL)
-
-
-def policy_changed(site: Site) -> None:
+    yield "RetDefs have moved"
     site.configure(merge={"max_events": 10, "min_events": 3}, moot={"file": str(site.configfile)})
     site.configure(decoder={"command": "another-decoder"}, magic7={"command": "another-magic7"})
-
-
-def head_killed_after_its_jobs(site: Site) -> None:
-    """Its marks say that they have begun; somebody has gone on by hand, and Level-1 has taken the hand-off."""
-    for path in (*site.work.glob(f"{DL}/**/*.*"), *site.work.glob(f"runs/*/{DL}/*.json")):
-        name = base64.urlsafe_b64encode(str(path.relative_to(site.work)).encode()).decode()
-        (site.work / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
+    yield "the policy has changed"
     site.take(DL)
-    policy = ["--workflow-profile", "none", "--rerun-triggers", "mtime", "--rerun-incomplete"]
-    assert Job("deliver_run", DL, LPA) in site.snakemake("-n", f"dl={DL}", *policy).good().jobs
+    yield "Level-1 has taken everything"
+    shutil.rmtree(site.retdefs / DL)
+    yield "the RetDefs are gone"
 
 
 def test_finished_work_stays_finished(done: Site) -> None:
-    for happens in (
-        one_file_taken,
-        retdefs_copied_again,
-        source_elsewhere,
-        policy_changed,
-        lambda site: site.take(DL),
-        source_gone,
-    ):
-        happens(done)
-        assert done.outstanding(DL) == frozenset(), happens
+    for change in changes(done):
+        assert done.outstanding(DL) == frozenset(), change
 
 
 def test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding(done: Site) -> None:
-    head_killed_after_its_jobs(done)
+    """Its marks remain. Another command finished the downlink, and Level-1 took the hand-off."""
+    for path in (*done.work.glob(f"{DL}/**/*.*"), *done.work.glob(f"runs/*/{DL}/*.json")):
+        name = base64.urlsafe_b64encode(str(path.relative_to(done.work)).encode()).decode()
+        (done.work / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
+    done.take(DL)
+    policy = ["--workflow-profile", "none", "--rerun-triggers", "mtime", "--rerun-incomplete"]
+    assert Job("deliver_run", DL, LPA) in done.snakemake("-n", f"dl={DL}", *policy).good().jobs
     assert done.outstanding(DL) == frozenset()
 
 
@@ -184,8 +164,8 @@ def test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same(taken: bool
     assert done.outstanding(DL) == frozenset()
 
 
-def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) -> None:
-    """Its head stood still, and another one has handed the downlink off, which Level-1 has taken."""
+def test_a_failed_job_removes_nothing_that_another_head_has_made(done: Site) -> None:
+    """The head stood still. Meanwhile another one handed the downlink off, and Level-1 took it."""
     made, kept = [paths.receipt(DL), *(paths.manifest(run, DL) for run in CHUNKS)], done.home / "kept"
     for name in made:
         (kept / name).parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +173,7 @@ def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) 
     done.take(DL)
     for path in done.work.glob(f"{DL}/chunks/*.evt"):  # cleaned up
         path.unlink()
-    # What a merge calls to decode them, while it runs; then the merge fails.
+    # The merge calls this to decode the chunks, and fails after it.
     other = f"cp -a {kept}/. {done.work} && touch {done.home}/done && exit 1"
     done.configure(decoder={"command": shlex.join(["sh", "-c", other])})
     assert done.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0
@@ -203,8 +183,8 @@ def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) 
 
 
 @pytest.mark.workflow
-def test_a_job_of_slurm_that_starts_after_its_head_was_followed_removes_nothing(done: Site) -> None:
-    """It reads the workflow anew; another head has handed the downlink off, and Level-1 has taken that."""
+def test_a_late_job_of_slurm_removes_nothing_that_another_head_has_made(done: Site) -> None:
+    """The job reads the workflow again. Meanwhile another head handed the downlink off, and Level-1 took it."""
     done.take(DL)
     before = done.tree()
     words = ["--mode", "subprocess", "--executor", "local", "--force", "--directory", str(done.work)]
@@ -228,13 +208,15 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
         done.take(DL)
     done.add_retdefs(products, DL)
     expected = jobs_of(["00004"], [LPA])
-    assert done.snakemake("-n").good().jobs == expected  # it is outstanding for all
-    assert done.process(DL).jobs == expected
+    assert done.outstanding(DL) == done.snakemake("-n").good().jobs == expected
+    with_submission = done.snakemake("-n", f"submit={DL}").good().jobs
+    assert with_submission == {*expected, Job("ledger", DL), Job("submit", DL)}
+    assert done.snakemake().good().jobs == expected
     assert done.outstanding(DL) == frozenset()
     receipt, second = done.receipt(DL), done.staged(DL)
     assert receipt["handoff"] == 2
     assert (done.work / paths.receipts(DL) / "000001.json").read_bytes() == first_receipt
-    # The run is there whole: what was delivered before in the same files, and what filled the hole.
+    # The run is complete: the same files as before, and those with the events that were missing.
     now = {name for name in second if name.startswith("r0741234567/")}
     assert of_lpa < now
     assert {name: second[name] for name in of_lpa} == {name: first[name] for name in of_lpa}
@@ -245,14 +227,14 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     assert "r0741234567 COMPLETE" in done.text("retired_runs", DL)
     named = {run["run"]: run["named"] for run in receipt["runs"]}
     assert named == {LPA: True, LCI: not taken}
-    # A receipt that is made again keeps its number and what it names.
+    # A receipt that is made again keeps its number and its content.
     before = done.tree()
     (done.work / paths.receipt(DL)).unlink()
     assert done.process(DL).jobs == {RECEIPT}
     assert done.tree() == before
 
 
-def test_a_reissued_retdef_is_reported_and_counts_when_asked_for(done: Site) -> None:
+def test_a_reissued_retdef_is_reported_and_used_on_request(done: Site) -> None:
     staged, source = done.work / paths.retdef(DL, "00002"), retdef(done, "00002")
     original = staged.read_bytes()
     new = original.replace(b"<retdef ", b"<!-- again -->\n<retdef ")
@@ -265,33 +247,18 @@ def test_a_reissued_retdef_is_reported_and_counts_when_asked_for(done: Site) -> 
     assert done.process(DL, again=True).jobs == everything
     assert staged.read_bytes() == new
     assert done.receipt(DL)["handoff"] == 2
-    # A bad one does not replace what is staged, and there is no receipt over what failed.
+    # A bad RetDef does not replace the staged one, and the receipt is withdrawn.
     source.write_bytes(new[:-20])
     done.snakemake(f"dl={DL}", "-F").bad(f"{source}: ")
     assert staged.read_bytes() == new
     assert not (done.work / paths.receipt(DL)).exists()
-    # Nor is a staged one lost where the source is gone.
+    # The staged RetDef stays where the source is gone.
     shutil.rmtree(done.retdefs / DL)
     files = done.staged(DL)
     done.process(DL, again=True)
     assert staged.read_bytes() == new
     assert done.staged(DL) == files
     assert done.outstanding(DL) == frozenset()
-
-
-def test_a_late_retdef_is_outstanding_for_every_target(products: Path, done: Site) -> None:
-    """The receipt names the chunks that it was made of."""
-    done.add_retdefs(products, DL)
-    expected = jobs_of(["00004"], [LPA])
-    assert done.outstanding(DL) == expected
-    assert done.snakemake("-n", f"submit={DL}").good().jobs == {
-        *expected,
-        Job("ledger", DL),
-        Job("submit", DL),
-    }
-    assert done.snakemake().good().jobs == expected
-    assert done.receipt(DL)["handoff"] == 2
-    assert done.snakemake("-n").good().jobs == frozenset()
 
 
 def test_a_chunk_that_is_ignored_makes_its_run_and_the_receipt_outstanding(done: Site) -> None:
@@ -312,34 +279,31 @@ def test_a_late_retdef_concerns_its_own_downlink_alone(site: Site) -> None:
     assert site.outstanding(DL, LATER) == frozenset()
 
 
-def downlinks_of(jobs: frozenset[Job]) -> set[str]:
-    """Return the downlinks that have jobs."""
-    return {job.dl for job in jobs}
-
-
-def test_several_downlinks_in_one_invocation(site: Site) -> None:
+def test_several_downlinks_in_one_command(site: Site) -> None:
     build("split2", site)
     per_downlink = {
         dl: {job._replace(dl=dl) for job in jobs_of(["00001", "00002"], [LPA])} for dl in (DL, LATER)
     }
     assert site.snakemake("-n").good().jobs == per_downlink[DL] | per_downlink[LATER]
-    # No edge leads from one downlink to another.
     site.process(DL)
-    assert site.outstanding(DL, LATER) == per_downlink[LATER]
+    assert site.outstanding(DL, LATER) == per_downlink[LATER], "no edge leads from one downlink to another"
     with held_by_another(site.work, paths.downlink_lease(LATER)):
-        assert site.snakemake("-n").good().jobs == frozenset(), "what another process has is left out"
+        assert site.snakemake("-n").good().jobs == frozenset(), "a downlink in work is left out"
     assert site.snakemake().good().jobs == per_downlink[LATER]
     assert site.snakemake().good().jobs == frozenset()
 
 
 def test_downlinks_named_in_the_config(site: Site) -> None:
     build("split2", site)
-    assert downlinks_of(site.snakemake("-n", "--config", f"dl={LATER}").good().jobs) == {LATER}
-    assert downlinks_of(site.snakemake("-n", "--config", "dl=2024-06-01").good().jobs) == {DL, LATER}
+
+    def named(*words: str) -> set[str]:
+        return {job.dl for job in site.snakemake("-n", *words).good().jobs}
+
+    assert named("--config", f"dl={LATER}") == {LATER}
+    assert named("--config", "dl=2024-06-01") == {DL, LATER}
     site.configure(dl=[LATER, f"{DL}..{DL}"])
-    assert downlinks_of(site.snakemake("-n").good().jobs) == {DL, LATER}
-    # A target that is named wins.
-    assert downlinks_of(site.snakemake("-n", f"dl={DL}").good().jobs) == {DL}
+    assert named() == {DL, LATER}
+    assert named(f"dl={DL}") == {DL}, "a target goes before the config"
     assert site.snakemake("--config", "dl=240701001..240701009").status == 1
     many = [f"2408010{number:02d}" for number in range(20)]
     for words in (many[1:], many):

@@ -14,7 +14,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import chunk_of
 from tests.support.harness import events_of
-from tests.support.model import Chunk, Delivery, Outcome, Rules, decide
+from tests.support.model import Chunk, Delivery, ModelDecision, Rules, decide
 from tests.support.workflow import Site
 
 LARGE = (1 << 32) - 2000
@@ -53,7 +53,7 @@ SCENES = {
 }
 
 
-def outcomes(site: Site, run: str, downlinks: Iterable[DownlinkId]) -> dict[DownlinkId, Outcome]:
+def outcomes(site: Site, run: str, downlinks: Iterable[DownlinkId]) -> dict[DownlinkId, ModelDecision]:
     """Return what the reference says of each downlink that brings `run`, by what the decoder wrote."""
     brought: dict[str, tuple[Chunk, ...]] = {}
     recorded: dict[str, list[Delivery]] = {}

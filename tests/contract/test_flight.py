@@ -171,7 +171,7 @@ def test_the_workflow_with_programs_that_die_and_then_do_not(site: Site, flight_
         c240601001_00005="killed",
     )
     site.snakemake(f"dl={DL}").bad(
-        "exit status 139", "MiB of memory", "PktRetriever exception: ", "brought nothing of "
+        "exit status 139", "MiB of memory", "PktRetriever exception: ", "wrote no data of "
     )
     assert not site.has_receipt(DL)
     expected = read_case("multi3").steps[0].expected

@@ -1,4 +1,4 @@
-"""What Level-1 may have is never forgotten: losses, lost records, and what people accept and release."""
+"""Deliveries are never forgotten: losses, lost records, and what operators accept and reopen."""
 
 import shutil
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink.deliver_run import deliver_run
 from halfpipe.downlink.handoff_causes import contradictions
-from halfpipe.downlink.receipt import state_of
+from halfpipe.downlink.receipt import state_word
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
@@ -27,7 +27,7 @@ RUN = RunId("2c2e5787")
 
 
 def on_site(home: Path, name: str = "dup_later_dl", **merge: Any) -> tuple[Site, Case, Path]:
-    """Return a site for a golden case, and where its products are taken from: a copy that a test may change."""
+    """Return a site for a golden case, and a copy of the products that the test may change."""
     site = Site(home)
     case = build(copied(name, site), site)
     site.configure(merge=merge, ledger={"url": None})
@@ -35,7 +35,7 @@ def on_site(home: Path, name: str = "dup_later_dl", **merge: Any) -> tuple[Site,
 
 
 def without(source: Path, downlink: str, gone: Callable[[int], bool]) -> None:
-    """Take the events out of the products of a downlink of whose sequences `gone` says so."""
+    """Remove events from the products of a downlink: those whose sequence is `gone`."""
     for path in (source / downlink).glob("*.idx"):
         lines = path.read_text().splitlines(keepends=True)
         kept = [line for line in lines if not (line.startswith("EVT:") and gone(int(line.split()[2])))]
@@ -45,13 +45,13 @@ def without(source: Path, downlink: str, gone: Callable[[int], bool]) -> None:
 def codes(site: Site, downlink: str) -> dict[str, Verdict]:
     last = last_hand_off(site.work, DownlinkId(downlink))
     found = contradictions(
-        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, vouches=False
+        site.settings, DownlinkId(downlink), [RUN], last.receipt if last else None, is_current=False
     )
     return {cause.code: cause.verdict for cause in found}
 
 
 def recorded(site: Site, downlink: str) -> dict[str, bytes]:
-    """Return what says what was delivered of the run, and what a downlink brought of it."""
+    """Return the delivery records of the run, and what a downlink contains of it."""
     home = site.work / "runs" / RUN
     brought = [home / downlink / "datagrams.idx"]
     records = [*(home / "deliveries").glob("*.json"), *(site.work / paths.receipts(downlink)).glob("*.json")]
@@ -60,7 +60,7 @@ def recorded(site: Site, downlink: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("content", [b"", b"{"])
 def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, content: bytes) -> None:
-    """Row 1: the other downlink of the run would deliver the same events again."""
+    """Otherwise the other downlink of the run would deliver the same events again."""
     site, case, _ = on_site(tmp_path)
     site.process(FIRST)
     files = [home / "000001.json" for home in homes(site.work, paths.deliveries(RUN))]
@@ -69,7 +69,7 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, co
         path.write_bytes(content)
     site.snakemake(f"dl={SECOND}").bad(*map(str, files))
     assert site.staged(SECOND) == {}
-    assert codes(site, FIRST) == {"record-damaged": Verdict.ACTION}
+    assert codes(site, FIRST) == {"damaged": Verdict.ACTION}
     files[1].write_bytes(before)
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
@@ -77,8 +77,8 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, co
     assert [path.read_bytes() for path in files] == [before, before]
 
 
-def test_what_would_deliver_less_is_refused(tmp_path: Path) -> None:
-    """Rows 4 and 5: nothing recorded, staged or handed off changes; the input comes back, and all is good."""
+def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
+    """No record and no staged file changes, and when the input is back, everything is good."""
     site, case, source = on_site(tmp_path)
     site.process(FIRST)
     before, staged = recorded(site, FIRST), site.staged(FIRST)
@@ -94,11 +94,11 @@ def test_what_would_deliver_less_is_refused(tmp_path: Path) -> None:
     assert recorded(site, FIRST) == before
     assert site.staged(FIRST) == staged
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
-    site.snakemake(f"dl={FIRST}").bad()  # a plain command does not slip it in
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
+    site.snakemake(f"dl={FIRST}").bad()  # nor does a plain command deliver less
     assert recorded(site, FIRST) == before
 
-    # Other downlinks of the run go on meanwhile, with what the first one delivered and brought.
+    # Meanwhile other downlinks of the run go on, with what the first one delivered and contains.
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
 
@@ -109,8 +109,8 @@ def test_what_would_deliver_less_is_refused(tmp_path: Path) -> None:
     assert codes(site, FIRST) == {}
 
 
-def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> None:
-    """Row 4: Level-1 may have the events that were lost, so another downlink must not deliver its copies."""
+def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> None:
+    """Level-1 may have the lost events, so another downlink must not deliver its copies of them."""
     site, case, source = on_site(tmp_path)
     site.process(FIRST)
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
@@ -125,16 +125,12 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert run["closed"] == [[last + 1, 1102]]
     assert run["accepted"] == "the tape is gone"
     assert run["shrunk"] == 51 - run["delivered"] > 0
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
-    # Again the same, for nothing is less than before; and what was accepted is not forgotten.
+    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
+    # Processed again the downlink delivers the same, and the accepted loss is kept.
     site.process(FIRST, again=True)
     (again,) = site.receipt(FIRST)["runs"]
-    assert (again["spans"], again["closed"], again["accepted"]) == (
-        run["spans"],
-        run["closed"],
-        run["accepted"],
-    )
     assert again["shrunk"] == 0
+    assert all(again[key] == run[key] for key in ("spans", "closed", "accepted"))
 
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files, "as if nothing had been lost"
@@ -151,8 +147,10 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert site.staged(SECOND) != before
 
 
-def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A RetDef that is issued again without a run: there is no job of that run that could refuse."""
+def test_a_run_that_is_in_no_chunk_any_more_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has no job any more that could refuse the loss."""
     site, _, _ = on_site(tmp_path, "multi3")
     site.process(FIRST)
     other = RunId("2c2e8430")
@@ -164,9 +162,9 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     site.configure(ignore={"chunks": ignored})
     site.snakemake(f"dl={FIRST}", "-F").bad(other, f"{gone['delivered']} delivered events", chunks[0])
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
-    with monkeypatch.context() as killed, leases.downlink_job(site.work, FIRST) as lease:
+    with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
@@ -177,12 +175,12 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     assert left["closed"] == gone["spans"]
     assert left["handoff"] == site.receipt(FIRST)["handoff"] == 2
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
+    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
 def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
-    """Row 21: a run that was abandoned, of which only events are known, can stand in no text."""
+    """An abandoned run of which only events are known cannot be in a text for Level-1."""
     site, _, source = on_site(tmp_path)
     for path in (source / FIRST).glob("*.idx"):
         kept = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("EVT:")]
@@ -191,7 +189,7 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
     assert run["held"]
-    assert state_of(run) == "HELD"
+    assert state_word(run) == "HELD"
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
-    assert codes(site, FIRST) == {"run-held": Verdict.ACTION}
+    assert codes(site, FIRST) == {"level1-refuses": Verdict.ACTION}

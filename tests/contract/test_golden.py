@@ -14,11 +14,11 @@ from tests.support.workflow import Ended, Site
 
 PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")
 Known = dict[str, set[tuple[str, str]]]
-"""Sequences and APIDs of the events that the indexes hold, by run."""
+"""Sequences and APIDs of the events in the indexes, by run."""
 
 
 def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
-    """Process a case and compare everything that comes out."""
+    """Process a case and compare all output."""
     case = build(name, site)
     known: Known = {}
     processed: set[str] = set()
@@ -32,7 +32,7 @@ def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
 
 
 def add_known(known: Known, case: Case, step: Step) -> None:
-    """Add what the indexes of a step hold."""
+    """Add the events in the indexes of a step."""
     for met in step.runs:
         for path in case.products(step.downlink, met):
             events = [line.split() for line in path.read_text().splitlines() if line.startswith("EVT:")]
@@ -48,7 +48,7 @@ def test_golden_in_process(name: str, site: Site) -> None:
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("name", [case.name for case in cases() if len(case.steps) > 1])
 def test_golden_after_clean_ups(name: str, every: int, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clean-up that knows no reason to keep anything goes before each step; `every` second file is one killed."""
+    """A clean-up that keeps nothing runs before each step; with `every` 2 it is killed half-way."""
     monkeypatch.setattr(clean_up, "why_kept", lambda *_: "")
     where, later = Settings(Paths(site.work, site.stage)), time.time() + 2 * clean_up.DAY
 

@@ -9,8 +9,8 @@ from halfpipe.files.advice import DISK_FULL
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.site import history
-from halfpipe.site.history import History, process_batch, record
-from halfpipe.site.invocation import Which
+from halfpipe.site.history import Batches, process_batch, record
+from halfpipe.site.invocation import SnakemakeCall
 from tests.support.golden_cases import GOLDEN
 from tests.support.leases import held_by_another
 from tests.support.workflow import Site
@@ -104,18 +104,18 @@ def test_a_command_stops_after_many_equal_failures_and_goes_on_where_it_ended(
     monkeypatch.setattr(history, "EQUAL", 2)
     three.configure(history={"batch": 3})
     misbehaves(three, "exit3", FIRST, SECOND, THIRD)
-    named = History.of(three.settings, [FIRST, SECOND, THIRD])
+    named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
     with pytest.raises(HalfPipeError, match="2 downlinks in a row"):
-        list(named.run(Which(("--configfile", str(three.configfile)), cores=2)))
+        list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert named.done == []
     misbehaves(three, "exit3", SECOND)
-    named = History.of(three.settings, [FIRST, SECOND, THIRD])
-    list(named.run(Which(("--configfile", str(three.configfile)), cores=2)))
+    named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
+    list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert (named.done, named.failed) == ([FIRST, THIRD], [SECOND])
-    assert History.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
+    assert Batches.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
 
 
 def test_a_held_downlink_is_left_alone_and_named(three: Site) -> None:
     three.halfpipe("hold", "stage", FIRST, "--reason", "test").good()
-    named = History.of(three.settings, [FIRST, SECOND])
+    named = Batches.of(three.settings, [FIRST, SECOND])
     assert (named.todo, [*named.left]) == ((FIRST, SECOND), [FIRST])

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import insert
 
-from halfpipe.files.leases import found
+from halfpipe.files.leases import all_leases
 from halfpipe.formats import evt
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
@@ -59,7 +59,7 @@ def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
             assert hand_off("--started" if online.told else "--not-started", RUN) == 0
         assert hand_off() == 0, moment
         assert (online.files(), len(online.told), online.state()) == (expected, 1, State.DONE), moment
-        assert "online" not in {each.name for each in found(site.work)}, moment
+        assert "online" not in {each.name for each in all_leases(site.work)}, moment
     assert hand_off() == 0
     assert len(online.told) == 1
     assert open_ > 0

@@ -23,11 +23,7 @@ def test_pictures_are_made_after_the_receipt_and_leave_it_alone(site: Site) -> N
     assert state(site) == before
     assert site.outstanding(DL) == frozenset()
     made = read_json(site.work / paths.drawn(DL))
-    assert made == {
-        "downlink": DL,
-        "handoff": 1,
-        "pictures": ["run-2c2e5787.svg"],
-    }
+    assert made == {"downlink": DL, "handoff": 1, "pictures": ["run-2c2e5787.svg"]}
     home = site.work / paths.pictures(DL)
     assert sorted(path.name for path in home.glob("[!.]*")) == made["pictures"]
     assert site.snakemake("-n", f"pictures={DL}").good().jobs == frozenset()

@@ -32,7 +32,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Site:
     site.simulate(scenario)
     site.configure(
         # It must not be heard of: nothing is submitted by what processes many.
-        submit={"automatic": True, "command": f"touch {home}/submitted-{{dl}}"},
+        submit={"automatic": True, "command": f"touch {home}/submitted-{{dl}}"}
     )
     site.work.mkdir()
     return site

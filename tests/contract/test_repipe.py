@@ -1,4 +1,4 @@
-"""A run that is processed alone, by RetDefs made of level-0, is what was delivered of it."""
+"""A run that is processed alone, with RetDefs made from level-0, has the events that were delivered."""
 
 import shutil
 from collections.abc import Mapping
@@ -33,10 +33,10 @@ FIRST, LAST = "990000001", "990009999"
 
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
-    """A run over two downlinks with an EPU that comes late, losses and repeats, a cut one, and a calibration run."""
+    """A run over two downlinks with a late EPU, losses and repeats; a run without end; a calibration run."""
     scenario = Scenario(seed=7, downlinks=DOWNLINKS)
     scenario.lpa_run(
-        events=1200,
+        events=700,
         parts=2,
         late_epu=957,
         lost_packets=2,
@@ -57,7 +57,7 @@ def site_of(home: Path, simulation: Simulation) -> Site:
 
 @pytest.fixture(scope="module")
 def delivered(simulation: Simulation, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site that has processed all downlinks by the simulator's RetDefs: never changed, only copied."""
+    """A site that has processed all downlinks. Tests copy it and do not change it."""
     site = site_of(tmp_path_factory.mktemp("delivered"), simulation)
     site.add_retdefs(simulation.path / "downlinks", *DOWNLINKS)
     for downlink in DOWNLINKS:
@@ -71,19 +71,18 @@ def theirs(delivered: Site, tmp_path: Path) -> Site:
 
 
 def records(stage: Path, pattern: str, run: RunId) -> list[bytes]:
-    """Return the records of all events of a run that downlinks delivered, each of which must be there once."""
+    """Return the delivered records of a run; each must be there once."""
     found = event_records(stage.glob(f"{pattern}/{run.l1}/*.evt"))
     assert len(set(found)) == len(found)
     return found
 
 
 def all_of(site: Site, run: RunId) -> list[bytes]:
-    """Return what all downlinks delivered of a run."""
     return records(site.stage, "[12]*", run)
 
 
 def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[DownlinkId, Mapping[str, Any], Site]:
-    """Re-pipe a run in this process; return its downlink, what came of it, and the site that it made."""
+    """Re-pipe a run in this process; return its downlink, the result, and its own site."""
     downlink = run_alone.prepare(site.settings, run, orphans=orphans)
     configfile = site.work / paths.repipe_config(downlink)
     status, said = in_process.snakemake([paths.receipt(downlink), "-c2", "--configfile", str(configfile)])
@@ -94,7 +93,7 @@ def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[DownlinkI
 
 
 def made_by(site: Site, downlink: str) -> Site:
-    """Return the site of a re-pipe to look at: its config stays what it is."""
+    """Return the site of a re-pipe, without a new config."""
     own = object.__new__(Site)
     own.home = site.work / paths.repipe(downlink)
     own.work, own.stage = own.home / "work", own.home / "stage"
@@ -113,7 +112,7 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     events = records(own.stage, FIRST, run)
     assert len(events) == sum(file["events"] for file in found["files"]) > 100
     assert events == all_of(theirs, run)
-    # Level-1 takes it, and nothing but this run is there.
+    # Level-1 accepts it, and only this run is staged.
     latest = Deliveries(own.work, run).latest()[DownlinkId(FIRST)]
     assert level_1_takes(latest.files)
     assert [path.name for path in (own.stage / FIRST).iterdir() if path.is_dir()] == [run.l1]
@@ -121,15 +120,14 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     wanted = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
     assert {paths.text(name, FIRST) for name in wanted} <= texts
     assert own.text("moot_keys", FIRST) == [line for dl in DOWNLINKS[-1:] for line in keys_of(theirs, run)]
-    # Nothing of the site has changed.
     after = {name: content for name, content in theirs.tree().items() if "/repipe/" not in name}
-    assert after == before
+    assert after == before, "the site has not changed"
     assert theirs.outstanding(*DOWNLINKS) == frozenset()
     assert f"{len(events):,} events" in theirs.halfpipe("show", run).good().said
 
 
 @pytest.mark.workflow
-def test_and_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(tmp_path: Path) -> None:
+def test_a_repipe_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(tmp_path: Path) -> None:
     downlinks = ("161231001", "161231002")
     scenario = Scenario(seed=8, downlinks=downlinks, start=datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC))
     scenario.lpa_run(
@@ -161,7 +159,7 @@ def keys_of(site: Site, run: RunId) -> list[str]:
     return sorted(line for line in lines if line.startswith(run.l1))
 
 
-def test_orphans_go_out_when_they_are_asked_for(theirs: Site, simulation: Simulation) -> None:
+def test_orphans_are_delivered_on_request(theirs: Site, simulation: Simulation) -> None:
     run = simulation.runs[1]
     settled = all_of(theirs, run)
     kept_back = theirs.receipt(DOWNLINKS[-1])["runs"]
@@ -175,7 +173,7 @@ def test_orphans_go_out_when_they_are_asked_for(theirs: Site, simulation: Simula
     assert not (theirs.work / paths.FORCE).exists()
 
 
-def test_retdefs_of_a_run_are_those_of_the_simulator(
+def test_the_retdefs_of_a_run_are_those_of_the_simulator(
     theirs: Site, simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = [read_retdef(simulation.retdef(chunk)) for chunk in simulation.chunks]
@@ -199,7 +197,7 @@ def test_without_packets_or_datagrams_of_the_run_there_are_no_retdefs(
         retdefs_of(theirs.settings, simulation.runs[0])
 
 
-def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, simulation: Simulation) -> None:
+def test_a_repipe_gets_the_moot_keys_of_the_ledger_in_a_file(theirs: Site, simulation: Simulation) -> None:
     theirs.halfpipe("ledger", "rebuild").good()
     row = {"tcompleted": datetime(2023, 1, 1), "moot_key": 77, "moot_alias": "nomSciOps"}
     Ledger.of(theirs.settings).write(lambda connection: connection.execute(insert(DEFAULTS).values(row)))
@@ -212,14 +210,12 @@ def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, si
     assert (own.moot.mapping, own.ledger.url) == (False, None)
 
 
-def test_an_id_is_used_once_and_what_was_cut_off_goes_on(theirs: Site, simulation: Simulation) -> None:
+def test_an_id_is_used_once_and_an_interrupted_repipe_goes_on(theirs: Site, simulation: Simulation) -> None:
     run, other = simulation.runs[:2]
     assert run_alone.prepare(theirs.settings, run, orphans=False) == FIRST
     assert run_alone.prepare(theirs.settings, run, orphans=False) == FIRST
     assert run_alone.prepare(theirs.settings, run, orphans=True) == "990000002"
-    shutil.rmtree(
-        theirs.work / paths.repipe("990000002")
-    )  # only the highest that is there is known to be used
+    shutil.rmtree(theirs.work / paths.repipe("990000002"))
     theirs.configure(repipe={"ids": [FIRST, FIRST]})
     with pytest.raises(ConfigError):
         run_alone.prepare(theirs.settings, other, orphans=False)
@@ -234,6 +230,6 @@ def test_the_verb(theirs: Site, simulation: Simulation) -> None:
     assert f"as downlink {FIRST}: {len(all_of(theirs, run)):,} events in " in said
     theirs.configure(magic7={"command": "python no-such-program"})
     theirs.halfpipe("process", run, "--cores", "2").bad(str(theirs.work / paths.repipe_config("990000002")))
-    # The same command goes on with it, by the config as it is then.
+    # The same command goes on with the changed config.
     theirs.configure(magic7={"command": None})
     assert "downlink 990000002" in theirs.halfpipe("process", run, "--cores", "2").good().said

@@ -1,4 +1,4 @@
-"""Submission and halt switches through the workflow, and death at any moment: once each, none forgotten."""
+"""Submission and halt switches in the workflow, and kills at any moment: each downlink is submitted once."""
 
 import json
 import shlex
@@ -11,10 +11,9 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.config import write_down
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import settle
-from halfpipe.files.leases import found
-from halfpipe.process.told_once import Outcome
+from halfpipe.files.leases import all_leases
 from halfpipe.settings import Settings
 from tests.support import forks, in_process
 from tests.support.in_process import ROOT
@@ -56,7 +55,9 @@ CHECK = pytest.mark.parametrize("check", [True, False], ids=["check", "no-check"
 @pytest.mark.workflow
 @pytest.mark.parametrize("every", [EVERY, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
 @CHECK
-def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: int, tmp_path: Path) -> None:
+def test_a_submission_that_is_killed_at_any_moment_happens_once(
+    check: bool, every: int, tmp_path: Path
+) -> None:
     level1 = Level1(tmp_path / "site")
     settings, submit = submission(level1, check)
     level1.go_wrong(seconds=SLOW)
@@ -65,8 +66,8 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
     open_ = 0
     for moment in forks.deaths(submit, level1.home, before, every_moment, every):
         time_passes(level1.work)
-        if Record(level1.work, DL).is_open and not check:
-            # This waits for the command that was left behind, so that after it everybody can see.
+        if submissions(level1.work, DL).is_open and not check:
+            # This waits until the command that was left behind has ended.
             assert submit() == 1, moment
             assert is_unknown(level1.work, DL)
             settle(settings, DL, bool(level1.commands()))
@@ -74,33 +75,33 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
         assert submit() == 0, moment
         assert level1.commands() == ["createStream"], moment
         assert not is_unknown(level1.work, DL)
-        confirmed = Record(level1.work, DL).last_confirmed
+        confirmed = submissions(level1.work, DL).last_confirmed
         assert confirmed is not None
         assert confirmed.handoff == 1
         assert (level1.work / paths.submitted(DL)).exists()
         assert (paths.submissions(DL), len(level1.recorded())) in noted(level1.stage)
-        assert found(level1.work) == []
+        assert all_leases(level1.work) == []
     assert check or open_
 
 
 def switch(path: Path) -> Path:
-    """Put a halt switch down."""
+    """Set a halt switch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
 
 
-def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> None:
+def test_a_downlink_is_submitted_once_also_with_forced_targets(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
     target = f"submit={FIRST}"
     assert site.snakemake(target).good().jobs == {SUBMIT}
-    assert (site.work / paths.receipt(FIRST)).exists(), "a submission changes nothing that it vouches for"
+    assert (site.work / paths.receipt(FIRST)).exists(), "a submission withdraws no receipt"
     forced = site.snakemake(target, "-F").good()
     assert {SUBMIT, RECEIPT} < forced.jobs
     assert forced.said.count(f"halfpipe submit {FIRST} --rollback\n") >= 2, "before it and after it"
     assert level1.commands() == ["createStream"]
-    # Asked for by name, it is a roll-back; then the product does not say so yet.
+    # `--rollback` rolls back. The product of the rule is older, and so outstanding.
     assert "key 1002" in site.halfpipe("submit", f"dl={FIRST}", "--rollback").good().said
     assert site.snakemake("-n", target).good().jobs == {SUBMIT}
     site.halfpipe("submit", FIRST).good()
@@ -108,7 +109,7 @@ def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> N
     assert level1.commands() == ["createStream", "rollbackStream"]
 
 
-def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> None:
+def test_a_hand_off_without_files_is_submitted_when_it_has_some(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.configure(submit={"automatic": True}, merge={"min_epus": 3})
     site.snakemake().good()
@@ -118,7 +119,7 @@ def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> Non
     assert level1.commands() == []
     assert site.snakemake().good().jobs == {SUBMIT}
     assert level1.commands() == ["createStream"]
-    # Once it was submitted, what is handed off of it later is only said.
+    # A later hand-off of a submitted downlink is only reported.
     site.process(FIRST, again=True)
     site.snakemake().good()
     assert level1.commands() == ["createStream"]
@@ -130,7 +131,7 @@ def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     site.by_hand(FIRST)
     level1.go_wrong(createStream="refuse")
     site.snakemake(f"submit={FIRST}", "--retries", "2").bad("submit.command", "exit status 3")
-    assert level1.outcomes() == [Outcome.FAILED]
+    assert level1.words() == ["failed"]
 
 
 @pytest.mark.workflow
@@ -155,17 +156,17 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     site.configure(submit={"automatic": True})
     site.by_hand(SECOND)
     file = switch(site.work / place / "haltStage")
-    # A dry run tells, and lists all the same what is outstanding.
+    # A dry run names the switch, and lists the outstanding jobs anyway.
     listed = site.snakemake("-n", f"dl={FIRST}").good()
     assert str(file) in listed.said
     assert RECEIPT in listed.jobs
-    # Named it is refused, before anything is done.
+    # The named downlink is refused, before anything is done.
     before = site.tree()
     named = site.snakemake(f"dl={FIRST}")
     remedy = f"halfpipe hold stage {FIRST} --resume\n" if place == FIRST else "halfpipe hold\n"
     assert (named.status, str(file) in named.said, remedy in named.said) == (1, True, True), named.said
     assert site.tree() == before
-    # The default target leaves it out; what was handed off goes on.
+    # The default target leaves it out. What was handed off is submitted.
     for words in (["-n"], []):
         left_out = site.snakemake(*words).good()
         assert left_out.jobs == {Job("submit", SECOND)}
@@ -186,7 +187,7 @@ def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     file = switch(site.work / place / "haltL1")
     site.configure(submit={"automatic": True})
     processed = site.snakemake().good()
-    # What is in `halts` holds the second one too.
+    # A switch in `halts` holds the second downlink, too.
     other = {Job("submit", SECOND)}
     assert processed.jobs == ({RECEIPT} | other if place == FIRST else {RECEIPT})
     assert (level1.commands(FIRST), level1.commands(SECOND)) == ([], ["createStream"] * (place == FIRST))
@@ -194,7 +195,7 @@ def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
     named = site.snakemake(f"submit={FIRST}")
     assert (named.status, str(file) in named.said) == (1, True), named.said
-    # The job itself looks too: the switch may come after the start.
+    # The job looks, too, because the switch may be set after the start.
     named = site.halfpipe("submit", FIRST)
     assert (named.status, str(file) in named.said) == (1, True), named.said
     assert not (site.work / paths.submissions(FIRST)).exists()

@@ -1,4 +1,4 @@
-"""Runs that the legacy began, taken over and finished through the whole workflow."""
+"""Runs that the legacy began are taken over and finished in the workflow."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.workflow import Site
 
 @pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_runs_of_the_legacy_are_finished_here(name: str, site: Site) -> None:
-    """Take the legacy's part of a case over, process the rest, and compare everything that comes out."""
+    """Take over the legacy's part of a case, process the rest, and compare with the golden bytes."""
     home, case = legacy(site, name), read_case(TAKEOVER / name)
     theirs, rest = case.steps[: case.taken_over], case.steps[case.taken_over :]
     assert take(site, home)["refused"] == {}
@@ -44,7 +44,7 @@ MET = "741234567"
 
 
 def tree_of(home: Path) -> dict[str, tuple[bytes, int]]:
-    """Return every file of a legacy's tree with its content and time."""
+    """Return the content and time of each file of the legacy's tree."""
     return {
         str(path.relative_to(home)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(home.rglob("*"))
@@ -60,7 +60,7 @@ def legacy(site: Site, name: str) -> Path:
 
 
 def copied(source: Path, to: Path) -> None:
-    """Copy what the legacy has of a downlink, as of another one."""
+    """Copy the legacy's files of a downlink under another id."""
     shutil.copytree(source, to)
     for path in sorted(to.iterdir()):
         path.rename(path.with_name(path.name.replace(source.name, to.name)))
@@ -74,7 +74,7 @@ def take(site: Site, home: Path) -> dict[str, Any]:
     return report
 
 
-def test_a_look_writes_nothing_and_says_what_would_be(site: Site) -> None:
+def test_without_do_a_takeover_writes_nothing_and_reports(site: Site) -> None:
     home = legacy(site, "split3_after2")
     (home / "240601001.rerun").mkdir()
     before = tree_of(home)
@@ -88,17 +88,16 @@ def test_a_look_writes_nothing_and_says_what_would_be(site: Site) -> None:
     assert tree_of(home) == before
 
 
-def test_a_tree_in_which_we_write_is_refused(site: Site) -> None:
+def test_a_tree_in_which_halfpipe_writes_is_refused(site: Site) -> None:
     home = legacy(site, "split2")
-    for place in (site.work, site.home):
-        site.halfpipe("takeover", str(place), "--do").bad("and never where the legacy's tree is")
-    site.halfpipe("takeover", str(home / "not there")).bad("No such file or directory")
+    for place in (site.work, site.home, home / "not there"):
+        site.halfpipe("takeover", str(place), "--do").bad(str(place))
     site.configure(paths={"stage": str(home / "new")})
-    site.halfpipe("takeover", str(home), "--do").bad(f"HalfPipe writes in {home / 'new'}")
+    site.halfpipe("takeover", str(home), "--do").bad(str(home / "new"))
     assert list(site.work.iterdir()) == []
 
 
-def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tree(site: Site) -> None:
+def test_a_finished_run_is_in_the_ledger_and_clean_up_leaves_the_tree(site: Site) -> None:
     home = legacy(site, "split2")
     site.configure(submit={"command": "true {dl} {rawdir}"}, cleanup={"retention_days": 0})
     before = tree_of(home)
@@ -109,12 +108,12 @@ def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tr
     links = sorted((site.work / FIRST / "chunks").glob("*.evt"))
     assert [link.is_symlink() for link in links] == [True, True]
     site.halfpipe("cleanup", "--remove").good()
-    assert [link.is_symlink() for link in links] == [True, True], "what is linked is no room of ours"
+    assert [link.is_symlink() for link in links] == [True, True], "links use no space of ours"
     assert not list((site.work / FIRST / "chunks").glob("*.rows"))
     assert tree_of(home) == before
 
 
-def test_what_was_taken_over_is_done_with(site: Site) -> None:
+def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     home = legacy(site, "split3_cleaned")
     site.configure(submit={"command": "false {dl} {rawdir}", "automatic": True})
     report = take(site, home)
@@ -130,15 +129,14 @@ def test_what_was_taken_over_is_done_with(site: Site) -> None:
     receipt = site.receipt(SECOND)
     assert receipt["runs"][0]["legacy"] == [[1073, 1145, None]]
     assert receipt["runs"][0]["delivered"] == 35
-    again = site.snakemake(f"dl={FIRST}", "-F").good()
+    site.snakemake(f"dl={FIRST}", "-F").good()
     assert "cannot be judged" in (site.work / paths.done_log(FIRST)).read_text()
-    assert "gets there only by a roll-back" in again.said
     assert site.staged(FIRST).keys() != set()
     assert site.receipt(FIRST)["handoff"] == 2
     assert take(site, home)["unchanged"] == 2
 
 
-def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
+def test_a_loss_is_found_by_the_merged_indexes(site: Site) -> None:
     home = legacy(site, "reprocessed_here")
     source = Path(shutil.copytree(TAKEOVER / "reprocessed_here" / "in", site.home / "less"))
     site.replay(source)
@@ -147,12 +145,11 @@ def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
     lines = index.read_text().splitlines(keepends=True)
     index.write_text("".join([lines[0], *lines[2:]]))
     before = (site.work / "runs" / RUN / "deliveries" / "000001.json").read_bytes()
-    ended = site.snakemake(f"dl={FIRST}", "-F")
-    ended.bad("would lose 1 of 33 delivered events")
+    site.snakemake(f"dl={FIRST}", "-F").bad("1 of 33 delivered events")
     assert (site.work / "runs" / RUN / "deliveries" / "000001.json").read_bytes() == before
 
 
-def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site) -> None:
+def test_a_run_waits_for_a_record_of_the_legacy_that_is_damaged(site: Site) -> None:
     home = legacy(site, "split3_after1")
     spans = home / FIRST / MET / f"r0{MET}-spans.txt"
     good = spans.read_bytes()
@@ -161,20 +158,17 @@ def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site) -> None:
     assert str(spans) in report["refused"][FIRST][0]
     assert report["runs"]["refused"] == [RUN]
     ended = site.snakemake(f"dl={SECOND}")
-    ended.bad(
-        f"what the legacy delivered of run {RUN} in downlink {FIRST} cannot be read",
-        "restore it from a backup",
-    )
+    ended.bad(str(spans))
     assert site.staged(SECOND) == {}
     said = site.told("status", FIRST)["downlinks"][0]
-    assert [cause["code"] for cause in said["causes"]] == ["takeover-refused"]
+    assert [cause["code"] for cause in said["causes"]] == ["takeover"]
     spans.write_bytes(good)
     assert take(site, home)["refused"] == {}
     site.snakemake(f"dl={SECOND}").good()
     assert site.staged(SECOND) == read_case(TAKEOVER / "split3_after1").steps[1].expected.files
 
 
-def test_a_chunk_that_is_damaged_or_has_no_retdef_costs_no_other_and_is_tried_again(site: Site) -> None:
+def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site) -> None:
     home = legacy(site, "split3_after2")
     damaged, retdef = (
         home / FIRST / "0077014d-2c2e5787-0957-00004.evt",
@@ -201,7 +195,7 @@ def test_a_chunk_that_is_damaged_or_has_no_retdef_costs_no_other_and_is_tried_ag
     assert all(chunk["files"] for chunk in site.receipt(FIRST)["chunks"])
 
 
-def test_later_turns_take_what_has_come_since(site: Site) -> None:
+def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:
     home = legacy(site, "split3_after1")
     (home / FIRST / "haltOnline").write_text("by hand\n")
     (home / "force").mkdir()
@@ -209,7 +203,7 @@ def test_later_turns_take_what_has_come_since(site: Site) -> None:
     assert take(site, home)["given_up"] == ["2c2e5788"]
     assert (site.work / FIRST / "haltOnline").read_text() == "by hand\n"
     assert "2c2e5788" in site.halfpipe("force").good().said
-    # The legacy cleans up, is at work on the next downlink, and hands it off.
+    # The legacy cleans up, begins the next downlink, and hands it off.
     for path in home.glob(f"{FIRST}/*.??[tx]"):
         if path.suffix in {".evt", ".idx"}:
             path.unlink()
@@ -225,25 +219,25 @@ def test_later_turns_take_what_has_come_since(site: Site) -> None:
     lock = home / "lock" / f"halfpipe-{SECOND}"
     lock.touch()
     os.utime(lock, (2**31, 2**31))
-    assert take(site, home)["left"] == {"the legacy is at work on it": [SECOND]}
+    assert take(site, home)["left"] == {"the legacy is processing it": [SECOND]}
     os.utime(lock, (1, 1))
     report = take(site, home)
     assert (report["taken"], report["unchanged"], report["left"]) == (1, 1, {})
     site.snakemake(f"dl={THIRD}").good()
     assert site.staged(THIRD) == read_case(TAKEOVER / "split3_after2").steps[2].expected.files
-    # What the legacy does after that of what was processed here is not taken.
+    # Later changes of the legacy to a downlink that was processed here are not taken.
     site.snakemake(f"dl={SECOND}", "-F").good()
     (home / SECOND / MET / f"r0{MET}-spans.txt").write_bytes(b"(lp1\n.")
     (home / SECOND / f"delivered_events_{SECOND}.txt").touch()
     assert take(site, home)["left"] == {"it was processed here": [SECOND]}
 
 
-def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(site: Site) -> None:
+def test_a_double_delivery_is_named_and_can_be_undone(site: Site) -> None:
     home = legacy(site, "split3_after1")
     take(site, home)
     site.by_hand(SECOND)
     (span,) = site.receipt(SECOND)["runs"][0]["spans"]
-    # The legacy went on: with the downlink that was processed here, and with another one that brought the same.
+    # The legacy goes on: with the downlink that was processed here, and with another one with the same events.
     shutil.copytree(TAKEOVER / "split3_after2" / "legacy" / SECOND, home / SECOND)
     other = "240601005"
     copied(home / SECOND, home / other)
@@ -262,9 +256,7 @@ def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(site: 
     again = f"snakemake dl={SECOND} -R runs/{RUN}/{SECOND}/manifest.json"
     assert [do for dl in (SECOND, other) for _, do in overlaps(dl)] == [again, again]
     assert overlaps(FIRST) == []
-    refused = site.snakemake(f"submit={SECOND}").bad(
-        f"are in the deliveries of downlinks {SECOND} and {other}", again
-    )
+    refused = site.snakemake(f"submit={SECOND}").bad(f"downlinks {SECOND} and {other} both delivered", again)
     assert "-R deliver_run" not in refused.said, "what lies in the stage is as it was handed off"
     site.halfpipe("submit", SECOND, "--settle", "submitted").good()
     assert ["roll" in first for first, _ in overlaps(SECOND)] == [True]
@@ -274,7 +266,7 @@ def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(site: 
 
 
 @pytest.mark.workflow
-def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(site: Site) -> None:
+def test_after_a_kill_at_any_moment_the_next_takeover_ends_the_same(site: Site) -> None:
     home = legacy(site, "split3_after2")
     copied(TAKEOVER / "one_epu" / "legacy" / FIRST, home / "240531001")
     settings = site.settings

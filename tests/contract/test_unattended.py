@@ -148,7 +148,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     (number,) = (site.work / paths.UNATTENDED_LEASE).iterdir()
     os.utime(number, (then := time.time() - 3700, then))
     status, said = unattended(site, "--timer")
-    assert (status, "site (unattended-lease)" in said) == (4, True), "an hour later"
+    assert (status, "site (unattended-stopped)" in said) == (4, True), "an hour later"
     assert f"end process {first.pid} on " in said
     assert unattended(site, "--timer") == (4, ""), "it was told"
     assert len(logs(site)) == 1

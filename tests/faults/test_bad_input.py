@@ -102,10 +102,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
     assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
 
     ended = site.process(DL)
-    assert {(job.rule, job.run) for job in ended.jobs} == {
-        ("deliver_run", "2c2e6cc0"),
-        ("receipt", ""),
-    }
+    assert {(job.rule, job.run) for job in ended.jobs} == {("deliver_run", "2c2e6cc0"), ("receipt", "")}
     receipt = site.receipt(DL)
     assert receipt["chunks"][0]["said"] == {
         "processing": ["0077014d-2c2e5787"],

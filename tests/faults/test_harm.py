@@ -36,9 +36,9 @@ HARMS = ("removed", "cut", "flipped", "{}", "garbage")
 COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
 # What may always be said: of the moment itself, and while what was processed again waits for its roll-back.
-OFTEN = {"receipt-missing", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
-GONE, STOPS = {"file-missing", "file-damaged"}, {"stops"}  # every command says it, and does nothing
-PRODUCT = {"file-missing", "file-differs", "format", "state", "missing-input"}
+OFTEN = {"receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
+STOPS = {"stops"}  # every command says it, and does nothing
+PRODUCT = {"cleaned-up", "damaged", "format", "missing-input"}
 ID, RUN, N = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
 EVENT_FILE = rf"stage/{ID}/r\d{{10}}/.*\.evt"
 # Where a person must do what no command says: a backup, or a new ledger. Until then nothing goes on.
@@ -46,7 +46,7 @@ BY_HAND: dict[str, set[str]] = {
     r"work/format\.json": STOPS,
     rf"work/stage-mark/{N}": STOPS,
     rf"stage/\.halfpipe-mark/{N}": STOPS,
-    r"ledger\.sqlite": {"ledger", "ledger-down", "ledger-lacks"},
+    r"ledger\.sqlite": {"ledger", "ledger-lacks"},
     r"work/\.snakemake/.*": STOPS,
 }
 # Files that are all alike: a few are taken.
@@ -55,23 +55,17 @@ ALIKE: dict[str, set[str]] = {r"work/settings/.*": set(), rf"work/logs/{ID}/.*":
 SAID: dict[str, set[str]] = {
     **BY_HAND,
     **ALIKE,
-    rf"work/dl={ID}": {"receipt-damaged", "receipt-missing"},
+    rf"work/dl={ID}": {"receipt"},
     rf"work/submit={ID}": set(),
-    rf"work/{ID}/RetDef-.*\.xml": {
-        "file-missing",
-        "file-differs",
-        "retdef-reissued",
-        "missing-input",
-        "format",
-    },
-    rf"work/{ID}/chunks/\d{{5}}\.json": {*GONE, "file-differs", "format", "missing-input"},
+    rf"work/{ID}/RetDef-.*\.xml": {"damaged", "retdef-reissued", "missing-input", "format"},
+    rf"work/{ID}/chunks/\d{{5}}\.json": {"damaged", "format", "missing-input"},
     rf"work/{ID}/chunks/.*\.(evt|idx|rows)": PRODUCT,
-    rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"record-mended"},
+    rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"damaged"},
     rf"work/{ID}/ledger\.json": {"ledger-lacks"},
-    rf"work/runs/{RUN}/{ID}/datagrams\.idx": {*GONE, "datagrams-gone", "format", "missing-input"},
-    rf"work/runs/{RUN}/{ID}/manifest\.json": {*GONE, "manifest-gone", "file-differs", "format"},
+    rf"work/runs/{RUN}/{ID}/datagrams\.idx": {"damaged", "format", "missing-input"},
+    rf"work/runs/{RUN}/{ID}/manifest\.json": {"damaged", "format"},
     r"work/force/.*": set(),
-    rf"stage/({ID}|chunktokens)/.*": {"file-missing", "file-differs", "stage-partly-gone", "stage"},
+    rf"stage/({ID}|chunktokens)/.*": {"stage-differs", "stage-gone"},
 }
 
 
@@ -222,7 +216,10 @@ class Story:
         return {path: path.read_bytes() for path in self.site.home.rglob("*") if path.is_file()}
 
     def asked(self, *options: str) -> tuple[int, set[str], list[str]]:
-        """Ask `status`; return how it ended, its codes (`stops`, if it gives no answer), and what is to be done."""
+        """Ask `status`; return how it ended, its codes (`stops`, if it gives no answer), and what is to be done.
+
+        A damaged receipt is ``receipt``: it follows from much else.
+        """
         ended = self.site.halfpipe("status", "--all", "--json", *options)
         try:
             answer = json.loads(ended.said[ended.said.index("{") :])
@@ -230,7 +227,13 @@ class Story:
             return ended.status, set(STOPS), []
         causes = [cause for one in answer["downlinks"] for cause in one["causes"]] + answer["site"]
         do = [cause["do"] for cause in causes if cause["verdict"] == "action" and cause["do"]]
-        return ended.status, {cause["code"] for cause in causes}, do
+        codes = {
+            "receipt"
+            if cause["code"] == "damaged" and "/dl=" in cause["text"].partition(":")[0]
+            else cause["code"]
+            for cause in causes
+        }
+        return ended.status, codes, do
 
     def follow(self, do: Iterable[str]) -> None:
         """Do what is to be done, as far as it is commands."""
@@ -357,9 +360,7 @@ def test_a_backup_that_is_put_back_doubles_nothing(story: Story, what: str, over
             continue
         said, end = seen
         # What of the stage Level-1 took before that was put back only a person finds out, who is told to.
-        only_told = (
-            now == "submitted" and "stage" in places and said & {"stage-restored", "work-restored"} != set()
-        )
+        only_told = now == "submitted" and "stage" in places and "restored" in said
         assert not re.search("doubled" if only_told else "SILENT|doubled|times", end), (
             f"{then}, {now}: {seen}"
         )

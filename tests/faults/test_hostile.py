@@ -1,6 +1,6 @@
-"""Names, texts and sizes from outside: none leads out of `paths.work` and `paths.stage`, no shell sees any.
+"""Names, texts and sizes from outside: none leads out of `paths.work` and `paths.stage`, and no shell sees them.
 
-What is large, or claims to be, is refused or read bit by bit. The large files are sparse and take no room on the disk.
+A file that is large, or claims to be, is refused or read bit by bit. The large files are sparse and take no disk space.
 """
 
 import os
@@ -12,14 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe import paths
+from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import outstanding
-from halfpipe.errors import (
-    DecoderError,
-    FormatError,
-    MissingInputError,
-)
+from halfpipe.errors import DecoderError, FormatError, MissingInputError
 from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import read_retdef
@@ -51,7 +48,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def refused(out: Path) -> str:
-    """Return why the products are refused; nothing is waited for, nothing outside is touched."""
+    """Return why the products are refused. The check waits for nothing and touches nothing outside."""
     with watched(out.parent), at_once(), pytest.raises(DecoderError) as caught:
         check_products(out, CHUNK)
     return str(caught.value)
@@ -63,41 +60,37 @@ def _linked(path: Path) -> None:
     path.symlink_to(elsewhere)
 
 
-def _pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def _directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def _nowhere(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("/nowhere/at/all")
+# What can be in the place of a file, besides a link to one.
+NO_FILES: dict[str, Callable[[Path], None]] = {
+    "not a regular file": os.mkfifo,
+    "Is a directory": Path.mkdir,
+    "no such RetDef": lambda path: path.symlink_to("/nowhere/at/all"),
+}
 
 
 @pytest.mark.parametrize("name", [EVT, IDX])
-@pytest.mark.parametrize("spoil", [_linked, _pipe, _directory, _nowhere])
-def test_a_product_is_a_plain_file(out: Path, name: str, spoil: Callable[[Path], None]) -> None:
-    spoil(out / name)
+def test_a_product_must_be_a_plain_file(out: Path, name: str) -> None:
+    _linked(out / name)
     assert refused(out).startswith(f"{name}: ")
+    for number, replace in enumerate(NO_FILES.values()):
+        (out / name).rename(out.parent / str(number))
+        replace(out / name)
+        assert refused(out).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize(
     "name",
     ["events.evt", f"{STEM}.rows", f"{STEM}.evt\n.evt", f"..{EVT}", f"{STEM}\x1b[2J\udcff.idx", "-rf.idx"],
 )
-def test_a_product_has_a_products_name(out: Path, name: str) -> None:
+def test_a_product_must_have_the_name_of_a_product(out: Path, name: str) -> None:
     (out / name).write_bytes(b"")
     said = refused(out)
-    assert "not a product's name" in said
+    assert "<ground id>" in said
     assert said.isprintable()
     assert said.isascii()
 
 
-def test_products_are_taken_those_of_before_go_and_nothing_else_is_taken_nor_followed(out: Path) -> None:
+def test_only_products_are_taken_and_no_link_is_followed(out: Path) -> None:
     precious = out.parent.parent / "precious"
     precious.mkdir()
     (precious / "file").write_text("kept")
@@ -111,7 +104,7 @@ def test_products_are_taken_those_of_before_go_and_nothing_else_is_taken_nor_fol
         (home / name).write_text("x")
     with watched(out.parent), at_once():
         assert len(check_products(out, CHUNK)) == 3
-        take_products(out, home, CHUNK)
+        publish_products(out, home, CHUNK)
     assert {path.name for path in home.iterdir()} == {EVT, IDX, f"{STEM}.rows", other, "00003.json"}
     assert not out.exists()
     assert (precious / "file").read_text() == "kept"
@@ -127,19 +120,11 @@ def search_path(tmp_path: Path, chunks: int = 3) -> tuple[Plan, Path]:
     return plan_of(tmp_path / "work", tmp_path / "retdefs"), home
 
 
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (_pipe, "not a regular file"),
-        (_directory, "Is a directory"),
-        (_nowhere, "no such RetDef"),
-    ],
-)
-def test_a_retdef_that_is_no_file_is_named_and_stops_nothing(
-    tmp_path: Path, spoil: Callable[[Path], None], why: str
-) -> None:
+@pytest.mark.parametrize("why", NO_FILES)
+def test_a_retdef_that_is_not_a_file_is_named_and_stops_no_other(tmp_path: Path, why: str) -> None:
     plan, home = search_path(tmp_path)
-    spoil(home / RETDEF)
+    (home / RETDEF).unlink()
+    NO_FILES[why](home / RETDEF)
     with watched(tmp_path), at_once():
         found = plan.of(DL)
         (said,) = map(str, found.unreadable)
@@ -167,7 +152,7 @@ def test_a_linked_retdef_is_copied_and_a_linked_secret_is_not(tmp_path: Path) ->
 
 
 def evil(*homes: Path) -> list[Path]:
-    """Return whatever a shell made that should have seen nothing."""
+    """Return the files that a shell made, which should have seen nothing."""
     every = (path for home in (*homes, ROOT) for path in home.glob("evil*"))
     return [path for path in every if re.fullmatch(r"evil[0-9]*", path.name)]
 
@@ -179,18 +164,19 @@ MISSPELT = (
 )
 
 
-def test_misspelt_targets_are_told_and_not_interpreted(site: Site) -> None:
-    site.add_retdefs(SOURCE.parent, DL)
-    for target in MISSPELT:
-        ended = site.snakemake(f"dl={DL}", target)
-        assert (ended.status, repr(target.partition("=")[2]) in ended.said) == (1, True), target
-    site.snakemake(DL).bad(f"no target is called {DL}")
-    for target in ("dl=../../evil", "../evil", "runs/../../evil/240601001/manifest.json"):
+def test_misspelt_targets_are_named_and_not_interpreted(site: Site) -> None:
+    """They fail alone: the downlink beside them is handed off."""
+    site.replay(SOURCE.parent, DL)
+    for targets in (MISSPELT[:4], MISSPELT[4:8], MISSPELT[8:]):  # so many causes a command prints
+        ended = site.snakemake(f"dl={DL}", *targets)
+        assert ended.status == 1
+        assert [each for each in targets if repr(each.partition("=")[2]) not in ended.said] == []
+    assert site.has_receipt(DL)
+    for target in (DL, "dl=../../evil", "../evil", "runs/../../evil/240601001/manifest.json"):
         assert site.snakemake(target).status != 0
     assert evil(site.home, site.work) == []
-    made = {path.relative_to(site.work).parts[0] for path in site.work.rglob("*") if path.is_file()}
-    assert made <= {DL, "logs", ".snakemake", "settings", "format.json"}
-    assert not site.stage.exists()
+    assert [path.name for path in site.work.glob("*=*")] == [f"dl={DL}"]
+    assert {path.name for path in site.stage.iterdir()} == {DL, "chunktokens", paths.STAGE_MARK}
 
 
 def test_a_whole_downlink_among_nasty_names(tmp_path: Path) -> None:

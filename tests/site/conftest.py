@@ -1,4 +1,4 @@
-"""A ledger of a test's own, on each kind of database, and the private Slurm."""
+"""Fixtures: a ledger on each kind of database, and the private Slurm."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ def server() -> Iterator[PrivatePostgresql]:
 
 @pytest.fixture(params=["sqlite", POSTGRESQL])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
-    """Return what gives one empty database after another, of one kind."""
+    """Return a function that makes an empty database of one kind."""
     with ExitStack() as held:
 
         def make() -> Database:

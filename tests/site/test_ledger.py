@@ -1,4 +1,4 @@
-"""What the ledger says after downlinks were loaded, loaded again, processed again and taken out."""
+"""The rows of the ledger after downlinks are loaded, loaded again, processed again and removed."""
 
 import shutil
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import force_list
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import HandOff, last_hand_off
-from halfpipe.settings import Moot as MootSettings
+from halfpipe.settings import Moot
 from tests.support.ledger_files import (
     GROUND_ID,
     Database,
@@ -48,7 +48,6 @@ def ndgms(ledger: Ledger) -> dict[RunId, tuple[str, int]]:
 
 
 def codes(ledger: Ledger, work: Path) -> list[str]:
-    """Return how the ledger differs from the files."""
     return [cause.code for cause in check(ledger, settings_of(work))]
 
 
@@ -56,39 +55,26 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
     datagrams = [*whole(956, 3), *whole(957, 2, keys=(2**32 - 1, 5))]
     process(tmp_path, ONE, {RUN: datagrams}, handoff=2, into=ledger)
     found = content(ledger)
-    assert found[RUNS.name] == [
-        {
-            "scid": 77,
-            "startedat": 741234567,
-            "type": "LPA",
-            "analysis": None,
-            "status": "Complete",
-            "ndgms": 5,
-            "nevts": 50,
-            "dgmutc0": datetime(2024, 6, 28, 2, 29, 27, 750000),
-            "dgmutc1": datetime(2024, 6, 28, 2, 29, 29, 750000),
-            "evtutc0": datetime(2024, 6, 28, 2, 29, 27, 250000),
-            "evtutc1": datetime(2024, 6, 28, 2, 29, 29, 500000),
-            "hwkey": 3348,
-            "swkey": 7656,
-            "moot_key": 0xFFFFFFFF,
-            "moot_alias": "UNKNOWN",
-        }
-    ]
+    at = {"scid": 77, "startedat": 741234567}
+    times = {"dgmutc0": "29:27.750", "dgmutc1": "29:29.750", "evtutc0": "29:27.250", "evtutc1": "29:29.500"}
+    row: dict[str, object] = {
+        "type": "LPA",
+        "analysis": None,
+        "status": "Complete",
+        "ndgms": 5,
+        "nevts": 50,
+        "hwkey": 3348,
+        "swkey": 7656,
+    }
+    row |= {key: datetime.fromisoformat(f"2024-06-28T02:{text}") for key, text in times.items()}
+    assert found[RUNS.name] == [at | row | {"moot_key": 0xFFFFFFFF, "moot_alias": "UNKNOWN"}]
+    places = {"indir": f"{tmp_path}/240601001", "outbase": str(tmp_path)}
     assert found[DOWNLINKS.name] == [
-        {
-            "id": 240601001,
-            "l0key": None,
-            "indir": f"{tmp_path}/240601001",
-            "outbase": str(tmp_path),
-            "handoff": 2,
-            "submitted": None,
-        }
+        {"id": 240601001, "l0key": None, "handoff": 2, "submitted": None} | places
     ]
-    of = {"downlink_id": 240601001, "scid": 77, "startedat": 741234567}
     assert found[SEGMENTS.name] == [
-        of | {"apid": 956, "dgmseq0": 0, "dgmseq1": 2, "nevts": 30},
-        of | {"apid": 957, "dgmseq0": 0, "dgmseq1": 1, "nevts": 20},
+        at | {"downlink_id": 240601001, "apid": apid, "dgmseq0": 0, "dgmseq1": last, "nevts": events}
+        for apid, last, events in ((956, 2, 30), (957, 1, 20))
     ]
     assert [(row["apid"], row["datagrams"]) for row in found[DATAGRAMS.name]] == [
         (956, 0), (956, 2), (957, 0), (957, 1),
@@ -97,11 +83,11 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
     assert first | {"hwkey": 2**32 - 1, "evtseq0": 1007, "oaction": "start", "modename": "normal"} == first
 
 
-def test_a_run_becomes_complete_with_what_all_downlinks_brought(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     epu0, epu1 = whole(956, 4), whole(957, 4)
     process(tmp_path, ONE, {RUN: [*epu0[:2], *epu1[:3]]})
-    process(tmp_path, TWO, {RUN: [*epu0[2:], *epu1[2:]]})  # datagram 2 of EPU 1 comes twice
+    process(tmp_path, TWO, {RUN: [*epu0[2:], *epu1[2:]]})  # both have datagram 2 of EPU 1
     load(ledger, settings, ONE)
     before = content(ledger)
     load(ledger, settings, ONE)
@@ -114,14 +100,15 @@ def test_a_run_becomes_complete_with_what_all_downlinks_brought(ledger: Ledger, 
     assert ndgms(ledger) == {RUN: ("InProgress", 4)}
     load(ledger, settings, ONE)
     assert run_rows(ledger)[RUN] == whole_row
-    process(tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2, into=ledger)  # the run moves away from it
+    process(
+        tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2, into=ledger
+    )  # it does not contain the run any more
     assert ndgms(ledger) == {RUN: ("InProgress", 4), OTHER: ("Complete", 3)}
     remove(ledger, settings, [ONE, TWO])
     assert all(rows == [] for rows in content(ledger).values())
 
 
-def test_a_hole_within_one_index_and_counts_beyond_16_bits(ledger: Ledger, tmp_path: Path) -> None:
-    """The earlier system counted the first and the last number, and saw no hole."""
+def test_a_gap_in_one_index_and_numbers_beyond_16_bits(ledger: Ledger, tmp_path: Path) -> None:
     epu0 = whole(956, 4)
     numbers = (0, 2**16, 2**16 + 1, 2**32 - 1)
     process(
@@ -148,7 +135,9 @@ def test_keys_are_those_of_the_first_datagram_in_time(ledger: Ledger, tmp_path: 
         assert (run_rows(ledger)[RUN]["hwkey"], run_rows(ledger)[RUN]["swkey"]) == keys
 
 
-def test_a_run_given_up_is_incomplete_unless_it_is_complete_or_held(ledger: Ledger, tmp_path: Path) -> None:
+def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     settings = settings_of(tmp_path)
 
     def statuses() -> tuple[str, str]:
@@ -160,7 +149,7 @@ def test_a_run_given_up_is_incomplete_unless_it_is_complete_or_held(ledger: Ledg
     give_up(tmp_path, RUN, ONE, delivered=False)
     assert statuses() == ("InProgress", "InProgress"), "its orphans wait for the next delivery"
     give_up(tmp_path, RUN, ONE, last=0)
-    assert statuses() == ("InProgress", "InProgress"), "which did not know all that has come"
+    assert statuses() == ("InProgress", "InProgress"), "that delivery did not know all datagrams"
     for run in (RUN, OTHER):
         give_up(tmp_path, run, ONE)
     assert statuses() == ("Incomplete", "InProgress")
@@ -172,8 +161,10 @@ def test_a_run_given_up_is_incomplete_unless_it_is_complete_or_held(ledger: Ledg
     assert statuses() == ("Incomplete", "Complete")
 
 
-def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Ledger, tmp_path: Path) -> None:
-    """Whether the rest of it is held is not known yet."""
+def test_a_run_that_was_processed_again_and_not_loaded_is_not_complete(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """The ledger does not know yet whether Level-1 would refuse its new part."""
     settings = settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(956, 4)[:3]}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 4)}, into=ledger)
@@ -185,11 +176,11 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
 
 
 def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
-    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=MootSettings(mapping=True))
+    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=Moot(mapping=True))
     rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
     at = datetime(2024, 6, 28, 2)
     default = {"tcompleted": at, "moot_key": 2**32 - 2, "moot_alias": "nomSciOps"}
-    # A table that others have made stays as it is.
+    # A table that exists already stays as it is.
     database.by_others(
         "CREATE TABLE glastops_acquisition (who VARCHAR(9), id NUMERIC(12), trequested TIMESTAMP, startedat "
         "NUMERIC(12), type CHAR(16), moot_key NUMERIC(12), moot_alias CHAR(64))"
@@ -198,25 +189,24 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     ledger.write(lambda c: c.execute(insert(DEFAULTS), [default]))
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
 
-    def is_of(expected: Moot) -> bool:
-        """Tell whether the row has a key and alias, and the event files of a merge."""
+    def is_of(expected: MootKey) -> bool:
+        """Tell whether the row and the event files of a merge have this key and alias."""
         row = run_rows(ledger)[RUN]
         of_merge = moot_key.of_run(database.of(mapping), RUN, rows)
-        return Moot(row["moot_key"], row["moot_alias"]) == expected == of_merge
+        return MootKey(row["moot_key"], row["moot_alias"]) == expected == of_merge
 
-    assert is_of(Moot(2**32 - 2, "nomSciOps"))
+    assert is_of(MootKey(2**32 - 2, "nomSciOps"))
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
-    assert codes(ledger, tmp_path) == ["ledger-behind"]
+    assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
-    assert is_of(Moot(9, "calibOps"))
+    assert is_of(MootKey(9, "calibOps"))
     assert codes(ledger, tmp_path) == []
-    # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
-    assert run_rows(ledger)[RUN]["type"] == "LPA"
+    assert run_rows(ledger)[RUN]["type"] == "LPA", "the type follows from the APIDs, not from the request"
 
-    # A row of others that no event file can hold.
+    # A key that does not fit into an event file.
     ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=2**32)))
-    assert codes(ledger, tmp_path) == ["state"]
+    assert codes(ledger, tmp_path) == ["damaged"]
     with pytest.raises(LedgerError):
         moot_key.of_run(database.of(mapping), RUN, rows)
     by_hand = tmp_path / "moot.txt"
@@ -225,11 +215,11 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     assert run_rows(ledger)[RUN]["moot_alias"] == "byHand"
 
 
-def test_what_cannot_be_entered_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+def test_data_that_cannot_be_entered_change_nothing(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     before = content(ledger)
     for brought in (
-        whole(957, 2, scid=99),  # the other downlink has it from spacecraft 77
+        whole(957, 2, scid=99),  # the other downlink has the run from spacecraft 77
         [Datagram(957, 0), Datagram(957, 1, scid=99)],
         [Datagram(957, 0, utc=1e15)],
         [Datagram(957, 0, events=2**63)],
@@ -247,15 +237,15 @@ def test_what_cannot_be_entered_changes_nothing(ledger: Ledger, tmp_path: Path) 
     assert ndgms(ledger) == {RUN: ("InProgress", 2)}
 
 
-def test_a_downlink_that_brings_no_datagram(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_downlink_without_datagrams(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     process(tmp_path, THREE, {RUN: []})
     assert load(ledger, settings, THREE).as_json() == {"downlink": "090101001", "handoff": 1, "runs": {}}
     found = content(ledger)
-    assert [row["id"] for row in found[DOWNLINKS.name]] == [90101001], "without the zero, as a number"
+    assert [row["id"] for row in found[DOWNLINKS.name]] == [90101001], "a number, without the leading zero"
     assert found[RUNS.name] == []
     assert check(ledger, settings) == []
-    # With event files of the run it cannot be submitted, as there is no row.
+    # A downlink with event files of a run without a row cannot be loaded, so it is not submitted.
     process(tmp_path, ONE, {RUN: [], OTHER: whole(965, 2)}, staged=[RUN, OTHER])
     with pytest.raises(StateError):
         load(ledger, settings, ONE)
@@ -265,7 +255,7 @@ def test_a_downlink_that_brings_no_datagram(ledger: Ledger, tmp_path: Path) -> N
     assert set(run_rows(ledger)) == {RUN, OTHER}
 
 
-def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
+def test_check_names_the_downlinks_that_differ(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
 
     def found(*downlinks: DownlinkId) -> list[tuple[str, str]]:
@@ -273,28 +263,28 @@ def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
 
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2)})
-    assert found() == [(TWO, "ledger-behind")]
+    assert found() == [(TWO, "ledger-lacks")]
     assert "ndgms is 2, 4 in the files" in check(ledger, settings)[0].text
     load(ledger, settings, TWO)
     assert found() == found(ONE) == []
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
-    assert found(ONE) == found(TWO) == [(ONE, "ledger-behind"), (TWO, "ledger-behind")], "they share the run"
+    assert found(ONE) == found(TWO) == [(ONE, "ledger-lacks"), (TWO, "ledger-lacks")], "they share the run"
     load(ledger, settings, ONE)
 
     (tmp_path / paths.receipt(ONE)).unlink()
     forget(tmp_path, paths.receipts(ONE))
-    assert found() == [(ONE, "files-behind")]
+    assert found() == [(ONE, "restored")]
     damage(tmp_path, paths.receipts(TWO))
-    assert found(TWO) == [(TWO, "record-damaged")]
+    assert found(TWO) == [(TWO, "damaged")]
     shutil.rmtree(tmp_path / paths.run(RUN))
-    assert found(ONE) == [(ONE, "files-behind")]
+    assert found(ONE) == [(ONE, "restored")]
     assert ndgms(ledger) == {RUN: ("Complete", 5)}, "nothing was changed by looking"
 
 
 def test_a_rebuild_enters_no_older_files_than_a_load_beside_it(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has to wait for the database, and meanwhile the downlink is processed again and loaded."""
+    """While the rebuild waits for the database, the downlink is processed again and loaded."""
     ledger, beside = database.ledger(), database.ledger()
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     write, calls = ledger.write, []
@@ -312,7 +302,7 @@ def test_a_rebuild_enters_no_older_files_than_a_load_beside_it(
     assert codes(ledger, tmp_path) == []
 
 
-def test_check_keeps_no_writer_waiting(
+def test_check_does_not_block_writers(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
@@ -340,27 +330,25 @@ def test_check_finds_every_row_that_was_changed(
 ) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     ledger.write(lambda c: c.execute(update(table).values({column: value})))
-    assert codes(ledger, tmp_path) == ["ledger-behind"]
+    assert codes(ledger, tmp_path) == ["ledger-lacks"]
     load(ledger, settings_of(tmp_path), ONE)
     assert codes(ledger, tmp_path) == []
 
 
-def test_a_lost_ledger_is_made_again_from_what_is_there(
-    empty: Callable[[], Database], tmp_path: Path
-) -> None:
+def test_a_lost_ledger_is_rebuilt_from_the_files(empty: Callable[[], Database], tmp_path: Path) -> None:
     ledger, again, settings = empty().ledger(), empty().ledger(), settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)}, into=ledger)
     damage(tmp_path, paths.receipts(ONE))
     again.write(lambda _: None)
-    assert codes(again, tmp_path) == ["record-damaged", "ledger-behind"]
+    assert codes(again, tmp_path) == ["damaged", "ledger-lacks"]
     with pytest.raises(StateError, match=ONE):
         rebuild(again, settings)
-    assert set(run_rows(again)) == {RUN, OTHER}, "one that is damaged keeps no other from it"
+    assert set(run_rows(again)) == {RUN, OTHER}, "a damaged downlink stops no other"
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     assert rebuild(again, settings) == 2
     assert content(again) == content(ledger)
-    # Files that are gone for good are gone from a ledger that is made again.
+    # A rebuilt ledger does not have downlinks whose files are gone for good.
     (tmp_path / paths.receipt(TWO)).unlink()
     forget(tmp_path, paths.receipts(TWO))
     (tmp_path / paths.datagrams(RUN, TWO)).unlink()

@@ -1,4 +1,4 @@
-"""The legacy's tables adopted, used for a month, and brought back: Level-1 finds each run all the time."""
+"""The legacy's tables are adopted, used for a month, and given back. Level-1 finds each run all the time."""
 
 import itertools
 import re
@@ -44,9 +44,7 @@ def status(ledger: Ledger, run: RunId) -> tuple[str, int, int]:
     return row["status"], row["ndgms"], row["nevts"]
 
 
-def test_adopted_for_a_month_and_brought_back(
-    legacy: LegacyLedger, database: Database, tmp_path: Path
-) -> None:
+def test_adopt_for_a_month_and_go_back(legacy: LegacyLedger, database: Database, tmp_path: Path) -> None:
     ledger, settings = database.ledger(()), database.of(settings_of(tmp_path))
     before, answers = legacy.content(), legacy.level1(DONE, OPEN, NEXT)
     assert [rows[0][0] for rows in answers.values()] == ["Complete", "InProgress"]
@@ -57,7 +55,7 @@ def test_adopted_for_a_month_and_brought_back(
     seen = adopt(ledger)
     assert (seen.state, seen.problems, seen.done) == (State.LEGACY, [], False)
     assert {each.name: each.rows for each in seen.tables} == {name: len(before[name]) for name in NAMES}
-    assert legacy.content() == before, "a look changes nothing"
+    assert legacy.content() == before, "without do nothing changes"
 
     assert adopt(ledger, do=True).compared == 2
     adopted = legacy.content()
@@ -66,9 +64,9 @@ def test_adopted_for_a_month_and_brought_back(
     assert adopted["glastops_acqsummary"] == before["glastops_acqsummary"]
     assert legacy.level1(DONE, OPEN, NEXT) == answers
     with pytest.raises(IntegrityError):
-        legacy.load(THREE, {NEXT: [EPU0]})  # the legacy's program is refused from now on
+        legacy.load(THREE, {NEXT: [EPU0]})  # the legacy's program cannot write any more
 
-    # A takeover knows the open run whole, of the other run only spans, and nothing of the oldest downlink.
+    # A takeover knows the open run, only spans of the other run, and nothing of the oldest downlink.
     assert check(ledger, settings) != []
     process(tmp_path, ONE, {OPEN: EPU0[:2]})
     for downlink in (ONE, TWO):
@@ -103,7 +101,7 @@ def test_adopted_for_a_month_and_brought_back(
     assert not {table.name for table in OURS} - set(before) & set(back)
     assert legacy.level1(DONE, OPEN, NEXT) == answers | there
 
-    # The legacy processes the month once more, and a second switch finds what it has made.
+    # The legacy processes the month again, and a second switch finds its rows.
     legacy.load(THREE, {OPEN: [EPU0[4:], EPU1[3:]], NEXT: [whole(965, 2)]})
     answers = legacy.level1(DONE, OPEN, NEXT)
     assert answers[OPEN.met][0][0] == "Complete"
@@ -111,7 +109,7 @@ def test_adopted_for_a_month_and_brought_back(
     assert legacy.level1(DONE, OPEN, NEXT) == answers
 
 
-def test_a_late_part_of_a_run_that_is_held_keeps_level1_from_retiring_it(
+def test_a_refused_late_part_keeps_level1_from_retiring_the_run(
     legacy: LegacyLedger, database: Database, tmp_path: Path
 ) -> None:
     ledger = database.ledger(())
@@ -163,11 +161,11 @@ def test_a_column_that_only_the_legacy_has_stays_with_its_table(
     assert "remark" in row
 
 
-def test_only_what_was_not_adopted_is_adopted_and_only_what_was_comes_back(
+def test_an_adoption_cannot_be_repeated_nor_undone_twice(
     legacy: LegacyLedger, database: Database, empty: Callable[[], Database]
 ) -> None:
     other, ledger = empty().ledger(()), database.ledger(())
-    other.write(lambda _: None)  # a ledger of HalfPipe's own
+    other.write(lambda _: None)  # a ledger that HalfPipe made
     for back in (False, True):
         with pytest.raises(LedgerError):
             adopt(other, do=True, back=back)
@@ -180,7 +178,7 @@ def test_only_what_was_not_adopted_is_adopted_and_only_what_was_comes_back(
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("empty", ["postgresql"], indirect=True)
-def test_who_could_read_the_legacys_tables_can_read_ours(legacy: LegacyLedger, database: Database) -> None:
+def test_readers_of_the_legacys_tables_can_read_ours(legacy: LegacyLedger, database: Database) -> None:
     name = f"Level1-{secrets.token_hex(4)}"
     user = f'"{name}"'
     database.by_others(f"CREATE ROLE {user}", f"GRANT SELECT, INSERT ON glastops_acqsummary TO {user}")
@@ -199,7 +197,7 @@ def test_who_could_read_the_legacys_tables_can_read_ours(legacy: LegacyLedger, d
 @pytest.mark.postgresql
 @pytest.mark.parametrize("empty", ["postgresql"], indirect=True)
 def test_another_answer_to_level1_undoes_the_adoption(legacy: LegacyLedger, database: Database) -> None:
-    """A column of a fixed width, whose blanks at the end are lost."""
+    """Our column has no blanks at the end, unlike a column of fixed width."""
     database.by_others("ALTER TABLE glastops_acqsummary ALTER COLUMN status TYPE CHAR(16)")
     before = legacy.content()
     with pytest.raises(LedgerError, match="Level-1"):
@@ -209,7 +207,7 @@ def test_another_answer_to_level1_undoes_the_adoption(legacy: LegacyLedger, data
 
 @contextmanager
 def cut_off_at(moment: int) -> Iterator[None]:
-    """End with an error before the change with the number `moment`."""
+    """Raise an error before change number `moment`."""
     passed = itertools.count(1)
 
     def fails(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -225,10 +223,10 @@ def cut_off_at(moment: int) -> Iterator[None]:
 
 @pytest.mark.postgresql
 @pytest.mark.parametrize("empty", ["postgresql"], indirect=True)
-def test_where_each_statement_is_final_a_cut_off_adoption_comes_back(
+def test_an_interrupted_adoption_can_be_undone_where_each_statement_is_final(
     legacy: LegacyLedger, database: Database, tmp_path: Path
 ) -> None:
-    """As on Oracle, which has no way to undo a change of a table: here each statement is committed."""
+    """Oracle cannot undo a change of a table. Here each statement is committed."""
     ledger = database.ledger(())
     ledger._engine = ledger._engine.execution_options(isolation_level="AUTOCOMMIT")
     process(tmp_path, FOUR, {NEXT: whole(965, 2)})
@@ -265,7 +263,6 @@ def test_where_each_statement_is_final_a_cut_off_adoption_comes_back(
 
 
 def _state_of(ledger: Ledger) -> State:
-    """Return what the database has."""
     for back in (False, True):
         try:
             return adopt(ledger, back=back).state
@@ -274,8 +271,7 @@ def _state_of(ledger: Ledger) -> State:
     raise AssertionError("neither can be done")
 
 
-def test_each_statement_is_one_that_oracle_has() -> None:
-    """Oracle is not available: its SQL is compiled, and read here once more."""
+def test_each_statement_compiles_for_oracle() -> None:
     dialect = oracle.dialect()  # type: ignore[no-untyped-call]
     may_read = {"glastops_acqsummary": ("LEVEL1", "PUBLIC")}
     others = {"glastops_acqdefaults", "glastops_acquisition"}
@@ -290,7 +286,7 @@ def test_each_statement_is_one_that_oracle_has() -> None:
     ]
     made = [name for each in said for name in re.findall(r"CREATE TABLE (\w+)", each)]
     assert set(made) == set(METADATA.tables) - others
-    # Level-1's table is the last that is exchanged, with its grants before its rows.
+    # Level-1's table is exchanged last, and gets its grants before its rows.
     last = said.index("ALTER TABLE glastops_acqsummary RENAME TO legacy_acqsummary")
     assert [" ".join(each.split()[:3]) for each in said[last + 1 : last + 6]] == [
         "CREATE TABLE glastops_acqsummary", "GRANT SELECT ON", "GRANT SELECT ON",

@@ -1,4 +1,4 @@
-"""Loaders that are killed or side by side, databases that are away or of others, and files from a backup."""
+"""Loaders that are killed or run side by side, databases that are down or foreign, and files from a backup."""
 
 import itertools
 import os
@@ -14,14 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import (
-    ClauseElement,
-    Connection,
-    Engine,
-    event,
-    make_url,
-    text,
-)
+from sqlalchemy import ClauseElement, Connection, Engine, event, make_url, text
 from sqlalchemy.dialects import oracle
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.sql.elements import TextClause
@@ -39,14 +32,7 @@ from halfpipe.ledger.tables import METADATA
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Settings
 from tests.support.forks import ended, started
-from tests.support.ledger_files import (
-    Database,
-    content,
-    process,
-    run_rows,
-    settings_of,
-    whole,
-)
+from tests.support.ledger_files import Database, content, process, run_rows, settings_of, whole
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
 
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
@@ -57,7 +43,7 @@ AFTER = {RUN: whole(956, 40)[20:]}
 
 
 def killed_at(moment: int, work: Callable[[], object]) -> bool:
-    """Run `work` and kill it right before the statement or commit with the number `moment`; tell whether it came."""
+    """Run `work` and kill it before the statement or commit number `moment`; return False if it ended before."""
 
     def dies() -> None:
         passed = itertools.count(1)
@@ -73,7 +59,12 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
     return ended(started(dies)) == -signal.SIGKILL
 
 
-def test_a_loader_that_is_killed_at_each_statement(empty: Callable[[], Database], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "every", [pytest.param(5, id="some"), pytest.param(1, id="all", marks=pytest.mark.workflow)]
+)
+def test_a_loader_that_is_killed_at_any_statement(
+    every: int, empty: Callable[[], Database], tmp_path: Path
+) -> None:
     ledger, other, settings = empty().ledger(), empty().ledger(), settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(957, 40)})
     process(tmp_path, TWO, AFTER)
@@ -82,13 +73,13 @@ def test_a_loader_that_is_killed_at_each_statement(empty: Callable[[], Database]
     rebuild(ledger, settings)
     process(tmp_path, TWO, AFTER)
     before, after = content(ledger), content(other)
-    for moment in itertools.count(1):
+    for moment in itertools.count(1, every):
         if not killed_at(moment, partial(load, ledger, settings, TWO)):
             break
         assert content(ledger) == before, moment
     assert content(ledger) == after
-    assert moment > 15, "it passes the reads, the rows of a downlink and of two runs, and the commit"
-    for moment in itertools.count(1, 4):
+    assert moment > 15, "reads, the rows of a downlink and of two runs, and the commit"
+    for moment in itertools.count(1, 4 * every):
         fresh = empty().ledger()
         if not killed_at(moment, partial(load, fresh, settings, ONE)):
             break
@@ -98,14 +89,14 @@ def test_a_loader_that_is_killed_at_each_statement(empty: Callable[[], Database]
 
 
 def test_loaders_side_by_side(empty: Callable[[], Database], tmp_path: Path) -> None:
-    """All at once into an empty database, some of them twice; they have a run in common."""
+    """They begin together in an empty database. All downlinks have one run, and three are loaded twice."""
     for number, downlink in enumerate(DOWNLINKS):
-        within = slice(2 * number, 2 * number + 3)  # the last is the next one's first
+        within = slice(2 * number, 2 * number + 3)  # its last datagram is the first of the next downlink
         process(tmp_path, downlink, {RUN: [*whole(956, 12)[within], *whole(957, 12)[within]]})
     undisturbed, fresh, settings = empty().ledger(), empty(), settings_of(tmp_path)
     rebuild(undisturbed, settings)
     if fresh.url.startswith("postgresql"):
-        # Whatever isolation a server has as its default, who has waited sees what was written meanwhile.
+        # A loader that waited must see new rows, whatever the default isolation of the server is.
         name = make_url(fresh.url).database
         fresh.by_others(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
     ledger, all_at_once = fresh.ledger(), (*DOWNLINKS, *DOWNLINKS[:3])
@@ -115,7 +106,7 @@ def test_loaders_side_by_side(empty: Callable[[], Database], tmp_path: Path) -> 
     assert check(ledger, settings) == []
 
 
-def test_a_writer_that_holds_on_is_waited_for_and_then_named(
+def test_a_loader_waits_for_another_writer_and_then_fails(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
@@ -134,9 +125,7 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
     load(waiting, settings_of(tmp_path), ONE)
 
 
-def test_tables_of_others_of_another_version_or_without_their_lock_stay(
-    database: Database, tmp_path: Path
-) -> None:
+def test_foreign_tables_are_refused_at_once(database: Database, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(965, 2)})
     ledger = database.ledger((5.0,))
     loads = partial(load, ledger, settings_of(tmp_path), ONE)
@@ -157,7 +146,7 @@ def test_tables_of_others_of_another_version_or_without_their_lock_stay(
 
 
 @pytest.mark.postgresql
-def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> None:
+def test_a_server_that_is_down_is_waited_for(tmp_path: Path, server: PrivatePostgresql) -> None:
     name = "away"
     database = Database(server.make_database(name))
     process(tmp_path, ONE, {RUN: whole(965, 2)})
@@ -171,10 +160,10 @@ def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> Non
         child = started(lambda: load(database.ledger((1.0,) * 30), settings_of(tmp_path), ONE))
     finally:
         server.start()
-    assert ended(child) == 0, "it waits until the server is there again"
+    assert ended(child) == 0, "it waits for the server"
     assert len(content(ledger)["glastops_acqsummary"]) == 1
 
-    # Cut off in the middle of a transaction: it is begun again.
+    # A connection that is lost in a transaction: the transaction is repeated.
     cuts = [b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'away'"]
 
     def cut_off(connection: Connection) -> object:
@@ -199,8 +188,8 @@ def test_a_wrong_password_is_not_shown(server: PrivatePostgresql, tmp_path: Path
         psycopg.connect(host=str(server.home / "server"), user="ledger", dbname="postgres")
 
 
-def test_what_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _: pytest.fail("it does not pass"))
+def test_a_database_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _: pytest.fail("it waits"))
     garbage = tmp_path / "garbage"
     garbage.write_bytes(b"no database" * 1000)
     for place in (garbage, tmp_path / "no" / "such"):
@@ -222,7 +211,7 @@ def test_what_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("kind", "tries"), [(OperationalError, 2), (ProgrammingError, 1)])
-def test_an_error_without_a_state_is_told_by_its_kind(
+def test_only_an_error_of_the_connection_is_tried_again(
     kind: type[OperationalError | ProgrammingError], tries: int, tmp_path: Path
 ) -> None:
     tried = []
@@ -236,8 +225,8 @@ def test_an_error_without_a_state_is_told_by_its_kind(
     assert len(tried) == tries
 
 
-def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
-    """None can be run on one here; that they compile, with short names, and hold no list that grows, can be seen."""
+def test_each_statement_compiles_for_oracle(tmp_path: Path) -> None:
+    """There is no Oracle here. Names must be short, and no statement may have a list that grows."""
     seen: set[str] = set()
 
     def note(_: Connection, statement: ClauseElement, *_more: object) -> None:
@@ -266,13 +255,13 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
 
 
 def site(database: Database, work: Path) -> Settings:
-    """Return the settings of a site in which something was processed, and that has the ledger."""
+    """Return the settings of a site with a processed downlink and this ledger."""
     process(work, ONE, {RUN: whole(965, 3)})
     return database.of(settings_of(work))
 
 
 def code(act: Callable[[], object]) -> str:
-    """Return the code of the error in which something ends, empty if it ends well."""
+    """Return the code of the error that `act` raises, or an empty text."""
     try:
         act()
     except HalfPipeError as error:
@@ -281,16 +270,14 @@ def code(act: Callable[[], object]) -> str:
 
 
 def refused(settings: Settings, *downlinks: DownlinkId) -> tuple[str, dict[str, Verdict]]:
-    """Return the code by which processing is refused, and what is told of the ledger of the site."""
+    """Return the code with which processing is refused, and the site's causes."""
     told = {cause.code: cause.verdict for cause in site_troubles(settings, (ONE, TWO))}
     return code(lambda: refuse_delivery(settings, downlinks)), told
 
 
-def test_the_first_that_loads_has_the_ledger_and_another_is_refused(
-    database: Database, tmp_path: Path
-) -> None:
+def test_a_ledger_belongs_to_the_first_working_directory(database: Database, tmp_path: Path) -> None:
     mine, other = site(database, tmp_path / "mine"), site(database, tmp_path / "other")
-    assert refused(mine) == refused(other) == ("", {}), "there is none"
+    assert refused(mine) == refused(other) == ("", {})
     has, ledger = Ledger.of(mine), Ledger.of(other)
     for _ in range(2):
         load(has, mine, ONE)
@@ -300,14 +287,12 @@ def test_the_first_that_loads_has_the_ledger_and_another_is_refused(
     acts = (partial(load, ledger, other, ONE), partial(rebuild, ledger, other), partial(run_rows, ledger))
     assert [code(act) for act in acts] == ["ledger-foreign"] * 3
     assert run_rows(has) == before
-    # The id goes wherever the working directory goes.
+    # The id moves with the working directory.
     moved = replace(mine, paths=replace(mine.paths, work=(tmp_path / "mine").rename(tmp_path / "moved")))
     assert refused(moved, ONE) == ("", {})
 
 
-def test_a_working_directory_from_a_backup_lacks_what_the_ledger_knows(
-    database: Database, tmp_path: Path
-) -> None:
+def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_path: Path) -> None:
     work = tmp_path / "work"
     settings, ledger = site(database, work), database.ledger()
     load(ledger, settings, ONE)
@@ -316,19 +301,19 @@ def test_a_working_directory_from_a_backup_lacks_what_the_ledger_knows(
     assert refused(settings, ONE, TWO) == ("", {})
     shutil.rmtree(work)
     (tmp_path / "backup").rename(work)
-    assert refused(settings) == ("work-restored", {"work-restored": Verdict.ACTION})
+    assert refused(settings) == ("restored", {"restored": Verdict.ACTION})
     remove(ledger, settings, [TWO])
     assert refused(settings, ONE, TWO) == ("", {})
-    # Nor do files of an earlier hand-off take the place of a later one.
+    # Files of an earlier hand-off do not replace a later one.
     process(work, ONE, {RUN: whole(965, 3)}, handoff=2, into=ledger)
     process(work, ONE, {RUN: whole(965, 3)})
-    assert code(partial(load, ledger, settings, ONE)) == "work-restored"
-    assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "work-restored")
+    assert code(partial(load, ledger, settings, ONE)) == "restored"
+    assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "restored")
     remove(ledger, settings, [ONE])
     load(ledger, settings, ONE)
 
 
-def test_a_database_that_is_down_keeps_nobody_from_processing(tmp_path: Path) -> None:
+def test_a_database_that_is_down_does_not_stop_processing(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
     settings = site(Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), tmp_path / "work")
-    assert refused(settings, ONE) == ("", {"ledger-down": Verdict.NOTE})
+    assert refused(settings, ONE) == ("", {"ledger": Verdict.NOTE})

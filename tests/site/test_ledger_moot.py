@@ -1,4 +1,4 @@
-"""What the MOOT database is told of the runs of a ledger."""
+"""Updates of the MOOT database with the runs of a ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
@@ -18,7 +18,7 @@ ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
 
 
 class Mooted:
-    """A ledger, and in place of the command what it is told; `meanwhile` happens while it is told."""
+    """A ledger, and a stand-in for the command of moot.update; `meanwhile` happens while the command runs."""
 
     def __init__(self, database: Database, home: Path) -> None:
         self.ledger, self.home = database.ledger(), home
@@ -56,7 +56,7 @@ def mooted(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return made
 
 
-def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted) -> None:
+def test_moot_gets_the_changed_runs_only(mooted: Mooted) -> None:
     brought = {RUN: whole(956, 2), OTHER: whole(965, 2, events=0)}
     mooted.load(brought)
     assert moot_update.pending(mooted.ledger) == [RUN, OTHER]
@@ -74,7 +74,7 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted) ->
     assert moot_update.pending(mooted.ledger) == []
     mooted.load({RUN: whole(957, 2)}, TWO)
     assert (mooted.send(), mooted.told[2]["--status"]) == ([], "Complete")
-    for downlink, pending in ((TWO, [RUN]), (ONE, [])):  # at last there is nothing to tell of any more
+    for downlink, pending in ((TWO, [RUN]), (ONE, [])):  # finally no run is left
         remove(mooted.ledger, settings_of(mooted.home, "moot"), [downlink])
         assert moot_update.pending(mooted.ledger) == pending
 
@@ -83,26 +83,24 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted) ->
     ("ending", "left"),
     [
         (Ending("ended with exit status 4", 4), [RUN]),
-        # No sense in telling of other runs what is not there or hangs.
+        # A command that is missing or hangs is not tried with other runs.
         (Ending("was ended", None), [RUN, OTHER]),
         (Ending("was still running", -15, late=True), [RUN, OTHER]),
     ],
     ids=["refused", "absent", "hangs"],
 )
-def test_news_is_delayed_by_a_failure_and_not_lost(mooted: Mooted, ending: Ending, left: list[RunId]) -> None:
+def test_an_update_that_fails_is_repeated(mooted: Mooted, ending: Ending, left: list[RunId]) -> None:
     mooted.load({run: whole(965, 2) for run in (RUN, OTHER)})
     mooted.ends[RUN.l1] = ending
     assert mooted.send() == left
-    # What changes meanwhile is told once, as it is then; also if it changes without a note.
+    # A run that changes meanwhile is sent once, in its new state.
     process(mooted.home, ONE, {RUN: whole(965, 3), OTHER: whole(965, 2)}, handoff=2, into=mooted.ledger)
     assert moot_update.pending(mooted.ledger) == left
     mooted.ends = {}
     assert (mooted.send(), sorted(mooted.events())) == ([], [20, 30])
 
 
-def test_what_earlier_loads_had_to_leave_is_told_by_later_ones(
-    mooted: Mooted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_loads_send_what_earlier_ones_left(mooted: Mooted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moot_update, "CATCH_UP", 2)
     first, second, third, own = (RunId.from_met(RUN.met + number) for number in range(4))
     mooted.load({run: whole(965, 2) for run in (first, second, third, own)})
@@ -112,10 +110,10 @@ def test_what_earlier_loads_had_to_leave_is_told_by_later_ones(
 
 
 @pytest.mark.parametrize(("sooner", "events"), [(True, [30, 20, 30]), (False, [20, 30])])
-def test_a_run_that_changes_while_moot_is_told_is_told_again(
+def test_a_run_that_changes_during_its_update_is_sent_again(
     mooted: Mooted, sooner: bool, events: list[int]
 ) -> None:
-    """Another one loads it, and perhaps tells of it sooner: then the older news, which comes last, is told over."""
+    """Another process loads the run, and may send it first. Then the old state, which arrives last, is overwritten."""
 
     def meanwhile() -> None:
         mooted.load({RUN: whole(965, 3)}, handoff=2)

@@ -1,9 +1,9 @@
-"""`halfpipe ledger`: what people do with the ledger of a site whose downlinks were really processed."""
+"""`halfpipe ledger` on a site with processed downlinks."""
 
 import shlex
 
 from halfpipe import paths
-from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from tests.support.golden_cases import build
@@ -23,17 +23,16 @@ def status(site: Site, *words: str) -> int:
 
 
 def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
-    """Return what `check` finds to differ, and which runs MOOT has not received."""
+    """Return the downlinks that `check` finds to differ, and the runs that MOOT has not received."""
     found = site.told("ledger", "check", *words)
     differ = [each["text"].split()[1].strip(":") for each in found["differences"]]
     return differ, found["moot_lacks"]
 
 
-def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site) -> None:
+def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     first, second = downlinks = build("split2", site).downlinks
     site.configure(
-        ledger={"url": database.url},
-        moot={"update": shlex.join(["sh", "-c", f"test ! -e {site.home}/down"])},
+        ledger={"url": database.url}, moot={"update": shlex.join(["sh", "-c", f"test ! -e {site.home}/down"])}
     )
     site.by_hand(first)
     site.by_hand(second)
@@ -47,13 +46,13 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site)
     keys = {f"{row['id']:09d}": row["l0key"] for row in before["glastops_downlink"]}
     assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in downlinks}
 
-    # One that is in work is neither loaded nor removed.
-    lease = leases.Lease(site.work, paths.downlink_lease(first))
+    # A downlink in work is neither loaded nor removed.
+    lease = Lease.of(site.settings, paths.downlink_lease(first))
     assert lease.try_take()
     try:
         assert (status(site, "load", first), status(site, "remove", first)) == (1, 1)
     finally:
-        lease.give_back()
+        lease.release()
     assert (site.work / paths.loaded(first)).exists()
     assert content(database.ledger()) == before
 
@@ -72,7 +71,7 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, site: Site)
     assert not (site.work / paths.loaded(second)).exists()
 
 
-def test_the_legacys_tables_are_adopted_and_brought_back(database: Database, site: Site) -> None:
+def test_adopt_and_go_back(database: Database, site: Site) -> None:
     (first, _) = build("split2", site).downlinks
     site.configure(ledger={"url": database.url})
     legacy = LegacyLedger(database)

@@ -267,8 +267,7 @@ def test_a_submission_waits_for_slurmctld_and_for_room_in_the_queue(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("slurm_account", "nonsense"), ("slurm_partition", "nonsense"), ("qos", PREEMPTABLE)],
+    ("key", "value"), [("slurm_account", "nonsense"), ("slurm_partition", "nonsense"), ("qos", PREEMPTABLE)]
 )
 def test_what_slurm_refuses_for_good_ends_the_command_with_one_sentence(
     key: str, value: str, tmp_path: Path, daemons: PrivateSlurm
@@ -429,7 +428,7 @@ def test_a_facility_at_zero_nodes_is_waited_for_and_status_says_why(
         for name, value in daemons.env.items():
             monkeypatch.setenv(name, value)
         causes = {cause["code"]: cause for cause in local(site).told("status")["site"]}
-        assert causes["queue-waits"]["verdict"] == "note"
+        assert causes["queue-waits"]["verdict"] == "action"
         assert "AssocGrpNodeLimit" in causes["queue-waits"]["text"]
     finally:
         daemons.unlimit(ACCOUNT)

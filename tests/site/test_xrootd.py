@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decode import fetched
-from halfpipe.decode.archive_look import directories, look
+from halfpipe.decode import level0_cache
+from halfpipe.decode.archive_listing import directories, list_archive
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import RetDef, read_retdef
@@ -49,7 +49,10 @@ def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> list[tuple[st
     """Have all hours fetched; return which of them are missing in what a decoder would read."""
     archive = server.home / "archive"
     given = settings(server, **keys)
-    with fetched.source(given, retdef, archive, look(archive, retdef), io.StringIO()) as (root, read):
+    with level0_cache.source(given, retdef, archive, list_archive(archive, retdef), io.StringIO()) as (
+        root,
+        read,
+    ):
         assert root != archive
         return read.missing
 

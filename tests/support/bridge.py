@@ -66,7 +66,7 @@ def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, obje
     }
 
 
-def model_view(outcome: model.Outcome) -> dict[str, object]:
+def model_view(outcome: model.ModelDecision) -> dict[str, object]:
     """Return everything that an outcome of the reference says in the same form."""
 
     def plain(entry: tuple[str, Event]) -> tuple[int, int, int, str, int]:
@@ -114,7 +114,7 @@ class Run:
     """A run whose downlinks are processed one after the other; each step is decided twice and compared."""
 
     rules: model.Rules = field(default_factory=model.Rules)
-    brought: dict[str, Sequence[Chunk]] = field(default_factory=dict)
+    arrived: dict[str, Sequence[Chunk]] = field(default_factory=dict)
     deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
     lines: list[Delivery | Release] = field(default_factory=list)
     given_up: bool = False
@@ -127,17 +127,17 @@ class Run:
         RefusedError
             If it shrinks and the loss is not accepted: then nothing is changed.
         """
-        before = self.brought.get(downlink)
-        self.brought[downlink] = chunks
-        outcome = model.decide(downlink, self.brought, self.deliveries, self.rules, self.given_up)
+        before = self.arrived.get(downlink)
+        self.arrived[downlink] = chunks
+        outcome = model.decide(downlink, self.arrived, self.deliveries, self.rules, self.given_up)
         decision = self._decide(DownlinkId(downlink))
-        assert library_view(decision, list(self.brought)) == model_view(outcome)
+        assert library_view(decision, list(self.arrived)) == model_view(outcome)
         latest = self.recorded.latest().get(DownlinkId(downlink))
         loss = lost(latest, decision.events["sequence"]) if latest else {}
         assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
         if loss and not accept:
             assert before is not None
-            self.brought[downlink] = before
+            self.arrived[downlink] = before
             raise RefusedError
         self.deliveries.setdefault(downlink, []).append(outcome.delivery)
         self.lines.append(_line(DownlinkId(downlink), decision))
@@ -151,28 +151,25 @@ class Run:
     @property
     def recorded(self) -> DeliveryHistory:
         """What was recorded."""
-        history = DeliveryHistory()
-        for line in self.lines:
-            history.take(line)
-        return history
+        return DeliveryHistory((line, "") for line in self.lines)
 
     def again(self, downlink: str) -> Decision:
         """Process `downlink` again with the same chunks."""
-        return self.process(downlink, self.brought[downlink])
+        return self.process(downlink, self.arrived[downlink])
 
     def vanish(self, downlink: str) -> None:
         """Process `downlink` without a chunk that contains the run, and accept the loss."""
-        self.brought[downlink] = []
+        self.arrived[downlink] = []
         self.deliveries[downlink].append(model.Delivery())
         self.lines.append(_line(DownlinkId(downlink), self._decide(DownlinkId(downlink), vanished=True)))
 
     def _decide(self, downlink: DownlinkId, *, vanished: bool = False) -> Decision:
         return decide(
             downlink,
-            KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
+            KnownDatagrams.together(library_datagrams(chunks) for chunks in self.arrived.values()),
             {
                 DownlinkId(dl): library_events(chunks, number)
-                for number, (dl, chunks) in enumerate(self.brought.items())
+                for number, (dl, chunks) in enumerate(self.arrived.items())
             },
             self.recorded.latest(),
             limits(self.rules),

@@ -68,12 +68,6 @@ def event_file(root: Path, downlink: str) -> Path:
     return path
 
 
-def defects(found: Compared) -> set[int]:
-    """Return the numbers of all defects that events, cuts and texts are explained by, but for those of headers."""
-    of_headers = [one for one in found.findings if one.what.startswith("header")]
-    return {one.defect for one in found.findings if one.defect and one not in of_headers}
-
-
 def sequence_of(record: bytes) -> int:
     """Return the sequence of an event."""
     return int(np.frombuffer(record, evt.CONTEXT, 1)["scalers_sequence"][0])

@@ -14,8 +14,11 @@ PLACE = re.compile(r"(?<=<!-- keys: begin -->\n)(.*)(?=<!-- keys: end -->)", re.
 
 
 def table() -> Iterator[str]:
-    """Yield all keys in lines of Markdown: for each section a table of its keys, with default and meaning."""
-    whole = model(described=True).json_schema()
+    """Yield all keys in lines of Markdown: for each section a table of its keys, with default and meaning.
+
+    The keys of list entries of one type appear once.
+    """
+    whole, seen = model(described=True).json_schema(), set[str]()
     defs = whole["$defs"]
     sections = {
         key: defs[part["$ref"].rpartition("/")[2]]
@@ -28,7 +31,9 @@ def table() -> Iterator[str]:
         yield from ("", f"## {name}", "", _escaped(section["description"]), "", *HEAD)
         for key, part in section["properties"].items():
             yield _row(f"{name}.", key, section)
-            items = defs.get(part.get("items", {}).get("$ref", "").rpartition("/")[2], {})
+            kind = part.get("items", {}).get("$ref", "").rpartition("/")[2]
+            items = {} if kind in seen else defs.get(kind, {})
+            seen.add(kind)
             yield from (_row(f"{name}.{key}[].", each, items) for each in items.get("properties", ()))
 
 

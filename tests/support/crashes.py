@@ -67,11 +67,10 @@ class Crashes:
 
     def process(self, *, missing: bool = False) -> int:
         """Do what the head does, then the jobs; with `missing` those that are outstanding."""
-        leases.lifetime = self.site.settings.lease.seconds
         time_passes(self.site.work)  # since the one before was killed
         if self.head:
             return self.site.snakemake(f"dl={SECOND}", *([] if missing else ["-F"])).status
-        with leases.downlink_job(self.site.work, DownlinkId(SECOND)):
+        with leases.downlink_job(self.site.settings, DownlinkId(SECOND)):
             pass  # Snakemake's head takes the lease even if there is nothing to do
         with held_by_another(self.site.work, paths.downlink_lease(SECOND)) as head:
             os.environ[leases.HEAD_VARIABLE] = head.heart
@@ -251,6 +250,6 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
             wrong = [n for n in wrong if "/." not in n and (n not in told or n.startswith(here))]
         assert wrong == [], what
         assert noted(site.stage) == (marked_more if crashes.ended else marked), what
-        assert leases.found(site.work) == [], what
+        assert leases.all_leases(site.work) == [], what
         count += 1
     return count

@@ -19,10 +19,10 @@ LPA, LCI = range(955, 959), range(965, 969)
 
 def said_of(run: Run) -> list[Group]:
     """Return what the library says of a run as it stands."""
-    events = {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
+    events = {DownlinkId(dl): library_events(chunks) for dl, chunks in run.arrived.items()}
     latest, earlier = run.recorded.latest(), run.recorded.earlier()
     return undelivered(
-        KnownDatagrams.together(library_datagrams(chunks) for chunks in run.brought.values()).segments(),
+        KnownDatagrams.together(library_datagrams(chunks) for chunks in run.arrived.values()).segments(),
         all_known(sorted(events), events),
         {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
         limits(run.rules),
@@ -38,10 +38,10 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     place is not looked at.
     """
     groups = said_of(run)
-    outcome = model.decide(NEXT, run.brought, run.deliveries, run.rules, run.given_up)
+    outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.given_up)
     of = {kind: [group for group in groups if group.kind is kind] for kind in Kind}
     counted = {kind: sum(group.events for group in of[kind]) for kind in Kind}
-    every = [event for _, event in model.known_events(NEXT, run.brought)]
+    every = [event for _, event in model.known_events(NEXT, run.arrived)]
     latest = [span for deliveries in run.deliveries.values() for span in deliveries[-1].spans]
     in_closed = [
         (model.closed(every, deliveries, latest), deliveries) for deliveries in run.deliveries.values()
@@ -67,7 +67,7 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
         assert keys_of(run, group) <= delivered(run, replace(run.rules, min_events=1))
     for group in of[Kind.LATE]:
         assert group.inside is not None
-        again = model.decide(group.inside, run.brought, run.deliveries, replace(run.rules, min_events=1))
+        again = model.decide(group.inside, run.arrived, run.deliveries, replace(run.rules, min_events=1))
         gone = {(event.sequence, event.apid) for _, event in again.delivered}
         late = [key for key in keys_of(run, group) if key in gone]
         assert len(late) >= group.events
@@ -77,7 +77,7 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
 def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
     """Check that the books of a run balance: no event is lost, and each known one is in one account."""
     latest = run.recorded.latest()
-    events = all_known(sorted(brought := _library_events(run)), brought)
+    events = all_known(sorted(arrived := _library_events(run)), arrived)
     books = closed_books(groups, latest, lost=lost_events(events, groups, latest))
     assert books.lost == 0
     gone = sum(delivery.events for delivery in latest.values()) + sum(g.events for g in groups) - known
@@ -86,15 +86,15 @@ def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
 
 
 def _library_events(run: Run) -> dict[DownlinkId, Events]:
-    return {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
+    return {DownlinkId(dl): library_events(chunks) for dl, chunks in run.arrived.items()}
 
 
-def waiting_keys(run: Run, outcome: model.Outcome) -> dict[Kind, set[tuple[int, int]]]:
+def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[Kind, set[tuple[int, int]]]:
     """Return (sequence, APID) of the orphans and of the events that are due, as the reference has them."""
     taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
     orphans = {
         (event.sequence, event.apid)
-        for _, event in model.known_events(NEXT, run.brought)
+        for _, event in model.known_events(NEXT, run.arrived)
         if not model.inside(event.sequence, [*taken, *outcome.settled])
     }
     return {Kind.ORPHAN: orphans, Kind.DUE: {(e.sequence, e.apid) for _, e in outcome.delivered}}
@@ -102,7 +102,7 @@ def waiting_keys(run: Run, outcome: model.Outcome) -> dict[Kind, set[tuple[int, 
 
 def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
     """Return (sequence, APID) of all known events between the ends of a group, of its EPU."""
-    events = (event for _, event in model.known_events(NEXT, run.brought))
+    events = (event for _, event in model.known_events(NEXT, run.arrived))
     return {
         (e.sequence, e.apid)
         for e in events
@@ -112,7 +112,7 @@ def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
 
 def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tuple[int, int]]:
     """Return (sequence, APID) of what a downlink that brings `new` would deliver, by the reference."""
-    outcome = model.decide(NEXT, {**run.brought, NEXT: new}, run.deliveries, rules, run.given_up)
+    outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.given_up)
     return {(event.sequence, event.apid) for _, event in outcome.delivered}
 
 
@@ -138,7 +138,7 @@ def can_come(lack: Lack) -> bool:
 
 def bringing(run: Run, lacks: Iterable[Lack]) -> list[Chunk]:
     """Return what brings `lacks`, in datagrams without events."""
-    seen = set(model.known_datagrams(run.brought.values()))
+    seen = set(model.known_datagrams(run.arrived.values()))
     chunks = []
     for number, lack in enumerate(lacks, start=1):
         if lack.what is What.EPU:

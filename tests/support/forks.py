@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halfpipe.files import leases
+from halfpipe.files import heartbeat
 
 # What Python tells before it changes files, and how many of the words are names.
 CHANGES = {
@@ -185,7 +185,7 @@ def started(
     status = 99
     try:
         os.setpgid(0, 0)
-        leases._probed.clear()  # else how often it looks at the clock depends on what was done before
+        heartbeat._probed.clear()  # else how often it looks at the clock depends on what was done before
         if below:
             Fault(str(below), at, do).install(Shadow(str(shadow)) if shadow else None)
         ended = act()

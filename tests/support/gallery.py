@@ -1,4 +1,4 @@
-"""The pictures of docs/pictures: what can happen to a run, SIMULATED, each on a site of its own.
+"""The pictures in docs/pictures: SIMULATED examples of runs, each on its own site.
 
 ``python -m tests.support.gallery DIRECTORY [NAME...]`` draws them.
 """
@@ -17,13 +17,13 @@ from tests.support.in_process import SIMULATE, as_in_a_process, module
 from tests.support.workflow import Site
 
 FIRST, SECOND, THIRD = (DownlinkId(f"23040100{n}") for n in (1, 2, 3))
-NOW = 1680480000.0  # Unix seconds, 2023-04-03: pictures of one input are the same on any day
+NOW = 1680480000.0  # Unix seconds, 2023-04-03, so that pictures are the same on any day
 
 
-def site_of(home: Path, told: Scenario, *downlinks: DownlinkId) -> Site:
-    """Return a site with the RetDefs and the level-0 of a scenario, on which some downlinks were processed."""
+def site_of(home: Path, made: Scenario, *downlinks: DownlinkId) -> Site:
+    """Return a site with the RetDefs and level-0 of a scenario, and with some downlinks processed."""
     site = Site(home)
-    site.simulate(told)
+    site.simulate(made)
     for downlink in downlinks:
         site.by_hand(downlink)
     return site
@@ -35,36 +35,36 @@ def scenario(*downlinks: str) -> Scenario:
 
 
 def clean_run(home: Path) -> Site:
-    """A run that came whole."""
+    """A run that arrived completely."""
     return site_of(home, scenario().lpa_run(events=4000), FIRST)
 
 
 def demo(home: Path) -> Site:
     """The downlink of `make demo`; one of its runs is open."""
     simulate = module(SIMULATE)
-    asked = ["--out", str(home), "--seed", "1", "--downlinks", FIRST]
-    told: Scenario = simulate.scenario_of(simulate.parser().parse_args(asked))
-    return site_of(home, told, FIRST)
+    words = ["--out", str(home), "--seed", "1", "--downlinks", FIRST]
+    made: Scenario = simulate.scenario_of(simulate.parser().parse_args(words))
+    return site_of(home, made, FIRST)
 
 
 def gap(home: Path) -> Site:
-    """Datagrams of one EPU that never came."""
+    """Datagrams of one EPU that never arrived."""
     return site_of(home, scenario().lpa_run(events=4000, lost_datagrams=2), FIRST)
 
 
 def orphaned_tail(home: Path) -> Site:
-    """A run whose rest comes with the next downlink, which is not processed yet."""
+    """A run with more data in the next downlink, which is not processed yet."""
     return site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, parts=2), FIRST)
 
 
 def late_epu(home: Path) -> Site:
-    """An EPU that turned up when the others had been delivered."""
+    """An EPU that arrived after the others were delivered."""
     made = scenario(FIRST, SECOND).lpa_run(events=4000, epus=(955, 956, 957), late_epu=957)
     return site_of(home, made, FIRST, SECOND)
 
 
 def duplicate_chunk(home: Path) -> Site:
-    """Datagrams that came with two downlinks."""
+    """Datagrams that arrived with two downlinks."""
     made = scenario(FIRST, SECOND).lpa_run(events=4000, parts=2, repeated_datagrams=12)
     return site_of(home, made, FIRST, SECOND)
 
@@ -83,7 +83,7 @@ def held_run(home: Path) -> Site:
 
 
 def missing_hour(home: Path) -> Site:
-    """An hour that the archive did not have of one EPU."""
+    """A level-0 hour of one EPU that was missing in the archive."""
     site = site_of(home, scenario().lpa_run(events=9000))
     hours = sorted((home / "simulated" / "level0").glob("src0077/*/*/*/utc*"))
     for file in hours[-1].iterdir():
@@ -107,14 +107,14 @@ CASES: Sequence[Callable[[Path], Site]] = (
 
 
 def picture(site: Site) -> bytes:
-    """Return the picture of the first run of a site that lacks something, else of its first."""
-    looked = Survey(site.settings, NOW)
+    """Return the picture of the first run of a site with events that wait, or of its first run."""
+    survey = Survey(site.settings, NOW)
     runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
-    return run_picture(looked, next((run for run in runs if State(looked, run).groups), runs[0]))
+    return run_picture(survey, next((run for run in runs if State(survey, run).groups), runs[0]))
 
 
 def main(out: Path, names: Sequence[str]) -> None:
-    """Draw all cases, or those of some names."""
+    """Draw all cases, or those in `names`."""
     out.mkdir(exist_ok=True)
     for case in CASES:
         if names and case.__name__ not in names:

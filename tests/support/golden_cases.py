@@ -1,4 +1,4 @@
-"""The golden cases: chunk products made with a fixed seed, and what must come out of them byte for byte."""
+"""The golden cases: chunk products made with a fixed seed, and the expected output byte for byte."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ TEXTS = ("delivered_events", "retired_runs", "event_gaps")
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be there after one step: `files` by path below the downlink's stage directory."""
+    """The expected output of one step."""
 
     directory: Path
     downlink: str
@@ -40,13 +40,13 @@ class Expected:
         return {run: [(first, last) for first, last in spans] for run, spans in content.items()}
 
     def lines(self, text: str) -> list[str]:
-        """Return the lines of a text (one of `TEXTS`), sorted, for their order is free."""
+        """Return the lines of a text (one of `TEXTS`), sorted, because their order is free."""
         return sorted((self.directory / f"{text}_{self.downlink}.txt").read_text().splitlines())
 
 
 @dataclass(frozen=True)
 class Step:
-    """A downlink that is processed, the runs it brings (MET seconds of their start)."""
+    """A downlink to process, and its runs (MET seconds of their start)."""
 
     downlink: str
     runs: tuple[int, ...]
@@ -55,9 +55,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """One golden case with its knobs; `moot` gives key and alias by run.
+    """One golden case with its settings; `moot` has key and alias by run.
 
-    The legacy itself processed the first steps of those in `TAKEOVER`: so many were `taken_over`.
+    `taken_over` is the number of first steps that the legacy itself processed, in the cases of `TAKEOVER`.
     """
 
     name: str
@@ -69,11 +69,11 @@ class Case:
     taken_over: int
 
     def products(self, downlink: str, run: int) -> list[Path]:
-        """Return the index files of `run` that the chunks of `downlink` bring, in file-name order."""
+        """Return the index files of `run` in the chunks of `downlink`, in order of their names."""
         return sorted((self.directory / "in" / downlink).glob(f"*-{run:08x}-????-?????.idx"))
 
     def chunks(self, downlink: str, run: int) -> tuple[Chunk, ...]:
-        """Return what the chunks of `downlink` bring of `run` as the reference has it."""
+        """Return the chunks of `downlink` with data of `run`, for the reference."""
         return tuple(chunk_of(path) for path in self.products(downlink, run))
 
     @property
@@ -83,7 +83,7 @@ class Case:
 
 
 def chunk_of(path: Path) -> Chunk:
-    """Return what the index at `path` brings as the reference has it."""
+    """Return the chunk with the index at `path`, for the reference."""
     index = idx.read_index(path)
     rows = index.events[["sequence", "apid", "datagram"]].tolist()
     events = tuple(Event(a, b, c, copy) for copy, (a, b, c) in enumerate(rows))
@@ -97,7 +97,7 @@ def chunk_of(path: Path) -> Chunk:
 
 
 def decoded(source: Path, home: Path, run: RunId) -> list[tuple[ChunkProducts, Path]]:
-    """Copy what a decoder made of a run to `home`, a directory a chunk, and check it as the workflow does."""
+    """Copy the products of a run to `home`, a directory for each chunk, and check them as the workflow does."""
     found = []
     for chunk in sorted({ChunkId(path.stem[-5:]) for path in source.glob(f"*-{run}-????-?????.idx")}):
         out = home / chunk
@@ -143,12 +143,12 @@ def cases() -> Iterator[Case]:
 
 
 def copied(name: str, site: Site) -> Path:
-    """Copy a golden case below the site's home, where a test may change its products."""
+    """Copy a golden case into the site's directory, where a test may change its products."""
     return Path(shutil.copytree(GOLDEN / name, site.home / "golden" / name))
 
 
 def build(name: str | Path, site: Site, *downlinks: str) -> Case:
-    """Set `site` up with the knobs and the RetDefs of a case, and process downlinks of it."""
+    """Set up `site` with the settings and RetDefs of a case, and process some of its downlinks."""
     case = read_case(name)
     moot = site.home / "moot.txt"
     moot.write_text("".join(f"r{run:010d} {key} {alias}\n" for run, (key, alias) in case.moot.items()))
@@ -163,7 +163,7 @@ def build(name: str | Path, site: Site, *downlinks: str) -> Case:
 
 
 def check(site: Site, step: Step) -> None:
-    """Assert that the files, texts and spans of a step are there."""
+    """Check the files, texts and spans of a step."""
     assert site.staged(step.downlink) == step.expected.files
     for text in TEXTS:
         assert site.text(text, step.downlink) == step.expected.lines(text)
@@ -174,7 +174,7 @@ def check(site: Site, step: Step) -> None:
 
 
 def take_chunk(case: str, downlink: str, number: int, home: Path, taken_as: str, chunk: int) -> None:
-    """Copy what a golden case has of one chunk of a downlink to `home`, as that of another."""
+    """Copy the files of one chunk of a golden case to `home`, renamed as a chunk of another downlink."""
     home.mkdir(parents=True, exist_ok=True)
     old, new = f"{number:05d}", f"{chunk:05d}"
     for path in sorted((GOLDEN / case / "in" / downlink).glob(f"*-{old}.*")):

@@ -27,7 +27,7 @@ from snakemake.exceptions import SpawnedJobError
 from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from halfpipe.files import leases
+from halfpipe.files import heartbeat, leases
 from halfpipe.process import programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,12 +87,18 @@ class Executor(local.Executor):  # type: ignore[misc]
 ExecutorPluginRegistry().register_plugin(EXECUTOR, sys.modules[__name__])
 
 
+# What stays the same while tests run is made once: Snakemake's parser of command lines, the parsed files of the
+# workflow, and their code.
+_parsers = cache(cli.get_argument_parser)
 _parse = workflow.parse
 _parsed: dict[tuple[str, int], tuple[str, int, dict[int, int]]] = {}
 
 
+def _parser_once(profiles: Sequence[object] = ()) -> Any:
+    return _parsers(tuple(profiles))
+
+
 def _parse_once(path: Any, of: Any, linemap: dict[int, int], **keys: Any) -> tuple[str, int]:
-    """Have Snakemake parse a file of the workflow once: it stays what it is while tests run."""
     key = path.get_path_or_uri(secret_free=True), keys["rulecount"]
     if key not in _parsed:
         _parsed[key] = *_parse(path, of, linemap, **keys), dict(linemap)
@@ -101,7 +107,9 @@ def _parse_once(path: Any, of: Any, linemap: dict[int, int], **keys: Any) -> tup
     return code, rulecount
 
 
+cli.get_argument_parser = _parser_once
 workflow.parse = _parse_once
+workflow.compile = cache(compile)
 
 
 def program(command: str) -> int:
@@ -160,14 +168,14 @@ def as_in_a_process(directory: Path) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = os.umask(0)
     os.umask(mask)
-    hearts = dict(leases._hearts)  # of a process around this one
-    leases._hearts.clear()
+    hearts = dict(heartbeat.hearts)  # of a process around this one
+    heartbeat.hearts.clear()
     os.chdir(directory)
     try:
         yield
     finally:
-        leases.give_back_downlinks()
-        leases._hearts.update(hearts)
+        leases.release_downlinks()
+        heartbeat.hearts.update(hearts)
         os.chdir(here)
         os.environ.clear()
         os.environ.update(environment)

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.files.leases import Holder, whoami
+from halfpipe.files.heartbeat import Holder, whoami
 
 ALIVE = Path(paths.HEARTBEATS).name
 

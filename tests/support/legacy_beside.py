@@ -1,17 +1,15 @@
-"""A random delivery history beside the legacy: is its rule right, and does each difference have a reason?"""
+"""The legacy's rule beside the model of the legacy, on random delivery histories."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.difference_reasons import Decided, Reason, present, unexplained, why
-from halfpipe.legacy.legacy_replay import EPUS, History, Part
-from halfpipe.merge.decision import Decision
+from halfpipe.legacy.legacy_replay import History, Part
 from halfpipe.merge.ordering import in_one
-from halfpipe.merge.settle import KnownDatagrams, settled
+from halfpipe.merge.settle import KnownDatagrams
 from tests.support.legacy_merge import Dgm, Evt, Merge, merge, of_datagram, unique
 from tests.support.model import Chunk
 
@@ -37,60 +35,41 @@ def lines_of(chunks: Sequence[Chunk]) -> list[bytes]:
 
 @dataclass
 class Beside:
-    """What the legacy delivered of the run, by its rule and by the model of it, and what is delivered here."""
+    """What the legacy delivered of a run, by its rule and by the model of it."""
 
     history: History = field(default_factory=lambda: History(RUN, {}))
     merges: dict[str, Merge] = field(default_factory=dict)
-    here: dict[str, Decision] = field(default_factory=dict)
 
-    def step(
-        self, downlink: str, brought: Mapping[str, Sequence[Chunk]], decision: Decision
-    ) -> Iterator[tuple[bool, int, Reason]]:
-        """Let the legacy process a downlink; yield what only one side delivers: whether here, sequence and reason.
-
-        Where the rule does not give what the model does, the reason is unknown.
-        """
+    def process(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[object, object]]:
+        """Process a downlink by both; return what is not the same, by the rule and by the model."""
         own = DownlinkId(downlink)
         parts = {
             DownlinkId(dl): Part(KnownDatagrams.of(lines_of(chunks)), table(rows_of(chunks)))
-            for dl, chunks in brought.items()
+            for dl, chunks in arrived.items()
         }
         self.history = History(RUN, parts, self.history.merges).after(own)
-        merged, one = self.history.latest[own], self.model(downlink, brought)
-        theirs, text = merged.events[merged.delivered], merged.lines(RUN)
-        last = sum(map(len, one.indexes[-1:]))
-        counts = [] if one.refused else [f"{RUN.l1} {last} {one.orphans} {one.kind}"]
-        for what, of_rule, of_model in (
-            ("events", theirs.tolist(), [(e.sequence, e.apid) for index in one.indexes for e in index]),
-            ("spans", merged.recorded, one.recorded),
-            ("counts", text["delivered_events"], counts),
-            ("gaps", text["event_gaps"], sorted(f"{RUN.l1} {first} {last}" for first, last in one.gaps)),
-            ("state", (merged.refused, merged.complete), (one.refused, one.complete)),
-        ):
-            if of_rule != of_model:
-                yield False, 0, unexplained(f"{what}: {of_rule}, by the model {of_model}")
-        self.merges[downlink], self.here[downlink] = one, decision
-        latest = self.history.latest.items()
-        elsewhere = [row for dl, m in latest if dl != own for row in m.events[m.delivered].tolist()]
-        decided = Decided(
-            merged,
-            table(elsewhere),
-            {"spans": decision.spans, "settled": decision.settled},
-            [span for dl, one in self.here.items() if dl != downlink for span in one.spans],
-            settled(KnownDatagrams.together(part.datagrams for part in parts.values()).segments(), EPUS),
+        rule, model = self.history.latest[own], self.model(downlink, arrived)
+        self.merges[downlink] = model
+        text = rule.lines(RUN)
+        last = sum(map(len, model.indexes[-1:]))
+        counts = [] if model.refused else [f"{RUN.l1} {last} {model.orphans} {model.kind}"]
+        pairs = (
+            (
+                rule.events[rule.delivered].tolist(),
+                [(e.sequence, e.apid) for index in model.indexes for e in index],
+            ),
+            (rule.recorded, model.recorded),
+            (text["delivered_events"], counts),
+            (text["event_gaps"], sorted(f"{RUN.l1} {first} {last}" for first, last in model.gaps)),
+            ((rule.refused, rule.complete), (model.refused, model.complete)),
         )
-        ours = table(decision.events[["sequence", "apid"]].tolist())
-        for rows, here in ((ours[~present(ours, theirs)], True), (theirs[~present(theirs, ours)], False)):
-            codes, reasons = why(rows, decided, here=here)
-            yield from (
-                (here, int(row["sequence"]), reasons[code]) for row, code in zip(rows, codes, strict=True)
-            )
+        return [(one, other) for one, other in pairs if one != other]
 
-    def model(self, downlink: str, brought: Mapping[str, Sequence[Chunk]]) -> Merge:
+    def model(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> Merge:
         """Return what the model of the legacy makes of a downlink."""
-        others = [chunk for dl, chunks in brought.items() if dl != downlink for chunk in chunks]
-        lines = [line.decode() for chunks in (brought[downlink], others) for line in lines_of(chunks)]
-        events = sorted({row for chunks in brought.values() for row in rows_of(chunks)})
+        others = [chunk for dl, chunks in arrived.items() if dl != downlink for chunk in chunks]
+        lines = [line.decode() for chunks in (arrived[downlink], others) for line in lines_of(chunks)]
+        events = sorted({row for chunks in arrived.values() for row in rows_of(chunks)})
         done = [span for dl, one in self.merges.items() if dl != downlink for span in one.recorded]
         return merge(
             [Dgm.of(line) for line in unique(lines, of_datagram)],

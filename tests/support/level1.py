@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.files import working_directory
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN
@@ -109,8 +109,8 @@ class Level1:
         return commands(self.server, downlink)
 
     def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
-        """Record an attempt, as one that died leaves it, or with an outcome."""
-        record = Record(self.work, DL)
+        """Record an attempt, as a killed process leaves it, or with an outcome."""
+        record = submissions(self.work, DL)
         record.intend(("a", "command line"), action=action, handoff=1)
         if outcome is not None:
             record.conclude(outcome, By.PERSON)
@@ -119,14 +119,14 @@ class Level1:
         """Return what each record of the submissions says, the oldest first."""
         return [dict(record.values) for record in Series(self.work, paths.submissions(DL)).read()]
 
-    def outcomes(self) -> list[Outcome | None]:
-        """Return how the attempts turned out."""
-        return [attempt.outcome for attempt in Record(self.work, DL).attempts]
+    def words(self) -> list[str]:
+        """Return the recorded word for the outcome of each attempt."""
+        return [attempt.word for attempt in submissions(self.work, DL).every]
 
 
 def is_unknown(work: Path, downlink: str) -> bool:
     """Tell whether the outcome of the latest attempt is unknown."""
-    last = Record(work, DownlinkId(downlink)).last
+    last = submissions(work, downlink).last
     return last is not None and not last.is_known
 
 

@@ -19,7 +19,7 @@ CLOSING = ("stop", "abort", "pause")
 
 @dataclass(frozen=True)
 class Datagram:
-    """One line that makes a datagram known; `first` and `last` count only if `events` is not 0."""
+    """One datagram line of an index; `first` and `last` count only if `events` is not 0."""
 
     apid: int
     number: int
@@ -32,7 +32,7 @@ class Datagram:
 
     @property
     def line(self) -> bytes:
-        """The line of the index that says so (simulated)."""
+        """The line of the index (simulated)."""
         return (
             f"DGM:  741234567 {self.utc:19.6f}  77  {self.apid} {self.number:7d}  7799117   1"
             f"           NORMAL {self.opening:>16}        requested {self.closing:>16}             full"
@@ -43,7 +43,7 @@ class Datagram:
 
 @dataclass(frozen=True)
 class Event:
-    """One event line; `copy` tells apart copies of one event and lines of one chunk."""
+    """One event line; `copy` distinguishes copies of one event."""
 
     sequence: int
     apid: int
@@ -73,16 +73,18 @@ class Rules:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What is recorded of one delivery of a downlink; of a file its first and last sequence and its events."""
+    """The record of one delivery; each file has its first and last sequence and its number of events."""
 
     spans: tuple[tuple[int, int], ...] = ()
-    held: Mapping[tuple[int, int], int] = field(default_factory=dict)  # events delivered, by (apid, datagram)
+    counts: Mapping[tuple[int, int], int] = field(
+        default_factory=dict
+    )  # delivered events by (apid, datagram)
     files: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass
-class Outcome:
-    """What the rule says about one downlink of one run."""
+class ModelDecision:
+    """The decision of the reference for one downlink of one run."""
 
     kind: str
     epus: list[int]
@@ -106,17 +108,17 @@ class Outcome:
     def delivery(self) -> Delivery:
         """The recorded delivery."""
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
-        held = Counter((event.apid, event.datagram) for _, event in self.delivered)
-        return Delivery(tuple(self.spans), held, files)
+        counts = Counter((event.apid, event.datagram) for _, event in self.delivered)
+        return Delivery(tuple(self.spans), counts, files)
 
 
 def inside(sequence: float, intervals: Iterable[Interval]) -> bool:
-    """Tell whether one of `intervals` holds `sequence`."""
+    """Tell whether one of `intervals` contains `sequence`."""
     return any(first <= sequence <= last for first, last in intervals)
 
 
 def join(intervals: Iterable[Interval]) -> list[Interval]:
-    """Make one of those that share a sequence; two that only touch stay two."""
+    """Join intervals that share a sequence; two that only touch stay two."""
     joined: list[Interval] = []
     for first, last in sorted(intervals):
         if joined and first <= joined[-1][1]:
@@ -126,10 +128,10 @@ def join(intervals: Iterable[Interval]) -> list[Interval]:
     return joined
 
 
-def known_datagrams(brought: Iterable[Sequence[Chunk]]) -> dict[int, dict[int, Datagram]]:
-    """By EPU and number: of several lines the one that sorts first."""
+def known_datagrams(arrived: Iterable[Sequence[Chunk]]) -> dict[int, dict[int, Datagram]]:
+    """Return the datagrams by EPU and number; of several lines, the one that sorts first."""
     known: dict[int, dict[int, Datagram]] = {}
-    lines = [line for chunks in brought for chunk in chunks for line in chunk.datagrams]
+    lines = [line for chunks in arrived for chunk in chunks for line in chunk.datagrams]
     for datagram in sorted(lines, key=lambda line: line.line):
         known.setdefault(datagram.apid, {}).setdefault(datagram.number, datagram)
     return known
@@ -203,11 +205,11 @@ def complete(known: Mapping[int, Mapping[int, Datagram]], rules: Rules) -> bool:
     return True
 
 
-def known_events(current: str, brought: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, Event]]:
+def known_events(current: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, Event]]:
     """Every event once, in order: the current downlink's copy, else the lowest id's, chunk's, line's."""
     copies: dict[tuple[int, int], tuple[str, Event]] = {}
-    for downlink in [current, *sorted(set(brought) - {current})]:
-        for chunk in sorted(brought.get(downlink, ()), key=lambda chunk: chunk.name):
+    for downlink in [current, *sorted(set(arrived) - {current})]:
+        for chunk in sorted(arrived.get(downlink, ()), key=lambda chunk: chunk.name):
             for event in chunk.events:
                 copies.setdefault((event.sequence, event.apid), (downlink, event))
     return [copies[place] for place in sorted(copies)]
@@ -235,14 +237,14 @@ def split(series: Sequence[int], rules: Rules) -> list[int]:
 
 
 def release(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Return what stays on record of a downlink when it is released: its latest delivery."""
+    """Return the deliveries that count after a release: only the latest one."""
     return list(deliveries[-1:])
 
 
-def shrinks(outcome: Outcome, deliveries: Sequence[Delivery]) -> bool:
-    """Tell whether less is delivered than the latest delivery on record says, in one of its files.
+def shrinks(outcome: ModelDecision, deliveries: Sequence[Delivery]) -> bool:
+    """Tell whether a file of the latest delivery would lose events.
 
-    A lone event, which makes a span of its own, is not missed: Level-1 refuses it.
+    A lone event in a span of its own does not count, because Level-1 refuses it.
     """
     if not deliveries:
         return False
@@ -259,22 +261,22 @@ def shrinks(outcome: Outcome, deliveries: Sequence[Delivery]) -> bool:
 
 def decide(
     current: str,
-    brought: Mapping[str, Sequence[Chunk]],
+    arrived: Mapping[str, Sequence[Chunk]],
     recorded: Mapping[str, Sequence[Delivery]],
     rules: Rules,
     given_up: bool = False,
-) -> Outcome:
-    """Apply the rule to `current`, given chunks by downlink, itself included, and all deliveries on record, in order.
+) -> ModelDecision:
+    """Apply the rule to `current`, given the chunks of all downlinks and their recorded deliveries, in order.
 
-    But for those before the latest one that a downlink had when it was released.
+    After a release, the deliveries before the latest one are not in `recorded`.
     """
-    known = known_datagrams(brought.values())
+    known = known_datagrams(arrived.values())
     own = [span for delivery in recorded.get(current, ()) for span in delivery.spans]
     foreign = {downlink: deliveries for downlink, deliveries in recorded.items() if downlink != current}
     taken = [span for deliveries in foreign.values() for delivery in deliveries for span in delivery.spans]
     places = join([*settled(known, rules, given_up), *own])
 
-    outcome = Outcome(
+    outcome = ModelDecision(
         kind="LPA" if is_lpa(known) else "LCI",
         epus=sorted(known),
         complete=complete(known, rules),
@@ -282,7 +284,7 @@ def decide(
         gaps=[(before[1], after[0]) for before, after in itertools.pairwise(places)],
         listed=frozenset((apid, number) for apid, numbers in known.items() for number in numbers),
     )
-    events = known_events(current, brought)
+    events = known_events(current, arrived)
     outcome.known = len(events)
 
     due: list[tuple[str, Event]] = []
@@ -297,7 +299,7 @@ def decide(
             orphans.append(event.sequence)
     outcome.orphans = len(orphans)
     outcome.late = sum(
-        late(covered_by_others, deliveries, events_of(brought.get(downlink, ())))
+        late(covered_by_others, deliveries, events_of(arrived.get(downlink, ())))
         for downlink, deliveries in foreign.items()
     )
 
@@ -322,7 +324,7 @@ def events_of(chunks: Iterable[Chunk]) -> list[Event]:
 def closed(
     events: Iterable[Event], deliveries: Sequence[Delivery], latest: Sequence[tuple[int, int]]
 ) -> list[Event]:
-    """Return the events in the place of earlier deliveries of a downlink alone, and of no latest delivery."""
+    """Return the events inside earlier deliveries of a downlink, but not inside any latest delivery."""
     found = []
     for event in events:
         covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
@@ -335,8 +337,8 @@ def late(events: Iterable[Event], deliveries: Sequence[Delivery], own: Iterable[
     """Count the events inside the spans of a downlink that are not in its deliveries (oldest first).
 
     If several deliveries cover a place, the newest counts. If it has fewer events of a datagram than are known now,
-    only a part of the datagram was there at that time, or nothing. One that it delivered from another datagram, as its
-    `own` events show, is not late.
+    only a part of the datagram was there at that time, or nothing. An event that the downlink delivered from another
+    datagram, as its `own` events show, is not late.
     """
     own = list(own)
     known = Counter[tuple[int, int, int]]()
@@ -344,12 +346,12 @@ def late(events: Iterable[Event], deliveries: Sequence[Delivery], own: Iterable[
         covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
         if not covering:
             continue
-        held = deliveries[covering[-1]].held
+        counts = deliveries[covering[-1]].counts
         others = {e.datagram for e in own if (e.sequence, e.apid) == (event.sequence, event.apid)}
-        if not held.get((event.apid, event.datagram)) and any(held.get((event.apid, d)) for d in others):
+        if not counts.get((event.apid, event.datagram)) and any(counts.get((event.apid, d)) for d in others):
             continue
         known[covering[-1], event.apid, event.datagram] += 1
-    return sum(max(0, now - deliveries[n].held.get((a, d), 0)) for (n, a, d), now in known.items())
+    return sum(max(0, now - deliveries[n].counts.get((a, d), 0)) for (n, a, d), now in known.items())
 
 
 def _breaks(

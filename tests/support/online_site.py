@@ -10,7 +10,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import Record, Result, State
+from halfpipe.site.online_handoff import OnlineRecord, Result, State
 from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 
@@ -66,7 +66,7 @@ class Online:
 
     def state(self) -> State:
         """Return how far the run is."""
-        return Record(self.site.work, RUN).state
+        return OnlineRecord(self.site.work, RUN).state
 
 
 def on_site(

@@ -46,11 +46,7 @@ class PrivateXrootd:
             shutil.chown(self.home / "admin", ACCOUNT, ACCOUNT)
         with (self.home / "server.log").open("ab") as out:
             self._server = subprocess.Popen(
-                ["xrootd", "-c", str(config)],
-                cwd=self.home / "admin",
-                stdout=out,
-                stderr=out,
-                **account,
+                ["xrootd", "-c", str(config)], cwd=self.home / "admin", stdout=out, stderr=out, **account
             )
         servers.wait_for("XRootD", self._answers)
 

@@ -61,5 +61,5 @@ def put(
 
 
 def told(causes: Iterable[Cause]) -> list[tuple[str, Verdict, str]]:
-    """Return what causes tell programs: their codes, verdicts and remedies."""
-    return [(cause.code, cause.verdict, str(cause.remedy)) for cause in causes]
+    """Return codes, verdicts and commands of causes."""
+    return [(cause.code, cause.verdict, "; ".join(cause.remedy.do)) for cause in causes]

@@ -28,9 +28,9 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
         ("halfpipe compare 2023-04 --with DIR", "a month"),
     ],
     statuses={
-        0: "the same events, byte for byte; what else differs is explained",
-        1: "differences, all explained, a downlink is not there yet, or the other side has no records left",
-        2: "of no downlink there is something on both sides, or the command line is wrong",
+        0: "the same events, byte for byte; all other differences are explained",
+        1: "other events, all explained; a downlink is not there yet, or its records are gone on the other side",
+        2: "no downlink was handed off on both sides, or the command line is wrong",
         3: "something is unexplained, or a downlink could not be compared",
     },
 )
@@ -47,8 +47,8 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
 def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
     """Compare deliveries with those of the legacy or another system, event by event and text by text.
 
-    "here" is the stage, "there" is DIR. Each group of events that differs has its reason: a defect of the legacy by its
-    number (docs/legacy.md), "elsewhere", "orphan", "held", "gone", or "unexplained".
+    "here" is the stage, "there" is DIR. Each group of events that differs has a reason: a "defect" of the legacy with
+    its number (docs/legacy.md), "spans", "elsewhere", "waits", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")

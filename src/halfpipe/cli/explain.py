@@ -1,9 +1,10 @@
 """`halfpipe explain`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
+from halfpipe.causes import CODES, Code
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.errors import HalfPipeError, IdError
@@ -13,8 +14,12 @@ from halfpipe.status.account import Survey
 from halfpipe.status.explanation import WORDS, Explained, State, runs_of, together
 from halfpipe.words import count, utc
 
+Run = RunId | tuple[RunId, int]  # all of a run, or one sequence
 
-def _read(text: str) -> RunId | DownlinkId | Downlinks | tuple[RunId, int]:
+
+def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
+    if text in CODES:
+        return CODES[text]
     run, colon, sequence = text.partition(":")
     if not colon:
         return read_either(text)
@@ -23,53 +28,71 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | tuple[RunId, int]:
     return read_run(run), int(sequence)
 
 
-WHAT = Named("run, downlink, or sequence", _read)
+WHAT = Named("run, downlink, sequence, or code", _read)
 
 
 @click.command(
     "explain",
     cls=Verb,
-    only_look=True,
+    at_work=False,
     examples=[
         ("halfpipe explain 230401001", "all runs of a downlink"),
         ("halfpipe explain r0702010205", "one run"),
         ("halfpipe explain 29d7d35d:1702", "one sequence of a run"),
+        ("halfpipe explain not-taken", "a code of halfpipe status"),
     ],
-    statuses={0: "all events that are known are delivered", 1: "some are not, or nothing is known of it"},
+    statuses={0: "all known events are delivered", 1: "some are not, or nothing is known of the run"},
 )
 @click.argument(
     "what",
     nargs=-1,
     required=True,
     type=WHAT,
-    metavar="DL|RUN|RUN:SEQUENCE...",
-    help="A downlink, a run as 2c2e5787 or r0741234567, or one sequence of it.",
+    metavar="DL|RUN|RUN:SEQUENCE|CODE...",
+    help="A downlink, a run as 2c2e5787 or r0741234567, one sequence of a run, or a code.",
 )
 @as_json
-def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...], as_json: bool) -> int:
-    """Explain why events of a run or a downlink are not delivered, and what to do.
+def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool) -> int:
+    """Explain why events of a run or a downlink are not delivered, or what a code means, and what to do.
 
-    It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
-    be, and the next command. Of one sequence it explains the events whose stretch has it.
+    It explains the current state of each run, with the chunks of all downlinks: what its events wait for, where these
+    data may be, and the next command. RUN:SEQUENCE explains the events around that sequence.
     """
+    codes = [one for one in what if isinstance(one, Code)]
+    asked_runs = [one for one in what if not isinstance(one, Code)]
     if not as_json:
+        _print_codes(codes)
+    if not asked_runs:  # a code needs no site
+        if as_json:
+            printed.as_json(codes=codes)
+        return 0
+    site.check()
+    if not as_json:
+        site.say()
         site.say_trouble()
     looked, every, unread = Survey(site.settings), list[Explained](), 0
     failed = list[HalfPipeError]()
-    for each in what:
+    for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
         for state in _states(looked, asked, failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
-            unread += state.unread_waiting
+            unread += len(state.unread)
             if not as_json:
                 _print_run(state)
-                which = "still there" if state.unread else "known"
-                _print_groups(groups, which if sequence is None else f"{which} at sequence {sequence}")
+                if not groups and not state.unread:
+                    which = "" if sequence is None else f" at sequence {sequence}"
+                    click.echo(f"  all its events that are known{which} are delivered")
+                _print_groups(groups)
     if as_json:
-        printed.as_json(work=site.work, groups=every, failed=list(map(str, failed)))
+        printed.as_json(work=site.work, groups=every, codes=codes, failed=list(map(str, failed)))
     printed.errors(failed)
     return 1 if every or unread or failed else 0
+
+
+def _print_codes(codes: Iterable[Code]) -> None:
+    for one in codes:
+        click.echo(f"{one.code} (phase: {one.phase}): {one.meaning}\n  → {one.action}")
 
 
 def _states(
@@ -90,21 +113,20 @@ def _states(
 
 def _print_run(state: State) -> None:
     run, now = state.run, state.now
-    waiting = count(now.waiting + now.refused, "waits", "wait")
+    numbers = "its numbers are not known"
+    if books := now.books:
+        waiting = count(books.all_waiting, "waits", "wait")
+        numbers = f"{count(books.delivered, 'event')} delivered, {waiting}, {books.late:,} late"
     click.echo(
-        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
-        f"{count(now.delivered, 'event')} delivered, {waiting}, {now.late:,} late"
+        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: {numbers}"
     )
-    if state.unread:
-        click.echo(
-            f"  not looked at: events of downlink {', '.join(state.unread)}, whose chunk products are gone; when the "
-            f"run was merged last, {count(state.unread_waiting, 'event')} waited"
-        )
+    for why in state.unread.values():
+        click.echo(f"  {why}, so its events are not explained here")
+    if now.old and now.books:
+        click.echo("  the numbers are those of the last merge")
 
 
-def _print_groups(groups: Sequence[Explained], which: str) -> None:
-    if not groups:
-        click.echo(f"  all its events that are {which} are delivered")
+def _print_groups(groups: Sequence[Explained]) -> None:
     for alike in together(groups):
         for group in alike:
             where = (

@@ -57,7 +57,7 @@ def command(
             for file in force_list.take_back(site.work, run):
                 click.echo(f"{file} is removed", err=True)
         elif reopen:
-            spans = deliveries.release(site.work, run, reopen, why)
+            spans = deliveries.release(site.settings, run, reopen, why)
             sequences = ", ".join(f"{first} to {last}" for first, last in spans)
             said = f"sequences {sequences} of downlink {reopen} are open to other downlinks"
             click.echo(f"run {run} ({run.l1}): {said}", err=True)

@@ -57,7 +57,7 @@ def command(
         why = "" if resume else reason_given(reason)
         for downlink in downlinks or [None]:
             if resume:
-                since = halts.let_go(site.work, what, downlink)
+                since = halts.resume(site.work, what, downlink)
                 of = f"downlink {downlink}" if downlink else "all downlinks"
                 click.echo(f"{what.what} of {of} was held since {since or 'an unknown time'}", err=True)
             else:

@@ -51,7 +51,7 @@ def command(
     if site.settings.paths.online is None and not named:
         click.echo("paths.online is null: the hand-off to Online is switched off")
         return 0
-    with online_handoff.alone(site.work):
+    with online_handoff.alone(site.settings):
         if run := started or not_started:
             online_handoff.settle(site.settings, run, started=started is not None)
             click.echo(f"{run}: settled, {'started' if started else 'not started'}")

@@ -21,8 +21,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.site import history
-from halfpipe.site.history import History
+from halfpipe.site.history import Batches
 from halfpipe.site.invocation import running
+from halfpipe.status import queue
 from halfpipe.status.account import Survey, account
 from halfpipe.words import count
 
@@ -78,7 +79,7 @@ def command(
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
     file, earlier = history.begin_again(site.work, downlinks) if again else (None, False)
-    batch = History.of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
+    batch = Batches.of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
     for line in batch.messages:
         click.echo(line)
     what_for = "to be regenerated" if again else "outstanding"
@@ -120,8 +121,7 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     log = load([config]).paths.work / paths.batches_log(downlink)
     own = Site(site.profile_name, (config,)).snakemake(cores)
     with running(own.command(paths.receipt(downlink)), log) as snakemake:
-        while (status := snakemake.wait(SAY_SECONDS)) is None:
-            pass
+        status = snakemake.wait()
     if status:
         raise HalfPipeError(
             f"run {run} was not delivered by downlink {downlink}; its log: {log}. Fix "
@@ -142,14 +142,15 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     return 1 if others or not found["files"] else 0
 
 
-def _progress(batch: History, begun: float) -> str:
+def _progress(batch: Batches, begun: float) -> str:
     done, left = len(batch.done), len(batch.todo) - len(batch.done)
     hours = max(time.monotonic() - begun, 1.0) / 3600
     words = [f"{done:,} of {len(batch.todo):,} handed off", f"{done / hours:,.0f} an hour"]
     if done and left:
         ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
-    return ", ".join(words) + (f"; waits: {batch.waits}" if batch.waits else "")
+    waits = filter(None, [batch.waits, *(jobs.text for jobs in queue.queued())])
+    return "; waits: ".join([", ".join(words), *waits])
 
 
 def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[str]:
@@ -170,12 +171,12 @@ def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[s
         yield f"{same:,} of {count(len(done), 'downlink')}: the same events in the same files, byte for byte"
 
 
-def _problems(site: Site, batch: History) -> Iterator[tuple[DownlinkId, Cause]]:
+def _problems(site: Site, batch: Batches) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield why downlinks are not handed off, or need action though they are."""
     looked = Survey(site.settings)
     for dl in batch.todo:
-        if dl in batch.left:
-            yield dl, Cause("left-alone", Verdict.NOTE, f"left alone: {batch.left[dl]}")
+        if (why := batch.left.get(dl)) is not None:
+            yield dl, Cause(why.code, Verdict.NOTE, f"left alone: {why.text}")
             continue
         for cause in account(looked, dl).causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:

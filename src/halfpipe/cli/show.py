@@ -140,7 +140,7 @@ def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int
         for rows in (one.chunks, one.runs, one.accounts, one.handoffs):
             printed.table(rows)
         for finding in one.findings:
-            printed.cause(finding.cause.verdict, finding.cause)
+            printed.cause(finding.verdict, finding)
     return int(bad)
 
 
@@ -207,10 +207,13 @@ def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: bool) -> int:
+    from halfpipe.status.account import Survey
     from halfpipe.tables.incomplete_runs import waiting
 
     days = site.settings.retire.report_days if days is None else days
-    found = waiting(site.settings, what or every_run(site.work), days, time.time())
+    found = waiting(
+        site.settings, what or every_run(site.work), days, time.time(), Survey(site.settings).has_waiting
+    )
     given_up = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {given_up} of them abandoned" * bool(given_up)

@@ -42,7 +42,7 @@ def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None
     """
     if rollback and settle:
         raise click.UsageError("Give one of --rollback and --settle, or none.")
-    with leases.downlink_job(site.work, downlink):
+    with leases.downlink_job(site.settings, downlink):
         if settle:
             attempt = submit.settle(site.settings, downlink, settle == "submitted")
             click.echo(

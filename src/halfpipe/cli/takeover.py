@@ -9,7 +9,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy.takeover import SAID, Report, takeover
+from halfpipe.legacy.takeover import DESCRIPTIONS, Report, takeover
 from halfpipe.words import count
 
 SHOWN = 20  # of a kind; --json has all
@@ -23,8 +23,8 @@ SHOWN = 20  # of a kind; --json has all
         ("halfpipe takeover /nfs/u42/Downlinks --do", "do it; again, it takes what is new"),
     ],
     statuses={
-        0: "all was taken over, or would be",
-        1: "something was refused or cannot be read, or was delivered here, too; all else was done",
+        0: "everything was taken over, or would be",
+        1: "something was refused, cannot be read, or was delivered here as well; the rest was done",
     },
 )
 @click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
@@ -33,26 +33,26 @@ SHOWN = 20  # of a kind; --json has all
 def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
     """Import the legacy's delivery records, so that HalfPipe continues its runs.
 
-    OUTPUTBASE is the legacy's directory of downlinks. It is read and never written. Downlinks that are taken over count
-    as processed, and nothing of them is staged or submitted. What the legacy has not handed off is left alone.
+    OUTPUTBASE is the legacy's directory of downlinks. Nothing is written there. Downlinks that are taken over count as
+    processed; they are not staged or submitted. Downlinks that the legacy has not handed off are left alone.
     """
     report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:
         printed.as_json(**report.as_json())
     else:
-        _say(report)
+        _print(report)
     return 1 if report.refused or report.both else 0
 
 
-def _say(report: Report) -> None:
+def _print(report: Report) -> None:
     would = "" if report.done else "would be "
     click.echo(f"{count(report.taken, 'downlink')} {would}taken over, {report.unchanged} had been before")
     for known, many in Counter(report.runs.values()).most_common():
-        click.echo(f"  {count(many, 'run')} {known}: {SAID[known]}")
+        click.echo(f"  {count(many, 'run')} {known}: {DESCRIPTIONS[known]}")
     groups: list[tuple[Sequence[str], str]] = [
         *((downlinks, f"left, {reason}") for reason, downlinks in sorted(report.left.items())),
-        (report.given_up, f"{would}abandoned, as runs in the legacy"),
-        (_named(report.switches, "/"), f"{would}put down, as switches in the legacy"),
+        (report.given_up, f"{would}abandoned, as in the legacy"),
+        (_named(report.switches, "/"), f"{would}copied: halt switches of the legacy"),
         (report.odd, "names that belong to no downlink, left alone"),
         (_named(report.both, ": "), "delivered twice, and Level-1 must give one of the two back"),
         (_named(report.refused, ": "), "refused"),
@@ -66,5 +66,5 @@ def _say(report: Report) -> None:
 
 
 def _named(found: Mapping[DownlinkId, Sequence[str]], sign: str) -> list[str]:
-    """Return what was found of downlinks with whose it is."""
+    """Return messages by downlink as lines that begin with the downlink."""
     return [f"{downlink}{sign}{each}" for downlink, several in found.items() for each in several]

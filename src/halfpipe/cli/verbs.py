@@ -14,10 +14,10 @@ from halfpipe.cli import printed
 from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values, refuse_missing_places
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, IdError
-from halfpipe.files import leases, working_directory
+from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
-from halfpipe.site.invocation import Which
+from halfpipe.site.invocation import SnakemakeCall
 
 UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
 
@@ -50,16 +50,14 @@ class Site:
             If nothing says which site is meant, or what it says cannot be used.
         """
         values = read_values(self.given_values) or self.profile.config
-        settings = load(self.configfiles, values, only_look=True)
-        leases.lifetime = settings.lease.seconds
-        return settings
+        return load(self.configfiles, values, only_look=True)
 
     @property
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
 
-    def snakemake(self, cores: int | None = None) -> Which:
+    def snakemake(self, cores: int | None = None) -> SnakemakeCall:
         """Return how Snakemake finds the site; `cores` of this machine, else as the profile has it."""
         words = [f"--profile={self.profile.file.absolute()}"] if self.profile.name else []
         if self.configfiles:
@@ -68,7 +66,7 @@ class Site:
             words += ["--config", *self.given_values]
         content = self.profile.content
         is_remote = content.get("executor", "local") != "local"
-        return Which(tuple(words), is_remote, cores or (None if is_remote else content.get("cores")))
+        return SnakemakeCall(tuple(words), is_remote, cores or (None if is_remote else content.get("cores")))
 
     def __str__(self) -> str:
         name = self.profile.name

@@ -1,1 +1,1 @@
-"""From level-0 to event files and indexes: the decoder, bare or in its container, and the check of all that it made."""
+"""From level-0 to event files and indexes: run the decoder, with or without a container, and check its products."""

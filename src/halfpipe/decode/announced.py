@@ -1,8 +1,8 @@
-"""What a RetDef announces, held against the datagrams there are, and what these announce, against the events.
+"""Compare what RetDefs and datagrams announce with what the decoder made.
 
-A merge takes a place for settled by what datagrams announce: their first and last sequences, and that they hold
-events. So an index that contradicts itself there is refused. Events that are announced and not listed are counted, and
-so are the gaps that the datagrams leave in the spans of the RetDef.
+A merge trusts what datagrams announce: their first and last sequences, and that they contain events. So an index that
+contradicts itself is refused. Events that are announced but not listed are counted, and so are gaps between datagrams
+in the spans of the RetDef.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,57 +17,57 @@ from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import Span
 
-# A span reaches from one datagram to another. Its times may be rounded to seconds, and datagrams come every second.
+# A span extends from one datagram to another. Its times may be rounded to seconds; datagrams come every second.
 EDGE_SECONDS = 2.0
-MOST_GAPS = 50  # that are kept of a chunk
+MOST_GAPS = 50  # recorded for each chunk
 
 _HIGHEST = int(np.iinfo(np.uint64).max)
 
 
-def account(index: idx.Index, uncovered: int, unlisted: int) -> tuple[dict[str, int], str | None]:
-    """Hold the datagrams of an index (of one APID) against its events.
+def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tuple[dict[str, int], str | None]:
+    """Compare the datagrams of an index with its events.
 
-    Several lines with one number are one datagram: it announces what the largest of them does, and nothing
-    contradicts that any of them allows. A datagram that was decoded twice lists its events twice.
+    Several lines with one number are one datagram. It announces what the largest of them announces, and only what none
+    of them allows is a contradiction. A datagram that was decoded twice lists its events twice.
 
     Parameters
     ----------
     index
-        The index.
+        The index, of one run and one APID.
     uncovered, unlisted
-        What its event files hold besides, as `beside` counts it.
+        The bytes and records of its event files without index lines, from `count_unlisted`.
 
     Returns
     -------
     dict of int
-        As they stand in a ``{chunk}.json``: ``announced``, events that its datagrams announce, or that its event files
-        hold, if these are more; ``missing_events``, those of them that it does not list; ``uncovered_bytes`` of its
-        event files that none of its lines covers.
+        The counts for ``{chunk}.json``: ``announced``, the number of events that the datagrams announce or the event
+        files contain, whichever is larger; ``missing_events``, how many of them have no index line; and
+        ``uncovered_bytes``.
     str or None
-        How its sequences contradict each other; None if they do not.
+        A message if the sequences contradict each other.
     """
     datagrams, events = index.datagrams, index.events
     numbers, of_line = np.unique(datagrams["datagram"], return_inverse=True)
 
-    def each(
+    def by_number(
         ufunc: np.ufunc, start: int, at: NDArray[np.intp], values: NDArray[np.uint64]
     ) -> NDArray[np.uint64]:
         found = np.full(len(numbers), start, np.uint64)
         ufunc.at(found, at, values)
         return found
 
-    most = each(np.maximum, 0, of_line, datagrams["nevts"])
+    most = by_number(np.maximum, 0, of_line, datagrams["nevts"])
     filled = datagrams["nevts"] > 0
     of_filled, begins, ends = of_line[filled], datagrams["evtseq0"][filled], datagrams["evtseq1"][filled]
-    low, lowest_end = (each(np.minimum, _HIGHEST, of_filled, edges) for edges in (begins, ends))
-    highest_begin, high = (each(np.maximum, 0, of_filled, edges) for edges in (begins, ends))
+    low, lowest_end = (by_number(np.minimum, _HIGHEST, of_filled, edges) for edges in (begins, ends))
+    highest_begin, high = (by_number(np.maximum, 0, of_filled, edges) for edges in (begins, ends))
 
-    place = np.searchsorted(numbers, events["datagram"])
-    known = place < len(numbers)
-    known[known] = numbers[place[known]] == events["datagram"][known]
-    place, sequences = place[known], events["sequence"][known]
-    listed = np.bincount(place, minlength=len(numbers)).astype(np.uint64)
-    first, last = each(np.minimum, _HIGHEST, place, sequences), each(np.maximum, 0, place, sequences)
+    of_event = np.searchsorted(numbers, events["datagram"])
+    known = np.isin(events["datagram"], numbers)
+    of_event, sequences = of_event[known], events["sequence"][known]
+    listed = np.bincount(of_event, minlength=len(numbers)).astype(np.uint64)
+    first = by_number(np.minimum, _HIGHEST, of_event, sequences)
+    last = by_number(np.maximum, 0, of_event, sequences)
 
     bounded = (most > 0) & (listed > 0)
     outside = bounded & ((first < low) | (last > high))
@@ -78,9 +78,8 @@ def account(index: idx.Index, uncovered: int, unlisted: int) -> tuple[dict[str, 
     if len(wrong):
         at = int(wrong[0])
         contradiction = (
-            f"datagram {numbers[at]} of APID {datagrams['apid'][0]} is said to hold {most[at]} events with the "
-            f"sequences {low[at]} to {high[at]}, but its {listed[at]} event lines have the sequences {first[at]} "
-            f"to {last[at]}"
+            f"datagram {numbers[at]} of APID {datagrams['apid'][0]} announces {most[at]} events with the sequences "
+            f"{low[at]} to {high[at]}, but its {listed[at]} event lines have the sequences {first[at]} to {last[at]}"
         )
     missing = int((most - np.minimum(most, listed)).sum())
     counts = {
@@ -99,14 +98,14 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[d
     spans
         The spans.
     datagrams
-        The datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`), which is of one run and one APID.
+        The datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`), each of one run and one APID.
 
     Returns
     -------
     list of dict
-        The first `MOST_GAPS`, by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds) of a time without
-        datagrams. ``datagrams`` is how many are missing by their numbers. It is None at an edge of the span, where
-        no number is known.
+        The first `MOST_GAPS` by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds) of a time without
+        datagrams. ``datagrams`` is how many numbers are missing there. It is None at an edge of a span, where no number
+        is known.
     """
     found: set[tuple[int, float, float, int | None]] = set()
     for span in spans:
@@ -134,17 +133,17 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[d
     return [dict(zip(keys, gap, strict=True)) for gap in kept]
 
 
-def beside(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, int]:
-    """Return how many bytes and records an event file holds besides the records that lines point at.
+def count_unlisted(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, int]:
+    """Return how many bytes and records of an event file have no index line.
 
-    Where its records cannot be told apart, only its bytes are counted.
+    If the records cannot be separated, only the bytes are counted.
 
     Parameters
     ----------
     file
         The file.
     offsets, sizes
-        Where the records that are listed lie and how long they are, bytes, in any order, repeats allowed.
+        Offsets and sizes of the listed records, bytes, in any order; repeats are allowed.
     """
     listed, at = np.unique(offsets, return_index=True)
     size, records = file.stat().st_size, 0
@@ -156,12 +155,12 @@ def beside(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> 
     return uncovered, records
 
 
-def too_many(files: Sequence[Mapping[str, Any]], most: float | None) -> str | None:
-    """Say how many events are missing of a chunk, if that is a larger share than `most`; None allows any."""
+def too_many_missing(files: Sequence[Mapping[str, Any]], most: float | None) -> str | None:
+    """Return a message if a larger share of a chunk's events than `most` is missing; None allows any share."""
     indexes = [file for file in files if file["kind"] == "idx"]
     missing = sum(file["missing_events"] for file in indexes)
     announced = sum(file["announced"] for file in indexes)
-    if most is None or not missing or missing <= most * announced:
+    if most is None or missing <= most * announced:
         return None
     where = "; ".join(
         f"run {file['run']}, APID {file['apid']}: {file['missing_events']} of {file['announced']}"

@@ -1,8 +1,8 @@
-"""What a decoder has made of a chunk: checked record by record, and then taken.
+"""The products of a decoder: checked record by record, then moved to their place.
 
-Products that it had made before are kept until their downlink is handed off (`halfpipe.run.merged_index.keep_known`):
-a merge that shrinks is refused, what the downlink brought before stays known to others, and they may still need the
-records of that.
+If a chunk is decoded again, its earlier products are kept until the downlink is handed off
+(`halfpipe.run.merged_index.keep_known`). Other downlinks may still need their records, and a merge that would shrink is
+refused.
 """
 
 import os
@@ -18,21 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.decode.announced import account, beside
+from halfpipe.decode.announced import compare_with_events, count_unlisted
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
+from halfpipe.files.lease import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME
 from halfpipe.formats.rows import SUFFIX, write_rows
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.settings import Settings
 
 PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
     r"\.(?P<kind>evt|idx|rows)"
 )
 KINDS = (".evt", ".idx", SUFFIX)
+REJECTED = "Nothing of this chunk was used."
 
 
 def check_products(
@@ -41,67 +44,83 @@ def check_products(
     *,
     again: bool = False,
     links: bool = False,
-    hear: Callable[[NDArray[np.void]], object] = lambda _: None,
+    on_datagrams: Callable[[NDArray[np.void]], object] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """Check the products of one chunk: names, index against evt file, record by record, datagrams against events.
+    """Check the products of one chunk: their names, each index line against its record, datagrams against events.
 
-    The rows of each index are written beside it, as a product of our own. Of products that were taken once and are
-    made `again`, datagrams are not held against events: they are what they were. They may be `links` to where somebody
-    else keeps them. `hear` gets the datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`).
+    The rows of each index are written next to it. They are a product too.
+
+    Parameters
+    ----------
+    out
+        The directory with the products.
+    chunk
+        The chunk that was decoded.
+    again
+        The same products were accepted before, so contradictions between datagrams and events are accepted too.
+    links
+        Products may be symbolic links.
+    on_datagrams
+        Called with the datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`).
+
+    Returns
+    -------
+    list of dict
+        The entries for ``{chunk}.json``.
 
     Raises
     ------
     DecoderError
-        If a product cannot be what the contract says.
+        If a product breaks the decoder contract.
     FormatError
         If an evt file or an index is damaged; names the file and the place.
     """
     found: dict[str, re.Match[str]] = {}
     for path in sorted(out.iterdir()):
         match = PRODUCT.fullmatch(path.name)
+        name = path.name if path.name.isascii() and path.name.isprintable() else ascii(path.name)
         mode = (path.stat() if links else path.lstat()).st_mode
         if (match or path.suffix in KINDS) and not stat.S_ISREG(mode):
             raise DecoderError(
-                f"{_shown(path.name)}: the decoder wrote a link, a pipe or a directory under this name, expected "
-                "a plain file. Nothing of this chunk was taken. Fix the decoder."
+                f"{name}: the decoder wrote a link, a pipe or a directory under this name, expected a plain file. "
+                f"{REJECTED} Fix the decoder."
             )
         if match and path.suffix != SUFFIX:
             if match["chunk"] != chunk:
                 raise DecoderError(
-                    f"{path.name}: the decoder wrote a product of chunk {match['chunk']} while it worked on "
-                    f"chunk {chunk}; two chunks would claim one name. Fix the decoder."
+                    f"{name}: the decoder wrote a product of chunk {match['chunk']} while decoding chunk {chunk}; "
+                    "two chunks would claim one name. Fix the decoder."
                 )
             if int(match["apid"]) not in (*LPA_APIDS, *LCI_APIDS):
                 raise DecoderError(
-                    f"{path.name}: APID {match['apid']} is none of event data (955-958, 965-968)"
+                    f"{name}: APID {match['apid']} has no event data, expected 955-958 or 965-968"
                 )
             found[path.name] = match
         elif path.suffix in KINDS:
             raise DecoderError(
-                f"{_shown(path.name)}: not a product's name, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
+                f"{name}: not the name of a product, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
             )
     for name in found:
         if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:
-            raise DecoderError(f"{name}: the decoder wrote no index for it, so its events cannot be placed")
-    described = []
+            raise DecoderError(f"{name}: the decoder wrote no index for this file, so its events are unknown")
+    entries = []
     for name, match in found.items():
-        entry = _described(out / name, match)
+        entry = _entry(out / name, match)
         fsync_file(out / name)
-        described.append(entry)
+        entries.append(entry)
         if match["kind"] == "idx":
-            counts, index = _check_index(
-                out / name, RunId(match["run"]), int(match["apid"]), set(found), again=again
-            )
+            run, apid = RunId(match["run"]), int(match["apid"])
+            index, counts = _checked_index(out / name, run, apid, set(found), again=again)
             entry |= counts
-            hear(index.datagrams)
-            made = (out / name).with_suffix(SUFFIX)
-            write_rows(made, index)
-            described.append(_described(made, match))
-    return described
+            on_datagrams(index.datagrams)
+            rows = (out / name).with_suffix(SUFFIX)
+            write_rows(rows, index)
+            entries.append(_entry(rows, match))
+    return entries
 
 
-def _described(path: Path, match: re.Match[str]) -> dict[str, Any]:
-    """Return the entry of a product, whose index or evt file has the name of `match`, in a ``{chunk}.json``."""
+def _entry(path: Path, match: re.Match[str]) -> dict[str, Any]:
+    """Return the entry of a product in a ``{chunk}.json``; `match` is the name of its index or evt file."""
     return {
         "name": path.name,
         "kind": path.suffix[1:],
@@ -113,82 +132,77 @@ def _described(path: Path, match: re.Match[str]) -> dict[str, Any]:
     }
 
 
-def _shown(name: str) -> str:
-    """Return a file's name for a message: what is not plain is escaped."""
-    return name if name.isascii() and name.isprintable() else ascii(name)
-
-
-def _check_index(
+def _checked_index(
     path: Path, run: RunId, apid: int, products: set[str], *, again: bool
-) -> tuple[dict[str, Any], idx.Index]:
-    """Check an index against the evt files that it names; return its counts, and its rows."""
+) -> tuple[idx.Index, dict[str, int]]:
+    """Check an index against its name, the names of all `products`, and its evt files; return it with its counts."""
     index = idx.read_index(path)
     if index.startedat not in {None, run.met}:
-        raise FormatError(f"{path}: its lines are of run {index.startedat}, its name says {run.met} ({run})")
+        raise FormatError(
+            f"{path}: its lines are of run {index.startedat}, but its name has run {run.met} ({run})"
+        )
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
         others = rows["apid"][rows["apid"] != apid]
         if others.size:
-            raise FormatError(f"{path}: {what} lines of APID {others[0]}, its name says {apid}")
+            raise FormatError(f"{path}: {what} lines of APID {others[0]}, but its name has APID {apid}")
     times = index.events["utc"]
     wrong = np.flatnonzero((times < 0) | (times >= MAX_TIME))
     if len(wrong):
         raise FormatError(
-            f"{path}: sequence {index.events['sequence'][wrong[0]]} is said to be of {times[wrong[0]]:g} Unix "
-            f"seconds, expected 0 to {MAX_TIME}. Nothing of this chunk was taken; decode it again."
+            f"{path}: sequence {index.events['sequence'][wrong[0]]} has time {times[wrong[0]]:g}, expected 0 to "
+            f"{MAX_TIME} Unix seconds. {REJECTED} Decode it again."
         )
-    if strange := sorted(set(index.files) - products):
+    if unknown := sorted(set(index.files) - products):
         raise FormatError(
-            f"{path}: names the event file {strange[0]}, which the decoder did not write beside it. "
-            "Nothing of this chunk was taken. Fix the decoder, then re-run the command."
+            f"{path}: lists the event file {unknown[0]}, but the decoder did not write it. {REJECTED} Fix the decoder, "
+            "then re-run the command."
         )
-    besides = [
-        beside(path.with_name(name), *measure(index, number)) for number, name in enumerate(index.files)
+    unlisted = [
+        count_unlisted(path.with_name(name), *_measure(index, number))
+        for number, name in enumerate(index.files)
     ]
     own = path.with_suffix(".evt")
-    if own.name in products - set(index.files):  # no line names it, and it may hold records all the same
-        besides.append(beside(own, np.empty(0, np.int64), np.empty(0, np.int64)))
-    uncovered, unlisted = (sum(each[which] for each in besides) for which in (0, 1))
-    missing, contradiction = account(index, uncovered, unlisted)
+    if own.name in products - set(index.files):  # no line names this file, but it may contain records
+        unlisted.append(count_unlisted(own, np.empty(0, np.int64), np.empty(0, np.int64)))
+    counts, contradiction = compare_with_events(index, *(sum(each[n] for each in unlisted) for n in (0, 1)))
     if contradiction is not None and not again:
         raise FormatError(
-            f"{path}: {contradiction}. With such datagrams events would be delivered too early or never. Nothing "
-            "of this chunk was taken. Fix the decoder or what it read, then re-run the command."
+            f"{path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
+            f"{REJECTED} Fix the decoder or its input, then re-run the command."
         )
-    return {"events": len(index.events), "datagrams": len(index.datagrams)} | missing, index
+    return index, {"events": len(index.events), "datagrams": len(index.datagrams)} | counts
 
 
-def measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Note the sizes and checksums of the records in one event file of an index; return where they lie and their sizes.
+def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Enter sizes and checksums of the records in one event file into an index; return their offsets and sizes.
 
     Raises
     ------
     MissingInputError, FormatError
-        If there is no such file, it is damaged, or a line does not point at its record.
+        If the file is missing or damaged, or a line does not point at its record.
     """
     file, of_file = index.path.with_name(index.files[number]), index.events["file"] == number
     data, offsets = evt.open_evt(file).data, index.events["offset"][of_file]
     sizes = evt.record_layout(data, offsets, str(file)).sizes
     for field, column in (("sequence", "scalers_sequence"), ("apid", "ccsds_apid")):
-        said, found = index.events[field][of_file], evt.context_column(data, offsets, column)
-        wrong = np.flatnonzero(said != found)
+        listed, found = index.events[field][of_file], evt.context_column(data, offsets, column)
+        wrong = np.flatnonzero(listed != found)
         if len(wrong):
             at = wrong[0]
             raise FormatError(
-                f"{index.path}: {field} {said[at]} is said to lie at byte {offsets[at]} of {file.name}, where there "
-                f"is {field} {found[at]}. Nothing of this chunk was taken; decode it again."
+                f"{index.path}: {field} {listed[at]} is listed at byte {offsets[at]} of {file.name}, but the record "
+                f"there has {field} {found[at]}. {REJECTED} Decode it again."
             )
-    index.events["size"][of_file], index.events["check"][of_file] = (
-        sizes,
-        evt.record_checks(data, offsets, sizes),
-    )
+    index.events["size"][of_file] = sizes
+    index.events["check"][of_file] = evt.record_checks(data, offsets, sizes)
     return offsets, sizes
 
 
-def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
+def publish_products(out: Path, home: Path, chunk: ChunkId) -> None:
     """Move checked products of `chunk` from the decoder's directory `out` to `home`, and remove `out`.
 
-    Those that an earlier decoding of the chunk left are removed; the caller holds `nobody_reads`. Rows go first and
-    come last: where they lie, they are of the evt files beside them.
+    Products of an earlier decoding are removed first; the caller holds `no_merges`. Rows are the first to go and the
+    last to appear, so existing rows always belong to the evt files next to them.
     """
     for name in sorted(_products_of(home, chunk), key=lambda name: not name.endswith(SUFFIX)):
         (home / name).unlink()
@@ -199,17 +213,18 @@ def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
 
 
 @contextmanager
-def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.Say) -> Iterator[list[RunId]]:
-    """Hold the leases of the runs whose merges may read what lies there of `chunk`, while it is replaced; give these.
+def no_merges(settings: Settings, downlink: DownlinkId, chunk: ChunkId, say: Say) -> Iterator[list[RunId]]:
+    """Hold the leases of all runs whose merges may read published products of `chunk`; yield these runs.
 
-    Where nothing lies, or nobody knows what the downlink brings of its run, nobody is waited for.
+    A run in which the downlink has not published its datagrams is not locked, because no merge reads its products.
     """
-    # In one order everywhere, so that two of these never wait for each other.
+    work = settings.paths.work
+    # In the same order everywhere, so that two processes never wait for each other.
     every = sorted(set(_products_of(work / paths.chunks(downlink), chunk).values()))
     known = [run for run in every if (work / paths.datagrams(run, downlink)).exists()]
-    with ExitStack() as held:
+    with ExitStack() as leased:
         for run in known:
-            held.enter_context(leases.run_lease(work, run, say))
+            leased.enter_context(leases.run_lease(settings, run, say))
         yield known
 
 

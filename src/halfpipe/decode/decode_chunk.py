@@ -1,6 +1,6 @@
-"""One chunk decoded: the decoder is run on its RetDef, it is heard, and what it made is checked.
+"""Decode one chunk: run the decoder on its RetDef, collect its messages, and check its products.
 
-If level-0 changed while the decoder ran, the decoder may have read less than there is now, so it runs again.
+If level-0 changes while the decoder runs, the decoder may have read only a part of it, so it runs again.
 """
 
 import logging
@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.decode import fetched
-from halfpipe.decode.announced import gaps, too_many
-from halfpipe.decode.archive_look import Look, changes, look, look_again
-from halfpipe.decode.chunk_products import check_products
-from halfpipe.decode.shortfall import listed
+from halfpipe.decode import level0_cache
+from halfpipe.decode.announced import gaps, too_many_missing
+from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
+from halfpipe.decode.chunk_products import REJECTED, check_products
+from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
@@ -34,19 +34,19 @@ from halfpipe.words import utc
 
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
-LINES_KEPT = 50  # of a kind that may come by the thousand; the log has more of them
-DECODINGS = 3  # of a chunk whose level-0 changes each time
+LINES_KEPT = 50  # of a kind that may occur thousands of times; the log has more of them
+ATTEMPTS = 3  # to decode a chunk whose level-0 changes each time
 
 _log = logging.getLogger(__name__)
 
 
 class DecoderLog:
-    """What a decoder said, as far as it matters; exceptions are counted by kind and run.
+    """The exceptions that a decoder reported, counted by kind and run, and the runs that it processed.
 
     Parameters
     ----------
     run
-        The run that exceptions belong to before the decoder names one.
+        The run to which exceptions belong before the decoder names one.
     """
 
     def __init__(self, run: str) -> None:
@@ -55,8 +55,8 @@ class DecoderLog:
         self.exceptions: Counter[tuple[str, str]] = Counter()
         self.lines: list[str] = []
 
-    def hear(self, line: str) -> None:
-        """Take one line."""
+    def add(self, line: str) -> None:
+        """Add one line of the decoder's output."""
         if "processing" in line and (match := PROCESSING.search(line)):
             self._run = match[2]
             if len(self.processing) < LINES_KEPT:
@@ -67,7 +67,7 @@ class DecoderLog:
                 self.lines.append(line.strip()[:500])
 
     def summary(self, places: Mapping[str, str]) -> dict[str, Any]:
-        """Return it as JSON; `places` are paths that differ from job to job, and what to call them."""
+        """Return the log as JSON; `places` maps paths that differ between jobs to names that do not."""
         lines = self.lines
         for path, name in places.items():
             lines = [line.replace(path, name) for line in lines]
@@ -93,95 +93,94 @@ def decode(
     *,
     again: bool = False,
 ) -> dict[str, Any]:
-    """Run the decoder for one chunk and check what it made.
+    """Run the decoder for one chunk and check its products.
 
     Parameters
     ----------
     settings
-        Name the decoder, its archive and the LATC key for its ``-k``.
+        Settings with the decoder, its archive, and the LATC key for its option ``-k``.
     retdef_file, retdef
-        The chunk's RetDef and what it holds.
+        The chunk's RetDef: the file and its content.
     out
-        Directory for the products; regenerated.
+        Directory for the products. Everything in it is removed first.
     log
-        Takes what the decoder prints.
+        Gets the output of the decoder.
     again
-        The chunk was taken once: what its datagrams announce was judged then.
+        The chunk was decoded and accepted before: do not judge again what its datagrams announce.
 
     Returns
     -------
     dict
-        ``files``: a list with name, run, apid, ground, kind, size, sha256 and, of an index, the
-        numbers of its events and datagrams, whether the records lie without a hole, and how many events are
-        missing (`halfpipe.decode.announced.account`); ``said``: the
-        runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: how many
-        hours are needed, which of them were missing in what was decoded, and the gaps that the datagrams leave in the
-        spans of the RetDef (`halfpipe.decode.announced.gaps`); ``read``: the files of the archive, hour by hour.
+        ``files``: a list with name, run, apid, ground, kind, size and sha256; for an index also the numbers of its
+        events and datagrams, and the counts of `halfpipe.decode.announced.compare_with_events`. ``said``: the summary
+        of the `DecoderLog`. ``level0``: how many hours are needed, which of them were missing for the decoder, and the
+        gaps (`halfpipe.decode.announced.gaps`). ``read``: the files in the archive, hour by hour.
 
     Raises
     ------
     DecoderError
-        If the decoder fails or breaks the contract; the message says how. If it brings nothing, which a RetDef never
-        announces, or nothing of a run that it says it processed, without an exception or a missing hour, or more events
-        are missing than the settings allow. If level-0 changed each time that it ran.
+        If the decoder fails or breaks the contract. If it writes no data, or none of a run that it reports as
+        processed, without an exception or a missing hour, because a RetDef always announces data. If more events are
+        missing than the settings allow. If level-0 changed during each attempt.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
     FormatError
-        If an evt file or an index that it made is damaged.
+        If an evt file or an index from the decoder is damaged.
     """
-    ran = _run_on_what_stays(settings, retdef_file, retdef, out, log)
-    said, hours, retdef_file = ran.said, ran.read.summary(), ran.retdef_file
+    ran = _run_on_stable_input(settings, retdef_file, retdef, out, log)
+    hours = ran.read.summary()
     for hour, apid in ran.read.missing or ():
         _log.warning(
             "chunk %s: the level-0 archive has no packets of APID %s for %s", retdef.chunk, apid, hour
         )
     datagrams: list[NDArray[np.void]] = []
-    files = check_products(out, retdef.chunk, again=again, hear=datagrams.append)
+    files = check_products(out, retdef.chunk, again=again, on_datagrams=datagrams.append)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)
-    lacking = said.processing - {f"{file['ground']}-{file['run']}" for file in files}
-    if (nothing or lacking) and not said.exceptions and not hours["missing"]:  # which status would tell
-        raise _silent(settings, retdef_file, retdef, lacking)
-    if not again and (complaint := too_many(files, settings.decoder.max_missing_events)) is not None:
+    absent = ran.log.processing - {f"{file['ground']}-{file['run']}" for file in files}
+    if (nothing or absent) and not ran.log.exceptions and not hours["missing"]:  # `status` reports these two
+        raise _silent(settings, ran.retdef_file, retdef, absent)
+    if not again and (complaint := too_many_missing(files, settings.decoder.max_missing_events)) is not None:
         raise DecoderError(
             f"chunk {retdef.chunk}: {complaint}, more than decoder.max_missing_events "
-            f"({settings.decoder.max_missing_events:g}) allows. The log has what the decoder said of it. Nothing of "
-            "this chunk was taken. Fix this or raise the limit, then re-run the command."
+            f"({settings.decoder.max_missing_events:g}) allows. The decoder's messages are in the log. {REJECTED} Fix "
+            "this or raise the limit, then re-run the command."
         )
-    told = said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})
+    said = ran.log.summary({str(out): "OUTDIR", str(ran.retdef_file): ran.retdef_file.name})
     level0 = hours | {"gaps": gaps(retdef.spans, datagrams)}
-    return {"files": files, "said": told, "level0": level0, "read": ran.archive.as_json()}
+    return {"files": files, "said": said, "level0": level0, "read": ran.archive.as_json()}
 
 
 @dataclass(frozen=True)
-class _Ran:
-    """The decoder ran on `retdef_file` and `said` something.
+class _Decoding:
+    """A decoding of `retdef_file` that succeeded, with the decoder's `log`.
 
-    `archive` is a look at the archive, `read` one at what the decoder read: the archive, or what was fetched.
+    `archive` lists the files of the archive. `read` lists the files that the decoder read: those of the archive, or
+    fetched ones.
     """
 
     retdef_file: Path
-    said: DecoderLog
-    archive: Look
-    read: Look
+    log: DecoderLog
+    archive: ArchiveListing
+    read: ArchiveListing
 
 
-def _run_on_what_stays(
+def _run_on_stable_input(
     settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
-) -> _Ran:
-    """Run the decoder, and again if level-0 changed meanwhile, whether the decoder failed or not."""
-    for _ in range(DECODINGS):
-        came, differ = _run_once(settings, retdef_file, retdef, out, log)
+) -> _Decoding:
+    """Run the decoder; run it again if level-0 changed meanwhile, even if the decoder failed."""
+    for _ in range(ATTEMPTS):
+        ran, differ = _run_once(settings, retdef_file, retdef, out, log)
         if not differ:
-            if isinstance(came, HalfPipeError):
-                raise came
-            return came
-        _log.warning("chunk %s: level-0 changed while it was decoded: %s", retdef.chunk, listed(differ))
+            if isinstance(ran, HalfPipeError):
+                raise ran
+            return ran
+        _log.warning("chunk %s: level-0 changed while it was decoded: %s", retdef.chunk, first_names(differ))
     text = (
-        f"level-0 of chunk {retdef.chunk} changed each of the {DECODINGS} times that it was decoded: "
-        f"{listed(differ)}"
+        f"level-0 of chunk {retdef.chunk} changed each of the {ATTEMPTS} times that it was decoded: "
+        f"{first_names(differ)}"
     )
     raise DecoderError(
-        f"{text}. Nothing of this chunk was taken.",
+        f"{text}. {REJECTED}",
         Remedy(first="Wait until ingest has written these files, then re-run the command"),
         code="level0-changes",
         text=text,
@@ -190,76 +189,69 @@ def _run_on_what_stays(
 
 def _run_once(
     settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
-) -> tuple[_Ran | HalfPipeError, list[str]]:
-    """Run the decoder once; return what came of it, and which files of level-0 changed meanwhile."""
+) -> tuple[_Decoding | HalfPipeError, list[str]]:
+    """Run the decoder once; return the decoding or its error, and which level-0 files changed meanwhile."""
     root = Path(command_words.archive(settings, retdef.arch))
-    archive = look(root, retdef)
-    came: _Ran | HalfPipeError
+    archive = list_archive(root, retdef)
+    ran: _Decoding | HalfPipeError
     gone: list[str] = []
     try:
-        with fetched.source(settings, retdef, root, archive, log) as (level0, read):
+        with level0_cache.source(settings, retdef, root, archive, log) as (level0, read):
             if level0 != root:
-                retdef_file = _naming(level0, retdef_file, retdef, out)
+                # The flight decoder reads only the archive that its RetDef names.
+                copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
+                retdef_file = copy
             try:
-                came = _Ran(retdef_file, _run(settings, level0, retdef_file, retdef, out, log), archive, read)
+                decoder_log = _run(settings, level0, retdef_file, retdef, out, log)
+                ran = _Decoding(retdef_file, decoder_log, archive, read)
             finally:
                 if level0 != root:
-                    gone = sorted(read.by_name.keys() - look(level0, retdef).by_name.keys())
+                    gone = sorted(read.by_name.keys() - list_archive(level0, retdef).by_name.keys())
     except HalfPipeError as error:
-        came = error
-    differ = changes(archive, look_again(root, retdef, archive))
-    return came, [*(f"{name} (gone from the cache)" for name in gone), *differ]
+        ran = error
+    differ = changes(archive, list_again(root, retdef, archive))
+    return ran, [*(f"{name} (gone from the cache)" for name in gone), *differ]
 
 
-def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, lacking: set[str]) -> DecoderError:
-    """Return the error of a decoder that ended well, brought nothing, or nothing of a run, and does not say why."""
+def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[str]) -> DecoderError:
+    """Return the error for a decoder that succeeded without data, or without those of the runs `absent`."""
     spans = "; ".join(f"APID {span.apid} from {utc(span.begin)} to {utc(span.end)}" for span in retdef.spans)
     downlink = ids_of(retdef_file)[0]
-    without = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
-    what = f"nothing of {min(lacking)}, which it processed" if lacking else "nothing"
-    text = (
-        f"the decoder of chunk {retdef.chunk} ended well and brought {what}, though its RetDef announces data"
-    )
+    ignore = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
+    what = f"no data of {min(absent)}, which it processed" if absent else "no data"
+    text = f"the decoder of chunk {retdef.chunk} succeeded but wrote {what}, though its RetDef announces data"
     return DecoderError(
-        f"{text} ({spans}). Nothing of this chunk was taken.",
+        f"{text} ({spans}). {REJECTED}",
         Remedy(
-            first=f"look into {paths.log('decode_chunk', downlink, retdef.chunk)} and at the archive "
-            f"({command_words.archive(settings, retdef.arch)}), then re-run the command; if the data are gone for "
-            f"good, in the config: {without}"
+            first=f"Check {paths.log('decode_chunk', downlink, retdef.chunk)} and the archive "
+            f"({command_words.archive(settings, retdef.arch)}), then re-run the command. If the data are lost, add to "
+            f"the config: {ignore}"
         ),
-        code="decoder-silent",
         text=text,
     )
-
-
-def _naming(level0: Path, retdef_file: Path, retdef: RetDef, out: Path) -> Path:
-    """Return a RetDef that names another archive: the flight decoder looks there, and nowhere else."""
-    copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
-    return copy
 
 
 def _run(
     settings: Settings, level0: Path, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
 ) -> DecoderLog:
-    """Run the decoder once, and return what it said."""
+    """Run the decoder on `retdef_file` once; return its log."""
     remove_tree(out)
     out.mkdir(parents=True)
     words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
     if settings.decoder.latc is not None:
         words += ["-k", settings.decoder.latc]
-    said = DecoderLog(retdef.run)
-    _log.info("chunk %s: the decoder is started: %s", retdef.chunk, shlex.join(words))
-    ending = run(words, ROOT, Log(log, said.hear))
+    decoder_log = DecoderLog(retdef.run)
+    _log.info("chunk %s: starting the decoder: %s", retdef.chunk, shlex.join(words))
+    ending = run(words, ROOT, Log(log, decoder_log.add))
     if ending.status is None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check decoder.command in the config.")
     if not ending.well:
         killed = Failure.by_signal(signal.SIGKILL).code if ending.status == -signal.SIGKILL else None
         raise DecoderError(
-            f"the decoder {ending.how}: {ending.shown}Nothing of this chunk was taken. Fix this, then re-run the "
-            "command.",
+            f"the decoder {ending.how}: {ending.shown}{REJECTED} Fix this, then re-run the command.",
             code=DISK_FULL if ending.found_a_disk_full else killed,
             text=f"the decoder {ending.saying}",
         )
-    return said
+    return decoder_log

@@ -1,7 +1,6 @@
-"""The flight programs: the keys of a file such as config/flight.yaml, and one call of a program as they say.
+"""Calls of the flight programs, and the keys of their settings file, such as config/flight.yaml.
 
-The docstring below a key says what it means. A call has a working copy of its own, its output is passed on, and its end
-is told as a shell would.
+Each call has its own working copy. Its output is passed on, and its exit status is the one a shell would report.
 """
 
 import os
@@ -26,24 +25,24 @@ from halfpipe.settings import Check, Place, Section, Text
 
 NO_CONTAINER = "none"
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"
-PLAIN = r"/[^,:\x00-\x1f]*"  # a path as it may stand in --bind
+PLAIN = r"/[^,:\x00-\x1f]*"  # a path that is valid in --bind
 Bind = Annotated[str, Check(pattern=f"^{PLAIN}(:{PLAIN})?$")]
 TIMED_OUT = 124  # as timeout(1)
-SIGNALLED = 128  # and the signal's number, as a shell says it
+SIGNALLED = 128  # plus the number of the signal, as in a shell
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
-LEFT_SECONDS = 2 * 86400.0  # no program is given as long
+LEFTOVER_SECONDS = 2 * 86400.0  # longer than any program may run
 
 
 @dataclass(frozen=True)
 class Call(Section):
-    """A flight program: its command and its limit."""
+    """A flight program: its command and time limit."""
 
     program: Annotated[tuple[Annotated[str, Check(pattern=r"^[^\x00]+$")], ...], Check(min_length=1)]
-    """The words of the command as it is found inside the container; the options follow them."""
+    """The words of the command inside the container; the options are appended."""
     seconds: Annotated[float, Check(gt=0, le=86400)]
-    """After so many seconds the program is killed with everything that it started."""
+    """Time limit: then the program and everything that it started are killed."""
     harmless: tuple[Text, ...] = ()
-    """Beginnings of lines that may stand at the end of the output and mean no fault."""
+    """Beginnings of lines that may end the output without being an error."""
 
 
 @dataclass(frozen=True)
@@ -51,34 +50,34 @@ class Flight(Section):
     """How the flight programs are called."""
 
     runtime: Annotated[str, Check(pattern="^(none|(.*/)?(apptainer|singularity))$")]
-    """apptainer or singularity, by name or path; none: the programs are started as they are."""
+    """apptainer or singularity, by name or path; none: no container."""
     decoder: Call
     """The decoder of a chunk."""
     magic7: Call | None = None
-    """The program of attitude and orbit."""
+    """The program that prints attitude and orbit."""
     image: Place | None = None
     """The container's image, a file or a directory."""
     binds: tuple[Bind, ...] = ()
-    """What the container sees of the machine: "source:target", or "path" for the same path on both sides. What is
-    not listed does not exist inside."""
+    """Paths that exist inside the container: "source:target", or "path" for the same path on both sides. No other path
+    of the machine exists inside."""
     optional_binds: tuple[Bind, ...] = ()
-    """Binds that only some hosts can make, as /lscratch, which login hosts lack: each is left out where its source does
-    not exist. A missing source in `binds` stops the runtime."""
+    """Binds that only some hosts can make: login hosts have no /lscratch. A bind without a source is left out.
+    A missing source in `binds` stops the runtime."""
     inside: Annotated[str, Check(pattern=f"^{PLAIN}$")] | None = "/halfpipe"
-    """Where the container sees the working copy; one name, so that it is the same in every message. null: the path
-    that it has outside."""
+    """Path of the working copy inside the container. It is fixed, so that messages are equal in each call. null: the
+    path outside."""
     environment: Mapping[
         Annotated[str, Check(pattern="^[A-Za-z_][A-Za-z0-9_]*$")],
         Annotated[str, Check(pattern=r'^[^,"\x00-\x1f]*$')],
     ] = field(default_factory=dict)
-    """Variables for the programs. Of the caller's environment nothing else reaches them."""
+    """Environment variables of the programs. They get no others from the caller."""
     scratch: tuple[Text, ...] = ("LSCRATCH", "TMPDIR")
-    """Where working copies lie: names of environment variables and paths; the first that is a directory in which one
-    may write is taken. Without one, the machine's temporary directory."""
+    """Directories for working copies: names of environment variables, or paths. The first writable directory is used;
+    without one, the temporary directory of the machine."""
 
     @property
     def bare(self) -> bool:
-        """Whether the programs are started without a container."""
+        """Whether the programs run without a container."""
         return self.runtime == NO_CONTAINER
 
     @property
@@ -87,7 +86,7 @@ class Flight(Section):
         return (*self.binds, *(bind for bind in self.optional_binds if Path(bind.partition(":")[0]).exists()))
 
     def outside(self, path: str) -> Path | None:
-        """Return where `path`, as the programs see it, lies on this machine; None if no bind leads there."""
+        """Return the path on this machine for a `path` inside the container; None if no bind has it."""
         if self.bare:
             return Path(path)
         pairs = (bind.partition(":") for bind in self.binds_here)
@@ -99,36 +98,35 @@ class Flight(Section):
         return None
 
     def check(self, archive: str, source: Path) -> None:
-        """See that the archive is there as the programs see it.
+        """Check that the level-0 `archive` is visible to the programs.
 
-        The flight programs end with 0 when they find no packets, so a missing bind would pass for a chunk
-        without events.
+        They end with exit status 0 if they find no packets, so a missing bind would look like a chunk without events.
 
         Parameters
         ----------
         archive
-            The level-0 archive that a program is told to read.
+            The root of the archive, as a program gets it.
         source
             The settings file, for messages.
 
         Raises
         ------
         MissingInputError
-            If it is not; names it and the settings file.
+            If the archive is not visible; names the archive and the settings file.
         """
         found = self.outside(archive)
         if found is None or not found.is_dir():
             raise MissingInputError(
-                f"{archive}: the programs would see no such level-0 archive ({found or 'no bind leads to it'}). Have "
-                f"it mounted, or correct binds in {source}; without a container the path must exist as it is named."
+                f"{archive}: no such level-0 archive for the programs ({found or 'no bind has this path'}). Mount the "
+                f"archive, or correct binds in {source}. Without a container the path itself must exist."
             )
 
     def seen_as(self, work: Path) -> PurePosixPath:
-        """Return the path of a working copy as the programs see it."""
+        """Return the path of a working copy inside the container."""
         return PurePosixPath(work if self.bare else self.inside or work)
 
     def command(self, call: Call, options: Sequence[str], work: Path) -> list[str]:
-        """Return the whole command: runtime, binds, environment, image, program and options, word by word."""
+        """Return the words of the command: runtime, binds, environment, image, program and options."""
         program = [*call.program, *options]
         if self.bare:
             return program
@@ -140,11 +138,11 @@ class Flight(Section):
         return [*words, "--pwd", str(self.seen_as(work)), str(self.image), *program]
 
     def variables(self, work: Path) -> dict[str, str]:
-        """Return the environment that the programs get, temporary directory included."""
+        """Return the environment of the programs, with their temporary directory."""
         return {**self.environment, "TMPDIR": str(self.seen_as(work) / "tmp")}
 
     def process_environment(self, work: Path) -> dict[str, str]:
-        """Return the environment of the process that is started: a bare program's, or the runtime's."""
+        """Return the environment of the process to start: the program itself, or the container runtime."""
         if not self.bare:
             return {**os.environ, "TMPDIR": str(work / "tmp")}
         kept = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME") if name in os.environ}
@@ -157,20 +155,20 @@ def load(path: Path) -> Flight:
     Raises
     ------
     ConfigError
-        If it cannot be read, or a key or value in it cannot be used; names file, key, value and what was expected.
+        If it cannot be read, or a key or value is not valid; names file, key, value, and what was expected.
     """
     flight: Flight = config.checked(
-        Flight, config.read_yaml(path), {(): str(path)}, "config/flight.yaml is an example with every key."
+        Flight, config.read_yaml(path), {(): str(path)}, "config/flight.yaml is an example."
     )
     if not flight.bare and flight.image is None:
         raise ConfigError(
-            f"{path}: image: {flight.runtime} needs one. Name the container's image, or set runtime: none."
+            f"{path}: image: missing, but {flight.runtime} needs it. Name the container's image, or set runtime: none."
         )
     return flight
 
 
 def scratch_directory(names: Sequence[str]) -> Path:
-    """Return the first of `names` (variables or paths) that is a directory to write in, or the system's."""
+    """Return the first writable directory among `names` (variables or paths), or the temporary directory."""
     for name in names:
         value = name if name.startswith("/") else os.environ.get(name, "")
         if value.startswith("/") and Path(value).is_dir() and os.access(value, os.W_OK | os.X_OK):
@@ -180,26 +178,26 @@ def scratch_directory(names: Sequence[str]) -> Path:
 
 @contextmanager
 def working_copy(flight: Flight, label: str) -> Iterator[Path]:
-    """Make a directory of one call's own on the scratch disk, with `out` and `tmp`, and remove it whatever happens.
+    """Make a directory for one call on the scratch disk, with `out` and `tmp`, and remove it in any case.
 
-    What SIGKILL has left is removed by later calls, when no program that works there can live any more.
+    Leftovers of killed calls are removed by later calls, when their programs cannot run any more.
 
     Parameters
     ----------
     flight
-        Says where scratch is.
+        Settings with the scratch directories.
     label
-        Tells in the directory's name what it is of.
+        Part of the directory's name.
 
     Raises
     ------
     OSError
-        If it cannot be made.
+        If the directory cannot be made.
     """
     scratch, prefix = scratch_directory(flight.scratch), f"halfpipe-{os.getuid()}-"
     for left in scratch.glob(f"{prefix}*"):
         with suppress(FileNotFoundError):
-            if left.lstat().st_uid == os.getuid() and left.lstat().st_mtime < time.time() - LEFT_SECONDS:
+            if left.lstat().st_uid == os.getuid() and left.lstat().st_mtime < time.time() - LEFTOVER_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(
         prefix=f"{prefix}{label}-", dir=scratch, ignore_cleanup_errors=True
@@ -217,94 +215,89 @@ def call(
     *,
     out: IO[bytes],
     errors: IO[bytes] | None = None,
-    hear: Callable[[str], object] = lambda _: None,
+    on_line: Callable[[str], object] = lambda _: None,
 ) -> int:
-    """Run a program to its end or its limit, its output passed on as it comes.
+    """Run a program to its end or its time limit, and pass its output on as it is printed.
 
     Parameters
     ----------
     flight, program, options
-        What is started and its limit.
+        The settings, the program, and its options.
     work
-        The working copy, where it is started.
+        The working copy, which is the current directory of the program.
     out, errors
-        Take what it prints, unchanged and unbounded; without `errors` both its streams go to `out`.
-    hear
-        Is told every line of what goes to `out`.
+        Get the output and the error output, unchanged and of any length; without `errors`, `out` gets both.
+    on_line
+        Called with every line of `out`.
 
     Returns
     -------
     int
-        Its exit status as a shell says it. Of one that ended badly it is told why. Nothing of its process group lives
-        any more.
+        The exit status, as a shell reports it. If the program failed, the reason was printed. No process of its group
+        is left.
 
     Raises
     ------
     DecoderError
-        If it cannot be started.
+        If the program cannot be started.
     """
     words = flight.command(program, options, work)
     ending = run(
         words,
         work,
-        _passed_on(out, hear),
-        None if errors is None else _passed_on(errors, lambda _: None),
+        _pass_on(out, on_line),
+        None if errors is None else _pass_on(errors),
         seconds=program.seconds,
         grace=GRACE_SECONDS,
         environment=flight.process_environment(work),
         whole_group=True,
     )
     if ending.status is None:
-        raise DecoderError(f"{words[0]}: {ending.how}. Check program in the settings.")
+        raise DecoderError(f"{words[0]}: {ending.how}. Correct program in the settings.")
     if ending.well:
         return 0
-    # The largest resident size of any process that was waited for: Linux counts it in KiB.
+    # The largest resident size of any child process that ended; Linux counts it in KiB.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
-    tell(
-        f"the program {ending.how}, with all that it had started: at most {peak} MiB of memory were in use. Nothing of "
-        "it was taken. If it only needs longer or more memory, raise that in the settings and the job."
+    report(
+        f"the program {ending.how}. Its peak memory was {peak} MiB. Nothing of its output was used. If it only needs "
+        "more time or memory, raise the limit in the settings and the job."
     )
     if ending.late:
         return TIMED_OUT
     return ending.status if ending.status > 0 else SIGNALLED - ending.status
 
 
-def _passed_on(to: IO[bytes], hear: Callable[[str], object]) -> Callable[[bytes], None]:
-    """Return what passes a stream on as it comes, unchanged, and lets `hear` have its lines besides."""
-    lines = Lines(lambda line: hear(line.decode(errors="replace")))
+def _pass_on(to: IO[bytes], on_line: Callable[[str], object] = lambda _: None) -> Callable[[bytes], None]:
+    """Return a function that writes output to `to`, unchanged, and calls `on_line` with each line."""
+    lines = Lines(lambda line: on_line(line.decode(errors="replace")))
 
-    def take(data: bytes) -> None:
+    def write(data: bytes) -> None:
         to.write(data)
         to.flush()
         lines(data)
 
-    return take
+    return write
 
 
-def tell(message: str) -> None:
-    """Print a line of our own to standard error, after all that the program printed."""
+def report(message: str) -> None:
+    """Print a message of the wrapper to standard error, after the output of the program."""
     sys.stdout.flush()
     sys.stderr.write(f"{Path(sys.argv[0]).stem}: {message}\n")
     sys.stderr.flush()
 
 
 def wrapped(job: Callable[[], int]) -> int:
-    """Run the whole of a wrapper: `job`, ended in order by a signal, its errors told in one line.
-
-    Parameters
-    ----------
-    job
-        Does everything and returns the exit status.
+    """Run `job`, the whole of a wrapper program; clean up after signals, and report errors in one line.
 
     Returns
     -------
     int
-        Exit status: that of `job`, 1 after an error of ours. After a signal the process ends with 128 and its number.
+        Exit status: that of `job`, or 1 after an error. After a signal the process ends with 128 plus its number.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, leave)
     try:
         return job()
     except (HalfPipeError, OSError) as error:
-        tell(sentence(error) if isinstance(error, OSError) else str(error))
+        report(sentence(error) if isinstance(error, OSError) else str(error))
         return 1

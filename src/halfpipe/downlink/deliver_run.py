@@ -1,7 +1,8 @@
-"""One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
+"""Deliver one run of one downlink: merge, decide, test as Level-1 will, record, write, make visible."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,7 +12,7 @@ from halfpipe import paths
 from halfpipe.errors import StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
@@ -25,8 +26,8 @@ from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, 
 from halfpipe.run.books import as_entry, state_of
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.merged_index import ChunkProducts, merge_chunks
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Settings, reason_of
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 def deliver_run(
     settings: Settings,
-    of_downlink: Lease,
+    downlink_lease: Lease,
     downlink: DownlinkId,
     run: RunId,
     chunks: Sequence[ChunkId],
@@ -44,27 +45,27 @@ def deliver_run(
     threads: int,
     output: IO[str],
 ) -> dict[str, Any]:
-    """Merge what the chunks bring of `run`, and deliver what `downlink` has to deliver of it now.
+    """Merge the chunks' indexes of `run`, and deliver the events that `downlink` must deliver now.
 
-    Both happen under one lease of the run: if others knew what the downlink brings before it delivers, they could
-    deliver its events, as no order of downlinks would. The delivery is recorded before the first file becomes visible.
-    A run that Level-1 would refuse is held: nothing of it is recorded or staged. One that would shrink is refused,
-    unless the config accepts it: what the downlink brought before stays known, too.
+    Both happen under one lease of the run. If other downlinks knew these events before they are delivered, they could
+    deliver them too. The delivery is recorded before the first file becomes visible. Nothing of a run that Level-1
+    would refuse is recorded or staged. A delivery with fewer events than before is refused unless the config accepts
+    the loss.
 
     Parameters
     ----------
     settings
         The settings.
-    of_downlink
-        The downlink's lease: whoever has followed may have handed the downlink off, and Level-1 have taken it.
+    downlink_lease
+        The lease of the downlink. If another process has taken it over, that process may have handed the downlink off.
     downlink, run
-        Which run of which downlink.
+        The downlink and one of its runs.
     chunks
         Decoded chunks of the downlink. Their products show which of them contain the run.
     threads
-        The rows of so many indexes are read, and so many event files written, at a time.
+        Number of indexes that are read, and of event files that are written, at a time.
     output
-        Takes what the decoder prints where a chunk is decoded again.
+        Gets what the decoder prints if a chunk is decoded again.
 
     Returns
     -------
@@ -74,211 +75,294 @@ def deliver_run(
     Raises
     ------
     ShrunkError
-        If fewer events would be delivered than Level-1 may have; then nothing was changed.
+        If fewer events would be delivered than Level-1 may have. Nothing was changed.
     StateError
-        If a record of the run is damaged, or what the legacy recorded of it cannot be read; then nothing was changed.
+        If a record of the run is damaged, or the legacy's record cannot be read. Nothing was changed.
     HalfPipeError
-        If something that is needed is gone, damaged, or cannot be written; then nothing was delivered,
-        or re-running the command delivers the same.
+        If an input is missing or damaged, or a file cannot be written. Then nothing was delivered, or rerunning the
+        command delivers the same.
     """
     work = settings.paths.work
-    with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
+    with leases.run_lease(settings, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
         products = [ChunkProducts.of(chunk, run) for chunk in decoded if run in chunk["runs"]]
         evt_files: dict[Path, int] = {}
-        brought = merge_chunks(
-            ((chunk, context.place(downlink, chunk)) for chunk in products), evt_files, threads
+        merged = merge_chunks(
+            ((each, context.place(downlink, each)) for each in products), evt_files, threads
         )
         release_memory()
-        log.info("run %s: %d events indexed in %d chunks", run, len(brought[1]), len(products))
+        log.info("run %s: %d events indexed in %d chunks", run, len(merged[1]), len(products))
         while True:
+            known = KnownRun.read(context, {downlink: merged}, evt_files)
             try:
-                return _deliver(context, (of_downlink, lease), downlink, brought, evt_files, threads)
+                return Attempt(known, downlink, (downlink_lease, lease), threads).deliver()
             except TakenError as error:
-                lease.check()  # who has followed has removed what is merged here
-                log.warning("%s Decided again what is delivered.", error)
+                lease.check()  # the process that took the lease over has removed the scratch of this one
+                log.warning("%s Deciding again what to deliver.", error)
 
 
-def _deliver(
-    context: Context,
-    under: Sequence[Lease],
-    downlink: DownlinkId,
-    brought: tuple[MergedIndex, Events],
-    evt_files: dict[Path, int],
-    threads: int,
-) -> dict[str, Any]:
-    """Decide what is delivered of what is known now, record it and stage it.
+@dataclass(frozen=True)
+class Planned:
+    """What an attempt will deliver; nothing is recorded yet.
 
-    Raises
-    ------
-    TakenError
-        If another process has recorded a delivery since this one looked; nothing was staged then.
-    LeaseLostError
-        If another process has followed; nothing was staged then.
+    Attributes
+    ----------
+    decision, records, files
+        The events, where their records are, and the event files without checksums.
+    moot
+        The MOOT key of the run and its alias.
+    before
+        The delivery that this one replaces; None if there is none.
+    loss
+        Number of events of `before` that are not delivered again.
+    accepted
+        Why fewer events than before were accepted.
+    refused
+        Why Level-1 would refuse the run; then nothing is staged.
+    books
+        The books of the run after the delivery.
+    given_up
+        Whether an operator has abandoned the run.
     """
-    settings, work, run = context.settings, context.work, context.run
-    known = KnownRun.read(context, {downlink: brought}, evt_files)
-    events = known.events_for(downlink)
-    if unreadable := next(iter(known.recorded.unreadable.values()), None):
-        raise StateError(
-            f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover-refused"
+
+    decision: Decision
+    records: Records
+    files: Sequence[EventFile]
+    moot: MootKey
+    before: Delivery | None
+    loss: int
+    accepted: str | None
+    refused: Sequence[str]
+    books: Books
+    given_up: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to deliver a run as it is known now; if another process records a delivery first, the next follows.
+
+    `leases` are those of the downlink and of the run.
+    """
+
+    known: KnownRun
+    downlink: DownlinkId
+    leases: Sequence[Lease]
+    threads: int
+
+    def deliver(self) -> dict[str, Any]:
+        """Decide, record and stage; return the manifest.
+
+        Raises
+        ------
+        TakenError
+            If another process recorded a delivery after `known` was read. Nothing was staged.
+        LeaseLostError
+            If another process has taken a lease over. Nothing was staged.
+        """
+        known, downlink, context = self.known, self.downlink, self.known.context
+        planned = self.plan()
+        self._check_leases()  # else the merged index of the other process would be replaced
+        # From here on all downlinks know the events of this one.
+        known.indexes[downlink].save(context.work, context.run, downlink)
+        release_memory()
+        number = next_number(context.work, downlink, known.recorded)
+        if planned.refused:
+            datagrams = planned.decision.datagrams
+            delivery = planned.before or Delivery(downlink, (), datagrams, (), None, None)
+        else:
+            delivery = self.stage(planned, number)
+        for reason in planned.refused:
+            log.warning(
+                "run %s is not staged, because Level-1 would refuse the whole run: %s", context.run, reason
+            )
+        legacy = planned.before.legacy or () if planned.before else ()
+        if gone := [str(span.sequences) for span in legacy if span.events is None]:
+            log.warning(
+                "run %s: cannot compare with the legacy, because its merged indexes of sequences %s are gone",
+                context.run,
+                ", ".join(gone),
+            )
+        state = None
+        if not planned.books.due:  # books with events that are due are not the present ones
+            state = state_of(context.settings, context.run, known.recorded, given_up=planned.given_up)
+        return manifest(known, downlink, planned, delivery, number, state)
+
+    def plan(self) -> Planned:
+        """Decide what to deliver, and test it as Level-1 will.
+
+        Raises
+        ------
+        HalfPipeError
+            As `deliver_run`. Nothing was changed.
+        """
+        known, downlink = self.known, self.downlink
+        settings, run = known.context.settings, known.context.run
+        if unreadable := next(iter(known.recorded.unreadable.values()), None):
+            raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
+        events, recorded = known.events_for(downlink), known.recorded.latest()
+        given_up = run in force_list.read(known.context.work).runs
+        rows = all_known(in_sources(downlink, events), events)
+        decision = decide(
+            downlink,
+            known.all_datagrams,
+            events,
+            recorded,
+            settings.merge,
+            earlier=known.recorded.earlier(),
+            given_up=given_up and settings.retire.deliver_orphans,
+            known=rows,
+            vanished=not known.indexes[downlink].chunks,
         )
-    moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
-    recorded = known.recorded.latest()
-    given_up = run in force_list.read(work).runs
-    rows = all_known(in_sources(downlink, events), events)
-    decision = decide(
-        downlink,
-        known.all_datagrams,
-        events,
-        recorded,
-        settings.merge,
-        earlier=known.recorded.earlier(),
-        given_up=given_up and settings.retire.deliver_orphans,
-        known=rows,
-        vanished=not brought[0].chunks,
-    )
-    records = Records(decision, known.files)
-    before = recorded.pop(downlink, None)
-    loss = _refuse_to_shrink(known, downlink, before, decision)
-    files = event_files.describe(records, decision.files, run)
-    others = [file for delivery in recorded.values() for file in delivery.files]
-    held = level1_acceptance.refusals([*others, *files]) if files else []
-    if files and not decision.epus:
-        held.append(
-            f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
-        )
-    planned = Delivery(
-        downlink, decision.spans, decision.datagrams, tuple(files), None, None, counts=decision.counts
-    )
-    after = known.recorded if held else known.recorded.after(planned)
-    books = _books(known, events, rows, after, None if held else downlink, given_up=given_up)
-    del rows
-    for lease in under:  # else it would replace the index of whoever has followed
-        lease.check()
-    # From here on all downlinks know what this one brings of the run.
-    brought[0].save(work, run, downlink)
-    release_memory()  # what deciding and saving took, before records are held
-    number = next_number(work, downlink, known.recorded)
-    if held:
-        delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
-    else:
-        stale = known.recorded.names(downlink) - {file.name for file in (*files, *others)}
-        reason = reason_of(settings.shrink.accept, downlink, run, loss) if loss else None
+        records = Records(decision, known.files)
+        before = recorded.pop(downlink, None)
+        loss = self._refuse_loss(before, decision)
+        files = event_files.describe(records, decision.files, run)
+        refused = list[str]()
+        if files:
+            others = [file for delivery in recorded.values() for file in delivery.files]
+            refused = level1_acceptance.refusals([*others, *files])
+            if not decision.epus:
+                refused.append(
+                    f"no downlink contains a datagram of run {run}, so no text can name the run, and Level-1 fails"
+                )
+        accepted = reason_of(settings.shrink.accept, downlink, run, loss) if loss else None
         if before and sum(file.events for file in files) <= before.events:
-            reason = reason or before.accepted
-        delivery = _stage(
-            known, under, downlink, decision, records, files, moot, stale, threads, number, reason
+            accepted = accepted or before.accepted
+        moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
+        books = self._books(events, rows, decision, files, is_refused=bool(refused), given_up=given_up)
+        return Planned(decision, records, files, moot, before, loss, accepted, refused, books, given_up)
+
+    def _refuse_loss(self, before: Delivery | None, decision: Decision) -> int:
+        """Return how many events of the delivery `before` are lost; refuse a loss that the config does not accept."""
+        if before is None:
+            return 0
+        known, downlink = self.known, self.downlink
+        run, settings = known.context.run, known.context.settings
+        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
+        files = shrinking.lost(before, sequence)
+        loss = sum(files.values())
+        if files and reason_of(settings.shrink.accept, downlink, run, loss) is None:
+            chunks = shrinking.smaller_chunks(
+                settings.paths.work, run, downlink, known.indexes[downlink].chunks
+            )
+            text = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
+            raise shrinking.ShrunkError(text, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
+        return loss
+
+    def _books(
+        self,
+        events: Mapping[DownlinkId, Events],
+        rows: Events,
+        decision: Decision,
+        files: Sequence[EventFile],
+        *,
+        is_refused: bool,
+        given_up: bool,
+    ) -> Books:
+        """Return the books of the run after the delivery; `rows` are all known events, each once."""
+        known, settings = self.known, self.known.context.settings
+        after: DeliveryHistory = known.recorded
+        if not is_refused:
+            spans, datagrams, counts = decision.spans, decision.datagrams, decision.counts
+            after = after.after(
+                Delivery(self.downlink, spans, datagrams, tuple(files), None, None, counts=counts)
+            )
+        latest = after.latest()
+        groups = undelivered(
+            known.all_datagrams.segments(),
+            rows,
+            after.all_recorded(),
+            settings.merge,
+            given_up=given_up and settings.retire.deliver_orphans,
+            own=events.get,
+            just=None if is_refused else self.downlink,
         )
-    manifest = {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
+        return closed_books(groups, latest, is_refused=is_refused, lost=lost_events(rows, groups, latest))
+
+    def stage(self, planned: Planned, number: int) -> Delivery:
+        """Write the event files, record the delivery, and replace the files in the stage."""
+        known, downlink, decision = self.known, self.downlink, planned.decision
+        run, settings = known.context.run, known.context.settings
+        place = settings.paths.stage
+        header = event_files.Header(downlink, planned.moot, settings.merge.latc_override)
+        now = {file.name for file in planned.files}
+        now |= {
+            file.name for dl, each in known.recorded.latest().items() if dl != downlink for file in each.files
+        }
+        stale = known.recorded.names(downlink) - now
+        with stage.scratch(place, downlink, run.l1) as home:
+            log.info("run %s: writing %d event files", run, len(planned.files))
+            made = event_files.write_all(
+                planned.records, decision.files, planned.files, header, home, self.threads
+            )
+            utc = decision.events["utc"]
+            delivery = Delivery(
+                downlink,
+                decision.spans,
+                decision.datagrams,
+                tuple(made),
+                (float(utc[0]), float(utc[-1])) if made else None,
+                (float(utc.min()), float(utc.max())) if made else None,
+                number,
+                planned.accepted,
+                counts=decision.counts,
+            )
+            self._check_leases()
+            known.recorded.publish(delivery)
+            # A process that took a lease over has removed this scratch, so its files are never replaced.
+            stage.place(place, home, downlink, run, delivery.files, stale)
+        return delivery
+
+    def _check_leases(self) -> None:
+        for lease in self.leases:
+            lease.check()
+
+
+def manifest(
+    known: KnownRun,
+    downlink: DownlinkId,
+    planned: Planned,
+    delivery: Delivery,
+    number: int,
+    state: str | None,
+) -> dict[str, Any]:
+    """Return the manifest of a delivery (docs/receipt.md explains its keys).
+
+    Parameters
+    ----------
+    known
+        The run, after the delivery was recorded.
+    downlink
+        The downlink.
+    planned, delivery
+        What was planned, and the recorded delivery. If Level-1 would refuse the run, the delivery before.
+    number
+        Number of the hand-off in work.
+    state
+        Checksum of the state of the run to which the books belong (`halfpipe.run.books.state_of`); None while
+        events are due.
+    """
+    run, decision = known.context.run, planned.decision
+    return {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
         "run": str(run),
         "l1_run": run.l1,
-        "chunks": [str(chunk.chunk) for chunk in brought[0].chunks],
+        "chunks": [str(each.chunk) for each in known.indexes[downlink].chunks],
         "handoff": number,
         "delivery": known.recorded.seal(downlink),
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
-        "given_up": given_up and not decision.complete,
-        "brought": len(brought[1]),
-        **as_entry(books, delivery.events),
-        "state": state_of(settings, run, known.recorded, given_up=given_up),
-        "shrunk": loss,
+        "given_up": planned.given_up and not decision.complete,
+        "brought": len(known.new_events[downlink]),
+        **as_entry(planned.books, delivery.events),
+        "state": state,
+        "shrunk": planned.loss,
         "accepted": delivery.accepted,
         "closed": [list(span) for span in known.recorded.closed(downlink)],
-        "held": held,
+        "held": planned.refused,
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
-        "moot": {"key": moot.key, "alias": moot.alias},
+        "moot": {"key": planned.moot.key, "alias": planned.moot.alias},
         "missing": known.missing,
     }
-    for reason in held:
-        log.warning("run %s is held, because Level-1 would refuse the whole run: %s", run, reason)
-    if gone := [str(span.sequences) for span in (before and before.legacy) or () if span.events is None]:
-        log.warning(
-            "run %s: whether fewer events are delivered than by the legacy cannot be judged, whose merged indexes of "
-            "sequences %s are gone",
-            run,
-            ", ".join(gone),
-        )
-    return manifest
-
-
-def _books(
-    known: KnownRun,
-    events: Mapping[DownlinkId, Events],
-    rows: Events,
-    after: DeliveryHistory,
-    just: DownlinkId | None,
-    *,
-    given_up: bool,
-) -> Books:
-    """Close the books of a run as they are `after` a delivery; those of `rows` that `just` covers it has delivered."""
-    settings, latest = known.context.settings, after.latest()
-    groups = undelivered(
-        known.all_datagrams.segments(),
-        rows,
-        after.all_recorded(),
-        settings.merge,
-        given_up=given_up and settings.retire.deliver_orphans,
-        own=events.get,
-        just=just,
-    )
-    lost = lost_events(rows, groups, latest)
-    return closed_books(groups, latest, is_refused=just is None, lost=lost)
-
-
-def _refuse_to_shrink(
-    known: KnownRun, downlink: DownlinkId, before: Delivery | None, decision: Decision
-) -> int:
-    """Return how many events are lost of the delivery `before`; refuse it if nobody accepts that."""
-    run, settings = known.context.run, known.context.settings
-    # In one piece, else each search copies it.
-    sequence = np.ascontiguousarray(decision.events["sequence"])
-    files = shrinking.lost(before, sequence) if before else {}
-    loss = sum(files.values())
-    if before and files and reason_of(settings.shrink.accept, downlink, run, loss) is None:
-        chunks = shrinking.smaller_chunks(settings.paths.work, run, downlink, known.indexes[downlink].chunks)
-        said = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
-        raise shrinking.ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
-    return loss
-
-
-def _stage(
-    known: KnownRun,
-    under: Sequence[Lease],
-    downlink: DownlinkId,
-    decision: Decision,
-    records: Records,
-    files: Sequence[EventFile],
-    moot: Moot,
-    stale: Iterable[str],
-    threads: int,
-    number: int,
-    reason: str | None,
-) -> Delivery:
-    """Write the event files, record the delivery, and make them visible instead of those that are `stale`."""
-    run, settings = known.context.run, known.context.settings
-    header = event_files.Header(downlink, moot, settings.merge.latc_override)
-    with stage.scratch(settings.paths.stage, downlink, run.l1) as home:
-        log.info("run %s: %d event files to be written", run, len(files))
-        made = event_files.write_all(records, decision.files, files, header, home, threads)
-        utc = decision.events["utc"]
-        delivery = Delivery(
-            downlink,
-            decision.spans,
-            decision.datagrams,
-            tuple(made),
-            (float(utc[0]), float(utc[-1])) if made else None,
-            (float(utc.min()), float(utc.max())) if made else None,
-            number,
-            reason,
-            counts=decision.counts,
-        )
-        for lease in under:
-            lease.check()
-        known.recorded.publish(delivery)
-        # Who has followed since has removed this scratch, so that nothing is placed over what it has staged.
-        stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
-    return delivery

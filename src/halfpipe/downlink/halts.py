@@ -1,10 +1,8 @@
-"""Halt switches: files that an operator puts down to hold a kind of work, and removes to let it go on.
+"""Halt switches: files that an operator creates to hold a kind of work, and removes to resume it.
 
-The names are those of the legacy (ground-chain §6, its defect list, no. 10). A switch in `halts/` of the
-working directory holds all downlinks, one in the directory of a downlink holds that one. A file holds
-whatever is in it; a line that says who and why helps the next person.
-
-The jobs of the rules in `HOLDS` obey; `halfpipe online` and `halfpipe cleanup` ask for theirs before they begin.
+The names are those of the legacy (ground-chain §6, its defect list, no. 10). A switch in `halts/` of the working
+directory holds all downlinks. A switch in the directory of a downlink holds only that one. A file holds the work
+whatever its content is. `halfpipe hold` writes who created it, when and why.
 """
 
 import os
@@ -23,7 +21,7 @@ from halfpipe.ids import DownlinkId
 
 
 class Switch(StrEnum):
-    """What can be held. `CLEANUP` is global only, and not the token `haltCleanup-{dl}` for Level-1."""
+    """A kind of work that can be held. `CLEANUP` is for all downlinks; it is not the token `haltCleanup-{dl}`."""
 
     STAGE = "haltStage"
     L1 = "haltL1"
@@ -32,7 +30,7 @@ class Switch(StrEnum):
 
     @property
     def what(self) -> str:
-        """What it holds, in words."""
+        """The work, in words."""
         return {
             Switch.STAGE: "staging",
             Switch.L1: "submission to Level-1",
@@ -42,15 +40,12 @@ class Switch(StrEnum):
 
     @property
     def called(self) -> str:
-        """What a command calls it: ``stage``, ``l1``, ``online``, ``cleanup``."""
+        """The name in commands: ``stage``, ``l1``, ``online``, ``cleanup``."""
         return self.removeprefix("halt").lower()
 
 
 OF_ALL = tuple(str(switch) for switch in Switch)
 OF_A_DOWNLINK = tuple(str(switch) for switch in Switch if switch is not Switch.CLEANUP)
-HOLDS = {"deliver_run": Switch.STAGE, "receipt": Switch.STAGE, "submit": Switch.L1}  # by the name of a rule
-
-
 BEGINNING = "halt"  # of the names of all switches, in lower case
 
 
@@ -61,28 +56,26 @@ class HeldError(HalfPipeError):
 
 
 def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Path | None:
-    """Return the file that holds a kind of work, None if none does.
+    """Return the file that holds a kind of work; None if there is none.
 
     Parameters
     ----------
-    work
-        `paths.work`.
-    switch
-        The kind of work.
+    work, switch
+        `paths.work`, and the kind of work.
     downlink
-        The downlink that the work is for; None, work for no downlink, or for all of them.
+        The downlink of the work; None for work that concerns no single downlink.
 
     Raises
     ------
     HalfPipeError
-        If it cannot be told whether there is a file: then nothing may go on.
+        If a switch cannot be checked. Then the work must not be done.
     """
     places = [work / paths.halt(switch, dl) for dl in dict.fromkeys((None, downlink))]
     return next((place for place in places if _is_there(place)), None)
 
 
 def is_misspelt(name: str, downlink: str | None) -> bool:
-    """Tell whether a file `name` beside the switches of a downlink, or of all, looks like one and is none."""
+    """Return whether a file `name` looks like a switch of a downlink (None: of all downlinks) and is not one."""
     if downlink is not None:
         return name.lower().startswith(BEGINNING) and name not in OF_A_DOWNLINK
     return not name.startswith((".", "README")) and name not in OF_ALL
@@ -90,30 +83,30 @@ def is_misspelt(name: str, downlink: str | None) -> bool:
 
 def _is_there(path: Path) -> bool:
     try:
-        os.lstat(path)  # a link that leads nowhere is a switch too
+        os.lstat(path)  # a broken link is a switch, too
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise HalfPipeError(
-            f"{path}: nobody can say whether this halt switch is there: {error.strerror}. {advice(error)}"
+            f"{path}: cannot check this halt switch: {error.strerror}. {advice(error)}", code="file-system"
         ) from error
     return True
 
 
 def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cause | None:
-    """Return that a switch holds a kind of work, with who put it down, when and why; None if none does.
+    """Return a cause if a switch holds a kind of work, with the person, time and reason; None if it is not held.
 
-    To let a downlink go on its command is offered. Of a switch for all of them only who holds it, and why: it may stand
-    because another system delivers again (docs/switch-over.md), and nobody lifts it by copying a line.
+    For a single downlink the remedy is the command that resumes. For all downlinks the remedy only lists the switches,
+    because another system may deliver again (docs/switch-over.md), and a copied line must not resume.
     """
     file = holding(work, switch, downlink)
     if file is None:
         return None
-    said, remedy = markers.content(file), Remedy("halfpipe hold")
+    reason, remedy = markers.content(file), Remedy("halfpipe hold")
     if file.parent.name == downlink:
         remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --resume")
-    text = f"{switch.what} is held by {file}" + (f" ({said})" if said else "")
-    return Cause("switch-holds", Verdict.NOTE, text, remedy, modified(str(file)))
+    text = f"{switch.what} is held by {file}" + (f" ({reason})" if reason else "")
+    return Cause("held", Verdict.NOTE, text, remedy, modified(str(file)))
 
 
 def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
@@ -126,35 +119,35 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     """
     if held := cause(work, switch, downlink):
         raise HeldError(
-            f"downlink {downlink}: {held.text}. Nothing was done. See why, or let it go on:", held.remedy
+            f"downlink {downlink}: {held.text}. Nothing was done. To see why, or to resume:", held.remedy
         )
 
 
 def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> None:
-    """Put down a switch, for one downlink or for all; one that is there stays as it is."""
+    """Set a switch for one downlink, or for all; an existing one is not changed."""
     markers.make(work / paths.halt(switch, downlink), reason)
 
 
-def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
-    """Remove a switch and return what its file said.
+def resume(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
+    """Remove a switch, and return the content of its file.
 
     Raises
     ------
     MissingInputError
-        If it is not there; says which one holds the work all the same.
+        If it does not exist; names the one that still holds the work.
     """
     file = work / paths.halt(switch, downlink)
     if not _is_there(file):
         other = holding(work, switch, downlink)
         but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
-        raise MissingInputError(f"{file}: no such file, so nothing was to be removed{but}")
-    said = markers.content(file)
+        raise MissingInputError(f"{file}: no such file. Nothing was held{but}")
+    reason = markers.content(file)
     file.unlink()
-    return said
+    return reason
 
 
 def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
-    """Return the switches that are there, those for all downlinks first: of which downlink, and what the file says."""
+    """Return the switches that are set, those for all downlinks first: their downlink, file, and content."""
     places = [(switch, downlink) for downlink in (None, *downlinks) for switch in Switch]
     found = ((switch, downlink, work / paths.halt(switch, downlink)) for switch, downlink in places)
     return [
@@ -165,7 +158,7 @@ def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
 
 
 def summary(held: Mapping[DownlinkId, Path]) -> list[str]:
-    """Say in one line a file which outstanding downlinks it holds."""
+    """Return a line for each file, with the outstanding downlinks that it holds."""
     lines = []
     for file in sorted(set(held.values())):
         of = sorted(downlink for downlink, by in held.items() if by == file)

@@ -1,18 +1,17 @@
-"""Which files a target needs. Everything follows from RetDefs, and from what decoders have vouched for.
+"""Which files a target needs. Everything follows from RetDefs, and from the products of decoded chunks.
 
-The plan is made when the DAG is built, so a dry run shows all work; nothing is scanned but the search
-path of RetDefs and the directory of each downlink that is asked for.
+The plan is made when the DAG is built, so a dry run shows all work. It reads only the search path of RetDefs and the
+directory of each requested downlink.
 """
 
 import errno
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 
 from halfpipe import paths
@@ -27,18 +26,16 @@ from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 
-MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
-CLOCK_SECONDS = 600.0  # by which a file server's clock may be ahead
-CLOCKS_APART = 60.0  # seconds that the clocks of two file systems may differ by
-
-log = logging.getLogger(__name__)
+MOST_HOLES = 20  # about as many chunks as a downlink has (ground-chain §4)
+CLOCK_SECONDS = 600.0  # most seconds that the clock of a file server may be ahead
+CLOCKS_APART = 60.0  # most seconds between the clocks of two file systems
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The names in a directory: those of a downlink's chunks in order, those of RetDefs of other downlinks, and all.
+    """A directory: the chunks of its RetDefs in order, the names of RetDefs of other downlinks, and all names.
 
-    `unread` is why the directory cannot be listed, empty if it can.
+    `unread` says why the directory cannot be listed; it is empty if it can.
     """
 
     chunks: Sequence[str] = ()
@@ -49,9 +46,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class DownlinkPlan:
-    """One downlink: what lies of it, its chunks, and the runs that they bring.
+    """One downlink: its files, its chunks, and their runs.
 
-    `staged` is its directory, `listings` are its directories by place of the search path.
+    `staged` is its directory in the working directory, `listings` are its directories by place of the search path.
     """
 
     plan: "Plan"
@@ -61,37 +58,37 @@ class DownlinkPlan:
 
     @cached_property
     def ignored(self) -> set[int]:
-        """The chunks that are left out on purpose."""
+        """The chunks that the config ignores."""
         return {chunk.number for chunk in self.plan.settings.ignored(self.downlink)}
 
     @cached_property
     def numbers(self) -> set[int]:
-        """The chunks that have a RetDef, but the ignored."""
+        """The chunks that have a RetDef, without ignored ones."""
         return {
             int(chunk) for one in (self.staged, *self.listings.values()) for chunk in one.chunks
         } - self.ignored
 
     @cached_property
     def holes(self) -> list[int]:
-        """The chunks below the last that have no RetDef, at most `MOST_HOLES`; without any it is the first."""
+        """The chunks below the last that have no RetDef, at most `MOST_HOLES`; chunk 1 if there is no RetDef."""
         there = self.numbers | self.ignored
         missing = (number for number in range(1, max(there, default=1) + 1) if number not in there)
         return list(islice(missing, MOST_HOLES))
 
     @cached_property
     def chunks(self) -> tuple[ChunkId, ...]:
-        """All chunks from 1 to the last, but the ignored: a missing one is the failing job of its RetDef."""
-        # One misnumbered RetDef can make a hole of any size; a few failing jobs are enough to say so.
+        """All chunks from 1 to the last, without ignored ones; the job of a missing RetDef fails."""
+        # One misnumbered RetDef can make a hole of any size; a few failing jobs are enough.
         return tuple(map(ChunkId.of, sorted([*self.numbers, *self.holes])))
 
     @cached_property
     def retdefs(self) -> dict[ChunkId, Path]:
-        """The RetDefs that count: what is staged comes first, then the first hit on the search path.
+        """The RetDef of each chunk: the staged one, or the first one on the search path.
 
         Raises
         ------
         HalfPipeError
-            If what is staged cannot be listed.
+            If the directory of the downlink cannot be listed.
         """
         if self.staged.unread:
             raise HalfPipeError(self.staged.unread)
@@ -102,14 +99,14 @@ class DownlinkPlan:
         return found
 
     def refuse_closed(self) -> None:
-        """Refuse what Snakemake would end with a traceback for, or take for whole.
+        """Refuse directories that this user may not read, and directories in place of files.
 
-        These are directories of somebody else that may not be looked into, and directories where files should be.
+        Snakemake would print a traceback for the former, and take the latter for products.
 
         Raises
         ------
         HalfPipeError
-            Names the directory, whose it is if that matters, and the command.
+            Names the directory, its owner if that matters, and the command.
         """
         names = [self.downlink, paths.chunks(self.downlink), paths.RUNS]
         names += [name for run in self.runs for name in (paths.run(run), f"{paths.run(run)}/{self.downlink}")]
@@ -119,7 +116,7 @@ class DownlinkPlan:
             path = self.plan.work / name
             if path.is_dir():
                 raise HalfPipeError(
-                    f"{path}: is a directory, and a file should be there.",
+                    f"{path}: is a directory, expected a file.",
                     in_place_of(path, Remedy(f"snakemake dl={self.downlink}")),
                 )
 
@@ -149,15 +146,15 @@ class DownlinkPlan:
 
     @property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
-        """The runs of each chunk: of its RetDef, and those that a decoder brought besides.
+        """The runs of each chunk: that of its RetDef, and those that its decoder found.
 
-        A RetDef that cannot be read adds no run: staging it is a job that fails and says why.
+        A RetDef that cannot be read adds no run: the job that stages it fails and reports why.
         """
         return self._read[0]
 
     @property
     def unreadable(self) -> list[HalfPipeError]:
-        """Why RetDefs cannot be read, which a dry run shows only as jobs that will fail."""
+        """Why RetDefs cannot be read; a dry run shows only jobs, which then fail."""
         return self._read[1]
 
     @cached_property
@@ -167,9 +164,9 @@ class DownlinkPlan:
 
     @property
     def _before(self) -> set[RunId]:
-        """The runs that the downlink had when it was handed off last, or had in work then.
+        """The runs of the last hand-off, and the runs in work.
 
-        What was delivered of a run that has vanished since is a loss, and its job says so. Before a hand-off the tokens
+        If a run has vanished since, its delivered events are a loss, and its job reports it. Before a hand-off, tokens
         in the stage name the runs in work.
         """
         work, found = self.plan.work, set[RunId]()
@@ -184,7 +181,7 @@ class DownlinkPlan:
 
     @property
     def chunk_files(self) -> list[str]:
-        """The files that vouch for the chunks."""
+        """The products ``{chunk}.json`` of all chunks."""
         return [paths.chunk(self.downlink, chunk) for chunk in self.chunks]
 
     @property
@@ -195,9 +192,9 @@ class DownlinkPlan:
     def chunks_for(self, run: str) -> tuple[ChunkId, ...]:
         """Return the chunks that the delivery of `run` waits for.
 
-        All chunks the first time, because a chunk may contain a run that its RetDef does not announce. After that only
-        the chunks that contain the run, or did when it was merged. A RetDef that arrives late must not stage runs again
-        that it does not concern, because Level-1 may have taken their files.
+        The first time these are all chunks, because a chunk may contain a run that its RetDef does not announce. Later
+        these are the chunks that contain the run, or contained it when it was merged. A late RetDef must not stage
+        other runs again, because Level-1 may have taken their files.
         """
         merged = self._merged(RunId(run))
         if merged is None:
@@ -207,10 +204,10 @@ class DownlinkPlan:
 
     @cached_property
     def outdated(self) -> tuple[str, ...]:
-        """The manifests and the receipt that exist and were made of other chunks than the downlink has now.
+        """The manifests and the receipt that were made from other chunks than the downlink has now.
 
-        This is the one place that decides what a late RetDef, a chunk that is ignored, or a decoder that found another
-        run makes outstanding. File times alone do not show it.
+        Only this decides what becomes outstanding by a late RetDef, an ignored chunk, or another run that a decoder
+        found. File times do not show it.
         """
         if self.handed_off is not None and self._made_of == {chunk.number for chunk in self.chunks}:
             return ()
@@ -222,7 +219,7 @@ class DownlinkPlan:
         return (*found, *([paths.receipt(self.downlink)] if self.handed_off is not None else []))
 
     def _merged(self, run: RunId) -> set[ChunkId] | None:
-        """Return the chunks that the manifest of a run was made of; None without a manifest that can be read."""
+        """Return the chunks from which the manifest of a run was made; None without a readable manifest."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads((self.plan.work / paths.manifest(run, self.downlink)).read_bytes())
             return {ChunkId(chunk) for chunk in content["chunks"]}
@@ -235,9 +232,9 @@ class DownlinkPlan:
 
     @cached_property
     def _made_of(self) -> set[int]:
-        """The chunks that the receipt was made of.
+        """The chunks from which the receipt was made.
 
-        A damaged receipt counts as made of the staged RetDefs: status reports the damage, and no work follows here.
+        For a damaged receipt these are the chunks of the staged RetDefs: status reports the damage, and no work is due.
         """
         made_of = self.staged.chunks
         with suppress(OSError):
@@ -252,23 +249,21 @@ class DownlinkPlan:
 
     @property
     def to_stage(self) -> bool:
-        """Whether there are RetDefs on the search path that it was not handed off with."""
+        """Whether the search path has RetDefs that the last hand-off did not contain."""
         return bool(self.new) or (
             self.handed_off is None and any(one.chunks for one in self.listings.values())
         )
 
     def came(self, now: float) -> float:
-        """Return when the youngest RetDef on the search path came, before `now`: both Unix seconds, 0 if none says.
+        """Return when the youngest RetDef arrived on the search path, Unix seconds, not after `now`; 0 if unknown.
 
-        That is the later of the times of the last write and the last change: a copy may bring the former with it. A
-        file server whose clock is some minutes off is borne with.
+        This is the later one of its times of modification and of change, because a copy may keep the former. The clock
+        of a file server may be some minutes off.
         """
         youngest = 0.0
         for home, listing in self.listings.items():
             for chunk in listing.chunks:
-                with suppress(
-                    OSError
-                ):  # a link that leads nowhere is a failing job, not the end of all others
+                with suppress(OSError):  # the job of a broken link fails, and no other one
                     found = os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}")  # noqa: PTH116
                     times = (found.st_mtime, found.st_ctime)
                     youngest = max(youngest, *(when for when in times if when <= now + CLOCK_SECONDS), 0.0)
@@ -292,14 +287,14 @@ class Plan:
         return self.settings.paths.retdef
 
     def of(self, downlink: str) -> DownlinkPlan:
-        """Return the plan of one downlink, of what lies of it now in places that are not `closed`."""
+        """Return the plan of one downlink, from its files now in places that are not `closed`."""
         dl = DownlinkId(downlink)
         staged = listed(f"{self.work}/{dl}", dl)
         places = [home for home in self.search if home not in self.closed]
         return DownlinkPlan(self, dl, staged, {home: listed(f"{home}/{dl}", dl) for home in places})
 
     def target(self, downlink: DownlinkId) -> str:
-        """Return how far a downlink goes that no target names: to its receipt, or to its submission."""
+        """Return the last product of a downlink that no target names: its receipt, or its submission."""
         if not self.settings.submit.automatic or halts.holding(self.work, halts.Switch.L1, downlink):
             return paths.receipt(downlink)
         return paths.submitted(downlink)
@@ -317,22 +312,22 @@ class Plan:
         return closed
 
     def on_search_path(self) -> set[DownlinkId]:
-        """Return all downlinks on the search path; those in places that are `closed` nobody knows."""
+        """Return all downlinks on the search path, except in places that are `closed`."""
         names = (name for home in self.search if home not in self.closed for name in names_in(home))
         return {DownlinkId(name) for name in names if DownlinkId.matches(name)}
 
     @cached_property
     def known(self) -> list[DownlinkId]:
-        """All downlinks of which there are RetDefs, a directory, or a receipt, in order."""
+        """All downlinks that have RetDefs, a directory, or a receipt, in order."""
         names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
         in_work = {DownlinkId(name) for name in names if DownlinkId.matches(name)}
         return sorted(in_work | self.on_search_path())
 
 
 def listed(directory: str, downlink: str) -> Listing:
-    """Return what of the RetDefs of `downlink` lies in `directory`; a directory that is not there has none.
+    """List the RetDefs of `downlink` in `directory`; a missing directory has none.
 
-    Where no downlink is named this is asked of all downlinks of the mission: no object but the names.
+    Without a named downlink this runs for all downlinks of the mission, so it makes no objects except names.
     """
     try:
         names = names_in(directory)
@@ -351,7 +346,7 @@ def listed(directory: str, downlink: str) -> Listing:
 
 
 def refuse_closed(place: Path) -> None:
-    """Raise an error if `place` is a directory that this user may not look into.
+    """Raise an error if `place` is a directory that this user may not read.
 
     Raises
     ------
@@ -360,7 +355,8 @@ def refuse_closed(place: Path) -> None:
     """
     if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):  # noqa: PTH112
         raise HalfPipeError(
-            cannot_be_read(place, PermissionError(errno.EACCES, "Permission denied", str(place)))
+            cannot_be_read(place, PermissionError(errno.EACCES, "Permission denied", str(place))),
+            code="file-system",
         )
 
 
@@ -380,18 +376,18 @@ def _looked_in(of: DownlinkPlan) -> str:
 
 
 def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) -> bytes:
-    """Return the RetDef of a chunk as it is to be staged: the search path's first hit, else what is staged.
+    """Return the RetDef of a chunk to stage: the first one on the search path, or the staged one.
 
     Raises
     ------
     MissingInputError
         If there is none.
     FormatError
-        If it is not a good RetDef.
+        If it is not a valid RetDef.
     """
     homes = (*settings.paths.retdef, settings.paths.work)
     found = (home / paths.retdef(downlink, chunk) for home in homes)
-    source = next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also one that is closed
+    source = next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also if it is closed
     if source is None:
         of = Plan(settings).of(downlink)
         if not of.retdefs:
@@ -400,7 +396,7 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
             f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
             f"{max(of.retdefs)}; looked in {_looked_in(of)}.",
             Remedy(
-                first="Have it made and copied; if it never comes, in the config: ignore: {chunks: [{dl: "
+                first="Have it made and copied. If it never arrives, in the config: ignore: {chunks: [{dl: "
                 f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
             ),
         )
@@ -412,16 +408,15 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
 def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
     """Return the downlinks that `words` stand for, each once, in order of the words.
 
-    A single downlink stands for itself, whether there is anything of it or not. Of a range these are the downlinks
-    with a directory on the RetDef search path, and those of which the working directory knows. Numbers that are not
-    there between two of a day are told.
+    A single downlink stands for itself, even if nothing is known of it. A range stands for its downlinks that have a
+    directory on the search path of RetDefs, or files in the working directory.
 
     Raises
     ------
     ConfigError
-        If nothing is found in a range.
+        If a range has no downlink.
     HalfPipeError
-        If a place cannot be listed, so that nobody can tell what is there.
+        If a place of the search path cannot be listed.
     """
     plan, found = Plan(settings), list[DownlinkId]()
     for word in words:
@@ -430,34 +425,23 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
             continue
         several = Downlinks(word)
         for why in plan.closed.values():
-            raise HalfPipeError(f"{several}: RetDefs are not seen: {why} Or name downlinks one by one.")
+            raise HalfPipeError(
+                f"{several}: cannot list RetDefs: {why} Or name downlinks one by one.", code="file-system"
+            )
         inside = [dl for dl in plan.known if several.first <= dl <= several.last]
         if not inside:
             raise ConfigError(
-                f"{several}: there is no downlink from {several.first} to {several.last}; looked in "
+                f"{several}: no downlink from {several.first} to {several.last}; looked in "
                 f"{', '.join(map(str, (*settings.paths.retdef, settings.paths.work)))}. Check the range and "
                 "paths.retdef in the config; halfpipe status --all lists what there is."
             )
         found += inside
-        ends = {int(end) for end in several.split("..") if DownlinkId.matches(end)}
-        if len(ends) == 2:
-            there = set(map(int, inside))
-            if gone := [number for number in _between(there | ends) if number not in there]:
-                few = ", ".join(f"{number:09d}" for number in gone[:MOST_HOLES])
-                log.warning("%s: %d downlinks are not there: %s", several, len(gone), few)
     return tuple(dict.fromkeys(found))
-
-
-def _between(numbers: Iterable[int]) -> Iterator[int]:
-    """Yield the numbers of downlinks and all between two of a day."""
-    for _, of_day in groupby(sorted(numbers), lambda number: number // 1000):
-        first, *_, last = [*of_day] * 2
-        yield from range(first, last + 1)
 
 
 @dataclass(frozen=True)
 class Announced:
-    """A chunk that is outstanding, and what its RetDef says that it will bring."""
+    """An outstanding chunk, and its RetDef."""
 
     downlink: DownlinkId
     chunk: ChunkId
@@ -465,10 +449,10 @@ class Announced:
 
 
 def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
-    """Yield the chunks that are outstanding and have a good RetDef, in order.
+    """Yield the outstanding chunks that have a valid RetDef, in order.
 
-    They are those of downlinks without a receipt, and those that came after it: then the directory that they lie in
-    has changed since. A RetDef that cannot be read announces nothing: `halfpipe status` names it.
+    These are the chunks of downlinks without a receipt, and chunks that arrived after it. In the latter case the
+    directory with the RetDef has changed since. RetDefs that cannot be read are skipped; `halfpipe status` names them.
     """
     for downlink in plan.known:
         times = (changed(f"{home}/{downlink}") for home in plan.search)

@@ -1,6 +1,6 @@
-"""What keeps downlinks from being processed, and what an operator has put down: as causes for their account.
+"""Causes that keep downlinks from being processed: RetDefs, switches, and processes at work.
 
-They are asked of the whole mission, so they look at names and times, and make no object for each file.
+This runs for all downlinks of the mission, so it uses names and times, and makes no object for each file.
 """
 
 import os
@@ -16,46 +16,45 @@ from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.stage_look import foreign, refuse_foreign
-from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.errors import ConfigError, HalfPipeError, Remedy
+from halfpipe.files import lease, leases
 from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
 
-# A RetDef that was left alone for so long before it was staged is what was staged. Clocks of file servers differ.
+# A RetDef that did not change for so long before it was staged equals the staged one. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
-# Codes of what an outstanding downlink waits for.
+# Codes of causes that an outstanding downlink waits for.
 BLOCKING = {
     "waits-retdef",
     "settling",
-    "search-path-unreadable",
-    "work-unreadable",
-    "retdefs-gone",
+    "file-system",
+    "no-retdefs",
     "stage-foreign",
 }
-# Codes of what is said to whoever names a downlink, though it is processed all the same.
-SAID = {
+# Codes that a command reports for a named downlink, although it processes the downlink.
+REPORTED = {
     "waits-retdef",
-    "search-path-unreadable",
+    "file-system",
     "retdef-elsewhere",
     "retdef-new",
     "retdef-reissued",
-    "switch-misspelt",
+    "misspelt",
     "stage-foreign",
 }
 
 
 def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
-    """Yield what is amiss at `now`, Unix seconds, with the RetDefs and the switches of a downlink, processed or not."""
+    """Yield the causes in the RetDefs and the switches of a downlink, processed or not, at `now` (Unix seconds)."""
     plan, downlink, staged = of.plan, of.downlink, of.staged
     place = plan.work / downlink
     if staged.unread:
-        yield Cause("work-unreadable", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
+        yield Cause("file-system", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
         return
     yield from _problems(of)
     names = sorted(staged.names)
     yield from (_misspelt(place / name, downlink) for name in names if halts.is_misspelt(name, downlink))
-    begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)  # not only held by a person
+    begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)  # not only a switch
     if of.to_stage:
         yield from _coming(of, now)
         if os.path.lexists(f"{plan.settings.paths.stage}/{paths.staged(downlink)}"):
@@ -67,37 +66,44 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         and not any(one.unread for one in of.listings.values())
     ):
         there = len(staged.chunks)
-        then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
-        text = (
-            f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
+        yield Cause(
+            "no-retdefs",
+            Verdict.ACTION,
+            "begun and not handed off, and its RetDefs are gone from the search path (paths.retdef)",
+            Remedy(f"snakemake dl={downlink}", first=f"To process the {there} that are staged")
+            if there
+            else Remedy(first="Have them copied again"),
+            modified(str(place)),
         )
-        remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
-        yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(str(place)))
     if of.new:
-        text = f"the RetDef of chunk {_named(of.new)} has come since it was handed off"
-        remedy = Remedy(f"snakemake dl={downlink}")
-        yield Cause("retdef-new", Verdict.NOTE, text, remedy, of.came(now) or None)
+        yield Cause(
+            "retdef-new",
+            Verdict.NOTE,
+            f"the RetDef of chunk {_named(of.new)} arrived after the hand-off",
+            Remedy(f"snakemake dl={downlink}"),
+            of.came(now) or None,
+        )
     yield from _reissued(of)
     if of.to_stage or of.handed_off is None:
         yield from filter(None, [halts.cause(plan.work, Switch.STAGE, downlink)])
 
 
-def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
-    """Look at a downlink that somebody has named before its first job, and say what is amiss with it.
+def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
+    """Report the causes of a downlink that a target names, before its first job.
 
     Parameters
     ----------
     of
         The downlink.
     say
-        Takes lines for people: what is amiss, what is held, and that Level-1 has a hand-off already.
+        Prints a line: a cause, a switch, or that Level-1 already has a hand-off.
     """
     of.refuse_closed()
     held = [halts.cause(of.plan.work, switch, of.downlink) for switch in (Switch.STAGE, Switch.L1)]
-    said = [cause for cause in troubles(of, time.time()) if cause.code in SAID]
+    found = [cause for cause in troubles(of, time.time()) if cause.code in REPORTED]
     for line in (
         *(f"downlink {of.downlink}: {cause.text}" for cause in filter(None, held)),
-        *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in said),
+        *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in found),
         *map(str, of.unreadable),
         *warnings_before(of.plan.settings, of.downlink),
     ):
@@ -105,14 +111,14 @@ def look(of: DownlinkPlan, say: Callable[[str], object]) -> None:
 
 
 def refuse_staging(of: DownlinkPlan, *, is_forced: bool) -> None:
-    """Refuse a downlink that would be staged although a switch holds it or another system stages it.
+    """Refuse to stage a downlink that a switch holds or another system stages.
 
     Parameters
     ----------
     of
         The plan of the downlink.
     is_forced
-        Whether it is processed again though nothing is outstanding.
+        Whether it is processed again although nothing is outstanding.
 
     Raises
     ------
@@ -126,25 +132,31 @@ def refuse_staging(of: DownlinkPlan, *, is_forced: bool) -> None:
 
 @dataclass(frozen=True)
 class Outstanding:
-    """Outstanding downlinks: those that are `ready`, and those that a halt switch holds, with its file.
+    """Outstanding downlinks: those that are `ready`, and those that are held, each with the file of the switch.
 
-    `waiting` says, a line each, what others wait for, and what is wrong with the search path and the switches.
+    `waiting` has a line for each other downlink and each problem of the search path and the switches.
     """
 
     ready: tuple[DownlinkId, ...]
     held: Mapping[DownlinkId, Path]
     waiting: tuple[str, ...]
 
-    def lines(self, work: Path) -> list[str]:
-        """Say, a line each, which wait, are held, and are ready but in work."""
+    def lines(self, work: Path, done: Container[DownlinkId] | None = None) -> list[str]:
+        """Return a line for each downlink that waits, is held, or is ready but in work.
+
+        With `done`, the downlinks of an invocation that has ended, also for those that became ready meanwhile.
+        """
         busy = [f"downlink {dl} is in work: {who}" for dl in self.ready if (who := leases.in_work(work, dl))]
+        if done is not None:
+            free = (dl for dl in self.ready if dl not in done and leases.in_work(work, dl) is None)
+            busy += [f"downlink {dl} is ready now: snakemake dl={dl}" for dl in free]
         return [*self.waiting, *halts.summary(self.held), *busy]
 
 
 def outstanding(plan: Plan, now: float, among: Container[str] | None = None, since: str = "") -> Outstanding:
-    """Find the outstanding downlinks on the search path.
+    """Find the outstanding downlinks.
 
-    With `submit.automatic` a downlink that was handed off and not submitted to Level-1 is outstanding too.
+    With `submit.automatic`, a downlink that was handed off and not submitted is outstanding, too.
 
     Parameters
     ----------
@@ -153,14 +165,14 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
     now
         Unix time, seconds.
     among
-        Downlinks that somebody has named: only these, however many they are, and only up to their hand-off.
+        Named downlinks: only these, however many, and only up to their hand-off. None: all downlinks.
     since
-        Those before this id that are done are not looked at, so a RetDef that came late for one is not seen.
+        Finished downlinks before this id are skipped, so a late RetDef for one of them is not seen.
 
     Raises
     ------
     ConfigError
-        If nobody has named any, and there are more than `outstanding.max`.
+        If `among` is None and more than `outstanding.max` are ready.
     """
     submitting, most = plan.settings.submit.automatic and among is None, plan.settings.outstanding.max
     names = frozenset(names_in(plan.work))
@@ -168,7 +180,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
         DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
     }
     ready, held = [], dict[DownlinkId, Path]()
-    waiting = [cause.text for cause in site_troubles(plan) if cause.verdict is Verdict.ACTION]
+    waiting = [cause.text for cause in general_causes(plan) if cause.verdict is Verdict.ACTION]
     for dl in sorted(begun | plan.on_search_path()):
         if among is not None and dl not in among:
             continue
@@ -201,9 +213,9 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
 
 
 def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
-    """Yield that more downlinks are outstanding at `now`, Unix seconds, than `outstanding.max`: none is processed.
+    """Yield a cause if more than `outstanding.max` downlinks are outstanding at `now` (Unix seconds).
 
-    `names` are those in the working directory.
+    `names` are the names in the working directory.
     """
     done = paths.submitted if plan.settings.submit.automatic else paths.receipt
     if len([dl for dl in plan.on_search_path() if done(dl) not in names]) <= plan.settings.outstanding.max:
@@ -214,8 +226,8 @@ def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
         yield Cause(error.code, Verdict.ACTION, error.text.rstrip("."), Remedy(*error.remedy.do))
 
 
-def site_troubles(plan: Plan) -> Iterator[Cause]:
-    """Yield what is amiss with the search path, the switches for all downlinks, and who is at work on no downlink."""
+def general_causes(plan: Plan) -> Iterator[Cause]:
+    """Yield the causes of the search path, of switches for all downlinks, and of work on no single downlink."""
     work = plan.settings.paths.work
     for home, why in plan.closed.items():
         yield _unreadable(home, why)
@@ -224,9 +236,9 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
             yield _misspelt(work / "halts" / name, None)
     for switch in Switch:
         yield from filter(None, [halts.cause(work, switch)])
-    for lease in leases.found(work):
-        if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
-            yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
+    for found in leases.all_leases(work):
+        if found.lives and not found.ours and not found.name.startswith("downlink-"):
+            yield Cause("in-work", Verdict.NOTE, f"{found.name} is in work by {found}", since=found.signed)
 
 
 def _named(chunks: Iterable[int]) -> str:
@@ -234,7 +246,7 @@ def _named(chunks: Iterable[int]) -> str:
 
 
 def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
-    """Yield what a downlink waits for that is not handed off, or not with all its RetDefs."""
+    """Yield the causes that a downlink waits for, if it is outstanding."""
     youngest, settle = of.came(now), of.plan.settings.retdef.settle_seconds
     if of.holes:
         age = now - youngest if youngest else 0.0
@@ -243,20 +255,20 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             "waits-retdef",
             Verdict.ACTION if late else Verdict.NOTE,
             f"waits for the RetDef of chunk {_named(of.holes)}"
-            + (f", and has done so for {age / HOUR:.0f} h" if late else ""),
+            + (f", for {age / HOUR:.0f} h" if late else ""),
             Remedy(
                 f"snakemake dl={of.downlink}",
-                first="have it made and copied, or list the chunk under ignore.chunks",
+                first="Have it made and copied, or list the chunk under ignore.chunks",
             ),
             youngest or None,
         )
     elif youngest and now - youngest < settle:
-        text = f"waits: its youngest RetDef is younger than {settle:g} s"
-        yield Cause("settling", Verdict.NOTE, text, since=youngest)
+        ready = f"ready in {youngest + settle - now:.0f} s, when its youngest RetDef is {settle:g} s old"
+        yield Cause("settling", Verdict.NOTE, ready, since=youngest)
 
 
 def _problems(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield RetDefs of others in the directories of a downlink, and directories that cannot be listed."""
+    """Yield RetDefs of other downlinks in the directories of a downlink, and directories that cannot be listed."""
     for home, listing in of.listings.items():
         for name in listing.elsewhere:
             path, right = home / of.downlink / name, home / name.split("-")[1]
@@ -265,7 +277,7 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
                 "retdef-elsewhere",
                 Verdict.NOTE if twice else Verdict.ACTION,
                 f"{path} is a RetDef of downlink {right.name} and does not count here"
-                + ("; it also lies where it belongs" if twice else ""),
+                + ("; it is also in the right directory" if twice else ""),
                 Remedy(f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/"),
                 modified(str(path)),
             )
@@ -274,7 +286,7 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
 
 
 def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield the staged RetDefs that the search path holds with other content; most are told by their times."""
+    """Yield the staged RetDefs that differ from those on the search path; times usually show that they are equal."""
     work, left = of.plan.work, set(of.staged.chunks)
     for home, listing in of.listings.items():
         for chunk in left.intersection(listing.chunks):
@@ -287,37 +299,38 @@ def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
                     continue
                 if read_content(home / name) == read_content(work / name):
                     continue
-            except (OSError, HalfPipeError):  # a source that cannot be read says nothing
+            except (OSError, HalfPipeError):  # cannot be compared
                 continue
-            text = (
-                f"the RetDef of chunk {chunk} was issued again: {home / name} differs from what was processed"
-            )
-            remedy = Remedy(f"snakemake -F dl={of.downlink}", hands_off=True)
+            text = f"the RetDef of chunk {chunk} was re-issued: {home / name} differs from the one that was processed"
+            remedy = Remedy(f"snakemake -F dl={of.downlink}", first="To use the new one", hands_off=True)
             yield Cause("retdef-reissued", Verdict.ACTION, text, remedy)
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
     names = ", ".join(halts.OF_ALL if downlink is None else halts.OF_A_DOWNLINK)
-    text = (
-        f"{file} holds nothing: the switches here are {names}. If it is to hold, give it one of these names"
+    text = f"{file} is not a known switch, and holds nothing; valid names here: {names}"
+    return Cause(
+        "misspelt",
+        Verdict.ACTION,
+        text,
+        Remedy(f"rm {file}", first="Rename or remove it"),
+        modified(str(file)),
     )
-    return Cause("switch-misspelt", Verdict.ACTION, text, Remedy(f"rm {file}"), modified(str(file)))
 
 
 def _unreadable(place: Path, why: str) -> Cause:
-    text = f"RetDefs there are not seen: {why}"
-    return Cause("search-path-unreadable", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
+    return Cause("file-system", Verdict.ACTION, f"cannot list RetDefs: {why}", Remedy(f"ls -ld {place}"))
 
 
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
-    """Yield who is at work on a downlink, jobs that are left of a killed head included, or who died at work on it."""
-    found = leases.look(work, paths.downlink_lease(downlink))
+    """Yield the process at work on a downlink, leftover jobs of a killed one, or that the process died."""
+    found = lease.look(work, paths.downlink_lease(downlink))
     if found is None:
         return
     since = found.signed or None
     if found.lives or found.jobs:
-        left = f"jobs that a killed process left behind: {', '.join(found.jobs)}"
+        left = f"leftover jobs of a killed process: {', '.join(found.jobs)}"
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
-        text = f"begun by {found}, which died"
-        yield Cause("head-died", Verdict.ACTION, text, Remedy(f"snakemake dl={downlink}"), since)
+        again = Remedy(f"snakemake dl={downlink}")
+        yield Cause("killed", Verdict.ACTION, f"begun by {found}, which died", again, since)

@@ -1,4 +1,4 @@
-"""The receipt of a downlink: what was delivered, withheld, held and why, with checksums.
+"""The receipt of a downlink: what was delivered, withheld, refused and why, with checksums.
 
 Making it hands the downlink off: the texts are put into the stage, and Level-1 may retire runs again.
 """
@@ -6,22 +6,24 @@ Making it hands the downlink off: the texts are put into the stage, and Level-1 
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import books, stage_look, stage_mark
-from halfpipe.errors import NOTHING, DecoderError, StageError, rerun
+from halfpipe.downlink.plan import Plan
+from halfpipe.errors import DecoderError, StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import magic7, stage
-from halfpipe.run.receipt_file import hand_offs, publish_receipt
+from halfpipe.run.receipt_file import HandOff, hand_offs, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
 
@@ -30,7 +32,13 @@ Text = Mapping[str, Any]
 Manifest = Mapping[str, Any]
 Exceptions = Counter[tuple[str, str]]  # of decoders, by run and kind
 OF_CHUNK = ("chunk", "retdef", "runs", "files", "said", "level0")
-NOT_OF_RUN = {"downlink", "chunks", "datagrams", "window", "settled"}  # what a manifest says besides
+NOT_OF_RUN = {
+    "downlink",
+    "chunks",
+    "datagrams",
+    "window",
+    "settled",
+}  # keys of a manifest that a receipt lacks
 
 log = logging.getLogger(__name__)
 
@@ -48,67 +56,95 @@ def hand_off(
     Parameters
     ----------
     settings, lease, downlink
-        The settings, the downlink, and the lease on it.
+        The settings, the downlink, and its lease.
     chunks, runs
-        All that it has, but for chunks that are ignored.
+        All chunks of the downlink except ignored ones, and all its runs.
     output
-        Takes what the magic-7 command says.
+        Gets what the magic-7 command prints.
 
     Raises
     ------
     HalfPipeError
-        If the books of the downlink do not balance, the magic-7 command failed or the stage cannot be written. Then
-        there is no hand-off, and Level-1 goes on keeping its runs.
+        If the books of the downlink do not balance, the magic-7 command failed, or the stage cannot be written. Then
+        nothing is handed off, and Level-1 still does not retire the runs.
     """
-    work, place = settings.paths.work, settings.paths.stage
+    work = settings.paths.work
     stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
-    books.refuse(books.findings(downlink, decoded, manifests, books.retdefs_now(settings, downlink)))
+    retdefs = Plan(settings).of(downlink).numbers
+    books.refuse(downlink, books.findings(downlink, decoded, manifests, retdefs))
     exceptions = _exceptions(settings, downlink, decoded)
-    made = hand_offs(work, downlink)
-    home = place / paths.staged(downlink)
+    texts = Texts(settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
-    known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
-    if known is not None:  # a receipt that is made again says what it said first
-        there = tuple(
-            _describe(home / text["name"]) for text in known.texts if (home / text["name"]).is_file()
-        )
-        if home.is_dir() and there != known.texts:  # else Level-1 has taken it, and the stage stays as it is
-            again = [m for m in manifests if m["run"] in known.named]
-            _put(settings, lease, downlink, chunks, again, exceptions, output)
-        return dict(known.receipt)
-    # Of an earlier hand-off Level-1 may have taken the files.
-    whole = [
-        m
-        for m in manifests
-        if not any(
-            any(stage_look.differs(home / m["l1_run"] / file["name"], file, NOTHING, checksums=False))
-            for file in m["files"]
-        )
-    ]
-    # Nobody can have taken them, for nobody was told.
-    if gone := [m["run"] for m in manifests if m["handoff"] == number and not m["held"] and m not in whole]:
+    for made in reversed(hand_offs(work, downlink)):
+        if made.number >= number:
+            return _made_again(texts, made, manifests)
+    staged = _in_stage(settings.paths.stage, downlink, manifests, number)
+    described = texts.put(staged)
+    return content_of(settings, downlink, number, decoded, manifests, staged, described)
+
+
+def _made_again(texts: "Texts", made: HandOff, manifests: Sequence[Manifest]) -> Receipt:
+    """Return the recorded receipt of a hand-off, and restore its texts unless Level-1 has taken the downlink."""
+    home = texts.settings.paths.stage / paths.staged(texts.downlink)
+    places = [home / text["name"] for text in made.texts]
+    if home.is_dir() and made.texts != tuple(_describe(path) for path in places if path.is_file()):
+        texts.put([manifest for manifest in manifests if manifest["run"] in made.named])
+    return dict(made.receipt)
+
+
+def _in_stage(
+    place: Path, downlink: DownlinkId, manifests: Sequence[Manifest], number: int
+) -> list[Manifest]:
+    """Return the manifests whose event files are all in the stage; Level-1 may have taken those of earlier hand-offs.
+
+    Raises
+    ------
+    StageError
+        If event files of hand-off `number` are gone, because Level-1 cannot have taken them yet.
+    """
+    home = place / paths.staged(downlink)
+    staged, gone = [], []
+    for manifest in manifests:
+        files = ((home / manifest["l1_run"] / file["name"], file) for file in manifest["files"])
+        if not any(stage_look.difference(path, file, checksums=False) for path, file in files):
+            staged.append(manifest)
+        elif manifest["handoff"] == number and not manifest["held"]:
+            gone.append(manifest["run"])
+    if gone:
         raise StageError(
             f"files are gone from the stage before they were handed off: run {', '.join(gone)} of downlink "
-            f"{downlink}, in {home}. Nothing was handed off. See that the stage is "
-            "mounted, and who clears it.",
+            f"{downlink}, in {home}. Nothing was handed off. Check that the stage is mounted, and what clears it.",
             rerun(downlink, "deliver_run", "To stage them again"),
+            code=stage_look.GONE,
         )
-    named = {str(m["run"]) for m in whole}
-    described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
+    return staged
+
+
+def content_of(
+    settings: Settings,
+    downlink: DownlinkId,
+    number: int,
+    chunks: Iterable[Mapping[str, Any]],
+    manifests: Iterable[Manifest],
+    named: Iterable[Manifest],
+    texts: Iterable[Text],
+) -> Receipt:
+    """Return the receipt of hand-off `number`; `texts` name the runs of the manifests `named`."""
+    names = {str(manifest["run"]) for manifest in named}
     content: Receipt = {
         "downlink": str(downlink),
         "handoff": number,
         "software": {"halfpipe": halfpipe.__version__},
         "config": settings.provenance,
-        "chunks": [of_chunk(chunk) for chunk in decoded],
+        "chunks": [of_chunk(chunk) for chunk in chunks],
         "ignored": [
             {"chunk": str(chunk), "reason": reason} for chunk, reason in settings.ignored(downlink).items()
         ],
-        "runs": [of_run(manifest, named) for manifest in manifests],
-        "texts": list(described),
+        "runs": [of_run(manifest, names) for manifest in manifests],
+        "texts": list(texts),
     }
     if settings.is_simulated:
         content["simulated"] = True
@@ -125,67 +161,77 @@ def save(
     runs: Collection[RunId],
     content: Receipt,
 ) -> None:
-    """Record the hand-off after those that were `known`, let Level-1 retire runs again, and write the receipt."""
-    work, place = settings.paths.work, settings.paths.stage
+    """Record the hand-off after the records `known`, let Level-1 retire runs again, and write the receipt."""
+    work = settings.paths.work
     record = publish_receipt(work, downlink, content, known)
     homes = map(paths.deliveries, sorted(runs))
     new = [(home, last) for home in homes for last in Series(work, home).read()[-1:]]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
-    lease.check()  # the tokens may be those of who has followed, and another receipt the last one
-    stage.let_retire(place, downlink, runs)
+    lease.check()  # else the tokens and the last receipt may be those of the process that took the lease over
+    stage.let_retire(settings.paths.stage, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
 
 
 def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
-    """Count what the decoders met, by run and kind, and refuse too many."""
+    """Count the errors that decoders reported, by run and kind, and refuse too many."""
     found: Exceptions = Counter()
     for chunk in chunks:
         for run, kinds in chunk["said"]["exceptions_by_run"].items():
             found.update({(run, kind): count for kind, count in kinds.items()})
     total, most = found.total(), settings.decoder.max_exceptions
     if most is not None and total > most:
-        said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(found.items()))
+        counts = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(found.items()))
         raise DecoderError(
-            f"the decoders of downlink {downlink} met {total} exceptions, more than decoder.max_exceptions "
-            f"({most}): {said}. The lines stand in the logs of decode_chunk. Fix it and process the "
-            "downlink again (-F), or raise the limit; then re-run the command."
+            f"the decoders of downlink {downlink} reported {total} errors, more than decoder.max_exceptions "
+            f"({most}): {counts}. The logs of decode_chunk contain the lines. Fix this and process the downlink "
+            "again (-F), or raise the limit and rerun the command.",
+            code="decoder-exceptions",
         )
     return found
 
 
-def _put(
-    settings: Settings,
-    lease: Lease,
-    downlink: DownlinkId,
-    chunks: Sequence[ChunkId],
-    named: Sequence[Manifest],
-    exceptions: Exceptions,
-    output: IO[str],
-) -> tuple[Text, ...]:
-    """Write all texts that name the runs `named`, put them into the stage, and describe them."""
-    with stage.scratch(settings.paths.stage, downlink, "texts") as home:
-        for name, content in texts(named, exceptions).items():
-            write_text(home / paths.text(name, downlink), content)
-        if settings.is_simulated:
-            # In a text of its own: Level-1 fails on another line in those that it reads, and reads no other
-            # (ground-chain §6).
-            write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
-        windows = [m["window"] for m in named if m["window"]]
-        if settings.magic7.command is not None and windows:
-            window = min(first for first, _ in windows), max(last for _, last in windows)
-            retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0]))
-            with replacing(home / paths.text("magic7", downlink)) as out:
-                lines = magic7.write(magic7.command(settings, retdef, window), out, output)
-            if not lines:
-                log.warning(
-                    "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some",
-                    downlink,
-                )
-        described = tuple(_describe(path) for path in sorted(home.iterdir()))
-        lease.check()  # who has followed may have handed it off, and Level-1 have taken that
-        stage.put_texts(settings.paths.stage, home, downlink)
-    return described
+@dataclass(frozen=True)
+class Texts:
+    """Writes the texts of a hand-off; `exceptions` are counted over all `chunks`."""
+
+    settings: Settings
+    lease: Lease
+    downlink: DownlinkId
+    chunks: Sequence[ChunkId]
+    exceptions: Exceptions
+    output: IO[str]
+
+    def put(self, named: Sequence[Manifest]) -> tuple[Text, ...]:
+        """Write all texts that name the runs of `named`, put them into the stage, and describe them."""
+        settings, downlink = self.settings, self.downlink
+        with stage.scratch(settings.paths.stage, downlink, "texts") as home:
+            for name, content in texts(named, self.exceptions).items():
+                write_text(home / paths.text(name, downlink), content)
+            if settings.is_simulated:
+                # A text of its own: Level-1 fails on an extra line in the texts that it reads, and ignores other texts
+                # (ground-chain §6).
+                write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
+            self._write_magic7(home, [manifest["window"] for manifest in named if manifest["window"]])
+            described = tuple(_describe(path) for path in sorted(home.iterdir()))
+            self.lease.check()  # else Level-1 may have taken what another process has handed off
+            stage.put_texts(settings.paths.stage, home, downlink)
+        return described
+
+    def _write_magic7(self, home: Path, windows: Sequence[tuple[float, float]]) -> None:
+        """Write attitude and orbit from the first to the last time of `windows`, UTC seconds; nothing without any."""
+        settings = self.settings
+        if settings.magic7.command is None or not windows:
+            return
+        window = min(first for first, _ in windows), max(last for _, last in windows)
+        retdef = read_retdef(settings.paths.work / paths.retdef(self.downlink, self.chunks[0]))
+        with replacing(home / paths.text("magic7", self.downlink)) as out:
+            lines = magic7.write(magic7.command(settings, retdef, window), out, self.output)
+        if not lines:
+            log.warning(
+                "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some",
+                self.downlink,
+            )
 
 
 def _describe(path: Path) -> Text:
@@ -193,12 +239,12 @@ def _describe(path: Path) -> Text:
 
 
 def of_chunk(decoded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the receipt says of one chunk."""
+    """Return the entry of a chunk in the receipt."""
     return {key: decoded[key] for key in OF_CHUNK if key in decoded}
 
 
 def of_run(manifest: Manifest, named: Collection[str]) -> dict[str, Any]:
-    """Return what the receipt says of one run; the texts name those that are `named`."""
+    """Return the entry of a run in the receipt; `named` are the runs in the texts."""
     held = manifest["held"]
     return {key: value for key, value in manifest.items() if key not in NOT_OF_RUN} | {
         "held": bool(held),
@@ -207,25 +253,25 @@ def of_run(manifest: Manifest, named: Collection[str]) -> dict[str, Any]:
     }
 
 
-def state_of(run: Mapping[str, Any]) -> str:
-    """Say in one word how a run of a receipt stands."""
+def state_word(run: Mapping[str, Any]) -> str:
+    """Return the state of a run of a receipt in one word."""
     if run["held"]:
         return "HELD"
     return "complete" if run["complete"] else ("abandoned" if run["given_up"] else "open")
 
 
 def table(receipt: Mapping[str, Any]) -> str:
-    """Return what was delivered of a downlink as a table for people."""
-    # What is known of the run, then its parts.
+    """Return a table of the runs of a receipt, for people."""
+    # All known events of the run, then their parts.
     counts = ["known", "delivered", "orphans", "late", "held_events", "elsewhere"]
     shown = ["known", "staged", "orphans", "late", "held", "elsewhere"]
-    if any(run["closed_events"] for run in receipt["runs"]):  # after an accepted loss alone
+    if any(run["closed_events"] for run in receipt["runs"]):  # only after an accepted loss
         counts.append("closed_events")
         shown.append("closed")
     rows = [("run", "L1 run", "kind", "files", *shown, "state")]
     for run in receipt["runs"]:
         numbers = map(str, [len(run["files"]), *(run[key] for key in counts)])
-        rows.append((run["run"], run["l1_run"], run["kind"], *numbers, state_of(run)))
+        rows.append((run["run"], run["l1_run"], run["kind"], *numbers, state_word(run)))
     head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
     head += ", SIMULATED data" if receipt.get("simulated") else ""
     return "\n".join([head, *aligned(rows)])
@@ -234,11 +280,11 @@ def table(receipt: Mapping[str, Any]) -> str:
 def texts(manifests: Iterable[Manifest], exceptions: Exceptions | None = None) -> dict[str, str]:
     """Return the texts that name the runs of `manifests`, by their names without downlink.
 
-    What decoders met stands in a text of its own, `chunk_exceptions`, which is there only if they met
-    something: one line a run and kind, ``r%010d kind count``. Level-1 does not read it.
+    Errors of decoders are in `chunk_exceptions`, one line per run and kind, ``r%010d kind count``. Without errors there
+    is no such text. Level-1 does not read it.
 
-    A line that Level-1 cannot read fails the whole delivery: there are no blank ones, and a run is
-    retired only if the same hand-off stages files of it.
+    Level-1 fails a whole delivery on a line that it cannot read, so there are no blank lines, and a run is retired only
+    if the same hand-off stages files of it.
     """
     lines: dict[str, list[str]] = {
         name: [] for name in ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")

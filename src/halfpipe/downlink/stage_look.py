@@ -1,38 +1,34 @@
-"""One look at the stage: what lies there of a downlink, against what its records say.
-
-Who stages, submits, checks or asks how a downlink stands shares it, so that they never say different things of one
-file.
-"""
+"""Compares the stage of a downlink with its records; shared by staging, submission, check and status."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.submissions import Record
 from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import level1_acceptance
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
-STRANGE = "file-strange"
-GONE = "stage-partly-gone"  # an event file, which Level-1 moves away once it was told
+FOREIGN, DIFFERS = "stage-foreign", "stage-differs"
+GONE = "stage-gone"  # event files; Level-1 moves them away once a hand-off is submitted
+MISSING = "missing"
 MOST_NAMED = 5  # files in a message
 
 
 def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
-    """Return that a file is not as it was handed off: what is wrong with it, and what to do."""
+    """Return the cause that a file differs from its record: how, and what to do."""
     return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
-def look(
+def differences(
     stage: Path,
     downlink: DownlinkId,
     receipt: Mapping[str, Any],
@@ -41,18 +37,18 @@ def look(
     untouched: bool = False,
     work: Path | None = None,
 ) -> Iterator[Cause]:
-    """Yield what is wrong with a hand-off in the stage.
+    """Yield the differences between a hand-off and the stage.
 
     Parameters
     ----------
     stage, downlink, receipt
-        `paths.stage`, and whose receipt it is.
+        `paths.stage`, the downlink, and its receipt.
     checksums
-        Whether the files are read.
+        Whether to read the files.
     untouched
-        Whether Level-1 was told nothing yet: then each event file has its token, and nothing else lies there.
+        Whether nothing was submitted yet. Then each event file has its token, and there are no other files.
     work
-        `paths.work`, if what lies there is also read as Level-1 reads it, unless it differs; None: it is not.
+        `paths.work` to also read the stage as Level-1 does, if it does not differ; None to skip this.
     """
     found = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
     yield from found
@@ -72,60 +68,70 @@ def _compared(
         of_run = stage / paths.staged_run(downlink, run["l1_run"])
         again = rerun(downlink, paths.manifest(run["run"], downlink))
         for file in run["files"]:
-            for wrong in differs(of_run / file["name"], file, again, checksums=checksums):
-                yield replace(wrong, code=GONE) if wrong.code == "file-missing" else wrong
+            path = of_run / file["name"]
+            if why := difference(path, file, checksums=checksums):
+                yield fault(GONE if why == MISSING else DIFFERS, path, why, again)
             token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
             if untouched and not token.exists():
-                yield fault("file-missing", token, "this token is missing", again)
+                yield fault(DIFFERS, token, "this token is missing", again)
         if untouched:
-            yield from _strange(of_run, {file["name"] for file in run["files"]})
+            yield from _unrecorded(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
-        yield from differs(home / text["name"], text, rerun(downlink, "receipt"), checksums=checksums)
+        if why := difference(home / text["name"], text, checksums=checksums):
+            yield fault(DIFFERS, home / text["name"], why, rerun(downlink, "receipt"))
     if untouched:
-        yield from _strange(
+        yield from _unrecorded(
             home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
         )
 
 
-def differs(path: Path, expected: Mapping[str, Any], remedy: Remedy, *, checksums: bool) -> Iterator[Cause]:
-    """Yield that a file is missing, or not what is expected; the checksum is compared only if `checksums` says so."""
+def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> str:
+    """Return how a file differs from what is recorded of it, empty if it does not.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        Its ``sha256``, and its ``size`` in bytes if that is known.
+    checksums
+        Whether the file is read to compare its checksum.
+    """
     try:
         size = path.stat().st_size
     except OSError:
-        yield fault("file-missing", path, "missing", remedy)
-        return
+        return MISSING
     if size != expected.get("size", size):
-        yield fault("file-differs", path, f"{size} bytes, {expected['size']} expected", remedy)
-    elif checksums and sha256(path) != expected["sha256"]:
-        yield fault("file-differs", path, "checksum mismatch", remedy)
+        return f"{size} bytes, {expected['size']} expected"
+    return "checksum mismatch" if checksums and sha256(path) != expected["sha256"] else ""
 
 
-def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:
-    """Tell whether the hand-off of a receipt is the one that Level-1 has, or had by a roll-back."""
+def is_submitted(receipt: Mapping[str, Any], record: Attempts) -> bool:
+    """Return whether the last confirmed submission, or roll-back, was of the hand-off of a receipt."""
     return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
 
 
 def names_files(receipt: Mapping[str, Any]) -> bool:
-    """Tell whether there is anything to take: without event files there is no magic-7, and Level-1 fails."""
+    """Return whether a receipt names event files. Without them there is no magic-7, and Level-1 would fail."""
     return any(run["named"] and run["files"] for run in receipt["runs"])
 
 
-def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record) -> bool:
-    """Tell whether Level-1 has taken the hand-off that `receipt` is of: one look.
+def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts) -> bool:
+    """Return whether Level-1 has taken the hand-off of `receipt`.
 
-    Level-1 moves the event files out, and deletes the directory of the downlink when it is done (ground-chain §6).
-    So does whoever clears the stage: only after a submission it was Level-1.
+    Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). Without
+    a submission, something else has cleared the stage.
     """
-    home = f"{settings.paths.stage}/{paths.staged(downlink)}"  # no Path, for this is asked of all downlinks
+    home = f"{settings.paths.stage}/{paths.staged(downlink)}"  # not a Path: called for all downlinks
     return names_files(receipt) and is_submitted(receipt, record) and not os.path.isdir(home)  # noqa: PTH112
 
 
 def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:
-    """Return that files of a downlink lie in the stage that nothing here has put there: another system stages it.
+    """Return a cause if the stage has files of a downlink without a record: another system stages it.
 
-    They would be replaced and removed. What was put there is recorded before it shows (`Deliveries`); texts come after
-    what was brought of the downlink's `runs` is known. Of a run whose records are damaged, whoever reads them says so.
+    Staging would replace or remove them. HalfPipe records each file before the file appears (`Deliveries`), and stages
+    texts only after the merged indexes of the downlink's `runs` are published. Runs with damaged records are skipped.
     """
     work, stage = settings.paths.work, settings.paths.stage
     home = stage / paths.staged(downlink)
@@ -138,53 +144,53 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         if not place.is_dir():
             found += [] if known else [place]
             continue
-        files = sorted(names_in(place))  # before the records, for others stage runs of it at this moment
+        files = sorted(names_in(place))  # before the records: other jobs may be staging runs of it
         try:
             ours = Deliveries(work, RunId.from_l1(name)).names(downlink)
         except IdError:
             ours = set()
         except DamagedError:
             continue
-        # A directory of ours may be empty: Level-1 moves the files first.
+        # An empty directory may be from HalfPipe: Level-1 moves the files first.
         found += [place / file for file in files if file not in ours] or ([] if files or ours else [place])
     if not found:
         return None
     few = ", ".join(map(str, found[:MOST_NAMED])) + (" and more" if found[MOST_NAMED:] else "")
     return Cause(
-        "stage-foreign",
+        FOREIGN,
         Verdict.ACTION,
-        f"the stage has {count(len(found), 'file')} of downlink {downlink} without a record: {few}. Nothing of the "
-        "downlink is staged, because these files would be overwritten",
+        f"the stage has {count(len(found), 'file')} of downlink {downlink} without a record: {few}. Nothing was "
+        "staged, because these files would be overwritten",
         Remedy(
             f"ls -lR {home}",
             first="If they are younger than a minute, another host may have staged them: run this again. If another "
-            "system uses this stage, give HalfPipe one of its own (paths.stage). If they are left over, move them away",
+            "system uses this stage, give HalfPipe its own (paths.stage). If they are leftovers, move them away",
         ),
     )
 
 
 def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Refuse to stage anything of a downlink that another system stages here.
+    """Refuse to stage a downlink that another system stages here.
 
     Raises
     ------
     StageError
-        If `foreign` finds something.
+        If `foreign` returns a cause. Nothing was changed.
     """
     if cause := foreign(settings, downlink, runs):
         raise cause.refused("Nothing was done.", StageError)
 
 
-def _strange(home: Path, known: Collection[str]) -> Iterator[Cause]:
-    """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
+def _unrecorded(home: Path, known: Collection[str]) -> Iterator[Cause]:
+    """Yield the names in a directory without a record: Level-1 takes each directory for a run."""
     for name in sorted({*names_in(home)} - set(known)):
         yield fault(
-            STRANGE,
+            FOREIGN,
             home / name,
             "no record of it, and Level-1 would take it",
             Remedy(
                 f"ls -ld {home / name}",
-                first="If it is younger than a minute, another host may have staged it: run this again. Else see whose "
-                "it is, and move it away",
+                first="If it is younger than a minute, another host may have staged it: run this again. Else find "
+                "out whose it is, and move it away",
             ),
         )

@@ -1,72 +1,68 @@
-"""Whether working directory and stage belong together, and both are of today.
+"""The mark that ties a stage to its working directory, and shows if either was restored from a backup.
 
-The stage keeps a mark: which working directory uses it, and the last records that were published there. A working
-directory that was put back from a backup, emptied, or is not mounted lacks them; what was delivered since would be
-delivered, and submitted, a second time. The working directory keeps a copy of the mark: a stage that is not mounted,
-or was put back, lacks what that has.
+The mark in the stage contains the id of the working directory that uses the stage, and the last records published
+there. A working directory that was restored, emptied, or is not mounted lacks some of them. Without this check,
+everything delivered since would be delivered and submitted again. The working directory has a copy of the mark, so a
+stage that was restored or is not mounted is noticed, too.
 
-Each mark has a number and is published as records are, so of two processes that write one neither undoes what the
-other has noted. The highest number counts; those before it are removed.
+Marks are numbered records (`halfpipe.files.records`). The highest number counts, and older marks are removed. If two
+processes write a mark at the same time, neither undoes what the other noted, because only one can publish a number.
 """
 
-import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import working_directory
 from halfpipe.files.advice import cannot_be_read, sentence
-from halfpipe.files.json_files import seal_of, sealed
-from halfpipe.files.records import Record, TakenError, file_of, numbers, parse_record, publish_file
+from halfpipe.files.records import Record, TakenError, file_of, numbers, parse_record, publish_file, sealed
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
 log = logging.getLogger(__name__)
-MOST = 1000  # series of which a mark names the last record: those of some weeks
-LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
-
-Mark = Mapping[str, Any]
+MOST = 1000  # series whose last record is in a mark: those of some weeks
+LOOKED_AT = 20  # the newest of them are always checked, because a backup lacks the newest of all
+NEW_STAGE = "see docs/operations.md (A new stage)"
 
 
 def refuse(settings: Settings, *series: str) -> None:
-    """Refuse a working directory or a stage that is not mounted or belongs to another, and one put back from a backup.
+    """Refuse a working directory or a stage that is not mounted or belongs to another one, or a restored directory.
 
-    It reads two small files and a few records, and changes nothing. Who delivers or submits calls `refuse_delivery`.
+    Reads two small files and a few records, and changes nothing. Use `refuse_delivery` before staging or submitting.
 
     Parameters
     ----------
     settings
         The settings.
     *series
-        Series that are looked at besides those that were written last: one directory may be from a backup.
+        Series to check besides the newest ones, because a single directory may be from a backup.
 
     Raises
     ------
     ConfigError
-        If the directory above one of them is not there, the stage belongs to another working directory, or the working
-        directory lacks what the stage knows.
+        If one of these is found. Nothing was changed.
     """
     if wrong := _foreign_or_away(settings, series):
         raise wrong.refused("Nothing was done.", ConfigError)
 
 
 def trouble(settings: Settings) -> Cause | None:
-    """Return why nothing can be delivered to the stage, for commands that only look; None if all is well."""
+    """Return why nothing can be delivered to the stage, for commands that change nothing; None if it can be used."""
     try:
         return _foreign_or_away(settings, ()) or stage_lacks(settings)
     except HalfPipeError as error:
-        return Cause("stage-unreadable", Verdict.ACTION, error.text, error.remedy)
+        return Cause(error.code, Verdict.ACTION, error.text, error.remedy)
     except OSError as error:
-        return Cause("stage-unreadable", Verdict.ACTION, sentence(error), _look(settings.paths.stage))
+        return Cause("file-system", Verdict.ACTION, sentence(error), _look(settings.paths.stage))
 
 
 def _look(place: Path, first: str = "") -> Remedy:
-    """Return the commands that show which file system a place is on, and what is there."""
+    """Return the commands that show the file system of a place, and its content."""
     return Remedy(f"df -h {place}", f"ls -la {place}", first=first)
 
 
@@ -80,63 +76,53 @@ def _foreign_or_away(settings: Settings, series: Collection[str]) -> Cause | Non
                 f"paths.{key}: {place.parent} does not exist, so {place} cannot be made",
                 Remedy(
                     f"df -h {place.parent.parent}",
-                    first="Have its file system mounted. If the site is new, see docs/operations.md (A new stage)",
+                    first=f"Have its file system mounted. If the site is new, {NEW_STAGE}",
                 ),
             )
-    mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
-    # In this order, for a mark is published in the stage first.
-    here, there = _read(copy), _read(mark)
+    copy, mark = _marks(settings)
     known = working_directory.refuse_other(work)
-    if there is not None and there["id"] != known:
-        return Cause(
-            "stage-foreign",
-            Verdict.ACTION,
-            f"the stage {stage} belongs to the working directory {there['work']}, and {work} is another one, or was "
-            "emptied: what that one has delivered would be delivered and submitted again",
-            _look(
-                work,
-                "See that paths.work and paths.stage are those you mean, and that their file systems are mounted. If "
-                "the other one was given up on purpose, see docs/operations.md (A new stage)",
-            ),
-        )
-    if there is None and here is not None:
+    if mark is None and copy is not None:
         return Cause(
             "not-mounted",
             Verdict.ACTION,
-            f"the stage {stage} is not mounted, or was emptied: {mark} is not there",
-            _look(
-                stage,
-                "Have its file system mounted. If it was emptied on purpose, see docs/operations.md (A new stage)",
-            ),
+            f"the stage {stage} is not mounted, or was emptied: {stage / paths.STAGE_MARK} does not exist",
+            _look(stage, f"Have its file system mounted. If it was emptied on purpose, {NEW_STAGE}"),
         )
-    if there is not None and (lost := list(_lost(work, there, series))):
-        told = all(Path(name).parent.name == "submissions" for name in lost)
+    if mark is None:
+        return None
+    if mark.values["id"] != known:
         return Cause(
-            "work-restored",
+            "stage-foreign",
             Verdict.ACTION,
-            f"the stage {stage} knows {count(len(lost), 'record')} that {work} lacks: {', '.join(lost)}. {work} was "
-            "put back from a backup, or they are lost: what was delivered since would be delivered and submitted again",
+            f"the stage {stage} belongs to the working directory {mark.values['work']}, and {work} is another one, or "
+            "was emptied: everything that was delivered would be delivered and submitted again",
             _look(
                 work,
-                "Put a newer backup in its place. If there is none, "
-                + (
-                    "look in the pipeline, and"
-                    if told
-                    else "roll back in Level-1 what it got since then, and"
-                )
-                + " see docs/operations.md (A new stage)",
+                "Check that paths.work and paths.stage are right, and that their file systems are mounted. If the "
+                f"other directory is no longer used, {NEW_STAGE}",
             ),
+        )
+    if lost := list(_lost(work, mark, series)):
+        only_submissions = all(Path(name).parent.name == "submissions" for name in lost)
+        check = "look in the pipeline" if only_submissions else "roll back in Level-1 what it got since then"
+        return Cause(
+            "restored",
+            Verdict.ACTION,
+            f"{work} lacks {count(len(lost), 'record')} that the stage {stage} knows: {', '.join(lost)}. The directory "
+            "was restored from a backup, or they are lost: everything delivered since would be delivered and submitted "
+            "again",
+            _look(work, f"Restore a newer backup. If there is none, {check}, and {NEW_STAGE}"),
         )
     return None
 
 
 def refuse_delivery(settings: Settings, *series: str) -> None:
-    """Refuse what `refuse` does, and a stage that was put back: for whoever stages or submits something.
+    """Refuse what `refuse` does, and a stage that was restored from a backup.
 
     Raises
     ------
     ConfigError
-        As `refuse`, and if the stage lacks what the working directory knows.
+        As `refuse`, and if the stage lacks records that the working directory noted there.
     """
     refuse(settings, *series)
     if lacks := stage_lacks(settings):
@@ -144,31 +130,31 @@ def refuse_delivery(settings: Settings, *series: str) -> None:
 
 
 def stage_lacks(settings: Settings) -> Cause | None:
-    """Return that the stage was put back from a backup: its mark is older than the copy in the working directory."""
+    """Return a cause if the mark in the stage is older than the copy in the working directory."""
     work, stage = settings.paths.work, settings.paths.stage
-    mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
-    # In this order, for a mark is published in the stage first.
-    here, there = _read(copy), _read(mark)
-    if there is None or here is None or here["number"] <= there["number"]:
+    copy, mark = _marks(settings)
+    if mark is None or copy is None or copy.number <= mark.number:
         return None
-    known = {place: number for place, number, _ in there["last"]}
-    lost = [f"{place}/{number:06d}.json" for place, number, _ in here["last"] if known.get(place, 0) < number]
+    known = {place: number for place, number, _ in mark.values["last"]}
+    lost = [
+        f"{place}/{number:06d}.json"
+        for place, number, _ in copy.values["last"]
+        if known.get(place, 0) < number
+    ]
     return Cause(
-        "stage-restored",
+        "restored",
         Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
-        "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
-        _look(
-            stage,
-            "Compare what is there with what Level-1 has taken, then see docs/operations.md (A new stage)",
-        ),
+        "restored from a backup: files that Level-1 has taken may be there again, and newer hand-offs are gone",
+        _look(stage, f"Compare its content with what Level-1 has taken, then {NEW_STAGE}"),
     )
 
 
 def last_noted(settings: Settings, place: str) -> int:
-    """Return the number of the last record of the series at `place` that the stage's mark names, 0 without one."""
-    there = _read(settings.paths.stage / paths.STAGE_MARK)
-    return next((number for series, number, _ in (there or {"last": ()})["last"] if series == place), 0)
+    """Return the number of the last record of the series at `place` that is in the stage's mark; 0 without one."""
+    mark = _read(settings.paths.stage / paths.STAGE_MARK)
+    last = mark.values["last"] if mark else ()
+    return next((number for series, number, _ in last if series == place), 0)
 
 
 def claim(settings: Settings, *series: str) -> None:
@@ -186,7 +172,7 @@ def claim(settings: Settings, *series: str) -> None:
 
 
 def noted(settings: Settings, place: str, record: Record) -> None:
-    """Note a record of the series at `place`; where that fails, go on: what it records is done all the same."""
+    """Note a record of the series at `place`. A failure is only logged, because the recorded action has happened."""
     try:
         note(settings, [(place, record)])
     except HalfPipeError as error:
@@ -194,7 +180,7 @@ def noted(settings: Settings, place: str, record: Record) -> None:
 
 
 def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
-    """Note records in the mark, each with the series whose last one it is, after they were published.
+    """Note published records in the mark, each with its series.
 
     Raises
     ------
@@ -203,31 +189,40 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
     """
     work = settings.paths.work
     mark, copy = settings.paths.stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
-    new = [(place, record.number, record.seal) for place, record in records][-MOST:]
+    new = [[place, record.number, record.seal] for place, record in records][-MOST:]
     owner = {"id": working_directory.begin(work), "work": str(work)}
     while True:
-        before = _read(mark) or {"number": 0, "last": []}
-        known = {place: number for place, number, _ in before["last"]}
+        before = _read(mark)
+        last = before.values["last"] if before else []
+        known = {place: number for place, number, _ in last}
         added = {entry[0]: entry for entry in new if entry[1] > known.get(entry[0], 0)}
-        if before["number"] and not added:
+        if before is not None and not added:
             break
-        last = [*(entry for entry in before["last"] if entry[0] not in added), *map(list, added.values())]
-        try:
-            publish_file(mark, before["number"] + 1, sealed({**owner, "last": last[-MOST:]}))
-        except TakenError:
-            continue
-    # Also for one that died before it came so far.
-    if before["number"] not in numbers(copy):
-        with suppress(TakenError, FileNotFoundError):  # whoever has published a newer one does this
-            publish_file(copy, before["number"], file_of(mark, before["number"]).read_bytes())
+        last = [*(entry for entry in last if entry[0] not in added), *added.values()]
+        content = sealed({**owner, "last": last[-MOST:]}, before.seal if before else None)
+        with suppress(TakenError):
+            publish_file(mark, before.number + 1 if before else 1, content)
+    # Also if a killed process published the mark without its copy.
+    if before.number not in numbers(copy):
+        with suppress(TakenError, FileNotFoundError):  # another process publishes a newer one
+            publish_file(copy, before.number, before.content)
     for home in (mark, copy):
         for older in numbers(home):
-            if older < before["number"]:
+            if older < before.number:
                 file_of(home, older).unlink(missing_ok=True)
 
 
-def _read(home: Path) -> Mark | None:
-    """Read the last mark in a directory, with its number; None if there is none.
+def _marks(settings: Settings) -> tuple[Record | None, Record | None]:
+    """Return the copy in the working directory and the mark in the stage, read in this order.
+
+    A mark is published in the stage first, so a copy that is newer than the mark never comes from a running process.
+    """
+    copy = _read(settings.paths.work / paths.STAGE_MARK_COPY)
+    return copy, _read(settings.paths.stage / paths.STAGE_MARK)
+
+
+def _read(home: Path) -> Record | None:
+    """Read the newest mark in a directory; None if there is none.
 
     Raises
     ------
@@ -237,28 +232,30 @@ def _read(home: Path) -> Mark | None:
     while there := numbers(home):
         path = file_of(home, max(there))
         try:
-            content = path.read_bytes()
+            record = parse_record(path.read_bytes())
         except FileNotFoundError:
-            continue  # a newer one has been published
+            continue  # another process published a newer one
         except OSError as error:
-            raise ConfigError(cannot_be_read(path, error)) from error
-        if seal_of(content) is None:
+            raise ConfigError(cannot_be_read(path, error), code="file-system") from error
+        if record is None:
             raise ConfigError(
                 f"{path}: damaged (checksum mismatch). It records which working directory the stage belongs to, so "
-                "nothing was done. There are two copies, this one and the other in the working directory or the stage: "
-                "copy the good one over this one"
+                "nothing was done. There are two copies, in the stage and in the working directory.",
+                Remedy(first="Copy the good one over this one"),
+                code="damaged",
             )
-        return {**json.loads(content), "number": max(there)}
+        return replace(record, number=max(there))
     return None
 
 
-def _lost(work: Path, mark: Mark, series: Collection[str]) -> Iterator[str]:
-    """Yield the last records of a mark, and those of some series, that the working directory lacks.
+def _lost(work: Path, mark: Record, series: Collection[str]) -> Iterator[str]:
+    """Yield the newest records of a mark, and those of `series`, that the working directory lacks.
 
-    One that is damaged in both copies it has: whoever reads its series says so, and what to do.
+    A record with two damaged copies is not lost: reading its series reports the damage.
     """
-    last, older = mark["last"][-LOOKED_AT:], mark["last"][:-LOOKED_AT]
-    for place, number, seal in [*(entry for entry in older if entry[0] in series), *last]:
+    entries = mark.values["last"]
+    older = [entry for entry in entries[:-LOOKED_AT] if entry[0] in series]
+    for place, number, seal in [*older, *entries[-LOOKED_AT:]]:
         name = f"{number:06d}.json"
         for home in (place, paths.copies(place)):
             with suppress(OSError):

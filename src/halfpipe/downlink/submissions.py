@@ -1,35 +1,39 @@
-"""The record of a downlink's submissions to Level-1, and of the roll-backs of its stream."""
+"""The attempts to submit a downlink to Level-1, and to roll its stream back."""
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.downlink import stage_mark
 from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId
-from halfpipe.process import told_once
+from halfpipe.process.attempts import Attempts
 from halfpipe.settings import Settings
 
-
-class Record(told_once.Record):
-    """What was attempted for one downlink; the last one that was told is the hand-off that Level-1 has."""
-
-    HEARD = "submitted"
-    place = staticmethod(paths.submissions)
+DONE = "submitted"
 
 
-class Kept(Record):
-    """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it."""
+def submissions(work: Path, downlink: str, *, only_look: bool = False) -> Attempts:
+    """Read the submissions of a downlink. The last confirmed one is the hand-off that Level-1 has."""
+    return Attempts(work, paths.submissions(downlink), downlink, DONE, only_look=only_look)
 
-    def __init__(self, settings: Settings, downlink: DownlinkId) -> None:
-        self._product = settings.paths.work / paths.submitted(downlink)
-        super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
-        if self.attempts and not self._product.exists():
-            # Which a killed process may not have done.
-            stage_mark.noted(settings, self.place(downlink), self.series.records[-1])
 
-    def append(self, value: Mapping[str, Any]) -> None:
-        """Publish a record, with time and person; before that the product goes, which would not say so."""
-        remove_file(self._product)
-        super().append(value)
+def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
+    """Read the submissions of a downlink, to record more.
+
+    Before each record the product is removed, which would contradict it. After each record the stage's mark is
+    extended; a process that was killed in between may not have done that.
+    """
+    work, product = settings.paths.work, settings.paths.work / paths.submitted(downlink)
+    note = partial(stage_mark.noted, settings)
+    found = Attempts(
+        work,
+        paths.submissions(downlink),
+        downlink,
+        DONE,
+        before=partial(remove_file, product),
+        after=note,
+    )
+    if found.every and not product.exists():
+        note(found.place, found.series.records[-1])
+    return found

@@ -1,8 +1,8 @@
-"""Submission of a downlink to Level-1: its stream is created once, and only ever rolled back after that.
+"""Submission of a downlink to Level-1: its stream is created once, and after that only rolled back.
 
-Stream numbers are unique within Level-1's task (ground-chain §6): a second hand-off of a downlink is a
-roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lease
-of the downlink.
+Stream numbers are unique within Level-1's task (ground-chain §6). So a second hand-off of a downlink is a roll-back of
+its stream, which a person requests for this downlink, and never a second stream. Callers hold the lease of the
+downlink.
 """
 
 import logging
@@ -15,58 +15,67 @@ from typing import IO, Any
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
-from halfpipe.downlink.stage_look import is_submitted, look, names_files
-from halfpipe.downlink.submissions import Kept, Record
+from halfpipe.downlink.stage_look import differences, is_submitted, names_files
+from halfpipe.downlink.submissions import submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import (
+    WRITTEN,
+    Action,
+    Attempt,
+    Attempts,
+    By,
+    Outcome,
+    UnknownOutcomeError,
+    ask,
+)
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.told_once import Action, Attempt, By, OpenError, Outcome, ask
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 
-SAID = {
+OUTCOMES = {
     "submitted": "submitted to Level-1",
-    "written": "NOT submitted, the config has no command (submit.command): to give by hand",
-    "nothing to submit": "not submitted, it has no event files",
+    "written": "NOT submitted, because submit.command is not set. Run this yourself",
+    "nothing to submit": "not submitted, because it has no event files",
 }
-# Seconds between the questions whether there is a stream, after a command that said so: a pipeline may take a while.
+# Seconds between checks for a stream that a command reports to have created: the pipeline may need some time.
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = logging.getLogger(__name__)
 
 
 class SubmissionError(HalfPipeError):
-    """A submission that failed, or of which nobody knows whether it reached Level-1."""
+    """A submission failed, or it is not known whether it reached Level-1."""
 
     code = "submission"
 
 
 def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[str, Any]:
-    """Submit the downlink's hand-off to Level-1, unless it has one of the downlink already.
+    """Submit the hand-off of a downlink to Level-1, unless Level-1 already has a hand-off of it.
 
     Returns
     -------
     dict
-        What the product says: ``downlink``; ``handoff``, the number that the receipt has now; ``state``
-        (``submitted``, ``written`` for a person, or ``nothing to submit``); ``submitted``, the number of
-        the hand-off that Level-1 has, or None; ``command``, the line that was given or written, or None.
+        The product: ``downlink``; ``handoff``, the number in the receipt; ``state`` (``submitted``, ``written`` for a
+        person, or ``nothing to submit``); ``submitted``, the number of the hand-off that Level-1 has, or None;
+        ``command``, the command line that was run or written, or None.
 
     Raises
     ------
     HeldError
         If a switch holds submission.
     SubmissionError
-        If the command failed, or nobody knows whether an earlier one reached Level-1.
+        If the command failed, or it is not known whether an earlier one reached Level-1.
     StageError
-        If the stage does not hold what the receipt says.
+        If the stage differs from the receipt.
     """
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = read_receipt(work, downlink)
-    record = Kept(settings, downlink)
+    record = submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         _settle_with_check(settings, record, output)
     if record.last_confirmed is None and names_files(receipt):
@@ -79,15 +88,15 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
-    """Say in a line what `submit` has done."""
+    """Return one line that says what `submit` did."""
     line = f": {content['command']}" if content["state"] == "written" else ""
     number = content["submitted"] or content["handoff"]
     late = "" if number == content["handoff"] else f", and hand-off {content['handoff']} is NOT"
-    return f"downlink {content['downlink']}, hand-off {number}: {SAID[content['state']]}{late}{line}"
+    return f"downlink {content['downlink']}, hand-off {number}: {OUTCOMES[content['state']]}{late}{line}"
 
 
 def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -> None:
-    """Write the product, and have the ledger know it too: a second witness, which no submission waits for."""
+    """Write the product, and note it in the ledger, too; no submission waits for the ledger."""
     write_json(settings.paths.work / paths.submitted(downlink), content)
     if settings.ledger.url is not None and content["submitted"]:
         from halfpipe.ledger.load import note_submitted  # noqa: PLC0415 - the library of the database
@@ -99,7 +108,7 @@ def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -
 
 
 def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
-    """Have Level-1 take the present hand-off in place of the one that it has: a roll-back of its stream.
+    """Roll the stream of a downlink back, so that Level-1 takes the present hand-off instead of an earlier one.
 
     Raises
     ------
@@ -108,18 +117,21 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
     HeldError
         If a switch holds submission.
     SubmissionError
-        If Level-1 has no hand-off of the downlink, the command failed, or an attempt is open.
+        If Level-1 has no hand-off of the downlink, the command failed, or the result of an attempt is not known.
     StageError
-        If the stage does not hold what the receipt says: Level-1 moves files away, and takes them from
-        there again (ground-chain §6).
+        If the stage differs from the receipt. Level-1 has moved files away, and would look for them again
+        (ground-chain §6).
     """
     if settings.submit.rollback is None:
         raise ConfigError(
-            "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
-            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --settle submitted"
+            "submit.rollback is not set.",
+            Remedy(
+                f"halfpipe submit {downlink} --settle submitted",
+                first=f"Set it, or roll stream {downlink} back in the pipeline by hand, then confirm",
+            ),
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
-    receipt, record = read_receipt(settings.paths.work, downlink), Kept(settings, downlink)
+    receipt, record = read_receipt(settings.paths.work, downlink), submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
             f"downlink {downlink}: no hand-off was submitted ({record.path}), so there is no stream to roll "
@@ -132,10 +144,10 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
 
 
 def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt:
-    """Record what a person has found out: whether the latest attempt reached Level-1.
+    """Record what a person found out: whether the latest attempt reached Level-1.
 
-    Where the latest is known and Level-1 has not the present hand-off, a person may have submitted it otherwise, or
-    rolled the stream back by hand, and can say so.
+    If the result of the latest attempt is known, and Level-1 does not have the present hand-off, a person can record
+    that it was submitted, or the stream rolled back, in another way.
 
     Returns
     -------
@@ -146,30 +158,30 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     ------
     SubmissionError
         If there is nothing to settle.
-    OpenError
-        As `Record.settle`.
+    UnknownOutcomeError
+        As for `Attempts.settle`.
     """
-    record = Kept(settings, downlink)
+    record = submissions_to_extend(settings, downlink)
     last = record.last
     if last is not None and not last.is_known:
         record.settle(submitted, By.PERSON)
         return last
-    receipt = read_receipt(settings.paths.work, downlink)  # a misspelt downlink gets no record
+    receipt = read_receipt(settings.paths.work, downlink)  # so a mistyped downlink gets no record
     if not submitted or is_submitted(receipt, record):
-        how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
+        how = f"the last attempt is known: {last.word}" if last else "nothing was attempted"
         raise SubmissionError(f"downlink {downlink}: there is nothing to settle, {how} ({record.path}).")
     action = Action.SUBMIT if record.last_confirmed is None else Action.ROLLBACK
-    return record.done(Outcome.TOLD, By.PERSON, action=action, handoff=receipt["handoff"])
+    return record.add(Outcome.SUBMITTED, By.PERSON, action=action, handoff=receipt["handoff"])
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:
-    # Without a slash at its end, which Level-1 could not take (ground-chain §6).
+    # Without a slash at the end, which Level-1 does not accept (ground-chain §6).
     rawdir = settings.paths.stage / paths.staged(downlink)
     return filled_in(command, {"dl": downlink, "rawdir": str(rawdir)})
 
 
-def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
-    """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
+def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) -> None:
+    """Find out whether Level-1 has the stream, if an earlier attempt or a person may have created it."""
     last, downlink, check = record.last, record.id, settings.submit.check
     exists = False
     if check is not None:
@@ -177,32 +189,35 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         exists = answer.status == 0
         if answer.status not in {0, 1}:
             raise SubmissionError(
-                f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that "
-                f"it has not: {answer.shown}Nothing was submitted. Fix this, then re-run the command.",
+                f"downlink {downlink}: submit.check {answer.how}; 0 means that Level-1 has the stream, and 1 that it "
+                f"does not: {answer.shown}Nothing was submitted. Fix this, then rerun the command.",
                 text=f"submit.check {answer.saying}",
             )
     if not exists and record.may_run:
-        # It may be heard yet: then there would be two streams, or a person would look too early.
+        # The command may still create a stream. Then there would be two, or a person would look too early.
         record.wait(log.warning)
         if record.last_confirmed is None:
             _settle_with_check(settings, record, output)
         return
-    is_to_settle = last is not None and (
-        not last.is_known if settings.submit.command else last.outcome in {None, Outcome.FAILED}
+    # Without a command, one that was written to a file is left to the person who runs it.
+    is_to_settle = (
+        last is not None
+        and not last.is_known
+        and (settings.submit.command is not None or not last.is_written)
     )
-    # Whose command said that all is well: given again, there might be two streams.
-    if is_to_settle and not exists and (check is None or record.attempts[-1].check_disagrees):
+    # The command reported success. If it were run again, there might be two streams.
+    if is_to_settle and not exists and (check is None or record.every[-1].check_disagrees):
         raise _unknown(settings, record)
     if last is None:
         if exists:
             raise SubmissionError(
-                f"downlink {downlink}: Level-1 has stream {downlink} (submit.check says so), though no submission is "
-                f"recorded in {record.path}. Nothing was submitted.",
+                f"downlink {downlink}: submit.check finds stream {downlink} in Level-1, but no submission is recorded "
+                f"in {record.path}. Nothing was submitted.",
                 Remedy(
                     f"halfpipe submit {downlink} --settle submitted",
                     f"halfpipe submit {downlink} --rollback",
-                    first="If it was created by hand for the hand-off of now, say so; if for an earlier one, roll it "
-                    "back after that",
+                    first="If it was created by hand for the present hand-off, confirm it. If it was for an earlier "
+                    "one, roll it back after that",
                 ),
             )
     elif exists or is_to_settle:
@@ -210,7 +225,7 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
 
 
 def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
-    """Ask for a while for the stream that a command says it has created; return what was said if there is none."""
+    """Check for some time for the stream that a command reports; return the last answer if there is none."""
     for wait in ASKED_AGAIN:
         time.sleep(wait)
         answer = ask(check, output)
@@ -219,38 +234,33 @@ def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
     return [f"submit.check {answer.how}: {shlex.join(check)}", *answer.said]
 
 
-def _write_down(settings: Settings, record: Record, handoff: int) -> None:
-    """Write the command line for a person to give, and record that it was written."""
+def _write_down(settings: Settings, record: Attempts, handoff: int) -> None:
+    """Write the command line for a person, and record this."""
     words, last = _words(settings, SUBMIT_CONTRACT, record.id), record.last
     write_text(settings.paths.work / paths.submit_line(record.id), shlex.join(words) + "\n")
-    if (
-        last is None
-        or last.outcome is not Outcome.WRITTEN
-        or (last.handoff, last.command) != (handoff, tuple(words))
-    ):
-        record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
+    if last is None or not last.is_written or (last.handoff, last.command) != (handoff, tuple(words)):
+        record.add(Outcome.UNKNOWN, By.ANSWER, words, why=WRITTEN, action=Action.SUBMIT, handoff=handoff)
 
 
-def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any]) -> None:
-    """See that Level-1 was not told yet, and will find all that it is told of: without it the delivery fails there."""
+def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any]) -> None:
+    """Check that nothing was submitted yet, and that Level-1 will find everything; otherwise its delivery fails."""
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
     if first and (lost := forgotten(settings, record)):
         raise lost.refused(nothing, SubmissionError)
-    # Before the stage, which shows it as well, and staging again does not mend it.
+    # Before the stage: it shows overlaps as well, but staging again does not fix them.
     for run in (RunId(run["run"]) for run in receipt["runs"]):
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
-    # Of what Level-1 takes a second time it may have removed tokens.
-    for wrong in look(stage, downlink, receipt, checksums=True, untouched=first, work=work):
+    # Before a roll-back, Level-1 may have removed tokens.
+    for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first, work=work):
         raise StageError(
-            f"{wrong.text}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would fail. "
-            f"{nothing}",
+            f"{wrong.text}: the stage differs from hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}",
             wrong.remedy,
         )
     if settings.ledger.url is not None:
-        # Only now: the library of the database takes longer to load than all else here.
+        # Imported here, because the library of the database loads slowly.
         from halfpipe.ledger.check import lacks  # noqa: PLC0415
 
         if lost := lacks(settings, downlink, receipt):
@@ -258,44 +268,44 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
 
 
 def _run(
-    settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any], output: IO[str]
+    settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any], output: IO[str]
 ) -> None:
-    """Run a command between its intent and its answer in the record."""
+    """Record the intent, run the command, and record its answer."""
     downlink = DownlinkId(record.id)
     _look(settings, record, action, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"
     words = _words(settings, getattr(settings.submit, key), downlink)
-    # Else a person might give it besides.
+    # Else a person might run it as well.
     remove_file(settings.paths.work / paths.submit_line(downlink))
     check = settings.submit.check if action is Action.SUBMIT else None
-    doubted = partial(_doubts, _words(settings, check, downlink), output) if check is not None else None
+    doubts = partial(_doubts, _words(settings, check, downlink), output) if check is not None else tuple
     try:
-        answer = record.tell(
-            words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
+        answer = record.run(
+            words, output, settings.submit.seconds, doubts, action=action, handoff=receipt["handoff"]
         )
-    except OpenError as error:
+    except UnknownOutcomeError as error:
         raise _unknown(settings, record, str(error)) from error
-    last = record.attempts[-1]
+    last = record.every[-1]
     if last.check_disagrees:
         raise _unknown(settings, record)
     if answer.status != 0:
         raise SubmissionError(
-            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
+            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {last.word} in "
             f"{record.path}.",
-            Remedy(first="Fix this, then re-run the command.")
+            Remedy(first="Fix this, then rerun the command.")
             if last.outcome is Outcome.NOT_SUBMITTED
             else Remedy(
                 f"halfpipe submit {downlink} --settle submitted",
-                first="Fix this, then re-run the command; if Level-1 has the stream all the same, say so first (if "
-                "not, not-submitted)",
+                first="Fix this, then rerun the command. If Level-1 has the stream nevertheless, first confirm it "
+                "(else not-submitted)",
             ),
             text=f"submit.{key} {answer.saying}",
         )
 
 
-def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
-    """Return the error that somebody has to find out whether the latest attempt reached Level-1."""
-    cause, attempt = unsettled(settings, record, how=how), record.attempts[-1]
+def _unknown(settings: Settings, record: Attempts, how: str = "") -> SubmissionError:
+    """Return the error that a person must find out whether the latest attempt reached Level-1."""
+    cause, attempt = unsettled(settings, record, how=how), record.every[-1]
     assert cause is not None
     return SubmissionError(
         f"downlink {record.id}: {cause.text}, attempt {attempt.number} in {record.path}: "
@@ -305,13 +315,13 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     )
 
 
-def product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``submit=<id>`` says, as `submit` does, by the record of submissions and the receipt."""
+def product(record: Attempts, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of ``submit=<id>``, as `submit` does, from the record of submissions and the receipt."""
     known = record.last_confirmed or (record.last if names_files(receipt) else None)
     return {
         "downlink": record.id,
         "handoff": receipt["handoff"],
-        "state": record.word(known.outcome) if known else "nothing to submit",
+        "state": known.word if known else "nothing to submit",
         "submitted": record.last_confirmed.handoff if record.last_confirmed else None,
         "command": shlex.join(known.command) if known and known.command else None,
     }

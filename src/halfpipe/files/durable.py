@@ -124,7 +124,7 @@ def replacing(
         if isinstance(error, OSError):
             error.filename = error.filename or str(path)  # a write names none
             raise HalfPipeError(
-                f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="system"
+                f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="file-system"
             ) from error
         raise
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.files.leases import whoami
+from halfpipe.files.heartbeat import whoami
 
 MOST = 500  # letters that are read, because a person may have written any text
 

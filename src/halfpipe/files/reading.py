@@ -82,7 +82,7 @@ def names_in(home: Path | str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise StateError(cannot_be_read(home, error)) from error
+        raise StateError(cannot_be_read(home, error), code="file-system") from error
 
 
 def modified(path: str) -> float | None:

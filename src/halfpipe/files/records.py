@@ -33,13 +33,11 @@ _NAME = re.compile(r"(\d{6,})\.json")
 class TakenError(HalfPipeError):
     """Another process has published a record with this number: read again, and decide again."""
 
-    code = "taken"
+    code = "in-work"
 
 
 class DamagedError(StateError):
     """Both copies of a record are gone or damaged, or contradict each other."""
-
-    code = "record-damaged"
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class Series:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StateError(cannot_be_read(file_of(home, number), error)) from error
+            raise StateError(cannot_be_read(file_of(home, number), error), code="file-system") from error
 
     def _repair(self, home: Path, record: Record) -> None:
         """Rewrite a lost or damaged copy, if this process has the permission."""

@@ -2,14 +2,14 @@
 
 A chunk's index has one line ``EVT:`` of 15 fields for each event and one line ``DGM:`` of 21 to 23 fields for each
 datagram, separated by white space. Other lines are ignored. There are millions of event lines, so they are read as
-arrays of bytes, block by block. Decoders pad columns to fixed widths, so that the lines of a block are usually `_Even`.
-Other blocks are read line by line, which also finds errors.
+arrays of bytes, block by block. Decoders pad columns to fixed widths, so the lines of a block usually are
+`halfpipe.formats.even_lines.EvenLines`. Other blocks are read line by line, which also finds errors.
 """
 
 import math
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError
 from halfpipe.files.reading import opened
+from halfpipe.formats.even_lines import BLANK, EvenLines, UnevenError, require
 from halfpipe.formats.structured import at_every_byte, joined, layout
 
 EVENT = np.dtype(
@@ -66,7 +67,6 @@ _COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,20}|(0[xX])[0-9a-fA-F]{1,16}")
 _SECONDS = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_BLANK = 32  # bytes up to this one are white space, in text where all bytes below it are newlines
 _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
 
 
@@ -148,23 +148,23 @@ class _Reader:
         """Add the lines of `text` up to byte `end`, which ends a line."""
         try:
             self._take_even(np.frombuffer(text, np.uint8, end))
-        except _UnevenError:
+        except UnevenError:
             self._take_any(bytes(text[:end]))
 
     def _take_even(self, text: NDArray[np.uint8]) -> None:
-        """Add a block that has only valid DGM lines, and EVT lines that are `_Even`."""
-        stops = np.flatnonzero(text < _BLANK)
+        """Add a block that has only valid DGM lines, and EVT lines that are `EvenLines`."""
+        stops = np.flatnonzero(text < BLANK)
         begins = np.concatenate(([0], stops[:-1] + 1))
-        _need((text[stops] == ord("\n")).all() and int((stops - begins).min()) > len(_EVT_TAG))
+        require((text[stops] == ord("\n")).all() and int((stops - begins).min()) > len(_EVT_TAG))
         tags = at_every_byte(text, "<u4")[begins]
         evt, dgm = (np.flatnonzero(tags == int.from_bytes(tag, "little")) for tag in (_EVT_TAG, _DGM_TAG))
-        _need(evt.size + dgm.size == stops.size and (text[begins[dgm] + len(_DGM_TAG)] == _BLANK).all())
+        require(evt.size + dgm.size == stops.size and (text[begins[dgm] + len(_DGM_TAG)] == BLANK).all())
         if evt.size:
             lengths = stops[evt] - begins[evt] + 1
             length = int(lengths[0])
-            _need((lengths == length).all())
+            require((lengths == length).all())
             lines = at_every_byte(text, f"V{length}")[begins[evt]].view(np.uint8).reshape(-1, length)
-            self._take_even_events(int(evt[0]), _Even(lines, _EVT_TAG, (EVT_FIELDS,)))
+            self._take_even_events(int(evt[0]), EvenLines(lines, _EVT_TAG, (EVT_FIELDS,)))
         view = text.data
         self.lines += [
             view[a:b].tobytes() for a, b in zip(begins[dgm].tolist(), stops[dgm].tolist(), strict=True)
@@ -172,9 +172,9 @@ class _Reader:
         self.numbers += (dgm + (self.before + 1)).tolist()
         self.before += stops.size
 
-    def _take_even_events(self, first: int, lines: "_Even") -> None:
+    def _take_even_events(self, first: int, lines: EvenLines) -> None:
         startedat, name = lines.constant(_STARTEDAT), lines.constant(_FILE)
-        _need(startedat.isdigit() and int(startedat) < 2**32 and self.startedat in {None, int(startedat)})
+        require(startedat.isdigit() and int(startedat) < 2**32 and self.startedat in {None, int(startedat)})
         events = np.zeros(lines.size, EVENT)
         for field, column in _COLUMNS.items():
             events[field] = lines.column(column, EVENT[field])
@@ -236,123 +236,6 @@ class _Reader:
         )
 
 
-def _pairwise(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the numbers in words of eight digits (bytes 0 to 9, not characters).
-
-    The first digit is the lowest byte. Neighbors are combined pairwise: digits to two-digit numbers, these to
-    four-digit numbers, and these to the result.
-    """
-    word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-    word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
-    return (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
-
-
-def _not_digits(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return 0 for words of eight digits (0 to 9), and another number for all others."""
-    return ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
-
-
-class _UnevenError(Exception):
-    """The text is unusual, though not necessarily wrong: read it line by line."""
-
-
-def _need(usual: object) -> None:
-    if not usual:
-        raise _UnevenError
-
-
-class _Even:
-    """Lines of equal length with columns at the same positions; each token ends where its column ends.
-
-    Methods that read a column raise `_UnevenError` if the column is unusual.
-
-    Parameters
-    ----------
-    lines
-        The text, shape (size, length): one line per row, with its newline. All other bytes are blanks or above.
-    tag, counts
-        The tag at the start of the lines, and the allowed numbers of fields. Other lines raise `_UnevenError`.
-
-    Attributes
-    ----------
-    ends
-        The position after each column, which has a blank; the next column starts after it.
-    every, some
-        For each position, the bits set in all lines, and in at least one line. Where they are equal, all lines are
-        equal. They are also a lower and an upper bound of the byte.
-    """
-
-    def __init__(self, lines: NDArray[np.uint8], tag: bytes, counts: Container[int]) -> None:
-        self.lines, self.size = lines, len(lines)
-        self.ends = [found.end() for found in re.finditer(rb"[^ \n]+", lines[0].tobytes())]
-        self.every, self.some = np.bitwise_and.reduce(lines, axis=0), np.bitwise_or.reduce(lines, axis=0)
-        last = np.array(self.ends)
-        _need(
-            len(self.ends) in counts and lines[0].tobytes().startswith(tag + b" ") and self._same(0, len(tag))
-        )
-        _need((self.every[last - 1] > _BLANK).all() and (self.some[last] <= _BLANK).all())
-        # Each column contains the end of a token, so with as many starts of tokens as columns each has one token.
-        if not ((self.every > _BLANK) | (self.some <= _BLANK)).all():
-            black = lines.reshape(-1) > _BLANK
-            _need(np.count_nonzero(black[1:] > black[:-1]) + 1 == self.size * len(self.ends))
-
-    def _same(self, begin: int, end: int) -> bool:
-        return bool((self.every[begin:end] == self.some[begin:end]).all())
-
-    def _begin(self, column: int) -> int:
-        return self.ends[column - 1] + 1
-
-    def constant(self, column: int) -> bytes:
-        """Return the token of a column that is equal in all lines."""
-        begin, end = self._begin(column), self.ends[column]
-        _need(self._same(begin, end))
-        return self.lines[0, begin:end].tobytes().strip()
-
-    def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any]:
-        """Return the values: words that fit `kind`, seconds with six decimals, or integers of up to 18 digits."""
-        begin, end = self._begin(column), self.ends[column]
-        if kind.kind == "S":
-            cells = np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
-            words = np.strings.strip(cells)
-            _need(np.strings.str_len(words).max() <= kind.itemsize)
-            return words
-        if kind.kind != "f":
-            return self._digits(begin, end, int(np.iinfo(kind).max))
-        point = end - 7
-        _need(point > begin and self.every[point] == ord(".") == self.some[point])
-        seconds, micros = self._digits(begin, point, 2**32 - 1), self._digits(point + 1, end, 10**6)
-        # Both numbers are exact in binary64, so the quotient equals the number parsed from the text.
-        return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
-
-    def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64]:
-        begin += int(np.argmax(self.some[begin:end] > _BLANK))
-        _need(end - begin <= 18)
-        values = np.zeros(self.size, np.uint64)
-        for group, stop in enumerate(range(end, begin, -8)):
-            start = max(begin, stop - 8)
-            if self._same(start, stop):
-                text = self.lines[0, start:stop].tobytes()
-                _need(text.isdigit())
-                values += np.uint64(int(text) * 10 ** (8 * group))
-                continue
-            _need(stop >= 8)
-            word = np.ndarray(self.size, "<u8", self.lines.data, stop - 8, self.lines.strides[:1])
-            word = (word ^ np.uint64(0x3030303030303030)) & _KEEP[stop - start]
-            wrong = np.uint64(0)
-            if not (self.every[start:stop] & 0x10).all():
-                # A blank has become 0x10. Any other byte with this bit also has one of the lower four bits.
-                blank = word & np.uint64(0x1010101010101010)
-                wrong = word & (blank - (blank >> np.uint64(4)))
-                word ^= blank
-            _need(not (_not_digits(word) | wrong).any())
-            values += _pairwise(word) * np.uint64(10 ** (8 * group))
-        _need(highest >= 10 ** (end - begin) or int(values.max()) <= highest)
-        return values
-
-
-_KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
-
-
 def _shown(token: bytes) -> str:
     """Return a token for a message, shortened if it is long."""
     return ascii(token[:40].decode("latin-1"))
@@ -383,18 +266,18 @@ def parse_datagrams(
         blocks = (slice(begin, begin + LINES) for begin in range(0, len(lines), LINES))
         return joined([parse_datagrams(lines[block], source, numbers[block]) for block in blocks])
     even = None
-    with suppress(_UnevenError):
-        _need(len(set(map(len, lines))) == 1)
+    with suppress(UnevenError):
+        require(len(set(map(len, lines))) == 1)
         text = np.frombuffer(b"\n".join((*lines, b"")), np.uint8).reshape(len(lines), -1)
-        _need(np.count_nonzero(text < _BLANK) == len(lines))
-        even = _Even(text, _DGM_TAG, DGM_FIELDS)
+        require(np.count_nonzero(text < BLANK) == len(lines))
+        even = EvenLines(text, _DGM_TAG, DGM_FIELDS)
     rows: list[list[bytes]] = []
     datagrams = np.zeros(len(lines), DATAGRAM)
     for column, field in enumerate(DATAGRAM.names or (), 1):
         if even is not None:
             if column == len(even.ends):
                 break
-            with suppress(_UnevenError):
+            with suppress(UnevenError):
                 datagrams[field] = even.column(column, DATAGRAM[field])
                 continue
         rows = rows or [_datagram_fields(*each, source) for each in zip(lines, numbers, strict=True)]

@@ -39,7 +39,7 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     Returns
     -------
     list
-        ``ledger-behind`` or ``files-behind``; for a downlink that cannot be loaded, the code of the error.
+        ``ledger-lacks`` or ``restored``; for a downlink that cannot be loaded, the code of the error.
 
     Raises
     ------
@@ -55,15 +55,11 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
             last = last_hand_off(work, dl)
             if last is None:
                 found.append(
-                    Cause(
-                        "files-behind", Verdict.ACTION, f"downlink {dl} has no receipt", restore_or_remove(dl)
-                    )
+                    Cause("restored", Verdict.ACTION, f"downlink {dl} has no receipt", restore_or_remove(dl))
                 )
             elif differ := _differences(ledger, settings, dl, last.receipt):
                 do = Remedy(f"halfpipe ledger load {dl}")
-                found.append(
-                    Cause("ledger-behind", Verdict.ACTION, f"downlink {dl}: {'; '.join(differ)}", do)
-                )
+                found.append(Cause("ledger-lacks", Verdict.ACTION, f"downlink {dl}: {'; '.join(differ)}", do))
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -163,7 +159,7 @@ def site_troubles(
     Yields
     ------
     Cause
-        ``ledger-lacks``, ``ledger-down``, ``ledger-foreign``, ``work-restored``.
+        ``ledger-lacks``, ``ledger``, ``ledger-foreign``, ``restored``.
     """
     work = settings.paths.work
     entered = {dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")}  # noqa: PTH110 - thousands of files
@@ -176,7 +172,7 @@ def site_troubles(
         if error.code == FOREIGN:
             yield Cause(FOREIGN, Verdict.ACTION, error.text.rstrip("."), error.remedy)
         else:
-            yield Cause("ledger-down", Verdict.NOTE, str(error), Remedy("halfpipe ledger check"))
+            yield Cause("ledger", Verdict.NOTE, str(error), Remedy("halfpipe ledger check"))
         return
     yield from _ahead(settings, ledger, known, compared)
     if lost := sorted(entered - known.keys()):
@@ -224,7 +220,7 @@ def _ahead(
         return
     few = sorted(lost)[-MOST_NAMED:]
     yield Cause(
-        "work-restored",
+        "restored",
         Verdict.ACTION,
         f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "
         f"{', '.join(few)}. The directory was restored from a backup. What was delivered since the backup would be "

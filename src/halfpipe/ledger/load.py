@@ -44,7 +44,7 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
         As for `Ledger.of` and `load`.
     """
     ledger, marker = Ledger.of(settings), settings.paths.work / paths.loaded(downlink)
-    with leases.downlink_job(settings.paths.work, downlink):
+    with leases.downlink_job(settings, downlink):
         remove_file(marker)
         entry = load(ledger, settings, downlink)
         if settings.moot.update is not None:
@@ -65,7 +65,7 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
     HalfPipeError
         As for `load_downlink`.
     """
-    with leases.downlink_job(settings.paths.work, downlink):
+    with leases.downlink_job(settings, downlink):
         remove_file(settings.paths.work / paths.loaded(downlink))
         return remove(ledger, settings, [downlink])
 
@@ -251,7 +251,7 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
             f"downlink {entry.downlink}: the ledger has hand-off {has}, the files only hand-off "
             f"{entry.row['handoff']}. They were restored from a backup. Nothing was loaded.",
             restore_or_remove(entry.downlink),
-            code="work-restored",
+            code="restored",
         )
 
 

@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 from halfpipe.errors import StateError
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.moot_keys import Moot, is_good
+from halfpipe.run.moot_keys import MootKey, is_good
 
-UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
+UNKNOWN = MootKey(0xFFFFFFFF, "UNKNOWN")
 
 
-def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Moot:
+def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> MootKey:
     """Find MOOT key and alias of a run in the tables that the ISOC fills; `UNKNOWN` if no row applies.
 
     Parameters
@@ -56,14 +56,14 @@ def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, s
 
 def _latest(
     connection: Connection, table: Table, time: ColumnElement[datetime], which: ColumnElement[bool]
-) -> Moot | None:
+) -> MootKey | None:
     """Return key and alias of the latest row, None if no row applies or it has no key."""
     key, alias = table.c.moot_key, table.c.moot_alias
     order = (time.desc(), func.coalesce(key, 0).desc(), func.coalesce(alias, "").desc())
     row = connection.execute(select(key, alias).where(which).order_by(*order).limit(1)).first()
     if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 means no key, as in the legacy
         return None
-    found = Moot(int(row.moot_key), (row.moot_alias or "").strip() or UNKNOWN.alias)
+    found = MootKey(int(row.moot_key), (row.moot_alias or "").strip() or UNKNOWN.alias)
     if not is_good(found):
         raise StateError(
             f"{table.name} has key {found.key} and alias {found.alias!r}, expected a 32-bit number and an ASCII word. "

@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
-from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of
+from halfpipe.run.moot_keys import UNSET, MootKey, first_datagram, moot_of
 from halfpipe.settings import Settings
 
 
-def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> Moot:
+def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootKey:
     """Return key and alias for the event files and texts of a run; `UNSET` if they are unknown.
 
     Parameters

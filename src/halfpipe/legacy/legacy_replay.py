@@ -1,7 +1,7 @@
-"""The legacy's merge, replayed on arrays: what its rule makes of the datagrams and events that it knew.
+"""The legacy's merge, replayed on arrays of datagrams and events.
 
-`halfpipe compare` checks the legacy's deliveries against it. It is tested against a second model, written from the
-legacy's scripts, and against what the legacy itself recorded.
+`halfpipe compare` checks the legacy's deliveries with it. Tests compare it with a second model, which was written from
+the legacy's scripts, and with the legacy's own records.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,37 +19,34 @@ from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams, consecutive
 from halfpipe.settings import Merge
 
-LPA = frozenset({956, 957, 958})  # any other APID made a run LCI to the legacy, 955 too
-EPUS = 2  # of an LPA run: with one or three it delivered nothing
-EIGHT_DIGITS = 0x10000000  # MET: it wrote the hex digits of earlier runs without the leading zero
+LPA = frozenset({956, 957, 958})  # with any other APID, even 955, the legacy treats a run as LCI
+EPUS = 2  # of an LPA run: with one or three the legacy delivers nothing
+EIGHT_DIGITS = 0x10000000  # MET: it writes the hex digits of earlier runs without the leading zero
 
 
 class Piece(NamedTuple):
-    """Consecutive datagrams of one EPU as the legacy sees them: `first` and `last` as they stand in its datagrams."""
+    """Consecutive datagrams of one EPU, with the first and the last sequence that these datagrams announce."""
 
     first: int
     last: int
     opens: bool
     closing: bytes
-    hollow: bool
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What the legacy makes of a run.
+    """One merge of a run by the legacy.
 
     Attributes
     ----------
     events
-        Those that it knew, in order (sequence, APID), each once; the type of the tables that it was given.
+        The known events, in order (sequence, APID), each once.
     delivered, done
-        Which of them it writes, and which lie inside spans of other downlinks.
+        Whether the merge writes each event, and whether it is inside a span of another downlink.
     kind, complete, refused
-        LPA or LCI to it; whether it retires the run; whether it delivers nothing of it.
+        LPA or LCI; whether the run is retired; whether the legacy refuses to deliver anything of it.
     spans
-        What it finds to be delivered.
-    defect
-        By which number of docs/legacy.md it does not deliver what it does not deliver behind its last span.
+        The spans that it finds.
     """
 
     events: NDArray[np.void]
@@ -59,22 +56,21 @@ class Merged:
     complete: bool
     refused: bool
     spans: tuple[Interval, ...] = ()
-    defect: int = 3
 
     @property
     def series(self) -> list[tuple[int, int]]:
-        """The slices of `events` that go into one index each: one ends only where a known event is skipped."""
+        """The slices of `events` in each index. An index ends only where a known event is skipped."""
         edges = np.flatnonzero(np.diff(self.delivered, prepend=False, append=False)).tolist()
         return list(zip(edges[::2], edges[1::2], strict=True))
 
     @property
     def recorded(self) -> list[Interval]:
-        """The spans that it records, one for each index: such a span bridges what may come."""
+        """The recorded spans, one for each index. Such a span also covers events that may arrive later."""
         sequence = self.events["sequence"]
         return [Interval(int(sequence[a]), int(sequence[b - 1])) for a, b in self.series]
 
     def lines(self, run: RunId) -> dict[str, list[str]]:
-        """Return its lines of the texts that follow from a merge; it counts the events of the last span only."""
+        """Return the lines of the texts that follow from the merge. Only events of the last span are counted."""
         retired = [f"{run.l1} COMPLETE"] if self.complete else []
         if self.refused:
             return {"delivered_events": [], "event_gaps": [], "retired_runs": retired}
@@ -88,7 +84,7 @@ class Merged:
 
 
 class Part(NamedTuple):
-    """What a downlink contributed to a run; `spans` are the legacy's own, if the downlink was taken over."""
+    """The contents of a run in a downlink; `spans` are the legacy's own if the downlink was taken over."""
 
     datagrams: KnownDatagrams
     events: NDArray[np.void]
@@ -97,7 +93,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """The legacy at work on one run: what each downlink contributes, and all merges so far, the oldest first."""
+    """The legacy's merges of one run so far, the oldest first, and the contents of each downlink."""
 
     run: RunId
     parts: Mapping[DownlinkId, Part]
@@ -110,11 +106,11 @@ class History:
 
     @property
     def staged(self) -> dict[DownlinkId, Merged]:
-        """The merge of each downlink that wrote the files in the stage: a merge without files leaves older ones."""
+        """The latest merge of each downlink that wrote files. A merge without files leaves the older ones."""
         return dict(one for one in self.merges if one[1].delivered.any())
 
     def after(self, *downlinks: DownlinkId) -> Self:
-        """Return the history with `downlinks` merged as well, in this order."""
+        """Return the history after merges of `downlinks` in this order."""
         found = self
         for downlink in downlinks:
             found = replace(found, merges=(*found.merges, (downlink, found._merged(downlink))))
@@ -125,7 +121,7 @@ class History:
         others.pop(downlink, None)
         datagrams = [own.datagrams]
         datagrams += [KnownDatagrams.together(self.parts[dl].datagrams for dl in others)] if others else []
-        # Each downlink keeps the index of all that it knew. The first index with an event decides which copy counts.
+        # Each downlink keeps an index of all events that it knew. The first index with an event decides on the copy.
         events = in_one([own.events, *(other.events for other in others.values())])
         spans = [self.parts[dl].spans for dl in others]
         done = [one.recorded if of is None else of for of, one in zip(spans, others.values(), strict=True)]
@@ -142,51 +138,47 @@ def merged(
     run
         The run. The legacy finds no files of an early one.
     parts
-        What the downlink made known, and what all others did: of several lines of a datagram the first part's counts.
+        The datagrams of the downlink, and those of all others. If a datagram has several lines, the first part counts.
     events
-        All events that it knew, in order (sequence, APID), each once.
+        All known events, in order (sequence, APID), each once.
     done
-        The spans that it recorded for other downlinks.
+        The spans recorded for other downlinks.
     """
     lines: dict[tuple[int, int], bytes] = {}
-    several = False
     for part in parts:
         for row, line in zip(part.rows[["apid", "datagram"]].tolist(), part.lines, strict=True):
-            several |= lines.setdefault(row, line) != line
+            lines.setdefault(row, line)
     of = {apid: pieces(rows) for apid, rows in KnownDatagrams.of(lines.values()).by_apid().items()}
     early = run.met < EIGHT_DIGITS
     is_lpa = of.keys() <= LPA
     kind, nothing = "LPA" if is_lpa else "LCI", np.zeros(len(events), bool)
     complete = not early and all(len(p) == 1 and p[0].opens and p[0].closing in CLOSES for p in of.values())
     if early or not of or (is_lpa and len(of) != EPUS):
-        return Merged(events, nothing, nothing, kind, complete and bool(of), True, defect=35 if early else 3)
+        return Merged(events, nothing, nothing, kind, complete and bool(of), refused=True)
     if is_lpa:
-        one, other = (of[apid] for apid in sorted(of))
-        spans, number = spans_of_two(one, other)
+        spans = spans_of_two(*(of[apid] for apid in sorted(of)))
     else:
-        # It takes what comes first in a dict of Python 2, of eight slots; of two in one slot what has a gap.
+        # It takes the first APID in a dict of Python 2 with eight slots; if two share a slot, the one with a gap.
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
-        number = 8 if {957, 965} <= of.keys() else 7 if len(of) > 1 else 22
     is_done = inside(events["sequence"], sorted(done))
     delivered = inside(events["sequence"], spans) & ~is_done
-    defect = 34 if several else number
-    return Merged(events, delivered, is_done, kind, complete, False, tuple(spans), defect)
+    return Merged(events, delivered, is_done, kind, complete, refused=False, spans=tuple(spans))
 
 
 def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell which of the ordered sequences the legacy finds inside `spans`, which it goes through once, unsorted."""
+    """Tell which of the ordered sequences the legacy finds inside `spans`. It reads the unsorted spans only once."""
     if not spans:
         return np.zeros(len(sequence), bool)
     firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*spans, strict=True))
-    # It is at the first span that does not end ahead of the event, or at the last one.
+    # At each event it has read up to the first span that does not end before the event, or to the last span.
     at = np.minimum(np.searchsorted(np.maximum.accumulate(lasts), sequence), len(spans) - 1)
     found: NDArray[np.bool_] = (firsts[at] <= sequence) & (sequence <= lasts[at])
     return found
 
 
 def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
-    """Yield into which files the legacy cuts the events of one index, as half-open slices; a limit of 0 is none."""
+    """Yield the half-open slices of one index that become files; a limit of 0 means no limit."""
     begin, limit = 0, limits.max_events
     while begin < events:
         end = min(begin + limit, events) if limit > 0 else events
@@ -196,15 +188,15 @@ def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
 
 
 def file_number(sequence: int) -> int:
-    """Return the number in a file's name: from 2^31 on the sequence as one of 32 bits with a sign (its defect 27)."""
+    """Return the number in a file's name: the sequence as a signed number of 32 bits (its defect 27)."""
     return (sequence + 2**31) % 2**32 - 2**31
 
 
 def is_written(original: bytes, before: bytes, written: bytes) -> bool:
     """Tell whether the legacy writes the record `original` as `written`.
 
-    It gives an event without handlers those of the event `before` it in the same index (empty for the first), and does
-    not copy the last two bytes of the info of an LCI_CAL event.
+    An event without handlers gets those of the event `before` it in the same index (empty for the first one). The last
+    two bytes of the info of an LCI_CAL event are not copied.
     """
     kind, _ = _info(original)
     if kind is evt.InfoType.LCI_CAL:
@@ -216,14 +208,20 @@ def is_written(original: bytes, before: bytes, written: bytes) -> bool:
     return original == written
 
 
+def defect_of_copy(original: bytes) -> int:
+    """Return the number of the defect by which the legacy writes an event with other bytes than `original`."""
+    kind, _ = _info(original)
+    return 30 if kind is evt.InfoType.LCI_CAL else 26 if handlers(original) == bytes(4) else 34
+
+
 def handlers(record: bytes) -> bytes:
-    """Return the number of handlers of an LPA event, and the handlers; nothing for another, or for no record."""
+    """Return the bytes of an LPA event that hold the number of handlers and the handlers; empty for other events."""
     kind, begin = _info(record) if record else (None, 0)
     return record[begin : -evt.LPA_KEYS.itemsize] if kind is evt.InfoType.LPA else b""
 
 
 def _info(record: bytes) -> tuple[evt.InfoType, int]:
-    """Return the info type of a record, and where the number of handlers is in that of an LPA event."""
+    """Return the info type of a record, and the offset of the number of handlers if it is an LPA event."""
     ebf = evt.CONTEXT.itemsize
     at = ebf + 4 + int.from_bytes(record[ebf : ebf + 4], "little")
     kind = evt.InfoType(int.from_bytes(record[at : at + 4], "little"))
@@ -238,38 +236,26 @@ def pieces(rows: NDArray[np.void]) -> list[Piece]:
             int(part["evtseq1"][-1]),
             bytes(part["oaction"][0]) == OPENS,
             bytes(part["caction"][-1]),
-            not (part["nevts"][0] and part["nevts"][-1]),
         )
         for part in consecutive(rows)
     ]
 
 
-def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> tuple[list[Interval], int]:
-    """Return the spans that the legacy finds in an LPA run, and the defect by which nothing behind them is delivered.
+def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> list[Interval]:
+    """Return the spans that the legacy finds in an LPA run.
 
-    It goes through the pieces of both EPUs side by side, on with whichever ends first, and is done when that has
+    It goes through the pieces of both EPUs side by side, on with the one that ends first, and is done when that EPU has
     no other piece. A span is where two pieces overlap; from the first of the two if both open the run, to the last if
     both end with stop.
     """
     spans: list[Interval] = []
     i = j = 0
-    while True:
+    while i < len(one) and j < len(other):
         a, b = one[i], other[j]
         opened, stopped = a.opens and b.opens, a.closing == b.closing == b"stop"
         first = (min if opened else max)(a.first, b.first)
         last = (max if stopped else min)(a.last, b.last)
         if opened or stopped or (a.first <= b.last and b.first <= a.last):
             spans.append(Interval(first, last))
-        if a.last <= b.last:
-            i, rest = i + 1, other[j + 1 :]
-        else:
-            j, rest = j + 1, one[i + 1 :]
-        if i == len(one) or j == len(other):
-            break
-    if any(piece.hollow for piece in (*one, *other)):
-        return spans, 22
-    if rest:
-        return spans, 20
-    if stopped:
-        return spans, 16
-    return spans, 5 if {a.closing, b.closing} <= {*CLOSES} else 6
+        i, j = (i + 1, j) if a.last <= b.last else (i, j + 1)
+    return spans

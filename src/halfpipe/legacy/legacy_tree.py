@@ -1,10 +1,10 @@
-"""The legacy's tree as it lies there: downlinks, runs in them, chunk products. It is listed and read, never written.
+"""The legacy's tree: downlinks, their runs, and chunk products. It is listed and read, never written.
 
-What is where, and under which names, follows from the legacy's scripts. A run's directory has the run's start as a
-decimal number without leading zeros; the eight hex digits of names may be seven where they begin with a zero.
+The names of files and directories follow from the legacy's scripts. A run's directory is named by the start of the run
+as a decimal number without leading zeros. Its eight hex digits in other names may be seven if the first is a zero.
 
-Its record of what it delivered of a run are pairs of numbers in a pickle of Python 2. Of such a list only one form
-comes from its programs, and that is matched. Nothing in the file is ever loaded.
+The legacy recorded the spans of a run as pairs of numbers in a pickle of Python 2. Only the one form that its programs
+wrote is matched. The file is never unpickled.
 """
 
 import os
@@ -28,7 +28,7 @@ from halfpipe.run.deliveries import LegacySpan
 MOST_BYTES = 1 << 20  # a run has a few spans, of some forty bytes each
 _NUMBER = rb"[IL](0|[1-9][0-9]{0,19})L?\n"
 _LIST = re.compile(rb"\(l(?:p[0-9]+\n)?")
-# A pair, which may be named, or the name of one that came before.
+# A pair, which may be named, or the name of an earlier pair.
 _SPAN = re.compile(rb"(?:\(" + _NUMBER + _NUMBER + rb"t(?:p([0-9]+)\n)?|g([0-9]+)\n)a")
 
 
@@ -38,11 +38,11 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
     Raises
     ------
     FormatError
-        If the file is anything but a list of spans as the legacy wrote it; names the byte.
+        If the file is not a list of spans as the legacy wrote it; the message contains the byte.
     """
     try:
         with open_regular(path) as file:
-            content = file.read(MOST_BYTES)  # a longer one lacks its end
+            content = file.read(MOST_BYTES)  # the end of a longer file is missing, so it is refused
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from error
     spans: list[Interval] = []
@@ -63,17 +63,17 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
     return tuple(sorted(spans))
 
 
-# Of no downlink, and no takeover's business.
+# Names in the tree that belong to no downlink, and that a takeover ignores.
 OWN = frozenset({"lock", paths.FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
-# What it copies to Level-1 with the texts: every file of a downlink whose name ends like theirs.
+# Files that the legacy copies to Level-1 beside the texts, because their names end in the same way.
 SCRATCH = re.compile(rf"{_TO_MERGE.pattern}|(?:evt[01]|launch|aq_[0-9a-f]{{8}})\.txt", re.ASCII)
 _DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
 
 
 class Known(StrEnum):
-    """What is known of a run that the legacy delivered of a downlink, the least first."""
+    """What is known of the legacy's delivery of a run in a downlink, the least first."""
 
     REFUSED = "refused"
     NOTHING = "nothing"
@@ -83,18 +83,18 @@ class Known(StrEnum):
 
 @dataclass
 class LegacyRun:
-    """What the legacy recorded of a run in one downlink.
+    """The legacy's records of a run in one downlink.
 
     Attributes
     ----------
     run, known, refused
-        The run, what is known of it, and why its record of spans cannot be read.
+        The run, what is known about it, and why its record of spans cannot be read.
     spans
-        What was delivered, and how many events the merged indexes have.
+        The delivered spans, with the number of events in each merged index.
     merged, orphans, kind, retired
-        How many events were merged last and orphaned, and whether the run is complete.
+        Number of events in the last span and of orphans, the kind of the run, and whether it is complete.
     datagrams
-        The file of the datagrams that were known when the run was merged.
+        The file with the datagrams that were known when the run was merged.
     """
 
     run: RunId
@@ -109,7 +109,7 @@ class LegacyRun:
 
     @classmethod
     def at(cls, home: Path, run: RunId) -> "LegacyRun":
-        """Read what lies in the directory of a run in one downlink, if there is one."""
+        """Read the directory of a run in one downlink, if there is one."""
         found = cls(run, retired=(home / f"{run.l1}-retired.txt").exists())
         named = (home / f"dgm-{digits}.idx" for digits in (run, f"{run.met:x}"))
         found.datagrams = next((path for path in named if path.exists()), None)
@@ -132,7 +132,7 @@ class LegacyRun:
 
     @property
     def delivered(self) -> int:
-        """How many events were delivered, as far as it is known; the legacy itself counts those of the last span."""
+        """Number of delivered events, or 0 if it is unknown; the legacy counts only those of the last span."""
         return sum(span.events or 0 for span in self.spans) or (self.merged if len(self.spans) == 1 else 0)
 
 
@@ -143,16 +143,16 @@ def _events_of(path: Path) -> int | None:
 
 @dataclass(frozen=True)
 class LegacyDownlink:
-    """A downlink of the legacy: the `names` in its `home`, and which chunks have a RetDef, or products.
+    """A downlink of the legacy: the `names` in its `home`, and the chunks with a RetDef or with products.
 
-    Its runs are `begun`, or have `brought` something that is left.
+    The runs that the legacy began are `begun`; chunk products exist for the runs `with_products`.
     """
 
     id: DownlinkId
     home: Path
     names: frozenset[str]
     begun: set[RunId] = field(default_factory=set)
-    brought: set[RunId] = field(default_factory=set)
+    with_products: set[RunId] = field(default_factory=set)
     retdefs: list[ChunkId] = field(default_factory=list)
     products: dict[ChunkId, list[str]] = field(default_factory=dict)
 
@@ -170,51 +170,50 @@ class LegacyDownlink:
         found = cls(DownlinkId(home.name), home, frozenset(os.listdir(home)))  # noqa: PTH208
         for name in sorted(found.names):
             if product := PRODUCT.fullmatch(name):
-                found.brought.add(RunId(product["run"]))
+                found.with_products.add(RunId(product["run"]))
                 found.products.setdefault(ChunkId(product["chunk"]), []).append(name)
             elif FILE_NAME.fullmatch(name) and name == Path(paths.retdef(found.id, name[-9:-4])).name:
                 found.retdefs.append(ChunkId(name[-9:-4]))
             elif met := MET.fullmatch(name) or _TO_MERGE.fullmatch(name):
                 found.begun.add(RunId.from_met(int(met[met.lastindex or 0])))
-        found.begun.update(found.brought)
+        found.begun.update(found.with_products)
         return found
 
     def runs(self) -> list[LegacyRun]:
-        """Read what was recorded of its runs."""
+        """Read the records of its runs."""
         return [LegacyRun.at(self.home / str(run.met), run) for run in sorted(self.begun)]
 
     def retdef(self, chunk: ChunkId) -> Path:
-        """Return where the RetDef of a chunk lies."""
+        """Return the path of the RetDef of a chunk."""
         return self.home / Path(paths.retdef(self.id, chunk)).name
 
     def text(self, name: str) -> Path:
-        """Return where a text for Level-1 lies."""
+        """Return the path of a text for Level-1."""
         return self.home / paths.text(name, self.id)
 
     @property
     def switches(self) -> list[str]:
-        """The switches that an operator has put down for it."""
+        """The names of the halt switches that an operator has set for it."""
         return [name for name in OF_A_DOWNLINK if name in self.names]
 
     def unfinished(self) -> str:
-        """Say why it is not to be taken over; empty if it is: the legacy is done with it."""
+        """Return why it cannot be taken over yet; empty if the legacy has finished it."""
         text = self.text("delivered_events")
         if text.name not in self.names:
-            begun = "has begun it and not handed it off" if self.begun else "has not begun it"
-            return f"the legacy {begun}"
+            return f"the legacy has {'begun it and not handed it off' if self.begun else 'not begun it'}"
         lock = self.home.parent / "lock" / f"halfpipe-{self.id}"
         in_work = lock.exists() and lock.stat().st_mtime > text.stat().st_mtime
-        return f"the legacy is at work on it: {lock} is younger than {text.name}" if in_work else ""
+        return f"the legacy is processing it: {lock} is younger than {text.name}" if in_work else ""
 
 
 def handed_off(home: Path) -> str:
-    """Return when the legacy handed a downlink off, as the time of its last text says; empty if it has not."""
+    """Return when the legacy handed a downlink off, by the time of its last text; empty if it has not."""
     when = modified(str(home / paths.text("delivered_events", home.name)))
     return datetime.fromtimestamp(when, UTC).isoformat() if when else ""
 
 
 def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
-    """Return the downlinks in the legacy's tree in order, and the names of what else lies there.
+    """Return the downlinks in the legacy's tree in order, and the other names there.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the legacy hands off of a run in a downlink: its rule, replayed on the datagrams and events known here."""
+"""The legacy's hand-off of a run in a downlink: its rule, replayed on the datagrams and events that are known here."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,30 +26,27 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.settings import Merge
 
-# What its text of MOOT keys has of a run that could not be mapped: no line, some without a key, or its word for that.
+# Lines of its text of MOOT keys for a run that could not be mapped: none, one without a key, or one with UNKNOWN.
 UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")
-UNMAPPED_KEYS = (0, 4294967295)
 Datagram = tuple[int, int]  # APID and number
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a rule gives of a run in a downlink.
+    """The hand-off of a run in a downlink, by a rule.
 
     Attributes
     ----------
     rows, begins
-        The events, in order, and which of them the legacy's indexes begin with.
+        The events, in order, and whether an index of the legacy begins with them.
     files, tokens
-        The event files, and the names of tokens that may lie there besides theirs.
+        The event files, and the names of other tokens that may exist.
     lines
-        For each text its lines; any of several versions is right.
+        The lines of each text; any of several versions is right.
     merged
-        What the legacy makes of the run; None: this is what HalfPipe delivered.
+        The legacy's merge; None if this is HalfPipe's delivery.
     elsewhere
         The events that other downlinks deliver.
-    reordered
-        Whether downlinks were processed in another order than here.
     """
 
     rows: NDArray[np.void]
@@ -59,16 +56,15 @@ class Expected:
     lines: Mapping[str, Sequence[Sequence[str]]]
     merged: Merged | None = None
     elsewhere: NDArray[np.void] | None = None
-    reordered: bool = False
 
     @property
     def by(self) -> str:
-        """Who would have made this, for messages."""
+        """The system with this rule, for messages."""
         return "the legacy's rule" if self.merged else "HalfPipe"
 
 
 class Inputs:
-    """Everything that is known of a run here. Each part is read when it is first needed."""
+    """Everything that HalfPipe knows of a run. Each part is read when it is first needed."""
 
     def __init__(self, work: Path, run: RunId) -> None:
         self.work, self.run = work, run
@@ -76,27 +72,27 @@ class Inputs:
 
     @cached_property
     def indexes(self) -> Mapping[DownlinkId, MergedIndex]:
-        """What each downlink has made known."""
+        """The merged index of each downlink."""
         return {dl: MergedIndex.read(self.work, self.run, dl) for dl in known_downlinks(self.work, self.run)}
 
     @cached_property
     def recorded(self) -> Deliveries:
-        """What was delivered."""
+        """The deliveries."""
         return Deliveries(self.work, self.run, only_look=True)
 
     @cached_property
     def taken_over(self) -> Mapping[DownlinkId, Sequence[Interval]]:
-        """The spans that the legacy recorded itself."""
+        """The spans of downlinks that were taken over from the legacy."""
         return {dl: one.spans for dl, one in self.recorded.latest().items() if one.legacy is not None}
 
     @cached_property
     def parts(self) -> Mapping[DownlinkId, Part]:
-        """What each downlink contributed, with the legacy's spans for those that were taken over.
+        """The contents of each downlink, with the legacy's spans if it was taken over.
 
         Raises
         ------
         MissingInputError
-            If the events of one were cleaned up.
+            If the events of a downlink were cleaned up.
         """
         nothing = KnownDatagrams.of(()), np.empty(0, EVENT)
         found = {dl: Part(*nothing, spans) for dl, spans in self.taken_over.items()}
@@ -112,50 +108,46 @@ class Inputs:
         path = self.work / paths.manifest(self.run, downlink)
         return dict(read_json(path)) if path.exists() else {}
 
-    def order(self, downlink: DownlinkId) -> list[DownlinkId]:
-        """Return the downlinks that a downlink knew, itself last, in the order in which they were merged here.
+    @cached_property
+    def order(self) -> list[DownlinkId]:
+        """The downlinks in the order in which they were merged here; a downlink may be there more than once.
 
-        Deliveries are recorded in their order. A downlink that delivered nothing has no record: it was merged before
-        the first one that knew its datagrams. A second merge that was held has no new record, either.
+        Deliveries are recorded in this order. A downlink without a record delivered nothing: it was merged before the
+        first delivery that knew its datagrams, or, by its manifest, later.
         """
-        past = [(one.downlink, _numbers(one.datagrams)) for one in self.recorded.deliveries]
-        last = max((number for number, (dl, _) in enumerate(past) if dl == downlink), default=None)
-        mine = self._known[downlink]
-        if last is None:
-            past = [one for one in past if one[1] <= mine]
-        elif self.manifest(downlink).get("held"):
-            mine = set().union(*self._brought.values())
-        else:
-            past = past[:last]
-        merged, have = list[DownlinkId](), set[Datagram]()
-        for dl, known in [*past, (downlink, mine)]:
-            for other in sorted(self.indexes, key=lambda other: (len(self._known[other]), other)):
-                brought = self._brought[other]
-                if other != dl and brought <= known and brought - self._brought.get(dl, set()) - have:
-                    merged.append(other)
-                    have |= brought
-                    if other == downlink and last is None and mine <= have:
-                        return merged
-            merged += [dl] if dl in self.indexes or dl in self.taken_over else []
-            have |= self._brought.get(dl, set())
-        return merged
+        order = [(one.downlink, _numbers(one.datagrams)) for one in self.recorded.deliveries]
+        for downlink in sorted(self.indexes, key=lambda dl: (len(self._known[dl]), dl)):
+            brought, manifest = self._brought[downlink], self.manifest(downlink)
+            have = set[Datagram]()
+            if downlink not in self.recorded.latest():
+                for at, (other, known) in enumerate(order):
+                    if brought <= known and brought - have - self._brought.get(other, set()):
+                        order.insert(at, (downlink, have | brought))
+                        break
+                    have = known
+            known = set().union(*self._brought.values()) if manifest.get("held") else self._known[downlink]
+            last = max((len(had) for dl, had in order if dl == downlink), default=-1)
+            if last < len(known):
+                at = sum(len(had) <= len(known) for _, had in order)
+                order.insert(at, (downlink, known))
+        return [dl for dl, _ in order if dl in self.indexes or dl in self.taken_over]
 
     @cached_property
     def _brought(self) -> Mapping[DownlinkId, set[Datagram]]:
-        """The datagrams of each downlink."""
+        """The datagrams in each downlink."""
         tables = {dl: index.datagrams.rows[["apid", "datagram"]] for dl, index in self.indexes.items()}
         return {dl: set(table.tolist()) for dl, table in tables.items()}
 
     @cached_property
     def _known(self) -> Mapping[DownlinkId, set[Datagram]]:
-        """The datagrams that were known when each downlink was merged last."""
+        """The datagrams that were known at the last merge of each downlink."""
         every = {dl: self.manifest(dl).get("datagrams", {}).items() for dl in self.indexes}
         return {dl: _numbers({int(apid): of for apid, of in ranges}) for dl, ranges in every.items()}
 
     def times(self, known: Collection[DownlinkId]) -> list[list[str]]:
-        """Return the legacy's line of the times of a run, taken from the indexes of all `known` downlinks.
+        """Return the legacy's line with the times of a run, from the indexes of all `known` downlinks.
 
-        A downlink without new datagrams may have come before or after these, so there may be two versions.
+        There are two versions, because a downlink without new datagrams may have been processed before or after.
         """
         have = set().union(*(self._brought.get(dl, set()) for dl in known))
         idle = [dl for dl, brought in self._brought.items() if brought <= have]
@@ -168,7 +160,7 @@ class Inputs:
 
     @cached_property
     def _times(self) -> Mapping[DownlinkId, list[tuple[float, float]]]:
-        """The first and the last time in each index of a downlink, in the order of its lines, Unix UTC seconds."""
+        """The times of the first and the last datagram in each index of a downlink, Unix UTC seconds."""
         found: dict[DownlinkId, list[tuple[float, float]]] = {}
         for dl, chunk in ((dl, chunk) for dl, index in self.indexes.items() for chunk in index.chunks):
             place = chunk.place(self.work, dl)
@@ -181,25 +173,27 @@ class Inputs:
 
 
 def _numbers(ranges: Mapping[int, Iterable[Sequence[int]]]) -> set[Datagram]:
-    """Return the datagrams in the ranges of each APID."""
+    """Return the datagrams in ranges by APID."""
     return {
         (apid, n) for apid, pairs in ranges.items() for first, last in pairs for n in range(first, last + 1)
     }
 
 
-def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side, limits: Merge) -> Expected:
-    """Return what the legacy hands off of a run in the downlink that it merged last.
+def expected_of(
+    history: History, downlink: DownlinkId, inputs: Inputs, there: Side, limits: Merge
+) -> Expected:
+    """Return the legacy's hand-off of a run in a downlink.
 
     Parameters
     ----------
     history
-        Its merges of the run, that of the downlink at the end.
+        Its merges of the run. The last merge of the downlink counts, with the data that were known at that time.
     downlink, inputs
         The downlink, and everything known of the run here.
     there
         The other side. Headers get the key in its text of MOOT keys; a tree has indexes instead of files.
     limits
-        Of files.
+        How events are cut into files.
     """
     run, merged = inputs.run, history.latest[downlink]
     wrote = merged if there.is_tree else history.staged.get(downlink, merged)
@@ -216,16 +210,18 @@ def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side
     key = inputs.manifest(downlink).get("moot")
     mine = [f"{run.l1} {key['key']} {key['alias']}"] if key else []
     unmapped = [[line.format(run.l1)] if line else [] for line in UNMAPPED]
+    order = [dl for dl, _ in history.merges]
+    before = order[: len(order) - order[::-1].index(downlink)]
     others = (one for dl, one in history.latest.items() if dl != downlink)
     return Expected(
         wrote.events[wrote.delivered],
         begins[wrote.delivered],
         files,
-        # It never removes a token.
+        # The legacy never removes a token.
         frozenset(token for _, one in history.merges for token in _tokens(run, one, limits)),
         {
             **{name: [lines] for name, lines in merged.lines(run).items()},
-            TIMES: inputs.times(dict(history.merges)),
+            TIMES: inputs.times(before),
             MOOT_KEYS: [mine, *(unmapped if key and key["key"] == evt.MOOT_UNSET_KEY else [])],
         },
         merged,
@@ -234,7 +230,7 @@ def replayed(history: History, downlink: DownlinkId, inputs: Inputs, there: Side
 
 
 def _environment(lines: Sequence[str], met: str) -> Moot:
-    """Return the key and alias that the legacy finds for a run: it takes every line with the run's digits anywhere."""
+    """Return the key and alias that the legacy finds for a run. It uses each line that contains the run's digits."""
     found = [line.split() for line in lines if met in line]
     keys, aliases = ([words[n] for words in found if len(words) > n] for n in (1, 2))
     key = re.match(r"\d+", keys[0]) if keys else None
@@ -242,10 +238,10 @@ def _environment(lines: Sequence[str], met: str) -> Moot:
 
 
 def _moot(files: Sequence[Path], chunks: NDArray[np.uint16], begin: int, end: int) -> Moot | None:
-    """Return the key and alias of the last chunk that the legacy opens while it writes a file, None without one.
+    """Return the key and alias of the last chunk that the legacy opens while it writes a file; None if it opens none.
 
     It opens each of the `chunks` of an index at the chunk's first event. The chunk of a file's first event is opened
-    before the file is.
+    before the file.
     """
     which, firsts = np.unique(chunks, return_index=True)
     opened = np.flatnonzero((begin < firsts) & (firsts < end))

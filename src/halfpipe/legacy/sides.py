@@ -1,11 +1,11 @@
-"""What a system delivered of a downlink: in a stage, in an archive of deliveries, or in the legacy's tree.
+"""The delivery of a downlink in a stage, in an archive of deliveries, or in the legacy's tree.
 
-Each run is read when it is first needed. Contradictions within a side are reported whatever the other side has: a
-header or an order that is not that of the events, an empty directory, a file that is not an event file.
+Each run is read when it is first needed. Contradictions within a delivery are always reported: a header that does not
+match its events, events that are not in order, an empty directory, a file that is not an event file.
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -25,8 +25,8 @@ from halfpipe.legacy.legacy_tree import MET, SCRATCH, read_spans
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
 
-# One event of a run: `place` counts into the files with the records, `offset` and `size` are bytes there, `sum` is a
-# checksum of the record; a `bare` event is an LPA event without handlers.
+# One event of a run: `place` is the number of the file with the record, `offset` and `size` are bytes in it, `sum` is a
+# checksum of the record. A `bare` event is an LPA event without handlers.
 ROW = np.dtype(
     [
         ("sequence", "u8"),
@@ -43,7 +43,7 @@ _opened = lru_cache(maxsize=64)(evt.open_evt)
 RETIRED, MOOT_KEYS, TIMES = "retired_runs", "moot_keys", "event_times"
 TEXTS = ("delivered_events", RETIRED, "event_gaps", MOOT_KEYS, TIMES)
 MAGIC7 = "magic7"
-GONE = "(gone)"  # in place of the lines of a text that is not there
+GONE = "(gone)"  # instead of the lines of a missing text
 # The columns of a merged index; `file` is an absolute path on the machine that wrote it.
 _LINE = ["tag", "run", "sequence", "apid", "datagram", "opening", "closing", "offset", "file"]
 _TYPES = {"sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
@@ -54,21 +54,25 @@ Moot = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class File:
-    """An event file as it was delivered; without key and alias of `moot` in the legacy's tree."""
+    """A delivered event file; in the legacy's tree without `moot`, its key and alias."""
 
     name: str
     events: int
     sequences: Interval
     moot: Moot | None = None
 
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.name} ({self.events} events, MOOT {self.moot and self.moot[0]})"
+
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a downlink delivered of a run.
+    """The delivery of a run by a downlink.
 
-    `rows` (dtype `ROW`) are in order, each event once. Their records are in `places`; LPA records count as if
-    LATC_master were `latc`. `wrong` lists contradictions; `spans` are those that the legacy recorded in its tree;
-    `gone` is why there are no records.
+    `rows` (dtype `ROW`) are in order, each event once. Their records are in the files `places`; LPA records are read
+    with `latc` as LATC_master. `wrong` lists contradictions. `spans` are those that the legacy recorded in its tree.
+    `gone` says why there are no records.
     """
 
     rows: NDArray[np.void] = field(default_factory=lambda: NOTHING)
@@ -87,7 +91,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Side:
-    """What a system delivered of a downlink.
+    """The delivery of a downlink by one system.
 
     Attributes
     ----------
@@ -96,9 +100,9 @@ class Side:
     texts
         The lines of each text.
     stage
-        The stage that it lies in; None in an archive and in the legacy's tree.
+        The stage that contains it; None for an archive and for the legacy's tree.
     is_tree
-        Whether it is of the legacy's tree of downlinks.
+        Whether it is in the legacy's tree of downlinks.
     others
         Files and directories that are not part of a hand-off, by name.
     """
@@ -110,18 +114,22 @@ class Side:
     others: Mapping[str, Path] = field(default_factory=dict)
 
     def delivered(self, run: RunId) -> Delivered:
-        """Read what was delivered of a run."""
+        """Read the delivery of a run; an empty one if there is none."""
         return self.reads.get(run, Delivered)()
 
     def lines(self, name: str, run: str) -> list[str]:
-        """Return the lines of a text that begin with a run, as Level-1 calls it; their order is free."""
+        """Return the sorted lines of a text that begin with Level-1's name of a run."""
         return sorted(line for line in self.texts.get(name, ()) if line.partition(" ")[0] == run)
+
+    def lines_but(self, name: str, runs: Container[str]) -> list[str]:
+        """Return the sorted lines of a text that begin with other names than `runs`."""
+        return sorted(line for line in self.texts[name] if line.partition(" ")[0] not in runs)
 
 
 def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side | None:
-    """Return what lies at `root` of a downlink; None without anything of it, or if the legacy has not handed it off.
+    """Return the delivery of a downlink below `root`; None if there is none, or if the legacy has not handed it off.
 
-    The legacy's tree has records as they were decoded, so `latc` is put into them, as a merge does.
+    The legacy's tree contains records as they were decoded, so `latc` is put into them, as a merge does.
     """
     _opened.cache_clear()  # a file may have changed since
     home = next((home for home in (root / downlink, root / downlink[:4] / downlink) if home.is_dir()), None)
@@ -130,7 +138,7 @@ def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side |
     texts = {name: _lines_of(home / paths.text(name, downlink)) for name in (*TEXTS, MAGIC7)}
     there = {path.name: path for path in home.iterdir()}
     runs = [RunId.from_met(int(name)) for name in there if MET.fullmatch(name)]
-    if runs and any(map(FILE_NAME.fullmatch, there)):  # the RetDefs lie with what was made of them
+    if runs and any(map(FILE_NAME.fullmatch, there)):  # only the legacy's tree has RetDefs beside the runs
         begun = all(lines == [GONE] for lines in texts.values())
         reads = {run: partial(_recorded, root, downlink, run, latc) for run in runs}
         return None if begun else Side(reads, texts, is_tree=True)
@@ -143,14 +151,14 @@ def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side |
 
 
 def _run_of(path: Path) -> RunId | None:
-    """Return the run that a directory is named after; None for anything else."""
+    """Return the run whose name a directory has; None for anything else."""
     with suppress(IdError):
         return RunId.from_l1(path.name) if path.is_dir() else None
     return None
 
 
 def _lines_of(text: Path) -> list[str]:
-    """Return the lines as they lie there, byte for byte: a last one without an end is another one."""
+    """Return the lines of a text, byte for byte; a last line without an end is marked."""
     return lines_of(text.read_bytes()) if text.exists() else [GONE]
 
 
@@ -181,7 +189,7 @@ def _staged(home: Path) -> Delivered:
 
 
 def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
-    """Return the fields of a header that are not what the events and the place of the file give; not those of MOOT."""
+    """Return the fields of a header, except those of MOOT, that do not match the events and the place of the file."""
     seconds = evt.context_column(opened.data, rows["offset"][[0, -1]], "current_timeSecs").tolist()
     sequences = rows["sequence"][[0, -1]].tolist()
     packed = evt.pack_header(
@@ -198,7 +206,7 @@ def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
 
 
 def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) -> Delivered:
-    """Read the legacy's merged indexes of a run, one for each span, and the records that they name in chunks.
+    """Read the legacy's merged indexes of a run, one for each span, and the records in chunks to which they point.
 
     A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
     """
@@ -210,13 +218,13 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) ->
         return Delivered(gone=died if indexes else "")
     spans = read_spans(record)
     if spans and not any((root / downlink).glob(f"*-{run}-*.evt")):
-        cleaned = "the legacy has cleaned away what the downlink brought of the run"
+        cleaned = "the legacy has removed the downlink's chunks of the run"
         return Delivered(gone=cleaned, spans=spans)
     tables = [_lines(path) for path in indexes]
     names = list(dict.fromkeys(name for lines in tables for name in lines["file"]))
     places = [root.joinpath(*name.split("/")[-2:]) for name in names]
     if missing := [path for path in places if not path.exists()]:
-        raise FormatError(f"{missing[0]}: gone, though other chunks of the run are there.")
+        raise FormatError(f"{missing[0]}: missing, though other chunks of the run exist.")
     files, parts, wrong = [], [NOTHING], []
     for path, lines in zip(indexes, tables, strict=True):
         rows = np.empty(len(lines), ROW)
@@ -245,13 +253,13 @@ def _lines(path: Path) -> pd.DataFrame:
             encoding="latin-1",
         )
     except (ValueError, OverflowError) as error:
-        raise FormatError(f"{path}: no merged index of the legacy: {error}") from error
+        raise FormatError(f"{path}: not a merged index of the legacy: {error}") from error
 
 
 def rows_of(
     places: Sequence[Path], place: int, offsets: NDArray[np.int64], latc: int | None = None
 ) -> NDArray[np.void]:
-    """Return the events (dtype `ROW`) that lie at some offsets of a file, in the same order.
+    """Return the events (dtype `ROW`) at given offsets of a file, in the same order.
 
     Parameters
     ----------
@@ -260,12 +268,12 @@ def rows_of(
     offsets
         Bytes from its start to each record.
     latc
-        What LPA events have for LATC_master, whatever lies there; None: what lies there.
+        LATC_master of all LPA events; None: as in the file.
 
     Raises
     ------
     HalfPipeError
-        If the file cannot be read, or no record lies there.
+        If the file cannot be read, or if there is no record at an offset.
     """
     path, rows = places[place], np.zeros(len(offsets), ROW)
     data = _opened(path).data
@@ -282,7 +290,7 @@ def rows_of(
 def _records(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], layout: evt.RecordLayout, latc: int | None
 ) -> Iterator[bytes]:
-    """Yield the bytes of records; LPA events have `latc` for LATC_master, if it is given."""
+    """Yield the bytes of records; LPA events get `latc` as LATC_master unless it is None."""
     master = None if latc is None else latc.to_bytes(4, "little")
     every = zip(offsets.tolist(), layout.sizes.tolist(), layout.infotypes.tolist(), strict=True)
     for begin, size, kind in every:
@@ -294,7 +302,7 @@ def _records(
 
 
 def record_at(path: Path, offset: int, latc: int | None = None) -> bytes:
-    """Return the bytes of one record of a file; parameters and errors as for `rows_of`."""
+    """Return the bytes of one record of a file; parameters and errors are those of `rows_of`."""
     data, offsets = _opened(path).data, np.array([offset])
     return next(_records(data, offsets, evt.record_layout(data, offsets, str(path)), latc))
 
@@ -305,14 +313,14 @@ def moot_of(header: np.void) -> Moot:
 
 
 def file_of(name: str, rows: NDArray[np.void], moot: Moot | None = None) -> File:
-    """Return the file of some events in order.
+    """Return the file that contains the events `rows` in order.
 
     Raises
     ------
     FormatError
-        If there are none.
+        If there are no events.
     """
     if not len(rows):
-        raise FormatError(f"{name}: holds no event")
+        raise FormatError(f"{name}: contains no event")
     sequences = Interval(int(rows["sequence"][0]), int(rows["sequence"][-1]))
     return File(name, len(rows), sequences, moot)

@@ -1,7 +1,7 @@
-"""The legacy's tree taken over, downlink by downlink: what is known is written down as if it had been processed here.
+"""Takeover: record the legacy's downlinks as if HalfPipe had processed them.
 
-Nothing of a downlink is staged. Of each run first what was delivered is recorded, and only then what the downlink
-brought: after a death in between nothing goes to Level-1 twice. A report says what became of each.
+Nothing is staged. For each run its deliveries are recorded first, and the contents of the downlink after that, so that
+nothing goes to Level-1 twice if the takeover dies in between. A report shows what became of each downlink.
 """
 
 import logging
@@ -16,32 +16,32 @@ from typing import Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
+from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.legacy import legacy_tree
 from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import UNSET, Moot, moot_of
+from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 
-HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
-SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
+HANDOFF = 1  # the legacy's hand-off; later ones of HalfPipe have the numbers after it
+EMPTY_LOG: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
 BATCH = 1000  # downlinks that are flushed to disk together
 
 Mark = dict[str, Any]
@@ -49,38 +49,38 @@ Mark = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-SAID = {
-    Known.WHOLE: "what it brought, and what was delivered of it, is known",
-    Known.SPANS: "only which sequences were delivered is known, because its chunk products are gone",
-    Known.NOTHING: "nothing of it was recorded as delivered",
-    Known.REFUSED: "what was delivered of it cannot be read, so nothing more of the run is delivered until it can",
+DESCRIPTIONS = {
+    Known.WHOLE: "contents and deliveries are known",
+    Known.SPANS: "only the delivered sequences are known, because the chunk products are gone",
+    Known.NOTHING: "no deliveries are recorded",
+    Known.REFUSED: "the record of deliveries cannot be read, so nothing more of the run is delivered until it can",
 }
 
 
 @dataclass
 class Report:
-    """What a takeover did, or without `done` would do.
+    """What a takeover did, or would do if `done` is false.
 
     Attributes
     ----------
     root, done
         The legacy's tree, and whether something was written.
     taken, unchanged
-        How many downlinks were taken over now, and how many had been.
+        Number of downlinks that were taken over now, and before.
     left
-        Why others were not: ids of downlinks by reason.
+        Downlinks that were not taken over, by reason.
     runs
-        What is known of the runs of those that were taken now: the least of their downlinks.
+        What is known of the runs of downlinks that were taken over now: the least that one of these downlinks has.
     refused
-        In words, by downlink: records and chunk products that cannot be read, downlinks that failed.
+        Messages by downlink: records and chunk products that cannot be read, and failures.
     both
-        In words, by downlink: what the legacy delivered of it, and a downlink here, too.
+        Messages by downlink: sequences that the legacy and HalfPipe have both delivered.
     given_up
-        Runs that an operator of the legacy gave up, and that were not abandoned here.
+        Runs that an operator abandoned in the legacy, but not here.
     switches
-        Switches of downlinks that came along, by downlink.
+        Names of halt switches that were copied, by downlink.
     odd
-        What lies in the tree and is none of it.
+        Other names in the tree.
     """
 
     root: Path
@@ -96,24 +96,24 @@ class Report:
     odd: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs: runs by what is known of them."""
+        """Return the report as JSON, with the runs grouped by what is known of them."""
         runs = {str(known): sorted(run for run, of in self.runs.items() if of is known) for known in Known}
         return vars(self) | {"runs": runs}
 
 
 def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
-    """Take over a downlink of the legacy, or without `report.done` say what would become of it.
+    """Take over a downlink of the legacy, or only report what would become of it if `report.done` is false.
 
-    One that was taken over and that the legacy has not handed off again stays as it is, unless something of it was
-    refused; so does one that was processed here. Returns what is to be written down of one that was taken over, after
-    all else is on disk.
+    Nothing changes if HalfPipe processed the downlink, or if it was taken over completely and the legacy has not handed
+    it off again. Returns the mark of a downlink that was taken over, which must be written after everything else is on
+    disk.
 
     Raises
     ------
     LockedError
-        If somebody is at work on it here.
+        If another process works on the downlink.
     HalfPipeError, OSError
-        If something cannot be read or written; then re-running the command goes on.
+        If something cannot be read or written; then re-running the command continues.
     """
     work, do = settings.paths.work, report.done
     mark = {"from": str(home), "handed_off": handed_off(home), "refused": False}
@@ -134,14 +134,14 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     if left:
         report.left[left.partition(":")[0]].append(legacy.id)
         return None
-    with leases.downlink_job(work, legacy.id) if do else nullcontext():
-        entries = list(_chunks(work, legacy, report)) if do else []
-        # A look does not read the chunk products that are left, so it refuses none of them.
-        brought = {run for entry in entries for run in entry["runs"]} if do else legacy.brought
+    with leases.downlink_job(settings, legacy.id) if do else nullcontext():
+        entries = list(_chunks(settings, legacy, report)) if do else []
+        # Only a takeover reads the chunk products.
+        with_products = {run for entry in entries for run in entry["runs"]} if do else legacy.with_products
         for run in runs:
             if run.refused:
                 report.refused[legacy.id].append(f"run {run.run}: {run.refused}")
-            elif run.run in brought or (work / paths.datagrams(run.run, legacy.id)).exists():
+            elif run.run in with_products or (work / paths.datagrams(run.run, legacy.id)).exists():
                 run.known = Known.WHOLE
             before = report.runs.get(run.run, Known.WHOLE)
             report.runs[run.run] = min(before, run.known, key=list(Known).index)
@@ -151,20 +151,20 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     if do and settings.ledger.url is not None and any(run.known is Known.WHOLE for run in runs):
         from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
 
-        # By it Level-1 judges whether a run is complete.
+        # Level-1 uses it to decide whether a run is complete.
         load_downlink(settings, legacy.id, sys.stderr)
     return mark | {"refused": legacy.id in report.refused}
 
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
-    """Say that a downlink was processed here, or is being; empty if it was not."""
+    """Return a text if a downlink was processed here, or is being processed; empty if not."""
     made = hand_offs(work, downlink)
     ours = any(not handoff.receipt.get("taken_over") for handoff in made)
     return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
 
 
 def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report: Report) -> None:
-    """Note which sequences of runs the legacy has delivered and a downlink here, too: it went on after the takeover."""
+    """Report sequences that the legacy and HalfPipe both delivered, because the legacy continued after a takeover."""
     for run in runs:
         spans = join(span.sequences for span in run.spans)
         for downlink, delivery in sorted(Deliveries(work, run.run).latest().items()):
@@ -175,8 +175,9 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report
                 )
 
 
-def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
-    """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
+def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
+    """Check the chunk products, publish them as links, and yield the entry of each chunk."""
+    work = settings.paths.work
     for chunk, products in sorted(legacy.products.items()):
         scratch = work / paths.chunk_scratch(legacy.id, chunk)
         remove_tree(scratch)
@@ -195,8 +196,8 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             make_directory(work, paths.chunks(legacy.id))
             write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-            with nobody_reads(work, legacy.id, chunk, log.warning):
-                take_products(out, work / paths.chunks(legacy.id), chunk)
+            with no_merges(settings, legacy.id, chunk, log.warning):
+                publish_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield entry
         remove_tree(scratch)
@@ -205,11 +206,11 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict
 def _write(
     settings: Settings, legacy: LegacyDownlink, runs: list[LegacyRun], entries: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write down what is known of a downlink, the receipt last."""
+    """Record what is known of a downlink, the receipt last."""
     work, downlink = settings.paths.work, legacy.id
     manifests = []
     for run in runs:
-        with leases.run_lease(work, run.run, log.warning):
+        with leases.run_lease(settings, run.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, _moot(legacy, run.run)))
     content = {
         "taken_over": True,
@@ -222,28 +223,28 @@ def _write(
         "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
         "texts": [],
     }
-    # Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back.
-    submissions = Record(work, downlink)
-    if not submissions.attempts:
+    # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a roll-back.
+    known = submissions(work, downlink)
+    if not known.every:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+        known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
-    write_json(work / paths.submitted(downlink), product(submissions, content))
+    write_json(work / paths.submitted(downlink), product(known, content))
 
 
 def _entry(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> dict[str, Any]:
-    """Return what the receipt says of a chunk; of one whose products were never seen only that it was there."""
-    vouched = work / paths.chunk(legacy.id, chunk)
-    return receipt.of_chunk(read_json(vouched) if vouched.exists() else _chunk(legacy, chunk, []))
+    """Return the entry of a chunk in the receipt; without files if its products were gone."""
+    known = work / paths.chunk(legacy.id, chunk)
+    return receipt.of_chunk(read_json(known) if known.exists() else _chunk(legacy, chunk, []))
 
 
 def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) -> dict[str, Any]:
     runs = sorted({RunId(file["run"]) for file in files})
     retdef = sha256(legacy.retdef(chunk))
-    return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": SAID_NOTHING}
+    return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": EMPTY_LOG}
 
 
-def _moot(legacy: LegacyDownlink, run: RunId) -> Moot:
+def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
     text = legacy.text("moot_keys")
     try:
         return moot_of(run, text if text.exists() else None)
@@ -257,18 +258,20 @@ def _write_run(
     legacy: LegacyDownlink,
     run: LegacyRun,
     entries: Sequence[Mapping[str, Any]],
-    moot: Moot,
+    moot: MootKey,
 ) -> dict[str, Any]:
-    """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
+    """Record the deliveries of a run, then the contents of the downlink; return the manifest."""
     id_, downlink = run.run, legacy.id
-    brought = [chunk for entry in entries if (chunk := ChunkProducts.of(entry, id_)).files]
-    places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
-    index = merge_chunks(places, {})[0] if brought else None
-    datagrams = _datagrams_then(run.datagrams, index.datagrams if index else KnownDatagrams.of(()))
+    chunks = [chunk for entry in entries if (chunk := ChunkProducts.of(entry, id_)).files]
+    places = [(chunk, work / paths.chunks(downlink)) for chunk in chunks]
+    index = merge_chunks(places, {})[0] if places else None
+    datagrams = index.datagrams if index else KnownDatagrams.of(())
+    if run.datagrams is not None:  # the list of datagrams that were known when the legacy merged the run
+        datagrams = KnownDatagrams.of(run.datagrams.read_bytes().split(b"\n")[:-1], str(run.datagrams))
     recorded = Deliveries(work, id_)
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
     if run.known is Known.REFUSED:
-        text = f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
+        text = f"the legacy's record of run {id_} in downlink {downlink} cannot be read: {run.refused}"
         do = f"halfpipe takeover {legacy.home.parent} --do"
         recorded.publish(Unreadable(downlink, text, "restore it from a backup", do))
     else:
@@ -281,20 +284,10 @@ def _write_run(
     return manifest
 
 
-def _datagrams_then(path: Path | None, own: KnownDatagrams) -> KnownDatagrams:
-    """Return the datagrams that were known when the legacy merged a run: its list, or else those of the downlink."""
-    if path is not None:
-        try:
-            return KnownDatagrams.of(path.read_bytes().split(b"\n")[:-1], str(path))
-        except HalfPipeError as error:
-            log.warning("%s", error)
-    return own
-
-
 def _delivery(
     downlink: DownlinkId, run: LegacyRun, datagrams: KnownDatagrams, before: Delivery | None
 ) -> Delivery:
-    """Return what the legacy delivered; its merged index may be gone since it was counted `before`."""
+    """Return the legacy's delivery. Numbers of events come from `before` where the merged index is gone now."""
     counted = {span.sequences: span.events for span in (before.legacy if before and before.legacy else ())}
     legacy = tuple(
         span if span.events is not None else replace(span, events=counted.get(span.sequences))
@@ -304,8 +297,8 @@ def _delivery(
     return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
 
 
-def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
-    """Return what a manifest says of a run that was taken over."""
+def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: MootKey) -> dict[str, Any]:
+    """Return the manifest of a run that was taken over."""
     segments = datagrams.segments()
     manifest = delivery.as_json() | {
         "run": str(run.run),
@@ -331,28 +324,28 @@ def takeover(
     do: bool,
     shown: Callable[[list[DownlinkId]], Iterable[DownlinkId]] = iter,
 ) -> Report:
-    """Take over all that the legacy has delivered, or without `do` say what would be.
+    """Take over everything that the legacy has delivered, or only report it if `do` is false.
 
-    What was taken over before and has not grown stays as it is, so a takeover that died is given again, and later
-    ones take over what the legacy has delivered since.
+    Downlinks that were taken over before stay as they are. So a takeover that died can be run again, and a later one
+    adds what the legacy has delivered since.
 
     Parameters
     ----------
     settings
         The settings.
     root
-        The legacy's outputBase. Nothing in it is written.
+        The legacy's outputBase. Nothing is written there.
     do
-        Write it down.
+        Whether to write.
     shown
         Wraps the downlinks, to show progress.
 
     Raises
     ------
     ConfigError
-        If `root` is no directory that can be read, or lies where we write.
+        If `root` cannot be read, or overlaps with a directory in which HalfPipe writes.
     LockedError
-        If another takeover is at work.
+        If another takeover is running.
     """
     work = settings.paths.work
     root = root.absolute()
@@ -370,7 +363,7 @@ def takeover(
     report = Report(root, do, odd=odd)
     if do:
         working_directory.begin(work)
-    lease = Lease(work, paths.TAKEOVER_LEASE)
+    lease = Lease.of(settings, paths.TAKEOVER_LEASE)
     with lease.take_or_refuse("the takeover", log.warning) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))
@@ -390,7 +383,7 @@ def takeover(
 
 
 def _force(work: Path, report: Report) -> None:
-    """Give up the runs here that an operator gave up for the legacy."""
+    """Abandon the runs that an operator abandoned in the legacy."""
     known, theirs = force_list.read(work).runs, force_list.read(report.root)
     report.odd += theirs.refused
     report.given_up += [run for run in theirs.runs if run not in known]

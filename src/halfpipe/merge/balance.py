@@ -18,7 +18,7 @@ from halfpipe.merge.undelivered import Group, Kind
 
 ACCOUNTS = {
     Kind.ORPHAN: "waiting",
-    Kind.DUE: "waiting",
+    Kind.DUE: "due",
     Kind.WITHHELD: "withheld",
     Kind.LATE: "late",
     Kind.CLOSED: "closed",

@@ -14,7 +14,9 @@ class Books:
     delivered
         Events in the latest deliveries of all downlinks, by the records.
     waiting
-        Events that wait for missing data, or for the next delivery of the run.
+        Events that wait for missing data.
+    due
+        Events that the next delivery of the run takes: something changed since the last merge.
     withheld, late, closed
         As `halfpipe.merge.undelivered.Kind` defines them.
     refused
@@ -24,6 +26,7 @@ class Books:
     known: int = 0
     delivered: int = 0
     waiting: int = 0
+    due: int = 0
     withheld: int = 0
     late: int = 0
     closed: int = 0
@@ -34,6 +37,16 @@ class Books:
         return asdict(self)
 
     @property
+    def all_waiting(self) -> int:
+        """Number of events that screens show as waiting: for data, for the next delivery, or because of Level-1."""
+        return self.waiting + self.due + self.refused
+
+    @property
+    def undelivered(self) -> int:
+        """Number of known events that no downlink delivers now."""
+        return self.known - self.delivered
+
+    @property
     def parts(self) -> int:
         """Sum of all accounts."""
         return sum(self.as_json().values()) - self.known
@@ -42,3 +55,19 @@ class Books:
     def lost(self) -> int:
         """Number of known events in no account. 0 if the books balance."""
         return self.known - self.parts
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The books of a run as they can be closed now.
+
+    Attributes
+    ----------
+    books
+        The books; None if they are not known.
+    old
+        Why they are those of an earlier merge, or not known; empty for the books of the run as it is.
+    """
+
+    books: Books | None
+    old: str = ""

@@ -13,7 +13,7 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
-from halfpipe.merge.late import Recorded, counts_of, late_rows, numbers_inside
+from halfpipe.merge.late import Recorded, counts_of, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to, in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
@@ -122,7 +122,8 @@ def decide(
         for (a, b), enough in zip(series, least, strict=True):
             chosen[numbers[a:b]] = b - a >= enough
     delivered = _cut_out(known, _runs_of(chosen))
-    cuts = _closed_up(large)
+    cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # the same series, in `delivered`
+    late, _ = late_and_closed(known, is_foreign, others, events.get)
 
     return Decision(
         kind=RunKind.of(segments),
@@ -140,7 +141,7 @@ def decide(
         foreign=int(np.count_nonzero(is_foreign)),
         orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
         withheld=withheld,
-        late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others, events.get)),
+        late=sum(len(rows) for _, rows in late),
         datagrams=datagrams.ranges(),
     )
 
@@ -211,12 +212,6 @@ def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDA
     if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
         return events[slices[0][0] : slices[0][1]]
     return joined([events[:0], *(events[a:b] for a, b in slices)])
-
-
-def _closed_up(slices: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the positions of `slices` after `_cut_out`."""
-    ends = accumulate(b - a for a, b in slices)
-    return list(pairwise([0, *ends]))
 
 
 def split(sequence: NDArray[np.uint64], begin: int, end: int, limits: Merge) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ spans, only a part of the datagram was there then, or nothing. Datagram lines ca
 incomplete datagram may announce only the part that was there.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -72,49 +72,34 @@ class Recorded(Protocol):
         """Number of events in the delivery; None if it is unknown."""
 
 
-def late_rows(
+def late_and_closed(
     known: Events,
-    is_foreign: NDArray[np.bool_],
-    others: Mapping[DownlinkId, Sequence[Recorded]],
+    inside: NDArray[np.bool_],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
     own: Callable[[DownlinkId], Events | None] = lambda _: None,
-) -> Iterator[tuple[DownlinkId, Events]]:
-    """Yield the events inside spans of `others` that were not delivered there, delivery by delivery.
+) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
+    """Return the late events and the closed events inside recorded spans, delivery by delivery.
 
-    An event of an earlier delivery, inside what the latest one does not cover any more, is not late:
-    `sorted_out` returns those.
+    A late event was not delivered with its span. A closed event was: by an earlier delivery of a downlink, whose latest
+    delivery does not cover it. No downlink delivers a closed event again until a person opens the span.
 
     Parameters
     ----------
     known
         All known events, in order and each once.
-    is_foreign
-        Which of them are in a span of `others`.
-    others
+    inside
+        Which of them are in a recorded span.
+    recorded
         The deliveries of each downlink, oldest first. Where several cover a place, the last one counts.
     own
         Returns the events that a downlink itself contains. If a datagram came in part, these are the delivered ones.
         Without them only the number of late events of the datagram is known, not which ones are late. They also
         show events that were delivered from another datagram than the one in `known`.
 
-    Yields
-    ------
-    tuple
-        The downlink of the span, and the late events in it.
-    """
-    for downlink, rows, beyond, _ in _compared(known, is_foreign, others, own):
-        yield downlink, rows[beyond]
-
-
-def sorted_out(
-    known: Events,
-    inside: NDArray[np.bool_],
-    recorded: Mapping[DownlinkId, Sequence[Recorded]],
-    own: Callable[[DownlinkId], Events | None] = lambda _: None,
-) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
-    """Return the late events as `late_rows` does, and the closed ones: those of earlier deliveries alone.
-
-    A closed event is inside a span of an earlier delivery of a downlink, which its latest delivery does not cover. The
-    earlier delivery had it, so no downlink delivers it again until a person opens the span.
+    Returns
+    -------
+    list of tuple, list of tuple
+        The downlink of a span, and the late or closed events in it.
     """
     late, closed = [], []
     for downlink, rows, beyond, is_latest in _compared(known, inside, recorded, own):
@@ -130,7 +115,7 @@ def _compared(
     recorded: Mapping[DownlinkId, Sequence[Recorded]],
     own: Callable[[DownlinkId], Events | None],
 ) -> Iterator[tuple[DownlinkId, Events, NDArray[np.bool_], bool]]:
-    """Yield the events in the place of each delivery, which of them it did not hold, and whether it is the latest."""
+    """Yield the events inside each delivery, which of them it did not contain, and whether it is the latest."""
     rows = known.take(np.flatnonzero(inside))
     for downlink, records in recorded.items():
         for n, record in enumerate(records):
@@ -205,3 +190,20 @@ def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
         numbers = rows["datagram"][of_apid].astype(np.uint64)
         found[of_apid] = numbers_inside(numbers, [Interval(*pair) for pair in ranges])
     return found
+
+
+def not_all_delivered(datagrams: NDArray[np.void], records: Iterable[Recorded]) -> bool:
+    """Tell whether `datagrams` may contain an event that is not in any of the deliveries `records`."""
+    rows = datagrams[datagrams["nevts"] > 0]
+    delivered = np.zeros(len(rows), dtype=bool)
+    for record in records:
+        known_then = listed(rows, record.datagrams)
+        for span in record.spans:
+            inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
+            delivered |= inside & known_then
+        for apid, counts in (record.counts or {}).items():
+            of_it = by_datagram(counts)  # a datagram may be in two spans
+            of_apid = np.flatnonzero((rows["apid"] == apid) & ~delivered)
+            for at, number in zip(of_apid.tolist(), rows["datagram"][of_apid].tolist(), strict=True):
+                delivered[at] = of_it.get(number, 0) >= rows["nevts"][at]
+    return not delivered.all()

@@ -16,7 +16,7 @@ from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
-from halfpipe.merge.late import Recorded, numbers_inside, sorted_out
+from halfpipe.merge.late import Recorded, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
@@ -109,7 +109,7 @@ def undelivered(
     given_up
         The run is abandoned, and the config allows its orphans to be delivered.
     own
-        As for `halfpipe.merge.late.late_rows`.
+        As for `halfpipe.merge.late.late_and_closed`.
     just
         The downlink that has just delivered: all known events inside its latest spans are in its delivery.
     """
@@ -119,7 +119,7 @@ def undelivered(
     compared = is_taken
     if just is not None and just in recorded:
         compared = is_taken & ~inside_any(known["sequence"], join(recorded[just][-1].spans))
-    late, closed = sorted_out(known, compared, recorded, own)
+    late, closed = late_and_closed(known, compared, recorded, own)
     found = [*_of_downlinks(Kind.LATE, late), *_closed(closed, recorded, limits)]
 
     ready = known[is_settled & ~is_taken]
@@ -235,7 +235,10 @@ def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[L
     The EPU covers the gap between two segments once all datagrams between them have arrived. If these datagrams extend
     beyond the sequence, a part of them is enough.
     """
-    sides = [_side(one.covers, sequence) for one in segments]
+    sides = [  # -1: below the sequence, 0: contains it, 1: above it
+        None if one.covers is None else (one.covers.first > sequence) - (one.covers.last < sequence)
+        for one in segments
+    ]
     if 0 in sides:
         return
     below = max((n for n, side in enumerate(sides) if side == -1), default=None)
@@ -252,10 +255,3 @@ def _between(apid: int, segments: Sequence[Segment], below: int | None, above: i
         yield Lack(What.DATAGRAMS, apid, one.datagrams[1] + 1, other.datagrams[0] - 1)
     if above is None and not segments[-1].closes:
         yield Lack(What.END, apid, segments[-1].datagrams[1] + 1)
-
-
-def _side(covers: Interval | None, sequence: int) -> int | None:
-    """Tell whether an interval is below `sequence` (-1), contains it (0), or is above it (1); None without one."""
-    if covers is None:
-        return None
-    return (covers.first > sequence) - (covers.last < sequence)

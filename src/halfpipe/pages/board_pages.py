@@ -1,9 +1,10 @@
-"""The pages: one of the site, one of its open runs, and one of each downlink on it.
+"""The board: HTML pages of the site, of its open runs, and of each downlink.
 
-A page is a file of its own and asks for no other. Each is written beside its place and renamed, the page of the site
-last, so that whoever looks sees whole pages.
+Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
+that readers always see complete pages.
 
-The page of the site is a matrix: a row a downlink, or many with equal notes, and a cell a phase.
+The page of the site is a matrix with a row for each downlink, or for several with equal notes, and a cell for each
+phase.
 """
 
 import base64
@@ -19,16 +20,16 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader
 
 from halfpipe import paths
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
-from halfpipe.downlink.receipt import state_of
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.receipt import state_word
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import PHASES, UNKNOWN, Account, Survey
+from halfpipe.status.account import UNKNOWN, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
@@ -36,37 +37,24 @@ from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
-# How the codes of a phase's causes begin, or the rule that failed. All others are of the first phase that is not done.
-OF_CODE: Mapping[str, tuple[str, ...]] = {
-    "RetDefs": ("retdef", "waits-retdef", "settling", "search-path"),
-    "level-0": ("level0",),
-    "decoded": ("events-missing", "decode", "chunks-"),
-    "staged": (
-        *("run-", "merged-", "late-events", "no-attitude", "shrunk-", "closed-", "stage-", "file-"),
-        *("datagrams-", "deliver", "receipt", "record-", "manifest-", "books", "closed-events"),
-    ),
-    "ledger": ("ledger",),
-    "submitted": ("submit", "submission", "not-submitted", "handoff-not", "written-for"),
-    "taken": ("not-taken", "token-"),
-}
 
 
 class Cell(NamedTuple):
-    """How far a phase is: `done` of `most`, of no downlink if that is 0; and its worst verdict."""
+    """The progress of a phase, `done` of `most`, and its worst verdict; with `most` 0, no downlink has the phase."""
 
     verdict: Verdict
     done: int
     most: int
 
     def __str__(self) -> str:
-        """Say it with a sign: a colour alone tells not everybody."""
+        """Return the cell as text with a sign, because color alone is not enough for everyone."""
         part = f"{self.done}/{self.most}" if 0 < self.done < self.most else ""
         plain = "–" if not self.most else "·" if not self.done else "✓"
         return f"{SIGNS[self.verdict]} {part}".strip() or plain
 
 
 class Row(NamedTuple):
-    """A row: one downlink, or all with the same notes, the newest first, whose cause stands there for all."""
+    """A row: one downlink, or all with the same notes, the newest first. The row shows the cause of the first."""
 
     accounts: Sequence[Account]
     state: str
@@ -74,23 +62,23 @@ class Row(NamedTuple):
 
 
 def phase_of(cause: Cause, one: Account) -> str:
-    """Return the phase that a cause of an account is of."""
-    word = cause.failed or cause.code
-    undone = next((name for name, (done, most) in one.phases.items() if done < most), PHASES[-1])
-    return next((name for name, codes in OF_CODE.items() if word.startswith(codes)), undone)
+    """Return the phase of a cause of an account; a cause without a phase belongs to the first that is not done."""
+    if cause.phase in PHASES:
+        return cause.phase
+    return next((name for name, (done, most) in one.phases.items() if done < most), PHASES[-1])
 
 
 def cells(one: Account) -> list[Cell]:
     """Return the cells of a downlink."""
     worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
-    unknown = (0, int(one.state == UNKNOWN))
+    unknown = (0, int(one.state == UNKNOWN or bool(one.phases)))
     return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, unknown)) for name in PHASES]
 
 
 def rows(accounts: Sequence[Account]) -> Iterator[Row]:
-    """Yield the rows of accounts, in their order: those with notes of the same codes and nothing worse are one.
+    """Yield the rows of accounts, in their order. Accounts that have only notes, of the same codes, share a row.
 
-    A cell of several has how many are done, of those with the phase.
+    Their cells count the downlinks: how many are done, among those that have the phase.
     """
     found: dict[DownlinkId | tuple[str, ...], list[Account]] = {}
     for one in accounts:
@@ -108,7 +96,7 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
             )
             for column in columns
         ]
-        # What failed, and who is at work, stands elsewhere.
+        # The cause shows what failed, and which process is at work.
         state = several[0].state if len({one.state for one in several}) == 1 else ""
         words = ("taken", "failed", "in work")
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
@@ -120,9 +108,9 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     Parameters
     ----------
     site, found
-        What was looked at, and the accounts of the downlinks that the board has.
+        The state of the site, and the accounts of the downlinks on the board.
     home
-        The directory; it is made. Pages of downlinks that the board has no more are removed.
+        The directory, which is made if necessary. Pages of downlinks that are no longer on the board are removed.
 
     Raises
     ------
@@ -131,6 +119,7 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     """
     open_runs = set[RunId]()
     for one in found.accounts:
+        open_runs |= {run for run in one.books if site.has_waiting(run)}
         receipt = _readable(read_receipt, site.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
@@ -151,13 +140,14 @@ def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any
     """Yield what is known of runs that are not complete, the oldest first."""
     for run in sorted(runs):
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
-            for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
-                books = site.books(run)
-                yield {**one, "waiting": books.waiting + books.refused}
+            for one in waiting(site.settings, [run], -inf, site.now, site.has_waiting).to_dict("records"):
+                now = site.books(run)
+                number = now.books.all_waiting if now.books else None
+                yield {**one, "waiting": number, "old": now.old}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
-    """Return what is read of a downlink, nothing if it is damaged: the account says what is wrong."""
+    """Return what `read` reads for a downlink, or nothing if it is damaged: the account reports that."""
     try:
         return read(work, downlink)
     except HalfPipeError:
@@ -165,14 +155,16 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
 
 
 def _site(site: Survey, found: Overview) -> dict[str, Any]:
-    """Return what the page of the site shows besides downlinks."""
+    """Return what the page of the site shows in addition to downlinks."""
     headline = found.headline(site)
     turn = last_turn(site.work)
-    says = {
+    texts = {
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
         "mounts": "there",
         "ledger": "answers" if site.settings.ledger.url else "none",
-        "timer": f"{'not ' * bool(turn.get('status'))}good, last turn" if turn else "no turn yet",
+        "timer": ("not good, last turn" if turn.get("status") else "good, last turn")
+        if turn
+        else "no turn yet",
     }
     return {
         "headline": headline[0].upper() + headline[1:],
@@ -181,7 +173,7 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
         "downlinks": len(found.accounts),
         "last_retdef": site.last_retdef,
         "turn": turn,
-        "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
+        "lights": [(name, light(name, found.site), texts[name]) for name in LIGHTS],
     }
 
 
@@ -199,7 +191,7 @@ def latency(settings: Settings, downlink: DownlinkId) -> float | None:
 
 
 def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page of a downlink shows."""
+    """Return the content of the page of a downlink."""
     work, downlink = settings.paths.work, one.downlink
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in one.causes) else ()
     return {
@@ -208,13 +200,13 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
         "receipt": receipt,
         "latency": latency(settings, downlink),
         "handoffs": _readable(hand_offs, work, downlink),
-        "attempts": _readable(lambda home, dl: Record(home, dl).attempts, work, downlink),
+        "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
 
 
 def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -> None:
-    """Write a page of a site, by the name of its template."""
+    """Write a page from the template with the name `template`."""
     of_site = {"work": str(site.work), "simulated": site.settings.is_simulated, "now": site.now}
     content = _environment().get_template(template).render({**of_site, **values}).encode()
     write_bytes(page, content, lasting=False)
@@ -222,7 +214,7 @@ def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -
 
 @cache
 def _environment() -> Environment:
-    """Return the templates of the package, with what they share."""
+    """Return the templates of the package, with their filters and shared values."""
     made = Environment(
         loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -230,14 +222,14 @@ def _environment() -> Environment:
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,
-        "state_of": state_of,
+        "state_word": state_word,
         "missing_hours": missing_hours,
         "lacks": sentences,
         "index": paths.BOARD,
         "page_of": paths.board_page,
         "runs_page": paths.BOARD_RUNS,
     }
-    # A browser runs our script and style alone, and asks nobody for anything.
+    # A browser runs only this script and style, and loads nothing.
     style, script = (
         base64.b64encode(hashlib.sha256(made.get_template(name).render().encode()).digest()).decode()
         for name in ("board.css", "board.js")

@@ -1,21 +1,19 @@
-"""The picture of a run: what came, is settled, was delivered, and what waits, by the sequences of its events.
+"""The picture of a run: the sequences of its events that arrived, are settled, were delivered, or wait.
 
-In it a colour means one thing. They are those of Okabe and Ito, which the colour-blind tell apart; what means
-something has a hatching besides, for whoever prints it in grey. The same input gives the same bytes: no clock and no
-random names.
+Each color has one meaning. The palette of Okabe and Ito is safe for color-blind readers, and hatching distinguishes the
+marks in gray prints. The same input gives the same bytes: no clock and no random names.
 """
 
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from itertools import cycle
 from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
@@ -27,13 +25,12 @@ from halfpipe.words import SIMULATED, count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-WINE = "#882255"  # of Tol, who has one more
+WINE = "#882255"  # from the palette of Paul Tol
 GREY, LIGHT, DARK = "#8C8C8C", "#D9D9D9", "#595959"
-# By the last digit of the APID: of LPA from 955 on, of LCI from 965 on.
-OF_EPU = {5: GREEN, 6: BLUE, 7: ORANGE, 8: SKY}
-LANE = 0.54  # the height of a bar, of that of its lane
-MOST_LINES, LETTERS = 6, 118  # of text below
-BINS = 120
+# By the last digit of the APID, for LPA (955-958) and LCI (965-968).
+EPU_COLORS = {5: GREEN, 6: BLUE, 7: ORANGE, 8: SKY}
+BAR_HEIGHT = 0.54  # as a fraction of a lane
+MOST_LINES, LETTERS = 6, 118  # text below the picture
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "halfpipe",
     "svg.fonttype": "none",
@@ -45,11 +42,11 @@ STYLE: dict[Any, Any] = {
     "xaxis.labellocation": "left",
     "path.simplify": True,
 }
-Axes = Any  # of matplotlib, which takes half a second to load
+Axes = Any  # a class of matplotlib, which takes half a second to load
 
 
 class Mark(NamedTuple):
-    """How one kind of stretch looks, and what the legend says of it."""
+    """How an interval of one kind is drawn, and its text in the legend."""
 
     label: str
     facecolor: str
@@ -59,33 +56,33 @@ class Mark(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """A line of a picture: its label, and its stretches of sequences by kind."""
+    """A line of a picture: its label, and its intervals of sequences by mark."""
 
     label: str
-    parts: Mapping[Mark, Sequence[Interval]]
+    intervals: Mapping[Mark, Sequence[Interval]]
 
 
-MISSING = Mark("missing: events may still come here", "white", GREY, "////")
-AGAIN = Mark("came again", "white", BLACK, "\\\\\\\\")
-SETTLED = Mark("settled: no more events can come", LIGHT, LIGHT)
+MISSING = Mark("missing: events may still arrive here", "white", GREY, "////")
+REPEATED = Mark("arrived again", "white", BLACK, "\\\\\\\\")
+SETTLED = Mark("settled: no more events can arrive", LIGHT, LIGHT)
 STAGED = Mark("staged for Level-1, not submitted", "#A6A6A6", DARK)
 SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
 NOT_DELIVERED: Mapping[str, Mark] = {
     Kind.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
     Kind.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
-    Kind.LATE: Mark("late: came after the delivery", PURPLE, BLACK, "---"),
-    Kind.DUE: Mark("due: the next delivery takes them", WINE, "white", "++"),
+    Kind.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
+    Kind.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
     HELD: Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||"),
 }
 
 
 def run_picture(site: Survey, run: RunId) -> bytes:
-    """Return the picture of a run as SVG; its title and description are those that readers for the blind read out.
+    """Return the picture of a run as SVG, with a title and a description for screen readers.
 
     Raises
     ------
     HalfPipeError
-        If nothing is known of it, or what is known is damaged.
+        If the run is unknown, or its files are damaged.
     """
     import matplotlib as mpl  # noqa: PLC0415 - takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
@@ -95,18 +92,18 @@ def run_picture(site: Survey, run: RunId) -> bytes:
     lanes, view = list(_lanes(state)), _view(state)
     title, sentences = words(state)
     below = [line for one in sentences for line in wrap(one, LETTERS)]
-    below = below[:MOST_LINES] + ["…"] * (len(below) > MOST_LINES)
-    simulated = [SIMULATED] * site.settings.is_simulated
-    heights = [0.33 * len(lanes) + 0.6, 1.3]
+    if len(below) > MOST_LINES:
+        below[MOST_LINES:] = ["…"]
+    simulated = [SIMULATED] if site.settings.is_simulated else []
     with mpl.rc_context(STYLE):
-        tall = sum(heights) + 1.5 + 0.17 * len(below + simulated)
+        tall = 0.33 * len(lanes) + 2.1 + 0.17 * len(below + simulated)
         figure = Figure(figsize=(10, tall), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        top, rates = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-        _draw_lanes(top, lanes, view)
-        _draw_rates(top, rates, state, view)
-        rates.set_xlabel("\n".join(["sequence of events", *below, *simulated]))
-        marks = dict.fromkeys(mark for lane in lanes for mark, stretches in lane.parts.items() if stretches)
+        axes = figure.subplots()
+        _draw_lanes(axes, lanes, view)
+        _draw_times(axes, state, view)
+        axes.set_xlabel("\n".join(["sequence of events", *below, *simulated]))
+        marks = dict.fromkeys(mark for lane in lanes for mark, shown in lane.intervals.items() if shown)
         figure.legend(
             handles=[Patch(**mark._asdict()) for mark in marks],
             loc="outside lower left",
@@ -119,12 +116,12 @@ def run_picture(site: Survey, run: RunId) -> bytes:
 
 
 def _content(figure: Any, title: str, description: str) -> bytes:
-    """Return a figure, with its title and description."""
+    """Return a figure as SVG with its title and description."""
     out = io.BytesIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     head, opening, rest = out.getvalue().decode().partition("<svg ")
     attributes, end, body = rest.partition(">")
-    # Hundredths of a point nobody sees; without them and breaks in its paths it is half as large.
+    # Smaller digits than hundredths of a point are invisible. Without them and line breaks, the file is half as large.
     body = re.sub(r'(?<=[ "(-])(\d+\.\d\d)\d+', r"\1", body)
     body = re.sub(r"\n(?=[MLQCz])|(?<=z)\n(?=\")", " ", body)
     return (
@@ -135,8 +132,14 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(state.now.delivered, 'event')} staged"]
-    for kind, says in WORDS.items():
+    books, parts = state.now.books, list[str]()
+    if books is not None:
+        parts.append(f"{count(books.delivered, 'event')} staged")
+    if state.unread:
+        parts.append(
+            f"{books.all_waiting:,} waiting at the last merge" if books else "not known how many wait"
+        )
+    for kind, says in WORDS.items() if not state.unread else ():
         parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
     for alike in together(state.groups):
@@ -148,7 +151,7 @@ def words(state: State) -> tuple[str, list[str]]:
 
 
 def _view(state: State) -> Interval:
-    """Return the sequences that are shown: all at which anything is known."""
+    """Return the sequences to show: from the first to the last known one."""
     edges = set(state.known["sequence"][[0, -1]].tolist() if len(state.known) else ())
     for of_apid in state.segments.values():
         edges.update(edge for one in of_apid for edge in one.covers or ())
@@ -160,17 +163,17 @@ def _lanes(state: State) -> Iterator[Lane]:
     datagrams = {dl: known.segments() for dl, known in state.datagrams.items()}
     for apid, segments in state.segments.items():
         holes = subtract([Interval(LOWEST, HIGHEST)], _covers(segments))
-        mark, before = Mark(f"EPU {apid}: events that came", OF_EPU[apid % 10]), tuple[Interval, ...]()
+        mark, before = Mark(f"EPU {apid}: events that arrived", EPU_COLORS[apid % 10]), tuple[Interval, ...]()
         for downlink in state.downlinks:
-            if brought := _covers(datagrams[downlink].get(apid, ())):
-                again = intersect(brought, before)
-                yield Lane(f"EPU {apid} · {downlink}", {MISSING: holes, mark: brought, AGAIN: again})
-                before = join([*before, *brought])
+            if arrived := _covers(datagrams[downlink].get(apid, ())):
+                repeated = intersect(arrived, before)
+                yield Lane(f"EPU {apid} · {downlink}", {MISSING: holes, mark: arrived, REPEATED: repeated})
+                before = join([*before, *arrived])
     yield Lane("settled", {SETTLED: settled(state.segments, state.site.settings.merge.min_epus)})
     for downlink, (*_, last) in state.recorded.items():
         if last.spans:
-            told_of = Record(state.work, downlink).last_confirmed
-            submitted = told_of is not None and told_of.handoff >= (last.handoff or 0)
+            confirmed = submissions(state.work, downlink).last_confirmed
+            submitted = confirmed is not None and confirmed.handoff >= (last.handoff or 0)
             mark, name = (SUBMITTED, "submitted") if submitted else (STAGED, "staged")
             yield Lane(f"{name} · {downlink}: {last.events:,}", {mark: last.spans})
     for kind, mark in NOT_DELIVERED.items():
@@ -183,47 +186,36 @@ def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:
 
 
 def _draw_lanes(axes: Axes, lanes: Sequence[Lane], view: Interval) -> None:
-    """Draw lanes from the top; the shortest stretch can still be seen."""
+    """Draw lanes from the top; even the shortest interval is visible."""
     width = max(1, view.last - view.first)
     left, right, least = -0.03 * width, 1.03 * width, width / 400
     for row, lane in enumerate(lanes):
-        for mark, stretches in lane.parts.items():
-            # Numbers of 64 bits: the difference first.
-            ends = [(max(a - view.first, left), min(b - view.first, right)) for a, b in stretches]
+        for mark, intervals in lane.intervals.items():
+            # Sequences have 64 bits, so they are subtracted before floats are used.
+            ends = [(max(a - view.first, left), min(b - view.first, right)) for a, b in intervals]
             bars = [(begin, max(end - begin, least)) for begin, end in ends if begin <= end]
-            axes.broken_barh(bars, (-row - LANE / 2, LANE), **mark._replace(label="")._asdict())
+            axes.broken_barh(bars, (-row - BAR_HEIGHT / 2, BAR_HEIGHT), **mark._replace(label="")._asdict())
     axes.set_xlim(left, right)
     axes.set_yticks([-row for row in range(len(lanes))], [lane.label for lane in lanes])
     axes.set_ylim(-len(lanes) + 0.4, 0.6)
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
-    """Draw the events in a second by EPU, below; and the times of the sequences, on top."""
+def _draw_times(axes: Axes, state: State, view: Interval) -> None:
+    """Draw the sequences below the lanes, and their times above."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - takes half a second
 
-    axes.set_ylabel("events / s")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{view.first + round(x):,}".replace(",", " ")))
     start = f"the run started {met_of.utc_datetime(met_of.met_to_unix(state.run.met)):%Y-%m-%d %H:%M:%S} UTC"
     known = state.known
     if not len(known):
-        axes.text(0.5, 0.5, "no events are known", transform=axes.transAxes, ha="center", va="center")
-        top.set_title(f"{start}, MET {state.run.met}", loc="left", fontsize=10)
+        axes.set_title(f"no events are known; {start}, MET {state.run.met}", loc="left", fontsize=10)
         return
-    at, utc = (known["sequence"] - np.uint64(view.first)).astype(np.float64), known["utc"]
-    edges = np.linspace(0, max(1, view.last - view.first), BINS + 1)
-    seconds = np.diff(np.interp(edges, at, utc))
-    for apid, stroke in zip(state.segments, cycle(("-", "--", "-.", ":")), strict=False):
-        events, _ = np.histogram(at[known["apid"] == apid], edges)
-        rate = np.divide(events, seconds, out=np.full(BINS, np.nan), where=seconds > 0)
-        style = {"color": OF_EPU[apid % 10], "linestyle": stroke, "linewidth": 1.4, "label": f"EPU {apid}"}
-        axes.stairs(np.round(rate, 3), edges, **style)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.95), ncols=4, frameon=False, fontsize=8)
-    axes.set_ylim(bottom=0)
+    at = (known["sequence"] - np.uint64(view.first)).astype(np.float64)
     ticks = np.linspace(at[0], at[-1], 6)
-    times = np.interp(ticks, at, utc).tolist()
-    above = top.secondary_xaxis("top")
+    times = np.interp(ticks, at, known["utc"]).tolist()
+    above = axes.secondary_xaxis("top")
     labels = [f"{met_of.utc_datetime(time):%H:%M:%S}\nMET {met_of.unix_to_met(time):.0f}" for time in times]
     above.set_xticks(ticks, labels, fontsize=8)
     above.set_xlabel(f"time of events, UTC and MET; {start}")

@@ -1,1 +1,1 @@
-"""The process that runs: its environment, its memory, how far it is, what it took; and what is told to others once."""
+"""The running process, the programs that it starts, and why they fail."""

@@ -8,33 +8,30 @@ _M_ARENA_MAX = -8  # <malloc.h> of glibc
 
 
 def without_idle_threads() -> None:
-    """Have numpy start none of the threads that its linear algebra, of which nothing is used here, would wait with.
+    """Keep numpy from starting threads for linear algebra, which nothing here uses.
 
-    They cost a program a tenth of a second of CPU time at its start. Whoever has set a number keeps it.
+    The threads cost a program a tenth of a second of CPU time at its start. A number in the environment is kept.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def look_for_garbage_seldom() -> None:
-    """Have Python look for garbage a hundred times less often.
+    """Make Python look for garbage a hundred times less often.
 
-    Snakemake's DAG of a thousand downlinks is some million objects, which all stay: going through them again
-    and again is a sixth of the time that a dry run takes, and finds nothing.
+    Snakemake's DAG of a thousand downlinks consists of about a million objects, which all stay. Looking through them
+    takes a sixth of the time of a dry run, and finds nothing.
     """
     gc.set_threshold(100_000, 20, 50)
 
 
 def release_memory() -> None:
-    """Give memory that is free back to the system.
-
-    What threads have freed stays with them otherwise, hundreds of megabytes after large indexes were read.
-    """
+    """Return free memory to the system: hundreds of megabytes after threads have read large indexes."""
     ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_together() -> None:
-    """Have all threads of this process take memory from one place, where it can be given back.
+    """Make all threads of this process allocate memory from one arena, for programs that need much memory.
 
-    For programs that hold much: each thread has a place of its own otherwise, and what is left there adds up.
+    Otherwise each thread has its own arena, and what is left over there adds up.
     """
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

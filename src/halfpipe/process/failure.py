@@ -1,8 +1,7 @@
-"""Why a job failed, as a record beside its log, which is all that is read to tell of it.
+"""Why a job failed: a record next to its log.
 
-The job writes it itself. Of one that Slurm has ended, or not taken, its head does; of one that was killed otherwise
-there is none, which tells as much. It belongs to the last time that the job was begun, and means something only as long
-as the job's product is not there.
+The job writes the record. If Slurm ended or refused the job, the head writes it. If the job was killed in another way,
+there is no record. The record belongs to the last start of the job, and counts only while the job's product is missing.
 """
 
 import errno
@@ -26,36 +25,35 @@ from halfpipe.files.json_files import dump_json
 SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGKILL: ("killed", "killed from outside (SIGKILL), most often because memory ran out"),
     signal.SIGINT: ("interrupted", "ended by Ctrl-C (SIGINT)"),
-    signal.SIGTERM: ("terminated", "terminated (SIGTERM)"),
-    signal.SIGHUP: ("terminated", "ended because its terminal was closed (SIGHUP)"),
+    signal.SIGTERM: ("interrupted", "terminated (SIGTERM)"),
+    signal.SIGHUP: ("interrupted", "ended because its terminal was closed (SIGHUP)"),
     signal.SIGXCPU: ("time-limit", "ended because it had used up its processor time (SIGXCPU)"),
     signal.SIGSEGV: ("crashed", "ended by a crash (SIGSEGV)"),
     signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
     signal.SIGBUS: ("crashed", "ended because memory or a file could not be read (SIGBUS)"),
 }
-FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute, in what a program prints
-SIGNALLED = 128  # and the signal's number, as who is told to end ends
+FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute, in the output of a program
+SIGNALLED = 128  # plus the signal's number is the exit status after a signal
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job did not do its work.
+    """Why a job failed.
 
     Attributes
     ----------
     code
-        What programs tell it by: that of an error of ours, or ``system``, ``disk-full``, ``memory``, ``defect``; of one
-        that was ended ``killed``, ``interrupted``, ``terminated``, ``crashed``, ``time-limit``, ``out-of-memory``, …
+        A code of `halfpipe.causes.CODES`.
     text
-        What happened, for people, in a line.
+        What happened, in one line.
     remedy
-        What is to be done besides re-running the command.
+        What to do before re-running the command.
     command
-        The line that repeats the job in `paths.work`; empty if nobody knows.
+        The line that repeats the job in `paths.work`; empty if unknown.
     trace
-        Of a defect, the lines that Python prints: there may be no log that has them.
+        Python's traceback of a defect, because there may be no log.
     place, needed
-        Of a full disk, where it is mounted, empty if that is not known, and for how many bytes there was no room.
+        For a full disk: its mount point, empty if unknown, and the bytes for which there was no room.
     """
 
     code: str
@@ -68,7 +66,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, command: str = "") -> Self:
-        """Say why a job ends with `error`."""
+        """Return the failure of a job that ends with `error`."""
         if (full := that_it_is_full(error)) is not None:
             needed = full.needed if isinstance(full, NoRoomError) else 0
             return cls.full(Path(full.filename) if full.filename else None, command, needed)
@@ -79,18 +77,18 @@ class Failure:
             remedy = error.remedy.but(do=map(in_a_line, error.remedy.do), first=in_a_line(error.remedy.first))
             return cls(error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
-            return cls("system", in_a_line(sentence(error)), command=command)
+            return cls("file-system", in_a_line(sentence(error)), command=command)
         if isinstance(error, SystemExit):
             return cls.by_signal(error.code - SIGNALLED if isinstance(error.code, int) else 0, command)
         if isinstance(error, MemoryError):
-            return cls("memory", "it needs more memory than there is (MemoryError)", command=command)
+            return cls("memory", "it needs more memory than the host has (MemoryError)", command=command)
         lines = traceback.format_exception(error)
         text = f"a defect of HalfPipe, please report it: {lines[-1]}"
         return cls("defect", in_a_line(text), command=command, trace="".join(lines))
 
     @classmethod
     def full(cls, file: Path | None, command: str = "", needed: int = 0) -> Self:
-        """Say that there was no room for a file: on which file system, and how large that is."""
+        """Return the failure that a file system has no room for a file."""
         with suppress(OSError):
             room = Room.at(file or Path())  # a job works in `paths.work`
             if file is not None or room.is_full:
@@ -102,13 +100,13 @@ class Failure:
 
     @classmethod
     def by_signal(cls, number: int, command: str = "") -> Self:
-        """Say that a job was ended by a signal."""
+        """Return the failure of a job that a signal ended."""
         code = SIGNALS[number][0] if number in SIGNALS else "killed"
         return cls(code, f"the job was {by_signal(number)}", command=command)
 
     @classmethod
     def read(cls, log: Path) -> Self | None:
-        """Return what is recorded of the job with this log; None if nothing is."""
+        """Return the record of the job with this log; None without one."""
         with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             value = json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes())
             remedy = value.pop("remedy")
@@ -116,7 +114,7 @@ class Failure:
         return None
 
     def write(self, log: Path) -> bool:
-        """Record it, whole or not at all; tell whether it is, which a full disk may keep it from."""
+        """Write the record, completely or not at all; return whether that worked, because a disk may be full."""
         with suppress(HalfPipeError, OSError):
             write_text(log.with_suffix(paths.FAILURE_SUFFIX), dump_json(asdict(self)), locked=False)
             return True
@@ -124,21 +122,21 @@ class Failure:
 
 
 def by_signal(number: int) -> str:
-    """Say what a signal did to a program, to follow its name and *was*."""
+    """Return what a signal did to a program, as a text that follows its name and *was*."""
     return SIGNALS[number][1] if number in SIGNALS else f"killed by signal {number}"
 
 
 def forget(log: Path) -> None:
-    """Forget how the job with this log ended: it begins again."""
+    """Remove the record of the job with this log, because the job starts again."""
     with suppress(OSError):
         log.with_suffix(paths.FAILURE_SUFFIX).unlink()
 
 
 def in_a_line(text: str) -> str:
-    """Return a text as one line without what a terminal obeys."""
+    """Return a text as one line without control characters."""
     return printable(" ".join(text.splitlines()))
 
 
 def printable(text: str) -> str:
-    """Return a line that others have written without what a terminal obeys, but for tabs."""
+    """Return a line without control characters, except for tabs."""
     return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)

@@ -1,7 +1,6 @@
-"""Programs of others, run to their end: what they print is handed on, and how they end is put into words.
+"""External programs: run them, pass their output on, and describe how they end.
 
-All are started here: decoder, magic-7, the commands that talk to Level-1, to Online and to MOOT, and the flight
-programs behind the decoder's contract.
+All of them are started here: decoder, magic-7, the commands for Level-1, Online and MOOT, and the flight programs.
 """
 
 import logging
@@ -22,13 +21,13 @@ from halfpipe.files.advice import FULL
 from halfpipe.process.failure import by_signal, printable
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
-HELD_SECONDS = 5.0  # how long something that outlives a program may hold its output open
+HELD_SECONDS = 5.0  # for which a child that outlives a program may keep the output open
 LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing,
 CLOSED_SECONDS = 0.02  # and that has closed its outputs
 AT_A_TIME = 1 << 16  # bytes that are read at once
-LINE_LIMIT = 1 << 16  # bytes; a line that is longer is heard in pieces
-LOG_BYTES = 32 << 20  # of a program's output, that its log takes
-LINES_SAID, LETTERS_SAID = 5, 500  # of the last that a program printed, for a message
+LINE_LIMIT = 1 << 16  # bytes; a longer line comes in pieces
+LOG_BYTES = 32 << 20  # most bytes of a program's output in its log
+LINES_SAID, LETTERS_SAID = 5, 500  # of the last lines, for a message
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +39,13 @@ class Ending:
     Parameters
     ----------
     how
-        In words, to follow its name: ``ended with exit status 3``, ``cannot be started: No such file``.
+        In words that follow its name: ``ended with exit status 3``, ``cannot be started: No such file``.
     status
-        Its exit status, below 0 the signal that killed it, None if it could not be started.
+        Its exit status; negative: the signal that killed it; None: it could not be started.
     late
-        Whether it was ended because its time was up.
+        Whether it was ended at its time limit.
     words, said
-        The command, and the last lines that its log was given.
+        The command, and the last lines of its output.
     """
 
     how: str
@@ -57,18 +56,18 @@ class Ending:
 
     @property
     def well(self) -> bool:
-        """Whether it did what it was asked for."""
+        """Whether it succeeded."""
         return self.status == 0 and not self.late
 
     @property
     def found_a_disk_full(self) -> bool:
-        """Whether it said that a disk is full or a quota used up."""
+        """Whether it printed that a disk is full or a quota used up."""
         return any(os.strerror(number) in line for number in FULL for line in self.said)
 
     @property
     def shown(self) -> str:
         """The command and its last lines, for a message."""
-        said = [f"  | {line}" for line in self.said or ["(none)"]]  # not ours, whatever it says
+        said = [f"  | {line}" for line in self.said or ["(none)"]]
         return "\n".join([shlex.join(self.words), "Its last lines were:", *said, ""])
 
     @property
@@ -90,33 +89,33 @@ def run(
     whole_group: bool = False,
     stdin: IO[bytes] | None = None,
 ) -> Ending:
-    """Run a program to its end, and hand on what it prints as it comes.
+    """Run a program to its end, and pass its output on immediately.
 
-    It is ended if we are told to end meanwhile. Something that it started and that outlives it with its output
-    open is waited for `HELD_SECONDS`, and left alone with a warning.
+    If this process ends, so does the program. If a child of the program keeps the output open, this waits
+    `HELD_SECONDS`, and logs a warning.
 
     Parameters
     ----------
     words, root
-        What is started, without a shell, and where.
+        The command, which is started without a shell, and its directory.
     out, errors
-        Take pieces of its standard output and error, at the end an empty one, such as `Log` and `Lines`; without
-        `errors`, `out` takes both. What they raise ends the program.
+        Called with pieces of its standard output and error, at the end with an empty one; for example a `Log` or
+        `Lines`. Without `errors`, `out` gets both. An exception of these ends the program.
     seconds
-        How long it may take; None, as long as it wants.
+        Time limit; None: no limit.
     grace
-        Seconds between SIGTERM and SIGKILL, where it has to be ended.
+        Seconds between SIGTERM and SIGKILL.
     environment
-        Its environment; None, ours.
+        Its environment; None: that of this process.
     whole_group
-        Whether all that it started is ended with it, at a good end too.
+        Whether everything that it started is ended with it, also after a good end.
     stdin
-        The file that is its standard input; None, it has none.
+        The file for its standard input; None: it has none.
 
     Returns
     -------
     Ending
-        Its end. It is never an error here.
+        How it ended. No end raises an exception.
     """
     sinks = (out,) if errors is None else (out, errors)
     try:
@@ -144,7 +143,7 @@ def run(
                     _handed_on(streams, grace, process)
             except BaseException:
                 send(process, signal.SIGTERM, whole_group)
-                with selectors.DefaultSelector() as none:  # nobody takes its output any more
+                with selectors.DefaultSelector() as none:  # its output is lost from here on
                     _handed_on(none, grace, process)
                 raise
             finally:
@@ -152,8 +151,8 @@ def run(
                 process.wait()
             if not _handed_on(streams, HELD_SECONDS):
                 _log.warning(
-                    "%s has ended, but something that it started holds its output open. HalfPipe does not wait "
-                    "for it, and what it prints from now on is lost.",
+                    "%s has ended, but a program that it started keeps its output open. HalfPipe does not wait for "
+                    "that program, and its output is lost.",
                     shlex.join(words),
                 )
         finally:
@@ -170,7 +169,7 @@ def run(
 def _handed_on(
     streams: selectors.BaseSelector, seconds: float | None, process: subprocess.Popen[bytes] | None = None
 ) -> bool:
-    """Hand on what a program prints until it has ended, without one until all is closed; False if that takes longer."""
+    """Pass output on until `process` has ended, or without one until all streams are closed; False: out of time."""
     until = None if seconds is None else time.monotonic() + seconds
     while streams.get_map() if process is None else not _has_ended(process):
         pause = LOOK_SECONDS if streams.get_map() else CLOSED_SECONDS
@@ -186,21 +185,21 @@ def _handed_on(
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether a program has ended, and leave it unreaped: nobody else gets the number of its group."""
+    """Tell whether a program has ended, and do not reap it, so that the number of its group is not used again."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
-    """Send a signal to a program that is not reaped yet, or to its group; nothing if nothing of it lives."""
-    kill = os.killpg if whole_group else os.kill  # Popen's own way would reap it
+    """Send a signal to a program that is not reaped yet, or to its group, if any of it still lives."""
+    kill = os.killpg if whole_group else os.kill  # Popen.send_signal would reap it
     with suppress(ProcessLookupError):
         kill(process.pid, number)
 
 
 class Lines:
-    """Cuts what a program prints into lines, each with its end, and lets `hear` have them.
+    """Splits the output of a program into lines, and calls `hear` with each line including its end.
 
-    Lines end as Python's universal newlines do; one longer than `LINE_LIMIT` comes in pieces.
+    Lines end as Python's universal newlines do. A line longer than `LINE_LIMIT` comes in pieces.
     """
 
     def __init__(self, hear: Callable[[bytes], object]) -> None:
@@ -208,10 +207,10 @@ class Lines:
         self._rest = b""
 
     def __call__(self, data: bytes) -> None:
-        """Take the next piece; an empty one is the end."""
+        """Take the next piece; an empty piece is the end."""
         lines = (self._rest + data).splitlines(keepends=True)
         self._rest = b""
-        # A carriage return at the end may be the first half of a line's end.
+        # A carriage return at the end may be the first half of a line end.
         if data and not lines[-1].endswith(b"\n") and len(lines[-1]) < LINE_LIMIT:
             self._rest = lines.pop()
         for line in lines:
@@ -219,16 +218,16 @@ class Lines:
 
 
 class Log:
-    """Takes what a program prints into a log, made printable: the first `LOG_BYTES`; the last lines are `said`.
+    """Writes the first `LOG_BYTES` of a program's output to a log, without control characters.
 
-    A log that cannot be written is no failure of the program: what it prints is lost then, with a warning.
+    If the log cannot be written, the output is lost, with a warning; the program does not fail.
 
     Parameters
     ----------
     file
         The log.
     hear
-        Is told each line, as text that ends as lines of text do.
+        Called with each line as text.
     """
 
     def __init__(self, file: IO[str], hear: Callable[[str], object] = lambda _: None) -> None:
@@ -240,11 +239,11 @@ class Log:
 
     @property
     def said(self) -> tuple[str, ...]:
-        """The last lines that the log was given, without their ends."""
+        """The last lines, without their ends."""
         return tuple(self._said)
 
     def __call__(self, data: bytes) -> None:
-        """Take the next piece; an empty one is the end."""
+        """Take the next piece; an empty piece is the end."""
         self._lines(data)
         text, self._fitting = self._fitting, ""
         try:
@@ -253,7 +252,7 @@ class Log:
                 self._file.flush()
         except OSError as error:
             self._size = LOG_BYTES + 1
-            _log.warning("the log takes no more: %s. What the program prints is lost.", error.strerror)
+            _log.warning("the log cannot be written: %s. The program's output is lost.", error.strerror)
 
     def _take(self, line: bytes) -> None:
         end = "\n" if line.endswith((b"\r", b"\n")) else ""
@@ -262,5 +261,5 @@ class Log:
         self._said.append(text.rstrip()[:LETTERS_SAID])
         if self._size <= LOG_BYTES:
             self._size += len(line)
-            full = f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB, the log takes no more of it.\n"
+            full = f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB; the rest is not in the log.\n"
             self._fitting += text if self._size <= LOG_BYTES else full

@@ -1,7 +1,7 @@
-"""What the programs of the rules share: their options, their log, and how errors are told; `prepared` for all programs.
+"""Common parts of the programs of the rules: options, log, and error messages. Verbs use `prepared`, too.
 
-A job's log has everything, its first line the command that repeats the job by hand; the terminal gets
-warnings and errors only, so that what is shouted is heard.
+The log of a job contains everything; its first line is the command that repeats the job by hand. The terminal shows
+only warnings and errors.
 """
 
 import argparse
@@ -16,26 +16,28 @@ from pathlib import Path
 from typing import IO
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
+from halfpipe.files import heartbeat, leases
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId
 from halfpipe.process import failure, usage
 from halfpipe.settings import Settings
 
-GROUP_MAY_WRITE = 0o002  # umask: several people and accounts process downlinks of one working directory
+GROUP_MAY_WRITE = 0o002  # umask: several accounts process downlinks in one working directory
 
 log = logging.getLogger("halfpipe")
 
 
 def parser(description: str | None, *, downlink: bool = True) -> argparse.ArgumentParser:
-    """Return a parser with what every job is given: settings, downlink and log."""
+    """Return a parser with the options of every job: settings, downlink and log."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--settings", type=Path, required=True, help="the file that snakemake has written")
+    parser.add_argument(
+        "--settings", type=Path, required=True, help="file with the settings, written by snakemake"
+    )
     if downlink:
         parser.add_argument("--downlink", type=DownlinkId, required=True)
-    parser.add_argument("--log", type=Path, help="log file; without one, everything goes to the terminal")
+    parser.add_argument("--log", type=Path, help="log file; default: the terminal")
     return parser
 
 
@@ -44,9 +46,9 @@ def run(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
 ) -> int:
-    """Parse `argv` and run `job` with the settings; an error of ours ends it with status 1 and its message.
+    """Parse `argv` and run `job` with the settings. An error ends it with status 1 and a message.
 
-    What other programs print goes where the job's third argument says: into the log, or, without one, to the terminal.
+    The third argument of `job` is the file for the output of other programs: the log, or the terminal.
 
     Returns
     -------
@@ -62,13 +64,12 @@ def run(
                 failure.forget(arguments.log)
                 log.info("%s", command)
             settings = Settings.read(arguments.settings)
-            leases.lifetime = settings.lease.seconds
             with usage.recorded(arguments.log):
                 job(settings, arguments, output)
         except (Exception, SystemExit) as error:
             why = failure.Failure.of(error, command)
             if arguments.log is not None and why.write(arguments.log) and leases.HEAD_VARIABLE in os.environ:
-                terminal.setLevel(logging.CRITICAL)  # the head says it once, for all its jobs
+                terminal.setLevel(logging.CRITICAL)  # the head reports it
             if isinstance(error, HalfPipeError | OSError):
                 log.error("error: %s", error if isinstance(error, HalfPipeError) else why.text)
             elif isinstance(error, Exception):
@@ -81,9 +82,9 @@ def run(
 
 @contextmanager
 def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
-    """Have our lines from `level` on go to the terminal, the group write what is made, and signals end it in order.
+    """Show messages from `level` on, let the group write new files, and end in order after a signal.
 
-    Gives the handler of the terminal.
+    Yields the logging handler of the terminal.
     """
     handlers, terminal = log.handlers[:], logging.StreamHandler()
     terminal.setLevel(level)
@@ -91,7 +92,7 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
     log.setLevel(logging.INFO)
     log.propagate = False
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = {number: signal.getsignal(number) for number in leases.ENDING}
+    ended_by = {number: signal.getsignal(number) for number in heartbeat.ENDING_SIGNALS}
     for number, before in ended_by.items():
         if before is not signal.SIG_IGN:
             signal.signal(number, leave)
@@ -99,7 +100,7 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
         yield terminal
     finally:
         for number, before in ended_by.items():
-            if signal.getsignal(number) is leave:  # else it was told to end, and is told once
+            if signal.getsignal(number) is leave:  # otherwise it has received one, and ignores more
                 signal.signal(number, before)
         os.umask(umask)
         for handler in log.handlers:
@@ -109,24 +110,24 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
 
 
 def leave(number: int, _frame: object) -> None:
-    """Leave by the way of all errors, so that leases are given back and programs that we started are ended.
+    """Raise SystemExit, so that leases are released and programs that this process started are ended.
 
-    The same signal again would cut that short: Slurm sends one to each process, and so do parents.
+    The signal is ignored from then on: Slurm and parent processes may send it several times.
     """
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
 def _log_to(path: Path) -> IO[str]:
-    """Have our lines go to a log; return where programs print: there, or to the terminal if it cannot be written."""
-    logging.raiseExceptions = False  # a full disk must not hide what the job itself has to say
+    """Write messages to a log; return the file for the output of programs: the log, or the terminal if that fails."""
+    logging.raiseExceptions = False  # errors of the log on a full disk would hide the job's own error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-        # Appending: a job that was left behind may write there still.
+        # Append, because an old job of a killed head may still write to it.
         file = logging.FileHandler(path, mode="a", errors="backslashreplace")
     except OSError as error:
-        log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
+        log.warning("%s: no log can be written: %s. %s", path, error.strerror, advice(error))
         return sys.stderr
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     log.addHandler(file)

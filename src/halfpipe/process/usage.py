@@ -1,12 +1,10 @@
-"""What a job that ends well leaves beside its product: a line of what it took, and its log, each with its downlink's.
+"""The time and memory of each job that ended well, in one file for each downlink; and its log, also in one file.
 
-A job of whose log more than an empty file is there has not ended well, or has not ended: Snakemake makes a log that is
-not there.
+A job with a log that is not empty has failed or is running: Snakemake creates missing logs as empty files.
 
-Snakemake's own ``benchmark:`` is not used. It looks at a job from outside, twice a second at first and
-twice a minute later, so that short jobs seem to take nothing; and its files count as products: one that
-cannot be written fails a job that has done its work, and an old one beside products that were made again by
-hand makes them outstanding.
+Snakemake's ``benchmark:`` is not used. It measures a job from outside, at first twice a second and later twice a
+minute, so short jobs seem to take nothing. And its files are products: if one cannot be written, a finished job fails,
+and an old one makes newer products outstanding.
 """
 
 import json
@@ -21,20 +19,19 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.files.reading import open_regular
 
-LONGEST = 1 << 20  # bytes of a file that are read, from its end: thousands of lines
+LONGEST = 1 << 20  # bytes at the end of a file that are read: thousands of lines
 STATUS = Path("/proc/self/status")
 
 
 @contextmanager
 def recorded(log: Path | None) -> Iterator[None]:
-    """Put down what the work inside the ``with`` took, and the job's log, with those of its downlink, if it ends well.
+    """Append usage and log of the work inside the ``with`` to the files of the downlink, if the work ends well.
 
-    A line has the ``job``, its rule and what tells it from the rule's other jobs, as ``decode_chunk-00001``; when it
-    was ``begun``, UTC, and on which ``host``; ``seconds`` by the clock, from when its program had been loaded;
-    ``cpu_seconds`` of processors, user and system, the programs that it started included; ``memory``, the most bytes
-    that it, or one program that it started, had at a time.
+    A line contains the ``job``, such as ``decode_chunk-00001``; when it was ``begun``, UTC, and its ``host``; the wall
+    clock ``seconds`` since its program was loaded; the ``cpu_seconds``, user and system, including the programs that it
+    started; and ``memory``, the most bytes of the job or of one program that it started.
 
-    Without a log nothing is written. That it cannot be written (a full disk) is no fault of the job.
+    Without a log nothing is written. A full disk does not fail the job.
     """
     begun, start, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     yield
@@ -56,17 +53,17 @@ def recorded(log: Path | None) -> Iterator[None]:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Append to a file that other jobs append to at the same time, in one call of the system if that takes it all.
+    """Append to a file to which other jobs append at the same time, if possible in one system call.
 
-    A disk that is nearly full takes a part, and says in the next call that it is full.
+    A disk that is nearly full takes a part, and the next call fails.
     """
     with path.open("ab", buffering=0) as out:
         while content:
             content = content[out.write(content) :]
 
 
-def is_put_down(log: Path) -> bool:
-    """Tell whether the job with this log has ended well, or was never begun."""
+def is_empty(log: Path) -> bool:
+    """Tell whether a log is empty or missing, because its job ended well or never began."""
     try:
         return not log.stat().st_size
     except OSError:
@@ -74,18 +71,18 @@ def is_put_down(log: Path) -> bool:
 
 
 def remove_empty_logs(work: Path, downlink: str) -> None:
-    """Remove what Snakemake has made in the place of logs that were put down."""
+    """Remove the empty logs that Snakemake created."""
     for log in (work / paths.job_logs(downlink)).glob("*.log"):
         with suppress(OSError):
-            if is_put_down(log):
+            if is_empty(log):
                 log.unlink()
 
 
 def has_ended_well(log: Path) -> bool:
-    """Tell whether the job with this log has ended well: its log is put down, and a line says what it took."""
+    """Tell whether the job with this log has ended well: its log is empty, and its usage is recorded."""
     with suppress(OSError), log.with_name(paths.USAGE).open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST))
-        return is_put_down(log) and f'"job": "{log.stem}"'.encode() in file.read()
+        return is_empty(log) and f'"job": "{log.stem}"'.encode() in file.read()
     return False
 
 
@@ -95,9 +92,9 @@ def _cpu_seconds() -> float:
 
 
 def _memory() -> int:
-    """Return the most bytes that this process or one that it started and waited for had."""
+    """Return the most bytes that this process, or one program that it started, had."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with suppress(OSError, ValueError, IndexError):
-        # The kernel's count for a process includes what it was before exec: Snakemake itself.
+        # getrusage also counts the process before exec, which was Snakemake.
         own = int(STATUS.read_text().partition("VmHWM:")[2].split()[0])
     return 1024 * max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)

@@ -14,8 +14,8 @@ from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files import markers, working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
+from halfpipe.files.heartbeat import whoami
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.leases import whoami
 from halfpipe.formats.retdef import content_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_key
@@ -100,7 +100,7 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
     work = settings.paths.work
     moot = settings.moot
     if moot.mapping:
-        known = moot_key.of_run(settings, run, known_datagrams(work, run).rows)
+        known = moot_key.of_run(settings, run, known_datagrams(settings, run).rows)
         file = work / paths.repipe_moot(downlink)
         write_text(file, f"{run.l1} {known.key} {known.alias}\n")
         moot = replace(moot, file=file)

@@ -89,7 +89,7 @@ def _known(settings: Settings, run: RunId) -> dict[int, list[Stretch]]:
     work, plan = settings.paths.work, Plan(settings)
     found: dict[int, list[Stretch]] = {}
     for each in sorted({run}.union(*(plan.of(dl).runs for dl in known_downlinks(work, run)))):
-        for apid, rows in known_datagrams(work, each).by_apid().items():
+        for apid, rows in known_datagrams(settings, each).by_apid().items():
             first, last = (round(time * met.MICROSECONDS) for time in (rows["utc"].min(), rows["utc"].max()))
             found.setdefault(apid, []).append(Stretch(first, last, each, int(rows["groundid"][0])))
     return found

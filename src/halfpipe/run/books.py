@@ -73,7 +73,7 @@ def as_entry(books: Books, delivered: int) -> dict[str, int]:
         "known": books.known,
         "delivered": delivered,
         "elsewhere": books.delivered - delivered,
-        "orphans": books.waiting + books.withheld,
+        "orphans": books.waiting + books.due + books.withheld,
         "withheld": books.withheld,
         "late": books.late,
         "closed_events": books.closed,

@@ -6,7 +6,7 @@ confirms that Level-1 no longer has their events.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import combinations
@@ -16,9 +16,11 @@ from typing import Any, Self
 from halfpipe import paths
 from halfpipe.errors import Remedy, StateError
 from halfpipe.files import leases
+from halfpipe.files.heartbeat import whoami
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, Ranges, intersect, join, subtract
+from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -191,58 +193,55 @@ KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "u
 
 
 class DeliveryHistory:
-    """The deliveries of a run, collected from the entries in order."""
+    """The deliveries of a run, from its entries in order, each with the seal of its record."""
 
-    def __init__(self) -> None:
-        self.deliveries: list[Delivery] = []
-        self.unreadable: dict[DownlinkId, Unreadable] = {}
-        self._latest: dict[DownlinkId, Delivery] = {}
-        self._seals: dict[DownlinkId, str] = {}
-        self._earlier: dict[DownlinkId, list[Delivery]] = {}
-
-    def take(self, entry: Entry, seal: str = "") -> None:
-        """Add the next entry; `seal` is the seal of its record."""
-        if isinstance(entry, Release):
-            self._earlier.pop(entry.downlink, None)
-            return
-        if isinstance(entry, Unreadable):
-            self.unreadable[entry.downlink] = entry
-            return
-        self.unreadable.pop(entry.downlink, None)
-        if (before := self._latest.get(entry.downlink)) and before.spans:
-            self._earlier.setdefault(entry.downlink, []).append(before)
-        self.deliveries.append(entry)
-        self._latest[entry.downlink] = entry
-        self._seals[entry.downlink] = seal
+    def __init__(self, entries: Iterable[tuple[Entry, str]] = ()) -> None:
+        self._entries = list(entries)
 
     def after(self, entry: Entry) -> "DeliveryHistory":
-        """Return what the history is after `entry`; it stays as it is."""
-        found = DeliveryHistory()
-        found.unreadable = dict(self.unreadable)
-        found._latest, found._seals = dict(self._latest), dict(self._seals)
-        found._earlier = {downlink: list(every) for downlink, every in self._earlier.items()}
-        found.take(entry)
-        return found
+        """Return the history with one more entry, which is not recorded."""
+        return DeliveryHistory((*self._entries, (entry, "")))
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """All deliveries, oldest first."""
+        return [entry for entry, _ in self._entries if isinstance(entry, Delivery)]
+
+    @property
+    def unreadable(self) -> dict[DownlinkId, Unreadable]:
+        """The downlinks whose legacy record is still not readable."""
+        last = {entry.downlink: entry for entry, _ in self._entries if not isinstance(entry, Release)}
+        return {downlink: entry for downlink, entry in last.items() if isinstance(entry, Unreadable)}
+
+    def latest(self) -> dict[DownlinkId, Delivery]:
+        """Return the latest delivery of each downlink."""
+        return {delivery.downlink: delivery for delivery in self.deliveries}
+
+    def seal(self, downlink: DownlinkId) -> str | None:
+        """Return the seal of the record of the latest delivery of `downlink`; None if there is no delivery."""
+        seals = {entry.downlink: seal for entry, seal in self._entries if isinstance(entry, Delivery)}
+        return seals.get(downlink)
 
     def all_recorded(self) -> dict[DownlinkId, tuple[Delivery, ...]]:
         """Return the deliveries of each downlink that Level-1 may have, oldest first: `earlier`, then the latest."""
         earlier = self.earlier()
-        return {downlink: (*earlier.get(downlink, ()), latest) for downlink, latest in self._latest.items()}
-
-    def latest(self) -> dict[DownlinkId, Delivery]:
-        """Return the latest delivery of each downlink."""
-        return dict(self._latest)
-
-    def seal(self, downlink: DownlinkId) -> str | None:
-        """Return the seal of the record of the latest delivery of `downlink`; None if there is no delivery."""
-        return self._seals.get(downlink)
+        return {downlink: (*earlier.get(downlink, ()), latest) for downlink, latest in self.latest().items()}
 
     def earlier(self) -> dict[DownlinkId, list[Delivery]]:
-        """Return the deliveries before the latest that covered more than the later ones, oldest first."""
+        """Return the deliveries before the latest that covered more than the later ones, oldest first.
+
+        A release ends with the latest delivery at that time, so only this one and later ones can be among them.
+        """
+        unreleased: dict[DownlinkId, list[Delivery]] = {}
+        for entry, _ in self._entries:
+            if isinstance(entry, Delivery):
+                unreleased.setdefault(entry.downlink, []).append(entry)
+            elif isinstance(entry, Release):
+                del unreleased.get(entry.downlink, [])[:-1]
         found: dict[DownlinkId, list[Delivery]] = {}
-        for downlink, latest in self._latest.items():
+        for downlink, (*before, latest) in unreleased.items():
             newer = list(latest.spans)
-            for delivery in reversed(self._earlier.get(downlink, [])):
+            for delivery in reversed(before):
                 if subtract(delivery.spans, newer):
                     found.setdefault(downlink, []).insert(0, delivery)
                     newer += delivery.spans
@@ -256,14 +255,14 @@ class DeliveryHistory:
         """
         return [
             (one, other, Interval(common[0].first, common[-1].last))
-            for (one, a), (other, b) in combinations(sorted(self._latest.items()), 2)
+            for (one, a), (other, b) in combinations(sorted(self.latest().items()), 2)
             if (common := intersect(join(a.spans), join(b.spans)))
         ]
 
     def closed(self, downlink: DownlinkId) -> tuple[Interval, ...]:
         """Return what earlier deliveries of `downlink` covered beyond its latest: closed to others until a release."""
         spans = (span for delivery in self.earlier().get(downlink, []) for span in delivery.spans)
-        latest = self._latest.get(downlink)
+        latest = self.latest().get(downlink)
         return subtract(spans, latest.spans if latest else ())
 
     def of(self, downlink: DownlinkId) -> list[Delivery]:
@@ -300,7 +299,7 @@ class Deliveries(DeliveryHistory):
                 entry = KINDS[record.values["kind"]].of(record.values)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise self._series.damaged(record.number, f"not a record of a delivery: {error!r}") from error
-            self.take(entry, record.seal)
+            self._entries.append((entry, record.seal))
 
     def publish(self, entry: Entry) -> None:
         """Publish `entry`, unless it equals the latest entry of its downlink.
@@ -317,20 +316,20 @@ class Deliveries(DeliveryHistory):
         if self._is_known(entry):
             return
         kind = next(word for word, of_kind in KINDS.items() if isinstance(entry, of_kind))
-        self.take(entry, self._series.publish({"kind": kind, **entry.as_json()}).seal)
+        self._entries.append((entry, self._series.publish({"kind": kind, **entry.as_json()}).seal))
 
     def _is_known(self, entry: Entry) -> bool:
         if isinstance(entry, Unreadable):
             return self.unreadable.get(entry.downlink) == entry
         if isinstance(entry, Release) or entry.downlink in self.unreadable:
             return False
-        latest = self._latest.get(entry.downlink)
+        latest = self.latest().get(entry.downlink)
         if latest is None:
             return not entry.spans
         return replace(entry, handoff=latest.handoff) == latest
 
 
-def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
+def release(settings: Settings, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
     """Open what earlier deliveries of `downlink` covered beyond its latest to other downlinks; return these intervals.
 
     Raises
@@ -338,8 +337,8 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
     StateError
         If nothing is closed.
     """
-    with leases.run_lease(work, run, log.warning):
-        deliveries = Deliveries(work, run)
+    with leases.run_lease(settings, run, log.warning):
+        deliveries = Deliveries(settings.paths.work, run)
         closed = deliveries.closed(downlink)
         if not closed:
             raise StateError(
@@ -347,7 +346,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
                 "other downlinks. Its latest delivery is never released. To release a part of it, first accept that "
                 "it shrinks (shrink.accept) and process the downlink again."
             )
-        me = leases.whoami()
+        me = whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
     return closed

@@ -14,19 +14,23 @@ from halfpipe.ids import DownlinkId, RunId
 LATEST = 200  # runs from which waiting times are estimated
 
 
+def _names(directory: str) -> list[str]:
+    """Return the names in a directory; none if it does not exist. Called for all runs, so it makes no paths."""
+    try:
+        return os.listdir(directory)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+
+
 def every_downlink(work: Path) -> list[DownlinkId]:
     """Return all downlinks that have a receipt, or a directory for their products, in order."""
-    names = {name.removeprefix(paths.receipt("")) for name in os.listdir(work)}  # noqa: PTH208
+    names = {name.removeprefix(paths.receipt("")) for name in _names(str(work))}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
 def every_run(work: Path) -> list[RunId]:
     """Return all runs that have a directory, in order."""
-    try:
-        names = os.listdir(f"{work}/{paths.RUNS}")  # noqa: PTH208
-    except FileNotFoundError:
-        return []
-    return sorted(RunId(name) for name in names if RunId.matches(name))
+    return sorted(RunId(name) for name in _names(f"{work}/{paths.RUNS}") if RunId.matches(name))
 
 
 def repipes(work: Path, run: RunId) -> list[dict[str, Any]]:
@@ -58,10 +62,7 @@ def refuse_unknown(work: Path, run: RunId) -> None:
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     """Return the downlinks that have a directory in `run`, in order. It may still be empty."""
-    try:
-        names = os.listdir(f"{work}/{paths.run(run)}")  # noqa: PTH208 - called for all runs
-    except FileNotFoundError:
-        return []
+    names = _names(f"{work}/{paths.run(run)}")
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 

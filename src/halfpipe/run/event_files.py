@@ -18,7 +18,7 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.event_records import Records
-from halfpipe.run.moot_keys import Moot
+from halfpipe.run.moot_keys import MootKey
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Header:
     """The part of the header that all event files of a run share; `latc` replaces LATC_master of LPA records."""
 
     downlink: DownlinkId
-    moot: Moot
+    moot: MootKey
     latc: int | None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import release_memory
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.settings import Settings
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
 SEAL_LENGTH = len(SEAL) + 64  # bytes
@@ -222,8 +224,16 @@ def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[
                 os.link(home / name, kept / name, follow_symlinks=False)  # the legacy's are links
 
 
-def known_datagrams(work: Path, run: RunId) -> KnownDatagrams:
-    """Read the datagrams of `run` that any downlink has published."""
-    return KnownDatagrams.together(
-        MergedIndex.read(work, run, dl).datagrams for dl in known_downlinks(work, run)
-    )
+def known_indexes(settings: Settings, run: RunId) -> dict[DownlinkId, MergedIndex]:
+    """Read the merged indexes of `run` in order of downlinks, without the chunks that the config ignores."""
+    work, found = settings.paths.work, {}
+    for downlink in known_downlinks(work, run):
+        index, ignored = MergedIndex.read(work, run, downlink), settings.ignored(downlink)
+        place = partial(ChunkProducts.place, work=work, downlink=downlink)
+        found[downlink] = without_chunks(index, ignored, place) if ignored else index
+    return found
+
+
+def known_datagrams(settings: Settings, run: RunId) -> KnownDatagrams:
+    """Read the datagrams of `run` that any downlink has published and the config does not ignore."""
+    return KnownDatagrams.together(index.datagrams for index in known_indexes(settings, run).values())

@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Moot:
+class MootKey:
     """Key (32 bits) and alias of one run's configuration."""
 
     key: int
     alias: str
 
 
-UNSET = Moot(MOOT_UNSET_KEY, MOOT_UNSET_ALIAS)
+UNSET = MootKey(MOOT_UNSET_KEY, MOOT_UNSET_ALIAS)
 
 
-def is_good(moot: Moot) -> bool:
+def is_good(moot: MootKey) -> bool:
     """Tell whether an event file and a line of `moot.file` can hold it."""
     return 0 <= moot.key < 2**32 and re.fullmatch(r"[!-~]+", moot.alias) is not None
 
 
-def moot_of(run: RunId, path: Path | None) -> Moot:
+def moot_of(run: RunId, path: Path | None) -> MootKey:
     """Return the key of `run` from a file of lines ``r%010d key alias``; `UNSET` if the file does not list the run.
 
     Raises
@@ -67,25 +67,25 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
 
 
 @lru_cache(maxsize=1)  # rebuilding the ledger looks up every run of the mission
-def _parsed(path: Path, content: bytes) -> Mapping[RunId, Moot | str]:
+def _parsed(path: Path, content: bytes) -> Mapping[RunId, MootKey | str]:
     """Return the key of each run, or a message if lines contradict each other.
 
     A line of another form is reported and skipped, so that one bad line does not affect other runs.
     """
-    known: dict[RunId, Moot | str] = {}
+    known: dict[RunId, MootKey | str] = {}
     skipped = []
     for number, line in enumerate(map(bytes.strip, content.splitlines()), 1):
         if not line or line.startswith(b"#"):
             continue
         match = LINE.fullmatch(line)
         met, key, alias = match.groups() if match else (b"-1", b"-1", b"")
-        moot = Moot(int(key, 16 if b"x" in key.lower() else 10), alias.decode())
+        moot = MootKey(int(key, 16 if b"x" in key.lower() else 10), alias.decode())
         if not 0 <= int(met) < 2**32 or not is_good(moot):
             skipped.append(number)
             continue
         run = RunId.from_met(int(met))
         before = known.setdefault(run, moot)
-        if isinstance(before, Moot) and before != moot:
+        if isinstance(before, MootKey) and before != moot:
             known[run] = (
                 f"{path}, line {number}: run {run.l1} ({run}) has key {moot.key} {moot.alias} here and "
                 f"{before.key} {before.alias} before. Remove the wrong line."

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Self
-
-import numpy as np
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
@@ -31,7 +30,7 @@ from halfpipe.errors import (
 from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.late import Events, listed
+from halfpipe.merge.late import Events, not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
@@ -42,7 +41,7 @@ from halfpipe.words import utc
 
 log = logging.getLogger(__name__)
 # Error codes that mean that a chunk can no longer be decoded. Other errors, like a full disk, are temporary.
-LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code, "decoder-silent"})
+LOST = frozenset({MissingInputError.code, FormatError.code, DecoderError.code})
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,8 @@ class KnownRun:
         recorded = Deliveries(work, run)
         others = [dl for dl in begun_downlinks(work, run) if dl not in new_input]
         known = {
-            dl: _without_ignored(context, dl, index)
+            # No merge uses chunks that the config ignores, or needs them decoded again.
+            dl: without_chunks(index, context.settings.ignored(dl), partial(context.place, dl))
             for dl in others
             if (index := _published(context, dl)) is not None
         }
@@ -166,18 +166,8 @@ class KnownRun:
 
     def _is_needed(self, datagrams: KnownDatagrams, downlink: DownlinkId) -> bool:
         """Tell whether a datagram may hold an event that is late or not delivered."""
-        rows = datagrams.rows[datagrams.rows["nevts"] > 0]
-        delivered = np.zeros(len(rows), dtype=bool)
-        earlier = self.recorded.earlier()
-        for dl, delivery in self.recorded.latest().items():
-            if dl == downlink:
-                continue
-            for record in (delivery, *earlier.get(dl, ())):
-                known_then = listed(rows, record.datagrams)
-                for span in record.spans:
-                    inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
-                    delivered |= inside & known_then
-        return not delivered.all()
+        of_others = (records for dl, records in self.recorded.all_recorded().items() if dl != downlink)
+        return not_all_delivered(datagrams.rows, chain.from_iterable(of_others))
 
     def events(self, downlink: DownlinkId) -> Events:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
@@ -222,12 +212,6 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
         return _rebuilt(context, downlink, handed_off)
 
 
-def _without_ignored(context: Context, downlink: DownlinkId, index: MergedIndex) -> MergedIndex:
-    """Return an index without chunks that the config ignores: no merge takes them, or needs them again."""
-    ignored = context.settings.ignored(downlink)
-    return without_chunks(index, ignored, partial(context.place, downlink)) if ignored else index
-
-
 def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:
     """Rebuild the merged index of a downlink from the chunks that it was handed off with."""
     index, _ = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in chunks), {})
@@ -253,7 +237,7 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
             rerun(downlink, "deliver_run", "Process it"),
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
-        with leases.run_lease(work, run, log.warning), context_scratch(work, run):
+        with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             try:
                 MergedIndex.read(work, run, downlink)
             except HalfPipeError:

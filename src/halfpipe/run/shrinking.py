@@ -18,7 +18,7 @@ Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file
 class ShrunkError(StateError):
     """A downlink would deliver fewer events of a run than Level-1 may have of it."""
 
-    code = "shrunk-refused"
+    code = "shrunk"
 
 
 def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | LegacySpan, int]:

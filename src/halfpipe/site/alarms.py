@@ -1,9 +1,10 @@
-"""What a person is told of troubles, and how often: when one begins, changes or is over, and once a day while it lasts.
+"""Messages to a person about problems: when one appears, changes or is over, and once a day while it lasts.
 
-One has changed when its causes have other codes, or more or fewer of one: their sentences hold times and sizes.
+A problem changes when the codes of its causes change, or their numbers. The sentences alone do not count, because they
+contain times and sizes.
 
-Which of them are told is a pure function of what was told before, what there is now, and the time. What was told
-is kept in a file that may be deleted: then all that lasts is told once more.
+Which messages are due is a pure function of the messages sent before, the causes now, and the time. A file has the
+messages sent before. If this file is deleted, the lasting problems are reported once more.
 """
 
 import logging
@@ -20,24 +21,24 @@ from textwrap import shorten
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
 from halfpipe.files.advice import sentence
+from halfpipe.files.lease import Lease
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.status.told import Memory, Told
 from halfpipe.words import utc
 
-SITE = "site "  # before the code of a cause that is of no downlink: its subject
+SITE = "site "  # before a code: the subject of a cause of the whole site
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
 MOST_IN_SUBJECT = 100  # letters
-MOST_CAUSES = 10  # of a subject that a mail has
+MOST_CAUSES = 10  # of a subject in one mail
 
 log = logging.getLogger(__name__)
 
 
-class Kind(IntEnum):
-    """Why a person is told, what is of most interest first."""
+class Occasion(IntEnum):
+    """Why a message is due, in the order of interest."""
 
     NEW = 0
     CHANGED = 1
@@ -47,70 +48,69 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Message:
-    """What is to be told of one subject, a downlink or one of the site's; without causes it is over."""
+    """A message about one subject, a downlink or a problem of the site; without causes the problem is over."""
 
-    kind: Kind
+    occasion: Occasion
     subject: str
     causes: tuple[Cause, ...]
     since: float
 
 
-def tell(
+def due_messages(
     before: Mapping[str, Told],
     found: Iterable[tuple[str, Cause]],
     now: float,
     remind_seconds: float,
     unknown: Container[str] = (),
 ) -> tuple[list[Message], dict[str, Told]]:
-    """Find what is to be told now.
+    """Find the messages that are due.
 
     Parameters
     ----------
     before
-        What was told, by subject.
+        The messages sent before, by subject.
     found
-        All causes that need action, with their subjects: downlinks, or what `of_site` gives.
+        All causes that need action, each with its subject: a downlink, or what `site_subject` returns.
     now
         Unix time, seconds.
     remind_seconds
-        After so long a trouble that lasts is told again.
+        A lasting problem is reported again after this time.
     unknown
-        Subjects of which nobody knows how they stand, since somebody is at work on them: without a cause they stay
-        as they are.
+        Subjects with an unknown state, because another process works on them. Without a cause they stay as they are.
 
     Returns
     -------
     messages, state
-        What is to be told, in the order of the subjects, and what is `before` the next time.
+        The messages in the order of subjects, and `before` for the next call.
     """
     by_subject: dict[str, list[Cause]] = {}
     for subject, cause in found:
         by_subject.setdefault(subject, []).append(cause)
     messages, state = list[Message](), dict[str, Told]()
-    for subject, known in before.items():
+    for subject, sent in before.items():
         if subject not in by_subject and subject in unknown:
-            state[subject] = known
+            state[subject] = sent
         elif subject not in by_subject:
-            messages.append(Message(Kind.OVER, subject, (), known.since))
+            messages.append(Message(Occasion.OVER, subject, (), sent.since))
     for subject, causes in by_subject.items():
         codes, first = sorted(cause.code for cause in causes), min(cause.since or now for cause in causes)
-        told = before.get(subject, Told([], first, now))
-        if not told.codes:
-            kind = Kind.NEW
-        elif told.codes != codes:
-            kind = Kind.CHANGED
-        elif abs(now - told.at) >= remind_seconds:  # a clock that was set back must not keep anybody silent
-            kind = Kind.LASTS
+        sent = before.get(subject, Told([], first, now))
+        if not sent.codes:
+            occasion = Occasion.NEW
+        elif sent.codes != codes:
+            occasion = Occasion.CHANGED
+        elif abs(now - sent.at) >= remind_seconds:  # also if the clock was set back
+            occasion = Occasion.LASTS
         else:
-            state[subject] = told
+            state[subject] = sent
             continue
-        messages.append(Message(kind, subject, tuple(causes), told.since))
-        state[subject] = Told(codes, told.since, now)
+        messages.append(Message(occasion, subject, tuple(causes), sent.since))
+        state[subject] = Told(codes, sent.since, now)
     return sorted(messages, key=lambda message: message.subject), state
 
 
-def of_site(code: str) -> str:
-    """Return the subject of a cause that is of no downlink."""
+def site_subject(code: str) -> str:
+    """Return the subject of a cause of the whole site."""
     return SITE + code
 
 
@@ -119,64 +119,59 @@ def _name(subject: str) -> str:
 
 
 def subject_of(messages: Sequence[Message]) -> str:
-    """Return the subject of a mail with these messages: what is new first, in words."""
-    first = min(messages, key=lambda message: message.kind)
+    """Return the subject of a mail with these messages: the most interesting one in words."""
+    first = min(messages, key=lambda message: message.occasion)
     more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
     text = f"HalfPipe: {_name(first.subject)}: {first.causes[0].text if first.causes else 'over'}"
     return shorten(text, MOST_IN_SUBJECT - len(more), placeholder="…") + more
 
 
-def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = None) -> str:
-    """Return the text of a mail: of each subject its causes with what to do next, and its details."""
+def text_of(messages: Sequence[Message]) -> str:
+    """Return the text of a mail: for each subject its causes, and what to do next."""
     lines = list[str]()
     for message in messages:
         since = utc(message.since)
         what = {
-            Kind.NEW: "",
-            Kind.CHANGED: f", changed (since {since})",
-            Kind.LASTS: f", still (since {since})",
-            Kind.OVER: f": over; it was there since {since}",
-        }[message.kind]
+            Occasion.NEW: "",
+            Occasion.CHANGED: f", changed (since {since})",
+            Occasion.LASTS: f", still (since {since})",
+            Occasion.OVER: f": over; it was there since {since}",
+        }[message.occasion]
         lines.append(f"{_name(message.subject)}{what}")
         for cause in message.causes[:MOST_CAUSES]:
             lines += [f"  {cause.text}", *(f"    {line.removeprefix('→ ')}" for line in cause.lines)]
         if len(message.causes) > MOST_CAUSES:
             lines.append(f"  and {len(message.causes) - MOST_CAUSES} more: halfpipe status")
-        if details and message.kind <= Kind.CHANGED:
-            lines += [f"  {line}" for line in details.get(message.subject, "").splitlines()]
     return "\n".join(lines)
 
 
 def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]) -> bool:
-    """Tell a person: by `alarm.command`, or by what we print, for cron or systemd to mail.
+    """Send a mail by `alarm.command`, or print it, for cron or systemd to mail.
 
-    A command that fails loses nothing: the text is printed then, with how it ended.
+    If the command fails, the mail is printed, with the reason.
 
     Returns
     -------
     bool
-        Whether anybody took it.
+        Whether the mail was sent or printed.
     """
     if settings.alarm.command is None:
         return say(f"{subject}\n\n{text}")
     words = filled_in(settings.alarm.command, {"subject": subject})
-    with tempfile.TemporaryFile() as given:
-        given.write(text.encode() + b"\n")
-        given.seek(0)
-        ending = run(words, ROOT, Log(StringIO()), seconds=COMMAND_SECONDS, stdin=given)
+    with tempfile.TemporaryFile() as mail:
+        mail.write(text.encode() + b"\n")
+        mail.seek(0)
+        ending = run(words, ROOT, Log(StringIO()), seconds=COMMAND_SECONDS, stdin=mail)
     if ending.well:
         return True
     return say(
-        f"{subject}\n\n{text}\n\nalarm.command {ending.saying}. Mend it: this message went only here. "
-        f"It was: {shlex.join(words)}"
+        f"{subject}\n\n{text}\n\nalarm.command {ending.saying}. Fix it, because this message was only printed. "
+        f"The command was: {shlex.join(words)}"
     )
 
 
-class Teller:
-    """Tells a person what there is to tell, and remembers it: in a file, for others tell of a turn that cannot begin.
-
-    `say` prints a text, and tells whether anybody took it.
-    """
+class Alarms:
+    """The messages of a site. `say` prints a text, and returns whether that worked."""
 
     def __init__(self, settings: Settings, say: Callable[[str], bool]) -> None:
         self._settings, self._say = settings, say
@@ -184,50 +179,40 @@ class Teller:
 
     @property
     def memory(self) -> Memory:
-        """What was told until now."""
+        """The messages sent until now."""
         return Memory.read(self._path)
 
-    def of_site(self, code: str, causes: Iterable[Cause]) -> None:
-        """Tell of one trouble of the site, if there is one, and leave all others and the downlinks as they are."""
-        subject = of_site(code)
+    def report_site(self, code: str, causes: Iterable[Cause]) -> None:
+        """Report one problem of the site, and leave all other subjects as they are."""
+        subject = site_subject(code)
         with self._alone():
-            self._tell([(subject, cause) for cause in causes], set(self.memory.sent) - {subject})
+            self._report([(subject, cause) for cause in causes], set(self.memory.sent) - {subject})
 
-    def tell(
-        self,
-        found: Iterable[tuple[str, Cause]],
-        unknown: Container[str] = (),
-        details: Mapping[str, str] | None = None,
-    ) -> None:
-        """Tell what is new, has changed, is over, or was reported long ago."""
+    def report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str] = ()) -> None:
+        """Send the messages that are due; arguments as for `due_messages`."""
         with self._alone():
-            self._tell(found, unknown, details)
+            self._report(found, unknown)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the lease of what was told: a turn that cannot begin tells of that while another one tells, too."""
-        with ExitStack() as held:
+        """Hold a lease, because a turn that cannot begin reports that while another turn reports, too."""
+        with ExitStack() as stack:
             try:
-                lease = leases.Lease(self._settings.paths.work, paths.TOLD_LEASE)
-                held.enter_context(lease.take("what was told", log.warning))
-            except OSError as error:  # a full disk keeps nobody from being told
+                lease = Lease.of(self._settings, paths.TOLD_LEASE)
+                stack.enter_context(lease.take("the messages sent before", log.warning))
+            except OSError as error:  # a full disk must not stop a message
                 log.warning("%s", sentence(error))
             yield
 
-    def _tell(
-        self,
-        found: Iterable[tuple[str, Cause]],
-        unknown: Container[str],
-        details: Mapping[str, str] | None = None,
-    ) -> None:
+    def _report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str]) -> None:
         now, before = time.time(), self.memory
-        worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
-        messages, told = tell(before.sent, worth, now, self._settings.alarm.remind_hours * 3600, unknown)
-        memory = Memory(told)
-        if messages and not send(self._settings, subject_of(messages), text_of(messages, details), self._say):
-            memory.sent = before.sent  # told again at the next turn
-        if memory != before:
+        urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
+        remind_seconds = self._settings.alarm.remind_hours * 3600
+        messages, sent = due_messages(before.sent, urgent, now, remind_seconds, unknown)
+        if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
+            return  # the next turn tries again
+        if sent != before.sent:
             try:
-                memory.write(self._path)
+                Memory(sent).write(self._path)
             except (HalfPipeError, OSError) as error:
                 self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")

@@ -21,12 +21,12 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
 from halfpipe.downlink.stage_look import is_submitted, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, LockedError
-from halfpipe.files import leases
 from halfpipe.files.advice import sentence
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.json_files import read_json
+from halfpipe.files.lease import Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
@@ -101,12 +101,11 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
     Removable
         As `removable` gives them, each as soon as it is known what becomes of it.
     """
-    work = settings.paths.work
     for each in removable(settings, now):
-        kept, failed = halted or at_work(work, each) or why_kept(settings, now, each), False
+        kept, failed = halted or at_work(settings, each) or why_kept(settings, now, each), False
         if remove and not kept:
             try:
-                with nobody_else(work, each):
+                with nobody_else(settings, each):
                     # Asked again under the leases: a downlink may have been processed again since it was looked at.
                     kept = why_kept(settings, now, each)
                     for path in () if kept else map(Path, each.sizes):
@@ -201,7 +200,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         if manifest["held"]:
             yield f"downlink {downlink} holds it, since Level-1 would refuse it"
         # That its files are gone from the stage says nothing: so they are where somebody has cleared it.
-        if names_files(receipt) and not is_submitted(receipt, Record(work, downlink)):
+        if names_files(receipt) and not is_submitted(receipt, submissions(work, downlink)):
             yield (
                 f"downlink {downlink} has no record of a submission; if Level-1 has it: halfpipe submit "
                 f"{downlink} --settle submitted"
@@ -221,7 +220,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     given_up = force_list.read(work)
     # A later EPU can make a complete run open again, so a manifest's word does not suffice.
     if not force_list.in_effect(work, run, downlinks, given_up) and not is_complete(
-        known_datagrams(work, run).segments(), settings.merge.min_epus
+        known_datagrams(settings, run).segments(), settings.merge.min_epus
     ):
         yield "the run is open: more of it may come"
     # One that was abandoned may go, whatever Online lacks.
@@ -246,15 +245,15 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _leases(work: Path, each: Removable) -> list[leases.Lease]:
+def _leases(settings: Settings, each: Removable) -> list[Lease]:
     places = [paths.downlink_lease(downlink) for downlink in each.downlinks]
     places += [paths.run_lease(each.run)] if each.run is not None else []
-    return [leases.Lease(work, place) for place in places]
+    return [Lease.of(settings, place) for place in places]
 
 
-def at_work(work: Path, each: Removable) -> str:
+def at_work(settings: Settings, each: Removable) -> str:
     """Say who else is at work on something, also as a job of a head that was killed; nothing is taken or waited for."""
-    for lease in filter(None, (lease.look() for lease in _leases(work, each))):
+    for lease in filter(None, (lease.look() for lease in _leases(settings, each))):
         if lease.lives and not lease.ours:
             return f"in work: {lease} holds {lease.name}"
         if lease.jobs:
@@ -263,7 +262,7 @@ def at_work(work: Path, each: Removable) -> str:
 
 
 @contextmanager
-def nobody_else(work: Path, each: Removable) -> Iterator[None]:
+def nobody_else(settings: Settings, each: Removable) -> Iterator[None]:
     """Hold the leases of something, so that no job is at work on it meanwhile.
 
     Raises
@@ -272,10 +271,10 @@ def nobody_else(work: Path, each: Removable) -> Iterator[None]:
         If somebody else has one of them, or a job of a downlink is still running.
     """
     with ExitStack() as held:
-        mine = _leases(work, each)
+        mine = _leases(settings, each)
         for lease in mine:
-            held.callback(lease.give_back)
+            held.callback(lease.release)
         taken = [lease.try_take() for lease in mine]  # not waited for: a merge may take an hour
-        if (who := at_work(work, each)) or not all(taken):
+        if (who := at_work(settings, each)) or not all(taken):
             raise LockedError(who or "in work: somebody takes or gives back a lease of it at this moment")
         yield

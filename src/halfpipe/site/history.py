@@ -1,11 +1,11 @@
 """Many downlinks: batches of neighbours, oldest first, by the second Snakefile ``workflow/history.smk``.
 
-A batch is one job of Snakemake, here or in Slurm. It runs ``snakemake dl=<id>`` for one downlink after the other, in
-the order of their ids, so inside a batch the bytes are those of single commands. Batches run side by side. A run that
-reaches over the end of a batch may be delivered by its later downlink first. Each event still goes to Level-1 once.
+A batch is one job of Snakemake, on this host or in Slurm. It runs ``snakemake dl=<id>`` for its downlinks one after the
+other, in the order of their ids, so inside a batch the bytes are those of single commands. Batches run side by side. If
+a run continues in the next batch, that batch may deliver first. Each event still goes to Level-1 once.
 
-What is outstanding is read from the files each time, so the same command goes on where the last one ended. A downlink
-that fails is left behind. Nothing is submitted to Level-1.
+Which downlinks are outstanding is read from the files each time, so the same command continues where the last one
+ended. A downlink that fails is skipped. Nothing is submitted to Level-1.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from halfpipe.process import failure
 from halfpipe.process.failure import Failure
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
-from halfpipe.site.invocation import Which, running, ticks
+from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status.failures import end_of, failed_jobs
 
 SNAKEFILE = ROOT / "workflow" / "history.smk"
@@ -40,22 +40,23 @@ FULL_SECONDS = 60.0  # between two tries of a downlink where a disk is full
 BUSY_SECONDS = 900.0  # that a batch waits for a downlink that another process has in work
 # Codes of why a downlink was not handed off.
 LEFT = frozenset({HeldError.code, LockedError.code})  # it was left alone
-MEMORY = frozenset({"killed", "memory", "out-of-memory"})  # the next attempt of its batch has more memory
-UNHEARD = Failure("killed", "its batch ended before it was done")
+MEMORY = frozenset({"killed", "memory"})  # the next attempt of its batch has more memory
+UNKNOWN = Failure("killed", "its batch ended before it was done")
 
 
 def record(downlink: DownlinkId) -> str:
-    """Return the log whose failure record shows why a downlink was not handed off, relative to `paths.work`."""
+    """Return the log whose failure record has the reason why a downlink was not handed off, below `paths.work`."""
     return paths.log("batch", downlink)
 
 
 def begin_again(work: Path, named: Sequence[DownlinkId]) -> tuple[Path, bool]:
-    """Remember since when downlinks are regenerated, until all are.
+    """Note the time since when downlinks are regenerated, until all of them are.
 
     Returns
     -------
     tuple
-        A file: products older than it, by the file server's clock, are made again. Whether an earlier command made it.
+        A file: products older than the file, by the file server's clock, are made again. Whether an earlier command
+        made this file.
     """
     every = sorted(named)
     digest = hashlib.sha256("".join(every).encode()).hexdigest()[:8]
@@ -66,19 +67,19 @@ def begin_again(work: Path, named: Sequence[DownlinkId]) -> tuple[Path, bool]:
 
 
 @dataclass
-class History:
-    """The downlinks of one command, and what has become of them.
+class Batches:
+    """The downlinks of one `halfpipe process`, and what has become of them.
 
     Attributes
     ----------
     todo
-        What must be processed, in order.
+        The downlinks to process, in order.
     since
-        Unix time: what was made before it is made again; 0: what exists is good.
+        Unix time: older products are made again; 0: existing products are good.
     ends
-        Why a downlink was not handed off, None for one that was; no entry where the files do not show it yet.
+        Why a downlink was not handed off; None: it was. Without an entry the files do not show it yet.
     messages
-        What there is to say of others.
+        What other downlinks wait for.
     """
 
     settings: Settings
@@ -90,8 +91,8 @@ class History:
     _equal: list[Failure] = field(default_factory=list)
 
     @classmethod
-    def of(cls, settings: Settings, named: Sequence[DownlinkId], since: float = 0.0) -> "History":
-        """Find what must be done of downlinks, and of those that were handed off before the Unix time `since`."""
+    def of(cls, settings: Settings, named: Sequence[DownlinkId], since: float = 0.0) -> "Batches":
+        """Find the outstanding ones of the downlinks, and those that were handed off before the Unix time `since`."""
         found, work = outstanding(Plan(settings), time.time(), frozenset(named)), settings.paths.work
         todo = set(found.ready)
         if since:
@@ -103,26 +104,26 @@ class History:
     @property
     def done(self) -> list[DownlinkId]:
         """The downlinks that were handed off."""
-        return [dl for dl in self.todo if self.ends.get(dl, UNHEARD) is None]
+        return [dl for dl in self.todo if self.ends.get(dl, UNKNOWN) is None]
 
     @property
-    def left(self) -> dict[DownlinkId, str]:
-        """The downlinks that were left alone, and why: held, or in work elsewhere."""
-        return {dl: why.text for dl in self.todo if (why := self.ends.get(dl)) and why.code in LEFT}
+    def left(self) -> dict[DownlinkId, Failure]:
+        """The downlinks that were not tried, with the reason: held, or another process works on them."""
+        return {dl: why for dl in self.todo if (why := self.ends.get(dl)) and why.code in LEFT}
 
     @property
     def failed(self) -> list[DownlinkId]:
-        """The downlinks that were tried, or would have been, and were not handed off."""
+        """All other downlinks: they failed, or their batch did not reach them."""
         others = {*self.done, *self.left}
         return [dl for dl in self.todo if dl not in others]
 
     @property
     def waits(self) -> str:
-        """What the downlinks in work wait for, a full disk; empty if they do not."""
+        """The full disk that the downlinks wait for; empty without one."""
         full = (f"{dl}: {why.text}" for dl, why in self.ends.items() if why and why.code == DISK_FULL)
         return next(full, "")
 
-    def run(self, which: Which) -> Iterator[None]:
+    def run(self, snakemake: SnakemakeCall) -> Iterator[None]:
         """Process the batches, and yield after each look at the files.
 
         Raises
@@ -133,36 +134,41 @@ class History:
         todo = [dl for dl in self.todo if dl not in self.ends]
         if not todo:
             return
+        file = self._write_batches(todo)
+        begun = file.stat().st_mtime
+        words = ["history", "--snakefile", str(SNAKEFILE), "--directory", str(self.settings.paths.work)]
+        try:
+            with running([*snakemake.command(*words), "--config", f"batches={file}"], self.log) as process:
+                for _ in ticks(process, LOOK_SECONDS):
+                    self._look(todo, begun)
+                    yield
+        finally:
+            self._look(todo, begun)
+        if process.returncode and all(dl not in self.ends for dl in todo):
+            raise HalfPipeError("\n".join([f"no batch has begun; its log: {self.log}", *end_of(self.log)]))
+
+    def _write_batches(self, todo: Sequence[DownlinkId]) -> Path:
+        """Write the batches to a file for ``history.smk``."""
         size, work = self.settings.history.batch, self.settings.paths.work
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{todo[0]}"
         file, self.log = work / paths.batches(name), work / paths.batches_log(name)
-        written = write_down(self.settings)
-        parts = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
-        write_json(file, {"since": self.since, "settings": str(written), "batches": parts})
-        begun = file.stat().st_mtime
-        words = ["history", "--snakefile", str(SNAKEFILE), "--directory", str(work)]
-        try:
-            with running([*which.command(*words), "--config", f"batches={file}"], self.log) as snakemake:
-                for _ in ticks(snakemake, LOOK_SECONDS):
-                    self._look(todo, begun)
-                    yield
-                status = snakemake.status()
-        finally:
-            self._look(todo, begun)
-        if status and all(dl not in self.ends for dl in todo):
-            raise HalfPipeError("\n".join([f"no batch has begun; its log: {self.log}", *end_of(self.log)]))
+        batches = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
+        write_json(
+            file, {"since": self.since, "settings": str(write_down(self.settings)), "batches": batches}
+        )
+        return file
 
     def _look(self, todo: Sequence[DownlinkId], begun: float) -> None:
-        """Take in how downlinks have ended since the command began.
+        """Read which downlinks were handed off or failed since the Unix time `begun`.
 
         Raises
         ------
         HalfPipeError
-            If too many have failed with one code, one after the other.
+            If too many in a row failed with one code.
         """
         work = self.settings.paths.work
         for dl in todo:
-            before = self.ends.get(dl, UNHEARD)
+            before = self.ends.get(dl, UNKNOWN)
             if before is None:
                 continue
             if is_made(f"{work}/{paths.receipt(dl)}", max(begun, self.since)):
@@ -184,7 +190,7 @@ class History:
 def process_batch(
     settings: Settings, written: Path, downlinks: Sequence[DownlinkId], since: float, cores: int, log: Path
 ) -> bool:
-    """Process downlinks one after the other, each by a command of Snakemake on cores of this machine.
+    """Process downlinks one after the other, each by a command of Snakemake on this host.
 
     Parameters
     ----------
@@ -193,16 +199,16 @@ def process_batch(
     downlinks
         In order.
     since
-        As for `History`.
+        As for `Batches`.
     cores
-        Of this machine.
+        Cores of this host.
     log
-        Takes what the commands print.
+        The file for the output of the commands.
 
     Returns
     -------
     bool
-        Whether a downlink failed that may do better with more memory.
+        Whether a downlink failed that may succeed with more memory.
     """
     wants_memory = False
     for downlink in downlinks:
@@ -216,7 +222,7 @@ def process_batch(
 
 
 def _is_done(settings: Settings, downlink: DownlinkId, since: float) -> bool:
-    """Tell whether a downlink is handed off, since a Unix time if one is given, with all RetDefs that there are."""
+    """Tell whether a downlink was handed off since a Unix time; if that is 0, whether with all its RetDefs."""
     receipt = f"{settings.paths.work}/{paths.receipt(downlink)}"
     return is_made(receipt, since) and (since > 0 or not Plan(settings).of(downlink).to_stage)
 
@@ -224,33 +230,28 @@ def _is_done(settings: Settings, downlink: DownlinkId, since: float) -> bool:
 def _process_one(
     settings: Settings, written: Path, downlink: DownlinkId, *, again: bool, cores: int, log: Path
 ) -> Failure | None:
-    """Process a downlink; return, and record, why it was not handed off."""
+    """Process a downlink; record and return why it was not handed off."""
     work = settings.paths.work
     own = work / record(downlink)
     own.parent.mkdir(parents=True, exist_ok=True)
     failure.forget(own)
     own.touch()
     begun = own.stat().st_mtime
-    why = _in_work(work, downlink)
+    why = _wait_for_others(work, downlink)
     if why is None:
-        words = Which(cores=cores).command(f"dl={downlink}", *(["--forceall"] if again else []))
-        with running(words, log, HALFPIPE_SETTINGS=str(written)) as snakemake:
-            while (status := snakemake.wait(3600.0)) is None:
-                pass
+        words = SnakemakeCall(cores=cores).command(f"dl={downlink}", *(["--forceall"] if again else []))
+        with running(words, log, HALFPIPE_SETTINGS=str(written)) as process:
+            status = process.wait()
         if status == 0:
             return None
-        jobs = [job for job in failed_jobs(work, downlink) if job.ended >= begun]
-        why = (
-            jobs[0].why
-            if jobs
-            else Failure("failed", f"snakemake ended with status {status}; its log: {log}")
-        )
+        why = Failure("failed", f"snakemake ended with status {status}; its log: {log}")
+        why = next((job.why for job in failed_jobs(work, downlink) if job.ended >= begun), why)
     why.write(own)
     return why
 
 
-def _in_work(work: Path, downlink: DownlinkId) -> Failure | None:
-    """Wait for another process that has a downlink in work; return that it takes too long."""
+def _wait_for_others(work: Path, downlink: DownlinkId) -> Failure | None:
+    """Wait for another process that works on a downlink; return the failure if that takes too long."""
     until = time.monotonic() + BUSY_SECONDS
     while who := leases.in_work(work, downlink):
         if time.monotonic() > until:

@@ -22,8 +22,8 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.config import Profile
 from halfpipe.errors import HalfPipeError, LeaseLostError
-from halfpipe.files import leases
 from halfpipe.files.durable import publish, write_bytes
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import names_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
@@ -147,8 +147,7 @@ class Side:
 
     def lease(self) -> None:
         """Hold a lease that is then lost by standing still; or be refused, and follow who stands still."""
-        leases.lifetime = LIFETIME
-        lease = leases.Lease(self.home, "leases/probe")
+        lease = Lease(self.home, "leases/probe", LIFETIME)
         if self.me == 1:
             child = os.fork()  # this process itself may have a terminal, from which it must not be stopped
             if not child:
@@ -176,7 +175,7 @@ class Side:
         self.say("followed")
 
 
-def _hold(lease: leases.Lease) -> int:
+def _hold(lease: Lease) -> int:
     """Take a lease and hold it until it is lost; return 0 if that was noticed."""
     until = time.monotonic() + 30 * LIFETIME
     with suppress(LeaseLostError):

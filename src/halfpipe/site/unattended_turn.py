@@ -1,13 +1,14 @@
-"""Unattended processing: every outstanding downlink, by one command of Snakemake with the profile of the site.
+"""Unattended processing: every outstanding downlink, by Snakemake with the profile of the site.
 
-A turn finds what is outstanding as the default target of the workflow does, and processes it to the receipt, or to the
-submission with `submit.automatic`. Downlinks that failed before come after all others, in a command of their own. The
-turn ends if no downlink is done for long. Nothing is printed if all went well.
+A turn finds the outstanding downlinks as the default target of the workflow does. It processes them to the receipt, or
+to the submission with `submit.automatic`. Downlinks that failed before are processed last, by a command of their own.
+The turn ends if no downlink is done for a long time. It prints nothing on success.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from halfpipe.downlink import plan_causes
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
+from halfpipe.files.heartbeat import whoami
 from halfpipe.files.json_files import write_json
+from halfpipe.files.lease import Lease
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
-from halfpipe.site.alarms import Teller, of_site
-from halfpipe.site.invocation import Which, running, ticks
+from halfpipe.site.alarms import Alarms, site_subject
+from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status import queue
 from halfpipe.status.account import Survey
 from halfpipe.status.failures import failed_jobs
@@ -29,16 +32,16 @@ from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
-UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
-MINUTES = 240.0  # in which a downlink has to be done, without the time that jobs wait in the queue of Slurm
+UNPUBLISHED, LATE, QUEUED = "board-failed", "time-limit", "queue-waits"  # codes of causes
+MINUTES = 240.0  # in which a downlink must be done, without the time in Slurm's queue
 LOOK_SECONDS = 5.0  # between two looks at which downlinks are done
-SHOWN_SECONDS = 600.0  # between two signs that a turn gets on, and two boards meanwhile
-DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
-ALL_SECONDS = DAY  # every so often: a RetDef may come late, and whatever else changes
+REPORT_SECONDS = 600.0  # between two reports of progress, and two boards meanwhile
+DAYS = 7.0  # a timer's turn looks only at newer downlinks, except for one turn in ALL_SECONDS,
+ALL_SECONDS = DAY  # because a RetDef may come late
 
 
 def outstanding(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
-    """Return the outstanding downlinks that are ready: those that are new, then those that failed before.
+    """Return the outstanding downlinks that are ready: the new ones, then those that failed before.
 
     Downlinks that are done and come before the id `since` are not looked at.
     """
@@ -48,78 +51,69 @@ def outstanding(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
     return [[dl for dl in free if dl not in failed], [dl for dl in free if dl in failed]]
 
 
-def looked_at(work: Path, now: float) -> tuple[float, str]:
-    """Return when a turn looked at all downlinks last, and the first id that one looks at now; empty: at all.
-
-    A mission has tens of thousands that are done, and a turn comes every ten minutes.
-    """
-    last = (last_turn(work) or {}).get("all")
-    if isinstance(last, float) and now - ALL_SECONDS < last <= now:
-        return last, f"{datetime.fromtimestamp(now - DAYS * DAY, UTC):%y%m%d}000"
-    return now, ""
-
-
 def turn(
-    settings: Settings,
-    which: Which,
-    minutes: float,
-    say: Callable[[str], bool],
-    *,
-    timer: bool = False,
+    settings: Settings, snakemake: SnakemakeCall, minutes: float, say: Callable[[str], bool], *, timer: bool
 ) -> int:
-    """Process the outstanding downlinks that nobody has in work.
+    """Process the outstanding downlinks that no other process works on.
 
     Parameters
     ----------
     settings
         The settings.
-    which
-        How Snakemake finds the site, and what it runs jobs on.
+    snakemake
+        How Snakemake is called for the site.
     minutes
-        In which a downlink has to be done, else the turn is ended. The time in the queue of Slurm does not count.
+        The turn ends if no downlink is done in this time, not counting the time in Slurm's queue.
     say
-        Prints what a person has to hear, and tells whether anybody took it.
+        Prints a message for a person, and returns whether that worked.
     timer
-        Whether a timer has begun it: then one that does not come any more is missed, and that another turn is running
-        is not said.
+        Whether a timer started the turn. Then its end is recorded, so a missing turn is noticed, and a turn that runs
+        already is not reported.
 
     Returns
     -------
     int
-        `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than may be.
+        `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than
+        `outstanding.max`.
     """
-    mine = leases.Lease(settings.paths.work, paths.UNATTENDED_LEASE)
-    teller = Teller(settings, say)
-    if not mine.try_take():
+    work, alarms = settings.paths.work, Alarms(settings, say)
+    lease = Lease.of(settings, paths.UNATTENDED_LEASE)
+    if not lease.try_take():
         if not timer:
-            say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
-        teller.of_site("unattended-lease", turn_troubles(settings.paths.work, time.time()))
+            say(f"another unattended invocation is running: {lease.look() or 'it has just ended'}")
+        alarms.report_site("unattended-stopped", turn_troubles(work, time.time()))
         return RUNNING
     begun, status = time.time(), FAILED
-    before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
-    looked = before if since else 0.0
+    all_seen, since = _last_look_at_all(work, begun) if timer else (begun, "")
+    recorded = all_seen if since else 0.0
     try:
-        status = _process_all(settings, which, minutes * 60, teller, mine.sign, since)
-        looked = before
+        status = _Turn(settings, snakemake, minutes * 60, alarms, lease, since).run()
+        recorded = all_seen
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
         why = Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")
-        teller.of_site(why.code, [why])
+        alarms.report_site(why.code, [why])
     finally:
-        if timer:  # so that a timer that is dead can be seen
-            last = {
-                "ended": round(time.time()),
-                "all": looked,
-                "status": status,
-                "host": leases.whoami().host,
-            }
+        if timer:
+            ended = {"ended": round(time.time()), "all": recorded, "status": status, "host": whoami().host}
             with suppress(HalfPipeError, OSError):
-                write_json(settings.paths.work / paths.LAST_TURN, last)
+                write_json(work / paths.LAST_TURN, ended)
         try:
-            teller.of_site(UNPUBLISHED, publish(settings))
+            alarms.report_site(UNPUBLISHED, publish(settings))
         finally:
-            mine.give_back()
+            lease.release()
     return status
+
+
+def _last_look_at_all(work: Path, now: float) -> tuple[float, str]:
+    """Return when a turn last looked at all downlinks, and the first id for this turn; empty: all of them.
+
+    A mission has tens of thousands that are done, and a turn starts every ten minutes.
+    """
+    last = (last_turn(work) or {}).get("all")
+    if isinstance(last, float) and now - ALL_SECONDS < last <= now:
+        return last, f"{datetime.fromtimestamp(now - DAYS * DAY, UTC):%y%m%d}000"
+    return now, ""
 
 
 def publish(settings: Settings) -> Iterator[Cause]:
@@ -132,90 +126,79 @@ def publish(settings: Settings) -> Iterator[Cause]:
         from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
         board_pages.make(site, overview(site, recent(site, settings.board.days)), board)
-    except Exception as error:  # whatever is wrong with pages, downlinks are processed
+    except Exception as error:  # an error of the pages must not stop the processing
         what = f"the board could not be written: {error or type(error).__name__}"
         yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)
 
 
-def _process_all(
-    settings: Settings,
-    which: Which,
-    seconds: float,
-    teller: Teller,
-    sign: Callable[[], object],
-    since: str,
-) -> int:
-    plan = Plan(settings)
-    failed = dict[DownlinkId, Cause]()
+@dataclass(frozen=True)
+class _Turn:
+    """One turn. `seconds` is its time limit, `since` the first id that it looks at."""
 
-    def get_on() -> None:
-        sign()
-        teller.of_site(UNPUBLISHED, publish(settings))  # a turn may take hours
+    settings: Settings
+    snakemake: SnakemakeCall
+    seconds: float
+    alarms: Alarms
+    lease: Lease
+    since: str
 
-    # Without the stage each downlink would be refused, and reported, for the one reason that the site has.
-    is_ready = Survey(settings).stage_trouble is None
-    for todo in filter(None, outstanding(plan, since) if is_ready else []):
-        failed |= process(plan, todo, which, seconds, get_on)
-    sign()
-    site = Survey(settings)
-    found = overview(site, {*recent(site, DAYS, since), *failed})
-    causes = [(of_site(cause.code), cause) for cause in found.site]
-    unknown = {of_site(UNPUBLISHED)}
-    for one in found.accounts:
-        if one.state.startswith("in work"):
-            unknown.add(one.downlink)
-        own = failed.get(one.downlink)
-        if own and (own.code == LATE or not any(cause.verdict is Verdict.ACTION for cause in one.causes)):
-            causes.append((one.downlink, own))
-        causes += [(one.downlink, cause) for cause in one.causes]
-    teller.tell(causes, unknown)
-    late = any(cause.code == LATE for cause in failed.values())
-    return OUT_OF_TIME if late else FAILED if failed or found.wanting else GOOD
+    def run(self) -> int:
+        """Process the downlinks, report all problems, and return the exit status."""
+        plan, failed = Plan(self.settings), dict[DownlinkId, Cause]()
+        # Without a stage every downlink would be refused, and reported, for the same reason.
+        ready = outstanding(plan, self.since) if Survey(self.settings).stage_trouble is None else []
+        for todo in filter(None, ready):
+            failed |= self._process(plan, todo)
+        self.lease.report_progress()
+        site = Survey(self.settings)
+        found = overview(site, {*recent(site, DAYS, self.since), *failed})
+        causes = [(site_subject(cause.code), cause) for cause in found.site]
+        unknown = {site_subject(UNPUBLISHED)}
+        for one in found.accounts:
+            if one.state.startswith("in work"):
+                unknown.add(one.downlink)
+            own = failed.get(one.downlink)
+            if own and (own.code == LATE or not any(cause.verdict is Verdict.ACTION for cause in one.causes)):
+                causes.append((one.downlink, own))
+            causes += [(one.downlink, cause) for cause in one.causes]
+        self.alarms.report(causes, unknown)
+        if any(cause.code == LATE for cause in failed.values()):
+            return OUT_OF_TIME
+        return FAILED if failed or found.wanting else GOOD
 
-
-def process(
-    plan: Plan, todo: Sequence[DownlinkId], which: Which, seconds: float, get_on: Callable[[], object]
-) -> dict[DownlinkId, Cause]:
-    """Process downlinks by one command of Snakemake.
-
-    Parameters
-    ----------
-    plan, todo
-        The plan of the site, and the downlinks.
-    which
-        How Snakemake finds the site.
-    seconds
-        In which one downlink has to be done, else the command is ended.
-    get_on
-        Is called every ten minutes.
-
-    Returns
-    -------
-    dict
-        Why downlinks are not done, for those whose jobs have not recorded it.
-    """
-    begun = time.time()
-    log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.fromtimestamp(begun, UTC):%Y%m%dT%H%M%S.%fZ}.log"
-    targets = {dl: plan.target(dl) for dl in todo}
-    done, since, shown, is_late = set[DownlinkId](), time.monotonic(), time.monotonic(), False
-    with running(which.command(*targets.values()), log) as snakemake:
-        for _ in ticks(snakemake, LOOK_SECONDS):
-            now = time.monotonic()
-            before, done = done, {dl for dl in todo if (plan.work / targets[dl]).exists()}
-            since = now if done - before else since
-            if now - shown > SHOWN_SECONDS:
-                get_on()
-                shown = now
-            if now - since > seconds and snakemake.status() is None:
-                if which.is_remote and queue.queued():
-                    since = now  # waiting in the queue of Slurm is not hanging
+    def _process(self, plan: Plan, todo: Sequence[DownlinkId]) -> dict[DownlinkId, Cause]:
+        """Process downlinks by one command of Snakemake; return the causes that their jobs have not recorded."""
+        log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.log"
+        targets = {dl: plan.target(dl) for dl in todo}
+        is_late = False
+        with running(self.snakemake.command(*targets.values()), log) as process:
+            done, progress, reported = set[DownlinkId](), time.monotonic(), time.monotonic()
+            for _ in ticks(process, LOOK_SECONDS):
+                now = time.monotonic()
+                before, done = done, {dl for dl in todo if (plan.work / targets[dl]).exists()}
+                if done - before:
+                    progress = now
+                if now - reported > REPORT_SECONDS:
+                    self._report_progress()
+                    reported = now
+                if now - progress <= self.seconds or process.poll() is not None:
+                    continue
+                if self.snakemake.is_remote and queue.queued():
+                    progress = now
                     continue
                 is_late = True
                 break
-        status = snakemake.status()
-    left = [dl for dl in todo if not (plan.work / targets[dl]).exists()]
-    if is_late:
-        do = Remedy(first=f"see what hung, often a file system: {log}")
-        return {dl: Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do) for dl in left}
-    text = f"snakemake ended with status {status} before it was done; its log: {log}"
-    return {dl: Cause("failed", Verdict.ACTION, text, Remedy(f"snakemake {targets[dl]}")) for dl in left}
+            status = process.poll()
+        left = [dl for dl in todo if not (plan.work / targets[dl]).exists()]
+        if is_late:
+            do = Remedy(first=f"see what hung, often a file system: {log}")
+            return {dl: Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do) for dl in left}
+        text = f"snakemake ended with status {status} before it was done; its log: {log}"
+        return {dl: Cause("failed", Verdict.ACTION, text, Remedy(f"snakemake {targets[dl]}")) for dl in left}
+
+    def _report_progress(self) -> None:
+        """Show during a turn of hours that it advances, write the board, and report what stops Slurm's queue."""
+        self.lease.report_progress()
+        if self.snakemake.is_remote:
+            self.alarms.report_site(QUEUED, queue.troubles())
+        self.alarms.report_site(UNPUBLISHED, publish(self.settings))

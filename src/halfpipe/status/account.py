@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.decode.shortfall import is_short
-from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.decode.shortfall import shortfall_causes as fell_short
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (
@@ -27,21 +27,23 @@ from halfpipe.downlink.handoff_causes import (
 from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.stage_look import GONE, STRANGE, is_submitted, is_taken, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, is_submitted, is_taken, names_files
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.books import Books
+from halfpipe.merge.books import Standing
+from halfpipe.process.attempts import Attempts
 from halfpipe.run import force_list
 from halfpipe.run.books import counted_at
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
+from halfpipe.status import queue
 from halfpipe.status.books import books_now
 from halfpipe.status.failures import failures
 from halfpipe.words import count
@@ -51,15 +53,6 @@ COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back on
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
-PHASES = (
-    "RetDefs",
-    "level-0",
-    "decoded",
-    "staged",
-    "ledger",
-    "submitted",
-    "taken",
-)  # of a downlink, in order
 
 
 @dataclass(frozen=True)
@@ -79,8 +72,8 @@ class Account:
         itself. Of 0, if nothing is to be done, or nobody knows.
     runs, events
         What its receipt says; 0 without one.
-    orphans
-        The events that wait now, of the runs that are counted at this downlink (`halfpipe.run.books.counted_at`).
+    books
+        The books of the runs whose waiting events are counted at this downlink (`halfpipe.run.books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of that which Level-1 has; None without one.
     handed_off
@@ -93,16 +86,22 @@ class Account:
     chunks: tuple[int, int] = (0, 0)
     runs: int = 0
     events: int = 0
-    orphans: int = 0
+    books: Mapping[RunId, Standing] = field(default_factory=dict)
     handoff: int | None = None
     submitted: int | None = None
     handed_off: float | None = None
-    phases: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    phases: Mapping[Phase, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
         """The worst of its causes."""
         return self.causes[0].verdict if self.causes else Verdict.GOOD
+
+    @property
+    def orphans(self) -> int | None:
+        """The events that wait now, of the runs in `books`; None if a part of them is not known."""
+        found = [standing.books.all_waiting if standing.books else None for standing in self.books.values()]
+        return None if None in found else sum(filter(None, found))
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -125,7 +124,7 @@ class Survey:
     settings: Settings
     now: float = field(default_factory=time.time)
     since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
-    _books: dict[RunId, Books] = field(default_factory=dict)
+    _books: dict[RunId, Standing] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -140,7 +139,12 @@ class Survey:
     @property
     def sees_stage(self) -> bool:
         """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
-        return self.stage_trouble is None or self.stage_trouble.code in {"stage-restored", "work-restored"}
+        return self.stage_trouble is None or self.stage_trouble.code == "restored"
+
+    @cached_property
+    def queue(self) -> Sequence[Cause]:
+        """Why jobs have not started in Slurm."""
+        return tuple(queue.troubles())
 
     @cached_property
     def plan(self) -> Plan:
@@ -181,7 +185,7 @@ class Survey:
         """The runs that an operator has abandoned."""
         return frozenset(force_list.read(self.work).runs)
 
-    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Books:
+    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
         """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
         if run not in self._books:
             self._books[run] = books_now(
@@ -192,6 +196,11 @@ class Survey:
                 entries=entries,
             )
         return self._books[run]
+
+    def has_waiting(self, run: RunId) -> bool:
+        """Tell whether events of a run wait, or may wait."""
+        books = self.books(run).books
+        return books is None or bool(books.all_waiting)
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
@@ -236,9 +245,9 @@ class Downlink:
         except HalfPipeError as error:
             self.damage = error
         self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
-        self.record: Record | None = None
+        self.record: Attempts | None = None
         with suppress(HalfPipeError):
-            self.record = Record(self.work, downlink, only_look=True)
+            self.record = submissions(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
         self.in_work = leases.in_work(self.work, downlink)
         self.is_submitted = (
@@ -250,7 +259,7 @@ class Downlink:
                 self.decoded.append(read_json(self.work / name))
 
     @cached_property
-    def books(self) -> dict[RunId, Books]:
+    def books(self) -> dict[RunId, Standing]:
         """The books of the runs whose waiting events are counted at this downlink.
 
         If a record of a run cannot be read, its books are not known: another cause names the record.
@@ -258,9 +267,11 @@ class Downlink:
         entries = {RunId(run["run"]): run for run in (self.receipt["runs"] if self.receipt else ())}
         found = {}
         for run in entries or self.plan.runs:
-            with suppress(HalfPipeError, OSError):
+            try:
                 if counted_at(self.work, run) == self.id:
                     found[run] = self.site.books(run, *filter(None, [entries.get(run)]))
+            except (HalfPipeError, OSError):
+                found[run] = Standing(None)
         return found
 
 
@@ -269,9 +280,9 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
     try:
         return _account(Downlink(site, downlink), of_files)
     except OSError as error:
-        cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
+        cause = Cause("file-system", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
-        cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
+        cause = Cause(error.code, Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
     return Account(downlink, UNKNOWN, (cause, *of_files))
 
 
@@ -299,7 +310,7 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
         chunks,
         len(runs),
         sum(run["delivered"] for run in runs),
-        sum(books.waiting + books.refused for books in of.books.values()),
+        of.books,
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
@@ -307,15 +318,19 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     )
 
 
-def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, tuple[int, int]]:
-    """Return how much is done of each phase, and of how much; nothing of what the legacy did."""
+def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[Phase, tuple[int, int]]:
+    """Return how much of each phase is done, and of how much; nothing for the work of the legacy.
+
+    Level-0 is left out if the decoder did not report which hours it needed.
+    """
     receipt = of.receipt
     if receipt is not None and receipt.get("taken_over"):
         return {}
     needed = missing = 0
     unknown = chunks[1] - chunks[0]  # hours of chunks that are not decoded yet: one each, at least
-    for chunk in receipt["chunks"] if receipt else of.decoded:
-        with suppress(AttributeError, KeyError, TypeError):  # of a damaged one nobody knows
+    of_chunks = receipt["chunks"] if receipt else of.decoded
+    for chunk in of_chunks:
+        with suppress(AttributeError, KeyError, TypeError):  # not known, or damaged
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None
     something = int(receipt is None or names_files(receipt))
@@ -324,7 +339,10 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.plan.numbers), chunks[1])
     level0 = (needed - missing, needed + unknown)
-    return dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
+    phases = dict(zip(PHASES, (retdefs, level0, chunks, *hand_off), strict=True))
+    if of_chunks and not needed:
+        del phases[Phase.LEVEL0]
+    return phases
 
 
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:
@@ -336,9 +354,9 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
         codes = {cause.code for cause in causes}
         if first := next((cause.failed for cause in causes if cause.failed), ""):
             return f"failed at {first.partition(';')[0].partition(',')[0]}"
-        if "switch-holds" in codes:
+        if "held" in codes:
             return "held"
-        if "head-died" in codes:
+        if "killed" in codes:
             return "cut off"
         if codes & {"waits-retdef", "settling"}:
             return "waiting for RetDefs"
@@ -356,10 +374,12 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
     found = [*lease_troubles(of.work, of.id), *planned(of.plan, of.site.now)]
     if of.damage is not None:
-        found.append(Cause("record-damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
+        found.append(Cause("damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
     elif of.receipt_time is not None and not in_work:
         found += not_as_recorded(of.work, of.id, of.last.content if of.last else None)
     yield from found
+    if in_work:  # the site has these causes with their verdicts
+        yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.site.queue)
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
         yield from failed
@@ -367,26 +387,30 @@ def _causes(of: Downlink) -> Iterator[Cause]:
         if nothing and of.plan.numbers:
             text = "it is not handed off yet"
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
+        elif nothing and not of.plan.ignored and of.id not in of.site.lost:
+            text = "no RetDef of it is there yet"
+            yield Cause("waits-retdef", Verdict.NOTE, text, Remedy(first="Have them made and copied"))
         for chunk in of.decoded:
             with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
                 yield from list(fell_short(settings, of.id, [chunk]))
     else:
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
-            yield from (found.cause for found in findings(of.id, receipt["chunks"], receipt["runs"]))
+            yield from findings(of.id, receipt["chunks"], receipt["runs"])
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
+            yield from _nothing_delivered(of, receipt)
     if not in_work:
-        for run, books in of.books.items():
-            yield from _of_books(of, run, books)
+        for run, standing in of.books.items():
+            yield from _of_books(of, run, standing)
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
     of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
     if receipt is not None and not in_work and of.confirmed is None:
         # A submission that was refused for the stage says what a look at the stage says now.
-        looks = {cause.code for cause in of_level1} & {GONE, STRANGE, "stage-gone"}
+        looks = {cause.code for cause in of_level1} & {FOREIGN, GONE}
         late = failures(settings, of.id, after_receipt=True)
-        yield from (cause for cause in late if not (looks and cause.code == "stage"))
+        yield from (cause for cause in late if not (looks and cause.code == DIFFERS))
     yield from of_level1
 
 
@@ -406,7 +430,7 @@ def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     place = of.work / paths.chunks(of.id)
     if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
         yield Cause(
-            "chunks-gone",
+            "damaged",
             Verdict.ACTION,
             f"{place} is gone, with all that was decoded of this downlink",
             rerun(of.id, "decode_chunk"),
@@ -420,7 +444,7 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
         remedy = rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines")
         verdict = Verdict.NOTE if of.is_submitted else Verdict.ACTION
-        yield Cause("no-attitude", verdict, text, remedy, of.receipt_time)
+        yield Cause("magic7", verdict, text, remedy, of.receipt_time)
     for run in receipt["runs"]:
         if run["missing"]:
             text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
@@ -429,12 +453,32 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         if run.get("taken_over") == "nothing":
             text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
             yield Cause(
-                "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
+                "takeover", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
             )
 
 
-def _of_books(of: Downlink, run: RunId, books: Books) -> Iterator[Cause]:
+def _nothing_delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that all events of a downlink wait, which may mean that a part of the downlink is missing."""
+    waiting = sum(now.books.waiting for now in of.books.values() if now.books)
+    if waiting and not any(run["delivered"] or run["held"] for run in receipt["runs"]):
+        waits = count(waiting, "event waits", "events wait")
+        text = f"nothing of it is delivered yet, {waits}: halfpipe explain {of.id}"
+        yield Cause("nothing-delivered", Verdict.NOTE, text, since=of.receipt_time)
+
+
+def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
     """Yield what the books of a run say that needs action or a note."""
+    again = Remedy(f"snakemake dl={of.id} -R {paths.manifest(run, of.id)}", hands_off=True)
+    books = standing.books
+    if standing.old and (books is None or books.undelivered):
+        known = f"{count(books.all_waiting, 'event')} waited at its last merge; " if books is not None else ""
+        text = f"run {run}: {known}its events cannot be counted now: {standing.old}"
+        yield Cause("books-old", Verdict.NOTE, text, again, of.receipt_time)
+    if books is None or standing.old:
+        return
+    if books.due and of.receipt is not None:
+        text = f"{count(books.due, 'event is', 'events are')} due of run {run}: halfpipe explain {run}"
+        yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
     if books.lost:
         text = f"run {run} has {books.known:,} known events, and {books.parts:,} are accounted for"
         yield Cause("books", Verdict.ACTION, text, rerun(of.id, "deliver_run"), of.receipt_time)
@@ -463,15 +507,13 @@ def _closed(of: Downlink, run: RunId, events: int) -> Cause:
         else "",
         hands_off=True,
     )
-    return Cause(
-        "closed-events", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time
-    )
+    return Cause("closed", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time)
 
 
 def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
     """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
     with suppress(HalfPipeError):
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         return told is not None and handoff is not None and told.handoff < handoff
     return False
 

@@ -2,24 +2,29 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
 from halfpipe import paths
-from halfpipe.downlink.books import Finding, decoded_events, findings
+from halfpipe.causes import Cause
+from halfpipe.downlink.books import decoded_events, findings
 from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import leases
+from halfpipe.files import lease
 from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.books import Books
+from halfpipe.merge.books import Books, Standing
 from halfpipe.run.books import of_entry, state_of
 from halfpipe.run.deliveries import DeliveryHistory
-from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
+
+NUMBERS = (*(each.name for each in fields(Books)), "lost")
 
 
 class Site(Protocol):
@@ -37,7 +42,7 @@ class Site(Protocol):
     def plan(self) -> Plan:
         """The plan of each downlink."""
 
-    def books(self, run: RunId) -> Books:
+    def books(self, run: RunId) -> Standing:
         """Return the books of a run as it stands."""
 
 
@@ -48,12 +53,12 @@ def books_now(
     *,
     given_up: bool,
     entries: Iterable[Mapping[str, Any]] = (),
-) -> Books:
+) -> Standing:
     """Return the books of a run as it stands.
 
     The last merge of the run has closed them. If something has changed since, as after a job that failed between its
-    merge and its delivery, they are closed again here, from the rows of all events. Of a run that is being merged right
-    now, and of rows that cannot be read, the books are those of the last merge.
+    merge and its delivery, they are closed again here, from the rows of all events. If these cannot be read, the books
+    are those of the last merge, and marked as old.
 
     Parameters
     ----------
@@ -69,21 +74,28 @@ def books_now(
     work, state = settings.paths.work, state_of(settings, run, recorded, given_up=given_up)
     for entry in entries:
         if entry.get("state") == state:
-            return of_entry(entry)
+            return Standing(of_entry(entry))
     manifests = dict(_manifests(work, run))
     for manifest in reversed(manifests.values()):
         if manifest.get("state") == state:
-            return of_entry(manifest)
-    last = next(reversed(manifests.values()), None)
+            return Standing(of_entry(manifest))
     whole = manifests.keys() >= {*known_downlinks(work, run)}
-    by_legacy = whole and all("taken_over" in manifest for manifest in manifests.values())
-    if not by_legacy and not _is_merged_now(work, run):
+    if manifests and whole and all("taken_over" in manifest for manifest in manifests.values()):
+        return Standing(of_entry(next(reversed(manifests.values()))))
+    old = "it is being merged now"
+    if not _is_merged_now(work, run):
         from halfpipe.status.known import Known  # noqa: PLC0415 - arrays, which most accounts do without
 
-        with suppress(HalfPipeError):
-            held = any(manifest["held"] for manifest in manifests.values())
-            return Known(settings, run, is_given_up=given_up).books(is_refused=held)
-    return of_entry(last) if last is not None else Books()
+        try:
+            known = Known(settings, run, is_given_up=given_up)
+            if not known.unread:
+                held = any(manifest["held"] for manifest in manifests.values())
+                return Standing(known.books(is_refused=held))
+            old = "; ".join(known.unread.values())
+        except HalfPipeError as error:
+            old = error.text.rstrip(".")
+    last = _closed_last(work, run)
+    return Standing(None if last is None else of_entry(last), old)
 
 
 def _manifests(work: Path, run: RunId) -> Iterator[tuple[DownlinkId, Mapping[str, Any]]]:
@@ -92,8 +104,22 @@ def _manifests(work: Path, run: RunId) -> Iterator[tuple[DownlinkId, Mapping[str
             yield downlink, read_json(work / paths.manifest(run, downlink))
 
 
+def _closed_last(work: Path, run: RunId) -> Mapping[str, Any] | None:
+    """Return the entry of a run that was written last, from manifests and hand-offs: Snakemake deletes manifests."""
+    found = [
+        (modified(f"{work}/{paths.manifest(run, downlink)}") or 0.0, manifest)
+        for downlink, manifest in _manifests(work, run)
+    ]
+    for downlink in begun_downlinks(work, run):
+        with suppress(HalfPipeError):
+            if last := last_hand_off(work, downlink, only_look=True):
+                entries = (entry for entry in last.receipt["runs"] if entry["run"] == run)
+                found += [(last.made or 0.0, entry) for entry in entries]
+    return max(found, key=itemgetter(0))[1] if found else None
+
+
 def _is_merged_now(work: Path, run: RunId) -> bool:
-    found = leases.look(work, paths.run_lease(run))
+    found = lease.look(work, paths.run_lease(run))
     return found is not None and found.lives
 
 
@@ -112,7 +138,7 @@ class Table:
         A row for each downlink and run: events that were decoded, merged (each once), delivered, in recorded files, and
         in files in the stage now.
     accounts
-        A row for each run as it stands: its known events by account.
+        A row for each run as it stands: its known events by account, null if not known, and why these are old.
     handoffs
         A row for each downlink: its last hand-off, and the one that Level-1 has.
     findings
@@ -124,7 +150,7 @@ class Table:
     runs: Sequence[Mapping[str, Any]]
     accounts: Sequence[Mapping[str, Any]]
     handoffs: Sequence[Mapping[str, Any]]
-    findings: Sequence[Finding]
+    findings: Sequence[Cause]
 
 
 def table(site: Site, what: DownlinkId | RunId) -> Table:
@@ -140,7 +166,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
     work = site.work
     downlinks = [what] if isinstance(what, DownlinkId) else known_downlinks(work, what)
     chunks, runs, handoffs = list[Mapping[str, Any]](), list[Mapping[str, Any]](), list[Mapping[str, Any]]()
-    found, shown = list[Finding](), set[RunId]()
+    found, shown = list[Cause](), {what} if isinstance(what, RunId) else set[RunId]()
     for downlink in downlinks:
         of, last = site.plan.of(downlink), last_hand_off(work, downlink, only_look=True)
         decoded = [read_json(work / name) for name in of.chunk_files if (work / name).is_file()]
@@ -154,7 +180,7 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
         for manifest in manifests:
             shown.add(RunId(manifest["run"]))
             runs.append(_of_run(site.settings, downlink, decoded, manifest))
-        told = Record(work, downlink, only_look=True).last_confirmed
+        told = submissions(work, downlink, only_look=True).last_confirmed
         handoffs.append(
             {
                 "downlink": downlink,
@@ -169,8 +195,9 @@ def table(site: Site, what: DownlinkId | RunId) -> Table:
         raise MissingInputError(f"{what}: nothing is decoded or merged of it yet: halfpipe status")
     accounts = []
     for run in sorted(shown):
-        books = site.books(run)
-        accounts.append({"run": run, **books.as_json(), "lost": books.lost})
+        now = site.books(run)
+        numbers = {**now.books.as_json(), "lost": now.books.lost} if now.books else dict.fromkeys(NUMBERS)
+        accounts.append({"run": run, **numbers, "old": now.old})
     return Table(what, chunks, runs, accounts, handoffs, found)
 
 

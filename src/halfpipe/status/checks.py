@@ -11,20 +11,29 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import GONE, differs, fault, is_submitted, look, names_files
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.stage_look import (
+    GONE,
+    MISSING,
+    difference,
+    differences,
+    fault,
+    is_submitted,
+    names_files,
+)
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 
-MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when it is needed"
+DAMAGED = "damaged"
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
@@ -46,7 +55,7 @@ def check(
         return
     receipt = records.records[-1].values
     if not path.exists():
-        yield fault("receipt-missing", path, "missing", Remedy(f"snakemake dl={downlink}"))
+        yield fault(DAMAGED, path, MISSING, Remedy(f"snakemake dl={downlink}"))
     for chunk in receipt["chunks"]:
         yield from _of_chunk(work, downlink, chunk, checksums)
     for run in receipt["runs"]:
@@ -55,7 +64,7 @@ def check(
     if not sees_stage:
         return
     with suppress(DamagedError):
-        yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
+        yield from _staged(settings, downlink, receipt, submissions(work, downlink), checksums)
 
 
 def _note(code: str, path: Path, what: str) -> Cause:
@@ -63,7 +72,7 @@ def _note(code: str, path: Path, what: str) -> Cause:
 
 
 def _mended(records: Series) -> Iterator[Cause]:
-    yield from (_note("record-mended", copy, what) for copy, what in records.verify())
+    yield from (_note(DAMAGED, copy, what) for copy, what in records.verify())
 
 
 def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checksums: bool) -> Iterator[Cause]:
@@ -74,10 +83,15 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
     yield from _agrees(work / vouching, chunk, remedy)
     retdef = work / paths.retdef(downlink, chunk["chunk"])
     products = {work / paths.chunks(downlink) / file["name"]: file for file in chunk["files"]}
-    yield from differs(retdef, {"sha256": chunk["retdef"]}, remedy, checksums=checksums)
+    if why := difference(retdef, {"sha256": chunk["retdef"]}, checksums=checksums):
+        yield fault(DAMAGED, retdef, why, remedy)
     for path, expected in products.items():
-        for wrong in differs(path, expected, put_aside(path), checksums=checksums):
-            yield _note(MISSING, path, CLEANED_UP) if wrong.code == MISSING else wrong
+        if why := difference(path, expected, checksums=checksums):
+            yield (
+                _note("cleaned-up", path, "cleaned up or lost; it is made again when it is needed")
+                if why == MISSING
+                else fault(DAMAGED, path, why, put_aside(path))
+            )
 
 
 def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:
@@ -89,7 +103,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
         pass  # the account tells that, as it does of the manifest
     except HalfPipeError as error:
         index = work / paths.datagrams(run_id, downlink)
-        yield fault("file-damaged", index, error.text.removeprefix(f"{index}: "), rebuild(downlink))
+        yield fault(DAMAGED, index, error.text.removeprefix(f"{index}: "), rebuild(downlink))
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from _agrees(work / manifest, expected, rerun(downlink, manifest))
@@ -98,7 +112,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
 
 
 def _staged(
-    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record, checksums: bool
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts, checksums: bool
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
     for halt in sorted(halt_tokens(stage, downlink)):
@@ -109,7 +123,9 @@ def _staged(
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
-        for wrong in look(stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known):
+        for wrong in differences(
+            stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known
+        ):
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:
@@ -142,9 +158,9 @@ def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator
         content = read_json(path)
         other = [key for key, value in expected.items() if content[key] != value]
     except MissingInputError:
-        yield fault(MISSING, path, "missing", remedy)
+        yield fault(DAMAGED, path, MISSING, remedy)
     except (HalfPipeError, KeyError, TypeError) as error:
-        yield fault("file-damaged", path, str(error), remedy)
+        yield fault(DAMAGED, path, str(error), remedy)
     else:
         if other:
-            yield fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", remedy)
+            yield fault(DAMAGED, path, f"differs from the receipt: {', '.join(other)}", remedy)

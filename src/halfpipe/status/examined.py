@@ -58,7 +58,7 @@ def troubles(settings: Settings, now: float) -> Iterator[Cause]:
     if open_codes:
         named = ", ".join(dict.fromkeys(open_codes))
         text = f"the doctor left {count(len(open_codes), 'problem')} open on {utc(last['at'])}: {named}"
-        yield Cause("doctor-problems", Verdict.ACTION, text, EXAMINE, last["at"])
+        yield Cause("doctor", Verdict.ACTION, text, EXAMINE, last["at"])
     now_is = {
         name: _of_settings(settings) if name == "settings" else _of_file(Path(name)) for name in last["site"]
     }
@@ -71,7 +71,7 @@ def troubles(settings: Settings, now: float) -> Iterator[Cause]:
         old = abs(now - last["at"]) > MONTH
         why = f"the doctor examined the site more than a month ago, on {utc(last['at'])}" if old else ""
     if why:
-        yield Cause("doctor-old", Verdict.NOTE, why, EXAMINE, last["at"] or None)
+        yield Cause("doctor", Verdict.NOTE, why, EXAMINE, last["at"] or None)
 
 
 def _of_settings(settings: Settings) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.books import Books
+from halfpipe.merge.books import Standing
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words
 from halfpipe.run.downlinks_of_run import (
     begun_downlinks,
@@ -88,19 +88,13 @@ class State(Known):
         return tuple(_explained(self, group) for group in self.undelivered)
 
     @cached_property
-    def now(self) -> Books:
+    def now(self) -> Standing:
         """The books of the run, as all screens have them."""
         return self.site.books(self.run)
 
     def count(self, *kinds: str) -> int:
         """Count the events of some kinds that are not delivered."""
         return sum(group.events for group in self.groups if group.kind in kinds)
-
-    @cached_property
-    def unread_waiting(self) -> int:
-        """Number of waiting events that cannot be looked at now, because their chunk products are gone."""
-        seen = self.count(Kind.ORPHAN, Kind.DUE, HELD)
-        return max(0, self.now.waiting + self.now.refused - seen) if self.unread else 0
 
     @cached_property
     def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
@@ -255,7 +249,7 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
         "Processed again, it takes them in."
     ]
     with suppress(HalfPipeError):
-        if told := Record(state.work, inside).last_confirmed:
+        if told := submissions(state.work, inside).last_confirmed:
             why.append(
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
                 "--settle submitted."

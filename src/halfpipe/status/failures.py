@@ -13,7 +13,7 @@ from halfpipe.files.advice import Room, size
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
-from halfpipe.process.usage import has_ended_well, is_put_down
+from halfpipe.process.usage import has_ended_well, is_empty
 from halfpipe.settings import Settings
 from halfpipe.words import count, shortened
 
@@ -110,7 +110,7 @@ def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> l
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
             if of == rule and not (work / product(downlink, ids)).exists()
-            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not is_put_down(log)
+            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not is_empty(log)
         ]
     return []
 

@@ -1,20 +1,22 @@
 """What is known of one run as it stands, read from its indexes, rows and records. Nothing is decoded for it."""
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
+from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import all_known
+from halfpipe.merge.late import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, undelivered
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, without_chunks
+from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
 
 
@@ -23,8 +25,10 @@ class Known:
 
     Attributes
     ----------
-    downlinks, unread
-        The downlinks whose datagrams of the run are known, in order, and those of them whose events were cleaned up.
+    downlinks
+        The downlinks whose datagrams of the run are known, in order.
+    unread
+        The downlinks whose events cannot be read, and why, if some of these events may not be delivered.
     datagrams, segments
         The datagrams by downlink without ignored chunks, and the segments of each EPU that was seen.
     events, known
@@ -49,18 +53,20 @@ class Known:
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
                 "has brought any of it. Process the downlinks that announce it: snakemake"
             )
-        indexes = {}
-        for dl in self.downlinks:
-            index, ignored = MergedIndex.read(work, run, dl), settings.ignored(dl)
-            indexes[dl] = without_chunks(index, ignored, partial(_place, work, dl)) if ignored else index
+        indexes = known_indexes(settings, run)
         self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
         found = {dl: events_there(work, dl, index) for dl, index in indexes.items()}
-        self.unread = tuple(dl for dl, events in found.items() if events is None)
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(tuple(self.events), self.events)
         self.deliveries = Deliveries(work, run)
         self.recorded = self.deliveries.all_recorded()
+        latest = self.deliveries.latest().values()
+        self.unread = {
+            dl: _why_unread(work, dl, index)
+            for dl, index in indexes.items()
+            if dl not in self.events and not_all_delivered(index.datagrams.rows, latest)
+        }
 
     @cached_property
     def undelivered(self) -> Sequence[Group]:
@@ -82,5 +88,8 @@ class Known:
         return closed_books(self.undelivered, latest, is_refused=is_refused, lost=lost)
 
 
-def _place(work: Path, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
-    return chunk.place(work, downlink)
+def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:
+    names = {name for chunk in index.chunks for name in chunk.files}
+    is_there = names <= {*names_in(work / paths.chunks(downlink))}
+    again = "were decoded again and differ from the merged ones" if is_there else "are gone"
+    return f"chunk products of downlink {downlink} {again}"

@@ -6,11 +6,11 @@ from io import StringIO
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
+from halfpipe.process.attempts import ask
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.told_once import ask
 from halfpipe.settings import Settings
 
 
@@ -21,7 +21,7 @@ def stream(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
     """
     told = None
     with suppress(HalfPipeError):  # its account tells that the record is damaged
-        told = Record(settings.paths.work, downlink, only_look=True).last_confirmed
+        told = submissions(settings.paths.work, downlink, only_look=True).last_confirmed
     if told is None or settings.submit.check is None:
         return
     rawdir = settings.paths.stage / paths.staged(downlink)

@@ -11,14 +11,16 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import NOTHING, Remedy
 from halfpipe.words import count
 
-ANSWER_SECONDS = 20.0  # that squeue may take
+ANSWER_SECONDS = 5.0  # that squeue may take
+NEED_ACTION = ("JobHeld", "AssocGrp")  # the first letters of reasons
 OURS = "halfpipe"  # how the names of our jobs begin (`halfpipe-jobname-prefix` of the profile)
 # Words for squeue's reasons, the first pattern that fits; and what a person can do (squeue(1), *JOB REASON CODES*).
 REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "AssocGrp",
         "the allocation of the account is used up",
-        "the jobs start when its usage falls. S3DF sets a facility to zero nodes when it uses more than its share",
+        "the jobs start when its usage falls: end other jobs, such as history, or ask the site. S3DF sets a facility "
+        "to zero nodes when it uses more than its share",
     ),
     ("QOS|Assoc|MaxJobs", "a limit of the QOS or the account is reached", "the jobs start when others end"),
     (
@@ -96,7 +98,7 @@ def queued() -> list[Queued]:
 
 
 def troubles() -> Iterator[Cause]:
-    """Yield why jobs have not started. To wait in the queue is no trouble of ours, but for a held job."""
+    """Yield why jobs have not started. Most reasons pass by themselves; those in `NEED_ACTION` may not."""
     for one in queued():
-        verdict = Verdict.ACTION if one.reason.startswith("JobHeld") else Verdict.NOTE
+        verdict = Verdict.ACTION if one.reason.startswith(NEED_ACTION) else Verdict.NOTE
         yield Cause("queue-waits", verdict, one.text, one.remedy)

@@ -18,7 +18,7 @@ from halfpipe.words import count
 
 MOST_SHOWN = 5  # causes of failed jobs
 LAST_LINES = 3  # of the log of a job that did not say why it ended
-CUT_OFF = {"interrupted", "terminated", "unseen"}  # codes of jobs that ended with the invocation
+CUT_OFF = {"interrupted", "unseen"}  # codes of jobs that ended with the invocation
 MOST_ACTIONS = 10  # causes that need action
 
 
@@ -56,24 +56,34 @@ def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = 
     return "\n".join(line.replace(f"log: {work}/", "log: ") for line in lines)
 
 
-def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
-    """Say in a line what each downlink has now, by its account, and what needs action.
+def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: bool = False) -> list[str]:
+    """Return a line for each downlink: what it has now, by its account; then what needs action, and what waits.
 
-    Of none it is said what waits instead. What keeps an account from being drawn up must not fail an invocation that
-    has ended well.
+    Parameters
+    ----------
+    settings
+        The settings.
+    downlinks
+        The downlinks of an invocation.
+    is_all
+        Whether the invocation was for all that is outstanding: then the other outstanding downlinks follow, with the
+        reason why each was not processed.
     """
     site, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
+    waits = list[str]()
+    if is_all or not every:
+        with suppress(Exception):  # an invocation that ended well does not fail for what it says last
+            waits = outstanding(site.plan, site.now).lines(site.work, done=every if is_all else None)
     if not every:
-        with suppress(Exception):
-            lines = outstanding(site.plan, site.now).lines(site.work)
-        return lines or ["no downlink was processed"]
+        return waits or ["no downlink was processed"]
     for dl in every:
         try:
             one = account(site, dl)
         except Exception as error:
             lines.append(f"{dl}: not known: {error}")
             continue
-        has = f", {count(one.runs, 'run')}, {count(one.events, 'event')}, {one.orphans:,} waiting"
+        has = f", {count(one.runs, 'run')}, {count(one.events, 'event')}"
+        has += f", {one.orphans:,} waiting" if one.orphans is not None else ", waiting not known"
         lines.append(f"{dl}: {one.state}{has if one.handoff is not None else ''}")
         wants += [
             "\n    ".join([f"{dl} needs action: {cause.text}", *cause.remedy.steps])
@@ -81,4 +91,10 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]
     more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
+    more += [f"not processed: {line}" for line in waits[:MOST_ACTIONS]]
+    more += (
+        [f"and {len(waits) - MOST_ACTIONS} more that wait: halfpipe status"]
+        if len(waits) > MOST_ACTIONS
+        else []
+    )
     return [*lines, *wants[:MOST_ACTIONS], *more]

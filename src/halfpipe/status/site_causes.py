@@ -10,16 +10,15 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
 from halfpipe.downlink.plan import CLOCK_SECONDS
-from halfpipe.downlink.plan_causes import site_troubles as planned
-from halfpipe.downlink.plan_causes import too_many
+from halfpipe.downlink.plan_causes import general_causes, too_many
 from halfpipe.errors import HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import lease
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
-from halfpipe.status import examined, queue
+from halfpipe.status import examined
 from halfpipe.status.account import Survey
 from halfpipe.words import utc
 
@@ -28,12 +27,12 @@ LEAST_SHARE, LEAST_BYTES = (
     0.01,
     20e9,
 )  # free on a file system: with less of both the next downlink may fill it
-# What a person looks at first, and how the codes of the causes begin that tell of it.
+# What a person looks at first, and the codes of the causes that belong to each.
 LIGHTS = {
-    "disk": ("disk-",),
-    "mounts": ("not-mounted", "stage-", "work-", "search-path-"),
-    "ledger": ("ledger-",),
-    "timer": ("timer-", "unattended-", "turn-", "silence"),
+    "disk": {"disk-low"},
+    "mounts": {"not-mounted", "stage-foreign", "restored", "damaged", "file-system"},
+    "ledger": {"ledger", "ledger-lacks", "ledger-foreign"},
+    "timer": {"unattended-stopped", "silence"},
 }
 
 
@@ -42,30 +41,25 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
     yield from filter(None, [site.stage_trouble])
     for found in (
         _not_there(site.settings),
-        planned(site.plan),
+        general_causes(site.plan),
         too_many(site.plan, site.now, site.names),
         turn_troubles(site.work, site.now),
         silence(site),
         _not_given_up(site.work),
         _disks(site.settings),
         examined.troubles(site.settings, site.now),
-        queue.troubles() if any(_is_of_a_downlink(lease) for lease in leases.found(site.work)) else (),
+        site.queue,
     ):
         try:
             yield from found
         except HalfPipeError as error:
-            yield Cause("unreadable", Verdict.ACTION, error.text, error.remedy)
+            yield Cause(error.code, Verdict.ACTION, error.text, error.remedy)
         except OSError as error:
-            yield Cause("unreadable", Verdict.ACTION, sentence(error))
+            yield Cause("file-system", Verdict.ACTION, sentence(error))
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
         yield from entered(site.settings, downlinks)
-
-
-def _is_of_a_downlink(lease: leases.Found) -> bool:
-    """Tell whether a process works on a downlink: only then Slurm is asked."""
-    return lease.lives and lease.name.startswith("downlink-")
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
@@ -100,7 +94,7 @@ def _disks(settings: Settings) -> Iterator[Cause]:
 def light(name: str, causes: Iterable[Cause]) -> Cause | None:
     """Return the worst of the causes that one of `LIGHTS` tells of; None if all is well."""
     return max(
-        (cause for cause in causes if cause.code.startswith(LIGHTS[name])),
+        (cause for cause in causes if cause.code in LIGHTS[name]),
         key=lambda cause: cause.verdict is Verdict.ACTION,
         default=None,
     )
@@ -113,7 +107,7 @@ def _not_given_up(work: Path) -> Iterator[Cause]:
     except HalfPipeError as error:
         refused = (str(error),)
     for complaint in refused:
-        yield Cause("force-refused", Verdict.ACTION, complaint, Remedy("halfpipe force"))
+        yield Cause("misspelt", Verdict.ACTION, complaint, Remedy("halfpipe force"))
 
 
 def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
@@ -128,7 +122,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
+    found, last = lease.look(work, paths.UNATTENDED_LEASE), last_turn(work)
     if found is not None and found.lives:
         if now - found.signed < PATIENCE_SECONDS:
             return
@@ -136,7 +130,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
         end = f". If it hangs, end process {holder.pid} on {holder.host}" if holder else ""
         look = f"See what it waits for{end}"
         yield Cause(
-            "unattended-lease",
+            "unattended-stopped",
             Verdict.ACTION,
             f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
             f"{utc(found.signed)}",
@@ -151,7 +145,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     if since > now:  # the next turn puts it right, if one comes
         ended, since = f"ended at a time to come by the clock{on}, so nobody knows when: {utc(since)}", None
     yield Cause(
-        "timer-dead",
+        "unattended-stopped",
         Verdict.ACTION,
         f"the last turn of unattended processing {ended}",
         Remedy("systemctl status halfpipe.timer halfpipe.service", first="see why, of a crontab in its mail"),

@@ -143,6 +143,7 @@ WAITING = Columns(
         Column("days", NUMBER, "age of the run", "d"),
         Column("state", TEXT, "open or abandoned"),
         Column("waiting", WHOLE, "events that wait now"),
+        Column("old", TEXT, "why this number is of an earlier merge, or missing"),
         Column("downlinks", WHOLE, "downlinks that contain the run"),
         Column("last", TEXT, "the last of them"),
         Column("missing", TEXT, "what the run waits for"),

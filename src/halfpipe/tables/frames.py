@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from halfpipe.downlink.receipt import state_of
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.receipt import state_word
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import read_receipt
@@ -41,7 +41,7 @@ def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
             run["delivered"],
             run["orphans"],
             run["late"],
-            state_of(run),
+            state_word(run),
         )
         for receipt in receipts
         for run in receipt["runs"]
@@ -55,7 +55,7 @@ def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeErr
     numbers: dict[str, int] = {}
     for downlink in map(DownlinkId, runs["downlink"].unique()):
         try:
-            if confirmed := Record(work, downlink).last_confirmed:
+            if confirmed := submissions(work, downlink).last_confirmed:
                 numbers[downlink] = confirmed.handoff
         except HalfPipeError as error:
             failed(error)

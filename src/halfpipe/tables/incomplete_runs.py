@@ -1,6 +1,6 @@
 """Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +16,20 @@ from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import Settings
 
 DAY = 86400
+NOTHING = "nothing: its next delivery completes it"
 COLUMNS = ["run", "l1_run", "kind", "started", "met", "days", "state", "downlinks", "last", "missing"]
 
 
-def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) -> pd.DataFrame:
+def waiting(
+    settings: Settings,
+    runs: Iterable[RunId],
+    days: float,
+    now: float,
+    has_waiting: Callable[[RunId], bool] = lambda _: False,
+) -> pd.DataFrame:
     """Return the runs among `runs` that are not complete and started more than `days` days before `now`, Unix seconds.
+
+    `has_waiting` tells whether events of a run wait. It is called for runs that lack no data.
 
     Returns
     -------
@@ -45,16 +54,19 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
             continue
         refuse_unknown(work, run)
         downlinks = known_downlinks(work, run)
-        # Most runs of a mission are complete, which small files show.
-        if not downlinks or _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
+        if not downlinks:
             continue
-        segments = known_datagrams(work, run).segments()
-        if missing := "; ".join(missing_of_run(segments, min_epus)):
-            state = "abandoned" if run in given_up else "open"
-            when = (met.utc_datetime(started), run.met, round(age, 1))
-            rows.append(
-                (run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing)
-            )
+        # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
+        is_ignored = any(settings.ignored(dl) for dl in downlinks)
+        if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
+            continue
+        segments = known_datagrams(settings, run).segments()
+        missing = "; ".join(missing_of_run(segments, min_epus)) or (NOTHING if has_waiting(run) else "")
+        if not missing:
+            continue
+        state = "abandoned" if run in given_up else "open"
+        when = (met.utc_datetime(started), run.met, round(age, 1))
+        rows.append((run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

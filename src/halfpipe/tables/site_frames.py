@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.config import find_profile, load
-from halfpipe.downlink.receipt import state_of
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.receipt import state_word
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.reading import modified, names_in, read_whole
 from halfpipe.files.records import parse_record
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import join
-from halfpipe.merge.late import Events, late_rows, numbers_inside
+from halfpipe.merge.late import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
 from halfpipe.run.merged_index import MergedIndex, events_there
@@ -95,9 +95,11 @@ class SiteFrames:
         rows = []
         for run in every_run(self._work):
             with suppress(HalfPipeError):  # status reports damaged runs
-                for one in waiting(self.settings, [run], -np.inf, survey.now).to_dict("records"):
-                    books = survey.books(run)
-                    values = one | {"started": run.met, "waiting": books.waiting + books.refused}
+                found = waiting(self.settings, [run], -np.inf, survey.now, survey.has_waiting)
+                for one in found.to_dict("records"):
+                    now = survey.books(run)
+                    number = now.books.all_waiting if now.books else None
+                    values = one | {"started": run.met, "waiting": number, "old": now.old or None}
                     rows.append(
                         [values[column.name] for column in (*columns.WAITING.index, *columns.WAITING.data)]
                     )
@@ -157,9 +159,9 @@ class SiteFrames:
             try:
                 # Most of the time: whether there is a record at all.
                 if Path(f"{self._work}/{paths.submissions(downlink)}").exists() and (
-                    told := Record(self._work, downlink).last_confirmed
+                    confirmed := submissions(self._work, downlink, only_look=True).last_confirmed
                 ):
-                    submitted = told.handoff
+                    submitted = confirmed.handoff
             except HalfPipeError as error:
                 problem = error.text
             runs, times = receipt["runs"], _times(receipt["runs"])
@@ -196,10 +198,8 @@ class SiteFrames:
             with suppress(HalfPipeError):  # `downlinks` has the problem
                 for made in hand_offs(self._work, downlink, only_look=True):
                     yield downlink, made.made, "hand-off", made.number, None, made.receipt.get("reason")
-                submissions = Record(self._work, downlink)
-                for one in submissions.attempts:
-                    outcome = submissions.word(one.outcome) or None
-                    yield downlink, one.since, str(one.action), one.handoff, outcome, None
+                for one in submissions(self._work, downlink, only_look=True).every:
+                    yield downlink, one.since, str(one.action), one.handoff, one.word or None, None
 
 
 class PartFrames:
@@ -276,7 +276,7 @@ def runs_of(receipt: Receipt) -> Iterator[tuple[Any, ...]]:
     for run in receipt["runs"]:
         numbers = (receipt["handoff"], len(run["files"]), run["delivered"], run["orphans"], run["late"])
         names = (run["run"], receipt["downlink"], run["l1_run"], run["kind"])
-        yield (*names, *numbers, state_of(run), *_times([run]))
+        yield (*names, *numbers, state_word(run), *_times([run]))
 
 
 def files_of(receipt: Receipt) -> Iterator[tuple[Any, ...]]:
@@ -318,7 +318,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     for downlink, delivery in deliveries.latest().items():
         delivered[numbers_inside(known["sequence"], join(delivery.spans))] = str(downlink)
     inside = delivered != None  # noqa: E711 - element by element
-    for _, late in late_rows(known, inside, deliveries.all_recorded(), events.get):
+    for _, late in late_and_closed(known, inside, deliveries.all_recorded(), events.get)[0]:
         delivered[_are_in(known, late)] = None
     unix, names = known["utc"], np.array([path.name for path in files], object)
     rows = zip(

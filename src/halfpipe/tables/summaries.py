@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
@@ -58,7 +58,7 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         state = manifest and ("complete" if manifest["complete"] else "open")
         events = delivery and delivery.events
         submitted, when = _submitted(work, downlink), None
-        with suppress(HalfPipeError):  # of damaged receipts the account tells
+        with suppress(HalfPipeError):  # the account reports damaged receipts
             when = _times(work, downlink).get(number)
         parts.append((downlink, number, submitted, when, events, begin, end, state))
         for file in delivery.files if delivery else ():
@@ -76,12 +76,12 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
 
 
 def _submitted(work: Path, downlink: DownlinkId) -> int | str | None:
-    """Return the number of the hand-off that Level-1 has of a downlink; in words, that its records are damaged."""
+    """Return the number of a downlink's hand-off at Level-1, if any; ``not known`` if its records are damaged."""
     try:
-        told = Record(work, downlink).last_confirmed
+        confirmed = submissions(work, downlink).last_confirmed
     except HalfPipeError:
         return "not known"
-    return told.handoff if told else None
+    return confirmed.handoff if confirmed else None
 
 
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
@@ -110,25 +110,24 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     if not found.chunks[1] and not (work / downlink).is_dir():
         where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
         raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
-    receipts, submissions, handoffs = [], [], dict[int | None, datetime | None]()
-    with suppress(HalfPipeError):  # of what is damaged the account tells
+    receipts, attempts, handoffs = [], [], dict[int | None, datetime | None]()
+    with suppress(HalfPipeError):  # the account reports damage
         if (work / paths.receipt(downlink)).exists():
             receipts.append(read_receipt(work, downlink))
         handoffs = _times(work, downlink)
     with suppress(HalfPipeError):
-        record = Record(work, downlink)
-        submissions = [
+        attempts = [
             {
                 **{key: getattr(each, key) for key in ("action", "handoff", "when")},
-                "outcome": record.word(each.outcome),
+                "outcome": each.word,
             }
-            for each in record.attempts
+            for each in submissions(work, downlink).every
         ]
     begun = [failed.log for failed in failed_jobs(work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
         "runs": frames.runs(receipts),
         "handoffs": handoffs,
-        "submissions": submissions,
+        "submissions": attempts,
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }

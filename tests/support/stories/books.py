@@ -20,7 +20,7 @@ from halfpipe.run.deliveries import Deliveries
 from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
-from tests.support.model import Delivery, Outcome, Rules
+from tests.support.model import Delivery, ModelDecision, Rules
 from tests.support.stories.world import Hour, Key, NewInput, Of, StagedFile, Version, World
 
 
@@ -31,11 +31,11 @@ class Recorded(Delivery):
     keys: frozenset[Key] = frozenset()
 
     @classmethod
-    def of(cls, outcome: Outcome) -> "Recorded":
+    def of(cls, outcome: ModelDecision) -> "Recorded":
         """Return the delivery that the rule makes."""
         made = outcome.delivery
         keys = frozenset((event.sequence, event.apid) for _, event in outcome.delivered)
-        return cls(made.spans, made.held, made.files, keys)
+        return cls(made.spans, made.counts, made.files, keys)
 
 
 NOTHING = Recorded()
@@ -165,7 +165,7 @@ class Books:
             events += [model.Event(sequence, apid, number, 0) for sequence in d.sequences]
         return model.Chunk(dl, tuple(events), tuple(datagrams))
 
-    def decide(self, run: str, dl: str) -> Outcome:
+    def decide(self, run: str, dl: str) -> ModelDecision:
         """Return what the rule says of a downlink that is processed now."""
         brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
         return model.decide(dl, brought, self.recorded[run], self.rules, run in self.given_up)
@@ -434,6 +434,8 @@ class Books:
             )
         if of.held:
             found["a run is refused"] = Problem.ACTION
+        if not any(self.last(run, dl).keys for run in self.runs):
+            found["nothing of it is delivered"] = Problem.MAYBE
         if of.accepted:
             found["a loss is accepted"] = Problem.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):

@@ -99,7 +99,7 @@ def test_no_site_is_ready_without_a_way_to_reach_a_person(here: Here) -> None:
     assert (status, verdicts["person"]) == (1, "problem")
     told = halfpipe("status", "--json", "--profile", here.home)
     causes = {cause["code"]: cause["verdict"] for cause in json.loads(told.stdout)["site"]}
-    assert causes["doctor-problems"] == "action"
+    assert causes["doctor"] == "action"
     assert told.exit_code == 1
 
 

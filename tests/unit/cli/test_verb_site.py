@@ -115,12 +115,12 @@ def test_damaged_records_hide_nothing_else(own: Site) -> None:
         assert SPREAD not in ended.out
     assert "not_known" in own.halfpipe("show", LCI).out
     shown = own.halfpipe("show", FIRST)
-    assert (shown.status, "submission-damaged" in shown.said or paths.submissions(FIRST) in shown.out) == (
+    assert (shown.status, "damaged" in shown.said or paths.submissions(FIRST) in shown.out) == (
         0,
         True,
     )
     (one,) = (each for each in own.told("status", "--all")["downlinks"] if each["dl"] == FIRST)
-    assert {"record-damaged", "submission-damaged"} <= {cause["code"] for cause in one["causes"]}
+    assert {"damaged"} <= {cause["code"] for cause in one["causes"]}
 
 
 def test_a_defect_is_told_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:

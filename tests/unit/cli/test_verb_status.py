@@ -72,7 +72,7 @@ def test_which_downlinks(own: Site) -> None:
     damage(work, paths.receipts(FIRST))
     assert FIRST not in found(own)
     assert found(own, "--all", person=True)[FIRST]["verdict"] == "action"
-    Memory({FIRST: Told(["record-damaged"], 1.0, 1.0)}).write(work / paths.ALERT_STATE)
+    Memory({FIRST: Told(["damaged"], 1.0, 1.0)}).write(work / paths.ALERT_STATE)
     assert FIRST in found(own, person=True), "it is not lost sight of"
 
 
@@ -98,7 +98,7 @@ def test_a_person_is_wanted_and_told_what_for(own: Site) -> None:
 
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(own: Site) -> None:
     why, remedy = "the stage is away." + " It is long." * 60, Remedy("halfpipe hold", first="To see it")
-    log = job_log(own.work, "deliver_run-2c2e5787", Failure("stage", why, remedy), HALF_WAY)
+    log = job_log(own.work, "deliver_run-2c2e5787", Failure("stage-differs", why, remedy), HALF_WAY)
     lines = on_terminal("status", "--configfile", own.configfile, env={"NO_COLOR": "1"}).splitlines()
     first = next(
         n for n, line in enumerate(lines) if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: ")
@@ -122,5 +122,5 @@ def test_a_downlink_that_is_lost_is_not_forgotten(own: Site) -> None:
         shutil.rmtree(mark)  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
     one = found(own, person=True)[FIRST]
-    assert seen(one)[1:] == ("action", ["receipt-lost", "receipt-lost"])
+    assert seen(one)[1:] == ("action", ["damaged", "damaged"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"

@@ -6,7 +6,7 @@ import pytest
 
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
-from halfpipe.files.leases import whoami
+from halfpipe.files.heartbeat import whoami
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import force_list
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD

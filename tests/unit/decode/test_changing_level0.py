@@ -1,4 +1,4 @@
-"""Level-0 that changes while a real decoder runs, which waits before and after it reads: complete, or it fails."""
+"""Level-0 that changes while a decoder runs: the chunk is decoded completely, or the job fails."""
 
 import io
 import os
@@ -13,25 +13,28 @@ from typing import Any
 
 import pytest
 
-from halfpipe.decode import archive_look
-from halfpipe.decode.decode_chunk import DECODINGS, decode
+from halfpipe.decode import archive_listing
+from halfpipe.decode.decode_chunk import ATTEMPTS, decode
 from halfpipe.errors import DecoderError
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Decoder, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
 
-# Runs a decoder; before and after it, it waits until a file says that it may go on. The status of one is in a file.
+# Runs the decoder. Before and after, it waits until a file allows it to continue; another file makes it fail.
 SLOW = """
-import pathlib, subprocess, sys, time
-home, command = pathlib.Path(sys.argv[1]), sys.argv[2:]
+import pathlib, runpy, sys, time
+home, sys.argv = pathlib.Path(sys.argv[1]), sys.argv[2:]
 number = len(list(home.glob("before-?")))
 def wait(when):
     (home / f"{when}-{number}").touch()
     while not (home / f"{when}-{number}-go").exists():
         time.sleep(0.01)
 wait("before")
-status = subprocess.call([sys.executable, *command])
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    status = end.code
 wait("after")
 sys.exit(3 if (home / f"fails-{number}").exists() else status)
 """
@@ -41,12 +44,12 @@ Act = Callable[[], object]
 
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
-    """A run that passes from an hour into the next one: never changed, only copied."""
+    """A run that extends into the next hour. Tests copy it."""
     return Scenario(seed=4).lpa_run(events=1600, rate=2.0).write(tmp_path_factory.mktemp("sim") / "sim")
 
 
 class Changing:
-    """An archive, and a chunk that is decoded while things happen to it: ``before`` or ``after`` the decoder reads."""
+    """A chunk that is decoded while its archive changes."""
 
     def __init__(self, home: Path, simulation: Simulation) -> None:
         self.home, self.archive = home, home / "archive"
@@ -55,9 +58,8 @@ class Changing:
         self.retdef_file = simulation.retdef(chunk)
         self.retdef: RetDef = read_retdef(self.retdef_file)
         self.events = sum(len(datagram.sequences) for datagram in chunk.sound)
-        first, second = archive_look.directories(self.retdef)
-        self.first = self._file(first)
-        self.second = self._file(second)
+        self.hours = list(archive_listing.directories(self.retdef))
+        self.first, self.second = map(self._file, self.hours)
         (home / "slow.py").write_text(SLOW)
 
     def _file(self, hour: str) -> Path:
@@ -66,18 +68,24 @@ class Changing:
 
     @property
     def a_packet(self) -> int:
-        """The byte in the middle of the first file where a packet begins."""
+        """The offset of a packet in the middle of the first file."""
         ((begin, end),) = [(span.begin, span.end) for span in self.retdef.spans]
         packets = retrieve(self.archive, self.retdef.scid, self.retdef.spans[0].apid, [(begin, end)]).packets
         offsets = sorted(packets["offset"][packets["file"] == 0].tolist())
         return int(offsets[len(offsets) // 2])
+
+    def outcome(self, acts: Mapping[str, Act]) -> tuple[int, int, int]:
+        """Decode; return the numbers of decodings, of missing hours, and of events that are missing."""
+        made = self.decode(acts)
+        events = sum(file.get("events", 0) for file in made["files"])
+        return self.decodings, len(made["level0"]["missing"]), self.events - events
 
     @property
     def decodings(self) -> int:
         return len(list(self.home.glob("before-?")))
 
     def decode(self, acts: Mapping[str, Act]) -> dict[str, Any]:
-        """Decode while `acts` are done, by moment: ``before-0`` is before the first decoder reads."""
+        """Decode while running `acts`: ``before-0`` before the first decoding, ``after-0`` after it."""
         ended = threading.Event()
 
         def act() -> None:
@@ -110,110 +118,88 @@ def changing(tmp_path: Path, simulation: Simulation) -> Changing:
     return Changing(tmp_path, simulation)
 
 
-def events(made: dict[str, Any]) -> int:
-    return sum(file.get("events", 0) for file in made["files"])
-
-
 def replaced(file: Path, content: bytes) -> None:
-    """Replace a file as ingest does: another one is written and gets its name."""
+    """Replace a file as ingest does: write another one and rename it."""
     part = file.with_name("part")
     part.write_bytes(content)
     part.rename(file)
 
 
-def test_what_does_not_change_is_decoded_once(changing: Changing) -> None:
+ONCE, TWICE = (1, 0, 0), (2, 0, 0)
+
+
+def test_level0_that_does_not_change_is_decoded_once(changing: Changing) -> None:
     made = changing.decode({})
-    assert (changing.decodings, events(made)) == (1, changing.events)
-    assert made["level0"] == {"needed": 2, "missing": [], "gaps": []}
+    assert (changing.decodings, made["level0"]) == (1, {"needed": 2, "missing": [], "gaps": []})
     status = changing.first.stat()
     assert made["read"][0]["files"] == {changing.first.name: [status.st_size, int(status.st_mtime)]}
 
 
 @pytest.mark.parametrize("how", ["replaced", "in place", "second file"])
-def test_a_file_that_grows_while_it_is_decoded_is_decoded_whole(changing: Changing, how: str) -> None:
+def test_a_file_that_grows_is_decoded_again(changing: Changing, how: str) -> None:
     whole, cut = changing.first.read_bytes(), changing.a_packet
     changing.first.write_bytes(whole[:cut])
+    second = changing.first.with_name(f"{changing.first.name[:-1]}9")
     acts: Mapping[str, Act] = {
         "replaced": lambda: replaced(changing.first, whole),
         "in place": lambda: changing.first.write_bytes(whole),
-        "second file": lambda: changing.first.with_name(f"{changing.first.name[:-1]}9").write_bytes(
-            whole[cut:]
-        ),
+        "second file": lambda: second.write_bytes(whole[cut:]),
     }
-    made = changing.decode({"after-0": acts[how]})
-    assert (changing.decodings, events(made)) == (2, changing.events)
-    assert made["level0"]["gaps"] == []
+    assert changing.outcome({"after-0": acts[how]}) == TWICE
 
 
-def test_a_file_that_is_away_only_while_the_decoder_reads_is_decoded(changing: Changing) -> None:
+def test_a_file_that_is_absent_only_while_the_decoder_reads(changing: Changing) -> None:
     away, before = changing.home / "away", changing.first.stat()
-    made = changing.decode(
-        {
-            "before-0": lambda: changing.first.rename(away),
-            "after-0": lambda: away.rename(changing.first),
-        }
-    )
+    acts = {
+        "before-0": lambda: changing.first.rename(away),
+        "after-0": lambda: away.rename(changing.first),
+    }
+    assert changing.outcome(acts) == TWICE
     now = changing.first.stat()
     same = (before.st_ino, before.st_size, before.st_mtime_ns) == (now.st_ino, now.st_size, now.st_mtime_ns)
-    assert same, "nothing but the ctime tells that it was away"
-    assert (changing.decodings, events(made)) == (2, changing.events)
-    assert made["level0"]["missing"] == []
+    assert same, "only the ctime shows that it was absent"
 
 
-def test_a_file_that_is_absent_when_the_decoder_ended_is_waited_for(changing: Changing) -> None:
+def test_a_file_that_is_absent_when_the_decoder_ends_is_waited_for(changing: Changing) -> None:
     away = changing.home / "away"
 
-    def back_in_a_second() -> None:
-        threading.Timer(1.0, lambda: away.rename(changing.first)).start()
+    def back_soon() -> None:
+        threading.Timer(0.3, lambda: away.rename(changing.first)).start()
 
-    made = changing.decode({"before-0": lambda: changing.first.rename(away), "after-0": back_in_a_second})
-    assert (changing.decodings, events(made)) == (2, changing.events)
+    assert changing.outcome({"before-0": lambda: changing.first.rename(away), "after-0": back_soon}) == TWICE
 
 
-def test_a_file_that_does_not_come_back_is_missing(
-    changing: Changing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_look, "AWAY_SECONDS", 0.1)
+def test_a_file_that_does_not_return_is_missing(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_listing, "AWAY_SECONDS", 0.1)
     made = changing.decode({"before-0": changing.first.unlink})
     assert changing.decodings == 2
-    assert [each["hour"] for each in made["level0"]["missing"]] == [
-        next(iter(archive_look.directories(changing.retdef)))
-    ]
-    assert 0 < events(made) < changing.events
+    assert [each["hour"] for each in made["level0"]["missing"]] == changing.hours[:1]
 
 
-def test_an_hour_that_arrives_while_the_decoder_runs_is_decoded(changing: Changing) -> None:
-    away = changing.first.rename(changing.home / "away")
-    made = changing.decode({"after-0": lambda: away.rename(changing.first)})
-    assert (changing.decodings, events(made)) == (2, changing.events)
-    assert made["level0"]["missing"] == []
-
-
-def test_a_decoder_that_failed_while_level_0_changed_runs_again(changing: Changing) -> None:
+def test_a_decoder_that_failed_while_level0_changed_runs_again(changing: Changing) -> None:
     (changing.home / "fails-0").touch()
-    made = changing.decode({"after-0": lambda: replaced(changing.first, changing.first.read_bytes())})
-    assert (changing.decodings, events(made)) == (2, changing.events)
+    acts = {"after-0": lambda: replaced(changing.first, changing.first.read_bytes())}
+    assert changing.outcome(acts) == TWICE
 
 
-def test_one_that_fails_while_nothing_changes_is_not_repeated(changing: Changing) -> None:
+def test_a_decoder_that_failed_without_changes_does_not_run_again(changing: Changing) -> None:
     (changing.home / "fails-0").touch()
     with pytest.raises(DecoderError, match="exit status 3"):
         changing.decode({})
     assert changing.decodings == 1
 
 
-def test_level_0_that_changes_each_time_fails_the_job(changing: Changing) -> None:
+def test_level0_that_changes_each_time_fails_the_job(changing: Changing) -> None:
     acts = {
         f"after-{number}": lambda: os.utime(changing.second, ns=(0, time.time_ns()))
-        for number in range(DECODINGS)
+        for number in range(ATTEMPTS)
     }
     with pytest.raises(DecoderError) as caught:
         changing.decode(acts)
-    assert (changing.decodings, caught.value.code) == (DECODINGS, "level0-changes")
+    assert (changing.decodings, caught.value.code) == (ATTEMPTS, "level0-changes")
     assert changing.second.name in caught.value.text
 
 
 def test_another_apid_of_the_hour_may_change(changing: Changing) -> None:
     (other,) = changing.first.parent.glob("*a0957*")
-    made = changing.decode({"after-0": lambda: replaced(other, b"")})
-    assert (changing.decodings, events(made)) == (1, changing.events)
+    assert changing.outcome({"after-0": lambda: replaced(other, b"")}) == ONCE

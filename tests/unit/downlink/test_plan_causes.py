@@ -1,4 +1,4 @@
-"""What keeps a downlink from being processed, each with its code, verdict and command; and which are outstanding."""
+"""Causes that keep a downlink from being processed: code, verdict and command; and which downlinks are outstanding."""
 
 import os
 import time
@@ -15,10 +15,10 @@ from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import (
     Outstanding,
+    general_causes,
     lease_troubles,
-    look,
     outstanding,
-    site_troubles,
+    report,
     troubles,
 )
 from halfpipe.errors import ConfigError, HalfPipeError
@@ -52,12 +52,12 @@ def hand_off(settings: Settings, *chunks: int, text: str | None = None, dl: str 
 
 
 def found(settings: Settings, age: float = 2 * HOUR, dl: DownlinkId = DL) -> list[Cause]:
-    """Return the troubles of a downlink when all that there is is so old, seconds."""
+    """Return the causes of a downlink whose files are `age` seconds old."""
     return list(troubles(Plan(settings).of(dl), time.time() + age))
 
 
 def every(settings: Settings, age: float = 2 * HOUR, **of: Any) -> Outstanding:
-    """Return the outstanding downlinks when all that there is is so old, seconds."""
+    """Return the outstanding downlinks if all files are `age` seconds old."""
     return outstanding(Plan(settings), time.time() + age, **of)
 
 
@@ -65,10 +65,10 @@ def ready(settings: Settings, age: float = 2 * HOUR) -> tuple[DownlinkId, ...]:
     return every(settings, age).ready
 
 
-def said(settings: Settings) -> list[str]:
-    """Return what is said before the first job."""
+def reported(settings: Settings) -> list[str]:
+    """Return the lines before the first job."""
     lines = list[str]()
-    look(Plan(settings).of(DL), lines.append)
+    report(Plan(settings).of(DL), lines.append)
     return lines
 
 
@@ -76,19 +76,19 @@ def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
     return [(cause.code, cause.verdict) for cause in causes]
 
 
-def test_what_is_done_before_an_id_is_not_looked_at(settings: Settings) -> None:
+def test_finished_downlinks_before_an_id_are_skipped(settings: Settings) -> None:
     for dl in (DL, OTHER):
         put(settings.paths.retdef[0], 1, 2, dl=dl)
         hand_off(settings, 1, dl=dl)
     for since, seen in (("", (DL, OTHER)), (OTHER, (OTHER,)), ("240602000", ())):
         assert every(settings, since=since).ready == seen
-    (settings.paths.work / paths.receipt(DL)).unlink()  # what is not done is looked at, however old it is
+    (settings.paths.work / paths.receipt(DL)).unlink()  # unfinished: never skipped
     assert every(settings, since="240602000").ready == (DL,)
     automatic = replace(settings, submit=replace(settings.submit, automatic=True))
     assert every(automatic, since="240602000").ready == (DL, OTHER)
 
 
-def test_outstanding_until_there_is_a_receipt(settings: Settings) -> None:
+def test_a_downlink_is_outstanding_until_its_receipt_has_all_its_retdefs(settings: Settings) -> None:
     work, home, more = settings.paths.work, *settings.paths.retdef
     assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
     put(home, 1)
@@ -101,8 +101,8 @@ def test_outstanding_until_there_is_a_receipt(settings: Settings) -> None:
     hand_off(settings, 1)
     put(work, 1)
     assert (found(settings), ready(settings)) == ([], (OTHER,))
-    assert list(site_troubles(Plan(settings))) == []
-    # A copy changes nothing. A new RetDef counts, wherever it turned up and if it was staged already.
+    assert list(general_causes(Plan(settings))) == []
+    # A copy changes nothing. A new RetDef counts in every place, and also if it is staged already.
     put(more, 1)
     assert (found(settings), ready(settings)) == ([], (OTHER,))
     put(more, 3)
@@ -113,7 +113,7 @@ def test_outstanding_until_there_is_a_receipt(settings: Settings) -> None:
     assert told([cause]) == [("retdef-new", Verdict.NOTE, f"snakemake dl={DL}")]
     assert "00002, 00003" in cause.text
     assert ready(settings) == (DL, OTHER)
-    # The loss of a staged one that the receipt was made of starts no turn, nor does one that is to be ignored.
+    # A lost RetDef of the hand-off, or an ignored one, starts no work.
     hand_off(settings, 1, 2)
     (work / paths.retdef(DL, "00001")).unlink()
     ignored = searching(work, home, more, ignored=[(DL, ChunkId.of(3), "bad")])
@@ -133,11 +133,11 @@ def test_a_hole_waits_and_needs_action_after_a_day(settings: Settings) -> None:
     assert codes(found(patient, 25 * HOUR)) == [("waits-retdef", Verdict.NOTE)]
 
 
-def test_young_retdefs_settle_whatever_times_a_copy_brought(settings: Settings) -> None:
-    """As by `cp -p` of one half of them: nobody can bring the time of the last change with a copy."""
+def test_young_retdefs_settle_whatever_their_times_of_modification(settings: Settings) -> None:
+    """`cp -p` keeps the time of modification, and never that of the last change."""
     retdef = put(settings.paths.retdef[0], 1)
     soon, years = time.time() + 300, time.time() + 5 * 365 * 24 * HOUR
-    for when in (1e9, years, soon):  # `soon` is a file server's clock that is some minutes off
+    for when in (1e9, years, soon):  # `soon`: the clock of a file server is some minutes off
         os.utime(retdef, (when, when))
         assert (codes(found(settings, 30)), ready(settings, 30)) == ([("settling", Verdict.NOTE)], ())
         assert (found(settings, 90) == [], ready(settings, 90) == (DL,)) == (when != soon,) * 2
@@ -151,53 +151,55 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     move = f"mkdir -p {home / OTHER} && mv {stray} {home / OTHER}/"
     assert told([cause]) == [("retdef-elsewhere", Verdict.ACTION, move)]
     assert ready(settings) == (DL,)
-    assert said(settings) == [f"downlink {DL}: {cause.text}: {cause.remedy}"]
-    # One that is a copy of what lies in its place is harmless.
+    assert reported(settings) == [f"downlink {DL}: {cause.text}: {cause.remedy}"]
+    # A copy of a RetDef in the right directory is harmless.
     put(home, 2, dl=OTHER)
     assert told(found(settings)) == [("retdef-elsewhere", Verdict.NOTE, f"rm {stray}")]
 
 
 def loop(path: Path) -> Path:
-    """Put something at `path` that cannot be listed, by whomever."""
+    """Make a link at `path` that not even root can list."""
     path.symlink_to(path.name)
     return path
 
 
-def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Settings) -> None:
+def test_a_directory_that_cannot_be_listed_stops_only_its_downlink(settings: Settings) -> None:
     first, second = settings.paths.retdef
     for dl in (DL, OTHER):
         put(first, 1, dl=dl)
     place = loop(second / DL)
     (cause,) = found(settings)
-    assert told([cause]) == [("search-path-unreadable", Verdict.ACTION, f"ls -ld {place}")]
+    assert told([cause]) == [("file-system", Verdict.ACTION, f"ls -ld {place}")]
     assert found(settings, dl=OTHER) == []
     assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",))
-    # Who names it goes on with what there is.
+    # A command that names the downlink uses the RetDefs that it can read.
     assert Plan(settings).of(DL).chunks == (ChunkId("00001"),)
     assert retdef_to_stage(settings, DL, ChunkId("00001")).startswith(b"<retdef")
     place.unlink()
     loop(settings.paths.work / DL)
     with pytest.raises(HalfPipeError, match=f"{settings.paths.work / DL} cannot be read"):
         Plan(settings).of(DL).refuse_closed()
-    assert codes(found(settings)) == [("work-unreadable", Verdict.ACTION)]
+    assert codes(found(settings)) == [("file-system", Verdict.ACTION)]
     assert (ready(settings), len(every(settings).waiting)) == ((OTHER,), 1)
 
 
-def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(settings: Settings) -> None:
+def test_a_place_of_the_search_path_that_cannot_be_listed_stops_no_downlink(settings: Settings) -> None:
     first, second = settings.paths.retdef
     put(first, 1)
     (settings.paths.work / OTHER / "chunks").mkdir(parents=True)
     second.rmdir()
     loop(second)
-    (cause,) = site_troubles(Plan(settings))
-    assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
+    (cause,) = general_causes(Plan(settings))
+    assert codes([cause]) == [("file-system", Verdict.ACTION)]
     assert every(settings) == Outstanding((DL,), {}, (cause.text,))
     assert found(settings) == []
-    assert found(settings, dl=OTHER) == [], "what is gone nobody knows"
+    assert found(settings, dl=OTHER) == []
 
 
-def test_a_directory_of_somebody_else_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one leaves it who processes with a umask of 077."""
+def test_a_directory_of_another_user_is_refused_by_name(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user with umask 077 leaves such directories."""
     work = settings.paths.work
     put(work, 1)
     plan = Plan(settings).of(DL)
@@ -208,7 +210,7 @@ def test_a_directory_of_somebody_else_is_named(settings: Settings, monkeypatch: 
         def access(path: Path, *_: object, closed: Path = closed, **__: object) -> bool:
             return path != closed
 
-        monkeypatch.setattr(os, "access", access)  # root may look everywhere
+        monkeypatch.setattr(os, "access", access)  # root may read everything
         with pytest.raises(HalfPipeError, match=rf"^{closed} cannot be read: .*{closed} belongs to "):
             plan.refuse_closed()
 
@@ -226,24 +228,24 @@ def test_a_directory_where_a_file_should_be_is_refused_with_the_commands(setting
     plan.refuse_closed()
 
 
-def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
+def test_a_begun_downlink_without_retdefs_needs_action(settings: Settings) -> None:
     work = settings.paths.work
     (work / DL).mkdir()
     (work / DL / "haltStage").touch()
-    assert [cause.code for cause in found(settings)] == ["switch-holds"]
+    assert [cause.code for cause in found(settings)] == ["held"]
     (work / DL / "haltStage").unlink()
     (work / DL / "chunks").mkdir()
-    assert told(found(settings)) == [("retdefs-gone", Verdict.ACTION, "")]
+    assert told(found(settings)) == [("no-retdefs", Verdict.ACTION, "")]
     put(work, 1)
     (cause,) = found(settings)
-    assert told([cause]) == [("retdefs-gone", Verdict.ACTION, f"snakemake dl={DL}")]
+    assert told([cause]) == [("no-retdefs", Verdict.ACTION, f"snakemake dl={DL}")]
     assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     hand_off(settings, 1)
     assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"chunks": []}', sealed_text({"chunks": []})[:-3]])
-def test_a_receipt_that_does_not_say_makes_no_work(settings: Settings, text: str) -> None:
+def test_a_damaged_receipt_starts_no_work(settings: Settings, text: str) -> None:
     put(settings.paths.retdef[0], 1, 2)
     put(settings.paths.work, 1, 2)
     hand_off(settings, text=text)
@@ -252,14 +254,14 @@ def test_a_receipt_that_does_not_say_makes_no_work(settings: Settings, text: str
     assert ready(settings) == (DL,)
 
 
-def test_a_retdef_that_was_issued_again(settings: Settings) -> None:
+def test_a_reissued_retdef_needs_action(settings: Settings) -> None:
     work, home = settings.paths.work, settings.paths.retdef[0]
     source, staged = put(home, 1), put(work, 1)
     assert found(settings) == []
     hand_off(settings, 1)
     source.write_text(content(1, RUN_A) + "\n")
     assert told(found(settings)) == [("retdef-reissued", Verdict.ACTION, f"snakemake -F dl={DL}")]
-    # Of the same size too, whatever times were set.
+    # Also with equal size, whatever its times.
     source.write_text(content(1, RUN_A).replace("1719541787.0", "1719541788.0"))
     os.utime(source, (1e9, 1e9))
     assert [cause.code for cause in found(settings)] == ["retdef-reissued"]
@@ -268,25 +270,25 @@ def test_a_retdef_that_was_issued_again(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("name", ["haltstage", "haltL1~", "online", "haltStge"])
-def test_a_misspelt_switch_is_named(settings: Settings, name: str) -> None:
+def test_a_misspelt_switch_needs_action(settings: Settings, name: str) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     for home in (work / DL, work / "halts"):
         home.mkdir()
     for other in ("README", ".nfs0001", "haltStage", "haltCleanup"):
         (work / "halts" / other).touch()
-    assert {cause.code for cause in site_troubles(Plan(settings))} == {"switch-holds"}
+    assert {cause.code for cause in general_causes(Plan(settings))} == {"held"}
     (work / "halts" / name).touch()
-    (cause,) = (one for one in site_troubles(Plan(settings)) if one.code == "switch-misspelt")
-    assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"rm {work / 'halts' / name}")
+    (cause,) = (one for one in general_causes(Plan(settings)) if one.code == "misspelt")
+    assert told([cause]) == [("misspelt", Verdict.ACTION, f"rm {work / 'halts' / name}")]
     assert every(settings).waiting == (cause.text,)
     (work / DL / name).touch()
-    assert ("switch-misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
-    (work / DL / "haltCleanup").touch()  # is for all downlinks at once
-    assert "switch-misspelt" in {one.code for one in found(settings)}
+    assert ("misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
+    (work / DL / "haltCleanup").touch()  # this switch is for all downlinks
+    assert "misspelt" in {one.code for one in found(settings)}
 
 
-def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
+def test_a_switch_holds_the_next_step_of_a_downlink(settings: Settings) -> None:
     work = settings.paths.work
     submitting = replace(settings, submit=replace(settings.submit, automatic=True))
     put(settings.paths.retdef[0], 1)
@@ -296,13 +298,13 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     own.touch()
     l1.touch()
     (cause,) = found(submitting)
-    assert told([cause]) == [("switch-holds", Verdict.NOTE, f"halfpipe hold stage {DL} --resume")]
+    assert told([cause]) == [("held", Verdict.NOTE, f"halfpipe hold stage {DL} --resume")]
     assert cause.since == own.stat().st_mtime
     assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()
     assert [str(cause.remedy) for cause in found(settings)] == ["halfpipe hold"]
-    assert [str(cause.remedy) for cause in site_troubles(Plan(settings))] == ["halfpipe hold"]
-    assert said(settings) == [
+    assert [str(cause.remedy) for cause in general_causes(Plan(settings))] == ["halfpipe hold"]
+    assert reported(settings) == [
         f"downlink {DL}: staging is held by {everywhere}",
         f"downlink {DL}: submission to Level-1 is held by {l1}",
     ]
@@ -324,14 +326,14 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     ]
 
 
-def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: Path) -> None:
+def test_too_many_outstanding_downlinks_are_refused_unless_named(tmp_path: Path) -> None:
     work, home = tmp_path / "work", tmp_path / "retdefs"
     work.mkdir()
     home.mkdir()
     names = [f"24060{day}001" for day in range(1, 6)]
     for name in names:
         put(home, 1, dl=name)
-    put(home, 2, dl="240609001")  # waits, and does not count
+    put(home, 2, dl="240609001")  # waits for chunk 1, and does not count
     few, enough = searching(work, home, most=4), searching(work, home, most=5)
     assert list(ready(enough)) == names
     with pytest.raises(ConfigError, match=rf"^5 downlinks .*halfpipe process {names[0]}\.\.{names[-1]}$"):
@@ -343,7 +345,7 @@ def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: 
     assert list(every(few, among=set(names)).ready) == names
 
 
-def test_who_is_at_work(settings: Settings) -> None:
+def test_a_process_at_work_is_a_note(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
@@ -355,17 +357,17 @@ def test_who_is_at_work(settings: Settings) -> None:
     (cause,) = lease_troubles(work, DL)
     assert (codes([cause]), job.name in cause.text) == ([("in-work", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
-        (cause,) = site_troubles(Plan(settings))
-        assert (codes([cause]), str(holder) in cause.text) == ([("leased", Verdict.NOTE)], True)
+        (cause,) = general_causes(Plan(settings))
+        assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
         left_by_another(work, paths.UNATTENDED_LEASE, silent=1e4)
-        assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"
+        assert len(list(general_causes(Plan(settings)))) == 1, "a dead process holds nothing"
 
 
-def test_a_head_that_died_at_work(settings: Settings) -> None:
+def test_a_process_that_died_at_work_needs_action(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    assert told(lease_troubles(work, DL)) == [("head-died", Verdict.ACTION, f"snakemake dl={DL}")]
+    assert told(lease_troubles(work, DL)) == [("killed", Verdict.ACTION, f"snakemake dl={DL}")]
     put(work, 1)
     hand_off(settings, 1)
-    assert list(lease_troubles(work, DL)) == [], "it died after its hand-off"
+    assert list(lease_troubles(work, DL)) == [], "it died after the hand-off"

@@ -1,4 +1,4 @@
-"""The receipt: its form on real ones, what it says, and how hand-offs are counted."""
+"""The receipt: its keys, its content, and the hand-off that it records."""
 
 import re
 import shutil
@@ -13,6 +13,7 @@ from halfpipe.downlink import receipt
 from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -63,7 +64,7 @@ def test_each_key_is_documented(site: Site, name: str, merge: dict[str, Any]) ->
         assert keys(content) <= documented
 
 
-def test_it_says_what_it_was_made_of_and_nothing_of_this_machine(delivered: Site) -> None:
+def test_a_receipt_has_its_inputs_and_no_path_of_this_machine(delivered: Site) -> None:
     content, written = delivered.receipt(DL), (delivered.work / f"dl={DL}").read_bytes()
     assert [chunk["retdef"] for chunk in content["chunks"]] == [
         sha256(delivered.work / paths.retdef(DL, chunk)) for chunk in CHUNKS
@@ -76,11 +77,11 @@ def test_it_says_what_it_was_made_of_and_nothing_of_this_machine(delivered: Site
 
 
 def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
-    with leases.downlink_job(site.work, DL) as lease:
+    with leases.downlink_job(site.settings, DL) as lease:
         return receipt.hand_off(site.settings, lease, DL, CHUNKS, runs or (LPA, LCI, OPEN), StringIO())
 
 
-def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
+def test_books_decoder_errors_and_vanished_files_refuse_a_hand_off(delivered: Site) -> None:
     with pytest.raises(StateError) as caught:
         hand_off(delivered, LPA, OPEN)
     assert caught.value.code == "books"
@@ -96,7 +97,7 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     delivered.configure(decoder={"max_exceptions": 3})
     made = hand_off(delivered)
     assert made["chunks"][1]["said"]["exceptions_by_run"] == {LPA: {"DFI": 2, "PktFile": 1}}
-    # Files that vanish before the hand-off nobody can have taken, for nobody was told of them.
+    # Level-1 cannot have taken files that vanish before the hand-off.
     shutil.rmtree(delivered.stage / DL / LCI.l1)
     with pytest.raises(StageError, match=LCI) as gone:
         hand_off(delivered)
@@ -104,7 +105,7 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1]
 
 
-def test_a_run_that_was_taken_with_an_earlier_hand_off_is_not_named(delivered: Site) -> None:
+def test_a_run_that_level_1_took_with_an_earlier_hand_off_is_not_named(delivered: Site) -> None:
     manifest = delivered.work / "runs" / LPA / DL / "manifest.json"
     write_json(manifest, read_json(manifest) | {"handoff": 2})
     shutil.rmtree(delivered.stage / DL / LCI.l1)
@@ -115,31 +116,33 @@ def test_a_run_that_was_taken_with_an_earlier_hand_off_is_not_named(delivered: S
     assert [line.split()[0] for line in lines] == [LPA.l1, OPEN.l1]
 
 
-def test_level_1_may_retire_runs_only_after_it(delivered: Site) -> None:
+def test_level_1_may_retire_runs_only_after_the_receipt(delivered: Site) -> None:
     stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])
     made, known = hand_off(delivered), series(delivered.work, DL)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2, "it is not recorded yet"
-    with leases.downlink_job(delivered.work, DL) as lease:
+    with leases.downlink_job(delivered.settings, DL) as lease:
         receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     tokens = sorted(path.name for path in delivered.stage.glob("chunktokens/*/*"))
     assert len(tokens) == 3
     assert not any(token.startswith("haltCleanup") for token in tokens)
 
 
-def test_who_decided_before_another_one_had_handed_off_records_nothing(delivered: Site) -> None:
+def test_a_decision_before_another_hand_off_records_nothing(delivered: Site) -> None:
     made, known = hand_off(delivered), series(delivered.work, DL)
     publish_receipt(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
     made["reason"] = "a stale one"
-    with leases.downlink_job(delivered.work, DL) as lease, pytest.raises(TakenError):
+    with leases.downlink_job(delivered.settings, DL) as lease, pytest.raises(TakenError):
         receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     assert len(series(delivered.work, DL).records) == len(known.records) + 1
 
 
-def test_who_has_lost_the_downlink_puts_no_text_and_takes_back_no_token(delivered: Site) -> None:
+def test_without_its_lease_a_process_writes_no_text_and_removes_no_token(delivered: Site) -> None:
     made, known = hand_off(delivered), series(delivered.work, DL)
     withdraw(delivered.work, DL)
-    stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])  # who has followed processes it again
-    lost = leases.Lease(delivered.work, paths.downlink_lease(DL))
+    stage.keep_from_retiring(
+        delivered.stage, DL, [LPA, LCI]
+    )  # the process that took the lease over works on it
+    lost = Lease.of(delivered.settings, paths.downlink_lease(DL))
     with pytest.raises(LeaseLostError):
         receipt.save(delivered.settings, lost, known, DL, [LPA, LCI, OPEN], made)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2

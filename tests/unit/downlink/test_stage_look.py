@@ -1,4 +1,4 @@
-"""What lies in the stage of a downlink, against what its records say."""
+"""Files in the stage without a record belong to another system."""
 
 from pathlib import Path
 
@@ -22,13 +22,8 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(Paths(tmp_path / "work", tmp_path / "stage"))
 
 
-def put(settings: Settings, *names: str) -> None:
-    for name in names:
-        write_text(settings.paths.stage / name, name)
-
-
 def delivered(settings: Settings) -> None:
-    """Record that the downlink has delivered a file of the first run, as before it shows."""
+    """Record that the downlink has delivered a file of the first run."""
     files = (EventFile(OURS, 2, (10, 11), (0, 1), 3, ""),)
     Deliveries(settings.paths.work, RUN).publish(
         Delivery(DL, (Interval(10, 11),), {}, files, (0.0, 1.0), (0.0, 1.0), handoff=1)
@@ -37,7 +32,7 @@ def delivered(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "of_others_now", "and_later"),
+    ("name", "is_foreign", "even_after_a_delivery"),
     [
         (f"{DL}/{RUN.l1}/{OURS}", True, False),
         (f"{DL}/{RUN.l1}/{RUN.l1}-e{99:020d}.evt", True, True),
@@ -46,25 +41,21 @@ def delivered(settings: Settings) -> None:
         (f"{DL}/{paths.text('delivered_events', DL)}", True, False),
         (f"{paths.tokens(RUN.l1)}/{Path(OURS).stem}", False, False),
         (f"240601002/{RUN.l1}/{OURS}", False, False),
+        (f"{DL}/{RUN.l1}/", True, False),  # an empty directory: Level-1 moves the files first
+        (f"{DL}/{OTHER.l1}/", True, True),
     ],
 )
-def test_what_no_record_explains_is_of_others(
-    settings: Settings, name: str, of_others_now: bool, and_later: bool
+def test_files_without_a_record_are_foreign(
+    settings: Settings, name: str, is_foreign: bool, even_after_a_delivery: bool
 ) -> None:
-    """Of what a job of ours was killed at a record is there."""
-    put(settings, name)
+    """A killed job leaves a record of its files."""
+    if name.endswith("/"):
+        (settings.paths.stage / name).mkdir(parents=True)
+    else:
+        write_text(settings.paths.stage / name, name)
     cause = foreign(settings, DL, [RUN])
-    assert (cause is not None) is of_others_now
+    assert (cause is not None) is is_foreign
     if cause is not None:
         assert (cause.code, str(settings.paths.stage / name) in cause.text) == ("stage-foreign", True)
     delivered(settings)
-    assert (foreign(settings, DL, [RUN]) is not None) is and_later
-
-
-@pytest.mark.parametrize(("run", "of_others"), [(OTHER, True), (RUN, False)], ids=["never filled", "emptied"])
-def test_an_empty_directory_is_ours_if_we_have_filled_it(
-    settings: Settings, run: RunId, of_others: bool
-) -> None:
-    (settings.paths.stage / paths.staged_run(DL, run.l1)).mkdir(parents=True)
-    delivered(settings)
-    assert (foreign(settings, DL, [RUN, OTHER]) is not None) is of_others
+    assert (foreign(settings, DL, [RUN, OTHER]) is not None) is even_after_a_delivery

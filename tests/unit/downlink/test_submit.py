@@ -1,4 +1,4 @@
-"""Submission: what is run and what is not in every state of the record, and in which words it is refused."""
+"""Submission: which commands run in every state of the record, and which errors are raised."""
 
 import json
 import shlex
@@ -14,10 +14,10 @@ from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink import stage_mark, submit
+from halfpipe.downlink import submit
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError, StateError
 from halfpipe.files.json_files import write_json
@@ -25,7 +25,7 @@ from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
-from halfpipe.process.told_once import Action, OpenError, Outcome, ask
+from halfpipe.process.attempts import Action, UnknownOutcomeError, ask
 from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
@@ -35,12 +35,12 @@ from tests.support.settings import told
 
 
 def refused(settings: Settings, kind: type[HalfPipeError] = SubmissionError) -> str:
-    """Submit, and return the message of the error that is raised."""
+    """Submit, and return the message of the error."""
     return raised(lambda: submitted(settings), kind)
 
 
 def raised(what: Callable[[], object], kind: type[HalfPipeError] = SubmissionError) -> str:
-    """Return the message of the error that is raised."""
+    """Return the message of the error of `what`."""
     with pytest.raises(kind) as error:
         what()
     return str(error.value)
@@ -51,7 +51,7 @@ def submitted(settings: Settings) -> dict[str, Any]:
 
 
 def settled(level1: Level1, heard: bool) -> None:
-    """Have a person say how the latest attempt turned out."""
+    """Settle the latest attempt, as a person does."""
     submit.settle(level1.settings(), DL, heard)
 
 
@@ -61,7 +61,7 @@ def create(level1: Level1) -> None:
 
 
 def fails(mode: str, *says: str, **keys: str) -> Callable[[Level1], None]:
-    """Have the command of a submission fail; its message says where that is recorded, and what is to be done."""
+    """Let the command of a submission fail; the message names the record and the next commands."""
 
     def make(level1: Level1) -> None:
         level1.go_wrong(createStream=mode)
@@ -85,7 +85,7 @@ def hand_off_later(level1: Level1) -> None:
 
 def open_roll_back(level1: Level1) -> None:
     hand_off_later(level1)
-    Record(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
+    submissions(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
 
 
 COMMANDS: tuple[Callable[[Level1], object], ...] = (
@@ -97,39 +97,37 @@ COMMANDS: tuple[Callable[[Level1], object], ...] = (
 )
 SUBMIT, BLIND, HEARD, UNHEARD, ROLL_BACK = range(len(COMMANDS))
 AGAIN, SAY, BACK = f"snakemake submit={DL}", f"halfpipe submit {DL} --settle submitted", f"{DL} --rollback"
-UNKNOWN, ROLLS = "has hand-off 1 is not known: ", "has hand-off 2 by a roll-back is not known: "
-LIES, SETTLED, NO_STREAM = "submit.check finds no stream", "nothing to settle", "no hand-off was submitted"
-T, N = Outcome.TOLD, Outcome.NOT_SUBMITTED
-Cell = list[Outcome | None] | str
-WHOEVER_LOOKS: tuple[Cell, ...] = (UNKNOWN, [T], [N], NO_STREAM)
-# How it is made; what is told of it, and the end of the remedies with and without a check; and for each command how all
-# attempts have turned out after it, or words with which it is refused, and nothing happens.
+T, N = "submitted", "not-submitted"
+Cell = list[str] | None
+SETTLES: tuple[Cell, ...] = (None, [T], [N], None)  # only a person settles it
+# How the state is made; the code of its cause, and the end of its remedies with and without a check; for each command
+# the outcomes of all attempts after it. None: the command is refused, and nothing happens.
 STATES: dict[str, tuple[Callable[[Level1], object], str, tuple[str, str], tuple[Cell, ...]]] = {
-    "not tried": (lambda _: None, "not-submitted", (AGAIN, AGAIN), ([T], [T], [T], SETTLED, NO_STREAM)),
+    "not tried": (lambda _: None, "not-submitted", (AGAIN, AGAIN), ([T], [T], [T], None, None)),
     "not there": (
         fails("", command="/no/such/client {dl}"), "not-submitted", (AGAIN, AGAIN),
-        ([N, T], [N, T], [N, T], SETTLED, NO_STREAM),
+        ([N, T], [N, T], [N, T], None, None),
     ),
-    "submitted": (COMMANDS[SUBMIT], "", ("", ""), ([T], [T], SETTLED, SETTLED, [T, T])),
-    "again": (hand_off_later, "handoff-not-submitted", (BACK, BACK), ([T], [T], [T, T], SETTLED, [T, T])),
-    "open": (Level1.leave_open, "submission-open", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
-    "open, heard": (open_and_heard, "submission-open", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "crashed": (fails("crash", AGAIN), "submission-open", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "refused": (fails("refuse", SAY), "submission-failed", (AGAIN, SAY), ([N, T], *WHOEVER_LOOKS)),
-    "failed, heard": (fails("fail", SAY), "submission-failed", (AGAIN, SAY), ([T], *WHOEVER_LOOKS)),
-    "lied": (fails("lie", SAY), "submission-failed", (SAY, SAY), (LIES, LIES, [T], [N], NO_STREAM)),
+    "submitted": (COMMANDS[SUBMIT], "", ("", ""), ([T], [T], None, None, [T, T])),
+    "again": (hand_off_later, "handoff-not-submitted", (BACK, BACK), ([T], [T], [T, T], None, [T, T])),
+    "open": (Level1.leave_open, "submission", (AGAIN, SAY), ([N, T], *SETTLES)),
+    "open, heard": (open_and_heard, "submission", (AGAIN, SAY), ([T], *SETTLES)),
+    "crashed": (fails("crash", AGAIN), "submission", (AGAIN, SAY), ([T], *SETTLES)),
+    "refused": (fails("refuse", SAY), "submission", (AGAIN, SAY), ([N, T], *SETTLES)),
+    "failed, heard": (fails("fail", SAY), "submission", (AGAIN, SAY), ([T], *SETTLES)),
+    "lied": (fails("lie", SAY), "submission", (SAY, SAY), (None, None, [T], [N], None)),
     "written": (
         lambda one: submitted(one.settings(command=None, check=None)), "written-for-person", (SAY, SAY),
-        ([N, T], "is not confirmed: ", [T], [N], NO_STREAM),
+        ([N, T], None, [T], [N], None),
     ),
     "rolls back": (
-        open_roll_back, "submission-open", (SAY, SAY), ([T, None], [T, None], [T, T], [T, N], ROLLS)
+        open_roll_back, "submission", (SAY, SAY), ([T, ""], [T, ""], [T, T], [T, N], None)
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_is_told_in_each_state(state: str, level1: Level1) -> None:
+def test_each_state_has_a_cause_with_its_command(state: str, level1: Level1) -> None:
     make, code, remedies, _ = STATES[state]
     make(level1)
     for keys, end in zip(({}, {"check": None}), remedies, strict=True):
@@ -141,31 +139,33 @@ def test_what_is_told_in_each_state(state: str, level1: Level1) -> None:
 
 @pytest.mark.parametrize("command", range(len(COMMANDS)), ids=["submit", "blind", "heard", "unheard", "back"])
 @pytest.mark.parametrize("state", STATES)
-def test_what_comes_of_each_command_in_each_state(state: str, command: int, level1: Level1) -> None:
-    """No stream is created twice, and one of which nobody knows whether it is there waits for who looks."""
+def test_each_command_in_each_state_creates_at_most_one_stream(
+    state: str, command: int, level1: Level1
+) -> None:
+    """If it is not known whether a stream exists, a check or a person must settle it first."""
     make, _, (_, blind), came = STATES[state]
     make(level1)
-    before, streams, product = level1.outcomes(), level1.commands(), level1.work / paths.submitted(DL)
+    before, streams, product = level1.words(), level1.commands(), level1.work / paths.submitted(DL)
     write_json(product, {})
-    if isinstance(wanted := came[command], str):
-        assert wanted in raised(lambda: COMMANDS[command](level1))
-        assert (level1.outcomes(), level1.commands()) == (before, streams)
+    if (wanted := came[command]) is None:
+        raised(lambda: COMMANDS[command](level1))
+        assert (level1.words(), level1.commands()) == (before, streams)
         assert is_unknown(level1.work, DL) == (blind == SAY)
         return
     COMMANDS[command](level1)
-    assert level1.outcomes() == wanted
-    assert product.exists() == (before == wanted), "it goes before what it would not say"
+    assert level1.words() == wanted
+    assert product.exists() == (before == wanted), "an outdated product is removed"
     if command == ROLL_BACK:
         assert level1.commands() == [*streams, "rollbackStream"]
     elif command == UNHEARD and streams and state != "rolls back":
-        return  # which is not so
+        return  # the person was wrong
     number = 2 if command in {HEARD, ROLL_BACK} and state in {"again", "rolls back"} else 1
     assert submitted(level1.settings(check=None))["submitted"] == number
     if command != ROLL_BACK:
         assert level1.commands() == (streams or ["createStream"] * (command != HEARD))
 
 
-def test_a_roll_back_that_cannot_be_given_or_fails(level1: Level1) -> None:
+def test_a_roll_back_that_is_not_possible_or_fails(level1: Level1) -> None:
     submitted(level1.settings())
     raised(lambda: submit.roll_back(level1.settings(rollback=None), DL, StringIO()), ConfigError)
     switch = level1.work / "halts" / "haltL1"
@@ -176,33 +176,33 @@ def test_a_roll_back_that_cannot_be_given_or_fails(level1: Level1) -> None:
     assert level1.commands() == ["createStream"]
     level1.go_wrong(rollbackStream="refuse")
     assert "submit.rollback ended with exit status 3" in raised(lambda: COMMANDS[ROLL_BACK](level1))
-    assert submitted(level1.settings())["submitted"] == 1, "the stream is there all the same"
+    assert submitted(level1.settings())["submitted"] == 1, "the stream still exists"
 
 
-def test_a_check_that_cannot_tell_settles_nothing(level1: Level1) -> None:
+def test_a_failing_check_settles_nothing(level1: Level1) -> None:
     level1.leave_open()
     level1.go_wrong(find="refuse")
     for settings in (level1.settings(), level1.settings(check="/no/such/client {dl}")):
         assert "submit.check" in refused(settings)
-    assert (level1.outcomes(), level1.commands()) == ([None], [])
+    assert (level1.words(), level1.commands()) == ([""], [])
 
 
-def test_what_was_created_or_submitted_otherwise_is_for_a_person_to_say(level1: Level1) -> None:
+def test_a_person_confirms_a_stream_that_was_created_by_hand(level1: Level1) -> None:
     create(level1)
     assert "Level-1 has stream" in refused(level1.settings())
-    assert level1.outcomes() == []
+    assert level1.words() == []
     level1.hand_off(3)
     settled(level1, heard=True)
     content = submitted(level1.settings())
     assert (content["handoff"], content["submitted"], content["command"]) == (3, 3, None)
-    # Nothing is recorded of a downlink that was never handed off.
+    # A downlink that was never handed off gets no record.
     misspelt = DownlinkId("240601011")
     for heard in (True, False):
         raised(lambda heard=heard: submit.settle(level1.settings(), misspelt, heard), MissingInputError)  # type: ignore[misc]
     assert not (level1.work / misspelt).exists()
 
 
-def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
+def test_the_command_gets_the_variables_of_level_1(level1: Level1) -> None:
     log = StringIO()
     content = submit.submit(level1.settings(), DL, log)
     (line,) = (level1.server / "journal.jsonl").read_text().splitlines()
@@ -222,29 +222,29 @@ def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
     }
     assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert "stream 240601001, key 1001" in log.getvalue()
-    # It is never submitted again, whatever the config says and when Level-1 has taken the files away.
+    # It is never submitted again, with any config, and after Level-1 has taken the files.
     shutil.rmtree(level1.stage)
     for settings in (level1.settings(), level1.settings(check=None), level1.settings(command=None)):
         assert submitted(settings) == content
     assert level1.commands() == ["createStream"]
 
 
-def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1) -> None:
+def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> None:
     settings = level1.settings(command=None, check=None)
     line = f"pipeline -m PROD createStream -S {DL} -D DOWNLINK_ID={DL} -D DOWNLINK_RAWDIR={level1.stage / DL} L1Proc"
     expected = {"downlink": DL, "handoff": 1, "state": "written", "submitted": None, "command": line}
     for _ in range(2):
         assert submitted(settings) == expected
         assert (level1.work / paths.submit_line(DL)).read_text() == line + "\n"
-        assert level1.outcomes() == [Outcome.WRITTEN]
+        assert level1.words() == ["written"]
     level1.hand_off(2)
     assert submitted(settings) == expected | {"handoff": 2}
-    assert level1.outcomes() == [Outcome.WRITTEN] * 2
+    assert level1.words() == ["written"] * 2
     assert level1.commands() == []
 
 
 @pytest.mark.parametrize("command", ["as it is", None])
-def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, level1: Level1) -> None:
+def test_a_stage_that_differs_from_the_hand_off_is_not_submitted(command: str | None, level1: Level1) -> None:
     file = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
     content, token = file.read_bytes(), level1.stage / paths.tokens(RUN.l1) / file.stem
     settings = level1.settings() if command else level1.settings(command=None, check=None)
@@ -257,18 +257,18 @@ def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, 
     token.unlink()
     assert str(token) in refused(settings, StageError)
     token.touch()
-    for strange in (file.with_name("of-another"), file.parents[1] / "r0000000001"):
-        strange.mkdir()
-        assert str(strange) in refused(settings, StageError)
-        strange.rmdir()
+    for foreign in (file.with_name("of-another"), file.parents[1] / "r0000000001"):
+        foreign.mkdir()
+        assert str(foreign) in refused(settings, StageError)
+        foreign.rmdir()
     with pytest.MonkeyPatch.context() as level1_is:
         level1_is.setattr(level1_acceptance, "failures", lambda *_: iter(["Level-1 would not read this"]))
         assert "Level-1 would not read this" in refused(settings, StageError)
-    assert level1.outcomes() == []
+    assert level1.words() == []
     assert submitted(settings)["handoff"] == 1
 
 
-def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Level1) -> None:
+def test_a_held_or_outstanding_downlink_is_not_submitted(level1: Level1) -> None:
     held = level1.work / DL / "haltL1"
     held.parent.mkdir(exist_ok=True)
     held.touch()
@@ -281,14 +281,14 @@ def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Le
 
 
 def left_behind(level1: Level1, seconds: float = 300.0) -> None:
-    """Record an attempt whose process was killed, and whose command may run for some time."""
-    Record(level1.work, DL).intend(("a", "line"), seconds=seconds, action=Action.SUBMIT, handoff=1)
+    """Record an attempt whose process was killed, and whose command may still run."""
+    submissions(level1.work, DL).intend(("a", "line"), seconds=seconds, action=Action.SUBMIT, handoff=1)
 
 
-def test_a_check_that_says_no_is_believed_when_the_command_has_surely_ended(
+def test_a_check_counts_only_after_the_leftover_command_has_ended(
     level1: Level1, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its process was killed, it runs on, and is heard while the next command waits."""
+    """The leftover command creates the stream while the next submission waits."""
     left_behind(level1)
     slept: list[float] = []
 
@@ -302,59 +302,48 @@ def test_a_check_that_says_no_is_believed_when_the_command_has_surely_ended(
     monkeypatch.setattr("time.sleep", heard)
     assert submitted(level1.settings())["state"] == "submitted"
     assert slept == [pytest.approx(300, abs=30)]
-    assert level1.outcomes() == [Outcome.TOLD]
+    assert level1.words() == ["submitted"]
     assert level1.commands() == ["createStream"]
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
 
 
-def test_a_person_who_looks_too_early_is_told_to_look_again(level1: Level1) -> None:
+def test_a_person_cannot_settle_while_the_command_may_run(level1: Level1) -> None:
     left_behind(level1, seconds=1.0)
-    assert "Look again" in raised(lambda: settled(level1, heard=False), OpenError)
-    assert level1.outcomes() == [None]
+    assert "Look again" in raised(lambda: settled(level1, heard=False), UnknownOutcomeError)
+    assert level1.words() == [""]
     time.sleep(1.1)
     settled(level1, heard=False)
     left_behind(level1)
     settled(level1, heard=True)
-    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
+    assert level1.words() == ["not-submitted", "submitted"]
 
 
 @pytest.mark.parametrize(
     ("check", "harm", "number"),
     [(True, forget, 2), (True, damage, 2), (True, forget, 1), (False, forget, 2), (False, damage, 1)],
 )
-def test_a_record_that_is_lost_in_both_copies_is_never_a_second_stream(
+def test_a_lost_record_never_leads_to_a_second_stream(
     level1: Level1, check: bool, harm: Callable[..., None], number: int
 ) -> None:
     settings = level1.settings(seconds=1.5, **({} if check else {"check": None}))
     submitted(settings)
     harm(level1.work, paths.submissions(DL), number)
     if check and number == 2 and harm is forget:
-        assert submitted(settings)["submitted"] == 1  # it is as one that was cut off
+        assert submitted(settings)["submitted"] == 1  # as after a killed submission
     else:
         refused(settings, HalfPipeError)
     assert level1.commands() == ["createStream"]
 
 
-def test_the_stage_knows_of_a_submission_before_level1_hears(level1: Level1) -> None:
+def test_a_submission_is_noted_in_the_stage_before_its_command_runs(level1: Level1) -> None:
     seen = level1.home / f"seen-{DL}"
     submitted(level1.settings(command=f"cp -r {level1.stage} {level1.home}/seen-{{dl}}", check=None))
     assert (paths.submissions(DL), 1) in noted(seen)
     assert (paths.submissions(DL), 2) in noted(level1.stage)
 
 
-def test_what_a_killed_submission_has_not_noted_in_the_stage_the_next_one_notes(level1: Level1) -> None:
-    settings = level1.settings(check=None)
-    with pytest.MonkeyPatch.context() as killed:
-        killed.setattr(stage_mark, "note", lambda *_: None)
-        submitted(settings)
-    assert not (level1.stage / paths.STAGE_MARK).exists()
-    submitted(settings)
-    assert (paths.submissions(DL), 2) in noted(level1.stage)
-    assert level1.commands() == ["createStream"]
-
-
-def test_a_product_goes_before_what_it_does_not_say_is_recorded(level1: Level1) -> None:
-    """A roll-back that is killed between the two would leave it, and nothing would make it anew."""
+def test_an_outdated_product_is_removed_before_the_roll_back(level1: Level1) -> None:
+    """Otherwise a killed roll-back would leave it, and nothing would write it again."""
     settings = level1.settings()
     submit.save(settings, DL, submitted(settings))
     level1.hand_off(2)
@@ -365,15 +354,17 @@ def test_a_product_goes_before_what_it_does_not_say_is_recorded(level1: Level1) 
     assert not product.exists()
 
 
-def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the downlink because this one stood still for too long, just before it recorded what it would do."""
+def test_a_suspended_process_does_not_submit_after_another_one(
+    level1: Level1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended just before it recorded its intent."""
 
-    def stands_still(*_: object, **_more: object) -> list[object]:
+    def is_suspended(*_: object, **_more: object) -> list[object]:
         monkeypatch.undo()
         submitted(level1.settings())
         return []
 
-    monkeypatch.setattr(submit, "look", stands_still)
+    monkeypatch.setattr(submit, "differences", is_suspended)
     refused(level1.settings(), TakenError)
     assert level1.commands() == ["createStream"]
     assert submitted(level1.settings())["state"] == "submitted"
@@ -382,9 +373,9 @@ def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("by", "code"),
-    [("mark", "work-restored"), ("ledger", "submission-damaged"), ("product", "submission-damaged")],
+    [("mark", "restored"), ("ledger", "damaged"), ("product", "damaged")],
 )
-def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
+def test_a_submission_without_any_record_is_still_noticed(
     level1: Level1, by: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = level1.settings(check=None)
@@ -402,7 +393,7 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
         shutil.rmtree(level1.stage / paths.STAGE_MARK)
         shutil.rmtree(level1.work / paths.STAGE_MARK_COPY)
     (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
-    assert (cause.code, cause.verdict) == ("submission-damaged", Verdict.ACTION)
+    assert (cause.code, cause.verdict) == ("damaged", Verdict.ACTION)
     for commands in (settings.submit, Submit()):
         with pytest.raises(HalfPipeError) as error:
             submitted(replace(settings, submit=commands))
@@ -419,22 +410,19 @@ INTENT = {"attempt": 3, "action": "submit", "handoff": 1, "command": [], "second
     "one",
     [
         {},
-        {"attempt": 2, "outcome": "perhaps", "by": "person"},
         {"attempt": 2, "outcome": "told", "by": "person"},
         {"attempt": 2, "outcome": "submitted", "by": "nobody"},
-        {"attempt": 4, "outcome": "failed", "by": "person"},
         {"attempt": 0, "outcome": "failed", "by": "person"},
         INTENT | {"attempt": 5},
         INTENT | {"action": "repeat"},
-        INTENT | {"command": 7},
         INTENT | {"seconds": "a while"},
     ],
 )
-def test_what_cannot_be_a_record_is_named(one: dict[str, Any], level1: Level1) -> None:
+def test_an_impossible_record_is_refused_by_name(one: dict[str, Any], level1: Level1) -> None:
     settled(level1, heard=True)
     level1.leave_open(Action.ROLLBACK)
     series = Series(level1.work, paths.submissions(DL))
     series.read()
     series.publish(one | {"when": "2026-11-01T02:03:04.000+00:00", "who": "shift, process 7 on host"})
     with pytest.raises(StateError, match=rf"{series.home}/000003\.json"):
-        Record(level1.work, DL)
+        submissions(level1.work, DL)

@@ -71,7 +71,7 @@ def test_what_is_in_the_way_is_named(below: str, tmp_path: Path) -> None:
     (tmp_path / "a").touch() if below else path.mkdir()
     with pytest.raises(HalfPipeError) as raised:
         write_bytes(path, b"content")
-    assert raised.value.code == "system"
+    assert raised.value.code == "file-system"
     assert str(path) in str(raised.value)
     assert not list(tmp_path.glob(".*.part"))
 

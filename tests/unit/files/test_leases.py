@@ -1,4 +1,4 @@
-"""Leases: who holds one, who waits, who takes over, and who finds out. Others are real processes."""
+"""Leases: which process holds one, which waits, which takes over, and which notices. Others are real processes."""
 
 import json
 import os
@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe import paths
+from halfpipe import paths, settings
 from halfpipe.errors import LeaseLostError, LockedError
-from halfpipe.files import leases
+from halfpipe.files import heartbeat, lease, leases
 from halfpipe.files.durable import publish
-from halfpipe.files.leases import Holder, Lease
+from halfpipe.files.heartbeat import Holder
+from halfpipe.files.lease import Found, Lease
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.settings import Paths, Settings
 from tests.support.forks import ended, started
 from tests.support.leases import leases as left
 from tests.support.leases import left_by_another
@@ -31,18 +33,18 @@ RUN = RunId("2c2e5787")
 PLACE, OF_RUN = paths.downlink_lease(DL), paths.run_lease(RUN)
 LIFETIME = 1.5  # seconds
 TAKES = {
-    "head": "leases.hold_downlink(work, DownlinkId('230401001'), say); held()",
-    "job": "with leases.downlink_job(work, DownlinkId('230401001')) as lease: held(lease)",
-    "run": "with leases.run_lease(work, RunId('2c2e5787'), say) as lease: held(lease)",
+    "head": "leases.hold_downlink(settings, DownlinkId('230401001'), say); held()",
+    "job": "with leases.downlink_job(settings, DownlinkId('230401001')) as lease: held(lease)",
+    "run": "with leases.run_lease(settings, RunId('2c2e5787'), say) as lease: held(lease)",
 }
 PROGRAM = """
-import os, sys, time
+import os, sys
 from pathlib import Path
 from halfpipe.files import leases
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
-work = Path(sys.argv[1])
-leases.lifetime = float(sys.argv[3])
+from halfpipe.settings import Lease, Paths, Settings
+settings = Settings(Paths(Path(sys.argv[1]), Path()), lease=Lease(float(sys.argv[3])))
 
 def say(text):
     print(text, flush=True)
@@ -60,15 +62,19 @@ except HalfPipeError as error:
 """
 
 
+def site(work: Path, lifetime: float = LIFETIME) -> Settings:
+    return Settings(Paths(work, work), lease=settings.Lease(lifetime))
+
+
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(leases.HEAD_VARIABLE, raising=False)
-    monkeypatch.setattr(leases, "lifetime", LIFETIME)
-    monkeypatch.setattr(leases, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "PROBE_SECONDS", 0.1)
 
 
 class Other:
-    """Another process that takes a lease and keeps it until it is told to end."""
+    """Another process that takes a lease and keeps it until `finish`."""
 
     def __init__(self, work: Path, takes: str, head: str = "") -> None:
         self.process = subprocess.Popen(
@@ -80,7 +86,7 @@ class Other:
         )
 
     def line(self) -> str:
-        """Return the next line that it says: ``held`` and the head's heartbeat when it has the lease."""
+        """Return the next line of its output: ``held`` and the head's heartbeat when it has the lease."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
@@ -91,11 +97,11 @@ class Other:
         return words[-1]
 
     def finish(self) -> str:
-        """Let it end; return what it says."""
+        """Let it end; return the rest of its output."""
         return self.process.communicate("\n", timeout=30)[0]
 
     def stop(self) -> None:
-        """Let it stand still for more than its lifetime."""
+        """Suspend it for longer than its lifetime."""
         self.process.send_signal(signal.SIGSTOP)
         time.sleep(LIFETIME + 0.5)
 
@@ -114,20 +120,20 @@ def another(work: Path, takes: str, head: str = "") -> Iterator[Other]:
         other.process.communicate(timeout=30)
 
 
-def there(work: Path, place: str) -> leases.Found:
+def there(work: Path, place: str) -> Found:
     """Return the lease at `place`, which is there."""
-    found = leases.look(work, place)
+    found = lease.look(work, place)
     assert found is not None
     return found
 
 
-def pid_of(found: leases.Found) -> int:
+def pid_of(found: Found) -> int:
     assert found.holder is not None
     return found.holder.pid
 
 
-def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path) -> None:
-    mine = Lease(tmp_path, OF_RUN)
+def test_a_lease_names_its_holder_and_is_gone_after_its_release(tmp_path: Path) -> None:
+    mine = Lease(tmp_path, OF_RUN, LIFETIME)
     with another(tmp_path, "run") as other:
         assert other.line() == "held"
         assert not mine.try_take()
@@ -142,14 +148,14 @@ def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path
         (tmp_path / paths.HEARTBEATS).mkdir()
         other.go_on()
         time.sleep(0.5)
-        assert not mine.try_take(), "it stood still and was not followed: it beats again"
+        assert not mine.try_take(), "it was suspended, no process took over, and it beats again"
         assert other.finish() == ""
     assert left(tmp_path) == []
     assert mine.try_take()
     mine.check()
     assert len(left(tmp_path)) == 3, "the directory, the number, the heartbeat"
-    mine.give_back()
-    mine.give_back()
+    mine.release()
+    mine.release()
     assert left(tmp_path) == []
 
 
@@ -157,73 +163,73 @@ def test_the_clock_is_the_file_servers_and_the_lifetime_the_holders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_by_another(tmp_path, "leases/a", silent=200)
-    lease, real = Lease(tmp_path, "leases/a"), time.time
+    mine, real = Lease(tmp_path, "leases/a", LIFETIME), time.time
     monkeypatch.setattr(time, "time", lambda: real() + 1e6)
-    assert not lease.try_take(), "whatever this machine's clock says"
+    assert not mine.try_take(), "whatever this machine's clock says"
     monkeypatch.setattr(time, "time", lambda: real() - 1e6)
-    monkeypatch.setattr(leases, "_probed", {})
-    (heartbeat,) = (tmp_path / paths.HEARTBEATS).iterdir()
-    os.utime(heartbeat, (real() - 301, real() - 301))
-    assert lease.try_take()
-    lease.give_back()
+    monkeypatch.setattr(heartbeat, "_probed", {})
+    (file,) = (tmp_path / paths.HEARTBEATS).iterdir()
+    os.utime(file, (real() - 301, real() - 301))
+    assert mine.try_take()
+    mine.release()
 
 
-HOLDER = asdict(replace(leases.whoami(), heart="h"))
+HOLDER = asdict(replace(heartbeat.whoami(), heart="h"))
 NOBODY = ["", "{}", "[1]", '{"user": "x"', "\xff", "9" * 5000]
 NOBODY += [json.dumps(HOLDER | {"heart": heart}) for heart in ("../../x", "", ".", "a/b", "\0")]
 
 
 @pytest.mark.parametrize("content", NOBODY)
-def test_a_lease_that_does_not_say_whose_it_is_lives_by_its_own_time(tmp_path: Path, content: str) -> None:
-    assert Holder.of(json.dumps(HOLDER | {"of a later version": 1}).encode()) is not None
-    lease = Lease(tmp_path, "leases/a")
-    lease.home.mkdir(parents=True)
-    (lease.home / "000007").write_text(content, encoding="latin-1")
+def test_a_lease_with_damaged_content_lives_by_its_own_time(tmp_path: Path, content: str) -> None:
+    assert Holder.parse(json.dumps(HOLDER | {"of a later version": 1}).encode()) is not None
+    mine = Lease(tmp_path, "leases/a", LIFETIME)
+    mine.home.mkdir(parents=True)
+    (mine.home / "000007").write_text(content, encoding="latin-1")
     assert there(tmp_path, "leases/a").holder is None
-    assert not lease.try_take()
-    os.utime(lease.home / "000007", (1, 1))
-    assert lease.try_take()
-    assert (lease.home / "000008").exists()
-    lease.give_back()
+    assert not mine.try_take()
+    os.utime(mine.home / "000007", (1, 1))
+    assert mine.try_take()
+    assert (mine.home / "000008").exists()
+    mine.release()
 
 
-def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
+def test_unexpected_files_among_the_leases_stop_no_process(tmp_path: Path) -> None:
     home = tmp_path / paths.LEASES
     (home / "b" / "000001").mkdir(parents=True)
     (home / "c").write_bytes(b"")
     (home / "d").mkdir()
     (home / "e").mkdir()
     (home / "e" / ".0123").touch()  # of one that was killed while it took it
-    assert [found.name for found in leases.found(tmp_path)] == ["b"]
-    lease = Lease(tmp_path, "leases/e")
-    assert lease.try_take()
-    lease.give_back()
-    assert leases.look(tmp_path, "leases/e") is None
+    assert [found.name for found in leases.all_leases(tmp_path)] == ["b"]
+    mine = Lease(tmp_path, "leases/e", LIFETIME)
+    assert mine.try_take()
+    mine.release()
+    assert lease.look(tmp_path, "leases/e") is None
     with pytest.raises(NotADirectoryError):
-        Lease(tmp_path, "leases/c").try_take()
+        Lease(tmp_path, "leases/c", LIFETIME).try_take()
 
 
-@pytest.mark.parametrize(("before", "now"), [(3, 9), (1, 1)], ids=["and gone on", "and given back"])
-def test_who_is_slow_does_not_follow_a_dead_one_that_others_have_followed(
+@pytest.mark.parametrize(("before", "now"), [(3, 9), (1, 1)], ids=["working", "released"])
+def test_a_slow_process_does_not_take_over_what_others_took_over_before(
     before: int, now: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given back, a third one has taken it from the first number on."""
-    lease = Lease(tmp_path, "leases/a")
+    """Released: a third process has begun at number 1 again."""
+    mine = Lease(tmp_path, "leases/a", LIFETIME)
     left_by_another(tmp_path, "leases/a", silent=1e4, number=before)
 
     def slow(path: Path, content: bytes, *, lasting: bool) -> bool:
         left_by_another(tmp_path, "leases/a", number=now)
         return publish(path, content, lasting=lasting)
 
-    monkeypatch.setattr(leases, "publish", slow)
-    assert not lease.try_take()
-    assert {path.name for path in lease.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
+    monkeypatch.setattr(lease, "publish", slow)
+    assert not mine.try_take()
+    assert {path.name for path in mine.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
 
 
-def test_one_that_is_given_back_while_it_is_looked_at_has_not_died(
+def test_a_lease_that_is_released_during_a_look_is_not_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, touched = left_by_another(tmp_path, "leases/a"), leases._touched
+    gone, touched = left_by_another(tmp_path, "leases/a"), heartbeat.touched
 
     def meanwhile(work: Path, heart: str) -> float | None:
         if heart == gone.heart:
@@ -231,39 +237,39 @@ def test_one_that_is_given_back_while_it_is_looked_at_has_not_died(
             left_by_another(work, "leases/a")  # a third one has taken it, from the first number on
         return touched(work, heart)
 
-    monkeypatch.setattr(leases, "_touched", meanwhile)
+    monkeypatch.setattr(heartbeat, "touched", meanwhile)
     found = there(tmp_path, "leases/a")
     assert found.lives
     assert found.holder != gone
 
 
 @pytest.mark.parametrize(("seconds", "messages"), [(0.3, 0), (2.2, 2)])
-def test_who_waits_says_for_whom_and_reminds_but_not_at_once(
+def test_a_wait_is_reported_after_a_while_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, messages: int
 ) -> None:
-    monkeypatch.setattr(leases, "PATIENCE_SECONDS", 0.5 if messages else 2.0)
-    monkeypatch.setattr(leases, "REMIND_SECONDS", 1.0)
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.5 if messages else 2.0)
+    monkeypatch.setattr(lease, "REMIND_SECONDS", 1.0)
     said: list[str] = []
     with another(tmp_path, "run") as other:
         assert other.line() == "held"
         ending = threading.Timer(seconds, other.finish)
         ending.start()
-        with leases.run_lease(tmp_path, RUN, said.append) as lease:
-            lease.check()
+        with leases.run_lease(site(tmp_path), RUN, said.append) as mine:
+            mine.check()
         ending.join()
         assert len(said) == messages
         assert all(f"run {RUN}, " in line and f"process {other.process.pid} on " in line for line in said)
     assert left(tmp_path) == []
 
 
-def test_one_process_is_at_work_on_a_downlink(tmp_path: Path) -> None:
+def test_one_process_works_on_a_downlink(tmp_path: Path) -> None:
     with another(tmp_path, "head") as head:
         assert head.line().startswith("held ")
         who = rf"\S+, process {head.process.pid} on \S+, since \S+"
         refusal = rf"downlink {DL} is in work: {who} holds .*Wait for it to end"
         with pytest.raises(LockedError, match=refusal):
-            leases.hold_downlink(tmp_path, DL, print)
-        with pytest.raises(LockedError, match=refusal), leases.downlink_job(tmp_path, DL):
+            leases.hold_downlink(site(tmp_path), DL, print)
+        with pytest.raises(LockedError, match=refusal), leases.downlink_job(site(tmp_path), DL):
             pass
         told = leases.in_work(tmp_path, DL)
         assert told is not None
@@ -282,7 +288,7 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
     with another(tmp_path, "head") as head:
         assert f"-{orphan.process.pid}-" in head.line()
         assert leases.in_work(tmp_path, DL) is None
-        assert orphan.finish() == "", "nobody has followed its head"
+        assert orphan.finish() == "", "no process has taken over"
         head.head()
         with another(tmp_path, "job", heart) as late:
             refused = late.line()
@@ -298,13 +304,11 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
 def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
 ) -> None:
-    monkeypatch.setattr(leases, "lifetime", 1e6)
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is what it was before
 
     def in_work() -> None:
-        leases.lifetime = 1e6
-        leases.hold_downlink(tmp_path, DL, print)
-        with leases.downlink_job(tmp_path, DL):
+        leases.hold_downlink(site(tmp_path, 1e6), DL, print)
+        with leases.downlink_job(site(tmp_path, 1e6), DL):
             os.kill(os.getpid(), signal.SIGKILL)
 
     killed = started(in_work)
@@ -312,13 +316,14 @@ def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
     if reaped:
         ended(killed)
     found = there(tmp_path, PLACE)
-    assert (found.lives, found.jobs, len(found.registered)) == (False, (), 1)
+    assert (found.lives, found.jobs) == (False, ())
+    assert list((tmp_path / PLACE).glob("job-*"))
     said: list[str] = []
     try:
-        leases.hold_downlink(tmp_path, DL, said.append)
-        assert (said, there(tmp_path, PLACE).registered) == ([], {})
+        leases.hold_downlink(site(tmp_path), DL, said.append)
+        assert (said, list((tmp_path / PLACE).glob("job-*"))) == ([], [])
     finally:
-        leases.give_back_downlinks()
+        leases.release_downlinks()
         if not reaped:
             ended(killed)
     assert left(tmp_path) == []
@@ -339,7 +344,7 @@ def test_only_a_process_that_has_ended_on_this_host_in_this_boot_is_gone(tmp_pat
     assert not replace(holder, pid=10**20).is_gone
 
 
-def test_a_head_and_its_job_that_stood_still_find_out_that_another_has_followed(tmp_path: Path) -> None:
+def test_a_suspended_head_and_its_job_notice_that_another_has_taken_over(tmp_path: Path) -> None:
     with another(tmp_path, "head") as slow:
         heart = slow.head()
         orphan = Other(tmp_path, "job", heart)
@@ -348,22 +353,20 @@ def test_a_head_and_its_job_that_stood_still_find_out_that_another_has_followed(
         slow.stop()
         with another(tmp_path, "head") as head:
             head.head()  # the job is not waited for
-            assert there(tmp_path, PLACE).registered == {}, "it is struck out"
+            assert list((tmp_path / PLACE).glob("job-*")) == [], "its registration is removed"
             orphan.go_on()
             assert "LeaseLostError" in orphan.finish()
             slow.go_on()
             with another(tmp_path, "job", heart) as late:
                 assert late.line().startswith("refused LockedError ")
             slow.finish()
-            assert slow.process.returncode == 1, "it has ended by itself, and what it began is left to others"
-            assert pid_of(there(tmp_path, PLACE)) == head.process.pid, (
-                "what it gave back was not its own any more"
-            )
+            assert slow.process.returncode == 1, "it ended by itself"
+            assert pid_of(there(tmp_path, PLACE)) == head.process.pid, "it released nothing of the other head"
             head.finish()
     assert left(tmp_path) == []
 
 
-def test_a_head_strikes_out_jobs_that_were_killed_and_leaves_those_that_live(tmp_path: Path) -> None:
+def test_a_head_removes_jobs_that_were_killed_and_keeps_those_that_live(tmp_path: Path) -> None:
     with another(tmp_path, "head") as head:
         heart = head.head()
         with another(tmp_path, "job", heart) as killed:
@@ -376,7 +379,7 @@ def test_a_head_strikes_out_jobs_that_were_killed_and_leaves_those_that_live(tmp
             f"downlink-{DL}",
             f"downlink-{DL}/job-{os.uname().nodename}-{living.process.pid}-x-x",
         ]
-        assert "LeaseLostError" in living.finish(), "its head has abandoned"
+        assert "LeaseLostError" in living.finish(), "its head has released the downlink"
     assert left(tmp_path) == []
 
 
@@ -384,26 +387,29 @@ def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     second = DownlinkId("230401002")
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
 
-    def told_to_end(work: Path) -> None:
+    def interrupted(work: Path) -> None:
         raise SystemExit
 
     try:
-        leases.hold_downlink(tmp_path, DL, print)
-        leases.hold_downlink(tmp_path, DL, print)
-        leases.hold_downlink(tmp_path, second, print)
+        leases.hold_downlink(site(tmp_path), DL, print)
+        leases.hold_downlink(site(tmp_path), DL, print)
+        leases.hold_downlink(site(tmp_path), second, print)
         assert leases.in_work(tmp_path, DL) is None  # by another process
-        assert ended(started(leases.give_back_downlinks)) == 0, "a forked child gives nothing back"
+        assert ended(started(leases.release_downlinks)) == 0, "a forked child releases nothing"
         for downlink in (DL, second):
-            with leases.downlink_job(tmp_path, downlink), leases.downlink_job(tmp_path, downlink) as lease:
-                lease.check()
-                (found,) = (each for each in leases.found(tmp_path) if each.name.endswith(downlink))
+            with (
+                leases.downlink_job(site(tmp_path), downlink),
+                leases.downlink_job(site(tmp_path), downlink) as mine,
+            ):
+                mine.check()
+                (found,) = (each for each in leases.all_leases(tmp_path) if each.name.endswith(downlink))
                 assert len(found.jobs) == 2
-        with monkeypatch.context() as cut:  # a job that is cut short between two steps leaves no heartbeat
-            cut.setattr(leases, "_end", told_to_end)
-            with pytest.raises(SystemExit), leases.downlink_job(tmp_path, DL):
+        with monkeypatch.context() as cut:  # a job that is interrupted between two steps leaves no heartbeat
+            cut.setattr(heartbeat, "end", interrupted)
+            with pytest.raises(SystemExit), leases.downlink_job(site(tmp_path), DL):
                 pass
     finally:
-        leases.give_back_downlinks()
+        leases.release_downlinks()
     assert left(tmp_path) == []
 
 
@@ -414,12 +420,12 @@ def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool)
     (tmp_path / "number").write_text("0")
 
     def adds() -> None:
-        leases.lifetime, leases.POLL_SECONDS = 30.0, 0.02
+        lease.POLL_SECONDS = 0.02
         for _ in range(8):
-            with leases.run_lease(tmp_path, RUN, lambda _: None) as lease:
+            with leases.run_lease(site(tmp_path, 30.0), RUN, lambda _: None) as mine:
                 value = int((tmp_path / "number").read_text())
                 time.sleep(0.002)
-                lease.check()
+                mine.check()
                 (tmp_path / "number").write_text(str(value + 1))
 
     assert [ended(other) for other in [started(adds) for _ in range(4)]] == [0] * 4
@@ -427,18 +433,18 @@ def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool)
     assert left(tmp_path) == []
 
 
-def test_a_job_finds_out_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
-    leases.check_head(tmp_path)  # nobody has started it
-    lease = leases.hold_downlink(tmp_path, DL, print)
+    leases.check_head(tmp_path)  # without a head
+    mine = leases.hold_downlink(site(tmp_path), DL, print)
     try:
         leases.check_head(tmp_path)
-        lease.check()
+        mine.check()
         left_by_another(tmp_path, PLACE, number=2)
         with pytest.raises(LeaseLostError, match="on elsewhere"):
-            leases.hold_downlink(tmp_path, DL, print).check()
+            leases.hold_downlink(site(tmp_path), DL, print).check()
     finally:
-        leases.give_back_downlinks()
-    assert there(tmp_path, PLACE).number == 2, "what was lost is not given back"
+        leases.release_downlinks()
+    assert there(tmp_path, PLACE).number == 2, "a lost lease is not released"
     with pytest.raises(LockedError):
         leases.check_head(tmp_path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import idx
+from halfpipe.formats.even_lines import EvenLines, require
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -174,7 +175,7 @@ def outcome(path: Path) -> object:
 
 def line_by_line(path: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(idx._Even, "__init__", lambda *_: idx._need(False))
+        patch.setattr(EvenLines, "__init__", lambda *_: require(False))
         return outcome(path)
 
 

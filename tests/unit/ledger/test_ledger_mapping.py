@@ -17,9 +17,8 @@ from halfpipe.ledger import moot_key
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import UNKNOWN, look_up
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.moot_keys import UNSET, Moot
-from halfpipe.settings import Moot as MootSettings
-from halfpipe.settings import Paths, Settings
+from halfpipe.run.moot_keys import UNSET, MootKey
+from halfpipe.settings import Moot, Paths, Settings
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 GROUND = 2**32 - 1
@@ -48,7 +47,7 @@ def request(seconds: float, key: int | None, **other: object) -> Row:
     return row | {"id": GROUND, "startedat": None, "type": "LPA"} | other
 
 
-def mapped(engine: Engine, defaults: list[Row], requests: list[Row], kind: RunKind = RunKind.LPA) -> Moot:
+def mapped(engine: Engine, defaults: list[Row], requests: list[Row], kind: RunKind = RunKind.LPA) -> MootKey:
     with engine.connect() as connection:  # nothing is committed
         for table, rows in ((DEFAULTS, defaults), (ACQUISITIONS, requests)):
             if rows:
@@ -83,24 +82,24 @@ def test_which_row_counts(
     engine: Engine, defaults: list[Row], requests: list[Row], lpa: int | None, lci: int | None
 ) -> None:
     for kind, key in ((RunKind.LPA, lpa), (RunKind.LCI, lci)):
-        expected = UNKNOWN if key is None else Moot(key, f"of{key}")
+        expected = UNKNOWN if key is None else MootKey(key, f"of{key}")
         assert mapped(engine, defaults, requests, kind) == expected
 
 
 def test_what_an_event_file_can_hold(engine: Engine) -> None:
-    assert mapped(engine, [default(1, 0, moot_alias=" x ")], []) == Moot(0, "x")
-    assert mapped(engine, [default(1, 9, moot_alias=None)], []) == Moot(9, "UNKNOWN")
+    assert mapped(engine, [default(1, 0, moot_alias=" x ")], []) == MootKey(0, "x")
+    assert mapped(engine, [default(1, 9, moot_alias=None)], []) == MootKey(9, "UNKNOWN")
     for key, alias in ((2**32, "x"), (-1, "x"), (9, "a b")):
         with pytest.raises(StateError):
             mapped(engine, [default(1, key, moot_alias=alias)], [])
 
 
 def test_the_ledger_is_asked_of_a_run_with_a_first_datagram_that_has_a_time(tmp_path: Path) -> None:
-    settings = Settings(Paths(tmp_path, tmp_path / "stage"), moot=MootSettings(mapping=True))
+    settings = Settings(Paths(tmp_path, tmp_path / "stage"), moot=Moot(mapping=True))
     first = np.zeros(1, DATAGRAM)
     first["utc"] = 1719541767.0
     assert moot_key.of_run(settings, RUN, first[:0]) == UNSET
-    assert moot_key.of_run(replace(settings, moot=MootSettings()), RUN, first) == UNSET
+    assert moot_key.of_run(replace(settings, moot=Moot()), RUN, first) == UNSET
     with pytest.raises(LedgerError, match=RUN) as caught:
         moot_key.of_run(settings, RUN, first)
     assert isinstance(caught.value.__cause__, NoLedgerError)

@@ -7,38 +7,28 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from tests.support.compared import BothSides, defects, event_file, sequence_of, write_event_file
+from tests.support.compared import BothSides, event_file, sequence_of, write_event_file
 from tests.support.golden_cases import TAKEOVER, case_names
 from tests.support.harness import records_of
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
 
-# By step: events that are delivered here only, and the defects that explain what differs. The cases that are not here
-# differ by none, but for counts of the last span only (1).
-KNOWN: dict[str, list[tuple[int, set[int]]]] = {
-    "close_abort": [(1, {5})],
-    "dup_two_previous": [(0, {3}), (0, {3}), (0, set())],
-    "edge_equal_last": [(35, {20})],
-    "eventless_edges": [(1, {22})],
-    "gap_quiet": [(0, {4})],
-    "gap_quiet_filled": [(0, {4}), (15, {4})],
-    "lci_cal_gap": [(0, {9})],
-    "lci_gap_filled": [(0, {9}), (17, {9})],
-    "maxev_last_single_min2": [(0, {28})],
-    "min_epus_one": [(0, {7})],
-    "moot_default_alias": [(0, {25})],
-    "one_epu_then_other": [(0, {3}), (0, set())],
-    "order_reversed": [(0, {3}), (0, {3}), (0, set())],
+# By step: how many events only HalfPipe delivers, and why; no events differ in the other cases.
+KNOWN: dict[str, list[tuple[int, set[int | str]]]] = {
+    "close_abort": [(1, {"spans"})],
+    "edge_equal_last": [(35, {"spans"})],
+    "eventless_edges": [(1, {"spans"})],
+    "gap_quiet_filled": [(0, set()), (15, {4})],
+    "lci_gap_filled": [(0, set()), (17, {9})],
     "runid_small": [(40, {35})],
-    "seq_over_32bit": [(0, {27})],
-    "tail_partner_exhausted": [(40, {20})],
+    "tail_partner_exhausted": [(40, {"spans"})],
     "third_epu_late_again": [(0, set()), (67, {3}), (18, {3})],
     "three_epus": [(110, {3})],
-    "withheld_lone": [(0, {4}), (0, {11, 39})],
     "zero_handlers": [(0, {26})],
 }
-IN_SHORT = {"split3", *KNOWN}
+# Cases in which only texts, files or headers differ.
+IN_SHORT = {"split3", "order_reversed", "seq_over_32bit", "moot_default_alias", "withheld_lone", *KNOWN}
 
 
 @pytest.mark.parametrize(
@@ -47,11 +37,11 @@ IN_SHORT = {"split3", *KNOWN}
 def test_golden_case(name: str, site: Site) -> None:
     found = BothSides(name, site).process()
     expected = KNOWN.get(name, [(0, set())] * len(found))
-    for one, (events, numbers) in zip(found, expected, strict=True):
+    for one, (events, reasons) in zip(found, expected, strict=True):
         assert one.unexplained == 0, one
         assert sum(group.events for group in one.groups if group.where == "here") == events
         assert [group for group in one.groups if group.where == "there"] == []
-        assert defects(one) - {1} == numbers
+        assert {group.defect or group.kind for group in one.groups} == reasons
         assert one.status == bool(one.groups)
 
 
@@ -118,7 +108,6 @@ def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides
         group, *others = sides.compared(FIRST).groups
         assert (group.first, group.last, group.events, group.where) == (sequence, sequence, 1, "both")
         assert group.kind == "unexplained"
-        assert group.text.startswith("other bytes: ebf payload is ")
         assert [other.kind for other in others] == ["unexplained"] * (not known)
         path.write_bytes(content)
         sequence = cut_out(path, 11)
@@ -156,18 +145,17 @@ def test_downlinks_in_another_order_there(site: Site) -> None:
     for downlink, where in ((FIRST, "there"), (SECOND, "here")):
         found = both.compared(downlink)
         assert (found.status, {(g.kind, g.where) for g in found.groups}) == (1, {("elsewhere", where)})
-        (retired,) = (one for one in found.findings if one.what == "text retired_runs")
-        assert retired.kind == "elsewhere"
+        assert "text retired_runs" in {one.what for one in found.findings}
     (both.legacy.stage / FIRST / f"retired_runs_{FIRST}.txt").write_text("")
     for downlink in (FIRST, SECOND):
         assert both.compared(downlink).status == 3, "no order gives that"
 
 
-@pytest.mark.parametrize(("case", "number"), [("min_epus_one", 7), ("gap_quiet_filled", 4)])
-def test_a_defect_explains_no_event_that_its_rule_delivers(case: str, number: int, site: Site) -> None:
+@pytest.mark.parametrize("case", ["min_epus_one", "gap_quiet_filled"])
+def test_an_event_that_the_rule_delivers_is_missed(case: str, site: Site) -> None:
     both = BothSides(case, site)
     (found, *_) = both.process(1)
-    assert number in defects(found)
+    assert found.unexplained == 0
     sequence = cut_out(event_file(both.legacy.stage, FIRST), 5)
     found = both.compared(FIRST)
     assert [(group.first, group.kind) for group in found.groups] == [(sequence, "unexplained")]

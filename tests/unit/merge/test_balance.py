@@ -52,7 +52,7 @@ def test_the_accounts_of_kinds() -> None:
     groups = [Group(kind, 956, 1, 9, 2**n) for n, kind in enumerate(Kind)]
     latest = {FIRST: SimpleNamespace(events=100)}
     books = closed_books(groups, latest)
-    assert books == Books(131, 100, waiting=1 + 16, withheld=2, late=4, closed=8)
+    assert books == Books(131, 100, waiting=1, due=16, withheld=2, late=4, closed=8)
     refused = closed_books(groups, latest, is_refused=True, lost=3)
     assert (refused.waiting, refused.refused, refused.lost, refused.known) == (1, 16, 3, 134)
 

@@ -1,4 +1,4 @@
-"""Rows of several parts, put into one table."""
+"""Events of several parts, merged into one table."""
 
 from itertools import count
 
@@ -16,12 +16,12 @@ ROWS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([956, 957])), max_
 @pytest.mark.parametrize("window", [1, 2, 7, 1 << 14])
 @settings(max_examples=40)
 @given(parts=st.lists(ROWS, min_size=1, max_size=5))
-def test_each_event_once_in_order_as_the_first_part_has_it(
+def test_parts_are_merged_in_order_with_the_first_copy_of_each_event(
     window: int, parts: list[list[tuple[int, int]]]
 ) -> None:
     model: dict[tuple[int, int], int] = {}
     tables = [np.zeros(len(part), EVENT) for part in parts]
-    places = count()  # they tell the copies of an event apart
+    places = count()  # they distinguish the copies of an event
     for part, table in zip(parts, tables, strict=True):
         for row, (sequence, apid) in enumerate(part):
             place = next(places)

@@ -1,4 +1,4 @@
-"""What drawn histories meet too seldom: own spans, closed pieces, and what an earlier delivery covered."""
+"""Cases that random histories rarely contain: own spans, incomplete EPUs, and earlier deliveries."""
 
 import pytest
 
@@ -15,20 +15,20 @@ MIDDLE = Segment((2, 3), opens=False, closes=False, covers=Interval(5, 8))
     ("own", "places"),
     [([], [(5, 8)]), ([(1, 20)], [(1, 20)]), ([(1, 4)], [(1, 4), (5, 8)]), ([(1, 5)], [(1, 8)])],
 )
-def test_own_spans_count_as_settled_and_those_that_only_touch_are_not_joined(
+def test_own_spans_are_settled_and_intervals_that_only_touch_stay_two(
     own: list[tuple[int, int]], places: list[tuple[int, int]]
 ) -> None:
     assert settled({956: [WHOLE], 958: [MIDDLE]}, 2, own) == tuple(places)
 
 
-def test_a_run_is_complete_in_one_piece_only() -> None:
+def test_a_run_with_a_gap_is_not_complete() -> None:
     behind = Segment((3, 4), opens=False, closes=True, covers=Interval(9, HIGHEST))
     assert settled({956: [WHOLE, behind], 957: [WHOLE]}, 2) == ((LOWEST, HIGHEST),)
     assert is_complete({956: [WHOLE], 957: [WHOLE]}, 2)
     assert not is_complete({956: [WHOLE, behind], 957: [WHOLE]}, 2)
 
 
-def test_late_is_also_what_lies_where_a_delivery_before_the_last_one_covered() -> None:
+def test_events_inside_an_earlier_delivery_only_can_be_late() -> None:
     def whole(apid: int, *sequences: int) -> Chunk:
         line = Datagram(apid, 0, "start", "stop", len(sequences), sequences[0], sequences[-1])
         events = tuple(Event(sequence, apid, 0, 0) for sequence in sequences)

@@ -1,4 +1,4 @@
-"""How the events of a span are cut into files: the published limits, and what is left at the end."""
+"""Splitting a series of events into files: the published limits, and the last file."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_published_limits() -> None:
     assert model.split(range(2 * total), Rules()) == PUBLISHED * 2
 
 
-def test_last_file_of_one_joins_the_one_before() -> None:
+def test_a_lone_last_event_joins_the_file_before() -> None:
     assert sizes_of(125001) == [125001]
     assert sizes_of(125000 + 112500 + 1) == [125000, 112501]
     assert sizes_of(125002) == [125000, 2]
@@ -33,7 +33,7 @@ def test_last_file_of_one_joins_the_one_before() -> None:
 @pytest.mark.parametrize(
     ("knobs", "sizes"),
     [
-        # legacy-defects 28, as far as it is not a defect
+        # legacy-defects 28, the part that is not a defect
         ({"max_events": 2}, [2, 1, 2, 1, 2, 1, 2, 1]),
         ({"max_events": 3}, [3, 2, 1, 3, 2, 1]),
         ({"max_events": 4}, [4, 3, 2, 3]),

@@ -1,4 +1,4 @@
-"""Why events are not delivered: every golden case against the reference."""
+"""Why events are not delivered: golden cases compared with the reference."""
 
 from functools import cache
 
@@ -13,16 +13,16 @@ from tests.support.model import Chunk, Datagram, Event, Rules
 
 @cache
 def after(name: str, steps: int | None = None) -> list[list[Group]]:
-    """Return what is said of the run of a golden case after each step, held against the reference."""
+    """Return the groups of undelivered events after each step of a golden case, checked with the reference."""
     case = read_case(name)
     runs: dict[int, Run] = {}
-    said = []
+    found = []
     for step in case.steps[:steps]:
         for met in step.runs:
             run = runs.setdefault(met, Run(case.rules))
             run.process(step.downlink, case.chunks(step.downlink, met))
-            said.append(explained.check(run))
-    return said
+            found.append(explained.check(run))
+    return found
 
 
 @pytest.mark.parametrize("name", case_names())
@@ -36,7 +36,7 @@ def test_golden_cases_have_every_reason() -> None:
     assert {lack.what for group in groups for lack in group.lacks} == set(What)
 
 
-def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
+def test_no_group_of_orphans_contains_delivered_events() -> None:
     def chunk(apid: int, datagrams: dict[int, tuple[int, ...]], closing: int | None = None) -> Chunk:
         lines = tuple(
             Datagram(apid, n, "continue", "stop" if n == closing else "continue", len(of), of[0], of[-1])
@@ -56,7 +56,7 @@ def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
     ]
 
 
-def test_nothing_keeps_a_run_that_was_given_up() -> None:
+def test_events_of_an_abandoned_run_are_due() -> None:
     case = read_case("gap_one")
     run = Run(case.rules)
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))

@@ -27,13 +27,13 @@ from tests.support.workflow import Site
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk-refused"),
+        (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk"),
         (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
-        (OSError(errno.EACCES, "Permission denied", "/proc/x"), "system"),
+        (OSError(errno.EACCES, "Permission denied", "/proc/x"), "file-system"),
         (OSError(errno.ENOSPC, "No space left", "/w/x"), "disk-full"),
         (MemoryError(), "memory"),
         (KeyError("x"), "defect"),
-        (SystemExit(143), "terminated"),
+        (SystemExit(143), "interrupted"),
         (SystemExit(130), "interrupted"),
     ],
 )
@@ -64,7 +64,7 @@ def test_a_job_that_fails_records_why(
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
         assert (", in fails\n" in why.trace) is (code == "defect")
-        if code == "system":
+        if code == "file-system":
             assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")
             assert f"error: {why.text}\n" in capsys.readouterr().err
         if isinstance(error, HalfPipeError):
@@ -102,14 +102,14 @@ def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> No
 @pytest.mark.parametrize(
     ("state", "code"),
     [
-        ("OUT_OF_MEMORY", "out-of-memory"),
-        ("FAILED\nFAILED\nOUT_OF_MEMORY", "out-of-memory"),
+        ("OUT_OF_MEMORY", "memory"),
+        ("FAILED\nFAILED\nOUT_OF_MEMORY", "memory"),
         ("TIMEOUT\nCANCELLED\nOUT_OF_MEMORY", "time-limit"),
         ("FAILED\nCANCELLED by 0", "decoder"),
         ("TIMEOUT", "time-limit"),
-        ("CANCELLED by 1000", "cancelled"),
+        ("CANCELLED by 1000", "interrupted"),
         ("NODE_FAIL", "node-failed"),
-        ("PREEMPTED", "preempted"),
+        ("PREEMPTED", "interrupted"),
         ("FAILED", "decoder"),
     ],
 )
@@ -132,7 +132,7 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     assert why is not None
     assert why.code == code
     assert ("(mem_mb: 4000)" in why.text, "(runtime: 30)" in why.text) == (
-        code == "out-of-memory",
+        code == "memory",
         code == "time-limit",
     )
 

@@ -1,4 +1,4 @@
-"""What was delivered of a run: what counts, what is not recorded twice, and what it survives."""
+"""The recorded deliveries of a run: which one counts, repeats, damage, and releases."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,17 @@ from halfpipe.errors import StateError
 from halfpipe.files.records import DamagedError, Series, TakenError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
-from halfpipe.run.deliveries import Deliveries, Delivery, EventFile, LegacySpan, Release, Unreadable, release
+from halfpipe.run.deliveries import (
+    Deliveries,
+    Delivery,
+    Entry,
+    EventFile,
+    LegacySpan,
+    Release,
+    Unreadable,
+    release,
+)
+from halfpipe.settings import Paths, Settings
 
 RUN = RunId("2c2e5787")
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -22,7 +32,7 @@ def event_file(first: int, last: int) -> EventFile:
     return EventFile(name, last - first + 1, (first, last), (741234567, 741234600), 4096, "0" * 64)
 
 
-def delivery(downlink: DownlinkId, *spans: tuple[int, int]) -> Delivery:
+def delivery(downlink: DownlinkId, *spans: tuple[int, int], **more: Any) -> Delivery:
     return Delivery(
         downlink,
         tuple(Interval(*span) for span in spans),
@@ -30,6 +40,7 @@ def delivery(downlink: DownlinkId, *spans: tuple[int, int]) -> Delivery:
         tuple(event_file(*span) for span in spans),
         (1.5, 2.5) if spans else None,
         (1.25, 2.75) if spans else None,
+        **more,
     )
 
 
@@ -37,61 +48,50 @@ def read(work: Path) -> Deliveries:
     return Deliveries(work, RUN)
 
 
-def kinds(work: Path) -> list[str]:
-    """Return of which kind each record is."""
-    return [record.values["kind"] for record in Series(work, paths.deliveries(RUN)).read()]
+def publish(work: Path, *entries: Entry) -> int:
+    """Publish entries, each as another process would; return the number of records."""
+    for entry in entries:
+        read(work).publish(entry)
+    return len(Series(work, paths.deliveries(RUN)).read())
 
 
-def test_the_latest_of_a_downlink_counts(tmp_path: Path) -> None:
+def test_the_latest_delivery_of_a_downlink_counts(tmp_path: Path) -> None:
     recorded = read(tmp_path)
-    assert recorded.latest() == {}
-    assert recorded.seal(FIRST) is None
-    recorded.publish(delivery(FIRST, (1, 9)))
-    recorded.publish(delivery(SECOND, (10, 19)))
-    recorded.publish(delivery(FIRST, (1, 9), (20, 29)))
-    expected = {FIRST: delivery(FIRST, (1, 9), (20, 29)), SECOND: delivery(SECOND, (10, 19))}
-    assert recorded.latest() == expected
-    assert read(tmp_path).latest() == expected
-    assert len(kinds(tmp_path)) == 3
+    assert (recorded.latest(), recorded.seal(FIRST)) == ({}, None)
+    last = delivery(FIRST, (1, 9), (20, 29))
+    for entry in (delivery(FIRST, (1, 9)), delivery(SECOND, (10, 19)), last):
+        recorded.publish(entry)
+    for each in (recorded, read(tmp_path)):
+        assert each.latest() == {FIRST: last, SECOND: delivery(SECOND, (10, 19))}
     seals = [record.seal for record in Series(tmp_path, paths.deliveries(RUN)).read()]
     assert [read(tmp_path).seal(downlink) for downlink in (SECOND, FIRST)] == seals[1:]
 
 
-def test_nothing_is_recorded_twice(tmp_path: Path) -> None:
-    for handoff in range(1, 4):  # the same again for a later hand-off is no other delivery
-        read(tmp_path).publish(replace(delivery(FIRST, (1, 9)), handoff=handoff))
-        read(tmp_path).publish(delivery(SECOND, (10, 19)))
-    assert len(kinds(tmp_path)) == 2
+def test_equal_deliveries_are_recorded_once(tmp_path: Path) -> None:
+    first, second = delivery(FIRST, (1, 9)), delivery(SECOND, (10, 19))
+    for handoff in range(1, 4):  # a later hand-off of the same events is no other delivery
+        assert publish(tmp_path, replace(first, handoff=handoff), second) == 2
     assert read(tmp_path).latest()[FIRST].handoff == 1
-    # A downlink that delivers what it had delivered before last says so.
-    read(tmp_path).publish(delivery(FIRST, (1, 8)))
-    read(tmp_path).publish(delivery(FIRST, (1, 9)))
-    assert len(kinds(tmp_path)) == 4
-    assert read(tmp_path).latest()[FIRST] == delivery(FIRST, (1, 9))
-    # With fewer events, as was accepted: that is something else.
-    read(tmp_path).publish(replace(delivery(FIRST, (1, 9)), accepted="lost"))
-    assert len(kinds(tmp_path)) == 5
+    assert publish(tmp_path, delivery(FIRST, (1, 8)), first) == 4, "it is equal to an earlier one only"
+    assert read(tmp_path).latest()[FIRST] == first
+    assert publish(tmp_path, replace(first, accepted="lost")) == 5
     assert read(tmp_path).latest()[FIRST].accepted == "lost"
 
 
-def test_nothing_delivered_is_recorded_only_if_something_was_before(tmp_path: Path) -> None:
-    recorded = read(tmp_path)
-    recorded.publish(delivery(FIRST))
+def test_an_empty_delivery_is_recorded_only_after_another_one(tmp_path: Path) -> None:
+    assert publish(tmp_path, delivery(FIRST)) == 0
     assert list(tmp_path.iterdir()) == []
-    recorded.publish(delivery(FIRST, (1, 9)))
-    recorded.publish(delivery(FIRST))
-    recorded.publish(delivery(FIRST))
-    assert len(kinds(tmp_path)) == 2
+    assert publish(tmp_path, delivery(FIRST, (1, 9)), delivery(FIRST), delivery(FIRST)) == 2
     assert read(tmp_path).latest() == {FIRST: delivery(FIRST)}
 
 
-def test_who_decided_on_what_it_had_read_before_another_delivered_finds_out(tmp_path: Path) -> None:
-    slow, fast = read(tmp_path), read(tmp_path)
-    fast.publish(delivery(FIRST, (1, 9)))
+def test_a_delivery_that_another_process_published_meanwhile_is_noticed(tmp_path: Path) -> None:
+    slow = read(tmp_path)
+    publish(tmp_path, delivery(FIRST, (1, 9)))
     with pytest.raises(TakenError):
         slow.publish(delivery(SECOND, (1, 9)))
     assert read(tmp_path).latest() == {FIRST: delivery(FIRST, (1, 9))}
-    assert slow.latest() == {}, "what was not recorded is not known either"
+    assert slow.latest() == {}
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_who_decided_on_what_it_had_read_before_another_delivered_finds_out(tmp_
         lambda entry: entry.update(datagrams={"x": []}),
     ],
 )
-def test_a_record_that_is_no_delivery_stops_with_both_names(damage: Any, tmp_path: Path) -> None:
-    read(tmp_path).publish(delivery(FIRST, (1, 9)))
+def test_a_record_that_is_not_a_delivery_names_both_copies(damage: Any, tmp_path: Path) -> None:
+    publish(tmp_path, delivery(FIRST, (1, 9)))
     entry = {"kind": "delivery"} | delivery(SECOND, (10, 19)).as_json()
     damage(entry)
     series = Series(tmp_path, paths.deliveries(RUN))
@@ -121,59 +121,47 @@ def test_a_record_that_is_no_delivery_stops_with_both_names(damage: Any, tmp_pat
         assert str(tmp_path / home / "000002.json") in str(error.value)
 
 
-def test_what_earlier_deliveries_covered_stays_closed(tmp_path: Path) -> None:
+def test_sequences_of_earlier_deliveries_stay_closed(tmp_path: Path) -> None:
+    all_spans = [((1, 9), (20, 29)), ((1, 5), (20, 29)), ((20, 25),)]
+    publish(tmp_path, *(delivery(FIRST, *spans) for spans in all_spans), delivery(SECOND, (30, 39)))
     recorded = read(tmp_path)
-    for spans in [(1, 9), (20, 29)], [(1, 5), (20, 29)], [(20, 25)]:
-        recorded.publish(delivery(FIRST, *spans))
-    recorded.publish(delivery(SECOND, (30, 39)))
-    for each in (recorded, read(tmp_path)):
-        assert each.closed(FIRST) == ((1, 9), (26, 29))
-        assert [d.spans for d in each.earlier()[FIRST]] == [((1, 9), (20, 29)), ((1, 5), (20, 29))]
-        assert each.closed(SECOND) == ()
-        assert each.latest()[FIRST] == delivery(FIRST, (20, 25))
-    assert read(tmp_path).names(FIRST) == {event_file(first, 1 + first).name for first in (1, 20)}
-    assert read(tmp_path).names(DownlinkId("240601003")) == set()
-    recorded.publish(delivery(FIRST, (1, 9), (20, 29)))
-    assert recorded.closed(FIRST) == ()
-    assert recorded.earlier() == {}
+    assert (recorded.closed(FIRST), recorded.closed(SECOND)) == (((1, 9), (26, 29)), ())
+    assert [each.spans for each in recorded.earlier()[FIRST]] == all_spans[:2]
+    assert recorded.latest()[FIRST] == delivery(FIRST, (20, 25))
+    assert recorded.names(FIRST) == {event_file(first, 1 + first).name for first in (1, 20)}
+    assert recorded.names(DownlinkId("240601003")) == set()
+    after = recorded.after(delivery(FIRST, (1, 9), (20, 29)))
+    assert (after.closed(FIRST), after.earlier()) == ((), {})
+    assert recorded.closed(FIRST) == ((1, 9), (26, 29)), "unchanged"
 
 
-def test_a_release_opens_what_was_closed_and_nothing_else(tmp_path: Path) -> None:
+def test_a_release_opens_closed_sequences_of_its_downlink_only(tmp_path: Path) -> None:
+    for downlink, start in ((FIRST, 1), (SECOND, 101)):
+        publish(tmp_path, *(delivery(downlink, (start, start + last)) for last in (8, 3)))
+    publish(tmp_path, Release(FIRST, "rolled back", "me on here", "2026-11-26T00:00:00+00:00"))
     recorded = read(tmp_path)
-    for downlink in (FIRST, SECOND):
-        start = 1 if downlink == FIRST else 101
-        recorded.publish(delivery(downlink, (start, start + 8)))
-        recorded.publish(delivery(downlink, (start, start + 3)))
-    recorded.publish(Release(FIRST, "rolled back", "me on here", "2026-11-26T00:00:00+00:00"))
-    for each in (recorded, read(tmp_path)):
-        assert each.closed(FIRST) == ()
-        assert each.closed(SECOND) == ((105, 109),)
-        assert each.latest()[FIRST] == delivery(FIRST, (1, 4))
-    recorded.publish(delivery(FIRST))
-    assert recorded.closed(FIRST) == ((1, 4),)
+    assert (recorded.closed(FIRST), recorded.closed(SECOND)) == ((), ((105, 109),))
+    assert recorded.latest()[FIRST] == delivery(FIRST, (1, 4))
+    publish(tmp_path, delivery(FIRST))
+    assert read(tmp_path).closed(FIRST) == ((1, 4),)
 
 
-def test_only_what_is_closed_can_be_released(tmp_path: Path) -> None:
-    read(tmp_path).publish(delivery(FIRST, (1, 9)))
+def test_only_closed_sequences_can_be_released(tmp_path: Path) -> None:
+    publish(tmp_path, delivery(FIRST, (1, 9)))
     with pytest.raises(StateError):
-        release(tmp_path, RUN, FIRST, "rolled back")
-    read(tmp_path).publish(delivery(FIRST, (1, 4)))
-    assert release(tmp_path, RUN, FIRST, "rolled back") == ((5, 9),)
-    assert kinds(tmp_path) == ["delivery", "delivery", "release"]
+        release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back")
+    publish(tmp_path, delivery(FIRST, (1, 4)))
+    assert release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back") == ((5, 9),)
     with pytest.raises(StateError):
-        release(tmp_path, RUN, FIRST, "again")
-    assert len(kinds(tmp_path)) == 3
+        release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "again")
+    assert publish(tmp_path) == 3
 
 
-def test_what_the_legacy_recorded_and_nobody_can_read_stands_until_it_can_be_read(tmp_path: Path) -> None:
-    said = Unreadable(FIRST, "its spans are torn", "restore them", "halfpipe takeover it --do")
-    for _ in range(2):
-        read(tmp_path).publish(said)
-    assert kinds(tmp_path) == ["unreadable"]
-    assert read(tmp_path).unreadable == {FIRST: said}
-    assert read(tmp_path).latest() == {}
-    # Even if it turns out that nothing was delivered: that it can be read now must be known.
-    legacy = replace(delivery(FIRST), legacy=(LegacySpan((1, 9), None),))
-    read(tmp_path).publish(legacy)
-    assert read(tmp_path).unreadable == {}
-    assert read(tmp_path).latest() == {FIRST: legacy}
+def test_an_unreadable_record_of_the_legacy_counts_until_it_can_be_read(tmp_path: Path) -> None:
+    unreadable = Unreadable(FIRST, "its spans are torn", "restore them", "halfpipe takeover it --do")
+    assert publish(tmp_path, unreadable, unreadable) == 1
+    assert (read(tmp_path).unreadable, read(tmp_path).latest()) == ({FIRST: unreadable}, {})
+    # An empty delivery is recorded too, because it shows that the record is readable now.
+    legacy = delivery(FIRST, legacy=(LegacySpan((1, 9), None),))
+    publish(tmp_path, legacy)
+    assert (read(tmp_path).unreadable, read(tmp_path).latest()) == ({}, {FIRST: legacy})

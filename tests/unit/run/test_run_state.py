@@ -1,4 +1,4 @@
-"""What is known of a run: context decoded again where chunks were cleaned up, and only where it is needed."""
+"""The state of a run: chunks that were cleaned up are decoded again if needed, and damaged indexes are rebuilt."""
 
 import io
 import shlex
@@ -15,6 +15,7 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex
@@ -31,14 +32,19 @@ DEAD = "/bin/false"
 
 @pytest.fixture
 def first(worked: Callable[..., Site]) -> Site:
-    """The golden case split2, where its first downlink is processed."""
+    """The golden case split2 with its first downlink processed."""
     return worked("split2", FIRST)
 
 
 def clean_up(site: Site, downlink: str, kinds: str = "*-*") -> None:
-    """Remove what may be removed of a downlink: chunk products."""
+    """Remove the chunk products of a downlink."""
     for path in (site.work / downlink / "chunks").glob(kinds):
         path.unlink()
+
+
+def replaying(case: str) -> str:
+    """Return the command of a decoder that copies the products of a golden case."""
+    return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
 
 
 def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
@@ -56,19 +62,17 @@ def context(site: Site, command: str) -> Context:
     return Context(settings(site, command), RUN, io.StringIO())
 
 
-def deliver(
-    site: Site, downlink: DownlinkId, command: str, *, without: bool = False, accept: str = ""
-) -> dict[str, Any]:
+def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> dict[str, Any]:
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
-    found = settings(site, command, without=without, accept=accept)
-    with leases.downlink_job(site.work, downlink) as held:
+    found = settings(site, command, **keys)
+    with leases.downlink_job(site.settings, downlink) as held:
         return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())
 
 
-def test_who_has_lost_the_downlink_records_and_stages_nothing(site: Site) -> None:
+def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> None:
     build("split2", site)
     site.by_hand(FIRST, "decode_chunk")
-    lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
+    lost = Lease.of(site.settings, paths.downlink_lease(FIRST))
     chunks = [ChunkId("00001"), ChunkId("00002")]
     with pytest.raises(LeaseLostError):
         deliver_run.deliver_run(
@@ -79,20 +83,22 @@ def test_who_has_lost_the_downlink_records_and_stages_nothing(site: Site) -> Non
     assert list(site.stage.glob("[0-9]*")) == []
 
 
-def test_what_has_gone_to_level_1_is_not_needed(site: Site, tmp_path: Path) -> None:
+def test_chunks_with_delivered_events_only_are_not_decoded_again(site: Site, tmp_path: Path) -> None:
     case = build("lci_gap_filled", site)
     site.by_hand(FIRST)
     clean_up(site, FIRST)
     source = tmp_path / "source"
     source.mkdir()
-    (source / SECOND).symlink_to(case.directory / "in" / SECOND)  # the first is nowhere any more
+    (source / SECOND).symlink_to(case.directory / "in" / SECOND)  # the first is gone
     site.replay(source)
     site.by_hand(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
 
 
 @pytest.mark.parametrize("gone", ["*-*", "*-*.evt", "*-*.rows"])
-def test_context_that_cannot_be_had_is_named_or_done_without(worked: Callable[..., Site], gone: str) -> None:
+def test_a_merge_without_context_is_refused_unless_the_config_allows_it(
+    worked: Callable[..., Site], gone: str
+) -> None:
     site = worked("split2", FIRST, SECOND)
     clean_up(site, FIRST, gone)
     before = site.tree()
@@ -100,8 +106,8 @@ def test_context_that_cannot_be_had_is_named_or_done_without(worked: Callable[..
         deliver(site, SECOND, DEAD)
     assert "APID 956 from 2024-06-28 02:29:" in str(caught.value)
     assert site.tree() == before, "nothing was changed"
-    # The 9 orphans of the first downlink are not to be had, and Level-1 may have them: refused, loudly.
-    with pytest.raises(ShrunkError, match="9 of 79 delivered events"):
+    # The 9 orphans of the first downlink are gone, and Level-1 may have them.
+    with pytest.raises(ShrunkError, match="9 of 79"):
         deliver(site, SECOND, DEAD, without=True)
     manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
     assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 2
@@ -109,8 +115,8 @@ def test_context_that_cannot_be_had_is_named_or_done_without(worked: Callable[..
     assert manifest["accepted"] == "the archive burned"
 
 
-def test_a_full_disk_is_no_context_that_is_gone(worked: Callable[..., Site]) -> None:
-    """Else a merge that may do without would leave events out that are there tomorrow."""
+def test_a_full_disk_is_not_missing_context(worked: Callable[..., Site]) -> None:
+    """Otherwise a merge that may work without context would omit events that can be decoded tomorrow."""
     site = worked("split2", FIRST, SECOND)
     clean_up(site, FIRST)
     with pytest.raises(DecoderError) as caught:
@@ -118,15 +124,10 @@ def test_a_full_disk_is_no_context_that_is_gone(worked: Callable[..., Site]) -> 
     assert caught.value.code == "disk-full"
 
 
-def replaying(case: str) -> str:
-    """Return a decoder's command that gives the products of a golden case."""
-    return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
-
-
-def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
+def test_a_decoder_with_other_output_than_before_is_refused(first: Site) -> None:
     (chunk, _) = MergedIndex.read(first.work, RUN, FIRST).chunks
     assert chunk.chunk == "00001"
-    assert context(first, DEAD).place(FIRST, chunk) == first.work / FIRST / "chunks", "where they lie"
+    assert context(first, DEAD).place(FIRST, chunk) == first.work / FIRST / "chunks"
     clean_up(first, FIRST)
     with context_scratch(first.work, RUN), pytest.raises(MissingInputError):
         context(first, replaying("gap_one")).place(FIRST, chunk)
@@ -135,24 +136,22 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
         where = same.place(FIRST, chunk)
         assert where.parent == first.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
         assert chunk.are_in(where)
-        assert same.place(FIRST, chunk) == where, "it is not decoded twice"
+        assert same.place(FIRST, chunk) == where, "decoded once"
     assert not where.exists()
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
-def test_a_merged_index_that_is_harmed_is_made_again(harm: str, first: Site) -> None:
+def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
     path = first.work / paths.datagrams(RUN, FIRST)
     content = path.read_bytes()
     middle = len(content) // 3
     new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
-    known = KnownRun.read(context(first, DEAD))
-    assert len(known.indexes[FIRST].datagrams.lines) > 0
-    assert len(known.events(FIRST)) > 0
+    assert len(KnownRun.read(context(first, DEAD)).events(FIRST)) > 0
     assert path.read_bytes() == content
 
 
-def test_rows_that_are_damaged_are_named_and_made_again_once_they_are_out_of_the_way(first: Site) -> None:
+def test_damaged_rows_are_named_and_decoded_again_once_moved_away(first: Site) -> None:
     known = KnownRun.read(context(first, replaying("split2")))
     where = ["sequence", "apid", "offset", "check"]
     before = known.events(FIRST)[where].tolist()
@@ -169,15 +168,15 @@ def test_rows_that_are_damaged_are_named_and_made_again_once_they_are_out_of_the
 
 @pytest.mark.parametrize("begun", ["first", "again"])
 @pytest.mark.parametrize("harm", ["cut", "removed"])
-def test_a_merged_index_of_a_downlink_in_work_is_not_made_again(site: Site, begun: str, harm: str) -> None:
-    """Nobody knows what it was made of: a chunk may have been decoded anew since the last hand-off."""
+def test_a_merged_index_of_a_downlink_in_work_is_not_rebuilt(site: Site, begun: str, harm: str) -> None:
+    """Its chunks are unknown, because one may have been decoded again after the last hand-off."""
     build("split2", site)
     site.by_hand(FIRST, *(() if begun == "again" else ("decode_chunk", "deliver_run")))
     (site.work / paths.receipt(FIRST)).unlink(missing_ok=True)
     path = site.work / paths.datagrams(RUN, FIRST)
     path.unlink() if harm == "removed" else path.write_bytes(path.read_bytes()[:-1])
     if (begun, harm) == ("first", "removed"):
-        assert KnownRun.read(context(site, DEAD)).indexes == {}, "it has not come so far"
+        assert KnownRun.read(context(site, DEAD)).indexes == {}, "not published yet"
     else:
         with pytest.raises(StateError) as error:
             KnownRun.read(context(site, DEAD))
@@ -187,10 +186,9 @@ def test_a_merged_index_of_a_downlink_in_work_is_not_made_again(site: Site, begu
     assert refused.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
 
 
-def test_what_another_process_delivers_meanwhile_is_decided_on_again(
+def test_a_delivery_by_another_process_makes_the_merge_decide_again(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that stood still after it had decided finds out, and delivers what is left."""
     case = build("rerun_first", site)
     for downlink in (FIRST, SECOND):
         site.by_hand(downlink, "decode_chunk")
@@ -212,7 +210,7 @@ def test_what_another_process_delivers_meanwhile_is_decided_on_again(
     assert (first.downlink, second.downlink) == (FIRST, SECOND)
 
 
-def test_a_downlink_whose_index_is_not_there_yet_is_not_known(first: Site) -> None:
+def test_a_directory_without_an_index_is_not_a_known_downlink(first: Site) -> None:
     (first.work / "runs" / RUN / SECOND).mkdir()
     (first.work / "runs" / RUN / "not-a-downlink").mkdir()
     assert list(KnownRun.read(context(first, DEAD)).indexes) == [FIRST]

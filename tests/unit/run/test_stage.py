@@ -1,4 +1,4 @@
-"""The stage: what Level-1 finds there, tokens included."""
+"""The stage: event files, texts and tokens for Level-1."""
 
 from pathlib import Path
 
@@ -35,28 +35,22 @@ def staged(*sequences: int) -> set[str]:
     return {f"{DL}/{L1}/{n}" for n in names} | {f"chunktokens/{L1}/{n.removesuffix('.evt')}" for n in names}
 
 
-def test_what_is_not_made_any_more_goes_tokens_included(tmp_path: Path) -> None:
+def test_files_of_an_earlier_hand_off_are_removed_with_their_tokens(tmp_path: Path) -> None:
+    place(tmp_path)
+    assert not (tmp_path / DL).exists(), "a run without files has no directory"
     place(tmp_path, 1000, 2000)
     other = tmp_path / "chunktokens" / L1 / f"{L1}-e{5:020d}"
     other.touch()  # of another downlink
     place(tmp_path, 1000, 1500, stale=(2000,))
     assert tree(tmp_path) == staged(1000, 1500) | {str(other.relative_to(tmp_path))}
-
-
-def test_a_run_that_delivers_nothing_has_no_directory(tmp_path: Path) -> None:
-    place(tmp_path)
-    assert tree(tmp_path) == set()
-    assert not (tmp_path / DL).exists()
-    place(tmp_path, 1000)
-    place(tmp_path, stale=(1000,))
-    assert tree(tmp_path) == set()
+    place(tmp_path, stale=(1000, 1500))
+    assert tree(tmp_path) == {str(other.relative_to(tmp_path))}
     assert list((tmp_path / DL).iterdir()) == []
 
 
-def test_level_1_may_remove_the_tokens_of_a_run_at_any_time(
+def test_level1_may_remove_the_token_directory_at_any_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It removes the directory of a retired run whole, perhaps between our two calls."""
     touch = Path.touch
     gone: list[Path] = []
 
@@ -72,7 +66,7 @@ def test_level_1_may_remove_the_tokens_of_a_run_at_any_time(
     assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{DL}"}
 
 
-def test_runs_are_kept_until_they_are_released(tmp_path: Path) -> None:
+def test_runs_do_not_retire_until_all_is_staged(tmp_path: Path) -> None:
     second = RunId("00000001")
     stage.keep_from_retiring(tmp_path, DL, [RUN, second])
     stage.keep_from_retiring(tmp_path, OTHER, [RUN])
@@ -82,10 +76,10 @@ def test_runs_are_kept_until_they_are_released(tmp_path: Path) -> None:
     stage.let_retire(tmp_path, DL, [RUN])
     assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{OTHER}"}
     assert not (tmp_path / "chunktokens" / "r0000000001").exists()
-    stage.let_retire(tmp_path, DL, [RUN])  # nothing to release is no error
+    stage.let_retire(tmp_path, DL, [RUN])  # again is no error
 
 
-def test_scratch_of_a_killed_job_goes_first_and_ours_goes_last(tmp_path: Path) -> None:
+def test_leftover_scratch_is_removed_first(tmp_path: Path) -> None:
     left = tmp_path / ".halfpipe" / f"{DL}-texts"
     left.mkdir(parents=True)
     (left / "old").touch()
@@ -96,18 +90,17 @@ def test_scratch_of_a_killed_job_goes_first_and_ours_goes_last(tmp_path: Path) -
         assert list(scratch.iterdir()) == []
         (scratch / "new").touch()
     assert not left.exists()
-    assert beside.exists(), "somebody else's"
+    assert beside.exists(), "of another job"
 
 
-def test_texts_appear_together_and_take_the_place_of_others(tmp_path: Path) -> None:
-    with stage.scratch(tmp_path, DL, "texts") as scratch:
-        (scratch / f"a_{DL}.txt").write_text("a\n")
-        (scratch / f"b_{DL}.txt").write_text("b\n")
-        stage.put_texts(tmp_path, scratch, DL)
+def test_texts_replace_those_of_an_earlier_hand_off(tmp_path: Path) -> None:
+    (tmp_path / DL).mkdir()
     (tmp_path / DL / "not-a-text").touch()
-    assert tree(tmp_path) == {f"{DL}/a_{DL}.txt", f"{DL}/b_{DL}.txt", f"{DL}/not-a-text"}
-    with stage.scratch(tmp_path, DL, "texts") as scratch:
-        (scratch / f"b_{DL}.txt").write_text("new\n")
-        stage.put_texts(tmp_path, scratch, DL)
-    assert tree(tmp_path) == {f"{DL}/b_{DL}.txt", f"{DL}/not-a-text"}
-    assert (tmp_path / DL / f"b_{DL}.txt").read_text() == "new\n"
+    for texts in ({"a": "a", "b": "b"}, {"b": "new"}):
+        with stage.scratch(tmp_path, DL, "texts") as scratch:
+            for name, content in texts.items():
+                (scratch / f"{name}_{DL}.txt").write_text(content)
+            stage.put_texts(tmp_path, scratch, DL)
+        expected = {f"{DL}/{name}_{DL}.txt": content for name, content in texts.items()}
+        assert tree(tmp_path) == {*expected, f"{DL}/not-a-text"}
+        assert {name: (tmp_path / name).read_text() for name in expected} == expected

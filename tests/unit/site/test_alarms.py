@@ -17,13 +17,13 @@ from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.site.alarms import (
     MOST_CAUSES,
-    Kind,
+    Alarms,
     Message,
-    Teller,
-    of_site,
+    Occasion,
+    due_messages,
     send,
+    site_subject,
     subject_of,
-    tell,
     text_of,
 )
 from halfpipe.status.told import Memory, Told
@@ -31,13 +31,13 @@ from tests.support.harness import Said
 
 DAY = 86400.0
 TURN = 600.0
-SUBJECTS = ("230401001", "230401002", of_site("silence"))
+SUBJECTS = ("230401001", "230401002", site_subject("silence"))
 CAUSES = [
     Cause(code, Verdict.ACTION, text, Remedy(first="do this"))
     for code, text in (
         ("failed", "decode_chunk 00001: bad"),
         ("failed", "receipt: bad"),
-        ("run-held", "held"),
+        ("level1-refuses", "held"),
     )
 ]
 turns = st.lists(
@@ -65,20 +65,20 @@ def test_over_any_history_what_was_told_last_is_what_there_is(
     for found, unknown in history:
         now += TURN
         before = dict(heard)
-        messages, state = tell(state, flat(found), now, 10 * TURN, unknown)
+        messages, state = due_messages(state, flat(found), now, 10 * TURN, unknown)
         assert len({message.subject for message in messages}) == len(messages), "one message of each"
         for message in messages:
             heard[message.subject] = sorted(cause.code for cause in message.causes)
-            if message.kind is Kind.LASTS:
+            if message.occasion is Occasion.LASTS:
                 assert now - last_told[message.subject] >= 10 * TURN
             last_told[message.subject] = now
             was, now_has = before.get(message.subject, []), heard[message.subject]
             assert (
-                message.kind
+                message.occasion
                 is {
-                    (False, True): Kind.NEW,
-                    (True, False): Kind.OVER,
-                    (True, True): Kind.CHANGED if was != now_has else Kind.LASTS,
+                    (False, True): Occasion.NEW,
+                    (True, False): Occasion.OVER,
+                    (True, True): Occasion.CHANGED if was != now_has else Occasion.LASTS,
                 }[bool(was), bool(now_has)]
             )
         for subject in SUBJECTS:
@@ -91,38 +91,40 @@ def test_over_any_history_what_was_told_last_is_what_there_is(
 
 
 def test_it_has_changed_when_its_codes_have_and_not_when_its_words_have() -> None:
-    def kinds(before: list[str], now: list[str]) -> list[Kind]:
+    def kinds(before: list[str], now: list[str]) -> list[Occasion]:
         causes = [Cause(code, Verdict.ACTION, f"{len(before)} of these, for 3 h") for code in now]
         told = {SUBJECTS[0]: Told(before, 0.0, 0.0)}
-        return [message.kind for message in tell(told, flat({SUBJECTS[0]: causes}), TURN, DAY)[0]]
+        return [message.occasion for message in due_messages(told, flat({SUBJECTS[0]: causes}), TURN, DAY)[0]]
 
     assert kinds(["failed"], ["failed"]) == []
-    assert kinds(["failed"], ["run-held"]) == [Kind.CHANGED]
-    assert kinds(["run-held"], ["run-held", "run-held"]) == [Kind.CHANGED], "a second one is held"
+    assert kinds(["failed"], ["level1-refuses"]) == [Occasion.CHANGED]
+    assert kinds(["level1-refuses"], ["level1-refuses", "level1-refuses"]) == [Occasion.CHANGED], (
+        "a second one is held"
+    )
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
-    _, state = tell({}, [("230401001", CAUSES[0])], 100 * DAY, DAY)
-    messages, _ = tell(state, [("230401001", CAUSES[0])], 2 * DAY, DAY)
-    assert [message.kind for message in messages] == [Kind.LASTS]
+    _, state = due_messages({}, [("230401001", CAUSES[0])], 100 * DAY, DAY)
+    messages, _ = due_messages(state, [("230401001", CAUSES[0])], 2 * DAY, DAY)
+    assert [message.occasion for message in messages] == [Occasion.LASTS]
 
 
 def test_a_mail_says_what_is_new_first() -> None:
     many = tuple(Cause("x", Verdict.ACTION, f"{'y' * 99} {number}") for number in range(MOST_CAUSES + 2))
     messages = [
-        Message(Kind.LASTS, "230401001", (CAUSES[2],), 0.0),
-        Message(Kind.NEW, "230401002", (CAUSES[0], CAUSES[1]), 0.0),
-        Message(Kind.OVER, "230401003", (), 0.0),
+        Message(Occasion.LASTS, "230401001", (CAUSES[2],), 0.0),
+        Message(Occasion.NEW, "230401002", (CAUSES[0], CAUSES[1]), 0.0),
+        Message(Occasion.OVER, "230401003", (), 0.0),
     ]
     assert subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
-    assert len(subject_of([Message(Kind.NEW, "230401001", many, 0)])) <= 100
+    assert len(subject_of([Message(Occasion.NEW, "230401001", many, 0)])) <= 100
     assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
-    assert text_of(messages, {"230401002": "all of it", "230401001": "not again"}) == (
+    assert text_of(messages) == (
         "downlink 230401001, still (since 1970-01-01 00:00:00 UTC)\n  held\n    do this\n"
-        "downlink 230401002\n  decode_chunk 00001: bad\n    do this\n  receipt: bad\n    do this\n  all of it\n"
+        "downlink 230401002\n  decode_chunk 00001: bad\n    do this\n  receipt: bad\n    do this\n"
         "downlink 230401003: over; it was there since 1970-01-01 00:00:00 UTC"
     )
-    text = text_of([Message(Kind.NEW, "230401001", many, 0)])
+    text = text_of([Message(Occasion.NEW, "230401001", many, 0)])
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)
 
 
@@ -164,24 +166,24 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
 def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
     """A turn tells, and another one, which cannot begin, tells of that meanwhile."""
     settings, said = Settings(Paths(tmp_path, tmp_path)), Said()
-    other = Thread(target=lambda: Teller(settings, said).of_site("silence", CAUSES[:1]))
+    other = Thread(target=lambda: Alarms(settings, said).report_site("silence", CAUSES[:1]))
 
     def meanwhile(text: str) -> bool:
         other.start()
         time.sleep(0.5)
         return said(text)
 
-    teller = Teller(settings, meanwhile)
-    teller.tell([("240601001", CAUSES[0])])
+    alarms = Alarms(settings, meanwhile)
+    alarms.report([("240601001", CAUSES[0])])
     other.join()
-    assert (set(teller.memory.sent), len(said)) == ({"240601001", of_site("silence")}, 2)
+    assert (set(alarms.memory.sent), len(said)) == ({"240601001", site_subject("silence")}, 2)
 
 
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
     printed = Said(missed=1)
     for _ in range(3):
-        note = Cause("closed-spans", Verdict.NOTE, "x")
+        note = Cause("closed", Verdict.NOTE, "x")
         found = [("230401001", CAUSES[0]), ("230401002", note)]
-        Teller(Settings(Paths(tmp_path, tmp_path)), printed).tell(found)
+        Alarms(Settings(Paths(tmp_path, tmp_path)), printed).report(found)
     assert len(printed) == 2
     assert not any("230401002" in text for text in printed)

@@ -12,11 +12,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.downlink import submit
-from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import Action, By, Outcome
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish_receipt, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
@@ -190,18 +190,19 @@ def test_what_changes_between_the_look_and_the_removal(
     alone, events, said = clean_up.nobody_else, old.work / paths.chunks(SECOND), list[str]()
 
     @contextmanager
-    def late(work: Path, each: Removable) -> Iterator[None]:
+    def late(settings: Settings, each: Removable) -> Iterator[None]:
+        work = settings.paths.work
         with ExitStack() as stack:
             if each.what is What.RUN and what in LEASES:
                 said.append(stack.enter_context(held(work, LEASES[what])))
                 there = leases(work)
-                with pytest.raises(LockedError), alone(work, each):
+                with pytest.raises(LockedError), alone(settings, each):
                     pytest.fail("entered")
-                assert leases(work) == there, "what was taken is given back"
+                assert leases(work) == there, "what was taken is released"
             elif each.what is What.RUN:
                 (work / paths.receipt(FIRST)).unlink()
                 said.append(f"downlink {FIRST} has no receipt")
-            with alone(work, each):
+            with alone(settings, each):
                 yield
 
     monkeypatch.setattr(clean_up, "nobody_else", late)
@@ -237,10 +238,10 @@ def test_online_gets_its_file_first(old: Site) -> None:
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     forget(old.work, paths.submissions(FIRST))
     assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
-    record = Record(old.work, FIRST)
+    record = submissions(old.work, FIRST)
     record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
     assert "no record of a submission" in cleaned(old)[0].kept, "nobody knows how it ended"
-    record.conclude(Outcome.TOLD, By.ANSWER, 0)
+    record.conclude(Outcome.SUBMITTED, By.ANSWER, 0)
     publish_receipt(old.work, FIRST, {**read_receipt(old.work, FIRST), "handoff": 2})
     assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
 

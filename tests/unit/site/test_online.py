@@ -17,10 +17,10 @@ from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import By, OpenError, Outcome
+from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineError, Record, Result, State, What, is_handed_off
+from halfpipe.site.online_handoff import OnlineError, OnlineRecord, Result, State, What, is_handed_off
 from tests.support.harness import events_of
 from tests.support.online_site import (
     FIRST,
@@ -67,7 +67,7 @@ def test_it_is_the_event_file_but_for_the_run_id_of_its_header(case: str, site: 
     result = online.go()
     assert (result.what, online.files()) == (What.MADE, {NAME: without_downlink(event_file)})
     assert f"{len(event_file):,} bytes" in result.text
-    made = Record(site.work, RUN).made
+    made = OnlineRecord(site.work, RUN).made
     assert made is not None
     assert (made["file"]["sha256"], made["file"]["size"]) == (sha256(online.home / NAME), len(event_file))
 
@@ -90,7 +90,7 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
     site.give_up(RUN)
-    Record(site.work, RUN).append({"making": f"00770888-{RUN}.evt"})
+    OnlineRecord(site.work, RUN).attempts.publish({"making": f"00770888-{RUN}.evt"})
     online.home.mkdir()
     (online.home / f"00770888-{RUN}.evt").write_text("whole, and its process was killed")
     online.go()
@@ -151,8 +151,8 @@ def counted_from_3(text: str) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace(" stop", "abort"), "its stop, for datagram 14 ends with abort"),
-        (lambda text: text.replace(" stop", "pause"), "its stop, for datagram 14 ends with pause"),
+        (lambda text: text.replace(" stop", "abort"), "its stop, because datagram 14 ends with abort"),
+        (lambda text: text.replace(" stop", "pause"), "its stop, because datagram 14 ends with pause"),
         (counted_from_3, "datagrams 0 to 2, before the one that opens it"),
     ],
 )
@@ -170,7 +170,7 @@ def test_given_up_it_is_made_of_what_is_there(site: Site) -> None:
     assert online.go().what is What.MADE
     bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
     assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
-    made = Record(site.work, RUN).made
+    made = OnlineRecord(site.work, RUN).made
     assert made is not None
     assert made["missing"] == "datagrams 6 to 7 of EPU 965 are missing"
 
@@ -241,7 +241,7 @@ def test_a_file_of_somebody_else_is_left_alone(site: Site) -> None:
 def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     damaged = RunId("00000001")
-    Record(site.work, damaged).append({"making": NAME})
+    OnlineRecord(site.work, damaged).attempts.publish({"making": NAME})
     damage(site.work, paths.online_record(damaged))
     one, other = online_handoff.hand_off(online.settings(), [damaged, RUN], StringIO())
     assert (one.what, other.what) == (What.FAILED, What.MADE)
@@ -251,7 +251,7 @@ def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
 def test_the_command_gets_what_it_asks_for_and_is_run_again_if_it_fails(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     result = online.go(online.settings(online.command("exit 3")))
-    assert (result.what, online.state()) == (What.FAILED, State.UNTOLD)
+    assert (result.what, online.state()) == (What.FAILED, State.NOT_STARTED)
     assert "ended with exit status 3" in result.text
     before = (online.home / NAME).stat()
     assert online.go().what is What.WAITS, "the command was switched off"
@@ -279,7 +279,7 @@ def test_one_that_was_killed_is_for_a_person(site: Site) -> None:
     settings = online.settings(online.command(CRASHES))
     assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in online.go(settings).text
     assert online.go(settings).what is What.FAILED
-    assert "is not known" in online.go(again=True).text
+    assert online.go(again=True).what is What.FAILED
     assert len(online.told) == 1
     online_handoff.settle(settings, RUN, started=False)
     assert online.go(settings).what is What.FAILED, "it is run again"
@@ -296,15 +296,15 @@ def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
     online, said = on_site(site, "lci_acd", FIRST), list[str]()
     monkeypatch.setattr(online_handoff.log, "warning", lambda text, *_: said.append(text))
     online.go(online.settings(online.command("exit 1")))
-    Record(site.work, RUN).intend(["of a process that was killed"], seconds=1.0)
-    with pytest.raises(OpenError, match="Look again"):
+    OnlineRecord(site.work, RUN).attempts.intend(["of a process that was killed"], seconds=1.0)
+    with pytest.raises(UnknownOutcomeError, match="Look again"):
         online_handoff.settle(online.settings(), RUN, started=False)
     begun = time.monotonic()
     assert online.go().what is What.FAILED
     assert time.monotonic() - begun > 0.5
     assert (len(said), online.state()) == (1, State.OPEN)
     online_handoff.settle(online.settings(), RUN, started=False)
-    assert online.state() is State.UNTOLD
+    assert online.state() is State.NOT_STARTED
 
 
 @pytest.mark.parametrize("place", ["halts/haltOnline", f"{SECOND}/haltOnline"])
@@ -324,51 +324,51 @@ def test_a_switch_holds_runs_and_commands(place: str, site: Site) -> None:
     assert len(online.told) == 1
 
 
-def told(work: Path) -> Record:
-    record = Record(work, RUN)
-    record.append({"making": NAME})
-    record.append({"made": MADE})
-    record.intend(ATTEMPT["command"])
-    record.conclude(Outcome.TOLD, By.ANSWER, 0, ("said",))
+def told(work: Path) -> OnlineRecord:
+    record = OnlineRecord(work, RUN)
+    record.attempts.publish({"making": NAME})
+    record.attempts.publish({"made": MADE})
+    record.attempts.intend(ATTEMPT["command"])
+    record.attempts.conclude(Outcome.SUBMITTED, By.ANSWER, 0, ("said",))
     return record
 
 
 def test_clean_up_may_go_on_from_the_file_on(tmp_path: Path) -> None:
-    home, record = tmp_path / "online", Record(tmp_path, RUN)
+    home, record = tmp_path / "online", OnlineRecord(tmp_path, RUN)
     assert not is_handed_off(tmp_path, home, RUN)
     home.mkdir()
     (home / f"00000001-{RUN}.evt").touch()
     assert is_handed_off(tmp_path, home, RUN), "what somebody else left counts"
     assert not is_handed_off(tmp_path, home, RunId("2c2e5788"))
-    record.append({"making": NAME})
+    record.attempts.publish({"making": NAME})
     assert not is_handed_off(tmp_path, home, RUN), "it may be made again"
-    record.append({"made": MADE})
+    record.attempts.publish({"made": MADE})
     assert is_handed_off(tmp_path, tmp_path / "empty", RUN), "Online took it away"
 
 
 def test_the_records_are_these_and_come_back(tmp_path: Path) -> None:
-    for record in (told(tmp_path), Record(tmp_path, RUN)):
+    for record in (told(tmp_path), OnlineRecord(tmp_path, RUN)):
         assert (record.state, record.made, record.names) == (State.DONE, MADE, frozenset({NAME}))
-        assert record.attempts[-1].command == ("a b", "é")
+        assert record.attempts.every[-1].command == ("a b", "é")
     assert [
         {key: one[key] for key in one.keys() - {"sha256", "previous", "when", "who"}}
         for one in values(tmp_path, paths.online_record(RUN))
     ] == [{"making": NAME}, {"made": MADE}, ATTEMPT, TOLD | {"status": 0, "said": ["said"]}]
-    for number, state in ((4, State.OPEN), (3, State.UNTOLD), (2, State.MAKING), (1, State.NOTHING)):
+    for number, state in ((4, State.OPEN), (3, State.NOT_STARTED), (2, State.MAKING), (1, State.NOTHING)):
         forget(tmp_path, paths.online_record(RUN), number)
-        assert Record(tmp_path, RUN).state is state
+        assert OnlineRecord(tmp_path, RUN).state is state
 
 
 @pytest.mark.parametrize(
     ("more", "state"),
     [
         ([{"making": NAME}], State.MAKING),
-        ([{"made": MADE}], State.UNTOLD),
+        ([{"made": MADE}], State.NOT_STARTED),
         ([{"made": MADE | {"tell": False}}], State.DONE),
         ([{"made": MADE}, ATTEMPT | TOLD | {"attempt": 2, "by": "person"}], State.DONE),
         ([{"made": MADE}, ATTEMPT | {"attempt": 2}], State.OPEN),
         # The answer of a process that stood still, for the file before.
-        ([{"made": MADE}, TOLD], State.UNTOLD),
+        ([{"made": MADE}, TOLD], State.NOT_STARTED),
     ],
 )
 def test_the_state_after_a_file_that_was_made_anew(
@@ -376,8 +376,8 @@ def test_the_state_after_a_file_that_was_made_anew(
 ) -> None:
     record = told(tmp_path)
     for one in more:
-        record.append(one)
-    assert Record(tmp_path, RUN).state is record.state is state
+        record.attempts.publish(one)
+    assert OnlineRecord(tmp_path, RUN).state is record.state is state
 
 
 @pytest.mark.parametrize("one", [{}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
@@ -387,4 +387,4 @@ def test_what_cannot_be_a_record_is_named(one: dict[str, Any], tmp_path: Path) -
     series.read()
     series.publish(one)
     with pytest.raises(StateError, match=r"000005\.json"):
-        Record(tmp_path, RUN)
+        OnlineRecord(tmp_path, RUN)

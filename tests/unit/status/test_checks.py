@@ -63,6 +63,11 @@ def files(site: Site) -> Iterator[Path]:
             yield site.home / name
 
 
+def code_of(path: Path, site: Site) -> str:
+    """Return the code of a file that is not as it was handed off."""
+    return "stage-differs" if path.is_relative_to(site.stage) else "damaged"
+
+
 def is_record(path: Path) -> bool:
     """Tell whether a file is a copy of a record: a lost one is mended from the other."""
     return path.parent.name in {"receipts", "deliveries"}
@@ -85,21 +90,21 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
     aside = tmp_path / "aside"
     for path in every:
         path.rename(aside)
-        if gone := {"manifest.json": "manifest", "datagrams.idx": "datagrams"}.get(path.name):
-            told = {code.partition("-")[0] for code in codes(site)}
-            assert (found(site), told) == ([], {gone, "not"}), "the account tells it"
+        if path.name in {"manifest.json", "datagrams.idx"}:
+            assert (found(site), codes(site)) == ([], ["damaged", "not-submitted"]), "the account tells it"
+            assert path.name in examined(site)[0].text
             aside.rename(path)
             continue
         (finding,) = found(site)
         if is_record(path):
-            assert (finding.code, path_of(finding), is_note(finding)) == ("record-mended", path, True)
+            assert (finding.code, path_of(finding), is_note(finding)) == ("damaged", path, True)
             assert path.read_bytes() == aside.read_bytes()
             assert found(site) == [], "it is told once"
             continue
         aside.rename(path)
         # What a clean-up may remove is no fault where it is missing.
         large = path.suffix in {".evt", ".idx", ".rows"} and path.parent.name == "chunks"
-        assert finding.code in {"file-missing", "receipt-missing", "stage-partly-gone"}
+        assert finding.code in {"cleaned-up" if large else "damaged", "stage-differs", "stage-gone"}
         assert path_of(finding) == path
         assert is_note(finding) is large
         if path.is_relative_to(site.work) and not is_note(finding):
@@ -122,12 +127,12 @@ def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site
     path.write_bytes(content[:-40])
     (finding,) = found(site)
     assert (finding.code, path_of(finding), str(finding.remedy), is_note(finding)) == (
-        "file-damaged",
+        "damaged",
         path,
         MEND,
         False,
     )
-    (told,) = [cause for cause in examined(site) if cause.code == "file-damaged"]
+    (told,) = [cause for cause in examined(site) if cause.code == "damaged"]
     assert COSTS not in told.text
     before = site.receipt(DL)
     site.halfpipe(*MEND.split()[1:]).good()
@@ -138,7 +143,7 @@ def test_a_remedy_that_costs_a_roll_back_says_so(site: Site) -> None:
     (site.work / MANIFEST).unlink()
 
     def costs() -> list[bool]:
-        return [COSTS in one.text for one in examined(site) if one.code == "manifest-gone"]
+        return [COSTS in one.text for one in examined(site) if one.code == "damaged"]
 
     assert costs() == [False]
     submit.settle(site.settings, DL, submitted=True)
@@ -162,11 +167,11 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None
             assert path.read_bytes() == content, "it is mended"
             continue
         if path.suffix != ".xml" and path.suffix != ".json":  # a receipt knows no size of a RetDef
-            assert [one.code for one in found(site, checksums=False)] == ["file-differs"]
+            assert [one.code for one in found(site, checksums=False)] == [code_of(path, site)]
         if content and path.suffix != ".json":
             path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
             (finding,) = found(site)
-            assert (finding.code, path_of(finding)) == ("file-differs", path)
+            assert (finding.code, path_of(finding)) == (code_of(path, site), path)
             if path.suffix != ".xml":
                 assert found(site, checksums=False) == []
         path.write_bytes(content)
@@ -176,12 +181,12 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None
 @pytest.mark.parametrize(
     ("name", "old", "new", "code"),
     [
-        (MANIFEST, '"known": 40', '"known": 41', "file-damaged"),
-        (MANIFEST, "{", "", "file-damaged"),
-        (f"{CHUNK}.json", '"events": 40', '"events": 6', "file-damaged"),
-        (RECEIPT, '"delivered": 40', '"delivered": 41', "receipt-damaged"),
-        (RECEIPT, '\n "runs": [', '\n "run": [', "receipt-damaged"),
-        (RECEIPT, "{", "", "receipt-damaged"),
+        (MANIFEST, '"known": 40', '"known": 41', "damaged"),
+        (MANIFEST, "{", "", "damaged"),
+        (f"{CHUNK}.json", '"events": 40', '"events": 6', "damaged"),
+        (RECEIPT, '"delivered": 40', '"delivered": 41', "damaged"),
+        (RECEIPT, '\n "runs": [', '\n "run": [', "damaged"),
+        (RECEIPT, "{", "", "damaged"),
     ],
 )
 def test_what_a_hand_or_a_disk_has_changed(site: Site, name: str, old: str, new: str, code: str) -> None:
@@ -198,7 +203,7 @@ def test_what_says_something_else_than_the_receipt(site: Site, name: str, said: 
     rewrite(path, **said)
     (finding,) = found(site)
     path.write_bytes(content)
-    assert (finding.code, path_of(finding)) == ("file-differs", path)
+    assert (finding.code, path_of(finding)) == ("damaged", path)
     assert finding.text.endswith(", ".join(said))
 
 
@@ -233,7 +238,7 @@ def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(site: 
     both = [home / "000001.json" for home in homes(site.work, place)]
     content = both[0].read_bytes()
     damage(site.work, place)
-    (finding,) = [one for one in examined(site) if one.code == "record-damaged"]
+    (finding,) = [one for one in examined(site) if one.code == "damaged"]
     for path in both:
         path.write_bytes(content)
     assert not is_note(finding)
@@ -243,11 +248,11 @@ def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(site: 
 def test_a_delivery_that_is_not_what_the_receipt_says(site: Site) -> None:
     recorded = Deliveries(site.work, RUN)
     recorded.publish(replace(recorded.latest()[DL], files=()))
-    (finding,) = [one for one in examined(site) if one.code == "delivery-differs"]
+    (finding,) = [one for one in examined(site) if one.code == "damaged"]
     assert str(finding.remedy) == f"snakemake dl={DL} -R {MANIFEST}"
     for home in homes(site.work, paths.deliveries(RUN)):  # put back from a backup of before
         shutil.rmtree(home)
-    assert "delivery-differs" in codes(site)
+    assert "damaged" in codes(site)
     assert site.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0, "the stage knows more, too"
 
 
@@ -258,14 +263,14 @@ def test_what_level_1_was_told_of_and_is_damaged_now_needs_action(site: Site) ->
     for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
         path.write_bytes(damaged)
         (finding,) = found(site)
-        assert (finding.code, is_note(finding)) == ("file-differs", False)
+        assert (finding.code, is_note(finding)) == ("stage-differs", False)
 
 
 def test_submissions_that_are_damaged_are_told_by_the_account_and_stop_no_check(site: Site) -> None:
     submit.settle(site.settings, DL, submitted=True)
     damage(site.work, paths.submissions(DL))
     (site.work / MANIFEST).unlink()
-    assert set(codes(site)) == {"manifest-gone", "submission-damaged"}
+    assert set(codes(site)) == {"damaged"}
 
 
 def test_a_file_of_somebody_else_is_one_cause(site: Site) -> None:
@@ -274,6 +279,6 @@ def test_a_file_of_somebody_else_is_one_cause(site: Site) -> None:
     site.configure(submit={"command": "true {dl} {rawdir}"})
     assert site.snakemake(f"submit={DL}").status == 1, "Level-1 would take it"
     (cause,) = examined(site)
-    assert (cause.code, path_of(cause)) == ("file-strange", stray)
+    assert (cause.code, path_of(cause)) == ("stage-foreign", stray)
     assert "younger than a minute" in cause.remedy.first, "another host may have staged it just now"
     stray.unlink()

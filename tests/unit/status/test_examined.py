@@ -35,16 +35,16 @@ def told(settings: Settings, now: float = NOW) -> list[tuple[str, Verdict]]:
 
 
 def test_a_site_that_no_doctor_saw_is_noted_unless_it_is_simulated(settings: Settings) -> None:
-    assert told(settings) == [("doctor-old", Verdict.NOTE)]
+    assert told(settings) == [("doctor", Verdict.NOTE)]
     assert told(replace(settings, decoder=Decoder())) == []
     (settings.paths.work / paths.EXAMINED).write_text("{")
-    assert told(settings) == [("doctor-old", Verdict.NOTE)]
+    assert told(settings) == [("doctor", Verdict.NOTE)]
 
 
 def test_open_problems_need_action_until_the_doctor_finds_none(settings: Settings, profile: Path) -> None:
     examined.keep(settings, [profile], [GOOD, BAD, BAD], NOW)
     (cause,) = examined.troubles(settings, NOW + DAY)
-    assert (cause.code, cause.verdict, cause.since) == ("doctor-problems", Verdict.ACTION, NOW)
+    assert (cause.code, cause.verdict, cause.since) == ("doctor", Verdict.ACTION, NOW)
     assert "2 problems" in cause.text
     assert "path-full" in cause.text
     examined.keep(settings, [profile], [GOOD], NOW + DAY)
@@ -54,17 +54,17 @@ def test_open_problems_need_action_until_the_doctor_finds_none(settings: Setting
 @pytest.mark.parametrize(("days", "old"), [(0, False), (31, False), (31.1, True), (-32, True)])
 def test_it_is_old_after_a_month(settings: Settings, profile: Path, days: float, old: bool) -> None:
     examined.keep(settings, [profile], [GOOD], NOW)
-    assert told(settings, NOW + days * DAY) == [("doctor-old", Verdict.NOTE)] * old
+    assert told(settings, NOW + days * DAY) == [("doctor", Verdict.NOTE)] * old
 
 
 def test_it_is_old_once_settings_or_profile_change(settings: Settings, profile: Path) -> None:
     examined.keep(settings, [profile], [GOOD], NOW)
     other = replace(settings, alarm=Alarm(command="mail -s {subject} shift"))
-    assert told(other) == [("doctor-old", Verdict.NOTE)]
+    assert told(other) == [("doctor", Verdict.NOTE)]
     ignored = (OfChunk(DownlinkId("230401001"), ChunkId("00003"), "it is lost"),)
     assert told(replace(settings, ignore=Ignore(ignored), reason="again")) == [], "of every day"
     profile.write_text("jobs: 2\n")
     (cause,) = examined.troubles(settings, NOW)
     assert str(profile) in cause.text
     profile.unlink()
-    assert told(settings) == [("doctor-old", Verdict.NOTE)]
+    assert told(settings) == [("doctor", Verdict.NOTE)]

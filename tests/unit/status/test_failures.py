@@ -66,7 +66,7 @@ def test_equal_failures_of_several_downlinks_are_one_block(tmp_path: Path) -> No
 
 def full(place: Path, size: int) -> Failure:
     """Return what a job records whose file found no room on a disk."""
-    error = HalfPipeError(f"{place}/x.evt: cannot be written", code="system")
+    error = HalfPipeError(f"{place}/x.evt: cannot be written", code="file-system")
     error.__cause__ = NoRoomError(errno.ENOSPC, size)
     error.__cause__.filename = str(place / "x.evt")
     return Failure.of(error)
@@ -116,10 +116,10 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     remedy = Remedy(
         f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", first="To see it, and read it again"
     )
-    job_log(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
+    job_log(tmp_path, f"deliver_run-{RUN}", Failure("takeover", why, remedy))
     (one,) = failures(searching(tmp_path), DL)
     commands = (*remedy.do, AGAIN)
-    assert (one.code, one.remedy.do) == ("takeover-refused", commands)
+    assert (one.code, one.remedy.do) == ("takeover", commands)
     assert one.text.endswith("and that is all")
     assert len(one.text) < 600
 
@@ -135,17 +135,17 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     product.parent.mkdir()
     product.touch()
     assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
-    for code, told in (("stage", True), ("submission", False), ("held", False)):
+    for code, told in (("stage-differs", True), ("submission", False), ("held", False)):
         job_log(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
         found = [cause.remedy.do[-1] for cause in failures(searching(tmp_path), DL, after_receipt=True)]
         assert found == [f"snakemake submit={DL}"] * told, "after the new hand-off, too"
-    job_log(tmp_path, "submit", Failure("stage", "why", rerun(DL, "deliver_run")))
+    job_log(tmp_path, "submit", Failure("stage-differs", "why", rerun(DL, "deliver_run")))
     (again,) = failures(searching(tmp_path), DL, after_receipt=True)
     assert (again.remedy.hands_off, len(again.remedy.do)) == (True, 2)
 
 
 def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: Path) -> None:
-    log = job_log(tmp_path, "submit", Failure("stage", "checksum mismatch"))
+    log = job_log(tmp_path, "submit", Failure("stage-differs", "checksum mismatch"))
     receipt = tmp_path / paths.receipt(DL)
     receipt.touch()
     failed = log.with_suffix(paths.FAILURE_SUFFIX)

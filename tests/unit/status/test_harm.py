@@ -99,5 +99,5 @@ def test_what_was_decoded_of_a_downlink_is_missed(whole: Site, tmp_path: Path) -
     for dl in handed_off:
         with harmed(whole.work / dl, "gone", tmp_path / dl):
             for _ in range(2):  # the first look mends its records
-                assert ("chunks-gone" in codes(whole)[dl]) == (dl in before), dl
+                assert ("damaged" in codes(whole)[dl]) == (dl in before), dl
     assert codes(whole) == before

@@ -16,7 +16,7 @@ halfpipe_c|Nonsense|N/A
 """
 
 
-def test_jobs_are_counted_by_reason_and_a_held_job_needs_action(
+def test_jobs_are_counted_by_reason_and_what_does_not_pass_needs_action(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "squeue"
@@ -29,7 +29,7 @@ def test_jobs_are_counted_by_reason_and_a_held_job_needs_action(
         ("JobHeldUser", 1, ""),
         ("Nonsense", 1, ""),
     ]
-    assert [cause.verdict for cause in queue.troubles()] == [Verdict.NOTE, Verdict.ACTION, Verdict.NOTE]
+    assert [cause.verdict for cause in queue.troubles()] == [Verdict.ACTION, Verdict.ACTION, Verdict.NOTE]
     program.write_text("#!/bin/sh\nexit 1\n")
     assert queue.queued() == []
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))

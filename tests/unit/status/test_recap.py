@@ -1,12 +1,13 @@
 """The end of an invocation that failed: its last lines are the whole story, in words."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
 from halfpipe.errors import Remedy, rerun
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status import recap
@@ -99,14 +100,42 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
     assert last == f"held by {held}: 2 downlinks, {DL} to {OTHER}"
 
 
+def test_the_end_of_a_command_for_all_names_each_that_it_left_out(site: Site) -> None:
+    """Row 14: one is processed, one waits for a RetDef, one is held."""
+    build("split2", site)
+    site.configure(ledger={"url": None})
+    (site.retdefs / THIRD).mkdir()
+    retdef = site.retdefs / paths.retdef(THIRD, ChunkId("00002"))
+    retdef.touch()
+    site.work.mkdir()
+    site.halfpipe("hold", "stage", OTHER, "--reason", "tape").good()
+    said = site.snakemake().good().said
+    assert "nothing is outstanding" not in said
+    assert said.count(f"downlink {OTHER}") == said.count(f"downlink {THIRD}") == 1, "nothing twice"
+    done, *left = said.splitlines()[-3:]
+    assert done.startswith(f"{DL}: handed off 1")
+    assert all(line.startswith("not processed: ") for line in left)
+    assert {dl for dl in (OTHER, THIRD) if any(dl in line for line in left)} == {OTHER, THIRD}
+
+    named = site.snakemake(f"dl={DL}", "-F").good().said
+    assert "not processed" not in named, "of a downlink that was named only its own end is said"
+    found = site.told("find", "--run", "2c2e5787")
+    assert found["do"] == f"snakemake dl={OTHER}"
+    assert "nothing is outstanding" not in site.snakemake("-n").good().said
+    site.halfpipe("hold", "stage", OTHER, "--resume").good()
+    shutil.rmtree(site.retdefs / THIRD)
+    site.snakemake().good()
+    assert "nothing is outstanding" in site.snakemake().good().said
+
+
 def test_what_is_to_be_done_comes_before_the_command_that_tries_again(tmp_path: Path) -> None:
     def steps(why: Failure, rule: str = "decode_chunk") -> list[str]:
         said = recap.recap([job(tmp_path, why, rule=rule)], "again", tmp_path).splitlines()
         return [line.removeprefix("  → ") for line in said if line.startswith("  → ")]
 
     ends_with_it = rerun(DL, "decode_chunk", "To go on")
-    assert steps(Failure("shrunk-refused", "it would lose events", ends_with_it)) == ends_with_it.steps
-    assert steps(Failure("takeover-refused", "it is torn", Remedy("halfpipe show"))) == [
+    assert steps(Failure("shrunk", "it would lose events", ends_with_it)) == ends_with_it.steps
+    assert steps(Failure("takeover", "it is torn", Remedy("halfpipe show"))) == [
         "halfpipe show",
         "again",
     ]

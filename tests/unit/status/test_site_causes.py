@@ -11,7 +11,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.files import leases
+from halfpipe.files.lease import Lease
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.status.account import Survey
 from halfpipe.status.site_causes import LIGHTS, light, site_troubles
@@ -50,7 +50,7 @@ def test_a_disk_is_low_by_its_share_and_by_what_a_downlink_needs(
 
 
 def test_a_light_tells_the_worst() -> None:
-    note, bad = (Cause("ledger-down", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
+    note, bad = (Cause("ledger", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
     assert light("ledger", [note, Cause("silence", Verdict.ACTION, ""), bad, note]) == bad
 
 
@@ -62,7 +62,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     (force / "foo").touch()
     (cause,) = site_troubles(Survey(settings, NOW))
     assert (cause.code, cause.verdict, str(cause.remedy)) == (
-        "force-refused",
+        "misspelt",
         Verdict.ACTION,
         "halfpipe force",
     )
@@ -70,16 +70,16 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
 
 
 def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
-    lease = leases.Lease(settings.paths.work, paths.UNATTENDED_LEASE)
+    lease = Lease.of(settings, paths.UNATTENDED_LEASE)
     assert lease.try_take()
     (number,) = lease.home.iterdir()
     os.utime(number, (NOW - 3599, NOW - 3599))
     assert codes(settings) == {}
     os.utime(number, (NOW - 3601, NOW - 3601))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
+    assert (cause.code, cause.verdict) == ("unattended-stopped", Verdict.ACTION)
     assert f"end process {os.getpid()} on " in cause.remedy.first
-    lease.give_back()
+    lease.release()
     assert codes(settings) == {}
     left_by_another(settings.paths.work, paths.UNATTENDED_LEASE, silent=1e6)
     assert codes(settings) == {}, "the next turn takes over what a dead one held"
@@ -90,15 +90,15 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, NOW - 3601)
+    assert (cause.code, cause.verdict, cause.since) == ("unattended-stopped", Verdict.ACTION, NOW - 3601)
     assert codes(settings, NOW - 10) == {}
     with held_by_another(settings.paths.work, paths.UNATTENDED_LEASE):
         (number,) = (settings.paths.work / paths.UNATTENDED_LEASE).iterdir()
         os.utime(number, (NOW - 60, NOW - 60))
-        assert codes(settings) == {"leased": Verdict.NOTE}, "a turn runs"
+        assert codes(settings) == {"in-work": Verdict.NOTE}, "a turn runs"
     path.write_text(json.dumps({"ended": NOW + 400 * 86400}))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, None), (
+    assert (cause.code, cause.verdict, cause.since) == ("unattended-stopped", Verdict.ACTION, None), (
         "a time to come is none"
     )
     for damage in ("", "[]", "{}", '{"ended": "x"}'):

@@ -1,4 +1,4 @@
-"""`find`: which downlink has a time or a run, processed or outstanding, and the command for what is outstanding."""
+"""`find`: the downlinks with a time or a run, processed or outstanding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +19,12 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 
 @pytest.fixture
 def half_done(worked: Callable[..., Site]) -> Site:
-    """A site with a run of two downlinks, the first of which is processed."""
+    """A site with a run in two downlinks, and the first of them processed."""
     return worked("split2", FIRST)
 
 
 def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
-    """Return what is found of processed or outstanding downlinks."""
+    """Return what is found among processed or outstanding downlinks."""
     failed: list[Exception] = []
     found: pd.DataFrame = find(site.settings, when, runs, failed.append)
     assert failed == []
@@ -32,7 +32,7 @@ def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = F
     return rows
 
 
-def test_a_time_that_was_delivered(half_done: Site) -> None:
+def test_the_time_of_a_delivered_event(half_done: Site) -> None:
     (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
     begin, end = file["seconds"]
     one = {"downlink": FIRST, "run": RUN, "begin": begin, "end": end}
@@ -41,13 +41,13 @@ def test_a_time_that_was_delivered(half_done: Site) -> None:
     assert found_on(half_done, begin - 1) == found_on(half_done, end + 1) == []
 
 
-def test_a_time_that_is_announced(half_done: Site) -> None:
+def test_a_time_in_an_outstanding_chunk(half_done: Site) -> None:
     outstanding = found_on(half_done, None, RUN, outstanding=True)
     assert {one["downlink"] for one in found_on(half_done, None, RUN)} == {FIRST}
     assert {one["downlink"] for one in outstanding} == {SECOND}
     for one in outstanding:
         assert one["what"] in {other["what"] for other in found_on(half_done, one["begin"], outstanding=True)}
-        assert found_on(half_done, min(each["begin"] for each in outstanding) - 1, outstanding=True) == []
+    assert found_on(half_done, min(each["begin"] for each in outstanding) - 1, outstanding=True) == []
     assert found_on(half_done, None, RunId("00000001")) == []
     half_done.by_hand(SECOND)
     assert found_on(half_done, None, RUN, outstanding=True) == []
@@ -65,9 +65,8 @@ def test_the_verb(half_done: Site) -> None:
     assert half_done.halfpipe("find", "--met", "1").status == 1
 
 
-def test_a_receipt_that_cannot_be_believed_is_told(half_done: Site) -> None:
+def test_a_damaged_receipt_is_reported_and_hides_no_other_downlink(half_done: Site) -> None:
     damage(half_done.work, paths.receipts(FIRST))
     ended = half_done.halfpipe("find", "--run", RUN)
     assert ended.status == 1
-    assert paths.receipts(FIRST) in ended.said
-    assert f"snakemake dl={SECOND}" in ended.said
+    assert all(words in ended.said for words in (paths.receipts(FIRST), f"snakemake dl={SECOND}"))

@@ -1,4 +1,4 @@
-"""`diff`: what changed between two hand-offs, and why the later one was made."""
+"""`diff`: the changes between two hand-offs."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def diff(site: Site) -> Any:
 
 
 def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, Any]:
-    """Return what a receipt holds of a run, as far as it is compared."""
+    """Return the entry of a run in a receipt, without the keys that are not compared."""
     return {
         "run": name,
         "l1_run": "",
@@ -39,10 +39,11 @@ def receipt(*runs: dict[str, Any]) -> dict[str, Any]:
     return {"downlink": DL, "handoff": 1, "runs": list(runs)}
 
 
-def test_each_run_that_differs_has_a_line() -> None:
-    before = receipt(run("a", ("x", "1"), ("y", "2"), ("z", "3")), run("b", ("x", "1")), run("c", ("x", "1")))
-    now = run("a", ("x", "1"), ("y", "9"), ("w", "4"), delivered=1_410)
-    after = receipt(now, run("c", ("x", "1")), run("d", ("x", "5")), run("e", delivered=0))
+def test_changes_of_each_run() -> None:
+    one = ("x", "1")
+    before = receipt(run("a", one, ("y", "2"), ("z", "3")), run("b", one), run("c", one))
+    now = run("a", one, ("y", "9"), ("w", "4"), delivered=1_410)
+    after = receipt(now, run("c", one), run("d", ("x", "5")), run("e", delivered=0))
     found = changed_runs(before, after)
     assert found.set_index("run")[[*KINDS, "events", "events_before"]].T.to_dict("list") == {
         "a": [1, 1, 1, 1, 1410, 10],
@@ -53,18 +54,17 @@ def test_each_run_that_differs_has_a_line() -> None:
     }
     changed = changed_bytes(found)
     assert list(changed["run"]) == ["a", "b", "d"]
-    first, *_ = sentences(changed)
-    assert first.startswith("run a: +1,400 events, ")
+    assert next(sentences(changed)).startswith("run a: +1,400 events, ")
     assert changed_bytes(changed_runs(after, after)).empty
 
 
 @pytest.mark.parametrize("runs", [[run("a", ("x", "1"))], []])
-def test_a_first_hand_off_is_all_new(runs: list[dict[str, Any]]) -> None:
+def test_everything_in_a_first_hand_off_is_new(runs: list[dict[str, Any]]) -> None:
     found = changed_bytes(changed_runs(None, receipt(*runs)))
     assert found[["run", "new", "events"]].to_numpy().tolist() == [["a", 1, 10]] * len(runs)
 
 
-def test_the_same_again_with_a_reason(site: Site) -> None:
+def test_two_equal_hand_offs_with_a_reason(site: Site) -> None:
     build("gap_one", site, DL)
     with pytest.raises(MissingInputError):
         two_hand_offs(site.work, DL)
@@ -75,14 +75,14 @@ def test_the_same_again_with_a_reason(site: Site) -> None:
     assert [change[kind] for kind in KINDS] == [0, 0, 0, 2]
     assert (found["input"], found["settings"], found["HalfPipe"]) == ([], [], [])
     assert (found["before"], found["after"], found["reason"]) == (1, 2, "a look")
-    # The receipt alone made again is the same hand-off, whatever is said now.
+    # If only the receipt is rewritten, the hand-off and its reason stay the same.
     site.snakemake(f"dl={DL}", "-R", "receipt", "--config", "reason=another").good()
     assert site.receipt(DL)["reason"] == "a look"
     assert len(site.halfpipe("diff", DL).good().said.splitlines()) == 5
     assert site.halfpipe("diff", DL, "1", "7").status == 1
 
 
-def test_a_chunk_that_came_later_and_a_setting(site: Site, tmp_path: Path) -> None:
+def test_a_new_chunk_and_a_new_setting(site: Site, tmp_path: Path) -> None:
     build("complete_multichunk", site)
     last = max((site.retdefs / DL).iterdir())
     away = shutil.move(last, tmp_path / last.name)

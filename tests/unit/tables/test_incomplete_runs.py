@@ -1,4 +1,4 @@
-"""`show --waiting`: open runs with what is missing, and those that were abandoned."""
+"""`show --waiting`: open and abandoned runs with their missing data."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 
 
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
-    """Return the open runs, so many seconds after the run started."""
+    """Return the open runs `age` seconds after the run started."""
     return list(waiting(site.settings, every_run(site.work), 0, STARTED + age).itertuples())
 
 
@@ -25,7 +25,7 @@ def give(site: Site, *words: str) -> Ended:
     return site.halfpipe("show", "--waiting", *words)
 
 
-def test_nothing_known(site: Site) -> None:
+def test_a_site_without_runs(site: Site) -> None:
     assert every_run(site.work) == []
     ended = give(site)
     assert (ended.status, ended.out) == (0, "0 open runs older than 7 days\n")
@@ -55,15 +55,15 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
 
     manifest = site.work / paths.manifest(RUN, DownlinkId("240601001"))
     rewrite(manifest, held=["no text names it"], complete=True)
-    assert len(found_on(site)) == 1, "a held run is as complete as its datagrams are"
+    assert len(found_on(site)) == 1, "the manifest of a rejected run is not used"
 
     site.by_hand("240601002")
     assert found_on(site) == []
     manifest.unlink()
-    assert found_on(site) == [], "its datagrams tell the same"
+    assert found_on(site) == [], "from its datagrams"
 
 
-def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site) -> None:
+def test_a_run_that_was_complete_until_another_epu_arrived(site: Site) -> None:
     home = copied("one_epu_then_other", site)
     path = max((home / "in" / "240601002").glob("*-0957-*.idx"))
     content = path.read_bytes()

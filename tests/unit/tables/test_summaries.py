@@ -1,4 +1,4 @@
-"""`show`: everything that was delivered of a run, when and by which downlink."""
+"""`show`: the deliveries of a run and the state of a downlink."""
 
 import shutil
 from typing import Any
@@ -40,7 +40,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert lines[-1] == "in all 51 events staged, 0 of them submitted, by 1 downlink"
 
     site.by_hand("240601002")
-    shutil.rmtree(site.stage / "240601002")  # what Level-1 has taken stays known
+    shutil.rmtree(site.stage / "240601002")  # the records stay after Level-1 has taken the files
     assert shown(site, L1) == shown(site, RUN)
     parts = shown(site, RUN)["parts"]
     assert [(part["handoff"], part["events"], part["state"]) for part in parts] == [
@@ -50,7 +50,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     forget(site.work, paths.receipts("240601002"))
     (site.work / paths.receipt("240601002")).unlink()
     for mark in (site.stage / paths.STAGE_MARK, site.work / paths.STAGE_MARK_COPY):
-        shutil.rmtree(mark)  # it knows the receipt: else nothing is done
+        shutil.rmtree(mark)  # it lists the receipt that is gone
     part = shown(site, RUN)["parts"][1]
     assert (part["handoff"], part["handed_off"]) == (1, None)
     (site.work / "runs" / RUN / "240601002" / "manifest.json").unlink()
@@ -63,4 +63,4 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert shown(site, "240601002")["running"] == [line]
     assert f"  {line}\n" in site.halfpipe("show", "240601002").out
     Failure("killed", "gone").write(log)
-    assert shown(site, "240601002")["running"] == [], "a cause says it"
+    assert shown(site, "240601002")["running"] == [], "its cause is shown instead"

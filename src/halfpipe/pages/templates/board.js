@@ -1,8 +1,8 @@
 "use strict";
-// Sorting, finding, copying and ages. Without this script the page has all that it says.
+// Sorting, searching, copying and ages. The page is complete without this script.
 const MINUTE = 60000, STALE = 60 * MINUTE;
 
-// A cell as what it is sorted by: a number where it is one, else text; what is empty comes last.
+// The sort key of a cell: a number if possible, else text; empty cells come last.
 function key(row, column) {
   const text = row.cells[column].textContent.trim();
   const number = Number(text.replaceAll(",", "").split("/")[0]);
@@ -19,7 +19,7 @@ function board(table) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const find = document.getElementById("find"), which = document.getElementById("which");
   const order = document.getElementById("order"), counted = document.getElementById("count");
-  // A row may be of many downlinks.
+  // A row may have many downlinks.
   const sizes = new Map(rows.map((row) => [row, row.cells[0].querySelectorAll("a").length]));
   const every = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
@@ -54,7 +54,7 @@ function board(table) {
     button.append(...head.childNodes);
     head.append(button);
     order.add(new Option(button.textContent, column));
-    // Once, the other way round, and as it was.
+    // First click: sorted; second: reversed; third: the first order.
     button.addEventListener("click", () => {
       const now = head.getAttribute("aria-sort"), first = column ? "descending" : "ascending";
       if (!now) sort(column, first === "descending");
@@ -84,7 +84,7 @@ function copyable(code) {
   button.setAttribute("aria-label", `copy: ${code.textContent}`);
   button.addEventListener("click", async () => {
     getSelection().selectAllChildren(code);
-    // Pages that come without TLS have no clipboard of their own.
+    // Pages without TLS have no navigator.clipboard.
     if (navigator.clipboard) await navigator.clipboard.writeText(code.textContent).catch(() => document.execCommand("copy"));
     else document.execCommand("copy");
     button.textContent = "copied";
@@ -101,14 +101,14 @@ function age(milliseconds) {
 
 function ages() {
   for (const time of document.querySelectorAll("time")) {
-    time.dataset.said ??= time.textContent;
-    time.textContent = `${time.dataset.said}, ${age(Date.now() - Date.parse(time.dateTime))} ago`;
+    time.dataset.text ??= time.textContent;
+    time.textContent = `${time.dataset.text}, ${age(Date.now() - Date.parse(time.dateTime))} ago`;
   }
   const stale = document.getElementById("stale");
   if (stale) stale.hidden = Date.now() - Date.parse(document.getElementById("made").dateTime) < STALE;
 }
 
-// Where a screen is narrow, each cell says itself what it is.
+// On narrow screens, each cell shows its heading.
 for (const each of document.querySelectorAll("table")) {
   const heads = [...each.tHead.rows[0].cells].map((head) => head.textContent);
   for (const row of each.tBodies[0].rows)

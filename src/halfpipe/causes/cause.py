@@ -1,14 +1,11 @@
-"""Causes: why a downlink, or the site, is not good.
-
-`status/account.py` collects the causes of a downlink, `status/site_causes.py` those of the site. Most modules that find
-causes are named `*_causes`. Code that refuses work because of a cause raises the error from `Cause.refused`.
-"""
+"""A cause: why a downlink, or the site, is not good."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from halfpipe.causes.registry import CODES, Phase, phase_of_rule
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StateError
 
 
@@ -22,7 +19,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds; None if unknown).
+    """One cause: a `code` of the registry, a sentence, what to do next, and since when (Unix seconds; None if unknown).
 
     `failed` names the jobs that failed, and `log` is the log to look at.
     """
@@ -34,6 +31,14 @@ class Cause:
     since: float | None = None
     failed: str = ""
     log: str = ""
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the jobs that failed, or that of the code."""
+        if self.failed:
+            return phase_of_rule(self.failed)
+        known = CODES.get(self.code)  # a failure that an earlier version recorded may have another code
+        return known.phase if known else Phase.JOB
 
     @property
     def lines(self) -> list[str]:

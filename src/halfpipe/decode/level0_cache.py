@@ -1,13 +1,12 @@
-"""Level-0 hours that left the archive: fetched from a copy into a cache that all jobs on all nodes share.
+"""A cache of level-0 hours that have left the archive. All jobs on all nodes share it.
 
-An hour in the cache is a directory that is fetched beside its place and renamed, so it is whole. Its name is used once
-and never again. A job links the files that it needs into a directory of its own, which has the layout of an archive,
-and the decoder reads these hard links. So the cache may lose an hour at any moment, removed by a job on another node,
-and no decoder loses a byte. Nothing has to be locked for that. Only one job at a time fetches an hour, under a lease.
-If that is lost, the hour is fetched twice, which costs time.
+An hour in the cache is a directory. It is fetched next to its place and renamed when it is complete, and its name is
+never used again. Each job makes hard links to the files it needs, in its own directory with the layout of an archive,
+and its decoder reads these links. So a job on another node may remove an hour from the cache at any moment, and no
+decoder loses data. No locks are needed for that. A lease makes one job at a time fetch an hour. If the lease is lost,
+the hour is fetched twice, which only costs time.
 
-Which hours a chunk needs is no input of a rule: another set of inputs would make everything outstanding that was ever
-made.
+The hours are not inputs of a rule, because another set of inputs would make all earlier downlinks outstanding.
 """
 
 import logging
@@ -23,24 +22,21 @@ from pathlib import Path
 from typing import IO
 
 from halfpipe import paths
-from halfpipe.decode.archive_look import Look, directories, look
+from halfpipe.decode.archive_listing import ArchiveListing, directories, list_archive
 from halfpipe.errors import MissingInputError
 from halfpipe.files.durable import fsync_file
-from halfpipe.files.leases import Lease
+from halfpipe.files.lease import Lease
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 
-SETTLED_SECONDS = 14 * 86400.0  # after so long nothing more of an hour comes into the copy
-ASKED_SECONDS = 3600.0  # until then, or if the copy had nothing, an hour is fetched again after so long
-LEFT_SECONDS = 2 * 86400.0  # no job runs for so long, so what is older was left behind by a killed one
-PART, USED, GONE = (
-    ".part-",
-    ".used-",
-    ".gone-",
-)  # directories of what is fetched, read by one job, and removed
+SETTLED_SECONDS = 14 * 86400.0  # after its begin, when the copy of an hour is complete
+RETRY_SECONDS = 3600.0  # before an hour is fetched again that was not complete, or not in the copy
+LEFTOVER_SECONDS = 2 * 86400.0  # no job runs for so long, so older directories are leftovers of killed jobs
+# Directories of an hour that is being fetched, of the links of one job, and of an hour that is being removed.
+FETCHING, LINKS, REMOVING = ".part-", ".used-", ".gone-"
 GB = 10**9
 
 log = logging.getLogger(__name__)
@@ -48,51 +44,48 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def source(
-    settings: Settings, retdef: RetDef, root: Path, seen: Look, output: IO[str]
-) -> Iterator[tuple[Path, Look]]:
-    """Give the root of what a chunk is decoded from, and a look at it.
+    settings: Settings, retdef: RetDef, root: Path, archive: ArchiveListing, output: IO[str]
+) -> Iterator[tuple[Path, ArchiveListing]]:
+    """Yield the archive root that a decoder must read for a chunk, and a listing of it.
 
-    That is the archive. If the archive lacks hours that the chunk needs, and the config says how they are fetched, all
-    hours are fetched. Then it is a directory of links to them, unless the copy lacks as many.
+    This is the archive itself, if it has all hours of the chunk or the config does not fetch hours. Otherwise all hours
+    are fetched, and it is a directory of links to them, unless these have no fewer missing hours than the archive.
 
     Parameters
     ----------
     settings, retdef
-        They name the cache and the command that fetches, and the hours that are needed.
-    root, seen
-        The archive and a look at it.
+        Settings with the cache and the command that fetches an hour; the RetDef of the chunk.
+    root, archive
+        The archive, and a listing of it.
     output
-        Takes what the command prints.
+        Gets the output of the command.
 
     Raises
     ------
     MissingInputError
-        If hours are missing and cannot be fetched: nothing is decoded, because that would be too little.
+        If hours are missing and cannot be fetched: then nothing may be decoded, because events would be missing.
     """
     cache = settings.level0.cache
-    if settings.level0.fetch is None or cache is None or seen.missing == []:
-        yield root, seen
+    if settings.level0.fetch is None or cache is None or archive.missing == []:
+        yield root, archive
         return
-    links = cache / f"{USED}{secrets.token_hex(8)}"
+    links = cache / f"{LINKS}{secrets.token_hex(8)}"
     try:
         for directory, begin in directories(retdef).items():
             apids = {span.apid for span in retdef.spans}
             _Hour(settings, cache, directory, begin, retdef.scid).provide(links / directory, apids, output)
-        linked = look(links, retdef)
+        linked = list_archive(links, retdef)
         fewer = linked.missing is not None and (
-            seen.missing is None or len(linked.missing) < len(seen.missing)
+            archive.missing is None or len(linked.missing) < len(archive.missing)
         )
-        yield (links, linked) if fewer else (root, seen)
+        yield (links, linked) if fewer else (root, archive)
     finally:
         shutil.rmtree(links, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class _Hour:
-    """An hour of level-0 in the cache.
-
-    `directory` is relative to the root of an archive, `begin` is Unix seconds.
-    """
+    """An hour of level-0: its `directory`, relative to the root of an archive, and its `begin`, Unix seconds."""
 
     settings: Settings
     cache: Path
@@ -105,56 +98,54 @@ class _Hour:
         return self.directory.replace("/", "+")
 
     def provide(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
-        """Link the files of some APIDs into the directory `links`, and fetch the hour if need be."""
-        if self._is_linked(links, apids):
+        """Link the files of some APIDs into the directory `links`; fetch the hour first if necessary."""
+        if self._link_cached(links, apids):
             return
-        lease = Lease(self.cache, f"{paths.LEASES}/{self._name}")
+        lease = Lease(self.cache, f"{paths.LEASES}/{self._name}", self.settings.lease.seconds)
         with lease.take(f"level-0 of {self.directory}", log.warning):
-            if not self._is_linked(links, apids):
+            if not self._link_cached(links, apids):
                 self._fetch(links, apids, output)
 
-    def _is_linked(self, links: Path, apids: Collection[int]) -> bool:
-        """Link the files of the latest fetch, unless there is none, or the copy may have more by now."""
-        there = self._there()
-        if not there:
+    def _link_cached(self, links: Path, apids: Collection[int]) -> bool:
+        """Link the files of the latest fetch; return False if there is none, or the copy may have more by now."""
+        places = self._places()
+        if not places:
             return False
-        fetched, place = there[-1]
+        fetched, place = places[-1]
         try:
             settled = fetched > self.begin + SETTLED_SECONDS and any(place.iterdir())
-            if not settled and time.time() > fetched + ASKED_SECONDS:
+            if not settled and time.time() > fetched + RETRY_SECONDS:
                 return False
             self._link(place, links, apids)
-            place.stat()  # no other hour ever has this name: as it is there still, the list of files was whole
+            place.stat()  # its name is never used again: if it still exists, the list of files was complete
         except FileNotFoundError:  # removed on another node
             shutil.rmtree(links, ignore_errors=True)
             return False
-        with suppress(OSError):  # the time of the last use: another account may own it
+        with suppress(OSError):  # the time of the last use; another account may own the directory
             os.utime(place)
         return True
 
-    def _there(self) -> list[tuple[int, Path]]:
+    def _places(self) -> list[tuple[int, Path]]:
         """Return the directories of this hour, the latest last, with the Unix second when each was fetched."""
         return sorted((int(path.name.split("~")[1]), path) for path in self.cache.glob(f"{self._name}~*~*"))
 
     def _link(self, place: Path, links: Path, apids: Collection[int]) -> None:
         links.mkdir(parents=True, exist_ok=True)
-        for apid in apids:
-            for path in archive_hours.files(place, self.scid, apid):
-                try:
-                    os.link(path, links / path.name)
-                except PermissionError as error:
-                    raise MissingInputError(
-                        f"{path}: no hard link can be made to it: {error.strerror}. All of {self.cache} must belong to "
-                        "the account that runs the jobs. Name another directory in level0.cache, then re-run the "
-                        "command."
-                    ) from error
+        for path in (path for apid in apids for path in archive_hours.files(place, self.scid, apid)):
+            try:
+                os.link(path, links / path.name)
+            except PermissionError as error:
+                raise MissingInputError(
+                    f"{path}: cannot make a hard link: {error.strerror}. All of {self.cache} must belong to the "
+                    "account that runs the jobs. Name another directory in level0.cache, then re-run the command."
+                ) from error
 
     def _fetch(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
         """Fetch the hour, link it into `links`, and put it into the cache."""
         keys = self.settings.level0
         make_room(self.cache, keys.cache_gb * GB)
-        # A directory of its own each time: the command of a job that was killed may still be writing.
-        part = self.cache / f"{PART}{secrets.token_hex(8)}"
+        # A new directory each time, because the command of a killed job may still be writing.
+        part = self.cache / f"{FETCHING}{secrets.token_hex(8)}"
         try:
             out, whole = part / "out", part / "whole"
             out.mkdir(parents=True)
@@ -174,9 +165,9 @@ class _Hour:
                     fsync_file(path)
                     path.rename(whole / path.name)
             if not any(whole.iterdir()):
-                log.warning("level-0 of %s: the copy has none of it either", self.directory)
-            self._link(whole, links, apids)  # first: once it is in the cache, it may be removed from there
-            earlier = self._there()
+                log.warning("level-0 of %s is not in the copy either", self.directory)
+            self._link(whole, links, apids)  # first: once it is in the cache, it may be removed
+            earlier = self._places()
             whole.rename(self.cache / f"{self._name}~{int(time.time()):011d}~{secrets.token_hex(4)}")
             for _, path in earlier:
                 _remove(self.cache, path)
@@ -187,13 +178,13 @@ class _Hour:
 def make_room(cache: Path, limit: float) -> None:
     """Remove hours, the longest unused first, until the cache is smaller than `limit`, bytes.
 
-    What jobs read keeps its bytes until they end, and what is being fetched comes on top.
+    Removed files that jobs still read take space until these jobs end. Hours that are being fetched come on top.
     """
-    for path in cache.glob(f"{GONE}*"):
+    for path in cache.glob(f"{REMOVING}*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (*cache.glob(f"{PART}*"), *cache.glob(f"{USED}*")):
+    for path in (*cache.glob(f"{FETCHING}*"), *cache.glob(f"{LINKS}*")):
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime < time.time() - LEFT_SECONDS:
+            if path.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
     found = []
     for path in cache.glob("src*~*~*"):
@@ -209,8 +200,8 @@ def make_room(cache: Path, limit: float) -> None:
 
 
 def _remove(cache: Path, place: Path) -> None:
-    """Take an hour out of the cache, under another name first: under its own it is always whole."""
-    gone = cache / f"{GONE}{secrets.token_hex(8)}"
+    """Remove an hour from the cache; rename it first, so that under its own name it is always complete."""
+    gone = cache / f"{REMOVING}{secrets.token_hex(8)}"
     with suppress(FileNotFoundError):  # removed on another node
         place.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,473 @@
+"""Every code of a cause, an error or a failed job: its phase, what it means, and what to do.
+
+`halfpipe explain CODE` prints an entry, and docs/codes.md is made from all of them. A test searches the source for
+codes that are not here. A message has more: the file, the run, and the command to paste.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """How far a downlink is when a cause appears: one of `PHASES`, or one of the last two.
+
+    `JOB` is the phase of the job that failed, or the first phase that is not done. `SITE` concerns no single downlink.
+    """
+
+    RETDEFS = "RetDefs"
+    LEVEL0 = "level-0"
+    DECODED = "decoded"
+    STAGED = "staged"
+    LEDGER = "ledger"
+    SUBMITTED = "submitted"
+    TAKEN = "taken"
+    JOB = "job"
+    SITE = "site"
+
+
+# Of a downlink, in order.
+PHASES: tuple[Phase, ...] = tuple(phase for phase in Phase if phase not in {Phase.JOB, Phase.SITE})
+OF_RULE = {
+    "decode_chunk": Phase.DECODED,
+    "deliver_run": Phase.STAGED,
+    "receipt": Phase.STAGED,
+    "ledger": Phase.LEDGER,
+    "submit": Phase.SUBMITTED,
+}
+
+
+@dataclass(frozen=True)
+class Code:
+    """One code: its phase, what it means, and what to do, a sentence each."""
+
+    code: str
+    phase: Phase
+    meaning: str
+    action: str
+
+
+def phase_of_rule(failed: str) -> Phase:
+    """Return the phase of jobs that failed, named as ``decode_chunk 00001, 00002``; `Phase.JOB` for other rules."""
+    return OF_RULE.get(failed.replace(";", " ").split(" ")[0], Phase.JOB)
+
+
+_RERUN = "Rerun the command."
+_FIX = "Fix what the message names, then rerun the command."
+
+CODES: Mapping[str, Code] = {
+    one.code: one
+    for one in (
+        # RetDefs
+        Code(
+            "waits-retdef",
+            Phase.RETDEFS,
+            "The RetDef of a chunk below the last one is missing; this needs action after alarm.late_hours.",
+            "Have it made and copied, or list the chunk under ignore.chunks.",
+        ),
+        Code(
+            "settling",
+            Phase.RETDEFS,
+            "The youngest RetDef is younger than retdef.settle_seconds, so more RetDefs may arrive.",
+            "Nothing: the downlink is ready soon.",
+        ),
+        Code(
+            "no-retdefs",
+            Phase.RETDEFS,
+            "The downlink has no RetDef on the search path, or has one no more.",
+            "Check the id and paths.retdef, and have the RetDefs copied again.",
+        ),
+        Code(
+            "retdef-new",
+            Phase.RETDEFS,
+            "RetDefs arrived after the downlink was handed off.",
+            "Process the downlink again; the timer does this by itself.",
+        ),
+        Code(
+            "retdef-reissued",
+            Phase.RETDEFS,
+            "A RetDef was issued again, and differs from the one that was processed.",
+            "To use the new RetDef, process the downlink again with -F.",
+        ),
+        Code(
+            "retdef-elsewhere",
+            Phase.RETDEFS,
+            "A RetDef is in the directory of another downlink, where it does not count.",
+            "Move it to the directory of its own downlink.",
+        ),
+        # level-0
+        Code(
+            "level0-missing",
+            Phase.LEVEL0,
+            "The level-0 archive lacked hours, or parts of hours, that a chunk needs.",
+            "Have the archive completed, then decode the chunk again; if they are gone for good, use ignore.events.",
+        ),
+        Code(
+            "level0-arrived",
+            Phase.LEVEL0,
+            "Level-0 arrived after a chunk was decoded without it.",
+            "Decode the chunk again.",
+        ),
+        Code(
+            "level0-changes",
+            Phase.LEVEL0,
+            "Files of level-0 changed each time a chunk was decoded, so nothing of the chunk was taken.",
+            "Wait until ingest has written them, then rerun the command.",
+        ),
+        # decoded
+        Code(
+            "decoder",
+            Phase.DECODED,
+            "The decoder failed, or its products lack data that the RetDef announces.",
+            "Look into the log of the job, fix this, and rerun; if the data are gone for good, use ignore.chunks.",
+        ),
+        Code(
+            "decoder-exceptions",
+            Phase.DECODED,
+            "A decoder reported errors, and left out the data that caused them.",
+            "See in the log which events are lost.",
+        ),
+        Code(
+            "events-missing",
+            Phase.DECODED,
+            "The decoder delivered fewer events than the datagrams announce.",
+            "Decode the chunk again; if the events are gone for good, use ignore.events.",
+        ),
+        Code(
+            "cleaned-up",
+            Phase.DECODED,
+            "A decoded file was cleaned up or lost (halfpipe status --check).",
+            "Nothing: HalfPipe decodes the chunk again when it needs the file.",
+        ),
+        # staged
+        Code(
+            "damaged",
+            Phase.STAGED,
+            "A file of HalfPipe's own is gone, damaged, or contradicts the other records; a note, if it was repaired.",
+            "Run the command of the message; it names the file, and a backup if no command can make the file again.",
+        ),
+        Code(
+            "books",
+            Phase.STAGED,
+            "A step does not account for everything that the step before contained.",
+            "Run the command of the message; most often a RetDef arrived after planning.",
+        ),
+        Code(
+            "merged-without",
+            Phase.STAGED,
+            "A run was merged without chunks of other downlinks, because their products and level-0 are gone.",
+            "Bring back their level-0 files, then deliver the run again.",
+        ),
+        Code(
+            "late-events",
+            Phase.STAGED,
+            "Events arrived late, inside the range that another downlink has delivered.",
+            "See halfpipe explain, then process the other downlink again, or use ignore.late.",
+        ),
+        Code(
+            "shrunk",
+            Phase.STAGED,
+            "A downlink would deliver fewer events of a run than before; a note, if shrink.accept allows this.",
+            "Bring back what is missing, or accept the loss in the config.",
+        ),
+        Code(
+            "closed",
+            Phase.STAGED,
+            "Sequences that a downlink delivered before and does not deliver now are closed to other downlinks.",
+            "When Level-1 has rolled the events back, open them with halfpipe force --reopen.",
+        ),
+        Code(
+            "deliveries-overlap",
+            Phase.STAGED,
+            "Two downlinks have delivered the same sequences of a run, after a restored backup or beside the legacy.",
+            "Have one downlink rolled back in Level-1, and deliver the run again as the message says.",
+        ),
+        Code(
+            "takeover",
+            Phase.STAGED,
+            "The legacy recorded nothing of a run as delivered, or its record cannot be read.",
+            "If HalfPipe refuses to deliver, run the command of the message.",
+        ),
+        Code(
+            "magic7",
+            Phase.STAGED,
+            "The magic-7 command failed, or gave no attitude and orbit, which Level-1 needs.",
+            "Fix magic7.command, then run the command of the message.",
+        ),
+        Code(
+            "level1-refuses",
+            Phase.STAGED,
+            "Level-1 would refuse a run or what is in the stage, so it was not staged or not submitted.",
+            "Fix the reason in the config or the data, then deliver the run again.",
+        ),
+        Code(
+            "stage-differs",
+            Phase.STAGED,
+            "A file in the stage is missing or differs from what was handed off.",
+            "Stage it again with the command of the message.",
+        ),
+        Code(
+            "stage-gone",
+            Phase.STAGED,
+            "Event files are gone from the stage, and no submission contained them.",
+            "Find out what clears the stage, then stage them again; if Level-1 has them, settle the submission.",
+        ),
+        Code(
+            "stage-foreign",
+            Phase.STAGED,
+            "The stage belongs to another working directory, or contains files that HalfPipe has no record of.",
+            "Find out whose they are; give HalfPipe a stage of its own, or move the files away.",
+        ),
+        # ledger
+        Code(
+            "ledger",
+            Phase.LEDGER,
+            "The ledger cannot be reached, or its content is wrong.",
+            "Run halfpipe ledger check; hand-offs do not wait for the ledger, submissions do.",
+        ),
+        Code(
+            "ledger-lacks",
+            Phase.LEDGER,
+            "The ledger lacks rows that were entered, or differs from the files.",
+            "Run halfpipe ledger load or rebuild, as the message says.",
+        ),
+        Code(
+            "ledger-foreign",
+            Phase.LEDGER,
+            "The ledger belongs to another working directory.",
+            "Check paths.work and ledger.url.",
+        ),
+        # submitted
+        Code(
+            "submission",
+            Phase.SUBMITTED,
+            "A submission failed, or its result is not known.",
+            "Look in the pipeline whether Level-1 has the stream, then run the command of the message.",
+        ),
+        Code(
+            "written-for-person",
+            Phase.SUBMITTED,
+            "The config has no submit.command, so HalfPipe wrote the command line to submit.txt.",
+            "Run it, then confirm with halfpipe submit --settle submitted.",
+        ),
+        Code(
+            "not-submitted",
+            Phase.SUBMITTED,
+            "A hand-off is not submitted yet; this needs action after alarm.late_hours.",
+            "Submit it, or wait for the next turn if submit.automatic is on.",
+        ),
+        Code(
+            "handoff-not-submitted",
+            Phase.SUBMITTED,
+            "Level-1 has an earlier hand-off of the downlink, and replaces it only by a roll-back.",
+            "Decide whether Level-1 needs the later hand-off, then roll the stream back.",
+        ),
+        # taken
+        Code(
+            "not-taken",
+            Phase.TAKEN,
+            "A hand-off was submitted more than alarm.late_hours ago, and its files are still in the stage.",
+            "Look in the pipeline what became of the stream.",
+        ),
+        Code(
+            "file-taken",
+            Phase.TAKEN,
+            "Level-1 has taken files of a hand-off (halfpipe status --check).",
+            "Nothing.",
+        ),
+        Code(
+            "token-left",
+            Phase.TAKEN,
+            "A token keeps Level-1 from retiring a run (halfpipe status --check).",
+            "Make the receipt again, or move the token away if it is not HalfPipe's.",
+        ),
+        Code(
+            "level1-stream",
+            Phase.TAKEN,
+            "The state of Level-1's stream, as submit.check prints it (halfpipe status --check of one downlink).",
+            "Nothing.",
+        ),
+        # of the job, or the first phase that is not done
+        Code(
+            "outstanding",
+            Phase.JOB,
+            "The downlink is not processed yet.",
+            "Process it; the timer does this by itself.",
+        ),
+        Code(
+            "in-work",
+            Phase.JOB,
+            "Another process works on the downlink, the run, or the same record.",
+            "Wait until it ends, then rerun the command.",
+        ),
+        Code(
+            "held",
+            Phase.JOB,
+            "A switch holds the work.",
+            "See with halfpipe hold who set it and why, before you resume.",
+        ),
+        Code(
+            "failed",
+            Phase.JOB,
+            "A command or a job failed for a reason without a code of its own.",
+            _FIX,
+        ),
+        Code(
+            "format",
+            Phase.JOB,
+            "A file is damaged or has the wrong format.",
+            "Replace the file that the message names, then rerun the command.",
+        ),
+        Code(
+            "missing-input",
+            Phase.JOB,
+            "A file that a job needs is missing.",
+            "Bring the file back, then rerun the command.",
+        ),
+        Code(
+            "file-system",
+            Phase.JOB,
+            "The operating system cannot read or write a file or a directory.",
+            "Fix the permissions or the mount, then rerun the command.",
+        ),
+        Code(
+            "disk-full",
+            Phase.JOB,
+            "A file system is full.",
+            "Free some space there, then rerun the command.",
+        ),
+        Code(
+            "killed",
+            Phase.JOB,
+            "A process was killed before it ended, most often because memory ran out, or by a crash of the machine.",
+            "Rerun the command, with more memory if this happens again.",
+        ),
+        Code(
+            "memory",
+            Phase.JOB,
+            "A job needed more memory than it had.",
+            "Give the rule more mem_mb in the profile, then rerun the command.",
+        ),
+        Code(
+            "time-limit",
+            Phase.JOB,
+            "A job or a downlink ran longer than it may.",
+            "See what hung, often a file system; else raise runtime in the profile.",
+        ),
+        Code(
+            "interrupted",
+            Phase.JOB,
+            "A job was stopped from outside: by Ctrl-C, SIGTERM, scancel, or a Slurm job of higher priority.",
+            _RERUN,
+        ),
+        Code(
+            "crashed",
+            Phase.JOB,
+            "A program crashed.",
+            "Look into the log; report this if it happens again.",
+        ),
+        Code(
+            "node-failed",
+            Phase.JOB,
+            "The node of a Slurm job failed.",
+            _RERUN,
+        ),
+        Code(
+            "executor",
+            Phase.JOB,
+            "Slurm refused a job, or lost it.",
+            "Correct the key of the profile, or read the log of Slurm, as the message says.",
+        ),
+        Code(
+            "unseen",
+            Phase.JOB,
+            "A job ended well, and its product cannot be seen.",
+            "See that its file system is mounted, then rerun the command.",
+        ),
+        Code(
+            "defect",
+            Phase.JOB,
+            "A defect of HalfPipe.",
+            "Report it, with the lines in the log.",
+        ),
+        # of the site
+        Code(
+            "not-mounted",
+            Phase.SITE,
+            "A file system is not mounted, or the stage was emptied; commands that act refuse.",
+            "Have it mounted; for a stage emptied on purpose see docs/operations.md.",
+        ),
+        Code(
+            "restored",
+            Phase.SITE,
+            "The working directory or the stage was restored from a backup, and lacks newer records.",
+            "Restore a newer backup, or follow docs/operations.md; else Level-1 would get events twice.",
+        ),
+        Code(
+            "disk-low",
+            Phase.SITE,
+            "Less than 1 % and less than 20 GB are free on the file system of the working directory or the stage.",
+            "See what uses the space, and what halfpipe cleanup would free.",
+        ),
+        Code(
+            "misspelt",
+            Phase.SITE,
+            "A switch or a file in force/ has a name without effect.",
+            "Rename or remove it.",
+        ),
+        Code(
+            "outstanding-many",
+            Phase.SITE,
+            "More than outstanding.max downlinks are outstanding, so none is processed without being named.",
+            "Run halfpipe process with the range that the message names.",
+        ),
+        Code(
+            "silence",
+            Phase.SITE,
+            "No new RetDef has arrived for alarm.silence_hours.",
+            "Ask whether downlinks arrive, and see that RetDefs are copied.",
+        ),
+        Code(
+            "unattended-stopped",
+            Phase.SITE,
+            "No unattended turn has ended for an hour: the timer starts none, or a turn hangs.",
+            "Look at halfpipe.timer, or end the process that the message names.",
+        ),
+        Code(
+            "turn-failed",
+            Phase.SITE,
+            "An unattended turn stopped before it processed anything.",
+            _FIX,
+        ),
+        Code(
+            "board-failed",
+            Phase.SITE,
+            "The board could not be written; downlinks are processed.",
+            "Run halfpipe board, and fix what it reports, most often board.dir or its disk.",
+        ),
+        Code(
+            "doctor",
+            Phase.SITE,
+            "The doctor left problems open, or last examined the site a month ago or before a change.",
+            "Run halfpipe doctor.",
+        ),
+        Code(
+            "queue-waits",
+            Phase.SITE,
+            "Jobs wait in Slurm's queue; only a job that is held there needs action.",
+            "Read the reason in the message; release a held job with scontrol release.",
+        ),
+        Code(
+            "config",
+            Phase.SITE,
+            "The configuration or the command line is not valid.",
+            "Correct the key that the message names.",
+        ),
+        Code(
+            "id",
+            Phase.SITE,
+            "The id of a downlink, run or chunk has the wrong form.",
+            "Correct it: 230401001, 2c2e5787 or r0741234567, 00001.",
+        ),
+    )
+}

@@ -1,0 +1,140 @@
+"""The level-0 files that a chunk needs, as listed in an archive at one moment.
+
+A decoder succeeds even if it finds no packets for an hour, or half a file. So HalfPipe lists the files before the
+decoder starts and after it ended. If both listings are equal, no file appeared, disappeared, or changed meanwhile. A
+file that was moved away only while the decoder ran is noticed too, because a rename changes its ctime.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from halfpipe.formats import archive_hours, level0, met
+from halfpipe.formats.retdef import RetDef
+
+EDGE_SECONDS = 60  # around a span, because packets near a full hour may be in the file of either hour
+# Ingest moves the file of an hour away to merge new packets into it: a file may be absent for so long.
+AWAY_SECONDS = 120.0
+POLL_SECONDS = 0.2
+
+
+class FileStatus(NamedTuple):
+    """The status of a file from stat(2): bytes, nanoseconds since the Unix epoch, inode."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+HourOfApid = tuple[str, int]  # the directory of an hour, relative to the archive's root, and an APID
+
+
+@dataclass(frozen=True)
+class ArchiveListing:
+    """The level-0 files of a RetDef in an archive.
+
+    Attributes
+    ----------
+    needed
+        The hours of each APID that the spans of the RetDef touch.
+    files
+        The files by name, for each of `needed` and for the hours within `EDGE_SECONDS` of a span. None if the archive
+        is not visible from here; a container may see it.
+    """
+
+    needed: frozenset[HourOfApid]
+    files: Mapping[HourOfApid, Mapping[str, FileStatus]] | None
+
+    @property
+    def missing(self) -> list[HourOfApid] | None:
+        """The needed hours without a file, in order; None if this is unknown."""
+        return None if self.files is None else sorted(hour for hour in self.needed if not self.files[hour])
+
+    @cached_property
+    def by_name(self) -> dict[str, FileStatus]:
+        """All files by their names relative to the root."""
+        every = (self.files or {}).items()
+        return {f"{hour}/{name}": status for (hour, _), files in every for name, status in files.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of needed hours, and the directory and APID of each missing one, as JSON."""
+        missing = self.missing
+        named = None if missing is None else [{"hour": hour, "apid": apid} for hour, apid in missing]
+        return {"needed": len(self.needed), "missing": named}
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the files of each hour: size in bytes and mtime in Unix seconds by name."""
+        return [
+            {
+                "hour": hour,
+                "apid": apid,
+                "files": {name: [one.size, one.mtime // 10**9] for name, one in sorted(files.items())},
+            }
+            for (hour, apid), files in sorted((self.files or {}).items())
+        ]
+
+
+def directories(retdef: RetDef) -> dict[str, int]:
+    """Return the archive's directories that may contain packets for a RetDef, with the Unix second when each begins.
+
+    They are relative to the archive's root, in order.
+    """
+    return dict(sorted((directory, begin) for directory, begin, _ in _hours(retdef, EDGE_SECONDS)))
+
+
+def _hours(retdef: RetDef, edge: float) -> Iterator[tuple[str, int, int]]:
+    """Yield the hours of the spans, each extended by `edge` seconds: directory, first Unix second, and APID."""
+    for span in retdef.spans:
+        for hour in level0.hours_inside([(span.begin - edge, span.end + edge)]):
+            begin = hour * met.HOUR
+            yield str(level0.hour_path(Path(), retdef.scid, begin)), begin, span.apid
+
+
+def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
+    """List the files that the spans of a RetDef need in the archive at `root`."""
+    needed = frozenset((directory, apid) for directory, _, apid in _hours(retdef, 0))
+    around = sorted({(directory, apid) for directory, _, apid in _hours(retdef, EDGE_SECONDS)})
+    try:
+        if not level0.source_path(root, retdef.scid).is_dir():
+            return ArchiveListing(needed, None)
+        files = {(hour, apid): _files(root / hour, retdef.scid, apid) for hour, apid in around}
+    except OSError:
+        return ArchiveListing(needed, None)
+    return ArchiveListing(needed, files)
+
+
+def _files(directory: Path, scid: int, apid: int) -> dict[str, FileStatus]:
+    found = {}
+    for path in archive_hours.files(directory, scid, apid):
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # moved away after it was listed
+            continue
+        found[path.name] = FileStatus(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return found
+
+
+def list_again(root: Path, retdef: RetDef, before: ArchiveListing) -> ArchiveListing:
+    """List the files again; wait for files of `before` that are absent, because ingest may be replacing them."""
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        now = list_archive(root, retdef)
+        if before.by_name.keys() <= now.by_name.keys() or time.monotonic() >= deadline:
+            return now
+        time.sleep(POLL_SECONDS)
+
+
+def changes(before: ArchiveListing, now: ArchiveListing) -> list[str]:
+    """Return the names of the files that differ between two listings, in order, each with how it differs."""
+    if before.files is None or now.files is None:
+        return [] if before.files is now.files else ["the archive is visible only some of the time"]
+    old, new = before.by_name, now.by_name
+    differ = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [
+        f"{name} ({'new' if name not in old else 'gone' if name not in new else 'changed'})"
+        for name in differ
+    ]

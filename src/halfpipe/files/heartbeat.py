@@ -1,0 +1,246 @@
+"""Heartbeats: each process that holds a lease, or works under one, touches one file, `BEATS` times in its lifetime.
+
+The file's time is by the clock of the file server, the only clock that two hosts share. A process of this host and this
+boot is also looked up in the kernel, so a process that was killed here is known to be gone at once.
+"""
+
+import getpass
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from halfpipe import paths
+
+BEATS = 30  # in a lifetime
+PROBE_SECONDS = 1.0  # between two looks at the file server's clock
+ENDING_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+BOOT, PROCESS_NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a lease or works under one.
+
+    Attributes
+    ----------
+    user, host, pid, slurm_job, since
+        For messages.
+    heart
+        Name of its heartbeat file.
+    lifetime
+        Seconds of silence after which others may take over.
+    token
+        Different for every lease that is taken.
+    boot
+        The boot of its host and the name space of `pid`; empty if unknown.
+    begun
+        When the process started, in clock ticks since the boot (field 22 of ``/proc/PID/stat``, proc(5)).
+    """
+
+    user: str
+    host: str
+    pid: int
+    slurm_job: str
+    since: str
+    heart: str = ""
+    lifetime: float = 300.0
+    token: str = ""
+    boot: str = ""
+    begun: int = 0
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self | None:
+        """Return the process that wrote `content`, also with keys of a later version; None if it is damaged."""
+        try:
+            values = json.loads(content)
+            found = cls(**{each.name: each.type(values[each.name]) for each in fields(cls)})  # type: ignore[operator]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return found if NAME.fullmatch(found.heart) else None
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read a file that such a process wrote; None if it is damaged or not readable."""
+        with suppress(PermissionError, IsADirectoryError):
+            return cls.parse(path.read_bytes())
+        return None
+
+    def as_bytes(self) -> bytes:
+        """Return the content of a file for `read`."""
+        return json.dumps(asdict(self)).encode()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process ran on this host, in this boot, and has ended."""
+        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            pass
+        with suppress(OSError, ValueError):  # /proc may hide the processes of other users
+            state, begun = _state(self.pid)
+            return state in {"Z", "X"} or begun != self.begun
+        return False
+
+    def __str__(self) -> str:
+        job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
+        return f"{self.user}, process {self.pid} on {self.host}{job}, since {self.since}"
+
+
+@cache
+def _boot() -> str:
+    """Return an id of this boot of this host, and of the process numbers in this container."""
+    with suppress(OSError):
+        return f"{BOOT.read_text().strip()} {PROCESS_NUMBERS.readlink()}"
+    return ""
+
+
+def _state(pid: int | str) -> tuple[str, int]:
+    """Return the state of a process on this host, one letter, and when it started; "self" is this process."""
+    after_its_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return after_its_name[0], int(after_its_name[19])
+
+
+def whoami() -> Holder:
+    """Describe this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run a user id without a name
+        user = str(os.getuid())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), now)
+
+
+def in_a_name(text: str) -> str:
+    """Return `text` as a part of a heartbeat's name."""
+    return re.sub(r"[^\w.-]", "_", text)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block the signals that end this process, because the step inside must not be cut in two."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Heart:
+    """The heartbeat of this process in one working directory.
+
+    Attributes
+    ----------
+    me
+        This process, with the name of its heartbeat.
+    held
+        The number of leases and jobs that need the heartbeat.
+    ends_process
+        Whether this process ends at once if another process has taken over. A head does: its jobs are refused from
+        then on, and Snakemake would remove what the other process has made.
+    """
+
+    def __init__(self, work: Path, lifetime: float) -> None:
+        me, begun = whoami(), 0
+        with suppress(OSError):
+            begun = _state("self")[1]
+        name = in_a_name(f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
+        self.me = replace(me, heart=name, lifetime=lifetime, boot=_boot() if begun else "", begun=begun)
+        self.held, self.ends_process = 0, False
+        self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_bytes(self.me.as_bytes())
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.me.lifetime / BEATS):
+            with suppress(OSError):
+                try:
+                    os.utime(self._path)
+                except FileNotFoundError:  # removed by the process that took over
+                    if self.ends_process and self.me.pid == os.getpid():
+                        os.write(
+                            2, b"this process stood still for too long and lost its downlinks, so it ends\n"
+                        )
+                        os._exit(1)
+                    self._path.write_bytes(self.me.as_bytes())
+
+    def end(self) -> None:
+        """Stop, and remove the heartbeat."""
+        self._ended.set()
+        self._thread.join()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+hearts: dict[Path, Heart] = {}  # of this process, by working directory
+
+
+@signals_blocked()
+def begin(work: Path, lifetime: float) -> Holder:
+    """Return this process with a new token; its heart beats until `end` was called as often as this."""
+    heart = hearts.get(work)
+    if heart is None or heart.me.pid != os.getpid():  # a forked child needs its own heart
+        heart = hearts[work] = Heart(work, lifetime)
+    heart.held += 1
+    return replace(heart.me, token=os.urandom(8).hex(), since=whoami().since)
+
+
+@signals_blocked()
+def end(work: Path) -> None:
+    """Undo one `begin`."""
+    hearts[work].held -= 1
+    if not hearts[work].held:
+        hearts.pop(work).end()
+
+
+def end_all(works: Iterable[Path]) -> None:
+    """End the hearts in these working directories, also of a job that was interrupted between two steps."""
+    for work in set(works) & hearts.keys():
+        hearts.pop(work).end()
+
+
+def is_ours(heart: str) -> bool:
+    """Tell whether a heartbeat is of this process."""
+    return any(each.me.heart == heart for each in hearts.values())
+
+
+def touched(work: Path, heart: str) -> float | None:
+    """Return when a heartbeat was touched, Unix seconds by the file server; None if it does not exist."""
+    try:
+        return os.stat(f"{work}/{paths.HEARTBEATS}/{heart}").st_mtime  # noqa: PTH116 - called for thousands
+    except FileNotFoundError:
+        return None
+
+
+_probed: dict[Path, tuple[float, float]] = {}
+
+
+def file_server_time(work: Path) -> float:
+    """Return the Unix time by the clock of the file server of `paths.work`."""
+    when, seen = _probed.get(work, (-PROBE_SECONDS, 0.0))
+    if time.monotonic() - when >= PROBE_SECONDS:
+        probe = work / paths.HEARTBEATS / f".probe-{os.urandom(8).hex()}"
+        when, seen = time.monotonic(), time.time()
+        with suppress(OSError):  # without write permission, this host's clock must do
+            probe.touch()
+            seen = probe.stat().st_mtime
+            probe.unlink()
+        _probed[work] = when, seen
+    return seen + time.monotonic() - when

@@ -1,0 +1,324 @@
+"""One lease: a directory of numbered files. The file with the highest number names the holder.
+
+Another process may publish the next number if the holder's heartbeat is gone, or was not touched for the holder's
+lifetime. link(2) lets only one process do that. A process that was suspended for longer, and lost its lease, notices
+that by `Lease.check`, which is called right before every step that must not happen late.
+"""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from halfpipe import paths
+from halfpipe.errors import LeaseLostError, LockedError
+from halfpipe.files import heartbeat
+from halfpipe.files.durable import publish
+from halfpipe.files.heartbeat import BEATS, Holder, file_server_time, signals_blocked
+from halfpipe.files.reading import names_in
+from halfpipe.settings import Settings
+
+POLL_SECONDS = 1.0  # most between two looks while waiting
+PATIENCE_SECONDS, REMIND_SECONDS = 2.0, 60.0  # a wait is reported after this time, and again after that time
+ATTEMPTS = 10  # looks, if other processes take or release the lease at the same moment
+UNKNOWN_LIFETIME = 300.0  # seconds; for a number whose content is damaged
+NUMBER, JOB = re.compile(r"[0-9]{6,}"), re.compile(r"job-(.+)-[0-9a-f]{16}")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A lease that exists.
+
+    Attributes
+    ----------
+    name
+        Name of its directory.
+    number
+        The number that counts; 0 if only jobs are left.
+    holder
+        The process that holds it; None if the file is damaged.
+    signed
+        When the holder took it, or last reported progress, Unix seconds.
+    touched
+        When the holder's heartbeat was touched; None if the heartbeat or the process is gone.
+    silent
+        Seconds since then.
+    jobs
+        Names of the jobs that live.
+    """
+
+    name: str
+    number: int = 0
+    holder: Holder | None = None
+    signed: float = 0.0
+    touched: float | None = None
+    silent: float = 0.0
+    jobs: tuple[str, ...] = ()
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds of silence after which another process may take over."""
+        return self.holder.lifetime if self.holder else UNKNOWN_LIFETIME
+
+    @property
+    def lives(self) -> bool:
+        """Whether the holder counts as alive."""
+        return self.touched is not None and self.silent < self.lifetime
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process holds it."""
+        return self.holder is not None and heartbeat.is_ours(self.holder.heart)
+
+    def __str__(self) -> str:
+        who = str(self.holder or "an unknown process (its file is damaged)")
+        if not self.lives or self.silent < 3 * self.lifetime / BEATS:
+            return who
+        return f"{who}, last heard of {self.silent:.0f} s ago; taken over at {self.lifetime:g} s"
+
+
+def look(work: Path, place: str) -> Found | None:
+    """Return the lease at `place`, a path of `halfpipe.paths`; None if it does not exist."""
+    for _ in range(ATTEMPTS):
+        names = names_in(work / place)
+        number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=0)
+        found, path = Found(Path(place).name, number), work / place / f"{number:06d}"
+        if number:
+            try:
+                holder, signed = Holder.read(path), path.stat().st_mtime
+                touched = heartbeat.touched(work, holder.heart) if holder else signed
+                if holder is not None and holder.is_gone:
+                    touched = None
+                # A heartbeat is removed after its lease is released: it proves a death only while the lease exists.
+                if touched is None and Holder.read(path) != holder:
+                    continue
+            except FileNotFoundError:  # taken over or released at this moment
+                continue
+            silent = 0.0 if touched is None else file_server_time(work) - touched
+            found = replace(found, holder=holder, signed=signed, touched=touched, silent=silent)
+        jobs = sorted(name for name in names if _job_lives(work, place, name, found.lifetime))
+        return replace(found, jobs=tuple(jobs)) if number or jobs else None
+    return None
+
+
+def _job_lives(work: Path, place: str, name: str, silence: float) -> bool:
+    """Tell whether `name` is a registered job whose heartbeat was touched less than `silence` seconds ago."""
+    match = JOB.fullmatch(name)
+    touched = heartbeat.touched(work, match[1]) if match else None
+    if touched is None or file_server_time(work) - touched >= silence:
+        return False
+    if not name.startswith(f"job-{heartbeat.in_a_name(socket.gethostname())}-"):
+        return True  # unread: thousands of jobs may run on other hosts
+    with suppress(FileNotFoundError):
+        job = Holder.read(work / place / name)
+        return job is None or not job.is_gone
+    return False
+
+
+class Lease(AbstractContextManager["Lease"]):
+    """The lease at `place` below the directory `work`. It is released at the end of a ``with``.
+
+    After `lifetime` seconds of silence of this process others may take over.
+    """
+
+    def __init__(self, work: Path, place: str, lifetime: float) -> None:
+        self.work, self.place, self.lifetime = work, place, lifetime
+        self.home = work / place
+        self._me: Holder | None = None  # while this process holds it itself
+        self._mine = 0, ""  # number and token
+
+    @classmethod
+    def of(cls, settings: Settings, place: str) -> Self:
+        """Return the lease at `place` below `paths.work`."""
+        return cls(settings.paths.work, place, settings.lease.seconds)
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process has taken it and not released it. A process that was forked since has not."""
+        return self._me is not None and self._me.pid == os.getpid()
+
+    def look(self) -> Found | None:
+        """Return the lease as it is now."""
+        return look(self.work, self.place)
+
+    @signals_blocked()
+    def try_take(self) -> bool:
+        """Take the lease if no living process holds it, and none takes or releases it at the same moment."""
+        before = self.look() or Found("")
+        if before.lives:
+            return False
+        me = heartbeat.begin(self.work, self.lifetime)
+        try:
+            self._me = me if self._publish_after(before, me) else None
+        finally:
+            if self._me is None:
+                heartbeat.end(self.work)
+        return self._me is not None
+
+    def _publish_after(self, before: Found, me: Holder) -> bool:
+        """Publish the next number after `before`; tell whether this worked and no other process was faster."""
+        place = self.home / f"{before.number + 1:06d}"
+        self._mine = before.number + 1, me.token
+        try:
+            if not publish(place, me.as_bytes(), lasting=False):
+                return False
+        except FileNotFoundError:  # another process has just removed the directory
+            return False
+        # This process may have been slow: others have taken over since, or released the lease and begun at 1 again.
+        if not self._is_mine() or not self._is_still(before):
+            place.unlink(missing_ok=True)
+            return False
+        for number in range(max(1, before.number - 2), before.number + 1):
+            (self.home / f"{number:06d}").unlink(missing_ok=True)
+        if before.holder is not None:
+            (self.work / paths.HEARTBEATS / before.holder.heart).unlink(missing_ok=True)
+        return True
+
+    def _is_still(self, found: Found) -> bool:
+        """Tell whether the number of `found` exists and has the same holder."""
+        with suppress(FileNotFoundError):
+            return not found.number or Holder.read(self.home / f"{found.number:06d}") == found.holder
+        return False
+
+    def _is_mine(self) -> bool:
+        found = self.look()
+        return found is not None and (found.number, found.holder and found.holder.token) == self._mine
+
+    def take(self, what: str, say: Say) -> Self:
+        """Wait until the lease is free, and take it. `say` gets the name of the holder after some seconds."""
+        waiting = _Waiting(say, PATIENCE_SECONDS)
+        while not self.try_take():
+            waiting.wait(
+                f"waiting for {what}, held by {self.look() or 'a process that has just released it'}"
+            )
+        return self
+
+    def take_or_refuse(self, what: str, say: Say) -> Self:
+        """Take the lease, or refuse as soon as its holder touches its heartbeat.
+
+        If the holder was killed on another host, this waits until the holder's lifetime is over. This also waits for
+        jobs of a holder that was killed.
+
+        Raises
+        ------
+        LockedError
+            If the holder lives; the message has its process, host and start.
+        """
+        waiting, for_jobs, seen, taken = _Waiting(say, 0.0), _Waiting(say, 0.0), None, False
+        while True:
+            found = self.look()
+            if found is not None and found.lives and not taken:
+                now = found.number, found.touched
+                if seen not in {None, now}:
+                    raise LockedError(
+                        f"{what} is in work: {found} holds {self.home}. Wait for it to end, or end it, then re-run the "
+                        "command."
+                    )
+                seen = now
+                who = f"process {found.holder.pid} on {found.holder.host}" if found.holder else "its process"
+                waiting.wait(f"{what} is in work: {found}. Waiting to see whether {who} is still alive")
+            elif found is not None and found.jobs:
+                for_jobs.wait(
+                    f"waiting for jobs of {what} that a killed process left behind: {', '.join(found.jobs)}"
+                )
+            elif taken:  # and no job has started at the last moment
+                break
+            else:
+                taken = self.try_take()
+        self.remove_dead_jobs()
+        return self
+
+    def remove_dead_jobs(self, silence: float | None = None) -> None:
+        """Remove what jobs left here that are gone, or were silent for `silence` seconds; None: for the lifetime."""
+        for name in names_in(self.home):
+            if JOB.fullmatch(name) and not _job_lives(
+                self.work, self.place, name, self.lifetime if silence is None else silence
+            ):
+                for path in (self.home / name, self.work / paths.HEARTBEATS / JOB.sub(r"\1", name)):
+                    path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Make sure that no other process has taken over.
+
+        Raises
+        ------
+        LeaseLostError
+            If one has.
+        """
+        if not self._is_mine():
+            found = self.look()
+            now = f"now {found.holder} has it" if found and found.holder else "no process has it now"
+            raise LeaseLostError(
+                f"{self.home}: its holder stood still for too long and lost this lease, {now}. Nothing more was done. "
+                "Re-run the command."
+            )
+
+    def report_progress(self) -> None:
+        """Note the time: a heartbeat shows that the holder lives, and this shows that its work advances."""
+        with suppress(OSError):
+            os.utime(self.home / f"{self._mine[0]:06d}")
+
+    @signals_blocked()
+    def release(self) -> None:
+        """Release the lease, unless another process has taken over."""
+        if not self.is_of_this_process:
+            return
+        self._me = None
+        with suppress(OSError):  # other processes may be about to take it
+            if self._is_mine():
+                (self.home / f"{self._mine[0]:06d}").unlink()
+                self.home.rmdir()
+        heartbeat.end(self.work)
+
+    @contextmanager
+    def under_head(self, head: str) -> Iterator[Self]:
+        """Register this process as a job under this lease, which the process with the heartbeat `head` holds.
+
+        Raises
+        ------
+        LockedError
+            If that process does not hold it any more.
+        """
+        me = heartbeat.begin(self.work, self.lifetime)
+        place = self.home / f"job-{me.heart}-{me.token}"
+        try:
+            with suppress(FileNotFoundError):  # no process holds it
+                place.write_bytes(me.as_bytes())
+            found = self.look()
+            holder = found.holder if found is not None and found.lives else None
+            if found is None or holder is None or holder.heart != head:
+                now = f"now {holder} works on it" if holder else "no process works on it now"
+                raise LockedError(
+                    f"{self.home}: the process that started this job is gone, {now}: the job started too late and did "
+                    "nothing."
+                )
+            self._mine = found.number, holder.token
+            yield self
+        finally:
+            place.unlink(missing_ok=True)
+            with suppress(OSError):  # the head removes it, unless the head has ended
+                self.home.rmdir()
+            heartbeat.end(self.work)
+
+
+class _Waiting:
+    """Sleeps for longer and longer times, and reports the reason: after some seconds, then every minute."""
+
+    def __init__(self, say: Say, patience: float) -> None:
+        self._say, self._pause, self._next = say, 0.02, time.monotonic() + patience
+
+    def wait(self, text: str) -> None:
+        if time.monotonic() >= self._next:
+            self._say(text)
+            self._next = time.monotonic() + REMIND_SECONDS
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, POLL_SECONDS)

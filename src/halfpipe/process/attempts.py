@@ -1,0 +1,425 @@
+"""Commands that another system, such as Level-1, must receive at most once, although any process may die at any time.
+
+An attempt has two records in a series (`halfpipe.files.records`): its intent before the command starts, and its outcome
+afterwards. Of two processes that decide on the same records only one can publish its intent, and the other one runs
+nothing. The outcome is *submitted*, *not submitted* or *unknown*. It is unknown until it is recorded, and stays unknown
+if the command failed, because a command may fail after the other system accepted it. An unknown attempt is not repeated
+until a check or a person finds out. Unlike products, these records contain times and persons.
+
+A killed process leaves its command running. So commands run under ``timeout``, and the intent contains the time after
+which the command has certainly ended. Before that time it cannot be recorded as not submitted. The time is measured by
+the file server's clock from the record of the intent, because the process that waits may run on another host.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.heartbeat import file_server_time, whoami
+from halfpipe.files.lease import Say
+from halfpipe.files.reading import modified
+from halfpipe.files.records import Record, Series, TakenError, file_of
+from halfpipe.process.programs import Ending, Log, run
+from halfpipe.settings import ROOT
+
+# Times the time that a command may take: when it is killed, and when it has certainly ended.
+KILLED_AFTER, OVER_AFTER = 1.1, 1.2
+CLOCK_SECONDS = 0.05  # by which a file's time may lag behind the clock, a tick of Linux
+TIMED_OUT = 124  # exit status of timeout(1)
+FAILED, WRITTEN = (
+    "failed",
+    "written",
+)  # recorded words of two kinds of unknown attempts; an open attempt has no word
+
+
+class Outcome(StrEnum):
+    """What is known of an attempt."""
+
+    SUBMITTED = "submitted"
+    NOT_SUBMITTED = "not-submitted"
+    UNKNOWN = "unknown"
+
+
+class Action(StrEnum):
+    """What the command does."""
+
+    SUBMIT = "submit"
+    ROLLBACK = "rollback"
+    START = "start"
+
+
+class By(StrEnum):
+    """The source of an outcome: the command's own answer, a check afterwards, a person, or the legacy's tree."""
+
+    ANSWER = "answer"
+    CHECK = "check"
+    PERSON = "person"
+    LEGACY = "legacy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt.
+
+    Attributes
+    ----------
+    number
+        Counted from 1.
+    command
+        The words of the command.
+    when
+        When the intent was recorded, ISO 8601.
+    seconds
+        After this time the command has certainly ended.
+    outcome, word
+        What is known, and the word for it in the record; empty while the attempt is open.
+    by
+        The source of the outcome. An open attempt with a source was killed by a signal.
+    action, handoff
+        What was to be submitted.
+    """
+
+    number: int
+    command: tuple[str, ...]
+    when: str
+    seconds: float = 0.0
+    outcome: Outcome = Outcome.UNKNOWN
+    word: str = ""
+    by: By | None = None
+    action: Action = Action.START
+    handoff: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known that the other system has received it, or that it has not."""
+        return self.outcome is not Outcome.UNKNOWN
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no answer of its command is recorded."""
+        return not self.word
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the command was only written to a file, for a person to run."""
+        return self.word == WRITTEN
+
+    @property
+    def check_disagrees(self) -> bool:
+        """Whether its command ended well, and the check found nothing."""
+        return self.word == FAILED and self.by is By.CHECK
+
+    @property
+    def since(self) -> float:
+        """When the intent was recorded, Unix seconds."""
+        return datetime.fromisoformat(self.when).timestamp()
+
+    def why_unknown(self, how: str = "") -> str:
+        """Return the reason for an unknown outcome. `how` is how the command ended, if that was seen just now."""
+        if self.check_disagrees:
+            return "its command ended well, and submit.check finds no stream"
+        if self.word == FAILED:
+            return "its command failed, but may have been received"
+        if self.is_written:
+            return "its command must be run by hand"
+        if how or self.by is not None:
+            return f"its command {how or 'was killed by a signal'}"
+        return "a process ended between its command and the record of its answer"
+
+
+class UnknownOutcomeError(HalfPipeError):
+    """It is unknown whether a command was received: it was killed, or it may still run."""
+
+
+def ask(words: Sequence[str], output: IO[str]) -> Ending:
+    """Run a command in the project's root, and copy its output to `output`."""
+    return run(words, ROOT, Log(output))
+
+
+def _run_in_time(words: Sequence[str], output: IO[str], seconds: float, late: float) -> Ending:
+    """Run a command for at most `seconds` less the time `late` that passed before it could start."""
+    program = ROOT / words[0] if "/" in words[0] else words[0]
+    if shutil.which(program) is None:
+        return Ending(f"cannot be started: {os.strerror(errno.ENOENT)}", None, words=words)
+    if late >= seconds:
+        return Ending(f"was not started: {late:.0f} s had passed before it could be", None, words=words)
+    grace = (KILLED_AFTER - 1) * seconds
+    answer = ask(["timeout", f"--kill-after={grace}", f"{seconds - late}", *words], output)
+    how = f"took more than {seconds:g} s, and was ended" if answer.status == TIMED_OUT else answer.how
+    return replace(answer, words=words, how=how)
+
+
+class Attempts:
+    """The attempts of one series of records.
+
+    Parameters
+    ----------
+    work, place, id
+        `paths.work`, the directory of the series, and the downlink or run.
+    done
+        The word of a successful attempt in the records: ``submitted`` or ``started``.
+    other
+        Checks a record that does not belong to an attempt. It returns whether the attempts before that record stop to
+        count, and raises ValueError, KeyError or TypeError for a damaged record.
+    before, after
+        Called before a record is published, and after, with the directory of the series and the record.
+    only_look
+        As for `Series`.
+
+    Attributes
+    ----------
+    every
+        All attempts, in order.
+    others
+        Values of the other records, in order.
+
+    Raises
+    ------
+    StateError
+        If both copies of a record are damaged.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        place: str,
+        id: str,
+        done: str,
+        *,
+        other: Callable[[Mapping[str, Any]], bool] | None = None,
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[str, Record], object] = lambda *_: None,
+        only_look: bool = False,
+    ) -> None:
+        self.id, self.place, self._work = id, place, work
+        self._words = {Outcome.SUBMITTED: done, Outcome.NOT_SUBMITTED: f"not-{done}"}
+        self._other, self._before, self._after = other, before, after
+        self.series = Series(work, place, "nothing is submitted", only_look=only_look)
+        self.path = self.series.home
+        self._waited_for = 0  # number of the intent whose command has had all its time
+        self.read()
+
+    def read(self) -> None:
+        """Read all records again."""
+        self.every: list[Attempt] = []
+        self.others: list[Mapping[str, Any]] = []
+        self._first = self._intent = 0
+        for record in self.series.read():
+            try:
+                self._add(record)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+                raise self.series.damaged(record.number, repr(error)) from error
+
+    def _add(self, record: Record) -> None:
+        value = record.values
+        if "attempt" not in value and self._other is not None:
+            if self._other(value):
+                self._first = len(self.every)
+            self.others.append(value)
+            return
+        if "command" in value:
+            self._intent = record.number
+            self.every.append(
+                Attempt(
+                    number=len(self.every) + 1,
+                    command=tuple(map(str, value["command"])),
+                    when=str(value["when"]),
+                    seconds=float(value["seconds"]),
+                    action=Action(value.get("action", Action.START)),
+                    handoff=int(value.get("handoff", 0)),
+                )
+            )
+        at = int(value["attempt"]) - 1
+        if at not in range(len(self.every)):
+            raise ValueError(value["attempt"])
+        if "outcome" in value:
+            outcomes = {word: outcome for outcome, word in self._words.items()}
+            outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
+            word = value["outcome"]
+            self.every[at] = replace(self.every[at], outcome=outcomes[word], word=word, by=By(value["by"]))
+
+    @property
+    def last(self) -> Attempt | None:
+        """The latest attempt that counts."""
+        return self.every[-1] if self.every[self._first :] else None
+
+    @property
+    def last_confirmed(self) -> Attempt | None:
+        """The latest attempt that was submitted; None if none was, or that is unknown."""
+        mine = self.every[self._first :]
+        return next((a for a in reversed(mine) if a.outcome is Outcome.SUBMITTED), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no answer to the latest attempt is recorded."""
+        return self.last is not None and self.last.is_open
+
+    @property
+    def may_run(self) -> float:
+        """For how many seconds the command of the latest attempt may still run after its process was killed.
+
+        If the record of its intent is lost or has a time in the future, this is the whole time that it may take.
+        """
+        if self.last is None or self.last.by is not None or self._intent == self._waited_for:
+            return 0.0
+        now, begun = file_server_time(self._work), modified(str(file_of(self.path, self._intent)))
+        end = (now if begun is None else begun) + self.last.seconds
+        return min(max(0.0, end - now), self.last.seconds)
+
+    def wait(self, say: Say) -> None:
+        """Wait until the command of the latest attempt has certainly ended, and read the records again."""
+        if seconds := self.may_run:
+            until = datetime.fromtimestamp(time.time() + seconds, UTC)
+            say(
+                f"waiting until {until:%H:%M:%S} UTC, because a command for {self.id} may still run that a killed "
+                "process left behind"
+            )
+            time.sleep(seconds + CLOCK_SECONDS)
+            self._waited_for = self._intent
+            self.read()
+
+    def intend(self, command: Sequence[str], *, seconds: float = 0.0, **more: Any) -> Attempt:
+        """Record what will be done now; return the attempt.
+
+        Parameters
+        ----------
+        command, seconds
+            The command, and the time after which it has certainly ended.
+        **more
+            Other values of the record.
+
+        Raises
+        ------
+        TakenError
+            If another process has published a record meanwhile. Then do not run the command.
+        """
+        number = len(self.every) + 1
+        self.publish({"attempt": number, "command": list(command), "seconds": seconds, **more})
+        return self.every[-1]
+
+    def conclude(
+        self,
+        outcome: Outcome,
+        by: By,
+        status: int | None = None,
+        said: Sequence[str] = (),
+        *,
+        why: str = "",
+        attempt: int | None = None,
+    ) -> None:
+        """Record the outcome of an attempt.
+
+        Parameters
+        ----------
+        outcome, by, why
+            The outcome and its source; why it is unknown, `FAILED` or `WRITTEN`.
+        status, said
+            Exit status and last lines of the command, if it gave an answer. The lines contain the number or key of a
+            stream, as the pipeline printed it.
+        attempt
+            The number of the attempt; None: the latest.
+        """
+        answer = {"status": status, "said": list(said)} if by is By.ANSWER or said else {}
+        word = self._words.get(outcome, why)
+        self.publish({"attempt": attempt or len(self.every), "outcome": word, "by": str(by)} | answer)
+
+    def settle(self, submitted: bool, by: By) -> None:
+        """Record what a check or a person found out about the latest attempt, or did if there was none.
+
+        Raises
+        ------
+        UnknownOutcomeError
+            If it is recorded as not submitted while its command may still run.
+        """
+        if not submitted and (seconds := self.may_run):
+            raise UnknownOutcomeError(
+                f"the command of attempt {len(self.every)} for {self.id} may run for another {seconds:.0f} s. Look "
+                "again after that, and re-run the command."
+            )
+        outcome = Outcome.SUBMITTED if submitted else Outcome.NOT_SUBMITTED
+        if self.last is None:
+            self.add(outcome, by)
+        else:
+            self.conclude(outcome, by)
+
+    def add(
+        self, outcome: Outcome, by: By, command: Sequence[str] = (), *, why: str = "", **more: Any
+    ) -> Attempt:
+        """Record an attempt of another system or person, with its outcome; arguments as for `conclude`."""
+        return self.intend(command, outcome=self._words.get(outcome, why), by=str(by), **more)
+
+    def publish(self, value: Mapping[str, Any]) -> None:
+        """Publish a record, with time and person."""
+        self._before()
+        me = whoami()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
+        record = self.series.publish(values)
+        self._add(record)
+        self._after(self.place, record)
+
+    def run(
+        self,
+        words: Sequence[str],
+        output: IO[str],
+        seconds: float,
+        doubts: Callable[[], Sequence[str]] = lambda: (),
+        **more: Any,
+    ) -> Ending:
+        """Run a command between the records of its intent and its outcome.
+
+        Parameters
+        ----------
+        words, output
+            The command, and the file for its output.
+        seconds
+            It is ended after this time, even if this process dies.
+        doubts
+            Called if the command ended well, before that is recorded. It returns the words of a check that does not
+            find the result; then the attempt is recorded as failed.
+        **more
+            Other values of the record of the intent.
+
+        Raises
+        ------
+        TakenError
+            If another process runs it. Nothing was run here.
+        UnknownOutcomeError
+            If a signal killed the command, or its answer could not be recorded.
+        """
+        begun = time.clock_gettime(time.CLOCK_BOOTTIME)  # includes the time that the machine sleeps
+        attempt = self.intend(words, seconds=OVER_AFTER * seconds, **more).number
+        answer = _run_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
+        if (
+            answer.status == -signal.SIGKILL
+        ):  # perhaps only ``timeout`` was killed, and the command still runs
+            raise UnknownOutcomeError(answer.how)
+        outcome, why, by, said = Outcome.UNKNOWN, "", By.ANSWER, answer.said
+        if answer.status is None:
+            outcome = Outcome.NOT_SUBMITTED
+        elif answer.status > 0:
+            why = FAILED
+        elif answer.status == 0 and (doubted := doubts()):
+            why, by, said = FAILED, By.CHECK, (*said, *doubted)
+        elif answer.status == 0:
+            outcome = Outcome.SUBMITTED
+        while True:  # an answer is a fact, so it is recorded whatever other processes have recorded meanwhile
+            try:
+                self.conclude(outcome, by, answer.status, said, why=why, attempt=attempt)
+                break
+            except TakenError:
+                self.read()
+            except HalfPipeError as error:
+                raise UnknownOutcomeError(f"{answer.how}, which could not be recorded: {error}") from error
+        if answer.status is not None and answer.status < 0:
+            raise UnknownOutcomeError(answer.how)
+        return answer
