@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share, and what holds for all tests."""
+"""Fixtures that several test modules share, and settings of all tests."""
 
 import gc
 import os
@@ -16,31 +16,31 @@ from tests.support.golden_cases import build
 from tests.support.level1 import Level1
 from tests.support.workflow import Site
 
-# A shell that starts tests in the background has them ignore these, and what they start inherits that.
+# A shell makes background commands ignore these signals, and their children inherit that.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-# Thousands of files are made and flushed: in memory where there is room for them.
+# Tests make and flush thousands of files, so they use memory where it has enough room.
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
     disk = os.statvfs(MEMORY)
     if disk.f_bavail * disk.f_frsize > ROOM and not disk.f_flag & os.ST_NOEXEC:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# No test depends on time: how fast a machine is says nothing of the code.
+# No test depends on the speed of the machine.
 hypothesis.settings.register_profile(
     "timeless", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("timeless")
 
-TYPED = ("workflow", "slurm")  # marks of tests whose commands are typed
+TYPED = ("workflow", "slurm")  # marks of tests that start commands in processes of their own
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Choose before any fixture is made how a site gives its commands."""
+    """Choose how a site starts commands before any fixture is made."""
     Site.typing = any(item.get_closest_marker(mark) for mark in TYPED)
 
 
@@ -52,13 +52,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Have one worker more than there are processors: some tests wait for a lease or a program to end."""
+    """Use one worker more than there are processors, because some tests wait."""
     return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """A directory that everybody can reach, with what the test makes there: pytest's own are its user's alone."""
+    """A directory that all users can read; those of pytest are private."""
     mask = os.umask(0o022)
     try:
         with tempfile.TemporaryDirectory(dir="/tmp") as name:
@@ -76,7 +76,7 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
-    """A downlink that was handed off once and not submitted; nobody waits for the pipeline."""
+    """A downlink that was handed off once and not submitted. Checks do not wait between tries."""
     monkeypatch.setattr(submit, "ASKED_AGAIN", (0.0, 0.0, 0.0))
     found = Level1(tmp_path)
     found.hand_off()
@@ -85,7 +85,7 @@ def level1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Level1:
 
 @pytest.fixture(scope="session")
 def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Site]:
-    """Return what makes a site on which downlinks of a golden case were processed: once, and nobody changes it."""
+    """Return a function that processes downlinks of a golden case once. Tests do not change this site."""
 
     @cache
     def make(case: str, *downlinks: str) -> Site:
@@ -98,5 +98,5 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Site]
 
 @pytest.fixture
 def worked(worked_once: Callable[..., Site], tmp_path: Path) -> Callable[..., Site]:
-    """Return what copies such a site for the test, times included: they say what is outstanding."""
+    """Return a function that copies such a site for the test, with the times of files."""
     return lambda *of: worked_once(*of).clone(tmp_path / "site")

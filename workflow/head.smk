@@ -1,12 +1,15 @@
-"""What only the head does, the process that runs jobs: it hangs on how Snakemake 9.27 works inside.
+"""The head, the process that runs jobs. This file depends on how Snakemake 9.27 works inside.
 
-These tests fail where a new Snakemake works otherwise:
-- products that a late RetDef outdates are forced: test_dag.py, test_a_late_retdef_is_outstanding_for_every_target
-- leases are taken before files are looked at: test_concurrency.py, test_the_same_downlink_twice_at_once
-- `onstart` comes before the first output is removed, so receipts are withdrawn in time: test_faults_short.py,
-  test_a_head_that_dies_while_outputs_are_removed_leaves_no_receipt
-- SIGTERM is noted while jobs are selected: test_concurrency.py, test_a_head_that_is_told_to_end_while_it_selects_jobs_ends
-- `ignore-incomplete` of profiles/default keeps what a killed head made: test_dag.py, head_killed_after_its_jobs
+These tests fail with a Snakemake that works otherwise:
+- products that a late RetDef outdates are forced:
+  `test_dag.py::test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding`
+- leases are taken before files are looked at: `test_concurrency.py::test_a_second_head_of_a_downlink_is_refused`
+- `onstart` comes before the first output is removed, so receipts are withdrawn in time:
+  `test_faults.py::test_a_head_that_is_killed_while_it_removes_outputs_leaves_no_receipt`
+- SIGTERM is noted while jobs are selected:
+  `test_concurrency.py::test_a_head_that_is_terminated_while_it_selects_jobs_ends`
+- `ignore-incomplete` of profiles/default keeps what a killed head made:
+  `test_dag.py::test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding`
 """
 
 import re

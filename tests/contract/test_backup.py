@@ -1,4 +1,4 @@
-"""What docs/operations.md has backed up is enough to go on; what came after it is refused until it is rolled back."""
+"""The backup of docs/operations.md is enough to continue; later deliveries are refused."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ FIRST, SECOND = "240601001", "240601002"
 
 
 def back_up(work: Path, to: Path) -> None:
-    """Give the command of the document."""
+    """Run the command of the document."""
     if shutil.which("rsync") is None:
         pytest.skip("rsync is not installed (Debian: apt-get install rsync)")
     (line,) = re.findall(r"^    (rsync .*)$", sections("docs/operations.md")["Backup"], re.MULTILINE)

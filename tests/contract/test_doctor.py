@@ -35,7 +35,7 @@ from tests.support.servers import command_lines, wait_for
 
 SCRIPT = ROOT / "profiles" / "s3df" / "doctor.sh"
 DOCTOR = runpy.run_path(str(SCRIPT))
-# Of the standard library, what is newer than Python 3.6; new syntax is found by the parser.
+# Parts of the standard library that Python 3.6 does not have. The parser finds new syntax.
 NEWER = (
     r"capture_output|removeprefix|removesuffix|fromisoformat|shlex\.join|nullcontext|dataclass|import_module|"
     r"\btext=|missing_ok|math\.prod|functools\.(cache\b|cached_property)|time_ns|breakpoint|Path\.readlink|datetime\.UTC"

@@ -1,12 +1,13 @@
-"""What README and the tutorial show is so; the reference of the config and the layers are as the code has them.
+"""The documents agree with the code: commands and their output, config keys, layers, names of files and tests.
 
-The console blocks of the documents in `RUN` run in a copy of the project, verbatim and in order, a section in one
-shell. A command ends well, or with the status that a comment behind it says.
+The console blocks of the documents in `RUN` run in a copy of the project, in order, each section in one shell. A
+command must succeed, or end with the status in the comment behind it.
 """
 
 import ast
 import json
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_type_hints
@@ -35,17 +36,12 @@ EXCLUDED = "make test"  # of which this test is a part
 
 @pytest.mark.workflow
 @pytest.mark.parametrize(("document", "title"), SHELLS, ids=[title for _, title in SHELLS])
-def test_commands_print_what_is_shown(document: str, title: str, tmp_path: Path) -> None:
+def test_commands_print_the_output_that_is_shown(document: str, title: str, tmp_path: Path) -> None:
     wanted = [each for each in commands(sections(document)[title]) if each.text != EXCLUDED]
-    ended = documents.run(documents.project(tmp_path), wanted)
-    assert len(ended) == len(wanted)
-    for command, (status, said) in zip(wanted, ended, strict=True):
-        assert status == command.status, f"{command.text}\nended with {status}:\n{said}"
-        missed = documents.missed(command, said)
-        assert missed is None, f"{command.text}\ndid not print\n{missed}\nwhere it should, but:\n{said}"
+    documents.check(wanted, documents.run(documents.project(tmp_path), wanted))
 
 
-def test_imports_lead_up_the_layers_of_the_architecture() -> None:
+def test_imports_follow_the_layers_of_the_architecture() -> None:
     section = sections("docs/architecture.md")["Layers"]
     lines = re.findall(r"^    (\S.*?)  .*$", section, re.MULTILINE)
     level = {name: n for n, line in enumerate(lines) for name in line.split()}
@@ -67,7 +63,7 @@ def test_imports_lead_up_the_layers_of_the_architecture() -> None:
     assert down == []
 
 
-def test_the_table_and_the_schema_of_the_config_are_those_of_the_model() -> None:
+def test_table_and_schema_of_the_config_follow_from_the_model() -> None:
     between = PLACE.search(FILE.read_text())
     assert between is not None
     assert between[1].strip() == "\n".join(table()).strip()
@@ -77,13 +73,13 @@ def test_the_table_and_the_schema_of_the_config_are_those_of_the_model() -> None
 
 
 def anchors(document: str) -> set[str]:
-    """Return what a link may name in a document: its headings, as they stand in an address."""
+    """Return the anchors of the headings of a document."""
     headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def exists(kind: str, name: str) -> bool:
-    """Tell whether there is what a row of docs/legacy.md names."""
+    """Tell whether a thing exists that docs/legacy.md names."""
     match kind:
         case "verb":
             verb, *action = name.split()
@@ -112,8 +108,41 @@ def exists(kind: str, name: str) -> bool:
             return (ROOT / name).is_file()
 
 
-def test_what_became_of_the_legacy_is_there() -> None:
+def test_everything_that_docs_legacy_names_exists() -> None:
     text = (ROOT / "docs" / "legacy.md").read_text()
     named = set(re.findall(r"\b(verb|key|module|path|rule|doc|script|file) `([^`]+)`", text))
     assert len(named) > 150
     assert sorted(f"{kind} {name}" for kind, name in named if not exists(kind, name)) == []
+
+
+def named_tests(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the tests that a text names: a file, perhaps with its folder, and perhaps a function."""
+    yield from re.findall(r"(?<![\w/])(tests/[\w/]+/)?(test_\w+\.py)(?:::(\w+))?", text)
+
+
+def test_tests_that_are_named_exist() -> None:
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("workflow/**/*.smk"), ROOT / "Snakefile"]
+    files += [*ROOT.glob("src/**/*.py"), *ROOT.glob("scripts/*.py")]
+    texts = {path.relative_to(ROOT): path.read_text() for path in ROOT.glob("tests/**/test_*.py")}
+    named = {(path.name, *each) for path in files for each in named_tests(path.read_text())}
+    assert len(named) > 20
+    assert [
+        each
+        for each in sorted(named)
+        if not any(
+            path.name == each[2] and str(path).startswith(each[1]) and f"def {each[3]}" in text
+            for path, text in texts.items()
+        )
+    ] == []
+
+
+def test_each_promise_of_a_rule_and_each_fault_names_its_test() -> None:
+    rules = "".join(path.read_text() for path in ROOT.glob("workflow/**/*.smk"))
+    promises = re.findall(r'^    Promise: (.*?)"""$', rules, re.MULTILINE | re.DOTALL)
+    assert len(promises) >= 8
+    assert [each for each in promises if not any(function for *_, function in named_tests(each))] == []
+    faults = (ROOT / "docs" / "faults.md").read_text()
+    kinds = re.findall(r"^\| .* \| `(\w+)` \|$", faults, re.MULTILINE)
+    assert len(kinds) == faults.count("\n| ") - 1
+    (ids,) = re.findall(r'"ways", WAYS, ids=\[(.*)\]', (ROOT / "tests/faults/test_faults.py").read_text())
+    assert set(kinds) == set(re.findall(r'"(\w+)"', ids))

@@ -1,4 +1,4 @@
-"""The flight programs' wrappers, with stand-ins that misbehave, alone and through the whole workflow."""
+"""The wrappers of the flight programs with stand-ins that misbehave, alone and in the workflow."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def flight_site(tmp_path: Path) -> FlightSite:
 
 @pytest.fixture
 def bare_site(tmp_path: Path) -> FlightSite:
-    """The same without a container; RetDefs name an archive that exists there."""
+    """The same without a container."""
     site = FlightSite(tmp_path / "flight")
     site.add(SOURCE.parent)
     site.without_container()
@@ -49,11 +49,10 @@ def bare_retdef(site: FlightSite) -> Path:
 
 
 def wait_for(output: IO[bytes], word: bytes) -> None:
-    """Read until a line has `word`; fail if the program ends before."""
-    assert any(word in line for line in output), "the program ended without saying it"
+    assert any(word in line for line in output), f"the program ended without {word!r}"
 
 
-def test_products_and_environment_are_those_of_the_program_in_its_container(flight_site: FlightSite) -> None:
+def test_the_decoder_has_its_environment_and_gives_its_products(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="environment")
     elsewhere = flight_site.home / "lscratch"
     elsewhere.mkdir()
@@ -77,8 +76,7 @@ def test_products_and_environment_are_those_of_the_program_in_its_container(flig
     assert flight_site.left() == []
 
 
-def test_a_bind_that_only_some_hosts_can_make_is_left_out_elsewhere(flight_site: FlightSite) -> None:
-    """As apptainer does, the stand-in refuses a bind without a source."""
+def test_an_optional_bind_is_left_out_where_it_has_no_source(flight_site: FlightSite) -> None:
     absent = f"{flight_site.home}/lscratch"
     flight_site.configure(optional_binds=[absent])
     assert flight_site.decode(RETDEF).returncode == 0
@@ -90,7 +88,7 @@ def test_a_bind_that_only_some_hosts_can_make_is_left_out_elsewhere(flight_site:
 
 
 @pytest.mark.workflow
-def test_a_link_stays_one_for_who_takes_the_products(flight_site: FlightSite) -> None:
+def test_a_link_among_the_products_stays_a_link(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="link")
     assert flight_site.decode(RETDEF).returncode == 0
     assert [path.is_symlink() for path in flight_site.out.iterdir()] == [True]
@@ -98,9 +96,7 @@ def test_a_link_stays_one_for_who_takes_the_products(flight_site: FlightSite) ->
 
 @pytest.mark.workflow
 @pytest.mark.parametrize("bare", [False, True], ids=["container", "bare"])
-def test_a_hanging_program_is_killed_with_all_that_it_started(
-    bare: bool, request: pytest.FixtureRequest
-) -> None:
+def test_a_hanging_program_is_killed_with_its_children(bare: bool, request: pytest.FixtureRequest) -> None:
     site: FlightSite = request.getfixturevalue("bare_site" if bare else "flight_site")
     site.misbehave(c240601001_00001="deaf")
     site.configure(decoder={"seconds": 1})
@@ -112,7 +108,7 @@ def test_a_hanging_program_is_killed_with_all_that_it_started(
     assert site.left() == []
     assert not site.hanging()
 
-    # Ended from outside: the same, at once and with the signal's number.
+    # A signal has the same effect at once, and gives the exit status.
     site.configure(decoder={"seconds": 60})
     site.misbehave(c240601001_00001="hang")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -152,7 +148,7 @@ def test_magic7_of_the_program_and_its_faults(flight_site: FlightSite) -> None:
 
 
 def workflow(site: Site, flight_site: FlightSite) -> None:
-    """Let a site process the case with the wrappers."""
+    """Have a site use the wrappers for a golden case."""
     build("multi3", site)
     python = shlex.quote(sys.executable)
     site.configure(
@@ -162,7 +158,7 @@ def workflow(site: Site, flight_site: FlightSite) -> None:
 
 
 @pytest.mark.workflow
-def test_the_workflow_with_programs_that_die_and_then_do_not(site: Site, flight_site: FlightSite) -> None:
+def test_the_workflow_continues_after_programs_that_died(site: Site, flight_site: FlightSite) -> None:
     workflow(site, flight_site)
     flight_site.misbehave(
         c240601001_00001="exception",

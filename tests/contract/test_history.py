@@ -1,4 +1,4 @@
-"""History as a batch and its command see it: downlinks that fail, are in work, or find a full disk."""
+"""Batches of history with downlinks that fail, are in work, or find a full disk."""
 
 import pytest
 
@@ -23,7 +23,7 @@ FIRST, SECOND, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at files at once, and wait for nothing for long."""
+    """Shorten all waiting times."""
     monkeypatch.setattr(history, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(history, "FULL_SECONDS", 0.1)
     monkeypatch.setattr(history, "BUSY_SECONDS", 0.1)
@@ -53,9 +53,7 @@ def batch(site: Site, *downlinks: DownlinkId, since: float = 0.0) -> bool:
     return process_batch(settings, write_down(settings), downlinks, since, 2, site.work / "batch.log")
 
 
-def test_a_downlink_that_fails_costs_no_other_one_and_more_memory_is_asked_for_what_was_killed(
-    three: Site,
-) -> None:
+def test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory(three: Site) -> None:
     misbehaves(three, "exit3", SECOND)
     assert batch(three, FIRST, SECOND, THIRD) is False
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD)] == [True, False, True]
@@ -71,7 +69,7 @@ def test_a_downlink_that_fails_costs_no_other_one_and_more_memory_is_asked_for_w
     assert Failure.read(three.work / record(SECOND)) is None
 
 
-def test_a_downlink_in_work_elsewhere_is_waited_for_and_then_left_alone(three: Site) -> None:
+def test_a_batch_waits_for_a_downlink_in_work_and_then_leaves_it(three: Site) -> None:
     with held_by_another(three.work, paths.downlink_lease(FIRST)):
         assert batch(three, FIRST, SECOND) is False
     why = Failure.read(three.work / record(FIRST))
@@ -98,7 +96,7 @@ def test_a_batch_tries_again_while_a_disk_is_full(three: Site, monkeypatch: pyte
     assert three.has_receipt(FIRST)
 
 
-def test_a_command_stops_after_many_equal_failures_and_goes_on_where_it_ended(
+def test_a_command_stops_after_equal_failures_and_continues_later(
     three: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "EQUAL", 2)
@@ -115,7 +113,7 @@ def test_a_command_stops_after_many_equal_failures_and_goes_on_where_it_ended(
     assert Batches.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
 
 
-def test_a_held_downlink_is_left_alone_and_named(three: Site) -> None:
+def test_a_held_downlink_is_left_out_and_named(three: Site) -> None:
     three.halfpipe("hold", "stage", FIRST, "--reason", "test").good()
     named = Batches.of(three.settings, [FIRST, SECOND])
     assert (named.todo, [*named.left]) == ((FIRST, SECOND), [FIRST])

@@ -1,4 +1,4 @@
-"""The ledger through the workflow: loaded before a submission, again after a new hand-off, and asked for MOOT keys."""
+"""The ledger in the workflow: it is loaded before a submission and after each hand-off, and has the MOOT keys."""
 
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ KEY, ALIAS = 2959, "nomSciOps"
 
 
 def with_tables(url: str) -> Ledger:
-    """Return a ledger in which others have entered what holds for LPA runs."""
+    """Return a ledger with the MOOT key of LPA runs."""
     ledger = Ledger(url, waits=())
     ledger.write(lambda _: None)
     row = {"tcompleted": datetime(2024, 6, 28), "moot_key": KEY, "moot_alias": ALIAS}
@@ -42,7 +42,7 @@ def keys(site: Site) -> set[tuple[int, str]]:
 
 def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
-    # Braces and blanks, as the path of a database may have them.
+    # The path of a database may have braces and blanks.
     (tmp_path / "a {b}").mkdir()
     url = f"sqlite:///{tmp_path}/a {{b}}/ledger.sqlite"
     ledger = with_tables(url)
@@ -54,7 +54,7 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     assert (loaded["handoff"], list(loaded["runs"])) == (1, [RUN])
     row = run_rows(ledger)[RUN]
     assert (row["status"], row["moot_key"], row["moot_alias"]) == ("InProgress", KEY, ALIAS)
-    # Level-1 finds the same in the files and in the text, and the receipt says it.
+    # Event files, the text for Level-1 and the receipt have the same key.
     assert keys(site) == {(KEY, ALIAS)}
     assert site.text("moot_keys", FIRST) == [f"{RUN.l1} {KEY} {ALIAS}"]
     assert [run["moot"] for run in site.receipt(FIRST)["runs"]] == [{"key": KEY, "alias": ALIAS}]
@@ -71,32 +71,32 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     assert changed == made, "loading withdraws no receipt"
 
 
-def test_a_ledger_that_is_down_holds_up_the_submission_and_nothing_else(tmp_path: Path) -> None:
+def test_a_ledger_that_is_down_delays_the_submission_only(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     good, down = f"sqlite:///{tmp_path}/ledger.sqlite", f"sqlite:///{tmp_path}/no/such/place/ledger.sqlite"
     site.configure(ledger={"url": down})
     site.by_hand(FIRST)
     before = site.tree()
-    # The hand-off alone wants no ledger, and makes none outstanding.
+    # The hand-off needs no ledger.
     assert site.outstanding(FIRST) == frozenset()
 
     failed = site.snakemake(f"submit={FIRST}")
     assert failed.status == 1
-    assert failed.jobs == {LEDGER}, "what a failed job is needed for does not start"
+    assert failed.jobs == {LEDGER}
     assert level1.commands() == []
     assert site.tree() == before
     codes = {each["code"]: each["verdict"] for each in site.told("status")["downlinks"][0]["causes"]}
     assert codes["ledger"] == "action"
 
     site.configure(ledger={"url": good})
-    mended = site.snakemake(f"submit={FIRST}").good()
-    assert mended.jobs == {LEDGER, SUBMIT}
+    repaired = site.snakemake(f"submit={FIRST}").good()
+    assert repaired.jobs == {LEDGER, SUBMIT}
     assert level1.commands() == ["createStream"]
     assert run_rows(Ledger(good))[RUN]["status"] == "InProgress"
 
 
 @pytest.mark.parametrize("lost", ["file", "rows", "run"])
-def test_what_the_ledger_has_lost_stops_the_submission(lost: str, tmp_path: Path) -> None:
+def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     file = tmp_path / "ledger.sqlite"
     site.configure(ledger={"url": f"sqlite:///{file}"})

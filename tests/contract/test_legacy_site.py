@@ -1,4 +1,4 @@
-"""Runs of which a model of the legacy delivers the first downlinks and HalfPipe the others."""
+"""A model of the legacy delivers the first downlinks of a run, and HalfPipe the others."""
 
 from collections import Counter
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_the_model_gives_what_the_legacy_wrote(name: str, tmp_path: Path) -> Non
 
 
 def is_shared(case: Case) -> bool:
-    """Tell whether a case has downlinks for both, none of them twice."""
+    """Tell whether a case has several downlinks, each of them once."""
     return len(case.steps) > 1 and len(case.downlinks) == len(case.steps)
 
 
@@ -42,7 +42,7 @@ Event = tuple[int, int]  # sequence and APID
 
 
 def by_run(files: dict[str, bytes]) -> Counter[tuple[str, Event]]:
-    """Return the events of evt files by run, as they are named in indexes."""
+    """Return how often each event is in event files, by run."""
     return Counter(
         (RunId.from_l1(name[:11]), e) for name, content in files.items() for e in events_of(content)
     )
@@ -50,10 +50,10 @@ def by_run(files: dict[str, bytes]) -> Counter[tuple[str, Event]]:
 
 @pytest.mark.workflow
 @pytest.mark.parametrize(("name", "number"), SHARED)
-def test_every_event_is_at_level1_once_but_for_what_the_legacy_swallows(
+def test_every_event_is_delivered_once_except_those_that_the_legacy_loses(
     name: str, number: int, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Site, "typing", False)  # in this process: nobody is killed
+    monkeypatch.setattr(Site, "typing", False)  # in this process
     case = build(name, site)
     site.work.mkdir()
     legacy = Legacy(case, site.home / "legacy")

@@ -1,4 +1,4 @@
-"""`halfpipe online` as an operator runs it, and death at every moment: one file, one command, never half-written."""
+"""`halfpipe online` as operators run it, and kills at any moment: one complete file, one command."""
 
 import shutil
 import sys
@@ -20,7 +20,7 @@ from tests.support.workflow import Running, Site
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
 LIMIT = 1.0  # seconds that the command may take
-EVERY = 3  # moments: at three that follow each other the command may have run and nobody saw its end
+EVERY = 3  # moments: at three in a row the command may have run, and its end was not recorded
 
 
 def with_online(online: Online, command: str | None = None) -> Online:
@@ -31,7 +31,7 @@ def with_online(online: Online, command: str | None = None) -> Online:
 
 @pytest.mark.workflow
 @pytest.mark.parametrize("every", [EVERY, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
-def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
+def test_after_a_kill_at_any_moment_there_is_one_file_and_one_command(
     every: int, site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     online = on_site(site, "lci_acd", FIRST)
@@ -53,7 +53,7 @@ def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
         assert visible in ({}, expected), moment
         if online.state() is State.OPEN:
             open_ += 1
-            # The command is running or was never started, and nobody saw which.
+            # The command is running or was never started: the record does not tell which.
             assert hand_off() == 1, moment
             assert len(online.told) <= 1, moment
             assert hand_off("--started" if online.told else "--not-started", RUN) == 0
@@ -65,7 +65,7 @@ def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
     assert open_ > 0
 
 
-def test_the_story_of_a_site(site: Site) -> None:
+def test_runs_are_handed_to_online_when_they_are_complete(site: Site) -> None:
     online = on_site(site, "lci_gap_filled")
     site.work.mkdir()
     assert "switched off" in site.halfpipe("online").good().said
@@ -75,7 +75,7 @@ def test_the_story_of_a_site(site: Site) -> None:
     site.halfpipe("online").good()
     site.by_hand(FIRST)
     assert site.halfpipe("online").good().said.endswith("\n1 waits\n")
-    assert site.halfpipe("online", "--again", RUN).status == 1, "whoever names a run wants it now"
+    assert site.halfpipe("online", "--again", RUN).status == 1
 
     site.by_hand(SECOND)
     assert f"{NAME} made, " in site.halfpipe("online").good().said
@@ -84,7 +84,7 @@ def test_the_story_of_a_site(site: Site) -> None:
 
 
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
-    """By the ledger's tables where the config says so; the operators' own file goes before."""
+    """They are from the tables of the ledger, unless the operators' file has them."""
     url = f"sqlite:///{site.home}/keys.sqlite"
     planned = {"id": int(GID, 16), "trequested": datetime(2024, 6, 1), "type": "LCI"}
     planned |= {"moot_key": 9, "moot_alias": "calibOps"}

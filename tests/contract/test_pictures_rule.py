@@ -1,4 +1,4 @@
-"""Pictures through the workflow: made when somebody asks for them, and nothing else is touched by it."""
+"""Pictures in the workflow: they are made on request, and change nothing else."""
 
 from halfpipe import paths
 from halfpipe.files.json_files import read_json
@@ -10,7 +10,7 @@ PICTURES = Job("pictures", DL)
 
 
 def state(site: Site) -> dict[str, tuple[bytes, int]]:
-    """Return what vouches for the hand-off, with the times of its files."""
+    """Return the receipt and its copy, with their times."""
     names = [paths.receipt(DL), f"{paths.receipts(DL)}/000001.json"]
     return {name: ((site.work / name).read_bytes(), (site.work / name).stat().st_mtime_ns) for name in names}
 
@@ -28,7 +28,7 @@ def test_pictures_are_made_after_the_receipt_and_leave_it_alone(site: Site) -> N
     assert sorted(path.name for path in home.glob("[!.]*")) == made["pictures"]
     assert site.snakemake("-n", f"pictures={DL}").good().jobs == frozenset()
 
-    # Gone they make nothing outstanding but themselves, and after another hand-off they are drawn anew.
+    # Lost pictures make only themselves outstanding. After another hand-off they are drawn again.
     (site.work / paths.drawn(DL)).unlink()
     assert site.outstanding(DL) == frozenset()
     site.snakemake(f"pictures={DL}").good()

@@ -1,4 +1,4 @@
-"""What the project says to Pipeline-II: the task's XML, the client's forms, and what it reads of a stream."""
+"""The interface to Pipeline-II: the XML of the task, the forms of the client, the variables of a stream."""
 
 import json
 import re
@@ -29,7 +29,7 @@ GIVEN = {
 }
 
 
-def test_the_task_is_what_the_dispatcher_asks_for() -> None:
+def test_the_task_has_the_variables_of_the_dispatcher() -> None:
     assert (ROOT / "s3df" / TASK_XML.name).read_bytes() == TASK_XML.read_bytes()
     text = TASK_XML.read_text()
     assert task_xml.problems(text) == []
@@ -62,13 +62,13 @@ def test_the_task_is_what_the_dispatcher_asks_for() -> None:
         ("<notation>", f"<notation>{'n' * 200}"),
     ],
 )
-def test_a_task_that_the_server_would_refuse_is_found(good: str, bad: str) -> None:
+def test_our_check_finds_a_task_that_the_server_would_refuse(good: str, bad: str) -> None:
     text = TASK_XML.read_text()
     assert good in text
     assert len(task_xml.problems(text.replace(good, bad))) >= 1
 
 
-def test_a_stream_is_read_with_its_leading_zero_and_never_of_two_minds() -> None:
+def test_the_variables_of_a_stream_must_agree() -> None:
     program = module(str(ROOT / "scripts" / "pipeline_task.py"))
     stream = program.Stream.of(GIVEN)
     assert (stream.downlink, stream.profile, stream.again) == ("080819007", "profiles/pipeline", False)
@@ -96,9 +96,9 @@ def ask(server: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_the_client_is_asked_in_its_public_forms(tmp_path: Path) -> None:
+def test_the_client_is_called_in_its_public_forms(tmp_path: Path) -> None:
     create = [sys.executable, str(CLIENT), "--server", str(tmp_path), "createStream", "-S"]
-    assert ask(tmp_path, "check", DL)[0] == 2, "a list without any stream proves nothing"
+    assert ask(tmp_path, "check", DL)[0] == 2, "an empty list proves nothing"
     assert ask(tmp_path, "check", DL, "--new-version")[0] == 1
     subprocess.run([*create, "240601002", "L1Proc"], check=True)
     assert ask(tmp_path, "check", DL) == (1, f"L1Proc[{DL}] findRunDirs does not exist\n")
@@ -114,7 +114,7 @@ def test_the_client_is_asked_in_its_public_forms(tmp_path: Path) -> None:
 
 
 def test_the_config_of_s3df_has_the_commands_ready() -> None:
-    """They are comments there: until they are taken in, a person gives the command."""
+    """They are comments until the site uses them."""
     lines = (ROOT / "config" / "s3df.yaml").read_text().partition("\nsubmit:")[2].splitlines()
     commands = re.compile(r"  # ((?:command|check|rollback): .*)")
     ready = yaml.safe_load("\n".join(match[1] for line in lines if (match := commands.fullmatch(line))))

@@ -1,4 +1,4 @@
-"""The task HalfPipe in Pipeline-II: streams of a stand-in server, from the dispatcher to Level-1."""
+"""The task HalfPipe of Pipeline-II: streams in a stand-in server, from the dispatcher to Level-1."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def server(tmp_path: Path) -> Server:
 
 
 def delivered(server: Server) -> None:
-    """Assert that the stage has of the first downlink what must come out, byte for byte."""
+    """Check the staged bytes of the first downlink."""
     check(server.site, CASE.steps[0])
 
 
@@ -66,7 +66,7 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     assert server.level1(FIRST) == ["createStream"]
 
 
-def test_again_hands_off_anew_and_level1_waits_for_its_roll_back(server: Server) -> None:
+def test_again_makes_another_hand_off_that_waits_for_a_roll_back(server: Server) -> None:
     server.create(FIRST, CHUNKS[FIRST]).good()
     server.run()
     server.roll_back(FIRST, again=1)
@@ -82,7 +82,7 @@ def test_again_hands_off_anew_and_level1_waits_for_its_roll_back(server: Server)
     assert server.level1(FIRST) == ["createStream", "rollbackStream"]
 
 
-def test_a_chunk_that_fails_makes_the_stream_fail_with_its_cause(server: Server) -> None:
+def test_a_stream_with_a_bad_chunk_fails_with_its_cause(server: Server) -> None:
     server.site.misbehave(IN, "--fault", f"{FIRST}-00002=exit3")
     server.configure()
     server.create(FIRST, CHUNKS[FIRST]).good()
@@ -97,7 +97,7 @@ def test_a_chunk_that_fails_makes_the_stream_fail_with_its_cause(server: Server)
     delivered(server)
 
 
-def test_a_job_that_is_killed_is_gone_on_with(server: Server) -> None:
+def test_a_stream_continues_after_a_killed_job(server: Server) -> None:
     server.configure(decoder={"command": f"python {BAD_DECODER} --source {IN} --slow 00002=4"})
     server.create(FIRST, CHUNKS[FIRST]).good()
     running = server.running(FIRST)
@@ -131,7 +131,7 @@ def test_two_streams_of_one_downlink_do_its_work_once(server: Server) -> None:
 
 
 @pytest.mark.parametrize("switch", ["stage", "l1"])
-def test_what_is_held_is_no_failure(switch: str, server: Server) -> None:
+def test_a_stream_that_a_switch_holds_does_not_fail(switch: str, server: Server) -> None:
     server.site.work.mkdir()
     server.site.halfpipe("hold", switch, "--reason", "disk full").good()
     server.create(FIRST, CHUNKS[FIRST]).good()
@@ -146,7 +146,7 @@ def test_what_is_held_is_no_failure(switch: str, server: Server) -> None:
     assert server.level1(FIRST) == ["createStream"]
 
 
-def test_retdefs_that_come_late_are_waited_for_and_missing_ones_are_named(server: Server) -> None:
+def test_a_stream_waits_for_late_retdefs_and_names_missing_ones(server: Server) -> None:
     (late,) = (server.site.retdefs / FIRST).glob("*-00002.xml")
     content = late.read_bytes()
     late.unlink()
@@ -166,7 +166,7 @@ def test_retdefs_that_come_late_are_waited_for_and_missing_ones_are_named(server
     delivered(server)
 
 
-def test_a_stream_of_trials_has_a_config_of_its_own(server: Server) -> None:
+def test_a_trial_stream_has_its_own_config(server: Server) -> None:
     dev = Server(server.site, mode="DEV")
     dev.client("load", str(server.checkout / "profiles" / "s3df" / "HalfPipe.xml")).good()
     places = {name: str(server.site.home / f"dev-{name}") for name in ("work", "stage")}
@@ -174,7 +174,7 @@ def test_a_stream_of_trials_has_a_config_of_its_own(server: Server) -> None:
     config.write_text(f"paths: {places}\nsubmit: {{command: null, check: null}}\n")
     trial = {"fosFlavor": "ISOC_TEST", "pipelineFlavor": "TEST"}
     dev.create(FIRST, CHUNKS[FIRST], **trial, startL1=0).good()
-    dev.create(SECOND, CHUNKS[SECOND]).good()  # in production's words
+    dev.create(SECOND, CHUNKS[SECOND]).good()  # with the variables of production
     dev.run()
     assert dev.states(FIRST) == GOOD
     assert dev.states(SECOND)["process"] == "FAILED FAILED"
@@ -182,7 +182,7 @@ def test_a_stream_of_trials_has_a_config_of_its_own(server: Server) -> None:
     assert (Path(places["work"]) / paths.receipt(FIRST)).exists()
     assert not server.site.work.exists()
     assert dev.level1(FIRST) == []
-    # Without a command Level-1 has nothing, and the stream says so.
+    # Without submit.command nothing is submitted, and the stream fails with this reason.
     dev.roll_back(FIRST, startL1=1)
     assert dev.states(FIRST)["launchL1"] == "SUCCESS FAILED FAILED"
     assert "halfpipe submit" in dev.log(FIRST, "launchL1")
@@ -196,7 +196,7 @@ def test_a_stream_of_trials_has_a_config_of_its_own(server: Server) -> None:
         ({"level1Name": "Other"}, "Other"),
     ],
 )
-def test_what_the_stream_expects_otherwise_is_refused(
+def test_a_stream_with_other_expectations_is_refused(
     variables: dict[str, str], says: str, server: Server
 ) -> None:
     server.create(FIRST, CHUNKS[FIRST], **variables).good()

@@ -1,4 +1,4 @@
-"""`halfpipe process`: many downlinks, ended at any time and gone on with."""
+"""`halfpipe process`: many downlinks, interrupted at any time and continued."""
 
 import os
 import re
@@ -23,7 +23,7 @@ MONTH = [f"2304{day:02d}{number:03d}" for day in (1, 2) for number in (1, 2)]
 
 @pytest.fixture(scope="module")
 def month(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site with runs of two neighbours each: never changed, only copied."""
+    """A site with runs over two downlinks each. Tests copy it and do not change it."""
     home = tmp_path_factory.mktemp("month")
     scenario = Scenario(seed=3, downlinks=MONTH)
     for first in range(len(MONTH) - 1):
@@ -31,7 +31,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Site:
     site = Site(home)
     site.simulate(scenario)
     site.configure(
-        # It must not be heard of: nothing is submitted by what processes many.
+        # This must not run: `halfpipe process` submits nothing.
         submit={"automatic": True, "command": f"touch {home}/submitted-{{dl}}"}
     )
     site.work.mkdir()
@@ -39,12 +39,11 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 def process(site: Site, *words: str) -> Ended:
-    """Give the command and return its end, without where it looked."""
     return site.halfpipe("process", *words, "--cores", "2")
 
 
 def killed(site: Site, how: int, *words: str) -> str:
-    """Give the command, end it as soon as a downlink more is handed off, and return what it said."""
+    """Start the command, end it after the next hand-off, and return what it printed."""
     before = receipts(site)
     command = [*COMMAND, "process", *words, "--cores", "2", "--configfile", str(site.configfile)]
     running = Running(command, site.home)
@@ -60,13 +59,13 @@ def killed(site: Site, how: int, *words: str) -> str:
 def receipts(site: Site) -> dict[str, int]:
     found = {}
     for path in site.work.glob("dl=*"):
-        with suppress(FileNotFoundError):  # it is made anew
+        with suppress(FileNotFoundError):  # it is made again
             found[path.name] = path.stat().st_ino
     return found
 
 
 def handed_off(site: Site) -> dict[str, Any]:
-    """Return the stage, and all receipts but for the numbers of their hand-offs and the checksums that follow."""
+    """Return the stage, and all receipts without numbers of hand-offs and checksums."""
     found: dict[str, Any] = {
         name: content for name, content in site.tree().items() if name.startswith("stage/")
     }
@@ -75,7 +74,7 @@ def handed_off(site: Site) -> dict[str, Any]:
     return found
 
 
-def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Site, tmp_path: Path) -> None:
+def test_an_interrupted_command_continues_and_again_gives_the_same(month: Site, tmp_path: Path) -> None:
     straight, site = month.clone(tmp_path / "straight"), month.clone(tmp_path / "killed")
     ended = process(straight, "2023-04").good()
     assert "4 of 4 downlinks outstanding\n" in ended.said
@@ -109,7 +108,7 @@ def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Si
     assert list(site.home.glob("submitted-*")) == []
 
 
-def test_by_single_commands_and_by_both_mixed_it_is_the_same(month: Site, tmp_path: Path) -> None:
+def test_single_commands_and_both_mixed_give_the_same(month: Site, tmp_path: Path) -> None:
     single, mixed = month.clone(tmp_path / "single"), month.clone(tmp_path / "mixed")
     late = max((month.retdefs / MONTH[1]).iterdir()).name
     for site in (single, mixed):

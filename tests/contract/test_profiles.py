@@ -28,15 +28,15 @@ def profile(name: str) -> dict[str, Any]:
     return content
 
 
-def test_default_profile_takes_nothing_from_a_site_profile() -> None:
-    # profiles/default wins over --profile, key by key.
+def test_the_default_profile_hides_no_key_of_a_site_profile() -> None:
+    # Each key of profiles/default goes before --profile.
     assert not profile("default").keys() & profile("s3df").keys()
     for name in ("s3df", "shadow"):
         assert (ROOT / name).resolve() == PROFILES / name
         assert not (ROOT / name).readlink().is_absolute()
 
 
-def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
+def test_a_dry_run_at_s3df_has_the_resources_of_the_profile(site: Site) -> None:
     build("complete_basic", site)
     configfile = os.path.relpath(site.configfile, ROOT)
     words = ["--profile", "s3df", "-n", f"dl={DL}", "--configfile", configfile]
@@ -49,7 +49,7 @@ def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
     assert not (site.work / ".snakemake" / "slurm_logs").exists()
 
 
-def test_the_environment_has_what_the_project_depends_on() -> None:
+def test_the_conda_environment_has_the_dependencies_of_jobs() -> None:
     named = yaml.safe_load((ROOT / "envs" / "halfpipe.yaml").read_text())["dependencies"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = {re.split("[=<>]", entry)[0] for entry in project["dependencies"]}
@@ -57,7 +57,7 @@ def test_the_environment_has_what_the_project_depends_on() -> None:
     assert {entry.split()[0] for entry in named} - {"python"} == asked - of_the_head
 
 
-def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:
+def test_the_config_of_s3df_is_valid(tmp_path: Path) -> None:
     path = (PROFILES / "s3df" / profile("s3df")["configfile"]).resolve()
     assert path == ROOT / "config" / "s3df.yaml"
     content = yaml.safe_load(path.read_text())
@@ -77,7 +77,7 @@ def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:
         assert f"{outside}:{inside}" in binds
 
 
-def test_the_shadow_is_production_but_for_its_places_and_what_others_hear(
+def test_the_shadow_differs_from_production_in_places_and_messages_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = profile("shadow"), profile("s3df")
@@ -96,7 +96,7 @@ def test_the_shadow_is_production_but_for_its_places_and_what_others_hear(
     assert (shadow.ledger.url, shadow.moot.update, shadow.paths.online) == (BUILT_IN, None, None)
 
 
-def test_streams_are_processed_on_their_own_cores_and_trials_in_places_of_their_own(
+def test_streams_use_local_cores_and_trials_have_their_own_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -115,9 +115,5 @@ def test_streams_are_processed_on_their_own_cores_and_trials_in_places_of_their_
     assert len({each for paths in of for each in (paths.work, paths.stage)}) == 6
     dev = settings["dev"]
     assert dev.submit == Submit(seconds=settings["s3df"].submit.seconds)
-    assert (dev.ledger.url, dev.moot.update, dev.paths.online, dev.alarm.command) == (
-        BUILT_IN,
-        None,
-        None,
-        None,
-    )
+    assert dev.ledger.url == BUILT_IN
+    assert not any((dev.moot.update, dev.paths.online, dev.alarm.command))

@@ -1,4 +1,4 @@
-"""Runs abandoned by an operator, through the workflow: what comes later, and taken back."""
+"""Runs that an operator abandons: later data, and taking it back."""
 
 import itertools
 
@@ -13,7 +13,7 @@ RUN, L1 = "2c2e5787", "r0741234567"
 
 @pytest.fixture
 def open_run(site: Site) -> Site:
-    """The first half of a run is delivered: its last events wait for datagrams that may still come."""
+    """The first half of a run is delivered. Its last events wait for datagrams that may still arrive."""
     build("split2", site)
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
@@ -26,9 +26,11 @@ def sequences(site: Site, *downlinks: str) -> list[tuple[int, int]]:
     return sorted(tuple(span) for dl in downlinks for span in site.receipt(dl)["runs"][0]["spans"])
 
 
-def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site) -> None:
+def test_later_events_of_an_abandoned_run_are_late_inside_its_spans_and_delivered_outside(
+    open_run: Site,
+) -> None:
     open_run.give_up("741234567")
-    assert open_run.outstanding(FIRST) == frozenset(), "a file in the list makes nothing outstanding"
+    assert open_run.outstanding(FIRST) == frozenset(), "the list makes nothing outstanding"
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     open_run.process(SECOND)
     first, second = (open_run.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
@@ -37,13 +39,13 @@ def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site
     assert first["delivered"] + second["delivered"] + second["late"] + second["orphans"] == second["known"]
     assert min(second["late"], second["delivered"]) > 0
     assert second["complete"]
-    assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"], "it is whole after all"
+    assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"]
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     again = open_run.receipt(FIRST)["runs"][0]
     assert (again["delivered"], again["late"]) == (first["delivered"] + second["late"], 0)
 
 
-def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> None:
+def test_a_run_that_is_not_abandoned_any_more_keeps_its_spans(open_run: Site) -> None:
     path = open_run.give_up(f"0077014d-{RUN}")
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     given = sequences(open_run, FIRST)

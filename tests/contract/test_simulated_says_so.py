@@ -1,4 +1,4 @@
-"""Simulated data say so wherever a person or a program meets them; other data say nothing."""
+"""Simulated data are marked on every screen, in texts and in JSON; other data are not."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SAYS = "SIMULATED"
 
 
 @pytest.mark.parametrize("simulated", [True, False])
-def test_simulated_data_say_so_everywhere(simulated: bool, site: Site, tmp_path: Path) -> None:
+def test_simulated_data_are_marked_everywhere(simulated: bool, site: Site, tmp_path: Path) -> None:
     if simulated:
         site, downlink = gallery.clean_run(tmp_path), str(gallery.FIRST)
     else:

@@ -25,16 +25,15 @@ from tests.support.workflow import Job, Running
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 SUBMIT, RECEIPT = Job("submit", FIRST), Job("receipt", FIRST)
-# What the pipeline takes before and after it creates a stream, seconds: so long that a command which was left
-# behind is not done when the next one asks.
+# Seconds that the pipeline takes before and after it creates a stream. A command that was left behind is still
+# running when the next one checks.
 SLOW = 0.1
-# It may take so long; what is to be seen after that is waited for, if a process was killed meanwhile.
-LIMIT = 1.0
+LIMIT = 1.0  # seconds that the command may take
 EVERY = 5  # moments
 
 
 def submission(level1: Level1, check: bool) -> tuple[Settings, Callable[[], int]]:
-    """Hand a downlink off; return the settings, and what runs scripts/submit.py for it in this process."""
+    """Hand a downlink off; return the settings, and a function that runs scripts/submit.py in this process."""
     level1.hand_off()
     settings = level1.settings(seconds=LIMIT, **({} if check else {"check": None}))
     file = level1.home / "settings.json"

@@ -1,4 +1,4 @@
-"""Unattended processing: what fails or hangs costs its own downlink only, and the summary is of use."""
+"""Unattended processing: a downlink that fails or hangs stops no other one, and problems are reported once."""
 
 import json
 import os
@@ -43,15 +43,12 @@ def misbehaves(site: Site, fault: str, *downlinks: str) -> None:
 
 
 def command(site: Site, *arguments: str) -> list[str]:
-    """Return the command as cron has it; the config file is named relative to where it is given."""
+    """Return the command of a crontab, with a relative path of the config file."""
     return [*COMMAND, "unattended", "--cores", "2", *arguments, "--configfile", site.configfile.name]
 
 
 def unattended(site: Site, *arguments: str) -> tuple[int, str]:
-    """Run it as cron does, with nothing much on the path; return its exit status and what it printed.
-
-    If it printed anything, it said first where it looked.
-    """
+    """Run the command as cron does; return its exit status and its output below the first line."""
     site.work.mkdir(exist_ok=True)
     ended = run(command(site, *arguments), {"PATH": "/usr/bin:/bin"}, cwd=site.home)
     head = f"HalfPipe at {site.work} ({site.configfile.name})"
@@ -60,7 +57,7 @@ def unattended(site: Site, *arguments: str) -> tuple[int, str]:
 
 
 def alive(site: Site, *words: str) -> list[str]:
-    """Return the command lines of all processes that have to do with the site."""
+    """Return the command lines of all processes of the site."""
     return list(command_lines(str(site.home), *words).values())
 
 
@@ -69,9 +66,9 @@ def logs(site: Site) -> list[Path]:
 
 
 @pytest.mark.workflow
-def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> None:
+def test_a_turn_without_work_is_silent_and_a_bad_config_is_reported(site: Site) -> None:
     assert unattended(site) == (0, "")
-    assert last_turn(site.work) is None, "one by hand makes no timer"
+    assert last_turn(site.work) is None, "only turns of the timer are recorded"
     assert unattended(site, "--timer") == (0, "")
     assert last_turn(site.work) is not None
     assert leases(site.work) == []
@@ -80,7 +77,7 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
     site.configure(outstanding={"max": 1})
     status, said = unattended(site)
     assert (status, "outstanding.max" in said) == (2, True)
-    assert unattended(site) == (2, ""), "it was told"
+    assert unattended(site) == (2, ""), "it was reported"
     site.configure(outstanding={"maximum": 1})
     status, said = unattended(site)
     assert (status, "outstanding.maximum" in said) == (2, True)
@@ -89,7 +86,7 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
 
 
 @pytest.mark.workflow
-def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
+def test_a_downlink_that_fails_stops_no_other(outstanding: Site) -> None:
     site = outstanding
     misbehaves(site, "exit3", FIRST)
     status, said = unattended(site)
@@ -100,10 +97,10 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     assert SECOND not in said
     assert len(said) < 10_000
     assert f"{site.work}/logs/{FIRST}/decode_chunk-00001.log (and 1 more)\n" in said
-    assert unattended(site) == (1, ""), "it was told"
-    assert "\x1b" not in said, "nothing that a terminal obeys"
+    assert unattended(site) == (1, ""), "it was reported"
+    assert "\x1b" not in said, "no control characters"
 
-    # The first line of its log repeats the job, with the same end as long as nothing is mended.
+    # The first line of the log repeats the job.
     log = site.work / "logs" / FIRST / "decode_chunk-00001.log"
     again = f"cd {site.work} && {log.read_text().splitlines()[0].partition(' INFO    ')[2]}"
     log.unlink()
@@ -123,7 +120,7 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
 
 
 @pytest.mark.workflow
-def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
+def test_a_turn_that_hangs_is_ended_at_its_time_limit(outstanding: Site) -> None:
     site = outstanding
     misbehaves(site, "hangs", FIRST)
     shutil.rmtree(site.retdefs / SECOND)
@@ -134,10 +131,10 @@ def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
 
 
 @pytest.mark.workflow
-def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstanding: Site) -> None:
+def test_a_second_turn_is_refused_and_the_first_one_ends_its_programs(outstanding: Site) -> None:
     site = outstanding
     misbehaves(site, "hangs", FIRST, SECOND)  # side by side
-    # As a shell starts what it puts into the background.
+    # A shell starts background commands like this.
     in_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command(site)]
     first = Running(in_background, site.home, cwd=site.home).process
     wait_for("decoders that hang", lambda: len(alive(site, "deaf")) == 2)
@@ -150,7 +147,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     status, said = unattended(site, "--timer")
     assert (status, "site (unattended-stopped)" in said) == (4, True), "an hour later"
     assert f"end process {first.pid} on " in said
-    assert unattended(site, "--timer") == (4, ""), "it was told"
+    assert unattended(site, "--timer") == (4, ""), "it was reported"
     assert len(logs(site)) == 1
 
     first.terminate()
@@ -161,7 +158,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
 
 
 @pytest.mark.workflow
-def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
+def test_a_closed_pipe_stops_no_turn(outstanding: Site) -> None:
     site = outstanding
     misbehaves(site, "exit3", FIRST)
     read, write = os.pipe()
@@ -179,10 +176,10 @@ def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
     assert (turn.returncode, turn.stderr) == (1, "")
     assert site.receipt(SECOND)["downlink"] == SECOND
     status, said = unattended(site)
-    assert (status, f"downlink {FIRST}\n" in said) == (1, True), "nobody has heard it, so it is told again"
+    assert (status, f"downlink {FIRST}\n" in said) == (1, True), "it was not read, so it is reported again"
 
 
-def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
+def test_downlinks_that_failed_before_are_last(outstanding: Site) -> None:
     plan = Plan(outstanding.settings)
     first, second = DownlinkId(FIRST), DownlinkId(SECOND)
     assert program.outstanding(plan) == [[first, second], []]

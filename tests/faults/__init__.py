@@ -1,1 +1,1 @@
-"""Harm, death, hosts side by side, and bad input: what is left is looked at."""
+"""Kills, damage, hosts side by side, and bad input."""

@@ -1,4 +1,4 @@
-"""Bad input through the whole workflow: the message is seen, and nothing beside it is lost."""
+"""Bad input in the workflow: it is named, and nothing beside it is lost."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     assert sorted(path.name for path in site.stage.iterdir()) == [paths.STAGE_MARK, DL, "chunktokens"]
 
 
-def test_what_delete_all_output_removes_comes_back_and_nothing_is_delivered_twice(site: Site) -> None:
+def test_after_delete_all_output_nothing_is_delivered_twice(site: Site) -> None:
     build("runid_small", site)
     site.process(DL)
     staged, deliveries = site.staged(DL), list(site.work.glob("runs/*/deliveries/*"))
@@ -62,13 +62,13 @@ def test_what_delete_all_output_removes_comes_back_and_nothing_is_delivered_twic
     assert len(deliveries) == 1
 
 
-def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -> None:
+def test_chunks_whose_decoder_fails_are_repeated_alone(site: Site) -> None:
     build("multi3", site)
     source, chunks = GOLDEN / "multi3" / "in", site.work / DL / "chunks"
     site.misbehave(source, f"--fault={DL}-00003=cut", f"--fault={DL}-00005=sigsegv")
     site.snakemake(f"dl={DL}").bad("-00003.evt: record at byte ", "SIGSEGV")
     log = site.work / paths.log("decode_chunk", DL, "00005")
-    assert f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml" in log.read_text(), "what can be repeated"
+    assert f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml" in log.read_text()
     assert site.staged(DL) == {}, "a chunk may contain any run, so no run is merged without it"
     assert not site.has_receipt(DL)
     assert site.halted() == []
@@ -84,8 +84,8 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     assert not list(chunks.glob(".*"))
 
 
-def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: Site) -> None:
-    """The decoder cries and ends well, another chunk brings a run that no RetDef announces."""
+def test_exceptions_of_a_decoder_an_unannounced_run_and_a_bad_moot_file(site: Site) -> None:
+    """The decoder prints exceptions and succeeds, and a chunk contains a run that no RetDef announces."""
     build("multi3", site)
     for chunk in (3, 4, 5):
         (site.retdefs / DL / f"RetDef-{DL}-{chunk:05d}.xml").unlink()
@@ -118,7 +118,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
     assert site.halted() == []
 
 
-def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
+def test_a_run_that_level_1_would_refuse_is_not_staged(site: Site) -> None:
     build("multi3", site)
     bad_limits = {"min_events": 1, "max_events": 39, "chunk_scale": 1.0}  # 40 events: 39 and a single one
     good_limits = {"min_events": 2, "max_events": 125000, "chunk_scale": 0.9}
@@ -137,7 +137,7 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
     assert ({group["kind"] for group in said}, sum(group["events"] for group in said)) == ({"held"}, 40)
     assert "has 1 event; Level-1 needs at least 2" in said[0]["why"][0]
 
-    # Held no more, it is delivered; held again when it is processed again, everything stays as it was.
+    # With good limits it is delivered. With the bad ones again, the delivered files stay.
     site.configure(merge=good_limits)
     site.snakemake(*said[0]["do"].split()[1:]).good()
     assert site.told("explain", "2c2e6cc0")["groups"] == []

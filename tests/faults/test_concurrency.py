@@ -1,4 +1,4 @@
-"""Two heads of one downlink, and heads that die or are told to end: nothing is left behind."""
+"""Two heads of one downlink, and heads that are killed or terminated: nothing is left behind."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ from tests.support.workflow import REPLAY, Running, Site
 pytestmark = pytest.mark.workflow
 
 DL, SOURCE = "240601001", GOLDEN / "split2" / "in"
-# A decoder that says that it was started, and waits for leave to go on.
+# A decoder that marks its start, and waits until the gate is open.
 WAITS = (
     'touch "$0/started"; for n in $(seq 1000); do test -e "$0/open" && break; sleep 0.05; done; exec sh "$@"'
 )
@@ -27,7 +27,7 @@ WAITS = (
 
 @dataclass(frozen=True)
 class Gated:
-    """A site whose decoder waits at a gate, and its tree when it was processed in peace."""
+    """A site whose decoder waits at a gate, and its tree after an undisturbed run."""
 
     site: Site
     gate: Path
@@ -52,7 +52,7 @@ class Gated:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Gated:
-    """One site for all, for its places stand in receipts, which are compared."""
+    """One site for all tests, because receipts contain its paths."""
     home = tmp_path_factory.mktemp("site")
     site, gate = Site(home), home / "gate"
     words = ["sh", "-c", WAITS, str(gate), str(REPLAY), "--source", str(SOURCE)]
@@ -66,31 +66,30 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Gated:
 
 @pytest.fixture
 def gated(one: Gated) -> Gated:
-    """The site as if nothing had been processed, and its gate closed."""
+    """The site before any processing, with a closed gate."""
     for place in (one.site.work, one.site.stage, one.gate):
         shutil.rmtree(place)
     one.gate.mkdir()
     return one
 
 
-def test_the_same_downlink_twice_at_once(gated: Gated) -> None:
+def test_a_second_head_of_a_downlink_is_refused(gated: Gated) -> None:
     first = gated.start()
     second = gated.site.snakemake(f"dl={DL}")
     assert second.status != 0
     assert {job.rule for job in second.jobs} <= {"refused"}
     assert f" process {first.process.pid} on " in second.said
-    # To look is free.
     assert gated.site.snakemake("-n", f"dl={DL}").good().jobs
     gated.open()
     first.ended().good()
     gated.check()
 
 
-def test_after_a_killed_head_the_same_command_waits_for_its_orphans(gated: Gated) -> None:
+def test_after_a_killed_head_the_same_command_waits_for_its_jobs(gated: Gated) -> None:
     killed = gated.start()
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait()
-    assert f"downlink-{DL}" in leases(gated.site.work)  # nobody could remove it
+    assert f"downlink-{DL}" in leases(gated.site.work)
     again = gated.start_only()
     again.wait_for("it waits", lambda: "that a killed process left behind: job-" in again.log.read_text())
     time.sleep(1)
@@ -101,7 +100,7 @@ def test_after_a_killed_head_the_same_command_waits_for_its_orphans(gated: Gated
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_head_that_is_told_to_stop_leaves_no_leases(number: signal.Signals, gated: Gated) -> None:
+def test_a_head_that_is_terminated_leaves_no_leases(number: signal.Signals, gated: Gated) -> None:
     stopped = gated.start()
     stopped.process.send_signal(number)
     time.sleep(0.5)
@@ -126,8 +125,8 @@ class Scheduler(greedy.Scheduler):
 """
 
 
-def test_a_head_that_is_told_to_end_while_it_selects_jobs_ends(gated: Gated, tmp_path: Path) -> None:
-    """Of thousands it selects for most of its time."""
+def test_a_head_that_is_terminated_while_it_selects_jobs_ends(gated: Gated, tmp_path: Path) -> None:
+    """With thousands of jobs it does this most of the time."""
     gated.open()
     plugin = tmp_path / "snakemake_scheduler_plugin_ended"
     plugin.mkdir()

@@ -1,4 +1,4 @@
-"""Death and harm at any moment of a downlink: the same command again leaves the tree that it always leaves."""
+"""Harm at any moment of a downlink: the same command again leaves the tree of an undisturbed run."""
 
 import re
 from collections.abc import Sequence
@@ -37,8 +37,10 @@ def test_after_harm_to_the_head_the_same_command_leaves_the_same_tree(again: boo
 @pytest.mark.workflow
 @pytest.mark.parametrize("late", [False, True], ids=["dead", "late"])
 @AGAIN
-def test_another_downlink_goes_on_over_what_a_merge_left(again: bool, late: bool, tmp_path: Path) -> None:
-    """The merge is dead, or it stands still meanwhile and goes on afterwards."""
+def test_another_downlink_continues_after_an_interrupted_merge(
+    again: bool, late: bool, tmp_path: Path
+) -> None:
+    """The merge was killed, or it stands still and continues afterwards."""
     crashes = Crashes(Site(tmp_path / "site"), again, tmp_path, others=again)
     site = crashes.site
     moments, of_first = crashes.moments(), site.listed(f"dl={FIRST}")
@@ -73,10 +75,10 @@ def test_another_downlink_goes_on_over_what_a_merge_left(again: bool, late: bool
 
 
 @pytest.mark.workflow
-def test_a_head_that_dies_while_outputs_are_removed_leaves_no_receipt(
+def test_a_head_that_is_killed_while_it_removes_outputs_leaves_no_receipt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the receipt stands over what is gone, and nothing is said to be outstanding."""
+    """Otherwise there is a receipt without outputs, and nothing is outstanding."""
     monkeypatch.setattr(Site, "typing", False)
     crashes = Crashes(Site(tmp_path / "site"), again=True, home=tmp_path, others=False, head=True)
     moments = crashes.moments()

@@ -1,8 +1,8 @@
-"""Files harmed, and backups put back: what is said, and that nothing is lost or doubled.
+"""Damage to single files, and restored backups: problems are reported, and no event is lost or delivered twice.
 
-A site at some moments of a story, with SIMULATED data; Level-1 stands beside it, and takes what it was told of. Every
-single file below `paths.work` and the stage is harmed, a sample of them at random; `HALFPIPE_HARM=all` takes every one.
-And what there was at an earlier moment is put back over a later one.
+The site has SIMULATED data and is harmed at some moments of its story. A stand-in for Level-1 takes what was submitted.
+Random files below `paths.work` and the stage are harmed, or all of them (`HALFPIPE_HARM=all`). And the state of an
+earlier moment is restored over a later one.
 """
 
 import json
@@ -28,30 +28,28 @@ from tests.support.workflow import Ended, Site, in_peace
 
 pytestmark = pytest.mark.faults
 
-LOOKS = 60  # for each moment a third
+LOOKS = 60  # a third of them at each moment
 SEED = 17
 A, B, C = DOWNLINKS = "230401001", "230401002", "230401003"
 MOMENTS = ("delivered", "submitted", "taken")
 HARMS = ("removed", "cut", "flipped", "{}", "garbage")
 COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
-# What may always be said: of the moment itself, and while what was processed again waits for its roll-back.
-OFTEN = {"receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
-STOPS = {"stops"}  # every command says it, and does nothing
+# Codes that are always allowed: those of the site and the moment, and of a hand-off that waits for its roll-back.
+OFTEN = {"doctor", "receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
+STOPS = {"stops"}  # every command refuses
 PRODUCT = {"cleaned-up", "damaged", "format", "missing-input"}
 ID, RUN, N = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
 EVENT_FILE = rf"stage/{ID}/r\d{{10}}/.*\.evt"
-# Where a person must do what no command says: a backup, or a new ledger. Until then nothing goes on.
+# Damage that only an operator can repair, with a backup or a new ledger. Until then nothing continues.
 BY_HAND: dict[str, set[str]] = {
-    r"work/format\.json": STOPS,
-    rf"work/stage-mark/{N}": STOPS,
-    rf"stage/\.halfpipe-mark/{N}": STOPS,
+    r"work/format\.json": {*STOPS, "stage-foreign"},
+    rf"(work/stage-mark|stage/\.halfpipe-mark)/{N}": {*STOPS, "damaged"},
     r"ledger\.sqlite": {"ledger", "ledger-lacks"},
-    r"work/\.snakemake/.*": STOPS,
 }
-# Files that are all alike: a few are taken.
+# Kinds with many equal files: only a few are harmed.
 ALIKE: dict[str, set[str]] = {r"work/settings/.*": set(), rf"work/logs/{ID}/.*": set()}
-# What may be said of which file.
+# The codes that may be reported, for each kind of file.
 SAID: dict[str, set[str]] = {
     **BY_HAND,
     **ALIKE,
@@ -70,15 +68,15 @@ SAID: dict[str, set[str]] = {
 
 
 def kind_of(name: str) -> str:
-    """Return what a file is, by its path below the site."""
+    """Return the kind of a file, by its path below the site."""
     kind = next((pattern for pattern in SAID if re.fullmatch(pattern, name)), None)
-    assert kind is not None, f"{name}: of no kind that the table has"
+    assert kind is not None, f"{name}: no kind in the table"
     return kind
 
 
 @dataclass
 class Story:
-    """The site of the story, which is put back to one of its moments again and again."""
+    """The site of the story, which can be restored to each of its moments."""
 
     home: Path
     site: Site = field(init=False)
@@ -87,7 +85,7 @@ class Story:
         made = Scenario(seed=17, downlinks=DOWNLINKS)
         made.lpa_run(events=60, parts=3, per_datagram=6, repeated_datagrams=2)
         made.lpa_run(events=40, parts=2, first=1, per_datagram=6, repeated_datagrams=1)
-        made.lpa_run(events=30, per_datagram=6, lost_datagrams=1)  # is abandoned
+        made.lpa_run(events=30, per_datagram=6, lost_datagrams=1)  # abandoned
         moot = in_peace(self.home, made).settings.moot.file
         self.site = site = Site(self.home / "site")
         site.replay(self.home / "in")
@@ -121,33 +119,33 @@ class Story:
         self.events, self.told = self.at_level1(), self.calls()
 
     def _keep(self, moment: str) -> None:
-        self.asked()  # what status remembers of downlinks is among the files
+        self.asked()  # `status` caches downlinks in files
         shutil.copytree(self.site.home, self.home / moment)
 
     def restore(self, moment: str) -> None:
-        """Put the site back to a moment."""
+        """Restore the site to a moment."""
         shutil.rmtree(self.site.home)
         shutil.copytree(self.home / moment, self.site.home)
 
     def go_on(self) -> Ended:
-        """Give the command that comes next: all that is there, to its submission."""
+        """Process and submit all downlinks that are there."""
         known = sorted(path.name for path in self.site.retdefs.iterdir())
         return self.site.snakemake(*(f"dl={dl}" for dl in known), *(f"submit={dl}" for dl in known))
 
     def calls(self) -> Counter[str]:
-        """Return what Level-1 was told, and how often."""
+        """Return how often each command was sent to Level-1."""
         file = self.site.home / "calls"
         return Counter(file.read_text().splitlines() if file.exists() else [])
 
     def take(self) -> None:
-        """Take, as Level-1 does, all that it was told of; what was rolled back in place of what was taken before."""
+        """Take all submitted hand-offs as Level-1 does; a hand-off after a roll-back replaces the earlier one."""
         calls = self.calls()
         for dl in DOWNLINKS:
             home, level1 = self.site.stage / dl, self.site.home / "level1" / dl
             done, told = level1 / "told", calls[f"submit {dl}"] + calls[f"rollback {dl}"]
             if not told or (done.exists() and int(done.read_text()) == told) or not home.is_dir():
                 continue
-            # Of a roll-back it keeps the runs that are not handed off once more.
+            # After a roll-back it keeps the runs that are not in the new hand-off.
             for of_run in home.glob("r*/"):
                 shutil.rmtree(level1 / of_run.name, ignore_errors=True)
             self.site.take(dl)
@@ -155,7 +153,7 @@ class Story:
             done.write_text(str(told))
 
     def end(self) -> Ended:
-        """Have Level-1 take what it knows of, bring the last downlink if it has not come yet, and end the story."""
+        """Have Level-1 take its hand-offs, add the last downlink, and process everything to the end."""
         self.take()
         self.site.add_retdefs(self.home / "in", C)
         ended = self.go_on()
@@ -163,7 +161,7 @@ class Story:
         return ended
 
     def at_level1(self) -> Counter[bytes]:
-        """Return the events that Level-1 has; of a file that is none the whole as one."""
+        """Return the events that Level-1 has; a damaged file counts as one event."""
         found: Counter[bytes] = Counter()
         for path in self.site.home.glob("level1/*/r*/*.evt"):
             content = path.read_bytes()
@@ -174,7 +172,7 @@ class Story:
         return found
 
     def harm(self, name: str, how: str) -> bool:
-        """Harm a file, without a new time; tell whether it can be harmed so."""
+        """Harm a file and keep its time; return whether this harm is possible."""
         path = self.site.home / name
         content, status = path.read_bytes(), path.stat()
         middle = len(content) // 2
@@ -194,9 +192,9 @@ class Story:
         return True
 
     def put_back(self, moment: str, places: Iterable[str], *, over: bool) -> bool:
-        """Put back what there was at another moment; `over`: what is there besides stays, as with rsync.
+        """Restore files of another moment; return whether this changes anything.
 
-        Tell whether that changes anything.
+        `over`: other files stay, as with rsync.
         """
         before = self.everything()
         for name in places:
@@ -216,7 +214,7 @@ class Story:
         return {path: path.read_bytes() for path in self.site.home.rglob("*") if path.is_file()}
 
     def asked(self, *options: str) -> tuple[int, set[str], list[str]]:
-        """Ask `status`; return how it ended, its codes (`stops`, if it gives no answer), and what is to be done.
+        """Run `status`; return its exit status, its codes (`stops` without output), and its remedies.
 
         A damaged receipt is ``receipt``: it follows from much else.
         """
@@ -236,7 +234,7 @@ class Story:
         return ended.status, codes, do
 
     def follow(self, do: Iterable[str]) -> None:
-        """Do what is to be done, as far as it is commands."""
+        """Run the commands of remedies."""
         for command in dict.fromkeys(each for text in do for each in COMMAND.findall(text)):
             program, *words = shlex.split(command.strip().rstrip("."))
             if program == "snakemake":
@@ -252,9 +250,9 @@ class Story:
 def look(
     story: Story, moment: str, harm: Callable[[], bool], *, follow: bool = True
 ) -> tuple[set[str], str] | None:
-    """Do harm, ask, go on, and, to `follow`, do what is said; return all that was said, and how the end differs.
+    """Harm the site, run `status`, continue, and `follow` the remedies.
 
-    None if there is no harm in it.
+    Return all reported codes and how the end differs from the undisturbed story, or None if nothing was changed.
     """
     do_it = story.follow if follow else lambda _: None
     story.restore(moment)
@@ -275,7 +273,7 @@ def look(
         do += story.asked("--check")[2]
     ended = story.end()
     status, codes, do = story.asked()
-    if ended.status and do:  # the last downlink has found what nobody had looked at before
+    if ended.status and do:  # the last downlink found another damage
         do_it(do)
         ended = story.end()
         status, more, _ = story.asked()
@@ -284,7 +282,7 @@ def look(
     wrong = [f"{call} {n} times" for call, n in calls.items() if n != 1 and call.startswith("submit")]
     wrong += [f"no {call}" for call in story.told if not calls[call]]
     wrong += [f"{n} events {what}" for n, what in (
-        ((events - story.events).total(), "doubled or strange"), ((story.events - events).total(), "lacking")
+        ((events - story.events).total(), "doubled or unknown"), ((story.events - events).total(), "lacking")
     ) if n]  # fmt: skip
     needs = "needs action: " if status or ended.status else "SILENT: "
     return said | codes, f"{needs}{'; '.join(wrong)}" if wrong else ""
@@ -292,25 +290,25 @@ def look(
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The story, told once."""
+    """The story, which runs once."""
     return Story(tmp_path_factory.mktemp("story"))
 
 
 def files(story: Story, moment: str) -> list[str]:
-    """Return the files of a moment that are harmed, in random order; of those that are alike a few."""
+    """Return the files of a moment in random order, with a few of each kind that has many."""
     home, found, taken = story.home / moment, [], Counter[str]()
     names = [str(path.relative_to(home)) for path in sorted(home.rglob("*")) if path.is_file()]
     random.Random(f"{SEED} {moment}").shuffle(names)
     for name in names:
         if re.match(r"stage/|ledger\.|work/(?!leases/)", name):
             taken[kind := kind_of(name)] += 1
-            if taken[kind] <= 2 or not (kind in ALIKE or ".snakemake" in kind):
+            if taken[kind] <= 2 or kind not in ALIKE:
                 found.append(name)
     return found
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_harmed_file_loses_and_doubles_nothing(story: Story, moment: str) -> None:
+def test_a_damaged_file_loses_and_doubles_nothing(story: Story, moment: str) -> None:
     looks = [(name, how) for name in files(story, moment) for how in HARMS]
     if os.environ.get("HALFPIPE_HARM") != "all":
         looks = random.Random(SEED).sample(looks, LOOKS // len(MOMENTS))
@@ -320,15 +318,15 @@ def test_a_harmed_file_loses_and_doubles_nothing(story: Story, moment: str) -> N
             continue
         done, kind, (said, end) = done + 1, kind_of(name), seen
         may = end.startswith("needs action") and kind in BY_HAND
-        # Of what it was told of Level-1 moves the event files away, and so nobody can tell.
+        # Level-1 moves the event files of a submitted downlink away, so a missing one cannot be noticed.
         may |= (
             moment == "submitted"
             and how == "removed"
             and "file-taken" in said
             and bool(re.match(EVENT_FILE, name))
         )
-        if strange := said - SAID[kind] - OFTEN:
-            wrong.append(f"{name} {how}: says {sorted(strange)}")
+        if unexpected := said - SAID[kind] - OFTEN:
+            wrong.append(f"{name} {how}: {sorted(unexpected)}")
         elif end and not may:
             wrong.append(f"{name} {how}: {end}")
     assert not wrong, "\n".join(wrong)
@@ -350,16 +348,16 @@ BACKUPS = {
 
 @pytest.mark.parametrize("over", [False, True], ids=["in its place", "over it"])
 @pytest.mark.parametrize("what", BACKUPS)
-def test_a_backup_that_is_put_back_doubles_nothing(story: Story, what: str, over: bool) -> None:
+def test_a_restored_backup_doubles_nothing(story: Story, what: str, over: bool) -> None:
     places = [name.format(run=story.shared) for name in BACKUPS[what]]
     for then, now in combinations(("begun", *MOMENTS), 2):
-        # If only the ledger is left to know better, a person has to look in the pipeline before anything is done.
+        # If only the ledger knows the later state, an operator must look in the pipeline first.
         harm = partial(story.put_back, then, places, over=over)
         seen = look(story, now, harm, follow=what != "all and the stage")
         if seen is None:
             continue
         said, end = seen
-        # What of the stage Level-1 took before that was put back only a person finds out, who is told to.
+        # Only an operator, whom `status` asks, can know which restored files Level-1 had taken before.
         only_told = now == "submitted" and "stage" in places and "restored" in said
         assert not re.search("doubled" if only_told else "SILENT|doubled|times", end), (
             f"{then}, {now}: {seen}"

@@ -181,7 +181,7 @@ def test_misspelt_targets_are_named_and_not_interpreted(site: Site) -> None:
 
 def test_a_whole_downlink_among_nasty_names(tmp_path: Path) -> None:
     site = Site(tmp_path / 'it\'s $(touch evil1) `touch evil2`; touch evil3 & "x" #')
-    site.stage = site.home / "{y}"  # not paths.work: what Snakemake may be asked for lies below that
+    site.stage = site.home / "{y}"  # not paths.work, which is part of the names of targets
     site.configure(paths={"stage": str(site.stage)})
     source = site.home / "source; touch evil4"
     (source / DL).mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""Damaged files of each kind: a good result or an error that names the file, nothing else, and nothing more.
+"""Damaged files of each kind give a good result or an error that names the file.
 
-Every file is damaged with a seed of its own, its number, so that one that fails can be made again.
+The number of a file is its seed, so a file that fails can be made again.
 """
 
 import random
@@ -50,7 +50,7 @@ count = pytest.mark.parametrize(
 
 
 def mutated(rng: random.Random, content: bytes, *, text: bool = False, places: Sequence[int] = ()) -> bytes:
-    """Return what storage, networks and hostile hands make of a file, of which lengths stand at `places`."""
+    """Return a damaged copy of a file, which has lengths at `places`."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         begin = rng.randrange(len(content) + 1)
         end = min(len(content), begin + rng.randint(1, rng.choice((4, 64, 4096))))
@@ -81,7 +81,7 @@ def mutated(rng: random.Random, content: bytes, *, text: bool = False, places: S
 
 
 def outcome(seed: int, what: Callable[[], object], *names: str) -> str:
-    """Return ``good``, or the class of the error of ours, which names one of `names`; fail on any other."""
+    """Return ``good``, or the class of our error, which must name one of `names`; fail on any other error."""
     try:
         what()
     except HalfPipeError as error:
@@ -107,7 +107,7 @@ def products() -> list[tuple[ChunkId, str, bytes, bytes]]:
 
 
 def lengths_in(content: bytes) -> list[int]:
-    """Return where the lengths and counts of the first records stand."""
+    """Return the places of the lengths and counts of the first records."""
     data = np.frombuffer(content, np.uint8)
     offsets = evt.walk(data, "good")[:20]
     layout = evt.record_layout(data, offsets, "good")
@@ -122,7 +122,7 @@ def lengths_in(content: bytes) -> list[int]:
 
 
 def take(out: Path, work: Path, chunk: ChunkId) -> None:
-    """Do with the decoder's products in `out` what the workflow does up to the decision."""
+    """Process the decoder's products in `out` as the workflow does, up to the decision."""
     files = check_products(out, chunk)
     for run in sorted({RunId(file["run"]) for file in files}):
         entry = {"chunk": chunk, "files": files}
@@ -136,7 +136,7 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten thousand files are not flushed to disk one by one: that they are is tested elsewhere."""
+    """Do not flush ten thousand files to disk; other tests check that files are flushed."""
     monkeypatch.setattr("os.fsync", lambda _handle: None)
 
 
@@ -162,7 +162,7 @@ def test_products(tmp_path: Path, numbers: range, spoil: str) -> None:
             shutil.rmtree(out)
             shutil.rmtree(work, ignore_errors=True)
     assert outcomes["FormatError"] > len(numbers) // 4, outcomes
-    # Damage inside an EBF nobody here can see.
+    # Damage inside an EBF cannot be seen here.
     assert outcomes["good"] > len(numbers) // 50, outcomes
 
 

@@ -1,6 +1,6 @@
-"""Stories of some seeds: a site is made, a few steps are drawn and taken, and all is looked at after each.
+"""Random stories: a seed makes a site and some steps, and everything is checked after each step.
 
-`python -m tests.support.stories --shrink SEED` tells one alone, and leaves out the steps that do not matter.
+`python -m tests.support.stories --shrink SEED` runs one story, and leaves out the steps that do not matter.
 """
 
 from pathlib import Path

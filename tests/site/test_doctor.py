@@ -25,7 +25,7 @@ DOCTOR = runpy.run_path(str(ROOT / "profiles" / "s3df" / "doctor.sh"))
 
 
 def found(probe: str, config: dict[str, Any] | None = None, profile: str = "s3df") -> list[dict[str, str]]:
-    """Return what one probe finds of a site with this config and a shipped profile."""
+    """Return the findings of one probe, for this config and a shipped profile."""
     content = yaml.safe_load((ROOT / "profiles" / profile / "profile.v9+.yaml").read_text())
     site = DOCTOR["Site"](config or {}, content, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
     return list(DOCTOR[probe](site))
@@ -39,15 +39,15 @@ def private() -> Iterator[PrivateSlurm]:
 
 @pytest.fixture
 def slurm(private: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
-    """Return the Slurm that the commands of this test alone talk to."""
+    """Return the private Slurm, which the commands of this test use."""
     for name, value in private.env.items():
         monkeypatch.setenv(name, value)
     return private
 
 
 @pytest.mark.slurm
-def test_the_account_that_is_named_is_one_that_slurm_takes(slurm: PrivateSlurm) -> None:
-    """However accounting spells it, what the profile has or the remedy writes is taken by sbatch."""
+def test_slurm_accepts_the_account_of_the_remedy(slurm: PrivateSlurm) -> None:
+    """sbatch accepts the account of the profile, or the one of the remedy."""
     first, *_ = found("account")
     assert first["code"] in {"account", "account-spelling"}
     written = re.search('slurm_account: "(.*?)"', first["do"])
@@ -58,7 +58,7 @@ def test_the_account_that_is_named_is_one_that_slurm_takes(slurm: PrivateSlurm) 
 
 
 @pytest.mark.slurm
-def test_a_partition_that_is_not_there(slurm: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_partition(slurm: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {
         "executor": "slurm",
         "default-resources": {"slurm_account": "fermi:l1@milano", "slurm_partition": "x"},
@@ -70,7 +70,7 @@ def test_a_partition_that_is_not_there(slurm: PrivateSlurm, monkeypatch: pytest.
 
 @pytest.mark.slurm
 def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
-    """Of one node: both sides meet, and say that they were one host."""
+    """On a Slurm with one node both sides of the probe run on one host."""
     for name in ("work", "stage", "retdefs"):
         (tmp_path / name).mkdir()
     config = {"paths": {name: str(tmp_path / name) for name in ("work", "stage")}}
@@ -99,7 +99,7 @@ def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
 
 @pytest.mark.postgresql
 def test_the_ledger_as_level_1_asks_it(server: PrivatePostgresql) -> None:
-    """Without tables, empty, with a run, with a wrong password, and down."""
+    """The ledger has no tables, is empty, has a run, has another password, and is down."""
     url = server.make_database(f"ledger_{secrets.token_hex(4)}")
     config = {"ledger": {"url": url}}
     (without,) = found("ledger", config)

@@ -57,17 +57,10 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
     found = content(ledger)
     at = {"scid": 77, "startedat": 741234567}
     times = {"dgmutc0": "29:27.750", "dgmutc1": "29:29.750", "evtutc0": "29:27.250", "evtutc1": "29:29.500"}
-    row: dict[str, object] = {
-        "type": "LPA",
-        "analysis": None,
-        "status": "Complete",
-        "ndgms": 5,
-        "nevts": 50,
-        "hwkey": 3348,
-        "swkey": 7656,
-    }
+    row: dict[str, Any] = {"type": "LPA", "analysis": None, "status": "Complete", "ndgms": 5, "nevts": 50}
+    row |= {"hwkey": 3348, "swkey": 7656, "moot_key": 0xFFFFFFFF, "moot_alias": "UNKNOWN"}
     row |= {key: datetime.fromisoformat(f"2024-06-28T02:{text}") for key, text in times.items()}
-    assert found[RUNS.name] == [at | row | {"moot_key": 0xFFFFFFFF, "moot_alias": "UNKNOWN"}]
+    assert found[RUNS.name] == [at | row]
     places = {"indir": f"{tmp_path}/240601001", "outbase": str(tmp_path)}
     assert found[DOWNLINKS.name] == [
         {"id": 240601001, "l0key": None, "handoff": 2, "submitted": None} | places

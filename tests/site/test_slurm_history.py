@@ -1,6 +1,6 @@
-"""History on a Slurm where things go wrong: 200 downlinks, killed commands and jobs, a drained node, a full stage.
+"""200 downlinks on a Slurm with killed commands and jobs, a drained node and a full stage.
 
-It takes some minutes: ``pytest -m "slurm and long" tests/site/test_slurm_history.py``.
+This takes some minutes: ``pytest -m "slurm and long" tests/site/test_slurm_history.py``.
 """
 
 import random
@@ -31,7 +31,7 @@ BAD = EVERY[17], EVERY[90], EVERY[155]
 
 @pytest.fixture
 def full_later(tmp_path: Path) -> Iterator[Path]:
-    """A file system of the test's own for the stage, which can be filled."""
+    """A small file system for the stage, which can be filled."""
     place = tmp_path / "disk"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)], check=True)

@@ -1,4 +1,4 @@
-"""Level-0 from a real XRootD server: up, down, slow, with a wrong checksum, and more than the cache takes."""
+"""Level-0 from a real XRootD server: up, down, hanging, with a wrong checksum, and without an hour."""
 
 import io
 import shutil
@@ -24,7 +24,7 @@ DL = "230401001"
 
 @pytest.fixture
 def server(open_to_all: Path) -> Iterator[PrivateXrootd]:
-    """A server that is not started yet, with a simulated archive."""
+    """A server with a simulated archive, which is not started yet."""
     with private_xrootd(open_to_all) as made:
         simulation = Scenario(seed=4).lpa_run(events=800, rate=1.0).write(open_to_all / "sim")
         shutil.copytree(simulation.level0, open_to_all / "data" / "level0", dirs_exist_ok=True)
@@ -46,7 +46,7 @@ def settings(server: PrivateXrootd, cache_gb: float = 1.0, seconds: float = 60.0
 
 
 def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> list[tuple[str, int]] | None:
-    """Have all hours fetched; return which of them are missing in what a decoder would read."""
+    """Fetch all hours; return those that a decoder would miss."""
     archive = server.home / "archive"
     given = settings(server, **keys)
     with level0_cache.source(given, retdef, archive, list_archive(archive, retdef), io.StringIO()) as (
@@ -58,19 +58,19 @@ def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> list[tuple[st
 
 
 def content(root: Path) -> dict[tuple[str, str], str]:
-    """Return the checksums of the files of an archive, or of the cache, by hour and name."""
+    """Return the checksums of the files of an archive or a cache, by hour and name."""
     files = [path for path in root.rglob("s0077a*") if path.is_file()]
     hours = [str(path.parent.relative_to(root)).replace("/", "+").split("~")[0] for path in files]
     return {(hour, path.name): sha256(path) for hour, path in zip(hours, files, strict=True)}
 
 
-def test_up(server: PrivateXrootd, retdef: RetDef) -> None:
+def test_hours_are_fetched_into_the_cache(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
     assert fetch(server, retdef) == []
     assert content(server.home / "cache") == content(server.home / "data" / "level0") != {}
 
 
-def test_down_is_told_soon_and_afterwards_it_goes_on(server: PrivateXrootd, retdef: RetDef) -> None:
+def test_a_server_that_is_down_is_reported_soon(server: PrivateXrootd, retdef: RetDef) -> None:
     begun = time.monotonic()
     with pytest.raises(HalfPipeError, match=r"(?s)cannot be fetched: .*exit status 1.*Connection error"):
         fetch(server, retdef)
@@ -80,7 +80,7 @@ def test_down_is_told_soon_and_afterwards_it_goes_on(server: PrivateXrootd, retd
     fetch(server, retdef)
 
 
-def test_one_that_answers_no_more_is_given_up(server: PrivateXrootd, retdef: RetDef) -> None:
+def test_a_server_that_hangs_is_abandoned(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
     server.pause()
     begun = time.monotonic()
@@ -90,7 +90,7 @@ def test_one_that_answers_no_more_is_given_up(server: PrivateXrootd, retdef: Ret
     assert content(server.home / "cache") == {}
 
 
-def test_a_wrong_checksum_is_no_file(server: PrivateXrootd, retdef: RetDef) -> None:
+def test_a_file_with_a_wrong_checksum_is_not_used(server: PrivateXrootd, retdef: RetDef) -> None:
     wrong = server.home / "checksum"
     wrong.write_text("#!/bin/sh\necho 00000001\n")
     wrong.chmod(0o755)
@@ -100,7 +100,7 @@ def test_a_wrong_checksum_is_no_file(server: PrivateXrootd, retdef: RetDef) -> N
     assert content(server.home / "cache") == {}
 
 
-def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) -> None:
+def test_a_missing_hour_is_not_a_failure(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
     first, *_ = directories(retdef)
     shutil.rmtree(server.home / "data" / "level0" / first)

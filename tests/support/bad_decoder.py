@@ -1,6 +1,6 @@
-"""A faulty decoder: it replays products made before, and damages those of some chunks.
+"""A faulty decoder: it copies products made before, and damages those of some chunks.
 
-Each fault is a way to die or to break a decoder's contract. ``--fault 240601001-00003=exit3`` damages only chunk 00003
+Each fault is a way to die or to break the decoder contract. ``--fault 240601001-00003=exit3`` damages only chunk 00003
 of downlink 240601001. ``--bring 240601001-00003=00004`` also writes the products of chunk 00004, ``--hungry 00001=800``
 uses 800 MB for chunk 00001 for some seconds, ``--slow 00002=70`` sleeps 70 s at chunk 00002, and ``--pause 5`` sleeps
 5 s at each chunk.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HEADER = 176  # bytes of an evt file's header; the first record follows it (evt-layout)
-HOLD_SECONDS = 8  # Slurm looks at the memory of its jobs from time to time
+HOLD_SECONDS = 8  # long enough for Slurm to see the memory
 REPLAY = Path(__file__).with_name("replay_decoder.sh")
 CRIES = (
     "PktRetriever exception: lost a packet of APID 956",
@@ -25,7 +25,7 @@ CRIES = (
     "DFI exception: a datagram could not be unpacked",
 )
 
-Fault = Callable[[Path], object]  # gets the directory with the good products
+Fault = Callable[[Path], object]  # its argument: the directory with the good products
 
 
 def _one(out: Path, suffix: str) -> Path:
@@ -38,7 +38,7 @@ def _dies(_out: Path) -> None:
 
 
 def _hangs(out: Path) -> None:
-    """Wait, with a child that is deaf to SIGTERM."""
+    """Wait, with a child that ignores SIGTERM."""
     subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done", "deaf", str(out)])
     time.sleep(300)
 
@@ -49,12 +49,12 @@ def _all(change: Callable[[str], str]) -> Fault:
 
 
 def _shorter(suffix: str, by: int | None) -> Fault:
-    """Cut so many bytes of the end of a product, or all."""
+    """Cut bytes from the end of a product, or all."""
     return lambda out: os.truncate(path := _one(out, suffix), path.stat().st_size - by if by else 0)
 
 
 def _line_less(out: Path) -> None:
-    """Leave the first event line out."""
+    """Remove the first event line."""
     path = _one(out, ".idx")
     lines = path.read_bytes().splitlines(keepends=True)
     lines.remove(next(line for line in lines if line.startswith(b"EVT:")))
@@ -104,7 +104,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def bring(source: Path, out: Path, chunk: str, other: str) -> None:
-    """Write the products of the chunk `other` as well, under the number of `chunk`."""
+    """Write the products of chunk `other`, too, under the number of `chunk`."""
     for path in sorted(source.glob(f"*-{other}.*")):
         content = path.read_bytes()
         if path.suffix == ".idx":
@@ -113,7 +113,7 @@ def bring(source: Path, out: Path, chunk: str, other: str) -> None:
 
 
 def main() -> int:
-    """Behave as the decoder contract says, but for the faults."""
+    """Follow the decoder contract, except for the faults."""
     parser = argparse.ArgumentParser(fromfile_prefix_chars="@")
     parser.add_argument("-r", dest="retdef", type=Path, required=True)
     parser.add_argument("-o", dest="out", type=Path, required=True)

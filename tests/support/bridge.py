@@ -22,7 +22,7 @@ LOWEST, HIGHEST = 0, 2**64 - 1
 
 
 def event_array(events: Sequence[Event]) -> NDArray[np.void]:
-    """Return `events` as the library reads them from an index; the copy's number is the offset."""
+    """Return `events` as the library reads them from an index; the number of the copy is the offset."""
     rows = np.zeros(len(events), EVENT)
     for row, event in zip(rows, events, strict=True):
         row["sequence"], row["apid"], row["datagram"] = event.sequence, event.apid, event.datagram
@@ -31,7 +31,7 @@ def event_array(events: Sequence[Event]) -> NDArray[np.void]:
 
 
 def library_datagrams(chunks: Sequence[Chunk]) -> KnownDatagrams:
-    """Return what `chunks` make known."""
+    """Return the datagrams of `chunks`."""
     return KnownDatagrams.of([datagram.line for chunk in chunks for datagram in chunk.datagrams])
 
 
@@ -44,7 +44,7 @@ def library_events(chunks: Sequence[Chunk], number: int = 0) -> NDArray[np.void]
 
 
 def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, object]:
-    """Return everything that a decision says as plain values; each of `downlinks` has one evt file."""
+    """Return a decision as plain values; each of `downlinks` has one evt file."""
     entries = [
         (int(e["sequence"]), int(e["apid"]), int(e["datagram"]), downlinks[e["file"]], int(e["offset"]))
         for e in decision.events
@@ -67,7 +67,7 @@ def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, obje
 
 
 def model_view(outcome: model.ModelDecision) -> dict[str, object]:
-    """Return everything that an outcome of the reference says in the same form."""
+    """Return a decision of the reference model in the same form."""
 
     def plain(entry: tuple[str, Event]) -> tuple[int, int, int, str, int]:
         downlink, event = entry

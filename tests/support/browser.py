@@ -1,4 +1,4 @@
-"""A real browser for tests: Debian's chromium without a window, and axe-core, which finds what keeps people out."""
+"""A real browser for tests: Debian's chromium without a window, with axe-core, which checks accessibility."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ DESK, TELEPHONE = (1600, 1000), (390, 844)
 
 
 def axe() -> str:
-    """Return axe-core, which is not part of the project: taken by npm once for all checkouts, with its checksum."""
+    """Return axe-core. npm fetches it once for all checkouts; its checksum is known."""
     kept = user_cache_path("halfpipe") / f"axe-core-{AXE}.min.js"
     if kept.exists():
         return kept.read_text()
@@ -72,7 +72,7 @@ class Browser:
         return found
 
     def look(self, size: tuple[int, int], *, dark: bool = False) -> None:
-        """Be so many pixels wide and high, light or dark."""
+        """Set the size in pixels, and a light or dark scheme."""
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -94,7 +94,7 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Open a browser of its own, and close it."""
+    """Open a browser, and close it."""
     servers.needed("browser")
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))

@@ -45,7 +45,7 @@ def _row(of: str, key: str, section: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text of the model for a cell of Markdown: in one line, without changes."""
+    """Return a text in one line, for a cell of Markdown."""
     return " ".join(text.split()).replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
 
 

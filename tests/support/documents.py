@@ -1,4 +1,4 @@
-"""The documents of the project: their sections and tables, the commands that they show, and how these are run."""
+"""The documents of the project: their sections, and the commands that they show and how to run them."""
 
 import os
 import re
@@ -14,13 +14,7 @@ from tests.support.in_process import ROOT
 FILES = ("Makefile", "Snakefile", "pyproject.toml", "requirements.lock")
 DIRECTORIES = ("config", "envs", "profiles", "scripts", "src", "tests/support/standin", "workflow")
 STATUS = re.compile(r"  # exit status (\d+)\b")
-OURS = (
-    "MAKE",
-    "MFLAGS",
-    "PYTEST",
-    "HALFPIPE",
-    "SNAKEMAKE",
-)  # variables that whoever runs the tests may have set
+OURS = ("MAKE", "MFLAGS", "PYTEST", "HALFPIPE", "SNAKEMAKE")  # variables that are not passed on
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Command:
 
     @property
     def status(self) -> int:
-        """The exit status that the document says it has: 0, or what a comment at its end says."""
+        """The exit status: 0, or the one in the comment at its end."""
         said = STATUS.search(self.text)
         return int(said[1]) if said else 0
 
@@ -60,12 +54,12 @@ def commands(section: str) -> list[Command]:
 
 
 def pattern(line: str) -> re.Pattern[str]:
-    """Return what fits a shown line: any amount of space is as good as another, and … stands for anything."""
+    """Return a pattern for a line of a document. The amount of space does not matter; … matches any text."""
     return re.compile(".*".join(re.escape(part) for part in " ".join(line.split()).split("…")))
 
 
 def missed(command: Command, said: str) -> str | None:
-    """Return the first shown line that was not printed where it should have been; … stands for any lines."""
+    """Return the first line of the document that was not printed in its place; … matches any lines."""
     printed = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
     at, anywhere = 0, False
     for line in command.shown:
@@ -80,14 +74,23 @@ def missed(command: Command, said: str) -> str | None:
     return None if anywhere or at == len(printed) else f"(nothing; there was {printed[at]!r})"
 
 
+def check(wanted: Sequence[Command], ended: Sequence[tuple[int, str]]) -> None:
+    """Check that commands ended with their exit statuses, and printed the lines of the document."""
+    assert len(ended) == len(wanted)
+    for command, (status, printed) in zip(wanted, ended, strict=True):
+        assert status == command.status, f"{command.text}\nended with {status}:\n{printed}"
+        line = missed(command, printed)
+        assert line is None, f"{command.text}\ndid not print\n{line}\nin its place, but:\n{printed}"
+
+
 def project(home: Path) -> Path:
-    """Copy what a clone has to `home`, and give it this environment."""
+    """Copy the files of a clone to `home`, with this environment."""
     home.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy2(ROOT / name, home / name)
     for name in DIRECTORIES:
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
-    # A directory of its own with links in it: if `make` should want to make it anew, no more than links go.
+    # A directory with links: if `make` makes the environment again, only links are lost.
     (home / ".venv").mkdir()
     for name in ("bin", "lib"):
         (home / ".venv" / name).symlink_to(Path(sys.prefix) / name)
@@ -98,20 +101,17 @@ def project(home: Path) -> Path:
 def run(
     home: Path, wanted: Sequence[Command], variables: Mapping[str, str] | None = None
 ) -> list[tuple[int, str]]:
-    """Run commands one after the other in one shell; return their exit statuses and what they said."""
+    """Run commands one after the other in one shell; return their exit statuses and outputs."""
     mark = "@@ end of a command:"
     script = "exec 2>&1\n" + "".join(
         f"{command.text}\nstatus=$?; echo; echo '{mark}' $status\n" for command in wanted
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {"PYTHONPATH": str(home / "src"), **(variables or {})}  # before the installed package
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=home,
-        env={
-            **environment,
-            "PYTHONPATH": str(home / "src"),
-            **(variables or {}),
-        },  # before the package that is installed
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -32,10 +32,9 @@ def said_of(run: Run) -> list[Group]:
 
 
 def check(run: Run, *, odd: bool = False) -> list[Group]:
-    """Check by the reference that each undelivered event has one reason, and the right one; return the groups.
+    """Check with the reference model that each undelivered event has one correct reason; return the groups.
 
-    In an `odd` history, which contradicts itself, events of an EPU need not be in order: what else could settle a
-    place is not looked at.
+    `odd`: the history contradicts itself, so events of an EPU need not be in order, and orphans are not checked.
     """
     groups = said_of(run)
     outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.given_up)
@@ -75,7 +74,7 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
 
 
 def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
-    """Check that the books of a run balance: no event is lost, and each known one is in one account."""
+    """Check that the books of a run balance: no event is lost, and each known event is in one account."""
     latest = run.recorded.latest()
     events = all_known(sorted(arrived := _library_events(run)), arrived)
     books = closed_books(groups, latest, lost=lost_events(events, groups, latest))
@@ -90,7 +89,7 @@ def _library_events(run: Run) -> dict[DownlinkId, Events]:
 
 
 def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[Kind, set[tuple[int, int]]]:
-    """Return (sequence, APID) of the orphans and of the events that are due, as the reference has them."""
+    """Return (sequence, APID) of the orphans and of the events that are due, by the reference model."""
     taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
     orphans = {
         (event.sequence, event.apid)
@@ -111,7 +110,7 @@ def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
 
 
 def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tuple[int, int]]:
-    """Return (sequence, APID) of what a downlink that brings `new` would deliver, by the reference."""
+    """Return (sequence, APID) of what a downlink with `new` would deliver, by the reference model."""
     outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.given_up)
     return {(event.sequence, event.apid) for _, event in outcome.delivered}
 
@@ -132,12 +131,12 @@ def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
 
 
 def can_come(lack: Lack) -> bool:
-    """Tell whether there is something that can come: before datagram 0 there is none."""
+    """Tell whether the missing data can arrive: there is nothing before datagram 0."""
     return lack.what is not What.START or lack.last is not None
 
 
 def bringing(run: Run, lacks: Iterable[Lack]) -> list[Chunk]:
-    """Return what brings `lacks`, in datagrams without events."""
+    """Return chunks with the missing data `lacks`, in datagrams without events."""
     seen = set(model.known_datagrams(run.arrived.values()))
     chunks = []
     for number, lack in enumerate(lacks, start=1):

@@ -1,4 +1,4 @@
-"""What a test of the flight programs needs: stand-ins in a stand-in container, and an archive of simulated products."""
+"""Stand-ins for the flight programs in a stand-in container, and an archive of simulated products."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TABLES = "/sdf/group/fermi/ground/fmx"
 
 @dataclass
 class FlightSite:
-    """Settings of the flight programs and all that they name, in a directory of a test's own."""
+    """Settings of the flight programs and their files, in a directory."""
 
     home: Path
     settings: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class FlightSite:
 
     @property
     def marker(self) -> str:
-        """A word in the command line of every process that a stand-in of this site leaves behind."""
+        """A word in the command line of each process that a stand-in of this site leaves behind."""
         return f"left-by-{self.home}"
 
     @property
@@ -59,7 +59,7 @@ class FlightSite:
         return self.home / "flight.yaml"
 
     def configure(self, **sections: Any) -> None:
-        """Set keys of the settings over those that are set already."""
+        """Set keys of the settings."""
         for name, value in sections.items():
             if isinstance(value, dict) and isinstance(self.settings.get(name), dict):
                 self.settings[name] |= value
@@ -68,7 +68,7 @@ class FlightSite:
         self.file.write_text(yaml.safe_dump(self.settings))
 
     def without_container(self) -> None:
-        """Use no container: the stand-ins are started where they lie."""
+        """Use no container: the stand-ins run in their place."""
         self.configure(
             runtime="none",
             environment={"FMX_C_FDB": str(self.tables)},
@@ -77,7 +77,7 @@ class FlightSite:
         )
 
     def misbehave(self, **modes: str) -> None:
-        """Let chunks (``c240601001_00001``) and ``magic7`` go wrong as named, and nothing else."""
+        """Set the faults of chunks (``c240601001_00001``) and of ``magic7``."""
         named = {name.removeprefix("c").replace("_", "-"): mode for name, mode in modes.items()}
         (self.arch / "standin" / "modes.json").write_text(json.dumps(named | {"marker": self.marker}))
 
@@ -87,13 +87,8 @@ class FlightSite:
 
     def command(self, name: str, *arguments: str) -> list[str]:
         """Return the command line of a wrapper."""
-        return [
-            sys.executable,
-            str(ROOT / "scripts" / f"{name}.py"),
-            "--settings",
-            str(self.file),
-            *arguments,
-        ]
+        script = str(ROOT / "scripts" / f"{name}.py")
+        return [sys.executable, script, "--settings", str(self.file), *arguments]
 
     def decode(
         self, retdef: Path, *arguments: str, env: dict[str, str] | None = None
@@ -109,15 +104,15 @@ class FlightSite:
         return subprocess.run(words, capture_output=True, encoding="utf-8", env=environment, check=False)
 
     def products(self) -> dict[str, bytes]:
-        """What lies in OUTDIR."""
+        """The files in OUTDIR."""
         return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
 
     def hanging(self) -> list[int]:
-        """Return the processes that a stand-in started and that live still."""
+        """Return the running processes that a stand-in started."""
         return list(command_lines(self.marker))
 
     def left(self) -> list[str]:
-        """What is left on the scratch disk."""
+        """The files on the scratch disk."""
         return sorted(path.name for path in self.scratch.iterdir())
 
 

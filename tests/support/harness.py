@@ -1,4 +1,4 @@
-"""Two trees side by side, what is in event files, what causes are about, jobs that failed, and who hears of it."""
+"""Helpers: differences of trees, events of event files, paths of causes, logs of failed jobs, and messages."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -13,7 +13,7 @@ from halfpipe.process.failure import Failure
 
 
 def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
-    """Return the names of the files that two trees have not the same."""
+    """Return the names of the files that differ between two trees."""
     return sorted(name for name in {*tree, *expected} if tree.get(name) != expected.get(name))
 
 
@@ -44,7 +44,7 @@ def path_of(cause: Cause) -> Path:
 def job_log(
     work: Path, name: str, why: Failure | None = None, downlink: str = "240601001", said: str = "begun\n"
 ) -> Path:
-    """Leave the log of a job, and a record of why it failed, if there is a why; return the log."""
+    """Write the log of a job, and a record of its failure if there is one; return the log."""
     log = work / paths.job_logs(downlink) / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(said)
@@ -53,7 +53,7 @@ def job_log(
     return log
 
 
-class Said(list[str]):
+class Messages(list[str]):
     """Collects messages; fails the first `missed` times."""
 
     def __init__(self, missed: int = 0) -> None:
@@ -61,6 +61,6 @@ class Said(list[str]):
         self._missed = missed
 
     def __call__(self, text: str) -> bool:
-        """Hear it, and tell whether it was taken."""
+        """Store a message; return whether it was sent."""
         self.append(text)
         return len(self) > self._missed

@@ -1,7 +1,7 @@
-"""Commands in this process: `snakemake` as it is typed, its jobs, and the programs of the rules.
+"""Run `snakemake`, its jobs and the programs of the rules in this process.
 
-A command and its jobs do the same as in their own processes, except for the effects of a process's end, which are
-imitated here. Tests of killed processes, of concurrency, or of output streams start real processes.
+The effects of the end of a process are imitated. Tests of killed processes, of concurrency, or of output streams start
+real processes.
 """
 
 import gc
@@ -42,7 +42,7 @@ common_settings = local.common_settings
 
 
 def _become(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> NoReturn:
-    """Be a program of the simulator in a fork of this process, which has imported what it needs; end as it does."""
+    """Run a program of the simulator in a fork of this process, which has its modules already, and exit."""
     status = 1
     try:
         os.closerange(3, 1024)  # the parent waits for one of them
@@ -60,7 +60,7 @@ def _become(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> NoRet
 
 
 def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
-    """Start a program as ever, but for those of the simulator."""
+    """Start a program, or fork for one of the simulator."""
     simulator = len(words) > 1 and words[0] == sys.executable and words[1] in SIMULATORS
     if simulator and not keys["env"] and not keys["start_new_session"]:
         keys["preexec_fn"] = partial(_become, module(words[1]).main, words[2:])
@@ -78,7 +78,7 @@ class Executor(local.Executor):  # type: ignore[misc]
         self.job_args_and_prepare(job)
         done: Future[None] = Future()
         if job.shellcmd and program(job.shellcmd):
-            done.set_exception(SpawnedJobError())  # the program has said itself what was wrong
+            done.set_exception(SpawnedJobError())  # the program printed its reason
         else:
             done.set_result(None)
         return done
@@ -116,8 +116,8 @@ def program(command: str) -> int:
     """Run one of the project's programs, as ``python PATH WORDS``; return its exit status."""
     _, path, *words = shlex.split(command)
     with patch.object(sys, "argv", [path, *words]), warnings.catch_warnings():
-        warnings.simplefilter("error")  # what Snakemake is forgiven is not forgiven here
-        # But for what an earlier command of it left, if that is collected just now.
+        warnings.simplefilter("error")
+        # An earlier command of Snakemake leaves this, and the collector may find it now.
         warnings.filterwarnings("ignore", "Implicitly cleaning up .*snakemake-runtime-cache", ResourceWarning)
         return ended(module(path).main)
 
@@ -135,11 +135,11 @@ def module(path: str) -> ModuleType:
 
 
 def snakemake(words: Sequence[str]) -> tuple[int, str]:
-    """Give a command of Snakemake in the project's root; return its exit status and what it and its jobs said."""
+    """Run Snakemake in the project's root; return its exit status, and its output and that of its jobs."""
     executor = [] if "-n" in words else ["--executor", EXECUTOR, "--scheduler", "greedy"]
     said = io.StringIO()
     with as_in_a_process(ROOT), redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # files that it leaves to be closed by its end
+        warnings.simplefilter("ignore")  # files that Snakemake does not close
         with patch.object(sys, "argv", ["snakemake", *words]):
             status = ended(lambda: cli.main([*words, *executor]))
     return status, said.getvalue()
@@ -154,7 +154,7 @@ def ended(main: Any) -> int:
 
 
 def called(main: Callable[[Sequence[str]], int], *words: object) -> "subprocess.CompletedProcess[str]":
-    """Run a program's `main` with words; return how it ended and what it printed, as `subprocess.run` does."""
+    """Run a program's `main` with words; return its exit status and outputs as `subprocess.run` does."""
     out, errors, asked = io.StringIO(), io.StringIO(), [*map(str, words)]
     with redirect_stdout(out), redirect_stderr(errors):
         status = ended(lambda: main(asked))
@@ -163,7 +163,7 @@ def called(main: Callable[[Sequence[str]], int], *words: object) -> "subprocess.
 
 @contextmanager
 def as_in_a_process(directory: Path) -> Iterator[None]:
-    """Begin in `directory`; give back what the end of a process gives back."""
+    """Run a block in `directory`; then restore and release what the end of a process would."""
     here, environment, thresholds = Path.cwd(), dict(os.environ), gc.get_threshold()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = os.umask(0)

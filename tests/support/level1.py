@@ -44,7 +44,7 @@ def submit_commands(server: Path) -> dict[str, str]:
 
 
 def commands(server: Path, downlink: str) -> list[str]:
-    """Return what Level-1's task was asked for a downlink, in order."""
+    """Return the commands that Level-1's task got for a downlink, in order."""
     file = server / "journal.jsonl"
     lines = map(json.loads, file.read_text().splitlines() if file.exists() else [])
     return [each["command"] for each in lines if (each["task"], each["stream"]) == ("L1Proc", int(downlink))]
@@ -61,8 +61,7 @@ class Level1:
         working_directory.begin(self.work)
 
     def settings(self, **submit: str | float | None) -> Settings:
-        """Return a config with all commands but for those that are given otherwise."""
-        # What is loaded before is the story of tests/contract/test_ledger_rule.py.
+        """Return settings with all commands, some of them replaced by `submit`."""
         given: dict[str, Any] = submit_commands(self.server) | submit
         return Settings(Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**given))
 
@@ -73,16 +72,10 @@ class Level1:
         return command.replace("{dl}", DL).replace("{rawdir}", str(self.stage / DL))
 
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
-        """Record a hand-off with one run, with the fields that a submission reads, and stage the run's file."""
+        """Record a hand-off of one run with the fields that a submission reads, and stage its file."""
         name = paths.event_file(RUN.l1, 1)
-        entry = {
-            "name": name,
-            "events": 2,
-            "sequences": [1, 2],
-            "seconds": [1, 2],
-            "size": len(CONTENT),
-            "sha256": CHECKSUM,
-        }
+        entry = {"name": name, "events": 2, "sequences": [1, 2], "seconds": [1, 2]}
+        entry |= {"size": len(CONTENT), "sha256": CHECKSUM}
         run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}
         self.receive({"handoff": number, "runs": [run]}, downlink)
         home = self.stage / paths.staged_run(downlink, RUN.l1)
@@ -93,7 +86,7 @@ class Level1:
         token.touch()
 
     def receive(self, receipt: dict[str, Any], downlink: str = DL) -> Path:
-        """Record a hand-off that says this; return where its receipt is."""
+        """Record a hand-off with this receipt; return the path of the receipt."""
         path = self.work / paths.receipt(downlink)
         content = {"texts": [], **receipt}
         write_bytes(path, publish_receipt(self.work, DownlinkId(downlink), content).content)
@@ -105,7 +98,7 @@ class Level1:
         (self.server / "modes.json").write_text(json.dumps(modes))
 
     def commands(self, downlink: str = DL) -> list[str]:
-        """Return what the stand-in did for a downlink."""
+        """Return the commands that the stand-in got for a downlink."""
         return commands(self.server, downlink)
 
     def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
@@ -116,7 +109,7 @@ class Level1:
             record.conclude(outcome, By.PERSON)
 
     def recorded(self) -> list[dict[str, Any]]:
-        """Return what each record of the submissions says, the oldest first."""
+        """Return the records of the submissions, the oldest first."""
         return [dict(record.values) for record in Series(self.work, paths.submissions(DL)).read()]
 
     def words(self) -> list[str]:
@@ -131,12 +124,12 @@ def is_unknown(work: Path, downlink: str) -> bool:
 
 
 def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
-    """Return a site with downlinks on its search path, that submits to a stand-in."""
+    """Return a site with downlinks on its search path that submits to a stand-in."""
     site, level1 = Site(home), Level1(home)
     site.replay(GOLDEN / "split2" / "in")
     site.configure(
         merge={"min_events": 1},
-        ledger={"url": None},  # what is loaded before is the story of tests/contract/test_ledger_rule.py
+        ledger={"url": None},
         submit=submit_commands(level1.server),
     )
     site.add_retdefs(GOLDEN / "split2" / "in", *downlinks)

@@ -23,13 +23,13 @@ RUNID_AT = 8  # bytes into the header, where the run id begins (evt-layout)
 
 @dataclass
 class Online:
-    """A site that hands runs to Online, and the arguments that its command got."""
+    """A site that hands runs to Online, and the arguments of its command."""
 
     site: Site
 
     @property
     def home(self) -> Path:
-        """Where the files lie."""
+        """The directory for Online."""
         return self.site.home / "online"
 
     @property
@@ -39,14 +39,14 @@ class Online:
         return path.read_text().splitlines() if path.exists() else []
 
     def command(self, then: str = "") -> str:
-        """Return a command that writes down what it is given, and does something else after that."""
+        """Return a command that writes its arguments down, and then does something else."""
         script = f'echo "$@" >> {self.site.home / "told.txt"}; echo heard; {then}'
         return f"sh -c '{script}' sh {{file}} {{run}} {{l1_run}} {{gid}} {{key}} {{alias}}"
 
     def settings(
         self, command: str | None = None, types: Sequence[RunKind] = (RunKind.LCI,), **merge: Any
     ) -> Settings:
-        """Return the site's config, which switches the hand-off on."""
+        """Return the settings with the hand-off switched on."""
         settings = self.site.settings
         return replace(
             settings,
@@ -61,7 +61,7 @@ class Online:
         return result
 
     def files(self) -> dict[str, bytes]:
-        """Return everything that lies in the directory for Online."""
+        """Return the files in the directory for Online."""
         return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
 
     def state(self) -> State:
@@ -91,7 +91,7 @@ def without_downlink(content: bytes) -> bytes:
 
 
 def rewrite(change: Callable[[str], str]) -> Callable[[Path], None]:
-    """Return what changes the text of all indexes."""
+    """Return a function that changes the text of all indexes."""
 
     def everywhere(home: Path) -> None:
         for path in home.rglob("*.idx"):

@@ -1,4 +1,4 @@
-"""Another clock for a command and all that it starts: libfaketime, as Debian packages it.
+"""Run a command and its children with another clock: Debian's libfaketime.
 
     python -m tests.support.other_clock 40d make test
     python -m tests.support.other_clock 2028-02-29T23:58:00 .venv/bin/python -m pytest tests/unit
@@ -20,18 +20,18 @@ from tests.support import servers
 
 FILE_TIMES = Path(__file__).with_name("file_times.c")
 LIBRARY = servers.found(servers.NEEDED["clock"][0][0])
-PLACE = "/tmp"  # a name in LD_PRELOAD has no space in it, and everybody has to read it
+PLACE = "/tmp"  # a name in LD_PRELOAD may not have a space, and all users must be able to read it
 
 
 def ahead(clock: str) -> int:
-    """Return by how many seconds a clock is ahead; `clock` is as on the command line."""
+    """Return by how many seconds a clock is ahead, from the argument on the command line."""
     if days := re.fullmatch(r"(\d+)d", clock):
         return int(timedelta(days=int(days[1])).total_seconds())
     return round(datetime.fromisoformat(clock).timestamp() - datetime.now().timestamp())
 
 
 def environment(clock: str, home: Path) -> dict[str, str]:
-    """Return the variables that give programs the clock; `home` takes a library, and must outlive the programs."""
+    """Return the environment for the clock; `home` gets a library, and must outlive the programs."""
     servers.needed("clock")
     library = home / "file_times.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, FILE_TIMES, "-ldl"], check=True)
@@ -41,9 +41,9 @@ def environment(clock: str, home: Path) -> dict[str, str]:
         "LD_PRELOAD": f"{library}:{LIBRARY}",
         "FAKETIME": f"{ahead(clock):+d}",
         "FAKE_UTIME": "1",
-        # What waits for a time to pass is not concerned.
+        # Waiting times do not change.
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        # Else processes share when they began, which one in a container of its own cannot.
+        # Otherwise processes share their start times, which is not possible in containers.
         "FAKETIME_DISABLE_SHM": "1",
     }
 

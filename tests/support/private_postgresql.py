@@ -1,8 +1,8 @@
 """A private PostgreSQL for tests, reachable only by a socket in a temporary directory.
 
-PostgreSQL refuses to run as root; for root it runs as the user ``postgres`` of Debian's package. Its only role has a
-password, so that the handling of passwords is tested too. After tests were killed, the server ends by itself, within a
-minute after the next tests have removed its directory.
+For root it runs as the user ``postgres`` of Debian's package, because PostgreSQL refuses to run as root. Its only role
+has a password, so that the handling of passwords is tested, too. After killed tests, the server ends within a minute
+after the next tests removed its directory.
 """
 
 import shlex
@@ -58,18 +58,18 @@ class PrivatePostgresql:
         return self.url_of(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, and end what is connected to it."""
+        """Remove a database, and end its connections."""
         with self.connect() as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        # Harm is done to clients here and never to the machine, so nothing need be flushed.
+        # The machine does not crash in these tests, so nothing need be flushed.
         options = ["-h", "", "-k", str(self._own), "-c", "fsync=off", "-c", "full_page_writes=off"]
         self._control("start", shlex.join(options))
 
     def stop(self) -> None:
-        """Stop the server; clients that are connected are cut off."""
+        """Stop the server and end its connections."""
         self._control("stop", "", "-m", "fast")
 
     def _control(self, command: str, options: str, *words: str) -> None:
@@ -91,7 +91,7 @@ class PrivatePostgresql:
 
 @contextmanager
 def private_postgresql() -> Iterator[PrivatePostgresql]:
-    """Start a private PostgreSQL; whatever happens, it is stopped and its directory removed."""
+    """Start a private PostgreSQL; stop it and remove its directory at the end."""
     servers.needed("postgresql")
     with servers.directory("halfpipe-postgresql-") as home:
         server = PrivatePostgresql(home)

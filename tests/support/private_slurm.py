@@ -258,12 +258,8 @@ class PrivateSlurm:
         self.run("sacctmgr", "-i", "modify", *words)
 
     def limit(self, account: str, nodes: int) -> None:
-        """Limit an account to so many nodes at a time. With 0 its jobs wait with reason AssocGrpNodeLimit."""
+        """Limit an account to so many nodes at a time; -1: no limit. With 0 its jobs wait (AssocGrpNodeLimit)."""
         self.modify("account", full_account(account), "set", f"GrpTRES=node={nodes}")
-
-    def unlimit(self, account: str) -> None:
-        """Remove the limit of an account."""
-        self.limit(account, -1)
 
     def drain(self) -> None:
         """Let the node start no more jobs; running jobs run on."""
@@ -277,38 +273,19 @@ class PrivateSlurm:
         """Return the state of the node, such as ``idle``, ``mixed``, ``draining`` or ``drained``."""
         return self.run("sinfo", "-h", "-n", NODE, "-o", "%T", check=False).strip()
 
-    def submit(self, *options: str, account: str = ACCOUNT, command: str = "sleep 600") -> str:
-        """Submit a small job of one core that runs `command` in a shell, and return its id."""
-        named = (f"--partition={PARTITION}", f"--account={account}", "--output=/dev/null", "--mem=500")
-        return self.run("sbatch", "--parsable", *named, *options, f"--wrap={command}").strip()
+    def submit(self, *options: str) -> str:
+        """Submit a small job of ten minutes, and return its id."""
+        named = (f"--partition={PARTITION}", f"--account={ACCOUNT}", "--output=/dev/null", "--mem=500")
+        return self.run("sbatch", "--parsable", *named, *options, "--wrap=sleep 600").strip()
 
-    def fill(self, qos: str = NORMAL, *, account: str = ACCOUNT) -> str:
-        """Submit a job that wants the whole node for ten minutes; in QOS ``normal`` it preempts.
-
-        Returns
-        -------
-        str
-            The id of the job, for `cancel`.
-        """
-        return self.submit("--exclusive", f"--qos={qos}", account=account)
+    def fill(self) -> str:
+        """Submit a job that needs the whole node and preempts others; return its id, for `cancel`."""
+        return self.submit("--exclusive", f"--qos={NORMAL}")
 
     def cancel(self, job: str) -> None:
         """Cancel a job and wait until it has ended."""
         self.run("scancel", job)
         servers.wait_for(f"the end of job {job}", lambda: not self.run("squeue", "-h", "-j", job))
-
-    def cancel_all(self) -> None:
-        """Cancel all jobs and wait until the queue is empty."""
-        self.run("scancel", f"--partition={PARTITION}")
-        servers.wait_for("an empty queue", lambda: not self.run("squeue", "-h"))
-
-    def job_state(self, job: str) -> str:
-        """Return what slurmctld knows as the state of a job, such as ``RUNNING`` or ``PREEMPTED``."""
-        return self.run("squeue", "-h", "--states=all", "-j", job, "-o", "%T").strip()
-
-    def job_reason(self, job: str) -> str:
-        """Return why a job waits, such as ``Resources`` or ``AssocGrpNodeLimit``."""
-        return self.run("squeue", "-h", "--states=all", "-j", job, "-o", "%r").strip()
 
     def last_words(self) -> str:
         """Return the ends of all logs, to find out why something did not start."""

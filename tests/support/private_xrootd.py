@@ -1,6 +1,6 @@
-"""A private XRootD server on the loopback, for tests: it serves a directory, read-only, on a port of its own.
+"""A private XRootD server for tests: it serves a directory, read-only, on a port of the loopback.
 
-XRootD refuses to run as root; there it runs as the user ``xrootd`` that Debian's package makes.
+For root it runs as the user ``xrootd`` of Debian's package, because XRootD refuses to run as root.
 """
 
 import shutil
@@ -18,7 +18,7 @@ STOP_SECONDS = 30
 
 
 class PrivateXrootd:
-    """The server: `home` is a directory that everybody can reach, and `home`/data/level0 what it serves."""
+    """The server: all users can read `home`, and it serves `home`/data/level0."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -35,7 +35,7 @@ class PrivateXrootd:
         return f"root://127.0.0.1:{self.port}//level0"
 
     def start(self, checksum: str = "") -> None:
-        """Start it, and wait until it answers; `checksum` is a program that gives checksums in place of its own."""
+        """Start the server, and wait until it answers; `checksum`: a program for checksums instead of its own."""
         config = self.home / "xrootd.cfg"
         config.write_text(
             f"all.export /level0 r/o\noss.localroot {self.home}/data\nall.adminpath {self.home}/admin\n"
@@ -58,12 +58,12 @@ class PrivateXrootd:
         return False
 
     def pause(self) -> None:
-        """Have it answer nothing any more; connections are taken by the kernel."""
+        """Suspend the server; the kernel still accepts connections."""
         assert self._server is not None
         self._server.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         if self._server is not None:
             self._server.kill()
             self._server.wait(STOP_SECONDS)
@@ -72,7 +72,7 @@ class PrivateXrootd:
 
 @contextmanager
 def private_xrootd(home: Path) -> Iterator[PrivateXrootd]:
-    """Give a private server, which is not started yet; it is stopped at the end."""
+    """Make a private server, which is not started yet; stop it at the end."""
     servers.needed("xrootd")
     server = PrivateXrootd(home)
     try:

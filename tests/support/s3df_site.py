@@ -1,8 +1,8 @@
-"""A site as s3df is believed to be, in a container of a test's own: real directories, files and mounts below /sdf.
+"""A model of S3DF in a container: real directories, files and mounts below /sdf, and stand-ins for programs.
 
-What cannot exist here is a stand-in that prints what the real program prints (`standin/says`): Slurm's commands as a
-Slurm 24.11 with accounts was seen to answer, the pipeline's client, xrdfs, psql, quota and mail. The container runtime
-is `standin/apptainer`. The host's own programs are not on the path, so it does not matter what is installed.
+`standin/says` prints what the real program prints: the commands of a Slurm 24.11 with accounts, the client of the
+pipeline, xrdfs, psql, quota and mail. `standin/apptainer` is the container runtime. The programs of the host are not on
+the path.
 """
 
 import json
@@ -52,7 +52,7 @@ SAYS = {
     "psql": ["*|0|801234567|Complete|2959|nomSciOps|2026-05-23 11:22:33|2026-05-23 12:52:01"],
     "pipeline": ["-m PROD find --count L1Proc findRunDirs status|0|41,SUCCESS"],
 }
-THIS = f'exec {sys.executable} "$@"'  # what a program does that is this Python
+THIS = f'exec {sys.executable} "$@"'  # a script that is this Python
 HANGS = "4711"  # seconds
 REAL = (
     "sh",
@@ -74,20 +74,20 @@ REAL = (
 
 @dataclass
 class S3df:
-    """The site; what a test changes before it calls the doctor is the fault."""
+    """The site. A test changes it, and then calls the doctor."""
 
     home: Path
     account: str = "fermi:l1@milano"
     config: dict[str, Any] = field(default_factory=dict)
     flight: dict[str, Any] = field(default_factory=dict)
     profile: dict[str, Any] = field(default_factory=dict)
-    before: str = "umask 0002"  # what the shell does first
+    before: str = "umask 0002"  # first command of the shell
     mounts: list[str] = field(default_factory=list)  # options of bubblewrap, after all others
     says: dict[str, list[str]] = field(
         default_factory=lambda: {name: list(lines) for name, lines in SAYS.items()}
     )
     shared: bool = True  # whether /sdf is here: login hosts have homes only
-    host: str = ""  # what root does to this host's mounts, in a mount namespace of its own
+    host: str = ""  # shell commands for mounts of the host, as root in a new mount namespace
 
     def __post_init__(self) -> None:
         self.bin, self.said = self.home / "opt" / "bin", self.home / "opt" / "says"
@@ -129,7 +129,7 @@ class S3df:
         self.hour(time.time())
 
     def at(self, path: str) -> Path:
-        """Return where a path below /sdf lies outside the container."""
+        """Return the place outside the container of a path below /sdf."""
         return self.home / path.lstrip("/")
 
     def program(self, path: str, *lines: str) -> None:
@@ -139,13 +139,13 @@ class S3df:
         self.at(path).chmod(0o755)
 
     def python(self, *lines: str) -> None:
-        """Have python3 be a program of a shell; there is no environment of the checkout then."""
+        """Replace python3 by a shell script, and remove the environment of the checkout."""
         shutil.rmtree(self.at(f"{CHECKOUT}/.venv"), ignore_errors=True)
         (self.bin / "python3").write_text("\n".join(["#!/bin/sh", *lines, ""]))
         (self.bin / "python3").chmod(0o755)
 
     def retdef(self, dl: str, arch: str = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0") -> Path:
-        """Put a RetDef of a downlink where the legacy has them."""
+        """Write a RetDef of a downlink to the place of the legacy."""
         path = self.at(f"{DOWNLINKS}/{dl}/RetDef-{dl}-00001.xml")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'<retdef type="LSEP"><arch scid="77">{arch}</arch></retdef>\n')
@@ -160,7 +160,7 @@ class S3df:
         return path
 
     def checkout(self) -> None:
-        """Write the checkout as it is deployed: the shipped files, and over them what this site has."""
+        """Write the checkout: the shipped files with the changes of this site."""
         home = self.at(CHECKOUT)
         shutil.copytree(ROOT / "profiles" / "s3df", home / "profiles" / "s3df", dirs_exist_ok=True)
         shutil.copy(ROOT / "pyproject.toml", home)
@@ -183,16 +183,8 @@ class S3df:
 
     def command(self, *words: str) -> list[str]:
         """Return the command that runs `words` in the container, as an ordinary user."""
-        options = [
-            "bwrap",
-            "--unshare-user",
-            "--uid",
-            "1000",
-            "--gid",
-            "1000",
-            "--die-with-parent",
-            *("--tmpfs", "/", "--tmpfs", "/tmp"),
-        ]
+        options = ["bwrap", "--unshare-user", "--uid", "1000", "--gid", "1000", "--die-with-parent"]
+        options += ["--tmpfs", "/", "--tmpfs", "/tmp"]
         for path in dict.fromkeys(("/usr", "/etc", sys.base_prefix, sys.prefix, str(ROOT))):
             options += ["--ro-bind", path, path]
         for name in ("bin", "lib", "lib64", "sbin"):
@@ -219,14 +211,14 @@ class S3df:
         )
 
     def doctor(self, *options: str, script: str = f"{CHECKOUT}/profiles/s3df/doctor.sh") -> "Examined":
-        """Have the doctor look at the site."""
+        """Run the doctor on the site."""
         self.checkout()
         return Examined.of(self.run("bash", script, *options))
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What the doctor has said: status, lines, and the JSON at its end."""
+    """The output of the doctor: exit status, lines, and the JSON at the end."""
 
     status: int
     said: str
@@ -234,7 +226,7 @@ class Examined:
 
     @classmethod
     def of(cls, done: "subprocess.CompletedProcess[str]") -> "Examined":
-        """Read what it printed."""
+        """Read its output."""
         lines = done.stdout.splitlines()
         assert lines, done.stderr
         assert lines[-1].startswith("{"), f"{done.stdout}{done.stderr}"
@@ -250,5 +242,5 @@ class Examined:
         return {one["code"] for one in self.all(*verdicts)}
 
     def has_line(self, one: dict[str, str]) -> bool:
-        """Tell whether a finding stands in what people read: verdict, code, what was seen, and what to do."""
+        """Tell whether the lines contain a finding: verdict, code, what was seen, and the remedy."""
         return f"{one['verdict']:8} {one['code']:18} {one['seen']}\n{'':27} do: {one['do']}" in self.said

@@ -1,6 +1,6 @@
-"""What private servers of tests share: packages, a user, a directory that goes, patience.
+"""What private servers of tests share: packages, a user, a temporary directory, waiting.
 
-``python -m tests.support.servers xrootd`` installs what one of `NEEDED` wants.
+``python -m tests.support.servers xrootd`` installs the packages of one of `NEEDED`.
 """
 
 import glob
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d and deb-systemd-invoke ask it
-# Files that must be there, by name or as a pattern, and Debian's packages that have them.
+# Names or patterns of required files, and the Debian packages that have them.
 NEEDED = {
     # MariaDB's packages without a service; mariadb-install-db calls a program of the client's package.
     "slurm": (
@@ -34,18 +34,18 @@ NEEDED = {
 
 
 def found(name: str) -> str | None:
-    """Return the newest file that fits a pattern, or where a program is on the path."""
+    """Return the newest file of a pattern, or the place of a program on the path."""
     return max(glob.glob(name), default=None) or shutil.which(Path(name).name)  # noqa: PTH207 - of the whole disk
 
 
 def needed(what: str) -> None:
-    """See that all is there which one of `NEEDED` wants."""
+    """Fail if files of one of `NEEDED` are missing."""
     missing = [name for name in NEEDED[what][0] if found(name) is None]
     assert not missing, f"not here: {missing}; python -m tests.support.servers {what}"
 
 
 def install(what: str) -> None:
-    """Install what is missing, without starting a server of the packages; where this is not root, say what to do."""
+    """Install missing packages without starting their servers; without root, exit with the remedy."""
     names, packages = NEEDED[what]
     if all(map(found, names)):
         return
@@ -61,7 +61,7 @@ def install(what: str) -> None:
 
 @contextmanager
 def services_stay_down() -> Iterator[None]:
-    """Keep Debian's packages from starting their services; a policy that the machine already has stays."""
+    """Keep Debian's packages from starting their services; an existing policy of the machine stays."""
     try:
         descriptor = os.open(POLICY, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o755)
     except FileExistsError:
@@ -76,13 +76,13 @@ def services_stay_down() -> Iterator[None]:
 
 
 def user(name: str) -> dict[str, Any]:
-    """Return how `subprocess` starts what refuses to run as root: as a user whom its package makes."""
+    """Return arguments for `subprocess` to run as the user of a package, if this is root."""
     return {} if os.geteuid() else {"user": name, "group": name, "extra_groups": []}
 
 
 @contextmanager
 def directory(prefix: str) -> Iterator[Path]:
-    """Give a directory of its own that everybody can reach; after a SIGKILL of this process the next one removes it."""
+    """Make a temporary directory that all users can read; leftovers of killed tests are removed."""
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
         if not Path(f"/proc/{old.name.removeprefix(prefix).partition('-')[0]}").exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -103,7 +103,7 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def command_lines(*words: str) -> dict[int, str]:
-    """Return the command lines of the processes that live and have `words` in theirs, by id."""
+    """Return the command lines of running processes that contain all `words`, by process id."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Settings for tests (defaults with changes), RetDefs for their search path, and messages about them."""
+"""Settings for tests, RetDefs for their search path, and the data of causes."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ def searching(
     most: int = 100,
     submitting: bool = False,
 ) -> Settings:
-    """Return the settings of a site that looks for RetDefs in `search`."""
+    """Return the settings of a site with the search path `search`."""
     return Settings(
         Paths(work, work / "stage", retdef=search),
         retdef=RetDefs(settle),
@@ -52,7 +52,7 @@ def put(
     inside: str = "",
     text: str | None = None,
 ) -> Path:
-    """Write RetDefs of a downlink, in the directory of another one if `inside` says so; return the last."""
+    """Write RetDefs of a downlink, perhaps `inside` the directory of another one; return the last."""
     for chunk in chunks:
         path = home / (inside or dl) / f"RetDef-{dl}-{chunk:05d}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)

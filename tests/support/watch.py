@@ -1,4 +1,4 @@
-"""Sees every file that this process makes, changes or removes, and how much memory it comes to hold."""
+"""Watch which files this process makes, changes or removes, and how much memory it uses."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.forks import changed
 
-# Bytes of memory that no input may make anything hold; at rest a program has less than a hundred megabytes.
+# Bytes of memory that no input may take; an idle program uses less than a hundred megabytes.
 LIMIT = 400 << 20
 
 _STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"}
@@ -27,7 +27,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         violations.append(f"{event} {arguments[0]!r}")
     for path in changed(event, arguments):
         place = _base(event, arguments) / path
-        # What is opened is what a link leads to; all else is done to the link itself.
+        # Only `open` follows a link.
         place = place.resolve() if event == "open" else place.parent.resolve() / place.name
         if not place.is_relative_to(home) and place != Path(os.devnull):
             violations.append(f"{event} {place}")
@@ -45,10 +45,10 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def watched(home: Path) -> Iterator[None]:
-    """See that nothing outside `home` is written and no program started, and that memory is bounded."""
+    """Fail if a file outside `home` is written, a program is started, or too much memory is used."""
     violations: list[str] = []
     gc.collect()  # remove leftovers of earlier commands
-    with suppress(OSError):  # otherwise the peak is that of the whole process, which is at least as high
+    with suppress(OSError):  # otherwise the peak is that of the whole process
         Path("/proc/self/clear_refs").write_text("5")
     before = peak()
     _active.append((home.resolve(), violations))
@@ -70,7 +70,7 @@ def peak() -> int:
 
 @contextmanager
 def at_once(seconds: float = 20) -> Iterator[None]:
-    """Fail if what is done takes longer: then it waits for something that never comes."""
+    """Fail if the block takes longer, because then it waits for something that never happens."""
 
     def late(_number: int, _frame: object) -> None:
         raise AssertionError(f"still at it after {seconds} s")

@@ -1,4 +1,4 @@
-"""A site made for one test, and the workflow on it: as an operator types it, or in this process."""
+"""A site for one test, and the workflow on it: as operators type it, or in this process."""
 
 import json
 import os
@@ -36,19 +36,19 @@ LEFT_OUT = (
     f"work/{paths.STAGE_MARK_COPY}/",
     f"stage/{paths.STAGE_MARK}/",
 )
-# What a killed job left of a record or of a mark has a name of its own at each try; clean-up removes it.
+# Temporary files of records and marks that killed jobs leave; clean-up removes them.
 PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.FORMAT_MARK)})\.[0-9a-f]+\.part")
-# A job that has ended, as the terminal has it, and one that has failed, by its log.
+# A finished job on the terminal, and a failed one.
 DONE = re.compile(r"^\d+ of \d+: (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?$", re.MULTILINE)
 FAILED = re.compile(
     r"^failed: (\w+); its log: \S*/(\d{9})/\w+(?:-([0-9a-f]{8}))?(?:-(\d{5}))?\.log$", re.MULTILINE
 )
-PATIENCE = 600  # seconds, on a machine that is busy with other tests
+PATIENCE = 600  # seconds, on a busy machine
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
 class Job(NamedTuple):
-    """One job as Snakemake tells it: its rule and its wildcards."""
+    """One job: its rule and its wildcards."""
 
     rule: str
     dl: str = ""
@@ -59,7 +59,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Listed:
-    """A job as a dry run lists it, with its files, relative to the working directory, resources, and its command."""
+    """A job in a dry run, with its files (relative to the working directory), resources and command."""
 
     job: Job
     inputs: frozenset[str]
@@ -70,7 +70,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended and what it said: a verb in this process, on which of the two outputs, too."""
+    """Exit status and output of a command; for a verb in this process the two outputs, too."""
 
     status: int
     said: str
@@ -79,23 +79,23 @@ class Ended:
 
     @property
     def jobs(self) -> frozenset[Job]:
-        """The jobs that were listed or have ended, but for the default target's own."""
+        """The jobs that were listed or have ended, without the one of the default target."""
         every = [*DONE.findall(self.said), *FAILED.findall(self.said)]
         ended = {Job(*words) for words in every if words[0] != "outstanding"}
         return frozenset(ended | {listed.job for listed in self.listed})
 
     @property
     def listed(self) -> list[Listed]:
-        """The jobs with their files and, where they are printed, their commands."""
+        """The jobs with their files and, if printed, their commands."""
         return [listed for listed in _listed(self.said) if listed.job.rule != "outstanding"]
 
     def good(self) -> "Ended":
-        """Return this if the command ended well, and fail with what it said if not."""
+        """Fail with the output if the command failed; return this."""
         assert self.status == 0, self.said
         return self
 
     def bad(self, *messages: str) -> "Ended":
-        """Return this if the command failed and said all `messages`, and none that is for programmers."""
+        """Fail unless the command failed, printed all `messages`, and no traceback; return this."""
         assert self.status != 0, self.said
         missing = [message for message in messages if message not in self.said]
         assert not missing, f"{missing}\nnot said in\n{self.said}"
@@ -118,7 +118,7 @@ def _listed(said: str) -> Iterable[Listed]:
 
 
 def in_order(listed: Iterable[Listed]) -> list[Listed]:
-    """Return jobs in a fixed order that allows them to run one after the other."""
+    """Return jobs in a fixed order in which they can run."""
     rest, order = sorted(listed, key=lambda each: sorted(each.outputs)), []
     while rest:
         to_make = frozenset().union(*(each.outputs for each in rest))
@@ -147,12 +147,12 @@ def to_do(order: Sequence[Listed], work: Path) -> list[Listed]:
 
 @dataclass
 class Site:
-    """A working directory, a stage, RetDefs and a config in a directory of a test's own."""
+    """A working directory, a stage, RetDefs and a config below `home`."""
 
     home: Path
     config: dict[str, Any] = field(default_factory=dict)
     typing: ClassVar[bool] = False
-    """Whether commands run as typed, each in its own process; tests/conftest.py sets this for some tests."""
+    """Whether each command runs in its own process; tests/conftest.py sets this for some tests."""
 
     def __post_init__(self) -> None:
         self.work, self.stage, self.retdefs = (self.home / name for name in ("work", "stage", "retdefs"))
@@ -160,24 +160,24 @@ class Site:
         self.configure(
             paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]}
         )
-        # A test does not wait a minute for its RetDefs to be old enough, and their age cannot be faked.
+        # Tests do not wait until RetDefs are old enough.
         self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
-        # Nor does it wait long until a killed process counts as dead.
+        # The lease of a killed process expires soon.
         self.configure(lease={"seconds": 5, **self.config.get("lease", {})})
 
     def clone(self, home: Path) -> "Site":
-        """Copy everything, times included, to `home`; what the config says of the old home it says of the new."""
+        """Copy everything to `home`, with times of files; paths in the config change."""
         shutil.copytree(self.home, home, dirs_exist_ok=True)
         config = yaml.safe_load(yaml.safe_dump(self.config).replace(str(self.home), str(home)))
         return Site(home, config)
 
     @property
     def configfile(self) -> Path:
-        """The file that is given as ``--configfile``."""
+        """The file for ``--configfile``."""
         return self.home / "config.yaml"
 
     def configure(self, **sections: Any) -> None:
-        """Set keys of config sections, over those that are set already."""
+        """Set keys of config sections."""
         for name, section in sections.items():
             if isinstance(section, Mapping):
                 self.config.setdefault(name, {}).update(section)
@@ -192,7 +192,7 @@ class Site:
         self.add_retdefs(source, *downlinks)
 
     def misbehave(self, source: Path, *options: str) -> None:
-        """Replay products with the decoder that misbehaves as `options` of its command line say, from a file."""
+        """Use products with a faulty decoder; `options` are those of its command line."""
         file = self.home / "misbehaves"
         file.write_text("".join(f"{option}\n" for option in options))
         words = [sys.executable, str(BAD_DECODER), "--source", str(source), f"@{file}"]
@@ -207,7 +207,7 @@ class Site:
                 os.utime(copied, (LONG_AGO, LONG_AGO))
 
     def simulate(self, scenario: Scenario) -> Simulation:
-        """Write a scenario beside the site, and use it, without attitude and orbit."""
+        """Simulate a scenario beside the site and use it, without magic-7."""
         made = scenario.write(self.home / "simulated")
         self.use(made)
         self.configure(magic7={"command": None})
@@ -223,22 +223,22 @@ class Site:
         return [str(SNAKEMAKE), "-c2", *arguments, "--configfile", str(self.configfile)]
 
     def typed(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Run Snakemake as an operator types it: in processes of its own, in the project's root."""
+        """Run Snakemake in its own process, in the project's root."""
         return run(self.command(*arguments), env)
 
     def snakemake(self, *arguments: str) -> Ended:
-        """Run Snakemake with the words that an operator types: in this process, jobs included, or as typed."""
+        """Run Snakemake and its jobs in this process, or in their own for some tests (`typing`)."""
         if Site.typing:
             return self.typed(*arguments)
         return Ended(*in_process.snakemake(self.command(*arguments)[1:]))
 
     def process(self, *downlinks: str, again: bool = False) -> Ended:
-        """Process downlinks, which must end well."""
+        """Process downlinks; fail if the command fails."""
         targets = [f"dl={downlink}" for downlink in downlinks]
         return self.snakemake(*targets, *(["-F"] if again else [])).good()
 
     def listed(self, *targets: str) -> list[Listed]:
-        """Return all jobs of targets, whether they are outstanding or not, in order, and write their settings."""
+        """Return all jobs of targets in order, outstanding or not, and write their settings."""
         config.write_down(self.settings)
         working_directory.begin(self.work)
         words = self.command(*targets, "-n", "-F", "--printshellcmds")[1:]
@@ -247,9 +247,9 @@ class Site:
     def by_hand(
         self, downlink: str, *rules: str, missing: bool = False, jobs: Sequence[Listed] | None = None
     ) -> None:
-        """Process a downlink without Snakemake: the command of each job, in this process, all in one order.
+        """Process a downlink without Snakemake: run the commands of its jobs in this process.
 
-        Only those of `rules`, if some are named; with `missing`, only what is outstanding. `jobs`: what `listed` gave.
+        `rules`: only jobs of these rules; `missing`: only outstanding jobs; `jobs`: the result of `listed`.
         """
         jobs = self.listed(f"dl={downlink}") if jobs is None else jobs
         with in_process.as_in_a_process(self.work):
@@ -262,7 +262,7 @@ class Site:
         return self.snakemake("-n", *(f"dl={downlink}" for downlink in downlinks)).good().jobs
 
     def halfpipe(self, *words: str | Path) -> Ended:
-        """Give a verb of `halfpipe` with the site's config, in this process or as typed; without where it looked."""
+        """Run a verb of `halfpipe` with the site's config, without the first line of its output."""
         if Site.typing or words[0] == "unattended":
             ended = run([*verbs.COMMAND, *map(str, words), "--configfile", str(self.configfile)])
             return Ended(ended.status, _without_head(ended.said))
@@ -271,17 +271,17 @@ class Site:
         return Ended(result.exit_code, *map(_without_head, (result.output, result.stdout, result.stderr)))
 
     def told(self, *words: str | Path) -> Any:
-        """Give a verb, and return what it tells programs."""
+        """Run a verb, and return its JSON."""
         ended = self.halfpipe(*words, "--json")
         return json.loads(ended.out or ended.said)
 
     @property
     def settings(self) -> Settings:
-        """The settings that follow from the config."""
+        """The settings of the config."""
         return config.load([self.configfile])
 
     def give_up(self, run: str) -> Path:
-        """Put a run on the operator's list of those that are abandoned; return the file, which takes it back."""
+        """Abandon a run; return the file that records this."""
         path = self.work / paths.FORCE / run
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -311,25 +311,24 @@ class Site:
         return sorted(str(path.relative_to(home)) for path in home.glob("*/haltCleanup-*"))
 
     def take(self, downlink: str) -> dict[str, bytes]:
-        """Take a hand-off as Level-1 does: the event files are moved out, then the directory goes."""
+        """Take a hand-off as Level-1 does: move the event files, then remove the directory."""
         taken = self.staged(downlink)
         level1 = self.home / "level1" / downlink
         for name in taken:
             (level1 / name).parent.mkdir(parents=True, exist_ok=True)
             (self.stage / downlink / name).rename(level1 / name)
         shutil.rmtree(self.stage / downlink)
-        # Level-1 deletes the token of a file when it is done with it.
+        # Level-1 deletes the token of each finished file.
         for name in taken:
             for token in self.stage.glob(f"chunktokens/*/{Path(name).stem}"):
                 token.unlink()
         return taken
 
     def tree(self) -> dict[str, bytes]:
-        """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
+        """Return all files that must be the same after the same work.
 
-        And but for leases and what killed jobs left of records and marks; for the ledger: which bytes an SQLite file
-        has follows from the order of what was written; and for marks in the stage and of the working directory, which
-        are another site's on another site.
+        These are all files except logs, settings, leases, files of Snakemake, temporary files of killed jobs, the
+        ledger (its bytes depend on the order of writes), and the marks of stage and working directory (unique).
         """
         kept = {}
         for top in (self.work, self.stage):
@@ -343,7 +342,7 @@ class Site:
 
 
 def in_peace(home: Path, scenario: Scenario, **sections: Any) -> Site:
-    """Process simulated downlinks undisturbed; RetDefs and products lie in `home`/in, as those of a golden case."""
+    """Process simulated downlinks; RetDefs and products are in `home`/in, as in a golden case."""
     site = Site(home / "peace")
     made = site.simulate(scenario)
     site.configure(**sections)
@@ -356,7 +355,7 @@ def in_peace(home: Path, scenario: Scenario, **sections: Any) -> Site:
 
 
 class Running:
-    """A command in the background, in the project's root or elsewhere; what it says goes to a file in `home`."""
+    """A command in the background; its output goes to a file in `home`."""
 
     def __init__(
         self, words: Sequence[str], home: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
@@ -369,21 +368,21 @@ class Running:
             )
 
     def wait_for(self, what: str, ready: Callable[[], bool], seconds: float = PATIENCE) -> None:
-        """Wait until something is so, or the command has ended."""
+        """Wait until `ready`, or the command has ended."""
         wait_for(what, lambda: ready() or self.process.poll() is not None, seconds)
 
     def ended(self) -> Ended:
-        """Wait for its end."""
+        """Wait for the end of the command."""
         return Ended(self.process.wait(PATIENCE), self.log.read_text())
 
 
 def _without_head(said: str) -> str:
-    """Return what a verb said without where it looked."""
+    """Return the output of a verb without its first line."""
     return re.sub(r"\AHalfPipe at .*\n", "", said)
 
 
 def run(command: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ended:
-    """Run a command in the project's root, or elsewhere; its two outputs come together."""
+    """Run a command in the project's root, or elsewhere, with both outputs in one."""
     done = subprocess.run(
         command,
         cwd=cwd,

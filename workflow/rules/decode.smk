@@ -1,10 +1,11 @@
 rule decode_chunk:
     """Stage the RetDef of a chunk, and decode its level-0 packets into evt files and indexes.
 
-    Promise: the RetDef is a good one of this chunk, every index line points at its record, and what the decoder
-    printed is kept. The RetDef is not a declared output, because it cannot be made again where its source is gone. Nor
-    is its source an input, so that a copy with new times does not make the mission outstanding. Uses wildcards `dl`,
-    `chunk`.
+    Promise: the RetDef is valid and of this chunk, every index line points at its record, and the output of the
+    decoder is kept (`test_mutations.py::test_products`,
+    `test_bad_input.py::test_chunks_whose_decoder_fails_are_repeated_alone`). The RetDef is not a declared output,
+    because it cannot be made again where its source is gone. Nor is its source an input, so that a copy with new
+    times makes nothing outstanding (`test_dag.py::test_finished_work_stays_finished`). Uses wildcards `dl`, `chunk`.
     """
     input:
         of_downlink(lambda of, wildcards: []),

@@ -1,8 +1,10 @@
 rule deliver_run:
     """Merge what the decoded chunks of a downlink contain of one run, and stage its event files for Level-1.
 
-    Promise: all downlinks know what this downlink contains of the run; what is staged is recorded first, and no event
-    goes to Level-1 twice; nothing is staged of a run that Level-1 would refuse. Uses wildcards `dl`, `run`.
+    Promise: the events of the run in this downlink are known to all downlinks. A delivery is recorded before it is
+    staged, and no event is delivered twice (`test_faults.py::test_after_harm_the_same_command_leaves_the_same_tree`,
+    `test_faults.py::test_another_downlink_continues_after_an_interrupted_merge`). A run that Level-1 would refuse is
+    not staged (`test_bad_input.py::test_a_run_that_level_1_would_refuse_is_not_staged`). Uses wildcards `dl`, `run`.
     """
     input:
         of_downlink(
@@ -28,9 +30,11 @@ rule deliver_run:
 
 
 rule receipt:
-    """Hand a downlink off: texts for Level-1, then the receipt that says what was delivered and why not.
+    """Hand a downlink off: write the texts for Level-1, then the receipt with what was delivered and what was not.
 
-    Promise: all runs of the downlink are staged or refused, and the stage says so. Uses wildcard `dl`.
+    Promise: all runs of the downlink are staged or refused, and the texts list them
+    (`test_end_to_end.py::test_delivered_is_what_was_simulated_but_for_the_orphans`,
+    `test_dag.py::test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same`). Uses wildcard `dl`.
     """
     input:
         of_downlink(lambda of, wildcards: [*of.chunk_files, *of.manifests]),

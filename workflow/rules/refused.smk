@@ -1,7 +1,10 @@
 rule refused:
-    """Fail with the reason why a target cannot be made, so that the other targets of the command go on.
+    """Fail with the reason why a target cannot be made.
 
-    Uses wildcard `target`: a downlink that another process has in work or that a switch holds, or a misspelt word.
+    Promise: the other targets of the command go on
+    (`test_hostile.py::test_misspelt_targets_are_named_and_not_interpreted`,
+    `test_concurrency.py::test_a_second_head_of_a_downlink_is_refused`). Uses wildcard `target`: a downlink that
+    another process has in work or that a switch holds, or a misspelt word.
     """
     output:
         paths.refused(),  # never made

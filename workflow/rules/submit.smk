@@ -1,9 +1,10 @@
 rule submit:
     """Submit a downlink to Level-1, or write the command line down where the config has no command.
 
-    Promise: the stream of a downlink is created once, whatever dies and whoever asks again; what was done
-    is recorded before and after. What Level-1 needs to be there before stands in `input`. Uses wildcard
-    `dl`.
+    Promise: the stream of a downlink is created once, also after kills and when the target is given again. An attempt
+    is recorded before and after it (`test_submit.py::test_a_submission_that_is_killed_at_any_moment_happens_once`,
+    `test_submit.py::test_a_downlink_is_submitted_once_also_with_forced_targets`). `input` has what Level-1 needs
+    first. Uses wildcard `dl`.
     """
     input:
         receipt=paths.receipt(),

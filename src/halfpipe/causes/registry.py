@@ -153,6 +153,18 @@ CODES: Mapping[str, Code] = {
             "Run the command of the message; most often a RetDef arrived after planning.",
         ),
         Code(
+            "nothing-delivered",
+            Phase.STAGED,
+            "All events of a downlink wait, which may mean that a part of the downlink is missing.",
+            "See halfpipe explain, and whether all RetDefs arrived.",
+        ),
+        Code(
+            "events-due",
+            Phase.STAGED,
+            "Events of a run can be delivered now, for example because the run was abandoned.",
+            "Deliver the run again with the command of the message, or wait for its next downlink.",
+        ),
+        Code(
             "merged-without",
             Phase.STAGED,
             "A run was merged without chunks of other downlinks, because their products and level-0 are gone.",

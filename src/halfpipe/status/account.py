@@ -473,10 +473,13 @@ def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
     if standing.old and (books is None or books.undelivered):
         known = f"{count(books.all_waiting, 'event')} waited at its last merge; " if books is not None else ""
         text = f"run {run}: {known}its events cannot be counted now: {standing.old}"
-        yield Cause("books-old", Verdict.NOTE, text, again, of.receipt_time)
+        yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
     if books is None or standing.old:
         return
-    if books.due and of.receipt is not None:
+    unreadable = of.site.deliveries(
+        of.site.work, run
+    ).unreadable  # until these are repaired, nothing is delivered
+    if books.due and of.receipt is not None and not unreadable:
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}: halfpipe explain {run}"
         yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
     if books.lost:

@@ -20,7 +20,6 @@ from halfpipe.decode import level0_cache
 from halfpipe.decode.archive_listing import directories, list_archive
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Decoder, Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
@@ -194,9 +193,8 @@ def test_a_command_that_fails_or_hangs_fails_the_job(
 
 @pytest.mark.parametrize("lives_on", [False, True])
 def test_leftovers_of_a_killed_job_are_no_hour_even_if_its_command_still_writes(
-    empty: Path, retdef: RetDef, lives_on: bool, monkeypatch: pytest.MonkeyPatch
+    empty: Path, retdef: RetDef, lives_on: bool
 ) -> None:
-    monkeypatch.setattr(leases, "lifetime", 5.0)
     if lives_on:
         (empty / "lives on").touch()
     (empty / "dies").write_text("the job")

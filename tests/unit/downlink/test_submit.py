@@ -189,7 +189,7 @@ def test_a_failing_check_settles_nothing(level1: Level1) -> None:
 
 def test_a_person_confirms_a_stream_that_was_created_by_hand(level1: Level1) -> None:
     create(level1)
-    assert "Level-1 has stream" in refused(level1.settings())
+    assert "submit.check finds stream" in refused(level1.settings())
     assert level1.words() == []
     level1.hand_off(3)
     settled(level1, heard=True)

@@ -27,7 +27,7 @@ from halfpipe.site.alarms import (
     text_of,
 )
 from halfpipe.status.told import Memory, Told
-from tests.support.harness import Said
+from tests.support.harness import Messages
 
 DAY = 86400.0
 TURN = 600.0
@@ -150,7 +150,7 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
         Paths(tmp_path, tmp_path),
         alarm=Alarm(command=shlex.join([sys.executable, str(program), "{subject}"])),
     )
-    printed = Said()
+    printed = Messages()
     assert send(settings, "It's bad", "a\nb", printed)
     assert (tmp_path / "mail.txt").read_text() == "It's bad|a\nb\n"
     if not fails:
@@ -165,7 +165,7 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
 
 def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
     """A turn tells, and another one, which cannot begin, tells of that meanwhile."""
-    settings, said = Settings(Paths(tmp_path, tmp_path)), Said()
+    settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
     other = Thread(target=lambda: Alarms(settings, said).report_site("silence", CAUSES[:1]))
 
     def meanwhile(text: str) -> bool:
@@ -180,7 +180,7 @@ def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
 
 
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
-    printed = Said(missed=1)
+    printed = Messages(missed=1)
     for _ in range(3):
         note = Cause("closed", Verdict.NOTE, "x")
         found = [("230401001", CAUSES[0]), ("230401002", note)]
