@@ -120,7 +120,7 @@ def _write(history: History, template: Path) -> None:
     for path in (template / name for name in ("config.yaml", "profile.v9+.yaml", "moot.txt")):
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
     # Level-1 has taken everything else. Seals differ here, so no seal of the template is used.
-    stage_mark.claim(load([history.home / "config.yaml"]))
+    stage_mark.note(load([history.home / "config.yaml"]), ())
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
     with ProcessPoolExecutor(2) as pool:
         for below in ([template / "downlinks"], work):

@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
     parser = rule_program.parser(__doc__, downlink=False)
     parser.add_argument(
-        "--batches", type=Path, required=True, help="the file that `halfpipe process` has written"
+        "--batches", type=Path, required=True, help="file with the batches, written by `halfpipe process`"
     )
-    parser.add_argument("--number", type=int, required=True, help="which of its batches")
+    parser.add_argument("--number", type=int, required=True, help="number of the batch")
     parser.add_argument("--cores", type=int, default=1, help="cores for each downlink")
     return rule_program.run(job, parser, argv)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Decode one chunk: stage its RetDef, run the decoder, and check and publish its products."""
+"""Decode one chunk: stage its RetDef, run the decoder, check the products, and publish them."""
 
 import argparse
 import secrets
@@ -23,11 +23,11 @@ from halfpipe.settings import Settings
 
 
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
-    """Decode the chunk and record its products."""
+    """Decode the chunk, and list its products in the chunk's file."""
     work, downlink, chunk = settings.paths.work, arguments.downlink, arguments.chunk
     retdef_file = work / paths.retdef(downlink, chunk)
     scratch = work / paths.chunk_scratch(downlink, chunk)
-    # Each decoder has its own directory, so that one that outlived its killed job writes elsewhere.
+    # Each attempt has its own directory, because a decoder may outlive its killed job and continue to write.
     out = scratch / secrets.token_hex(8)
     with leases.downlink_job(settings, downlink) as lease:
         content = plan.retdef_to_stage(settings, downlink, chunk)

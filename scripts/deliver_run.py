@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Deliver one run of one downlink: merge its indexes, and stage its event files for Level-1 or hold it."""
+"""Deliver one run of one downlink: merge its indexes, and stage its event files for Level-1 or refuse it."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,16 +18,17 @@ from halfpipe.settings import Settings
 
 
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
-    """Deliver the run, and vouch for its staged files."""
+    """Deliver the run, and list its staged files in the manifest."""
     keep_together()
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, arguments.runs)
-        stage_mark.claim(
+        stage_mark.refuse_delivery(
             settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
         )
-        # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
+        stage_mark.note(settings, ())  # from now on no other working directory may use the stage
+        # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         lease.check()
         withdraw(work, downlink)
@@ -42,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
     parser = rule_program.parser(__doc__)
     parser.add_argument("--run", type=RunId, required=True)
-    parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="chunks that bring the run")
+    parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="chunks with data of the run")
     parser.add_argument("--runs", type=RunId, nargs="+", required=True, help="all runs of the downlink")
-    parser.add_argument("--threads", type=int, default=1, help="event files written at a time")
+    parser.add_argument("--threads", type=int, default=1, help="event files written at the same time")
     return rule_program.run(job, parser, argv)
 
 

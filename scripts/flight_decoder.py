@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Decode one chunk with the flight decoder getLSEChunk.exe, as the decoder contract requires.
 
-Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The flight decoder works on a copy of
-the RetDef, in its own directory on the scratch disk. Its products are copied to OUTDIR only if it succeeds. Its output
-is passed on unchanged, and so is its exit status: 124 after the time limit, 128 plus the signal's number if it was
-killed.
+Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The program works on a copy
+of the RetDef in its own directory on the scratch disk. Products are copied to OUTDIR only if it ended well. Its output
+is passed on unchanged. Its exit status is that of this program: 124 after its time limit, 128 plus the signal's number
+if it was killed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def decode(arguments: argparse.Namespace) -> int:
             options += ["-k", arguments.latc]
         status = call(flight, flight.decoder, options, work, out=sys.stdout.buffer)
         for path in sorted((work / "out").iterdir()) if not status else ():
-            if path.suffix in {".evt", ".idx"}:  # a link stays a link, and the check of products refuses it
+            if path.suffix in {".evt", ".idx"}:  # a link stays a link, which is refused later
                 shutil.copyfile(path, arguments.out / path.name, follow_symlinks=False)
     return status
 

@@ -2,8 +2,8 @@
 """Print attitude and orbit with the flight program DiagRet.py, as the magic-7 contract requires.
 
 Called as `flight_magic7.py --settings FILE --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds; DiagRet
-needs UTC dates. Its output is passed on unchanged. After an exception DiagRet prints the text of the exception last,
-and its exit status is 0. This program reports that as a failure.
+needs the times as UTC dates. Its output is passed on unchanged. It also ends with 0 after an exception, with the
+exception's text in its last line; here this is a failure.
 """
 
 import argparse
@@ -27,9 +27,9 @@ def date_time(seconds: float) -> str:
 
 @dataclass
 class Printed:
-    """The output of DiagRet: the number of attitude lines, and its last line if that is not a data line.
+    """The output of DiagRet: the number of attitude lines, and the last line, an error unless it is data.
 
-    `harmless` are the beginnings of lines that may end the output without being an error.
+    `harmless` are beginnings of lines that may be last without an error.
     """
 
     harmless: tuple[str, ...]
@@ -37,7 +37,7 @@ class Printed:
     last: str = ""
 
     def add(self, line: str) -> None:
-        """Add a line of the output."""
+        """Read a line."""
         match = DATA.match(line)
         if match:
             self.attitudes += match[1] == "ATT"
@@ -45,17 +45,18 @@ class Printed:
             self.last = "" if match else line.strip()[:500]
 
     def fault(self) -> str | None:
-        """Return a message if the output is not complete although the exit status was 0.
+        """Return what is wrong with the output of a program that ended with 0; None if nothing is.
 
-        DiagRet catches all exceptions, prints the text, and exits with 0. The data before look complete.
+        DiagRet catches any exception of the retrieval, prints its text and ends with 0. Data that were printed before
+        look complete.
         """
         if self.last:
             return (
-                f"the exit status was 0, but the last line is not data: {self.last!r}. This happens after an "
+                f"the program ended with 0, but its last line is not data: {self.last!r}. This happens after an "
                 "exception. If the line is harmless, add its beginning to magic7.harmless in the settings."
             )
         if not self.attitudes:
-            return "the exit status was 0, but there is no attitude, which Level-1 needs"
+            return "the program ended with 0 and printed no attitude, which Level-1 needs"
         return None
 
 
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scid", type=int, required=True, help="spacecraft id: 77 is flight")
     parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
-    parser.add_argument("--lsm", action="store_true", help="print magic-7 lines; always used")
+    parser.add_argument("--lsm", action="store_true", help="magic-7; always given")
     arguments = parser.parse_args(argv)
     return wrapped(lambda: retrieve(arguments))
 

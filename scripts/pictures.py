@@ -18,7 +18,7 @@ from halfpipe.status.account import Survey
 
 
 def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:
-    """Draw them, and write down what was drawn."""
+    """Draw the runs, and list the pictures."""
     work, downlink, site = settings.paths.work, arguments.downlink, Survey(settings, time.time())
     receipt = read_receipt(work, downlink)
     home = make_directory(work, paths.pictures(downlink))
@@ -26,8 +26,8 @@ def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:
     made = {f"run-{run}.svg": run_picture(site, run) for run in runs}
     for name, content in made.items():
         write_bytes(home / name, content)
-    vouched = {"downlink": downlink, "handoff": receipt["handoff"], "pictures": [*made]}
-    write_json(work / paths.drawn(downlink), vouched)
+    listed = {"downlink": downlink, "handoff": receipt["handoff"], "pictures": [*made]}
+    write_json(work / paths.drawn(downlink), listed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

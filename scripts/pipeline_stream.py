@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Ask Pipeline-II's client about the streams of a downlink, or roll one back: for submit.check and submit.rollback.
 
-``check`` and ``status`` end with 0 if each stream exists, 1 if one does not, and 2 if that is not known. They use the
-client's public forms: ``find TASK PROCESS FIELD...`` prints a line for each stream, ``rollbackStream --force TASK[ID]``
-rolls one back. docs/submission.md has the sources.
+``check`` and ``status`` end with 0 if each stream exists, 1 if one does not exist, and 2 if this is unknown. They use
+public commands of the client: ``find TASK PROCESS FIELD...`` prints a line for each stream, ``rollbackStream --force
+TASK[ID]`` rolls one back. docs/submission.md has the sources.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-LEVEL1 = ("L1Proc", "findRunDirs")  # the task, and the process with which each of its streams begins
+LEVEL1 = ("L1Proc", "findRunDirs")  # the task, and the first process of each stream
 OURS = (("HalfPipe", "process"), ("HalfPipe", "launchL1"), LEVEL1)
 ROW = re.compile(r"(\d+),(\w+)")  # stream, status
 SECONDS = 240.0  # for the client; below submit.seconds
@@ -27,7 +27,7 @@ class Client:
         self.words = [*words, "-m", mode]
 
     def run(self, *words: str) -> tuple[int | None, str]:
-        """Run the client; return its exit status, None if it gave none, and what it printed, which is printed too."""
+        """Run the client; return its exit status, None if it could not run, and its output."""
         command = [*self.words, *words]
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=False)
@@ -37,17 +37,17 @@ class Client:
         return done.returncode, done.stdout
 
     def state(self, task: str, process: str, stream: int, new_version: bool) -> str | None:
-        """Return the status of a process of a stream, empty if there is no such stream; None if that is not known."""
-        status, said = self.run("find", task, process, "stream", "status")
-        rows = [row for line in said.splitlines() if (row := ROW.fullmatch(line.strip()))]
+        """Return the status of a process of a stream, empty if there is no such stream; None if this is unknown."""
+        status, output = self.run("find", task, process, "stream", "status")
+        rows = [row for line in output.splitlines() if (row := ROW.fullmatch(line.strip()))]
         found = [row[2] for row in rows if int(row[1]) == stream]
         if status != 0:
             print(f"the client ended with status {status}", file=sys.stderr)
             return None
         if not (rows or new_version):
             print(
-                f"{task} has no streams: is its name right, and that of its process {process}? For the first stream of "
-                "a new version of the task: --new-version",
+                f"{task} has no streams. Check its name and that of its process {process}. For the first stream of a "
+                "new version of the task: --new-version",
                 file=sys.stderr,
             )
             return None
@@ -64,21 +64,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--new-version",
         action="store_true",
-        help="no stream at all means that this one does not exist either",
+        help="if the task has no streams, report that this one does not exist",
     )
     given = parser.parse_args(argv)
     client, stream = Client(shlex.split(given.client), given.mode), int(given.downlink)
     if given.command == "rollback":
         task, _ = LEVEL1
-        status, said = client.run("rollbackStream", "--force", f"{task}[{stream}]")
-        print(said, end="")
+        status, output = client.run("rollbackStream", "--force", f"{task}[{stream}]")
+        print(output, end="")
         if status:
-            print("the server refuses while a process of the stream runs: try again later", file=sys.stderr)
+            print(
+                "the server refuses while a process of the stream is running; try again later",
+                file=sys.stderr,
+            )
         return UNKNOWN if status is None else status
     worst = EXISTS
     for task, process in [LEVEL1] if given.command == "check" else OURS:
         state = client.state(task, process, stream, given.new_version)
-        print(f"{task}[{stream}] {process} {'not known' if state is None else state or 'does not exist'}")
+        print(f"{task}[{stream}] {process} {'unknown' if state is None else state or 'does not exist'}")
         worst = max(worst, UNKNOWN if state is None else EXISTS if state else NONE)
     return worst
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A job of the task HalfPipe in Pipeline-II: ``process`` hands the stream's downlink off, ``launchL1`` submits it.
+"""Jobs of the task HalfPipe in Pipeline-II: ``process`` hands the stream's downlink off, ``launchL1`` submits it.
 
 The server starts both (profiles/s3df/HalfPipe.xml) with the stream's variables in the environment. Exit status 0
-becomes the state SUCCESS, all else FAILED. A roll-back runs the same job again and leaves finished work alone. The job
+becomes the state SUCCESS, any other FAILED. A roll-back runs the same job again and leaves finished work alone. The job
 may be killed at any moment; the next attempt continues. docs/submission.md describes both jobs for operators.
 """
 
@@ -35,30 +35,30 @@ from halfpipe.status.failures import failed_jobs
 
 PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE": "PROD"}
 RETDEF_SECONDS = (
-    600.0  # all RetDefs are written before the stream is created; other hosts see them within a minute
+    600.0  # RetDefs are written before the stream is created; other hosts see them within a minute
 )
-LOOK_SECONDS = 5.0  # between two looks at what it waits for
-MOST_LETTERS = 1000  # of the value of a variable
-QUOTED = str.maketrans(dict.fromkeys('$`"\\', "'"))  # what a shell would expand in it
+LOOK_SECONDS = 5.0  # between two checks while it waits
+MOST_LETTERS = 1000  # in the value of a variable
+SAFE_QUOTES = str.maketrans(dict.fromkeys('$`"\\', "'"))  # characters that a shell would expand
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The variables of a stream: the downlink, how many chunks it has, and what the dispatcher expects of the task.
+    """The variables of a stream: the downlink, the number of its chunks, and the dispatcher's expectations.
 
     Attributes
     ----------
     downlink, chunks
         The downlink, and the number of its RetDefs.
     profile
-        The profile of Snakemake that processes it, of production or of trials.
+        The profile of Snakemake for production or for trials.
     output_base, max_events, level1
-        The dispatcher's directory of downlinks, the most events of a first file, and Level-1's task. They must agree
+        The dispatcher's directory of downlinks, the most events in a first file, and Level-1's task. They must agree
         with the config.
     start_l1
-        Whether it is submitted to Level-1.
+        Whether to submit the downlink to Level-1.
     again
-        Whether everything is processed again: an argument of the roll-back.
+        Whether to process everything again; an argument of the roll-back.
     """
 
     downlink: DownlinkId
@@ -77,14 +77,14 @@ class Stream:
         Raises
         ------
         ConfigError
-            If one is missing or not a number, or if some are production's and some are for trials.
+            If a variable is missing or not a number, or if some are for production and some for trials.
         """
         is_production = {
             name: environment[name] == value for name, value in PRODUCTION.items() if name in environment
         }
         if len(set(is_production.values())) > 1:
             given = ", ".join(f"{name}={environment[name]}" for name in is_production)
-            raise ConfigError(f"{given}: some are production's, others are for trials. Nothing was done.")
+            raise ConfigError(f"{given}: some are for production, others for trials. Nothing was done.")
         try:
             return cls(
                 DownlinkId(f"{int(environment['downlinkID']):09d}"),
@@ -107,7 +107,7 @@ class Stream:
         Raises
         ------
         ConfigError
-            If it cannot be used, or if the stream expects something else.
+            If it cannot be used, or does not agree with the stream.
         """
         profile = config.find_profile(str(ROOT / self.profile))
         assert profile is not None
@@ -124,11 +124,11 @@ class Stream:
 
 
 def process(stream: Stream, settings: Settings, patience: float) -> int:
-    """Wait for the RetDefs that were announced, and process the downlink to its receipt."""
+    """Wait for the announced RetDefs, and process the downlink up to its receipt."""
     work, downlink = settings.paths.work, stream.downlink
     is_done = (work / paths.receipt(downlink)).exists() and not stream.again
     if not is_done and (hold := halts.cause(work, halts.Switch.STAGE, downlink)):
-        return held(hold)
+        return report_hold(hold)
     wait_for_retdefs(settings, stream, patience)
     status = snakemake(settings, stream, paths.receipt(downlink), *["-F"] * stream.again)
     found = account(Survey(settings), downlink)
@@ -138,14 +138,14 @@ def process(stream: Stream, settings: Settings, patience: float) -> int:
         and all(cause.code == "held" for cause in failed)
         and (hold := halts.cause(work, halts.Switch.STAGE, downlink))
     ):
-        return held(hold)
+        return report_hold(hold)
     orphans = "not known" if found.orphans is None else found.orphans
-    put(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=orphans)
-    return ended(status, found)
+    set_variables(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=orphans)
+    return report_failure(status, found)
 
 
 def launch_l1(stream: Stream, settings: Settings, _: float) -> int:
-    """Submit the downlink to Level-1, once; good only if Level-1 has the hand-off of now, or gets none."""
+    """Submit the downlink to Level-1, once; good only if Level-1 has the current hand-off, or needs none."""
     work, downlink = settings.paths.work, stream.downlink
     if not stream.start_l1:
         print("startL1 is 0: nothing is submitted")
@@ -155,45 +155,45 @@ def launch_l1(stream: Stream, settings: Settings, _: float) -> int:
         switches.append(halts.Switch.STAGE)  # the downlink was held before its hand-off
     for switch in switches:
         if hold := halts.cause(work, switch, downlink):
-            return held(hold)
+            return report_hold(hold)
     status = snakemake(settings, stream, paths.submitted(downlink))
     found = account(Survey(settings), downlink)
-    put(level1=found.submitted or 0)
+    set_variables(level1=found.submitted or 0)
     if status == 0:
-        said = read_json(work / paths.submitted(downlink))
-        status = int(said["state"] != "nothing to submit" and said["submitted"] != said["handoff"])
-    return ended(status, found)
+        product = read_json(work / paths.submitted(downlink))
+        status = int(product["state"] != "nothing to submit" and product["submitted"] != product["handoff"])
+    return report_failure(status, found)
 
 
 JOBS = {"process": process, "launchL1": launch_l1}
 
 
-def held(hold: Cause) -> int:
-    """Report that a switch holds the work: the job ends with 0, and the variable `held` of the stream shows why."""
+def report_hold(hold: Cause) -> int:
+    """Report that a switch holds the work: the job ends with 0, and the stream's variable `held` shows why."""
     print(f"{hold.text}\nOnce it is removed, roll this stream back, or wait for the timer.")
-    put(held=hold.text)
+    set_variables(held=hold.text)
     return 0
 
 
-def ended(status: int, found: Account) -> int:
+def report_failure(status: int, found: Account) -> int:
     """Print why a job failed, and set the variable `cause`; return the job's exit status."""
     if status:
-        wanting = [cause for cause in found.causes if cause.verdict is Verdict.ACTION]
-        for cause in wanting:
+        causes = [cause for cause in found.causes if cause.verdict is Verdict.ACTION]
+        for cause in causes:
             print(f"{cause.text}\n", *(f"  → {step}\n" for step in cause.remedy.steps), sep="", end="")
-        first = wanting[0].text if wanting else "see the log"
-        put(cause=f"{found.state}: {first}")
+        first = causes[0].text if causes else "see the log"
+        set_variables(cause=f"{found.state}: {first}")
     return status
 
 
-def put(**values: int | str) -> None:
+def set_variables(**values: int | str) -> None:
     """Set variables of the process instance: numbers, or texts that begin with a word.
 
-    The server takes for a number whatever looks like one, as 29e57870 of a run does, and puts texts into double quotes
-    of a shell.
+    The server treats every text that looks like a number as one, even the run 29e57870, and puts texts into double
+    quotes of a shell.
     """
     lines = [
-        f"Pipeline.{name}: {in_a_line(str(value)).translate(QUOTED)[:MOST_LETTERS]}\n"
+        f"Pipeline.{name}: {in_a_line(str(value)).translate(SAFE_QUOTES)[:MOST_LETTERS]}\n"
         for name, value in values.items()
     ]
     print(*lines, sep="", end="", flush=True)
@@ -202,7 +202,7 @@ def put(**values: int | str) -> None:
 
 
 def wait_for_retdefs(settings: Settings, stream: Stream, patience: float) -> None:
-    """Wait until as many RetDefs are there as were announced.
+    """Wait until all announced RetDefs exist.
 
     Raises
     ------
@@ -211,12 +211,12 @@ def wait_for_retdefs(settings: Settings, stream: Stream, patience: float) -> Non
     """
     until = time.monotonic() + patience
     while True:
-        of = Plan(settings).of(stream.downlink)
-        missing = sorted(set(range(1, stream.chunks + 1)) - of.numbers - of.ignored)
+        plan = Plan(settings).of(stream.downlink)
+        missing = sorted(set(range(1, stream.chunks + 1)) - plan.numbers - plan.ignored)
         if not missing and stream.chunks > 0:
             return
         if time.monotonic() >= until or stream.chunks <= 0:
-            chunks = ", ".join(map(ChunkId.of, missing)) or "none is announced"
+            chunks = ", ".join(map(ChunkId.of, missing)) or "none was announced"
             raise MissingInputError(
                 f"{len(missing)} of {stream.chunks} announced RetDefs are missing after {patience:g} s: {chunks}.",
                 Remedy(
@@ -233,8 +233,8 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
     command = [str(Path(sys.executable).with_name("snakemake")), "--profile", stream.profile, *words]
     command += ["--cores", cores] if cores else []
     for attempt in itertools.count():
-        while who := leases.in_work(work, downlink):
-            print(f"waiting for {who}", flush=True)
+        while other := leases.in_work(work, downlink):
+            print(f"waiting for {other}", flush=True)
             time.sleep(LOOK_SECONDS)
         print(shlex.join(command), flush=True)
         with subprocess.Popen(command, cwd=ROOT) as head:
@@ -245,7 +245,7 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
                     head.terminate()
         if status == 0:
             break
-        # Another process may have been faster, and may have ended since: then no job of ours has failed.
+        # If another process was faster, and may have ended since, then none of our jobs has failed.
         refused = leases.in_work(work, downlink) or (attempt == 0 and not failed_jobs(work, downlink))
         if not refused:
             break
@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (HalfPipeError, OSError) as error:
             text = str(error) if isinstance(error, HalfPipeError) else Failure.of(error).text
             print(f"error: {text}", file=sys.stderr)
-            put(cause=text)
+            set_variables(cause=text)
             return 1
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fail with the reason why a target was refused: the job that a refused target waits for."""
+"""Fail with the reason why a target was refused: every refused target depends on this job."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 def main(argv: Sequence[str] | None = None) -> int:
     """Leave an empty log, and fail. The end of the command prints the reason."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=Path, help="not used: every job is given it")
+    parser.add_argument("--settings", type=Path, help="not used, but given to every job")
     parser.add_argument("--why", required=True, help="the reason")
     parser.add_argument("--log", type=Path, required=True, help="log file")
     arguments = parser.parse_args(argv)

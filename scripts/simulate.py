@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Write SIMULATED downlinks: a level-0 archive, RetDefs, a MOOT file, config and profile.
 
-By default three runs: two LPA runs, of which the second has a gap and is cut at its end, and one LCI run.
-With several downlinks the first run is spread over all of them. What else can be simulated, and go wrong, is said in
-Python: `halfpipe_simulator.scenario`.
+By default there are three runs: an LPA run, an LPA run with a gap and a cut end, and an LCI run. With several downlinks
+the first run is spread over all of them. Python programs can simulate more: `halfpipe_simulator.scenario`.
 """
 
 import argparse
@@ -32,19 +31,19 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         choices=sorted(LCI_KINDS),
         default=["cal"],
-        help="one LCI run each (default cal); none named: no LCI run",
+        help="one LCI run for each kind (default cal); without a kind: no LCI run",
     )
     made.add_argument("--whole", action="store_true", help="no gap and no cut in the second run")
     return made
 
 
 def scenario_of(args: argparse.Namespace) -> Scenario:
-    """Return the scenario that the command line asks for.
+    """Return the scenario of the command line.
 
     Raises
     ------
     HalfPipeError
-        If an id is none.
+        If an id is not valid.
     """
     scenario = Scenario(seed=args.seed, downlinks=args.downlinks)
     share, last = args.events // (4 + len(args.lci)), len(args.downlinks) - 1
@@ -57,7 +56,7 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
 
 
 def table(simulation: Simulation) -> str:
-    """Return what was written, for people."""
+    """Return a table of the written chunks."""
     lines = [f"SIMULATED data in {simulation.path}: not flight data", ""]
     lines.append(f"{'downlink':>9} {'chunk':>5} {'run':>8} {'apid':>4} {'datagrams':>9} {'events':>7}")
     for chunk in simulation.chunks:
@@ -69,7 +68,7 @@ def table(simulation: Simulation) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write what the arguments ask for; return the exit status."""
+    """Run the program; return the exit status."""
     args = parser().parse_args(argv)
     try:
         simulation = scenario_of(args).write(args.out)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Decode one chunk of SIMULATED level-0: the built-in program behind the decoder contract.
+"""Decode one chunk of SIMULATED level-0: the built-in program that fulfills the decoder contract.
 
-Called as `simulated_decoder.py -r RETDEF.xml -o OUTDIR [-k LATC] --level0 ROOT`. Writes, for each
-ground id, run and APID found, an event file and an index `%08x-%08x-%04d-%05d.{evt,idx}` into OUTDIR.
+Usage: `simulated_decoder.py -r RETDEF.xml -o OUTDIR [-k LATC] --level0 ROOT`. For each ground id, run and APID, it
+writes an event file and an index `%08x-%08x-%04d-%05d.{evt,idx}` into OUTDIR.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from halfpipe_simulator.decoder import decode_chunk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Decode the chunk that the arguments name; return the exit status."""
+    """Run the program; return the exit status."""
     parser = argparse.ArgumentParser(description="Decode one chunk of SIMULATED level-0.")
-    parser.add_argument("-r", "--retdef", type=Path, required=True, help="what to retrieve: a RetDef file")
+    parser.add_argument("-r", "--retdef", type=Path, required=True, help="RetDef of the chunk")
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
     parser.add_argument("-k", "--latc", type=lambda text: int(text, 0), help="LATC_master of LPA records")
     parser.add_argument("--level0", type=Path, required=True, help="root of the simulated level-0 archive")
     args = parser.parse_args(argv)
     if args.latc is not None and not 0 <= args.latc < 2**32:
-        parser.error(f"-k {args.latc} is no number of 32 bits")
+        parser.error(f"-k {args.latc} is not a number of 32 bits")
     print("simulated_decoder: the built-in decoder, for SIMULATED level-0 only")
     try:
         downlink, _ = ids_of(args.retdef)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Print SIMULATED attitude and orbit: the built-in program behind that contract.
+"""Print SIMULATED attitude and orbit: the built-in program that fulfills the magic-7 contract.
 
-Called as `simulated_magic7.py --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds. Prints the ATT and ORB
-lines that Level-1 reads (ground-chain §5), at the right rates: one attitude and one place, of the right size and
-nothing more. No level-0 is read for them.
+Usage: `simulated_magic7.py --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds. It prints the ATT and ORB
+lines that Level-1 reads (ground-chain §5) at the right rates, always with the same attitude and position. It reads no
+level-0.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ORB = "%s ORB %d %d 6930000.000000 0.000000 0.000000 0.000000 6850.000000 3280.0
 
 
 def lines(begin: float, end: float) -> Iterator[str]:
-    """Yield the lines from `begin` to `end` (Unix UTC seconds), in the order of time, the first an ATT line."""
+    """Yield the lines from `begin` to `end` (Unix UTC seconds) in order of time, an ATT line first."""
     first, last = (round(met.unix_to_met(edge) * ATTITUDES_PER_SECOND) for edge in (begin, end))
     times = np.arange(first - 1, last + 2) * (met.MICROSECONDS // ATTITUDES_PER_SECOND)
     unix = met.unix_microseconds(*np.divmod(times, met.MICROSECONDS)) / met.MICROSECONDS
@@ -33,15 +33,13 @@ def lines(begin: float, end: float) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the lines of the window that the arguments name; return the exit status."""
+    """Run the program; return the exit status."""
     parser = argparse.ArgumentParser(description="Print SIMULATED attitude and orbit.")
     for name in ("--arch", "--scid"):
-        parser.add_argument(name, required=True, help="accepted for the contract: no level-0 is read")
+        parser.add_argument(name, required=True, help="part of the contract; not used")
     parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
-    parser.add_argument(
-        "--lsm", action="store_true", help="accepted for the contract: magic-7 is all there is"
-    )
+    parser.add_argument("--lsm", action="store_true", help="part of the contract; not used")
     args = parser.parse_args(argv)
     print("simulated_magic7: SIMULATED attitude and orbit", file=sys.stderr)
     if not args.begin <= args.end:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Submit one downlink to Level-1, once: the job of rule submit.
 
-What was done stands in <dl>/submissions under paths.work; docs/submission.md explains it.
+The records are in <dl>/submissions under paths.work; docs/submission.md explains them.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from halfpipe.settings import Settings
 
 
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
-    """Submit the downlink, write the product, and say what came of it."""
+    """Submit the downlink, write the product, and print the result."""
     downlink = arguments.downlink
     with leases.downlink_job(settings, downlink) as lease:
         content = submit.submit(settings, downlink, output)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fetch an hour of level-0 from a copy behind XRootD, each file with its checksum: for level0.fetch of the config.
 
-Status 0: what the copy has of the hour lies in the directory, nothing if it has none. Anything else: that cannot be
-told, or a file did not come whole. Without limits a client tries a dead server for many minutes.
+Status 0: the files of the hour are in the directory; none if the copy has none. Any other status: the copy cannot be
+read, or a file is incomplete. Without limits a client tries a dead server for many minutes.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-LIMITS = {  # seconds, and how often; what is in the environment already goes before
+LIMITS = {  # seconds and attempts; values in the environment take precedence
     "XRD_CONNECTIONRETRY": "1",
     "XRD_CONNECTIONWINDOW": "20",
     "XRD_REQUESTTIMEOUT": "120",
@@ -26,7 +26,7 @@ NOT_FOUND = "[3011]"  # kXR_NotFound (XProtocol.hh)
 
 
 def files(server: str, directory: str, environment: dict[str, str]) -> list[str] | None:
-    """Return the paths of the files in a directory of a server, None if that cannot be told."""
+    """Return the paths of the files in a directory of a server; None if it cannot be read."""
     listed = subprocess.run(
         ["xrdfs", server, "ls", directory], env=environment, capture_output=True, text=True, check=False
     )
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fetch an hour of level-0 from a copy behind XRootD.")
     parser.add_argument("root", help="root of the copy, root://host//path")
     parser.add_argument("hour", help="directory of the hour below the root")
-    parser.add_argument("out", type=Path, help="where its files are put")
+    parser.add_argument("out", type=Path, help="directory for its files")
     arguments = parser.parse_args(argv)
     environment = LIMITS | os.environ
     url = urlsplit(arguments.root)

@@ -1,4 +1,4 @@
-"""What the rules share: the settings, the plan of each downlink, and the commands of their programs."""
+"""Common parts of the rules: the settings, the plan of each downlink, and the commands of their programs."""
 
 import os
 import shlex
@@ -23,33 +23,33 @@ from halfpipe.process.environment import look_for_garbage_seldom, without_idle_t
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
 from halfpipe.settings import Settings
 
-# snakemake --lint looks at the rules, whatever the site; it alone asks for no environment variables.
+# snakemake --lint needs no site. It is recognized because it alone does not check environment variables.
 LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
-MANY = 20  # downlinks of one command from which on `halfpipe process` is better
-SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
+MANY = 20  # downlinks: for more, `halfpipe process` is better
+SETTINGS = "HALFPIPE_SETTINGS"  # the settings of the head, for a Slurm job, which reads the workflow again
 
-os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
+os.umask(GROUP_MAY_WRITE)  # as in its jobs, because other users of the group process downlinks, too
 without_idle_threads()
 look_for_garbage_seldom()
 
 
-def tell(said):
-    """Say what went wrong, and print it where Snakemake's own output does not."""
-    logger.error(said)
+def report_error(text):
+    """Log an error, and print it if Snakemake does not."""
+    logger.error(text)
     is_quiet = Quietness.ALL in (workflow.output_settings.quiet or ()) and not workflow.dryrun
     if is_quiet or all(handler.name != "DefaultStreamHandler" for handler in logger.handlers):
-        print(said, file=sys.stderr)
+        print(text, file=sys.stderr)
 
 
 def in_words(function):
-    """Have an error of HalfPipe, or of the operating system, end the process with its sentence, whatever is quiet."""
+    """Print an error of HalfPipe or of the operating system in one sentence, also with ``--quiet``, and exit."""
 
     @wraps(function)
     def call(*arguments):
         try:
             return function(*arguments)
         except (HalfPipeError, OSError) as error:
-            tell(f"error: {sentence(error) if isinstance(error, OSError) else error}")
+            report_error(f"error: {sentence(error) if isinstance(error, OSError) else error}")
             raise SystemExit(1) from error
 
     return call
@@ -57,12 +57,12 @@ def in_words(function):
 
 @in_words
 def read_settings():
-    """Return the settings: without a config in a command those that another process of HalfPipe has written down."""
+    """Return the settings: of the command's config, or without one those that another process has written."""
     given = workflow.config_settings
     is_given = bool(given.configfiles or given.config)
     if SETTINGS in os.environ and not (workflow.is_main_process and is_given):
         found = Settings.read(Path(os.environ[SETTINGS]))
-        leases.check_head(found.paths.work)  # before Snakemake removes what others may have made since
+        leases.check_head(found.paths.work)  # before Snakemake removes files that another head has made
         return found
     if not (workflow.check_envvars or is_given):
         return configuration.load([], LINTED)
@@ -75,14 +75,14 @@ def read_settings():
 settings = read_settings()
 os.environ[SETTINGS] = str(configuration.written_at(settings))
 plan = Plan(settings)
-refusals = {}  # why a target cannot be made, by downlink or misspelt word
+refusals = {}  # errors of targets that cannot be made, by downlink or misspelt word
 
 
 @cache
 def downlink(dl):
-    """Return the plan of a downlink; the head takes its lease before it looks at any file.
+    """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file.
 
-    A downlink that is refused fails alone: its receipt waits for a job that fails with the reason.
+    A refused downlink fails alone: its receipt depends on a job that fails with the reason.
     """
     of = plan.of(dl)
     if workflow.is_main_process:
@@ -90,11 +90,12 @@ def downlink(dl):
             if is_head():
                 leases.hold_downlink(settings, DownlinkId(dl), logger.info)
                 of = plan.of(dl)
-            plan_causes.report(of, logger.warning)
+            of.refuse_closed()
             if is_head():
                 plan_causes.refuse_staging(of, is_forced=is_forced())
-            elif not of.retdefs:  # a job would say so
+            elif not of.retdefs:  # in a real run a job reports this
                 raise no_retdefs(of)
+            plan_causes.report(of, logger.warning)
             workflow.dag.forcefiles.update(of.outdated)
         except (HalfPipeError, OSError) as error:
             refuse(dl, error)
@@ -103,14 +104,14 @@ def downlink(dl):
 
 
 def refuse(target, error):
-    """Have a target fail. The end of the command says why; a dry run, which has no such end, says it at once."""
+    """Make a target fail. The reason is printed at the end of the command, or at once by a dry run."""
     refusals[target] = error if isinstance(error, HalfPipeError) else HalfPipeError(sentence(error))
     if not is_head():
-        tell(f"error: {refusals[target]}")
+        report_error(f"error: {refusals[target]}")
 
 
 def of_downlink(files):
-    """Return an input function: the files that a job needs of its downlink, or the job that fails for it."""
+    """Return an input function: the input files of a job, or for a refused downlink the job that fails."""
 
     def needed(wildcards):
         of = downlink(wildcards.dl)
@@ -121,7 +122,7 @@ def of_downlink(files):
 
 @in_words
 def requested(wildcards):
-    """Return the targets of the config's downlinks, or else of all outstanding ones."""
+    """Return the targets of the downlinks in the config, or of all outstanding downlinks."""
     named = expand(settings, settings.dl)
     if len(named) >= MANY:
         all_of_them = f"halfpipe process {min(named)}..{max(named)}"
@@ -144,15 +145,15 @@ def outstanding():
 
 
 def program(name):
-    """Return the command of a rule's program, as a function: braces in a path would be taken for wildcards.
+    """Return a function that returns the command of a rule's program, because braces in a path would be wildcards.
 
-    With ``--sdm conda`` the program runs in the environment of its rule, else in that of Snakemake itself.
+    With ``--sdm conda`` the program runs in the environment of its rule, otherwise in that of Snakemake.
     """
 
     def command(wildcards):
         in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
         script = f"{workflow.basedir}/scripts/{name}.py"
-        # The environment has what the package imports, and not the package.
+        # The environment has the dependencies of the package, but not the package.
         python = ["env", f"PYTHONPATH={workflow.basedir}/src", "python"] if in_conda else [sys.executable]
         return shlex.join([*python, script, "--settings", os.environ[SETTINGS]])
 

@@ -27,11 +27,11 @@ from halfpipe.settings import BUILT_IN
 from halfpipe.status import failures, recap
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
-begun = [0.0]  # when the first job began, by the clock of the file server
+begun = [0.0]  # start of the first job, by the file server's clock
 
 
 def is_head():
-    """Tell whether this process runs jobs: a dry run, a drawing or a job of another process does not."""
+    """Tell whether this process runs jobs, unlike a dry run, a drawing or a job of another process."""
     return (
         workflow.is_main_process
         and workflow.executor_plugin is not None
@@ -41,15 +41,15 @@ def is_head():
 
 
 def is_forced():
-    """Tell whether the command line asks for jobs whose products are there."""
+    """Tell whether the command line forces jobs with existing products."""
     given = workflow.dag_settings
     return bool(given.forceall or given.forcetargets or given.forcerun)
 
 
 def refuse_misspelt(wildcards):
-    """Name the mistake in a target, and return the job that fails for it."""
+    """Note the mistake in a target, and return the job that fails."""
     word = re.sub(r"^(dl|submit|pictures)=", "", wildcards.misspelt)
-    name = re.sub(r"[^\w=.-]", "_", wildcards.misspelt)  # braces would be taken for wildcards
+    name = re.sub(r"[^\w=.-]", "_", wildcards.misspelt)  # braces would be wildcards
     try:
         Downlinks(word)
         if DownlinkId.matches(word):
@@ -63,15 +63,15 @@ def refuse_misspelt(wildcards):
 
 
 def jobs_to_run():
-    """Return the rules and downlinks of the jobs that are to be run, each pair once."""
+    """Return the rules and downlinks of the jobs that will run, each pair once."""
     jobs = (job for job in workflow.dag.needrun_jobs() if "dl" in job.wildcards.keys())
     return sorted({(job.rule.name, job.wildcards.dl) for job in jobs if job.wildcards.dl not in refusals})
 
 
 def end_at_sigterm():
-    """Have SIGTERM noted by a thread: Snakemake's handler waits for a lock that the thread it interrupts may hold.
+    """Handle SIGTERM in a thread: Snakemake's handler waits for a lock, which the interrupted thread may hold.
 
-    The scheduler holds it while it selects jobs, of thousands for a second at a time.
+    The scheduler holds this lock while it selects jobs, with thousands of jobs for a second at a time.
     """
     end = workflow.scheduler.exit_gracefully
     if signal.getsignal(signal.SIGTERM) == end:
@@ -80,7 +80,7 @@ def end_at_sigterm():
 
 @in_words
 def begin_working_directory():
-    """Make the mark of the working directory, if it is new, write the settings down, and look into the ledger."""
+    """Make the mark of a new working directory, write the settings for jobs, and check the ledger."""
     working_directory.begin(plan.work)
     begun[:] = [configuration.write_down(settings).stat().st_mtime]
     if settings.ledger.url not in {None, BUILT_IN}:
@@ -92,7 +92,7 @@ def begin_working_directory():
 
 @in_words
 def withdraw_receipts():
-    """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
+    """Remove the receipts of downlinks with jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
         leases.hold_downlink(
             settings, DownlinkId(dl), logger.info
@@ -101,26 +101,29 @@ def withdraw_receipts():
 
 
 def say_end():
-    """Say what the downlinks of the invocation have now."""
+    """Print the state of the downlinks of this command."""
     if is_head():
         is_all = not settings.dl and any(job.rule.name == "outstanding" for job in workflow.dag.jobs)
         logger.info("\n".join(recap.standing(settings, of_this_command(), is_all=is_all)))
 
 
 def of_this_command():
-    """Return the downlinks of the command that were not refused."""
+    """Return the downlinks of this command that were not refused."""
     of_dag = {job.wildcards.dl for job in workflow.dag.jobs if "dl" in job.wildcards.keys()}
     return sorted(DownlinkId(dl) for dl in of_dag - {*refusals})
 
 
 def say_failure():
-    """Say the same, and last what failed and what to do: what Snakemake still says, our logger does not print."""
+    """Print the same, then the failures with their remedies. Our logger does not print Snakemake's own summary."""
     if not is_head():
         return
-    say_end()
+    if of_this_command() or not refusals:
+        say_end()
     ended = snakemake_logger_plugin_halfpipe.ended_by()
-    unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+    unsaid = Failure("interrupted", f"the job was {ended}") if ended else failures.KILLED
     jobs = [failures.refused(plan.work, target, error) for target, error in refusals.items()]
     for dl in of_this_command():
         jobs += (job for job in failures.failed_jobs(plan.work, dl, unsaid) if job.ended >= begun[0])
-    tell(f"\n{recap.recap(jobs, 'the same command', plan.work, ended)}")
+    program, *words = sys.argv
+    typed = shlex.join(["snakemake", *words]) if Path(program).name == "snakemake" else "the same command"
+    report_error(f"\n{recap.recap(jobs, typed, plan.work, ended)}")

@@ -1,4 +1,4 @@
-"""History: batches of neighbouring downlinks, for `halfpipe process`, which starts this and says how far it is.
+"""History: batches of neighbouring downlinks. `halfpipe process` starts this workflow and reports its progress.
 
 snakemake history --snakefile workflow/history.smk --profile s3df --directory WORK --config batches=FILE
 """

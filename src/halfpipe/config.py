@@ -1,4 +1,4 @@
-"""The configuration: found, also by its profile, read, checked by `halfpipe.settings`, and written down for jobs."""
+"""The configuration: find and read its files and the profile, check them, and write the settings for jobs."""
 
 import hashlib
 import json
@@ -26,32 +26,32 @@ PROFILE_FILES = ("", "profile.v9+.yaml", "config.v9+.yaml", "profile.yaml", "con
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile of Snakemake: its name as it was given, its file, and the config files and values that it names."""
+    """A profile of Snakemake: its given name, its file, the config files and values in it, and its whole content."""
 
     name: str
     file: Path
     configfiles: tuple[Path, ...]
     config: Mapping[str, Any]
-    content: Mapping[str, Any]  # all that the file says
+    content: Mapping[str, Any]
 
 
 def find_profile(given: str | None = None) -> Profile | None:
-    """Find and read the profile `given`, or else the one that the environment names; None if there is neither.
+    """Find and read the profile `given`, or the one in the environment; None without either.
 
-    Snakemake's own function does the same and takes a second to import.
+    Snakemake has such a function, which takes a second to import.
 
     Parameters
     ----------
     given
-        A name, a directory or a file, as after ``snakemake --profile``; "none" for none.
+        A name, a directory or a file, as for ``snakemake --profile``; "none": no profile.
 
     Raises
     ------
     ConfigError
-        If there is no such profile, or it cannot be read.
+        If the profile does not exist or cannot be read.
     """
     name = given or os.environ.get(VARIABLE)
-    if not name or name == "none":  # whatever the variable says
+    if not name or name == "none":
         return None
     users = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "snakemake")
     places = [Path(name), users / name]
@@ -61,8 +61,8 @@ def find_profile(given: str | None = None) -> Profile | None:
     if file is None:
         raise ConfigError(
             f"there is no profile {name!r}: none of {', '.join(PROFILE_FILES[1:])} in {places[0].absolute()} or "
-            f"{places[1]}. A name counts from the current directory: go to the project's root, or give the profile's "
-            "whole path (--profile DIRECTORY, or SNAKEMAKE_PROFILE)."
+            f"{places[1]}. Profile names are looked up relative to the current directory: go to the project's root, or "
+            "give the whole path (--profile DIRECTORY, or SNAKEMAKE_PROFILE)."
         )
     content = read_yaml(file)
     named = content.get("configfile") or content.get("configfiles") or []
@@ -75,12 +75,12 @@ def find_profile(given: str | None = None) -> Profile | None:
 
 
 def read_values(entries: Iterable[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` as after ``--config``: the value is YAML, a dot in the key leads into a section.
+    """Read entries ``KEY=VALUE`` of ``--config``. The value is YAML; a dot in the key separates section and key.
 
     Raises
     ------
     ConfigError
-        If an entry is something else.
+        If an entry has another form.
     """
     values: dict[str, Any] = {}
     for entry in entries:
@@ -102,22 +102,22 @@ def read_values(entries: Iterable[str]) -> dict[str, Any]:
 def load(
     configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, *, only_look: bool = False
 ) -> Settings:
-    """Read config files, one over the other key by key, then `overrides` over them.
+    """Read config files; later ones override earlier ones key by key, and `overrides` all of them.
 
     Parameters
     ----------
     configfiles
-        YAML files; each holds what differs from the files before and from the defaults.
+        YAML files; each contains what differs from the defaults and from earlier files.
     overrides
-        What ``--config`` says on the command line.
+        The values of ``--config``.
     only_look
-        Whether places that are not there are no error: see `missing_places`.
+        Whether missing places are accepted: see `missing_places`.
 
     Raises
     ------
     ConfigError
-        If nothing was given, a file cannot be read, or what they say together cannot be used. All that is
-        wrong is told at once, each with its file, key, value and what was expected.
+        If there is no config, a file cannot be read, or the values are invalid. The message names all invalid values
+        at once, each with its file, key, value and the expected form.
     """
     raw: dict[str, Any] = {}
     sources: dict[tuple[str, ...], str] = {}
@@ -127,9 +127,9 @@ def load(
     if "paths" not in raw:
         which = f"no paths in {', '.join(map(str, configfiles))}" if configfiles else "no config was given"
         raise ConfigError(
-            f"{which}, so there is no working directory to look at. Name the site's profile: snakemake --profile s3df "
-            "..., halfpipe --profile s3df ..., or once for the shell export SNAKEMAKE_PROFILE=s3df. Or name its "
-            "config: --configfile FILE. config/README.md has every key."
+            f"{which}, so the working directory is unknown. Name the site's profile: snakemake --profile s3df ..., "
+            "halfpipe --profile s3df ..., or once for the shell export SNAKEMAKE_PROFILE=s3df. Or name its config: "
+            "--configfile FILE. config/README.md has every key."
         )
     settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
     _refuse_contradictions(settings)
@@ -139,19 +139,19 @@ def load(
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
-    """Read a file of keys with values.
+    """Read a YAML file that contains a mapping.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, or holds something else.
+        If the file cannot be read, or contains something else.
     """
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: holds no keys with values, as in config/s3df.yaml")
+        raise ConfigError(f"{path}: expected a YAML mapping, as in config/s3df.yaml")
     return content
 
 
@@ -162,7 +162,7 @@ def _update(
     sources: dict[tuple[str, ...], str],
     place: tuple[str, ...] = (),
 ) -> None:
-    """Lay `over` over `base`, and note where each value is from."""
+    """Put the values of `over` into `base`, and note their sources."""
     for key, value in over.items():
         here = (*place, str(key))
         sources[here] = source
@@ -176,30 +176,30 @@ def _update(
 
 @cache
 def model(kind: Any = Settings, *, described: bool = False) -> "TypeAdapter[Any]":
-    """Return the model that checks settings and, `described`, has the text of each key."""
+    """Return the model that checks settings; if `described`, it also has the text of each key."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - 0.1 s that only the head and people pay
 
-    # To find the texts, pydantic parses the module once for each section: that takes longer than all else here.
+    # For the texts, pydantic parses the module once for each section, which takes longer than everything else here.
     Section.__pydantic_config__["use_attribute_docstrings"] = described
     return TypeAdapter(kind)
 
 
 def checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> Any:
-    """Hold keys with values against the dataclass `kind`.
+    """Check keys and values against the dataclass `kind`.
 
     Parameters
     ----------
     kind, raw
         The dataclass, and the values.
     sources
-        The file that each key is from, or the section above it.
+        The source of each key or section.
     remedy
-        Ends the message of an error.
+        The end of an error message.
 
     Raises
     ------
     ConfigError
-        All that is wrong, each with its file, key, value and what was expected.
+        With all invalid values, each with its file, key, value and the expected form.
     """
     from pydantic import ValidationError  # noqa: PLC0415
 
@@ -211,7 +211,7 @@ def checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...],
 
 
 def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
-    """Say in words what is wrong with one key."""
+    """Return in words what is wrong with one key."""
     place = tuple(str(each) for each in error["loc"] if each != "[key]")
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
@@ -225,7 +225,7 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
 
 
 def _keys(kind: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield all keys of a dataclass, and of the sections in it, each with those above it."""
+    """Yield all keys of a dataclass and of its sections, each as a path."""
     names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
     for name in names:
         of = get_type_hints(kind)[name]
@@ -235,7 +235,7 @@ def _keys(kind: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 
 def _meant(place: tuple[str, ...]) -> str:
-    """Name the key that was probably meant by an unknown one: the same in another section, or one spelt alike."""
+    """Return the key that an unknown key probably means: of the same name in another section, or spelled alike."""
     keys, place = list(_keys(Settings)), tuple(each for each in place if not each.isdecimal())
     same = [".".join(key) for key in keys if key[-1] == place[-1]]
     beside = {key[-1]: ".".join(key) for key in keys if key[:-1] == place[:-1]}
@@ -245,7 +245,7 @@ def _meant(place: tuple[str, ...]) -> str:
 
 
 def missing_places(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys of places of other systems that are not there, each with what is wrong."""
+    """Yield the keys of missing places of other systems, each with a message."""
     at = settings.paths
     wanted = [("paths.retdef", "directory", path) for path in at.retdef]
     wanted += [("paths.level0", "directory", at.level0)] if at.level0 else []
@@ -254,19 +254,19 @@ def missing_places(settings: Settings) -> Iterator[tuple[str, str]]:
         try:
             there = path.is_dir() if what == "directory" else path.is_file()
         except OSError:
-            # A place that cannot be looked at stops nobody: the plan tells of it.
+            # The plan reports a directory that cannot be read.
             there = key == "paths.retdef"
         if not there:
             yield key, f"{key}: {path} is not a {what}"
 
 
 def refuse_missing_places(settings: Settings) -> None:
-    """Refuse to process anything while a place of another system is not there.
+    """Make sure that the places of other systems exist.
 
     Raises
     ------
     ConfigError
-        Names the first one.
+        For the first missing place.
     """
     for _, wrong in missing_places(settings):
         raise ConfigError(f"{wrong}. Correct the path in the config, or have it mounted.")
@@ -275,27 +275,25 @@ def refuse_missing_places(settings: Settings) -> None:
 def _refuse_contradictions(settings: Settings) -> None:
     """Refuse keys that contradict each other."""
     if settings.level0.fetch is not None and settings.level0.cache is None:
-        raise ConfigError(
-            "level0.fetch: it needs a cache. Name a directory that all nodes see in level0.cache."
-        )
+        raise ConfigError("level0.fetch needs a cache. Set level0.cache to a directory that all nodes see.")
     if settings.moot.mapping and settings.ledger.url is None:
         raise ConfigError(
-            "moot.mapping: is true, and ledger.url is null: keys and aliases are mapped by tables of the ledger. Set "
-            "ledger.url, or moot.mapping to false."
+            "moot.mapping is true, but ledger.url is null, and the ledger's tables map keys and aliases. Set "
+            "ledger.url, or set moot.mapping to false."
         )
 
 
 def written_at(settings: Settings) -> Path:
-    """Return where settings lie for jobs: their name is that of their content."""
+    """Return the file of these settings for jobs; its name is a checksum."""
     name = hashlib.sha256(settings.as_json().encode()).hexdigest()[:16]
     return settings.paths.work / paths.settings(name)
 
 
 def write_down(settings: Settings) -> Path:
-    """Write the settings to the file that jobs are given, whole and flushed."""
+    """Write the settings to the file for jobs, unless it exists."""
     path, text = written_at(settings), settings.as_json()
     if path.is_file() and path.read_bytes() == text.encode():
-        os.utime(path)  # who begins asks it for the time of the file server
+        os.utime(path)  # the caller reads the file server's time from it
     else:
-        write_text(path, text, locked=False)  # by another invocation at the same moment, too
+        write_text(path, text, locked=False)  # another command may do the same at this moment
     return path

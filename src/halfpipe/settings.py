@@ -1,8 +1,9 @@
-"""The settings: every key of the configuration, with its type, its default and what it means.
+"""The settings: every key of the configuration, with its type, its default and its meaning.
 
-Everything else of the package may import this; it imports ids and errors only. `halfpipe.config` reads the files,
-checks them once in the process that a person has started, and writes the result down; jobs read that file here,
-without the libraries that check. The docstring below a key is its text in config/README.md and in the schema.
+Everything else of the package may import this module; it imports only ids and errors. `halfpipe.config` reads the
+config files, checks them once in the process that a person started, and writes the result to a file. Jobs read this
+file here, without the libraries for checking. The docstring below a key is its text in config/README.md and in the
+schema.
 """
 
 import json
@@ -16,26 +17,26 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
 
-ROOT = Path(__file__).resolve().parents[2]  # of the checkout: commands start here, and so do relative paths
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: start of commands and of relative paths
 BUILT_IN = "built-in"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# What Level-1 is started with (ground-chain §6): the stream has the number of the downlink.
+# The command that starts Level-1 (ground-chain §6): the stream has the number of the downlink.
 SUBMIT_CONTRACT = (
     "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir} L1Proc"
 )
 
 
 class Check:
-    """What is checked of a value besides its type; pydantic asks for it by the names of the two methods.
+    """A check of a value besides its type; pydantic calls the two methods by name.
 
-    Not written with pydantic's own classes: importing them would double the time that a job takes to start.
+    It does not use pydantic's own classes, because importing them would double the time that a job takes to start.
 
     Parameters
     ----------
     read
-        Is given the value before its type is checked, and returns what it stands for; a ConfigError refuses it.
+        Converts the value before its type is checked; a ConfigError refuses the value.
     written
-        What it may be in a file, as a JSON schema; None: what its type says.
+        The JSON schema of the value in a file; None: that of its type.
     **bounds
         ge, gt, le, min_length, max_length, pattern.
     """
@@ -49,7 +50,7 @@ class Check:
         self._read, self._written, self._bounds = read, written, bounds
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Return how the value is checked."""
+        """Return the schema that checks the value."""
         checked = handler(source) | self._bounds
         if self._read is None:
             return checked
@@ -58,14 +59,14 @@ class Check:
         return core_schema.no_info_before_validator_function(self._read, checked)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
-        """Return what an editor is told."""
+        """Return the schema for editors."""
         return self._written or handler(schema)
 
 
 def command_with(*names: str, needed: str = "") -> Check:
-    """Return the check of a command, in which `names` in braces are filled in, and `needed` must be one of them.
+    """Return the check of a command in which `names` in braces are replaced by values.
 
-    Without one that must be there other names in braces are the command's own business.
+    The command must contain `needed`. If nothing is needed, it may contain any other names in braces.
     """
 
     def read(text: Any) -> Any:
@@ -78,7 +79,7 @@ def command_with(*names: str, needed: str = "") -> Check:
         found = [name for word in words for name in PLACEHOLDER.findall(word)]
         if other := [name for name in found if name not in names]:
             known = ", ".join(f"{{{name}}}" for name in names)
-            raise ConfigError(f"{{{other[0]}}} stands for nothing; what is filled in: {known}")
+            raise ConfigError(f"{{{other[0]}}} is not known here; known are: {known}")
         if needed not in found:
             raise ConfigError(f"{text!r} does not use {{{needed}}}: write it where it belongs")
         return text
@@ -87,13 +88,13 @@ def command_with(*names: str, needed: str = "") -> Check:
 
 
 def downlinks(value: Any) -> tuple[Downlinks, ...]:
-    """Return the downlinks and ranges that ``dl`` of a config names: a list, or text; each once, in order.
+    """Return the downlinks and ranges in the config's key ``dl``, a list or text; each once, in order.
 
     Raises
     ------
     ConfigError
-        If one is neither. A number that lost its leading zero is refused and never mended silently: YAML and
-        ``--config`` lose it in different ways.
+        If a word is neither. A number that lost its leading zero is refused and not corrected, because YAML and
+        ``--config`` lose the zero in different ways.
     """
     items = value if isinstance(value, list | tuple) else [] if value is None else [value]
     words = [word for item in items for word in re.split(r"[,\s]+", str(item)) if word]
@@ -105,9 +106,7 @@ def downlinks(value: Any) -> tuple[Downlinks, ...]:
 
 def _without_wildcards(value: Any) -> Any:
     if isinstance(value, str) and re.search(r"\{[^{}]*[^\w{}][^{}]*\}", value):
-        raise ConfigError(
-            f"{value!r}: Snakemake takes what is in braces for a wildcard; use a path without braces"
-        )
+        raise ConfigError(f"{value!r}: Snakemake reads braces as a wildcard; use a path without braces")
     return value
 
 
@@ -116,14 +115,14 @@ def _absolute(value: Any) -> Any:
 
 
 def _url(value: Any) -> Any:
-    """Refuse a URL that holds a password, which logs and files would show, and text that is no URL."""
+    """Refuse a URL with a password, which logs and files would show, and text that is not a URL."""
     if not isinstance(value, str) or value == BUILT_IN:
         return value
-    # What SQLAlchemy takes for a password, and what drivers take for one among the options.
+    # A password as SQLAlchemy reads it, or among the options as drivers read it.
     if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", value, re.IGNORECASE):
         raise ConfigError(
-            "holds a password, which would be in files and logs. Change the password, and put it into ~/.pgpass or "
-            "another such file that the URL names (?passfile=FILE); for Oracle into a wallet."
+            "holds a password, which files and logs would show. Change the password, and put it into ~/.pgpass or "
+            "another file that the URL names (?passfile=FILE); for Oracle, into a wallet."
         )
     if "://" not in value:
         raise ConfigError(
@@ -138,7 +137,7 @@ Days = Annotated[float, Check(ge=0)]
 
 
 class Section:
-    """What all sections share: an unknown key is refused; docstrings describe sections and keys (`config.model`)."""
+    """Base of all sections: unknown keys are refused; docstrings describe sections and keys (`config.model`)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -360,7 +359,7 @@ class OfRun(Section):
 def reason_of(
     decided: Iterable[OfChunk | OfRun], downlink: DownlinkId, what: str, events: int = 0
 ) -> str | None:
-    """Return why a person does without `events` of `what`, a chunk or a run; None if nobody does, or not of so many."""
+    """Return the reason why `events` of `what`, a chunk or a run, are given up; None if they are not."""
     for one in decided:
         of = one.chunk if isinstance(one, OfChunk) else one.run
         if (one.dl, of) == (downlink, what) and (one.events is None or events <= one.events):
@@ -485,12 +484,12 @@ class Settings(Section):
 
     @property
     def is_simulated(self) -> bool:
-        """Whether no data here are flight data: the built-in decoder reads simulated ones and nothing else."""
+        """Whether the data are simulated: the built-in decoder reads no flight data."""
         return self.decoder.command == BUILT_IN
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What of the configuration shaped the products: it stands in the receipt."""
+        """The part of the configuration that shapes the products, for the receipt."""
         return {
             "decoder": {"command": self.decoder.command, "latc": self.decoder.latc},
             "magic7": {"command": self.magic7.command},
@@ -500,34 +499,34 @@ class Settings(Section):
         }
 
     def ignored(self, downlink: str) -> dict[ChunkId, str]:
-        """Return the chunks of a downlink that are left out on purpose, and why."""
+        """Return the chunks of a downlink that are left out, with the reason."""
         return {entry.chunk: entry.reason for entry in self.ignore.chunks if entry.dl == downlink}
 
     def as_json(self) -> str:
-        """Return the settings as the text of the file that jobs are given: the same settings, the same text."""
+        """Return the settings as the text of the file for jobs; equal settings give equal text."""
         return json.dumps(asdict(self), default=str, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file that holds what `as_json` gives.
+        """Read a file with the text of `as_json`.
 
         Raises
         ------
         ConfigError
-            If it cannot be read, or this version has other keys.
+            If the file cannot be read, or has other keys than this version.
         """
         try:
             found: Self = _typed(cls, dict(json.loads(path.read_bytes())))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
-                f"{path}: these settings cannot be read ({error!r}). Give the snakemake command again: it writes "
-                "them anew."
+                f"{path}: these settings cannot be read ({error!r}). Re-run the snakemake command, which "
+                "writes them again."
             ) from error
         return found
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    """Return what JSON holds as the type `kind`: it was checked before it was written."""
+    """Return a JSON value as the type `kind`; it was checked before it was written."""
     if isinstance(value, list):
         return tuple(_typed(get_args(kind)[0], each) for each in value)
     if isinstance(value, dict) and is_dataclass(kind):
@@ -535,5 +534,5 @@ def _typed(kind: Any, value: Any) -> Any:
         if other := value.keys() ^ {each.name for each in fields(kind)}:
             raise KeyError(*sorted(other))
         return kind(**{name: _typed(kinds[name], each) for name, each in value.items()})  # type: ignore[operator]
-    kind = (*get_args(kind), kind)[0]  # of a value that may be null, the other one
+    kind = (*get_args(kind), kind)[0]  # without the None of an optional value
     return kind(value) if isinstance(value, str) else value

@@ -1,15 +1,14 @@
 """The Slurm executor of Snakemake, for groups: the jobs of a group run side by side in one Slurm job.
 
-It is the executor of ``snakemake-executor-plugin-slurm`` but for five things, which docs/upstream.md offers to its
-maintainers:
+It differs from the executor of ``snakemake-executor-plugin-slurm`` in five ways, which docs/upstream.md describes for
+its maintainers:
 
 - One Snakemake runs all jobs of a group, side by side on the cores of the Slurm job, and starts each once. The plugin
   starts a second Snakemake for each job, and one job after the other.
-- A second attempt runs only the jobs whose products are missing or older than this command.
-- A Slurm job that was preempted is submitted again as it was, and one that was cancelled has failed. The plugin waits
-  for both for ever.
-- What Slurm refuses for good ends the command with one sentence; what it refuses for now waits.
-- The account is not looked up in advance: a site may translate it at submission, and sbatch refuses a wrong one.
+- A second attempt runs only the jobs whose products are missing or older than this command. - A preempted Slurm job is
+submitted again as it was, and a cancelled one has failed. The plugin waits for both for ever. - If Slurm refuses a job
+for good, the command ends with one sentence. If Slurm refuses it for now, the job waits. - The account is not looked up
+in advance, because a site may translate it at submission, and sbatch refuses a wrong one.
 """
 
 import json
@@ -33,11 +32,11 @@ from halfpipe.process.failure import Failure, in_a_line
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
-AGAIN_SECONDS = 30.0  # between two submissions that Slurm refuses for now
+AGAIN_SECONDS = 30.0  # between two attempts to submit a job that Slurm refuses for now
 BY_SBATCH = (
     "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
 )
-# Words of sbatch by which it refuses a job now and takes it later (src/common/slurm_errno.c of Slurm 24.11).
+# Words of sbatch if it refuses a job for now (src/common/slurm_errno.c of Slurm 24.11).
 FOR_NOW = (
     "temporarily unable",
     "unable to contact",
@@ -54,7 +53,7 @@ FOR_NOW = (
     "try again",
     "resource temporarily",
 )
-# Words by which it refuses for good, and the key of the profile that they are about.
+# Words of sbatch if it refuses a job for good, and the key of the profile to correct.
 KEYS = {
     "account": "default-resources: slurm_account",
     "partition": "default-resources: slurm_partition",
@@ -69,7 +68,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     """Submits groups of jobs to Slurm."""
 
     def __post_init__(self, test_mode: bool = False) -> None:
-        """Note when this command began, by the clock of the file server."""
+        """Note when this command began, by the file server's clock."""
         super().__post_init__(test_mode)
         mark = Path(self.tmpdir) / "begun"
         mark.touch()
@@ -77,24 +76,23 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._is_over = threading.Event()
 
     def additional_general_args(self) -> str:
-        """Have the inner Snakemake run jobs as its own processes, and others go on when one fails."""
+        """Make the inner Snakemake run jobs as its own processes, and continue if one fails."""
         return "--executor local --keep-going"
 
     def get_job_args(self, job: Any, **_: Any) -> str:
-        """Return the words for the inner Snakemake: the jobs that are left, and the cores that Slurm gives.
+        """Return the arguments of the inner Snakemake: the remaining jobs, and the cores of the Slurm job.
 
-        The plugin also lists files to wait for: they are those of earlier Slurm jobs, and here a job of a downlink
-        waits for none.
+        The plugin also lists the files of earlier Slurm jobs to wait for. Here a downlink needs none.
         """
         return str(RealExecutor.get_job_args(self, _Left(job, self._begun), cores=job.resources["_cores"]))
 
     def get_account_arg(self, job: Any) -> Iterator[str]:
-        """Yield the option that names the account, as the profile has it."""
+        """Yield the option for the account, spelled as in the profile."""
         account = job.resources.get("slurm_account")
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_job(self, job: Any) -> None:
-        """Submit a job; an error meanwhile fails that job.
+        """Submit a job. If an error occurs, the job fails.
 
         The plugin's own handler fails for a group, and the head would wait for the job for ever.
         """
@@ -106,10 +104,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Take in the ends that the plugin does not know, and leave the other jobs to it.
+        """Handle preempted and cancelled jobs, which the plugin does not recognize, and leave the others to the plugin.
 
-        A preempted job is submitted again with what it had. A cancelled job has failed: sacct's ``CANCELLED by 0`` is
-        not the ``CANCELLED`` that the plugin looks for.
+        A preempted job is submitted again with the same resources. A cancelled job has failed: sacct prints
+        ``CANCELLED by 0``, and the plugin looks for ``CANCELLED``.
         """
         states = self._states() if active_jobs else {}
         others = []
@@ -129,7 +127,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             yield one
 
     def _states(self) -> dict[str, str]:
-        """Return the state of each job of this command, in one word; none where sacct does not answer."""
+        """Return the state of each job of this command, in one word; empty if sacct does not answer."""
         try:
             said = subprocess.run(
                 shlex.split(query_job_status_sacct(self.run_uuid)),
@@ -144,9 +142,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         return {job: state.split()[0] for job, state in rows if state}
 
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
-        """Take in that a job was not submitted: wait with it, or end the command.
+        """Handle a job that was not submitted: wait and try again, or end the command.
 
-        The plugin calls this in the thread that submits. What sbatch did not say fails the one job.
+        The plugin calls this in the thread that submits. An error that is not from sbatch fails the one job.
         """
         log = next((Path(str(log)).absolute() for log in job_info.job.log), None)
         if not msg.startswith(BY_SBATCH):
@@ -156,7 +154,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             return
         words = in_a_line(msg.partition("    sbatch call:")[0].removeprefix(BY_SBATCH)).strip()
         if any(each in words.lower() for each in FOR_NOW):
-            self.logger.warning(f"Slurm takes no job now, trying again in {AGAIN_SECONDS:g} s: {words}")
+            self.logger.warning(f"Slurm accepts no job now, trying again in {AGAIN_SECONDS:g} s: {words}")
             if not self._is_over.wait(AGAIN_SECONDS):
                 self.run_job(job_info.job)
             return
@@ -169,7 +167,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             "executor",
             f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
             Remedy(
-                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then run the same command"
+                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then re-run the command"
             ),
         )
         if log is not None:
@@ -184,7 +182,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
 
 class _Left:
-    """A job, or what is left to do of a group: the jobs whose products are missing or older than this command."""
+    """A job, or the remaining jobs of a group: their products are missing or older than this command."""
 
     def __init__(self, job: Any, begun: float) -> None:
         self._job, self._begun = job, begun
@@ -193,7 +191,7 @@ class _Left:
         return getattr(self._job, name)
 
     def get_target_spec(self) -> Any:
-        """Return rules and wildcards of the jobs that are left; of all jobs where none is."""
+        """Return rules and wildcards of the remaining jobs; of all jobs if none remains."""
         if not self._job.is_group():
             return self._job.get_target_spec()
         specs = zip(self._job.jobs, self._job.get_target_spec(), strict=True)

@@ -1,7 +1,7 @@
-"""What the head of an invocation knows of its jobs, for people and programs: a logger plugin, ``logger: halfpipe``.
+"""A logger plugin for the head of a command, ``logger: halfpipe``.
 
-It leaves what is printed to Snakemake or to another plugin, and has Snakemake print a line for each job that has ended.
-Of a job that failed and could not say why itself it writes the record beside the log (`halfpipe.process.failure`).
+It prints nothing itself, but makes Snakemake print one line for each job that has ended. If a job failed and could not
+record the reason itself, the plugin writes the record next to the log (`halfpipe.process.failure`).
 """
 
 import logging
@@ -23,14 +23,14 @@ from halfpipe.process.failure import SIGNALS, Failure, forget, in_a_line
 LOGGER = logging.getLogger("snakemake.logging")
 QUERIES = (
     ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs"),
-    ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # where nothing is accounted
+    ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # for a site without accounting
 )
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
 ENDED_FROM_OUTSIDE = {code for code, _ in SIGNALS.values()} | {
     "decoder"
 }  # codes that the state of Slurm explains
 NO_MEMORY = "OUT_OF_MEMORY"
-TERMINAL = "DefaultStreamHandler"  # Snakemake's name of what prints; not there where another plugin does
+TERMINAL = "DefaultStreamHandler"  # name of Snakemake's handler that prints; missing if another plugin prints
 UNPRINTED = {
     LogEvent.WORKFLOW_STARTED,
     LogEvent.RESOURCES_INFO,
@@ -42,12 +42,12 @@ UNPRINTED = {
 }
 NOISE = re.compile(
     "Creating specified|Assuming unrestricted|Building DAG|Using shell|Conda environments|Select jobs|Execute [0-9]"
-    # Of a job that failed it is told which one it was, and at the end why.
+    # The line of a failed job names the job; the end of the command has the reason.
     "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode"
     "|WorkflowError:\n(?:At least one job|Slurm refused)"
     "|Complete log|Elapsed"
 )
-# Snakemake keeps no records of products (`drop-metadata`), and nothing needs them.
+# Snakemake keeps no records of products (`drop-metadata`).
 NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
 OF_SLURM = {  # code, words, and the resource of which it had too little
     NO_MEMORY: ("memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
@@ -61,9 +61,9 @@ OF_SLURM = {  # code, words, and the resource of which it had too little
 
 
 class LogHandler(LogHandlerBase):
-    """Takes the events of one invocation in the thread that logs them, so that records exist when they are read."""
+    """Handles the events of one command in the thread that logs them, so that records exist when they are read."""
 
-    writes_to_stream = False  # of two plugins that do, Snakemake takes none
+    writes_to_stream = False  # Snakemake accepts only one plugin that does
     writes_to_file = False
     has_filter = True
     has_formatter = True
@@ -73,20 +73,20 @@ class LogHandler(LogHandlerBase):
         _ended.clear()
         self._given: dict[int, Mapping[str, Any]] = {}  # resources, by job
         given = self.common_settings
-        # Who asks for more than the default gets all that Snakemake prints.
+        # If a user asks for more output, everything is printed.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
         LOGGER.addFilter(self._take)
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop."""
         LOGGER.removeFilter(self._take)
         super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Do nothing: Snakemake calls this later, in another thread."""
+        """Do nothing, because Snakemake calls this later, in another thread."""
 
     def _take(self, record: logging.LogRecord) -> bool:
-        """Take one record, whatever is quiet; tell whether anything else gets it."""
+        """Handle one record, also with ``--quiet``; return whether other handlers get it."""
         if not self.common_settings.dryrun:
             try:
                 self._heard(record)
@@ -95,7 +95,7 @@ class LogHandler(LogHandlerBase):
         return not NO_RECORDS.match(str(record.msg))
 
     def _heard(self, record: logging.LogRecord) -> None:
-        if self._in_short:  # what prints is made after the plugins
+        if self._in_short:  # the handler that prints is created after the plugins
             self._in_short = False
             for handler in LOGGER.handlers:
                 if handler.name == TERMINAL:
@@ -126,11 +126,11 @@ class LogHandler(LogHandlerBase):
     def _failed(
         self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object
     ) -> None:
-        """Record why a job failed that could not record it: Slurm ended the job, or the job was not submitted."""
-        # The executor has the state in a sentence only. The log that it keeps of a job has the job's id as its name.
+        """Record why a job failed, if the job could not: Slurm ended it, or it was not submitted."""
+        # The executor passes the state only in a sentence. Its log of a job is named by the job's id.
         code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
         recorded, why = Failure.read(log), None
-        # Slurm ended the whole group: a job of it may have failed for a reason of its own before.
+        # Slurm ended the whole group: one of its jobs may have failed for another reason before.
         if code and (recorded is None or recorded.code in ENDED_FROM_OUTSIDE):
             had = given.get(short)
             why = Failure(code, f"{words} ({short}: {had})" if had else words)
@@ -145,7 +145,7 @@ _ended: list[str] = []
 
 
 def ended_by() -> str:
-    """Return what ended the invocation before it was done, as ``ended by Ctrl-C``; empty if nothing did."""
+    """Return what interrupted the command, such as ``ended by Ctrl-C``; empty if nothing did."""
     return _ended[0] if _ended else ""
 
 
@@ -173,15 +173,15 @@ def _state(job: str) -> str:
             job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
             if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
                 return job_and_steps[0]
-            if NO_MEMORY in job_and_steps:  # of the step that the command was: then the job has just failed
+            if NO_MEMORY in job_and_steps:  # of a step: the job itself has only failed
                 return NO_MEMORY
     return ""
 
 
 class LineAJob(logging.Formatter):
-    """What Snakemake prints, in short: a line for each job that has ended, and all that is no matter of routine.
+    """Snakemake's output in short: one line for each job that has ended, and everything that is not routine.
 
-    Its own log, in ``.snakemake/log``, has everything.
+    The log in ``.snakemake/log`` has everything.
     """
 
     def __init__(self, whole: logging.Formatter | None) -> None:
@@ -191,7 +191,7 @@ class LineAJob(logging.Formatter):
         self._ended = ""
 
     def is_printed(self, record: logging.LogRecord) -> bool:
-        """Tell whether anything is printed of a record; what jobs are called is taken from those that are not."""
+        """Tell whether a record is printed; the names of jobs are read from records that are not printed."""
         event = _of(record, "event")
         if event is LogEvent.JOB_INFO:
             ids = dict(_of(record, "wildcards"))  # the downlink's first
@@ -199,7 +199,7 @@ class LineAJob(logging.Formatter):
             self._names[_of(record, "jobid")] = " ".join(
                 [_of(record, "rule_name"), *(ids[name] for name in in_order)]
             )
-        elif event is LogEvent.JOB_FINISHED:  # its progress follows
+        elif event is LogEvent.JOB_FINISHED:  # a record of the progress follows
             self._ended = self._names.pop(_of(record, "job_id"), "")
             return False
         if event is LogEvent.JOB_ERROR and _of(record, "indent"):  # of a group that failed
@@ -208,7 +208,7 @@ class LineAJob(logging.Formatter):
         return event not in UNPRINTED and not NOISE.match(str(record.msg))
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return what is printed of a record."""
+        """Return the printed text of a record."""
         event = _of(record, "event")
         if event is LogEvent.PROGRESS:
             return f"{_of(record, 'done')} of {_of(record, 'total')}: {self._ended}"
@@ -218,10 +218,10 @@ class LineAJob(logging.Formatter):
 
 
 def _of(record: logging.LogRecord, name: str) -> Any:
-    """Return what Snakemake has added to a record."""
+    """Return an attribute that Snakemake added to a record; None without it."""
     return getattr(record, name, None)
 
 
 def _logs(record: logging.LogRecord) -> list[Path]:
-    """Return the log of a job, and those that its executor keeps besides."""
+    """Return the log of a job, and the logs of its executor."""
     return [Path(log).absolute() for log in _of(record, "log")]

@@ -212,7 +212,7 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
 
     first = found()
     assert first.verdict is Verdict.ACTION
-    wanted = re.search(r"do without: (ignore: .*\]\})", first.remedy.first)
+    wanted = re.search(r"do without: (ignore: .*\]\})$", first.remedy.first)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]

@@ -13,7 +13,7 @@ from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
-from halfpipe.merge.undelivered import Kind
+from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure import Failure
 from halfpipe.run import event_files, stage
@@ -57,10 +57,10 @@ def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -
     assert books.lost == 0
     every = [found for one in every_run(site.work) if (found := looked.books(one).books)]
     assert sum(one.orphans or 0 for one in accounts) == sum(one.all_waiting for one in every)
-    assert state.count(Kind.ORPHAN, Kind.DUE, HELD) == books.all_waiting
-    assert state.count(Kind.LATE) == books.late
-    assert state.count(Kind.WITHHELD) == books.withheld
-    assert state.count(Kind.CLOSED) == books.closed
+    assert state.count(NotDelivered.ORPHAN, NotDelivered.DUE, HELD) == books.all_waiting
+    assert state.count(NotDelivered.LATE) == books.late
+    assert state.count(NotDelivered.WITHHELD) == books.withheld
+    assert state.count(NotDelivered.CLOSED) == books.closed
     (shown,) = site.told("show", "--books", run)["books"]
     assert shown["findings"] == []
     (row,) = [row for row in shown["accounts"] if row["run"] == run]
@@ -165,7 +165,9 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert books.closed > 0
     cause = told(site, SECOND)["closed"]
     assert cause.verdict is Verdict.ACTION
-    explained = {group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == Kind.CLOSED}
+    explained = {
+        group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == NotDelivered.CLOSED
+    }
     assert explained == {f'halfpipe force {RUN} --reopen {FIRST} --reason "..."'}
     reopen, again = (words.split(" ") for words in cause.remedy.do)
     site.halfpipe(*reopen[1:-1], "rolled back").good()
@@ -230,7 +232,7 @@ def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
     assert (run["withheld"], run["known"]) == (1, run["delivered"] + run["orphans"])
     books = equal_on_all_screens(site, FIRST)
     assert (books.withheld, books.closed) == (1, 0)
-    (group,) = [each for each in site.told("explain", RUN)["groups"] if each["kind"] == Kind.WITHHELD]
+    (group,) = [each for each in site.told("explain", RUN)["groups"] if each["kind"] == NotDelivered.WITHHELD]
     assert (group["first"], group["events"]) == (1067, 1)
 
 

@@ -11,11 +11,11 @@ from halfpipe.files.leases import all_leases
 from halfpipe.formats import evt
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
-from halfpipe.site.online_handoff import State
+from halfpipe.site.online_handoff import OnlineState
 from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
-from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
+from tests.support.online_site import FIRST, GID, NAME, RUN, Online, on_site, staged, without_downlink
 from tests.support.workflow import Running, Site
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
@@ -51,36 +51,18 @@ def test_after_a_kill_at_any_moment_there_is_one_file_and_one_command(
         time_passes(site.work)
         visible = {name: content for name, content in online.files().items() if not name.startswith(".")}
         assert visible in ({}, expected), moment
-        if online.state() is State.OPEN:
+        if online.state() is OnlineState.OPEN:
             open_ += 1
             # The command is running or was never started: the record does not tell which.
             assert hand_off() == 1, moment
             assert len(online.told) <= 1, moment
             assert hand_off("--started" if online.told else "--not-started", RUN) == 0
         assert hand_off() == 0, moment
-        assert (online.files(), len(online.told), online.state()) == (expected, 1, State.DONE), moment
+        assert (online.files(), len(online.told), online.state()) == (expected, 1, OnlineState.DONE), moment
         assert "online" not in {each.name for each in all_leases(site.work)}, moment
     assert hand_off() == 0
     assert len(online.told) == 1
     assert open_ > 0
-
-
-def test_runs_are_handed_to_online_when_they_are_complete(site: Site) -> None:
-    online = on_site(site, "lci_gap_filled")
-    site.work.mkdir()
-    assert "switched off" in site.halfpipe("online").good().said
-    assert site.halfpipe("online", "--again", RUN).status == 2
-
-    with_online(online)
-    site.halfpipe("online").good()
-    site.by_hand(FIRST)
-    assert site.halfpipe("online").good().said.endswith("\n1 waits\n")
-    assert site.halfpipe("online", "--again", RUN).status == 1
-
-    site.by_hand(SECOND)
-    assert f"{NAME} made, " in site.halfpipe("online").good().said
-    assert site.halfpipe("online").good().said.endswith("1 before\n")
-    assert f"{NAME} made, " in site.halfpipe("online", "--again", RUN.l1).good().said
 
 
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:

@@ -100,7 +100,7 @@ def made_by(site: Site, downlink: str) -> Site:
     return own
 
 
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.workflow), 2])
 def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     theirs: Site, simulation: Simulation, number: int
 ) -> None:

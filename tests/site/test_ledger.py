@@ -199,7 +199,7 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
 
     # A key that does not fit into an event file.
     ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=2**32)))
-    assert codes(ledger, tmp_path) == ["damaged"]
+    assert codes(ledger, tmp_path) == ["ledger"]
     with pytest.raises(LedgerError):
         moot_key.of_run(database.of(mapping), RUN, rows)
     by_hand = tmp_path / "moot.txt"

@@ -8,7 +8,7 @@ from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.late import Events
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, undelivered
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, undelivered
 from tests.support import model
 from tests.support.bridge import Run, library_datagrams, library_events, limits
 from tests.support.model import Chunk, Datagram
@@ -38,33 +38,33 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     """
     groups = said_of(run)
     outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.given_up)
-    of = {kind: [group for group in groups if group.kind is kind] for kind in Kind}
-    counted = {kind: sum(group.events for group in of[kind]) for kind in Kind}
+    of = {kind: [group for group in groups if group.kind is kind] for kind in NotDelivered}
+    counted = {kind: sum(group.events for group in of[kind]) for kind in NotDelivered}
     every = [event for _, event in model.known_events(NEXT, run.arrived)]
     latest = [span for deliveries in run.deliveries.values() for span in deliveries[-1].spans]
     in_closed = [
         (model.closed(every, deliveries, latest), deliveries) for deliveries in run.deliveries.values()
     ]
     closed = sum(len(events) - model.late(events, deliveries) for events, deliveries in in_closed)
-    alone = counted[Kind.WITHHELD] - outcome.withheld
+    alone = counted[NotDelivered.WITHHELD] - outcome.withheld
     assert 0 <= alone <= sum(len(events) for events, _ in in_closed)
     assert counted == {
-        Kind.ORPHAN: outcome.orphans - outcome.withheld,
-        Kind.WITHHELD: outcome.withheld + alone,
-        Kind.LATE: outcome.late,
-        Kind.CLOSED: closed - alone,
-        Kind.DUE: len(outcome.delivered),
+        NotDelivered.ORPHAN: outcome.orphans - outcome.withheld,
+        NotDelivered.WITHHELD: outcome.withheld + alone,
+        NotDelivered.LATE: outcome.late,
+        NotDelivered.CLOSED: closed - alone,
+        NotDelivered.DUE: len(outcome.delivered),
     }
     check_books(run, groups, len(every))
     for kind, keys in waiting_keys(run, outcome).items():
         for sequence, apid in keys:
             holding = [g for g in of[kind] if g.apid == apid and g.first <= sequence <= g.last]
-            assert len(holding) == 1 if kind is Kind.ORPHAN else holding, (kind, sequence, apid)
-    for group in of[Kind.ORPHAN]:
+            assert len(holding) == 1 if kind is NotDelivered.ORPHAN else holding, (kind, sequence, apid)
+    for group in of[NotDelivered.ORPHAN]:
         check_orphans(run, group, odd=odd)
-    for group in of[Kind.WITHHELD]:
+    for group in of[NotDelivered.WITHHELD]:
         assert keys_of(run, group) <= delivered(run, replace(run.rules, min_events=1))
-    for group in of[Kind.LATE]:
+    for group in of[NotDelivered.LATE]:
         assert group.inside is not None
         again = model.decide(group.inside, run.arrived, run.deliveries, replace(run.rules, min_events=1))
         gone = {(event.sequence, event.apid) for _, event in again.delivered}
@@ -88,15 +88,18 @@ def _library_events(run: Run) -> dict[DownlinkId, Events]:
     return {DownlinkId(dl): library_events(chunks) for dl, chunks in run.arrived.items()}
 
 
-def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[Kind, set[tuple[int, int]]]:
-    """Return (sequence, APID) of the orphans and of the events that are due, by the reference model."""
+def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[NotDelivered, set[tuple[int, int]]]:
+    """Return (sequence, APID) of the orphans and of the events that are due, as the reference has them."""
     taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
     orphans = {
         (event.sequence, event.apid)
         for _, event in model.known_events(NEXT, run.arrived)
         if not model.inside(event.sequence, [*taken, *outcome.settled])
     }
-    return {Kind.ORPHAN: orphans, Kind.DUE: {(e.sequence, e.apid) for _, e in outcome.delivered}}
+    return {
+        NotDelivered.ORPHAN: orphans,
+        NotDelivered.DUE: {(e.sequence, e.apid) for _, e in outcome.delivered},
+    }
 
 
 def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
@@ -131,8 +134,8 @@ def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
 
 
 def can_come(lack: Lack) -> bool:
-    """Tell whether the missing data can arrive: there is nothing before datagram 0."""
-    return lack.what is not What.START or lack.last is not None
+    """Tell whether there is something that can come: before datagram 0 there is none."""
+    return lack.what is not MissingPart.START or lack.last is not None
 
 
 def bringing(run: Run, lacks: Iterable[Lack]) -> list[Chunk]:
@@ -140,7 +143,7 @@ def bringing(run: Run, lacks: Iterable[Lack]) -> list[Chunk]:
     seen = set(model.known_datagrams(run.arrived.values()))
     chunks = []
     for number, lack in enumerate(lacks, start=1):
-        if lack.what is What.EPU:
+        if lack.what is MissingPart.EPU:
             family = LPA if model.is_lpa(seen) else LCI
             new = [apid for apid in family if apid not in seen][: run.rules.min_epus - len(seen)]
             lines = [Datagram(apid, 0, "start", "stop", 0, 0, 0) for apid in new]
@@ -152,8 +155,8 @@ def bringing(run: Run, lacks: Iterable[Lack]) -> list[Chunk]:
                 Datagram(
                     lack.apid,
                     n,
-                    "start" if lack.what is What.START and n == 0 else "continue",
-                    "stop" if lack.what is What.END else "continue",
+                    "start" if lack.what is MissingPart.START and n == 0 else "continue",
+                    "stop" if lack.what is MissingPart.END else "continue",
                     0,
                     0,
                     0,

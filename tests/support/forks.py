@@ -1,6 +1,6 @@
-"""Work done in forks of this process, which has all imported, harmed at a moment: a change to files, or a flush.
+"""Work in forks of this process, with harm at a moment: before a change to files, or at a flush.
 
-A shadow is a directory that takes what is flushed to disk, as a disk would have it that keeps nothing else.
+A shadow is a directory with everything that was flushed, like a disk that keeps nothing else.
 """
 
 import fcntl
@@ -22,12 +22,12 @@ from typing import Any
 
 from halfpipe.files import heartbeat
 
-# What Python tells before it changes files, and how many of the words are names.
+# Audit events before changes to files, and how many of their arguments are names.
 CHANGES = {
     "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.truncate": 1,
     "os.chmod": 1, "os.chown": 1,
 }  # fmt: skip
-NEW = frozenset({"open", "os.mkdir", "os.link"})  # of these, what a full disk does not take
+NEW = frozenset({"open", "os.mkdir", "os.link"})  # those that fail on a full disk
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -41,7 +41,7 @@ def changed(event: str, words: tuple[Any, ...]) -> list[str]:
 
 
 class Shadow:
-    """What a disk holds that keeps only what was flushed: by inode, a file's bytes or a directory's names."""
+    """The content of a disk that keeps only what was flushed: by inode, bytes of files and names in directories."""
 
     def __init__(self, home: str) -> None:
         self.home = home
@@ -50,7 +50,7 @@ class Shadow:
         os.makedirs(f"{home}/alive", exist_ok=True)  # noqa: PTH103 - pathlib is what is watched
 
     def flush(self, handle: int) -> None:
-        """Take over what an open file or directory holds now; one flush at a time, or an older one could count."""
+        """Keep the content of an open file or directory; one flush at a time, so that the latest counts."""
         with open(f"{self.home}/lock", "w") as lock:  # noqa: PTH123 - as above
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._flush(handle)
@@ -78,7 +78,7 @@ class Shadow:
         Path(f"{mine}.part").rename(mine)
 
     def _keep(self, path: str, info: os.stat_result) -> None:
-        """See to it that an inode's number is not used again, by a handle or by a second name."""
+        """Keep the number of an inode from being used again, by a handle or by a second name."""
         if info.st_ino in self.kept:
             return
         self.kept.add(info.st_ino)
@@ -89,7 +89,7 @@ class Shadow:
                 os.link(path, f"{self.home}/alive/{info.st_ino}")
 
     def close(self) -> None:
-        """Let the inodes go."""
+        """Close the handles."""
         for handle in self.handles:
             os.close(handle)
         self.handles.clear()
@@ -97,22 +97,22 @@ class Shadow:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A disk that refuses changes with an error: it is full, or read-only."""
+    """A disk that refuses changes with an error, because it is full or read-only."""
 
     number: int
     below: str
     changes: frozenset[str] = frozenset({"open", *CHANGES})
 
     def refuse(self, event: str, path: str) -> None:
-        """Refuse a change, if it is one of those."""
+        """Refuse a change of these kinds."""
         if event in self.changes and path.startswith(self.below):
             raise OSError(self.number, os.strerror(self.number), path)
 
 
 class Fault:
-    """One fault: counts the moments of this process and does harm at one of them.
+    """One fault: counts the moments of this process, and calls `do` at one of them.
 
-    If `do` returns a refusal, that holds from then on.
+    If `do` returns a refusal, it applies from then on.
     """
 
     def __init__(self, below: str, at: int, do: Callable[[str], object]) -> None:
@@ -122,7 +122,7 @@ class Fault:
         self.refusal: Refusal | None = None
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Hear of what Python is about to do."""
+        """Handle an audit event of Python."""
         for name in changed(event, arguments)[:1]:
             path = os.path.abspath(name)  # noqa: PTH100 - as above
             self.moment(event, path)
@@ -141,7 +141,7 @@ class Fault:
             self.busy = False
 
     def install(self, shadow: Shadow | None = None) -> None:
-        """Begin to listen."""
+        """Begin."""
         flush = os.fsync
 
         def fsync(handle: int) -> None:
@@ -173,19 +173,19 @@ def started(
     do: Callable[[str], object] = _kill,
     shadow: Path | None = None,
 ) -> int:
-    """Begin to act in a process group of its own; return its id. What `act` returns is its exit status.
+    """Start `act` in its own process group; return its id. The result of `act` is its exit status.
 
-    At the moment number `at` below a directory (0: at each) `do` happens. What is flushed is kept in `shadow`.
+    At moment `at` below a directory (0: at each) `do` is called. `shadow` keeps what is flushed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child needs none
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which the child does not need
         child = os.fork()
     if child:
         return child
     status = 99
     try:
         os.setpgid(0, 0)
-        heartbeat._probed.clear()  # else how often it looks at the clock depends on what was done before
+        heartbeat._probed.clear()  # otherwise the number of looks at the clock depends on what was done before
         if below:
             Fault(str(below), at, do).install(Shadow(str(shadow)) if shadow else None)
         ended = act()
@@ -204,19 +204,19 @@ def ended(child: int) -> int:
 
 
 def stopped(child: int) -> bool:
-    """Wait until a fork stands still; tell whether it does, else it has ended."""
+    """Wait until a fork is suspended; return False if it has ended."""
     return os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
 
 
 def killed(act: Callable[[], object], below: Path, at: int, *, shadow: Path | None = None) -> bool:
-    """Act, killed at a moment; tell whether it came, else it ended well."""
+    """Run `act`, killed at a moment; return False if it ended well before."""
     status = ended(started(act, below, at, shadow=shadow))
     assert status in {0, -signal.SIGKILL}, status
     return status != 0
 
 
 def moments(act: Callable[[], object], below: Path) -> list[str]:
-    """Act undisturbed, which has to end well; return its moments."""
+    """Run `act` without harm; return its moments."""
     with tempfile.TemporaryFile("w+") as file:
         note = file.fileno()
         assert ended(started(act, below, 0, do=lambda moment: os.write(note, f"{moment}\n".encode()))) == 0
@@ -227,7 +227,7 @@ def moments(act: Callable[[], object], below: Path) -> list[str]:
 def deaths(
     act: Callable[[], object], home: Path, before: Path, every_moment: Sequence[str], every: int
 ) -> Iterator[str]:
-    """Act on what was `before`, killed at each of its moments or each so many of them; yield the moment."""
+    """Run `act` on a copy of `before`, killed at every so many moments; yield each moment."""
     for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
         shutil.rmtree(home)
         shutil.copytree(before, home)

@@ -16,7 +16,7 @@ ALIVE = Path(paths.HEARTBEATS).name
 
 
 def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1) -> Holder:
-    """Leave a lease as a process elsewhere has it whose heartbeat was not touched for `silent` seconds."""
+    """Make a lease of a process on another host whose heartbeat was touched `silent` seconds ago."""
     heart = f"elsewhere-4711-{os.urandom(4).hex()}"
     holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, token=os.urandom(8).hex())
     for path in (work / place / f"{number:06d}", work / paths.HEARTBEATS / heart):
@@ -28,7 +28,7 @@ def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1
 
 
 def job_of_another(work: Path, place: str, silent: float = 0.0) -> Path:
-    """Leave the registration of a job that a process elsewhere has started."""
+    """Make the registration of a job of another host."""
     holder = left_by_another(work, f"{place}-of-job", silent)
     (work / f"{place}-of-job" / "000001").unlink()
     (work / f"{place}-of-job").rmdir()
@@ -40,7 +40,7 @@ def job_of_another(work: Path, place: str, silent: float = 0.0) -> Path:
 
 @contextmanager
 def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Holder]:
-    """Have a lease held elsewhere meanwhile."""
+    """Have another host hold a lease."""
     holder = left_by_another(work, place, silent)
     try:
         yield holder
@@ -53,7 +53,7 @@ def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Hol
 
 @contextmanager
 def living(work: Path, holder: Holder) -> Iterator[None]:
-    """Have the heartbeat of a holder elsewhere touched meanwhile."""
+    """Touch the heartbeat of a holder on another host."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -70,15 +70,15 @@ def living(work: Path, holder: Holder) -> Iterator[None]:
 
 
 def time_passes(work: Path) -> None:
-    """Let the lifetime of all be over who have died."""
+    """Let the lifetime of all dead processes end."""
     beats = (work / paths.HEARTBEATS).glob("*")
-    # A number that does not say whose it is, after a crash of the machine, has no heartbeat.
+    # After a crash of the machine a number may be empty, without a heartbeat.
     torn = (path for path in (work / paths.LEASES).glob("*/[0-9]*") if not path.stat().st_size)
     for path in (*beats, *torn):
         os.utime(path, (1, 1))
 
 
 def leases(work: Path) -> list[str]:
-    """Return all that lies among the leases, but for the place of the heartbeats, which stays."""
+    """Return all files of leases, except for the directory of heartbeats, which stays."""
     home = work / paths.LEASES
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.name != ALIVE)

@@ -10,7 +10,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineRecord, Result, State
+from halfpipe.site.online_handoff import OnlineRecord, OnlineResult, OnlineState
 from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 
@@ -55,7 +55,7 @@ class Online:
             merge=replace(settings.merge, **merge),
         )
 
-    def go(self, settings: Settings | None = None, *, again: bool = False) -> Result:
+    def go(self, settings: Settings | None = None, *, again: bool = False) -> OnlineResult:
         """Hand one run off."""
         (result,) = online_handoff.hand_off(settings or self.settings(), [RUN], StringIO(), again=again)
         return result
@@ -64,7 +64,7 @@ class Online:
         """Return the files in the directory for Online."""
         return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
 
-    def state(self) -> State:
+    def state(self) -> OnlineState:
         """Return how far the run is."""
         return OnlineRecord(self.site.work, RUN).state
 

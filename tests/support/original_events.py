@@ -1,95 +1,13 @@
-"""Bytes of simulated events written by the original event file library, and the values in them."""
+"""One simulated event of each kind, written by the original event file library: the bytes and the values in them.
 
-# One simulated event of each kind, written by the original event file library, and what it wrote: the
-# field's name, its byte in the record, its value.
-LPA_FILE = bytes.fromhex("""
-0020f3fa09090909a947570e87572e2c87572e2c0100000000000000701101000000000070110100000000000000000000000000
-00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000
-00000000a40900004e4f4d494e414c00000000000000000000000000000000000000000000000000000000000000000000000000
-00000000000000000000000000000000000000004d000000bc030000bc5c0502889fd94187572e2c000000000700000000000000
-00000000000000000100000086572e2c00d3ce0006000000000000000000000000000000010000006b73fe00000000004318ea00
-00000000503403000000000015100000000000007011010000000000b03600000000000001000000010000004d01770087572e2c
-4c4154000000000000000000000000004f5242495400000000000000000000000100000000000000000000000000000000000000
-00000000737461727400000000000000000000007265717565737465640000000000000045505530000000000000000000000000
-4e4f524d414c00000000000000000000000000000100000073746f70000000000000000000000000726571756573746564000000
-000000002000000010004f102000000036b3360446e7f40621944156b6d59689139526f3e1d5b030000000006b73fe00595ea101
-07000000ffffffff0c000000ff22000047110000873600000200000000000000282300008c230000010000000400000009000000
-030000000100000001000000a01983e10100000069fc0000fc00000000000000292300008d23000002000000020000000b000000
-000000000400000001000000e678a65300000000000000000000000000000000ff1c0000631d0000800c000087360000
-""")
-LPA_FIELDS = """
-ccsds_scid@0=77 ccsds_apid@4=956 ccsds_utc@8=1719541768.083785 current_timeSecs@16=741234567
-current_tics@20=0 current_hacks@24=7 current_incomplete@28=0 current_flywheeling@32=0
-current_missingTimeTone@36=0 current_missingCpuPps@37=0 current_missingLatPps@38=0 current_earlyEvent@39=0
-current_sourceGps@40=1 previous_timeSecs@44=741234566 previous_tics@48=13554432 previous_hacks@52=6
-previous_incomplete@56=0 previous_flywheeling@60=0 previous_missingTimeTone@64=0
-previous_missingCpuPps@65=0 previous_missingLatPps@66=0 previous_earlyEvent@67=0 previous_sourceGps@68=1
-scalers_elapsed@72=16675691 scalers_livetime@80=15341635 scalers_prescaled@88=210000
-scalers_discarded@96=4117 scalers_sequence@104=70000 scalers_deadzone@112=14000 run_platform@120=1
-run_origin@124=1 run_groundId@128=7799117 run_startedAt@132=741234567 run_platformTxt@136=LAT
-run_originTxt@152=ORBIT open_modeChanges@168=1 open_datagrams@172=0 open_action@176=0 open_reason@180=0
-open_crate@184=0 open_mode@188=0 open_actionTxt@192=start open_reasonTxt@208=requested
-open_crateTxt@224=EPU0 open_modeTxt@240=NORMAL close_action@256=0 close_reason@260=1
-close_actionTxt@264=stop close_reasonTxt@280=requested length@296=32 marker@300=273612816
-length_inside@304=32 infotype@332=0 timeTics@336=16675691 timeHack_tics@340=27352665 timeHack_hacks@344=7
-compressionLevel@348=-1 compressedSize@352=12 softwareKey@356=8959 hardwareKey@360=4423 lpaDbKey@364=13959
-nhandlers@368=2 0.type@372=0 0.masterKey@376=9000 0.cfgKey@380=9100 0.cfgId@384=1 0.state@388=4
-0.prescaler@392=9 0.version@396=3 0.id@400=1 0.has@404=1 1.type@424=0 1.masterKey@428=9001
-1.cfgKey@432=9101 1.cfgId@436=2 1.state@440=2 1.prescaler@444=11 1.version@448=0 1.id@452=4 1.has@456=1
-type@476=0 LATC_master@480=7423 LATC_ignore@484=7523 SBS@488=3200 LPA_db@492=13959
+In tests/original_events, `header.evt` is the header of a file with the LPA event. For each kind, there are the
+record and its fields, each as ``name@byte=value``.
 """
-# The first bytes of the other events, and their common fields.
-LCI = bytes.fromhex("""
-4d000000c5030000bc5c0502889fd94187572e2c00000000070000000000000000000000000000000100000086572e2c00d3ce00
-06000000000000000000000000000000010000006b73fe00000000004318ea000000000050340300000000001510000000000000
-7011010000000000b03600000000000001000000010000004d01770087572e2c4c4154000000000000000000000000004f524249
-54000000000000000000000001000000000000000000000000000000040000000000000073746172740000000000000000000000
-72657175657374656400000000000000534955300000000000000000000000004e4f524d414c0000000000000000000000000000
-0100000073746f70000000000000000000000000726571756573746564000000000000002000000010004f102000000060f18ded
-9e2145b1592f38ec099ff83ccb9de3605f1ced4b
-""")
-LCI_FIELDS = """
-length@296=32 marker@300=273612816 length_inside@304=32 timeTics@340=16675691 timeHack_tics@344=30926396
-timeHack_hacks@348=7 compressionLevel@352=-1 compressedSize@356=0 autoRange@360=0 zeroSupression@361=0
-strobe@362=1 periodicPrescale@364=4294967295 softwareKey@368=8959 writeCfg@372=4423 readCfg@376=4424
-"""
-ACD_RECORD = LCI + bytes.fromhex("""
-01000000400000006b73fe003ce6d70107000000ffffffff0000000000000100ffffffffff2200004711000048110000f10f0d05
-530e5e0b7205080f65013400fd0ff6040001000001000000ff1c0000631d00006f3a0000
-""")
-ACD_FIELDS = """
-infotype@332=1 info_length@336=64 injected@380=4081 threshold@382=1293 biasDac@384=3667 holdDelay@386=2910
-hitmapDelay@388=1394 range@390=3848 trigger_veto@392=357 trigger_vetoVernier@394=52 trigger_hld@396=4093
-channel_numChan@398=1270 channel_single@400=0 channel_all@401=1 channel_latc@402=0 channel_perFE@403=0
-type@404=1 LATC_master@408=7423 LATC_ignore@412=7523 LCI_script@416=14959
-"""
-CAL_RECORD = LCI + bytes.fromhex("""
-02000000500000006b73fe003ce6d70107000000ffffffff0000000000000100ffffffffff2200004711000048110000f10f0d05
-530e5e0b7205080f65013400fd0ff6041e0bce064d0d5c0c180d060fa00500010000000001000000ff1c0000631d00006f3a0000
-""")
-CAL_FIELDS = """
-infotype@332=2 info_length@336=80 uld@380=4081 injected@382=1293 delay@384=3667 firstRange@386=2910
-threshold@388=1394 calibGain@390=3848 highCalEna@392=357 highRngEna@394=52 highGain@396=4093
-lowCalEna@398=1270 lowRngEna@400=2846 lowGain@402=1742 trigger_le@404=3405 trigger_lowTrgEna@406=3164
-trigger_he@408=3352 trigger_highTrgEna@410=3846 channel_numChan@412=1440 channel_single@414=0
-channel_all@415=1 channel_latc@416=0 channel_perFE@417=0 type@420=1 LATC_master@424=7423 LATC_ignore@428=7523
-LCI_script@432=14959
-"""
-TKR_RECORD = LCI + bytes.fromhex("""
-030000003c0000006b73fe003ce6d70107000000ffffffff0000000000000100ffffffffff220000471100004811000000000000
-f10f0d05530e5e0b7205080f0001000001000000ff1c0000631d00006f3a0000
-""")
-TKR_FIELDS = """
-infotype@332=3 info_length@336=60 dacRange@380=0 injected@384=4081 delay@386=1293 threshold@388=3667
-splitLow@390=2910 splitHigh@392=1394 channel_numChan@394=3848 channel_single@396=0 channel_all@397=1
-channel_latc@398=0 channel_perFE@399=0 type@400=1 LATC_master@404=7423 LATC_ignore@408=7523
-LCI_script@412=14959
-"""
-LPA_RECORD = LPA_FILE[176:]
-RECORDS = {"LPA": LPA_RECORD, "LCI_ACD": ACD_RECORD, "LCI_CAL": CAL_RECORD, "LCI_TKR": TKR_RECORD}
-FIELDS = {
-    "LPA": LPA_FIELDS,
-    "LCI_ACD": LCI_FIELDS + ACD_FIELDS,
-    "LCI_CAL": LCI_FIELDS + CAL_FIELDS,
-    "LCI_TKR": LCI_FIELDS + TKR_FIELDS,
-}
+
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1] / "original_events"
+RECORDS = {kind: (HOME / f"{kind}.bin").read_bytes() for kind in ("LPA", "LCI_ACD", "LCI_CAL", "LCI_TKR")}
+FIELDS = {kind: (HOME / f"{kind}.txt").read_text() for kind in RECORDS}
+LPA_RECORD, ACD_RECORD, CAL_RECORD, TKR_RECORD = RECORDS.values()
+LPA_FILE = (HOME / "header.evt").read_bytes() + LPA_RECORD

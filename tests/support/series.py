@@ -1,4 +1,4 @@
-"""Series of records as a test looks at them and harms them."""
+"""Series of records: read and damage them."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ def homes(work: Path, place: str) -> tuple[Path, Path]:
 
 
 def values(work: Path, place: str) -> list[dict[str, Any]]:
-    """Return what the records say, the oldest first."""
+    """Return the values of the records, oldest first."""
     return [json.loads(path.read_bytes()) for path in sorted((work / place).glob("[0-9]*.json"))]
 
 
 def forget(work: Path, place: str, number: int | None = None) -> None:
-    """Remove both copies of a record, or of all."""
+    """Remove both copies of one record, or of all."""
     for home in homes(work, place):
         if number is None:
             shutil.rmtree(home, ignore_errors=True)
@@ -31,25 +31,25 @@ def forget(work: Path, place: str, number: int | None = None) -> None:
 
 
 def damage(work: Path, place: str, number: int = 1, copies: int = 2) -> None:
-    """Cut a record off in one copy, or in both."""
+    """Truncate one copy of a record, or both."""
     for home in homes(work, place)[:copies]:
         path = home / f"{number:06d}.json"
         path.write_bytes(path.read_bytes()[:-5])
 
 
 def rewrite(path: Path, **values: Any) -> None:
-    """Have a file of JSON say something else, as if it had been written so."""
+    """Change values in a JSON file, with a valid checksum."""
     write_json(path, read_json(path) | values)
 
 
 def sealed_text(content: Mapping[str, Any]) -> str:
-    """Return the text of a first record that says `content`: what a receipt is."""
+    """Return the text of a first record with `content`, such as a receipt."""
     return sealed(
         {key: value for key, value in content.items() if key not in {SEAL, PREVIOUS}}, None
     ).decode()
 
 
 def noted(stage: Path) -> list[tuple[str, int]]:
-    """Return which record of each series the stage's mark knows as the last one."""
-    mark = max((stage / paths.STAGE_MARK).glob("[0-9]*.json"))  # a crash may bring back one before it
+    """Return the last record of each series in the stage's mark."""
+    mark = max((stage / paths.STAGE_MARK).glob("[0-9]*.json"))  # after a crash an older one may exist
     return sorted((str(place), int(number)) for place, number, *_ in json.loads(mark.read_bytes())["last"])

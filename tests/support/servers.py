@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d and deb-systemd-invoke ask it
 # Names or patterns of required files, and the Debian packages that have them.
 NEEDED = {
@@ -115,3 +117,12 @@ def command_lines(*words: str) -> dict[int, str]:
 
 if __name__ == "__main__":
     install(sys.argv[1])
+
+
+def put_program(home: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a shell script that the path finds first; return its file."""
+    program = home / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}:/usr/bin:/bin")
+    return program

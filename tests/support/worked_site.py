@@ -1,6 +1,6 @@
-"""A site on which something was done: two downlinks are finished, a third is half-way.
+"""A site with two finished downlinks, and a third one that is half-way.
 
-What the decoder gives is put together from golden cases.
+The products of the decoder are those of golden cases.
 """
 
 import shutil
@@ -12,9 +12,9 @@ from tests.support.workflow import Site
 
 FIRST, SECOND, HALF_WAY = "240601001", "240601002", "240602001"
 SPREAD, LCI, CUT = "2c2e5787", "2c2e6cc0", "2c2e8430"
-# Chunks of the third downlink that are decoded; of another one the RetDef is staged.
+# Decoded chunks of the third downlink, and one with only a staged RetDef.
 BEGUN, STAGED = ("00001", "00005", "00006"), "00002"
-PARTS = [  # of a golden case: downlink and chunk, and as which ones they are taken
+PARTS = [  # golden case, its downlink and chunk, and the downlink and chunk here
     *[("split3", FIRST, n, FIRST, n) for n in (1, 2, 3, 4)],
     ("multi3", FIRST, 3, FIRST, 5),
     *[("split3", SECOND, n, SECOND, n) for n in (1, 2, 3)],
@@ -24,7 +24,7 @@ PARTS = [  # of a golden case: downlink and chunk, and as which ones they are ta
 
 
 def worked_site(home: Path) -> Site:
-    """Make the site, with the commands that an operator gives."""
+    """Make the site, with the commands of an operator."""
     site = Site(
         home,
         {

@@ -1,4 +1,4 @@
-"""Identifiers: their spellings, and everything that is not one."""
+"""Identifiers: valid and invalid spellings."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
         ("2008-01..2099-12-31", "080100000", "991231999"),
     ],
 )
-def test_downlinks_from_one_to_another(text: str, first: str, last: str) -> None:
+def test_ranges_of_downlinks(text: str, first: str, last: str) -> None:
     several = Downlinks(text)
     assert (several, several.first, several.last) == (text, first, last)
 
@@ -27,12 +27,12 @@ def test_downlinks_from_one_to_another(text: str, first: str, last: str) -> None
     ["24060100", "2023-4", "2023", "230401001...230401002", "..230401002", "2023-13", "2023-02-29", "2007-12",
      "2100-01", "230401002..230401001"],
 )  # fmt: skip
-def test_ranges_that_are_none(text: str) -> None:
+def test_invalid_ranges(text: str) -> None:
     with pytest.raises(IdError, match=f"'{text}'"):
         Downlinks(text)
 
 
-def test_numbers_and_names_of_nothing() -> None:
+def test_invalid_numbers_and_names_of_runs() -> None:
     for seconds in (-1, 2**32):
         with pytest.raises(IdError):
             RunId.from_met(seconds)
@@ -52,7 +52,7 @@ def test_numbers_and_names_of_nothing() -> None:
 @pytest.mark.parametrize("what", [ChunkId, DownlinkId, RunId])
 @pytest.mark.parametrize("text", ["", "2304O1001", "2304010010", "230401001\n", " 230401001", "٠٧٧٠٠٠١٢٣", "2C2E5787",
                                   "2c2e578", "2c2e57870", "0x2c2e57", "0001", "000001", "-0001"])  # fmt: skip
-def test_what_is_no_identifier(what: type[RunId], text: str) -> None:
+def test_invalid_identifiers(what: type[RunId], text: str) -> None:
     assert not what.matches(text)
     with pytest.raises(IdError, match="is not a") as raised:
         what(text)

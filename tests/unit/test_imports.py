@@ -1,13 +1,15 @@
-"""What each program loads before it does anything: every job pays for it, and on a cluster three times."""
+"""Modules that each program loads at its start: every job pays for them, and on a cluster three times."""
 
 import os
 import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.in_process import ROOT
 
-# Tenths of a second each, or more. numpy is not here: Snakemake has it loaded already, and so have most jobs.
+# Each takes tenths of a second or more. numpy is not listed: most jobs need it.
 HEAVY = {
     "pydantic",
     "click",
@@ -18,8 +20,8 @@ PROGRAMS = sorted((ROOT / "scripts").glob("*.py"))
 
 
 def loaded(program: str) -> set[str]:
-    """Return the modules that a Python of its own has loaded at the end of a program."""
-    # As its last act, and not by another way of starting the program: that would load something itself.
+    """Return the modules that a new Python has loaded at the end of a program."""
+    # At its exit, because another way of starting the program would load modules itself.
     ends = "import atexit, sys; atexit.register(lambda: print('loaded:', *sys.modules))\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
@@ -29,6 +31,7 @@ def loaded(program: str) -> set[str]:
     return set(done.stdout.split("loaded: ")[1].split())
 
 
+@pytest.mark.workflow
 def test_no_program_loads_anything_heavy_at_its_start() -> None:
     ledger, *others = sorted(map(str, PROGRAMS), key=lambda path: not path.endswith("/ledger.py"))
     modules = loaded(f"import runpy\nfor path in {others}: runpy.run_path(path)")
@@ -52,7 +55,7 @@ def test_the_rules_load_nothing_heavy() -> None:
     assert not modules & HEAVY
 
 
-def test_what_processes_downlinks_does_not_know_the_simulator() -> None:
+def test_only_simulated_programs_import_the_simulator() -> None:
     files = [*PROGRAMS, *(ROOT / "src" / "halfpipe").rglob("*.py")]
     says = re.compile(r"^\s*(from|import) halfpipe_simulator", re.MULTILINE)
     assert {path.stem for path in files if says.search(path.read_text())} == {

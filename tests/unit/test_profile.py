@@ -1,4 +1,4 @@
-"""The profile is the one that Snakemake takes, and so are the config files that it names."""
+"""The profile and its config files are those that Snakemake uses."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from halfpipe.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Be in a directory of the test's own, in which a user's profiles are looked for too."""
+    """Use a new current directory, and a new directory of the user's profiles."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("SITE", "of_the_site")
@@ -44,7 +44,7 @@ def found(name: str | None = None) -> Profile:
     ],
 )
 @pytest.mark.parametrize("place", ["here", "user/snakemake", "deep"])
-def test_the_file_is_the_one_that_snakemake_finds(tmp_path: Path, place: str, files: list[str]) -> None:
+def test_the_file_is_the_one_of_snakemake(tmp_path: Path, place: str, files: list[str]) -> None:
     home = tmp_path / ("here/deep/er" if place == "deep" else place)
     for file in files:
         write(home / "site" / file)
@@ -73,7 +73,7 @@ def test_the_file_is_the_one_that_snakemake_finds(tmp_path: Path, place: str, fi
     ],
 )
 @pytest.mark.parametrize("linked", [False, True])
-def test_the_config_files_are_those_that_snakemake_reads(elsewhere: Path, text: str, linked: bool) -> None:
+def test_the_config_files_are_those_of_snakemake(elsewhere: Path, text: str, linked: bool) -> None:
     home = elsewhere / ("profiles/site" if linked else "site")
     write(home / "profile.v9+.yaml", f"{text}\n")
     if linked:

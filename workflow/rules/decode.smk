@@ -13,7 +13,7 @@ rule decode_chunk:
         paths.chunk(),
     log:
         paths.log("decode_chunk", paths.DL, paths.CHUNK),
-    # Later steps go first: downlinks that were begun are handed off one by one, and not all at the end.
+    # Later steps have priority, so that downlinks are handed off one by one and not all at the end.
     priority: 1
     conda:
         "../../envs/halfpipe.yaml"

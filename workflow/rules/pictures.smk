@@ -8,7 +8,7 @@ rule pictures:
         paths.receipt(),
     output:
         paths.drawn(),
-        # Which runs a downlink has is not known beforehand, so the directory is what a report takes pictures from.
+        # The runs of a downlink are not known in advance, so a report takes all pictures in the directory.
         report(
             directory(paths.pictures()),
             patterns=["run-{name}.svg"],

@@ -24,7 +24,7 @@ rule refused:
 
 
 rule misspelt:
-    """Name the mistake in a target that looks like a downlink and is not one. Uses wildcard `misspelt`."""
+    """Report the mistake in a target that looks like a downlink. Uses wildcard `misspelt`."""
     input:
         refuse_misspelt,
     output:

@@ -1,5 +1,5 @@
 rule submit:
-    """Submit a downlink to Level-1, or write the command line down where the config has no command.
+    """Submit a downlink to Level-1, or write the command to a file if the config has none.
 
     Promise: the stream of a downlink is created once, also after kills and when the target is given again. An attempt
     is recorded before and after it (`test_submit.py::test_a_submission_that_is_killed_at_any_moment_happens_once`,
@@ -14,7 +14,7 @@ rule submit:
         paths.submitted(),
     log:
         paths.log("submit", paths.DL),
-    # A command that failed is given again by whoever gives this one again, and not by a profile.
+    # A command that failed is repeated only if a person repeats it, and not by a profile.
     retries: 0
     localrule: True
     conda:

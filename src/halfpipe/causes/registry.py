@@ -26,7 +26,7 @@ class Phase(StrEnum):
     SITE = "site"
 
 
-# Of a downlink, in order.
+# The phases of a downlink, in order.
 PHASES: tuple[Phase, ...] = tuple(phase for phase in Phase if phase not in {Phase.JOB, Phase.SITE})
 OF_RULE = {
     "decode_chunk": Phase.DECODED,
@@ -74,7 +74,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "no-retdefs",
             Phase.RETDEFS,
-            "The downlink has no RetDef on the search path, or has one no more.",
+            "The search path has no RetDef of the downlink, or its RetDefs are gone.",
             "Check the id and paths.retdef, and have the RetDefs copied again.",
         ),
         Code(
@@ -144,7 +144,7 @@ CODES: Mapping[str, Code] = {
             "damaged",
             Phase.STAGED,
             "A file of HalfPipe's own is gone, damaged, or contradicts the other records; a note, if it was repaired.",
-            "Run the command of the message; it names the file, and a backup if no command can make the file again.",
+            "Run the command of the message, or restore the file that it names from a backup.",
         ),
         Code(
             "books",
@@ -168,7 +168,7 @@ CODES: Mapping[str, Code] = {
             "merged-without",
             Phase.STAGED,
             "A run was merged without chunks of other downlinks, because their products and level-0 are gone.",
-            "Bring back their level-0 files, then deliver the run again.",
+            "Restore their level-0 files, then deliver the run again.",
         ),
         Code(
             "late-events",
@@ -180,7 +180,7 @@ CODES: Mapping[str, Code] = {
             "shrunk",
             Phase.STAGED,
             "A downlink would deliver fewer events of a run than before; a note, if shrink.accept allows this.",
-            "Bring back what is missing, or accept the loss in the config.",
+            "Restore the input that is missing, or accept the loss in the config.",
         ),
         Code(
             "closed",
@@ -334,7 +334,7 @@ CODES: Mapping[str, Code] = {
             "missing-input",
             Phase.JOB,
             "A file that a job needs is missing.",
-            "Bring the file back, then rerun the command.",
+            "Restore the file, then rerun the command.",
         ),
         Code(
             "file-system",
@@ -394,7 +394,7 @@ CODES: Mapping[str, Code] = {
             "unseen",
             Phase.JOB,
             "A job ended well, and its product cannot be seen.",
-            "See that its file system is mounted, then rerun the command.",
+            "Check that its file system is mounted, then rerun the command.",
         ),
         Code(
             "defect",
@@ -437,7 +437,7 @@ CODES: Mapping[str, Code] = {
             "silence",
             Phase.SITE,
             "No new RetDef has arrived for alarm.silence_hours.",
-            "Ask whether downlinks arrive, and see that RetDefs are copied.",
+            "Ask whether downlinks arrive, and check that RetDefs are copied.",
         ),
         Code(
             "unattended-stopped",

@@ -29,7 +29,7 @@ from halfpipe.words import count
     "output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the pages go. Default: board.dir.",
+    help="Directory of the pages; default: board.dir.",
 )
 def command(site: Site, output: Path | None) -> int:
     """Write web pages that show the state of the site and of each downlink.
@@ -39,12 +39,12 @@ def command(site: Site, output: Path | None) -> int:
     """
     from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-    home, asked = output or site.settings.board.dir, site.settings.board
+    home, days = output or site.settings.board.dir, site.settings.board.days
     if home is None:
-        raise ConfigError("nothing says where the pages go: give -o DIR, or set board.dir in the config")
+        raise ConfigError("there is no directory for the pages: give -o DIR, or set board.dir in the config")
     now = time.time()
-    looked = Survey(site.settings, now, now - asked.days * DAY)
-    found = overview(looked, recent(looked, asked.days))
+    looked = Survey(site.settings, now, now - days * DAY)
+    found = overview(looked, recent(looked, days))
     board_pages.make(looked, found, home)
     click.echo(f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}")
     return 1 if found.needs_action else 0

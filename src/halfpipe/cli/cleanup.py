@@ -7,7 +7,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
-from halfpipe.site.clean_up import What, clean
+from halfpipe.site.clean_up import FileKind, clean
 from halfpipe.words import count
 
 
@@ -16,18 +16,17 @@ from halfpipe.words import count
     cls=Verb,
     examples=[
         ("halfpipe cleanup", "look: what would be removed, and why the rest stays"),
-        ("halfpipe cleanup --remove", "do it"),
-        ('halfpipe hold cleanup --reason "…"', "hold it"),
+        ("halfpipe cleanup --remove", "remove it"),
     ],
     statuses={
-        0: "all that may go is removed, or without --remove would be",
+        0: "everything removable was removed, or without --remove would be",
         1: "something could not be removed; the rest was done",
     },
 )
-@click.option("--remove", is_flag=True, help="Remove it; without this, only look.")
+@click.option("--remove", is_flag=True, help="Remove it; without this option, only look.")
 @as_json
 def command(site: Site, remove: bool, as_json: bool) -> int:
-    """Remove large files that can be regenerated, and what killed jobs left.
+    """Remove large files that can be regenerated, leftovers of killed jobs, and old logs.
 
     Decoded chunks of a run are removed when the run is retired, all its downlinks are handed off and
     submitted, and cleanup.retention_days have passed; partial files of killed jobs after a day; logs after
@@ -38,27 +37,24 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     halted = f"clean-up is held by {switch}" if switch else ""
     found = list(clean(settings, now, halted, remove=remove))
     size = sum(each.size for each in found if not each.kept)
+    done = "removed" if remove else "goes"
     if as_json:
         printed.as_json(work=site.work, removed=remove, held_by=switch, found=found, size=size)
     else:
         printed.table(
             [
                 {
-                    "what": next(iter(each.sizes)) if each.what is What.PARTIAL else each.what,
+                    "what": next(iter(each.sizes)) if each.what is FileKind.PARTIAL else each.what,
                     "run": each.run,
                     "downlinks": len(each.downlinks) or None,
                     "files": len(each.sizes),
                     "bytes": each.size,
-                    "what becomes of it": f"stays: {each.kept}"
-                    if each.kept
-                    else "removed"
-                    if remove
-                    else "goes",
+                    "what becomes of it": f"stays: {each.kept}" if each.kept else done,
                 }
                 for each in found
             ]
         )
         if halted:
-            click.echo(f"{halted}: nothing is removed; to let it go on: halfpipe hold cleanup --resume")
+            click.echo(f"{halted}: nothing is removed; to resume: halfpipe hold cleanup --resume")
         click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
     return 1 if any(each.failed for each in found) else 0

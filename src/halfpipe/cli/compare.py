@@ -28,9 +28,9 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
         ("halfpipe compare 2023-04 --with DIR", "a month"),
     ],
     statuses={
-        0: "the same events, byte for byte; all other differences are explained",
-        1: "other events, all explained; a downlink is not there yet, or its records are gone on the other side",
-        2: "no downlink was handed off on both sides, or the command line is wrong",
+        0: "the same events, byte for byte; what else differs is explained",
+        1: "differences, all explained; a downlink is missing here, or the other side has no records left",
+        2: "no downlink exists on both sides, or the command line is wrong",
         3: "something is unexplained, or a downlink could not be compared",
     },
 )
@@ -89,7 +89,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
 
 
 def _print(one: "Compared") -> None:
-    """Print what was found of a downlink: the verdict, then each thing that differs."""
+    """Print the verdict on a downlink, then each difference."""
     here, there, same = (sum(getattr(run, name) for run in one.runs) for name in ("here", "there", "same"))
     verdict = VERDICTS[one.status]
     click.echo(f"downlink {one.downlink}: {verdict} ({here} here, {there} there, {same} the same)")
@@ -100,7 +100,8 @@ def _print(one: "Compared") -> None:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
     for other in one.findings:
         if other not in one.groups:
-            of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
-            sides = f": {other.here or 'nothing'} here, {other.there or 'nothing'} there"
-            sides *= bool(other.here or other.there)
+            of = f" of {other.run}" if other.run else ""
+            by = f" (defect {other.defect})" if other.defect else ""
+            both = other.here or other.there
+            sides = f": {other.here or 'nothing'} here, {other.there or 'nothing'} there" if both else ""
             click.echo(f"  {other.what}{of}{sides}{by}: {other.kind}: {other.text}")

@@ -17,7 +17,7 @@ from halfpipe.config import model
     cls=Verb,
     at_work=False,
     examples=[
-        ("halfpipe config", "what is in effect, with all defaults"),
+        ("halfpipe config", "the settings in effect, with all defaults"),
         ("halfpipe config --schema > config.schema.json", "for an editor that checks YAML"),
     ],
     statuses={0: "good"},
@@ -25,9 +25,9 @@ from halfpipe.config import model
 @click.option("--schema", "wants_schema", is_flag=True, help="Print the JSON schema of a config file.")
 @as_json
 def command(site: Site, wants_schema: bool, as_json: bool) -> None:
-    """Print the configuration as it is in effect, or the schema of its keys.
+    """Print the configuration in effect, or the schema of its keys.
 
-    It is what the config files say over the defaults, with absolute paths, as YAML: a config file itself.
+    The output is YAML, with absolute paths and all defaults, and is itself a config file.
     """
     if wants_schema:
         printed.as_json(**schema())
@@ -42,9 +42,9 @@ def command(site: Site, wants_schema: bool, as_json: bool) -> None:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of a config file, by which an editor checks it and completes keys.
+    """Return the JSON schema of a config file, for editors.
 
-    No key of a file is required in it: a file holds what differs from the defaults and from the files before it.
+    No key is required, because a file contains only what differs from the defaults and from earlier files.
     """
     found = model(described=True).json_schema()
     for part in (found, found["$defs"]["Paths"]):

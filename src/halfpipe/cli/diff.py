@@ -19,16 +19,16 @@ MOST = 6  # lines of input, and of config
         ("halfpipe diff 230401001", "the last two hand-offs"),
         ("halfpipe diff 230401001 1 3", "two others"),
     ],
-    statuses={0: "they were compared", 1: "there are not two hand-offs to compare"},
+    statuses={0: "the hand-offs were compared", 1: "there are no two hand-offs to compare"},
 )
 @click.argument("downlink", type=DOWNLINK, metavar="DL", help="As 230401001 or dl=230401001.")
 @click.argument("before", type=click.IntRange(1), required=False, metavar="[N]", help="The earlier hand-off.")
 @click.argument("after", type=click.IntRange(1), required=False, metavar="[M]", help="The later one.")
 @as_json
 def command(site: Site, downlink: DownlinkId, before: int | None, after: int | None, as_json: bool) -> None:
-    """Say what changed between two hand-offs of a downlink.
+    """Show what changed between two hand-offs of a downlink.
 
-    Events, files, spans and orphans of each run; chunks, RetDefs and hours of level-0; settings and version.
+    Events, files, spans and waiting events of each run; chunks, RetDefs and level-0 hours; settings and version.
     """
     from halfpipe.tables import handoff_diff
 

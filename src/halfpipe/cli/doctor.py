@@ -26,26 +26,30 @@ COLOURS = {"problem": "red", "unknown": "yellow"}
     ],
     statuses={
         0: "the site is ready",
-        1: "it is not: a problem is open, or nobody knows that alarms reach a person",
+        1: "it is not: there is a problem, or it is unknown whether alarms reach a person",
     },
 )
 @click.option(
-    "--probe", "probes", is_flag=True, help="Submit one job, and try what two hosts need of each other."
+    "--probe",
+    "probes",
+    is_flag=True,
+    help="Submit one job, and test locks, clocks and files between two hosts.",
 )
 @click.option(
-    "--no-message", is_flag=True, help="Send no test message by alarm.command; then the site is not ready."
+    "--no-message",
+    is_flag=True,
+    help="Send no test message by alarm.command. The site is not ready without one.",
 )
 @as_json
 def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
-    """Examine whether the site is as HalfPipe believes, and say what to do where it is not.
+    """Check that the site is as HalfPipe assumes, and show what to do about each problem.
 
-    It asks Slurm, the host, each path of the config, the container, the archive, the pipeline's client and the ledger
-    within half a minute, and sends a test message by alarm.command. The result is kept: `halfpipe status` shows when it
-    has open problems, is a month old, or the site has changed since.
+    The doctor checks Slurm, the host, each path of the config, the container, the archive, the pipeline's client and
+    the ledger within half a minute, and sends a test message by alarm.command. The result is kept: `halfpipe status`
+    shows when it has problems, is a month old, or the site has changed since.
 
-    With --probe it writes below paths.work, in a directory that it removes, and submits one job: two hosts compare
-    their clocks, race for numbers, and take and lose a lease. docs/assumptions.md says what is believed and was never
-    seen.
+    With --probe the doctor writes to a temporary directory below paths.work and submits one job: two hosts compare
+    their clocks, race for numbers, and take and lose a lease. docs/assumptions.md lists the assumptions.
     """
     findings: list[doctor.Finding] = []
     options = ["--no-message"] if no_message else []
@@ -60,9 +64,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
     try:
         settings = site.settings
         given = doctor.site_of(settings, profile, ", ".join(map(str, site.configfiles)) or "--config")
-    except (
-        ConfigError
-    ) as error:  # the script reads it by itself: where a file system is not mounted, it says so
+    except ConfigError as error:  # the script reads the config itself, and reports a missing file system
         note([doctor.finding("problem", "config", error, "correct it, then: halfpipe doctor")])
         options += [f"--config={path}" for path in site.configfiles[-1:]]
         options += [f"--profile={profile.file}"] if profile.name else []
@@ -84,7 +86,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
 
 
 def _print(one: doctor.Finding) -> None:
-    """Print a finding as the script does."""
+    """Print a finding, as the script does."""
     verdict = printed.tinted(f"{one['verdict']:8}", fg=COLOURS.get(one["verdict"]))
     click.echo(f"{verdict} {one['code']:18} {one['seen']}")
     if one["do"]:

@@ -24,7 +24,7 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
     if not colon:
         return read_either(text)
     if not sequence.isdecimal():
-        raise IdError(f"{sequence!r} is no sequence: a whole number, as in 2c2e5787:1702")
+        raise IdError(f"{sequence!r} is not a sequence: a whole number, as in 2c2e5787:1702")
     return read_run(run), int(sequence)
 
 
@@ -98,7 +98,7 @@ def _print_codes(codes: Iterable[Code]) -> None:
 def _states(
     looked: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
 ) -> Iterator[State]:
-    """Yield what is known of a run, or of the runs of a downlink; damaged records of one hide no other."""
+    """Yield the state of a run, or of the runs of a downlink. Damaged records of one run hide no other."""
     try:
         runs = runs_of(looked.settings, asked) if isinstance(asked, DownlinkId) else [asked]
     except HalfPipeError as error:

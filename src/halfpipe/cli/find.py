@@ -19,23 +19,23 @@ from halfpipe.words import count
     cls=Verb,
     only_look=True,
     examples=[
-        ("halfpipe find --utc 2023-04-01T12:34:56", "the downlinks that have this time"),
-        ("halfpipe find --met 702045301", "the same, by mission elapsed time"),
-        ("halfpipe find --run r0702010205", "all that there is of a run"),
+        ("halfpipe find --utc 2023-04-01T12:34:56", "the downlinks with data of this time"),
+        ("halfpipe find --met 702045301", "the same, in mission elapsed time"),
+        ("halfpipe find --run r0702010205", "all downlinks and files of a run"),
     ],
-    statuses={0: "something was found", 1: "nothing was, or a receipt cannot be believed"},
+    statuses={0: "something was found", 1: "nothing was found, or a receipt is damaged"},
 )
 @click.option("--utc", type=TIME, metavar="TIME", help="A date and time, as 2023-04-01T12:34:56.")
 @click.option("--met", type=click.FloatRange(0, 2**32), metavar="SECONDS", help="Mission elapsed time.")
-@click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be given again.")
+@click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be repeated.")
 @as_json
 def command(
     site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...], as_json: bool
 ) -> int:
-    """Find the downlinks, runs and files that have a time, or a run.
+    """Find the downlinks, runs and files for a time or a run.
 
-    It finds processed downlinks by the event files that their receipts name, and outstanding ones by the spans of
-    their RetDefs. For these it prints the command that processes them first.
+    Processed downlinks are found by the event files in their receipts, outstanding ones by the spans of their RetDefs.
+    For outstanding downlinks the command that processes them is printed.
     """
     if utc is not None and met is not None:
         raise click.UsageError("Give --utc or --met, not both.")
@@ -52,7 +52,7 @@ def command(
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
     found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])
     found.insert(6, "state", found["downlink"].map(states))
-    foot = f"{count(len(states), 'downlink')} found" + f"\noutstanding: {do}" * bool(do)
+    foot = f"{count(len(states), 'downlink')} found" + (f"\noutstanding: {do}" if do else "")
     if not as_json:
         found = found.drop(columns="outstanding")
         for end in ("begin", "end"):

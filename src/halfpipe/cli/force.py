@@ -17,17 +17,17 @@ from halfpipe.words import count
     cls=Verb,
     examples=[
         ("halfpipe force", "list the abandoned runs"),
-        ('halfpipe force r0702010205 --reason "EPU 1 was off"', "deliver what is known of it"),
+        ('halfpipe force r0702010205 --reason "EPU 1 was off"', "deliver its known events"),
         ("halfpipe force r0702010205 --take-back", "wait for its missing data again"),
         ('halfpipe force 29d7d35d --reopen 230401001 --reason "…"', "after a roll-back in Level-1"),
     ],
-    statuses={0: "good", 1: "nothing is known of a run or closed in it, or force/ has a wrong name"},
+    statuses={0: "good", 1: "a run is unknown or has no closed sequences, or force/ has a wrong name"},
 )
 @click.argument(
     "runs", nargs=-1, type=RUN, metavar="[RUN]...", help="As 2c2e5787 or r0741234567; none: list."
 )
 @click.option("--reason", metavar="TEXT", help="Why, for the next person; who and when are added.")
-@click.option("--take-back", is_flag=True, help="Wait again. What was delivered stays delivered.")
+@click.option("--take-back", is_flag=True, help="Wait again. Delivered events stay delivered.")
 @click.option(
     "--reopen",
     type=DOWNLINK,
@@ -46,8 +46,8 @@ def command(
 ) -> int:
     """Stop waiting for the missing data of runs, and list the abandoned runs.
 
-    It puts a file for each run into force/ of the working directory. The next time a downlink of the run is
-    processed, all that is known of the run is delivered, and Level-1 may retire it. docs/retirement.md has the rest.
+    This creates a file for each run in force/ of the working directory. When a downlink of the run is processed next,
+    all known events of the run are delivered, and Level-1 may retire the run. Details: docs/retirement.md.
     """
     if take_back + bool(reopen) > bool(runs):
         raise click.UsageError("Name the runs, and give --take-back or --reopen, not both.")
@@ -67,7 +67,8 @@ def command(
             ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
             at_once = f"snakemake dl={last}{ledger} -R deliver_run"
             click.echo(
-                f"run {run}: it counts when a downlink of it is processed; at once: {at_once}", err=True
+                f"run {run}: this takes effect when a downlink of the run is processed; now: {at_once}",
+                err=True,
             )
     found = force_list.read(site.work)
     rows = [

@@ -17,13 +17,13 @@ from halfpipe.words import count
     only_look=True,
     examples=[
         ("halfpipe hold", "list what is held, by whom, and why"),
-        ('halfpipe hold stage --reason "disk full"', "stage nothing more, of all downlinks"),
+        ('halfpipe hold stage --reason "disk full"', "stage nothing more of any downlink"),
         ('halfpipe hold l1 230401001 --reason "ask N. N."', "do not submit one downlink"),
-        ("halfpipe hold stage --resume", "let it go on"),
+        ("halfpipe hold stage --resume", "resume staging"),
     ],
     statuses={
-        0: "good; what was held before stays as it was",
-        1: "the file cannot be made or removed, or nothing was held",
+        0: "good; an earlier hold is not changed",
+        1: "the switch cannot be set or removed, or nothing was held",
     },
 )
 @click.argument(
@@ -32,9 +32,9 @@ from halfpipe.words import count
     type=click.Choice(Switch, case_sensitive=False),
     help="stage: staging and the hand-off; l1: submission and roll-backs; online; cleanup.",
 )
-@click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help="Downlinks; none: all of them.")
+@click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help="Downlinks; none: all.")
 @click.option("--reason", metavar="TEXT", help="Why, for the next person; who and when are added.")
-@click.option("--resume", is_flag=True, help="Let it go on.")
+@click.option("--resume", is_flag=True, help="Remove the hold.")
 @as_json
 def command(
     site: Site,
@@ -44,16 +44,16 @@ def command(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Hold staging, submission, Online or clean-up, or let it go on, and list what is held.
+    """Pause staging, submission, Online or clean-up; without argument, list pauses.
 
-    A file holds the work until it is removed: in halts/ of the working directory, or in the directory of a downlink.
-    Work that has begun goes on. Held work is no failure: the next command or timer does it when it is let go.
+    The work is held until its switch is removed: a file in halts/ of the working directory, or in the directory of a
+    downlink. Running work continues. Held work is not a failure: the next command or timer does it after the hold.
     """
     if what is None and resume:
-        raise click.UsageError("Name what goes on, as in: halfpipe hold stage --resume.")
+        raise click.UsageError("Name the work to resume, as in: halfpipe hold stage --resume.")
     if what is not None:
         if what is Switch.CLEANUP and downlinks:
-            raise click.UsageError("cleanup is held for all downlinks only: name none.")
+            raise click.UsageError("cleanup can only be held for all downlinks: name none.")
         why = "" if resume else reason_given(reason)
         for downlink in downlinks or [None]:
             if resume:
@@ -65,5 +65,5 @@ def command(
     held = halts.held(site.work, every_downlink(site.work))
     foot = count(len(held), "halt switch", "halt switches")
     if what is not None and not resume:
-        foot += f"\nto let it go on: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
+        foot += f"\nto resume: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
     printed.listed(site.work, as_json, "held", held, foot)

@@ -32,7 +32,7 @@ TAKES_DOWNLINKS = {
         ("halfpipe ledger check 230401001", "one downlink and its runs"),
         ("halfpipe ledger load 230401001", "load a downlink and update its runs"),
         ("halfpipe ledger rebuild", "load all downlinks"),
-        ("halfpipe ledger moot", "send MOOT the runs that it lacks"),
+        ("halfpipe ledger moot", "send missing runs to MOOT"),
         ("halfpipe ledger adopt", "show how the legacy's tables would be adopted"),
         ("halfpipe ledger adopt --do", "adopt them; undo: --back --do"),
     ],
@@ -44,7 +44,7 @@ TAKES_DOWNLINKS = {
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
-    help="check: compare with the files. load, remove: downlinks; a removed one keeps its files, and a submission "
+    help="check: compare with the files. load, remove: downlinks; a removed downlink keeps its files, and a submission "
     "loads it again. rebuild: load all. moot: notify the MOOT database. adopt: replace the legacy's tables by "
     "HalfPipe's, with the same rows.",
 )

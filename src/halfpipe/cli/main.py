@@ -1,4 +1,4 @@
-"""The command itself: its verbs by subject, and how it ends."""
+"""The command `halfpipe`: its verbs by subject, and its errors."""
 
 import importlib
 import sys
@@ -35,11 +35,11 @@ VERBS: Mapping[str, Sequence[str]] = {
     ],
     "Run the site": ["doctor", "unattended", "ledger", "takeover", "config"],
 }
-WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
+WIDEST = 100  # columns of a help text, because longer lines are hard to read
 
 
 class Command(click.Group):
-    """The group of all verbs; a verb's module is loaded when the verb is."""
+    """The group of all verbs; a verb's module is loaded when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
         """Return all verbs."""
@@ -61,12 +61,12 @@ class Command(click.Group):
                 formatter.write_dl([(verb.name or "", verb.get_short_help_str(WIDEST)) for verb in verbs])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; its errors are told in words and become its exit status, which is what it returns."""
+        """Run a verb, print its errors, and end with its exit status."""
         try:
             with prepared():
                 status = super().invoke(ctx)
                 sys.stdout.flush()
-        except BrokenPipeError:  # head has seen enough: click ends with 1
+        except BrokenPipeError:  # the reader has ended: click ends with 1
             raise
         except HalfPipeError as error:
             _tell(str(error))
@@ -98,7 +98,7 @@ def _tell(message: str) -> None:
 def command() -> None:
     """HalfPipe: from a downlink of the Fermi Large Area Telescope to event files for Level-1.
 
-    snakemake processes downlinks; the verbs below show and do everything else. For one verb: `halfpipe VERB --help`.
+    snakemake processes downlinks; the verbs below do everything else. Help for one verb: `halfpipe VERB --help`.
 
     \b
       export SNAKEMAKE_PROFILE=s3df   once: name the site, for snakemake too

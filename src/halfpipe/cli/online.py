@@ -11,22 +11,22 @@ from halfpipe.downlink import halts
 from halfpipe.ids import RunId
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import What
+from halfpipe.site.online_handoff import OnlineOutcome
 
-QUIET = {What.BEFORE, What.OTHER}  # most runs of a mission
+QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # most runs of a mission
 
 
 @click.command(
     "online",
     cls=Verb,
     examples=[
-        ("halfpipe online", "all runs that are ready; why the others wait"),
+        ("halfpipe online", "hand off all runs that are ready; list why the others wait"),
         ("halfpipe online --again r0702010205", "regenerate the file of a run"),
         ("halfpipe online --started r0702010205", "record that its command did its work"),
     ],
     statuses={
-        0: "all that is ready is handed off; runs may wait or be held",
-        1: "something failed or is unknown, or the run that was named is held",
+        0: "all ready runs are handed off; others may wait or be held",
+        1: "something failed or is unknown, or the named run is held",
     },
 )
 @click.option("--again", type=RUN, metavar="RUN", help="Regenerate the file of a run, and run its command.")
@@ -42,12 +42,12 @@ def command(
 ) -> int:
     """Hand whole runs to Online.
 
-    Each run whose data are complete from start to stop becomes one file in paths.online, once; none is named for
-    that. The other runs are listed with what they lack. docs/online.md explains it.
+    Each run with complete data from start to stop becomes one file in paths.online, once. The other runs are listed
+    with their missing data. Details: docs/online.md.
     """
     named = [run for run in (again, started, not_started) if run]
     if len(named) > 1:
-        raise click.UsageError("Give --again, --started or --not-started: one of them.")
+        raise click.UsageError("Give only one of --again, --started and --not-started.")
     if site.settings.paths.online is None and not named:
         click.echo("paths.online is null: the hand-off to Online is switched off")
         return 0
@@ -65,7 +65,7 @@ def command(
         found = []
         for result in results:
             found.append(result)
-            if result.what is What.FAILED:
+            if result.what is OnlineOutcome.FAILED:
                 click.echo(result, err=True)
             elif not as_json and (again or result.what not in QUIET):
                 click.echo(result)
@@ -73,5 +73,7 @@ def command(
     if as_json:
         printed.as_json(work=site.work, runs=found)
     else:
-        click.echo(", ".join(f"{counts[each]} {each}" for each in What if counts[each]) or "no run is known")
-    return 1 if counts[What.FAILED] or (again is not None and not counts[What.MADE]) else 0
+        click.echo(
+            ", ".join(f"{counts[each]} {each}" for each in OnlineOutcome if counts[each]) or "no run is known"
+        )
+    return 1 if counts[OnlineOutcome.FAILED] or (again is not None and not counts[OnlineOutcome.MADE]) else 0

@@ -1,4 +1,4 @@
-"""What verbs print: tables that fit the terminal, plain aligned lines elsewhere, JSON for programs."""
+"""The output of verbs: tables that fit the terminal, plain aligned lines elsewhere, JSON for programs."""
 
 import json
 import os
@@ -21,44 +21,44 @@ from halfpipe.words import aligned, utc
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NOTHING = "-"  # in a cell, so that columns can be counted
-NOT_YET = "·"  # what is not known yet
+NOTHING = "-"  # an empty cell, so that columns can be counted
+NOT_YET = "·"  # a value that is not known yet
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! "}  # before a cause
 Rows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
 
 
 def on_terminal() -> bool:
-    """Tell whether a person looks at what is printed, or somebody asks for what a person would see."""
+    """Tell whether the output goes to a terminal, or FORCE_COLOR asks for the same."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 
 def tinted(text: str, **style: Any) -> str:
-    """Return text in a style of `click`, for a terminal that wants colours; click takes it out elsewhere."""
+    """Return text in a style of `click`, which is removed elsewhere, unless the terminal wants no colours."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain else click.style(text, **style)
 
 
 def shown(items: Collection[T]) -> Iterator[T]:
-    """Yield items, and show on a terminal how many of them are done."""
+    """Yield items, and show the progress on a terminal."""
     with click.progressbar(items, show_pos=True, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         yield from bar
 
 
 def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequence[str | None] = ()) -> None:
-    """Print rows, nothing without any: on a terminal as wide as it is, elsewhere aligned by spaces.
+    """Print rows: on a terminal in its width, elsewhere aligned by spaces. Without rows, print nothing.
 
-    Numbers stand to the right. Elsewhere cells have no spaces, so that columns can be counted, but for the last one,
-    which may hold any text; on a terminal that is folded.
+    Numbers are right-aligned. The last column may contain any text, and is folded on a terminal. Elsewhere the cells of
+    the other columns have no spaces, so that columns can be counted.
 
     Parameters
     ----------
     data
         A frame, or rows whose keys are the columns.
     drop
-        The columns that go first where a terminal is narrow, in this order; then the others from behind.
+        The columns that a narrow terminal loses first, in this order; then the others from the right.
     colours
-        Of rows that are to be seen at once.
+        Colours of rows that must stand out.
     """
     rows = data if isinstance(data, Sequence) else records(data)
     if not rows:
@@ -94,13 +94,13 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
 
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:
-    """Return a frame as JSON has it: an object for each row, null for what is not known."""
+    """Return a frame as for JSON: an object for each row, null for unknown values."""
     rows: list[dict[str, Any]] = data.astype(object).where(data.notna(), None).to_dict("records")
     return rows
 
 
 def _text(value: Any, terminal: bool) -> str:
-    """Return a cell for a person, or for programs."""
+    """Return the text of a cell, for a terminal or for programs."""
     if value is None or value == "":
         return "–" if terminal else NOTHING
     if isinstance(value, datetime):
@@ -110,17 +110,17 @@ def _text(value: Any, terminal: bool) -> str:
 
 
 def cause(what: str, one: Cause, *, err: bool = False) -> None:
-    """Print a cause and what to do about it, `err`: apart from what a verb prints."""
+    """Print a cause and its remedy, with `err` to standard error."""
     since = f", since {utc(one.since)}" if one.since and utc(one.since) not in one.text else ""
     head = f"{SIGNS[one.verdict]}{what}: {one.text}{since}"
     room = shutil.get_terminal_size().columns if on_terminal() else sys.maxsize
     for line in [head, *(f"  {line}" for line in one.lines)]:
-        # What is to be pasted stays whole.
+        # Commands for pasting are not folded.
         click.echo(line if line.startswith("  → ") else folded(line, room), err=err)
 
 
 def errors(found: Iterable[HalfPipeError]) -> None:
-    """Print what could not be read, apart from what a verb prints."""
+    """Print errors to standard error."""
     for error in found:
         click.echo(f"{tinted('error: ', fg='red', bold=True)}{error}", err=True)
 

@@ -27,30 +27,32 @@ from halfpipe.status import queue
 from halfpipe.status.account import Survey, account
 from halfpipe.words import count
 
-MOST_SHOWN = 20  # downlinks of which the causes are printed
-SAY_SECONDS = 60.0  # between two lines that say how far it is
+MOST_SHOWN = 20  # causes that are printed
+SAY_SECONDS = 60.0  # between two lines about the progress
 
 
 @click.command(
     "process",
     cls=Verb,
     examples=[
-        ("halfpipe process 2023-04", "what is outstanding of a month"),
-        ("halfpipe process 230401001..230401018", "from one downlink to another"),
-        ("halfpipe process 2023-04 --again", "regenerate all of it, and list what changed"),
-        ("halfpipe process r0702010205", "one run, from all of level-0, into its own stage"),
+        ("halfpipe process 2023-04", "the outstanding downlinks of a month"),
+        ("halfpipe process 230401001..230401018", "a range of downlinks"),
+        ("halfpipe process 2023-04 --again", "regenerate a month, and list what changed"),
+        ("halfpipe process r0702010205", "one run, from all level-0 data, into its own stage"),
     ],
     statuses={
-        0: "all that was ready is handed off; the run is in its own stage",
-        1: "something is not, or needs action",
-        130: "ended by SIGINT, with all that it had started (143: by SIGTERM)",
+        0: "all ready downlinks are handed off; the run is in its own stage",
+        1: "something is not handed off, or needs action",
+        130: "ended by SIGINT, with all jobs (143: by SIGTERM)",
     },
 )
 @click.argument(
     "what", nargs=-1, required=True, type=EITHER, metavar="DL...|RUN", help=f"{SEVERAL}; or one run."
 )
-@click.option("--again", is_flag=True, help="Process again what was handed off, and list what changed.")
-@click.option("--orphans", is_flag=True, help="Of a run: deliver the events that wait, too.")
+@click.option(
+    "--again", is_flag=True, help="Reprocess downlinks that were handed off, and list what changed."
+)
+@click.option("--orphans", is_flag=True, help="For a run: also deliver the waiting events.")
 @cores
 def command(
     site: Site,
@@ -61,20 +63,20 @@ def command(
 ) -> int:
     """Process many downlinks up to their hand-off, or one run on its own.
 
-    Snakemake processes batches of neighbouring downlinks, on as many cores as are given, or in Slurm if the profile
-    runs jobs there. A downlink that fails stops no other one; what waits for RetDefs, is held, or is in work elsewhere
-    is left alone and named. Nothing is submitted to Level-1. The same command goes on where it ended.
+    Snakemake processes batches of neighbouring downlinks, on this host, or in Slurm if the profile runs jobs there. A
+    downlink that fails stops no other one. Downlinks that wait for RetDefs, are held, or are in work elsewhere are
+    skipped and listed. Nothing is submitted to Level-1. The same command continues where it ended.
 
-    A run is processed from all that the level-0 archive has of it, as a made-up downlink (repipe.ids) with a working
-    directory and a stage of its own in repipe/ under paths.work. What counts as delivered stays as it is. Level-1
-    gets it only by hand: roll back first what it had of the run.
+    A run is processed from all its data in the level-0 archive, as a made-up downlink (repipe.ids) with its own
+    working directory and stage in repipe/ under paths.work. The records of deliveries do not change. Level-1 gets
+    the run only by hand: first roll back the earlier data of the run.
     """
     downlinks = tuple(one for one in what if isinstance(one, DownlinkId))
     if len(downlinks) < len(what) > 1:
         raise click.UsageError("Name downlinks, or one run alone.")
     if (downlinks and orphans) or (again and not downlinks):
         raise click.UsageError("--orphans goes with a run, --again with downlinks.")
-    # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
+    # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
@@ -85,7 +87,7 @@ def command(
     what_for = "to be regenerated" if again else "outstanding"
     click.echo(f"{len(batch.todo):,} of {count(len(downlinks), 'downlink')} {what_for}")
     if earlier:
-        click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
+        click.echo(f"the rest was regenerated before; to regenerate all of them, first: rm {file}")
     begun = said = time.monotonic()
     try:
         for _ in batch.run(site.snakemake(cores)):
@@ -93,7 +95,7 @@ def command(
                 said = time.monotonic()
                 click.echo(_progress(batch, begun))
     except (SystemExit, HalfPipeError):
-        click.echo(f"ended: {_progress(batch, begun)}\nto go on: {_same_command()}")
+        click.echo(f"ended: {_progress(batch, begun)}\nto continue: {_same_command()}")
         raise
     finally:
         for line in _changes(site.work, batch.done, batch.since) if again else ():
@@ -110,7 +112,7 @@ def command(
             f"and {len(problems) - MOST_SHOWN} more: halfpipe status {batch.todo[0]}..{batch.todo[-1]}"
         )
     if batch.failed or batch.left:
-        click.echo(f"to try again what is left: {_same_command()}")
+        click.echo(f"to try the rest again: {_same_command()}")
     return 1 if problems or batch.failed else 0
 
 
@@ -136,8 +138,8 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     )
     for other in others:
         click.echo(
-            f"run {other} came with it, though its packets were not asked for: Level-1 must not get that directory. "
-            "The chunks' logs say what the decoder found."
+            f"the output also has run {other}, whose packets were not requested: do not give that directory to "
+            "Level-1. See the logs of the chunks."
         )
     return 1 if others or not found["files"] else 0
 
@@ -154,7 +156,7 @@ def _progress(batch: Batches, begun: float) -> str:
 
 
 def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[str]:
-    """Yield what reprocessing since a Unix time has changed of downlinks, by the receipts of their hand-offs."""
+    """Yield the changes of downlinks that were reprocessed since a Unix time, from the receipts of their hand-offs."""
     from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences  # noqa: PLC0415 - pandas
 
     same = 0
@@ -172,11 +174,11 @@ def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[s
 
 
 def _problems(site: Site, batch: Batches) -> Iterator[tuple[DownlinkId, Cause]]:
-    """Yield why downlinks are not handed off, or need action though they are."""
+    """Yield the causes of downlinks that are not handed off or need action."""
     looked = Survey(site.settings)
     for dl in batch.todo:
         if (why := batch.left.get(dl)) is not None:
-            yield dl, Cause(why.code, Verdict.NOTE, f"left alone: {why.text}")
+            yield dl, Cause(why.code, Verdict.NOTE, f"skipped: {why.text}")
             continue
         for cause in account(looked, dl).causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:

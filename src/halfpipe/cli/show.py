@@ -42,7 +42,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
         ("halfpipe show --delivered 2023-04 --json", "what was delivered, for a program"),
         ("halfpipe show FILE.evt --event -1", "the last event of a file"),
     ],
-    statuses={0: "good", 1: "not all could be shown, or a run waits that was not abandoned"},
+    statuses={0: "good", 1: "something could not be shown, or a run waits that was not abandoned"},
 )
 @click.argument(
     "what",
@@ -55,13 +55,13 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     "--delivered",
     "view",
     flag_value="delivered",
-    help="What was delivered, a line for each downlink and run: of DL..., or of all.",
+    help="Deliveries of DL..., or of all downlinks, a line for each downlink and run.",
 )
 @click.option(
     "--waiting",
     "view",
     flag_value="waiting",
-    help="The runs that are not complete, and what each waits for: RUN..., or all.",
+    help="The incomplete runs, RUN... or all, and what each waits for.",
 )
 @click.option(
     "--books",
@@ -69,7 +69,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     flag_value="books",
     help="The books of RUN or DL: events decoded, merged, delivered, in files and submitted.",
 )
-@click.option("--days", type=float, help="--waiting: runs older than this, not than retire.report_days.")
+@click.option("--days", type=float, help="With --waiting: age limit of runs, instead of retire.report_days.")
 @click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
 @as_json
@@ -82,11 +82,11 @@ def command(
     sequence: int | None,
     as_json: bool,
 ) -> int:
-    """Show runs, downlinks and event files; what was delivered, and which runs wait.
+    """Show runs, downlinks and event files; deliveries, and runs that wait.
 
-    Of a run: which downlink delivered which files of it and when; why the rest was not, `halfpipe explain` says. Of a
-    downlink: how far it is, its runs, its hand-offs, and what was done to submit them. Of an event file: its header
-    and counts, or any event with all its fields.
+    For a run: the files, with their downlinks and times (`halfpipe explain`: why the rest is not delivered). For a
+    downlink: its progress, its runs, its hand-offs and submissions. For an event file: its header and counts, or an
+    event with all fields.
     """
     if view is None and what and all(isinstance(one, Path) for one in what):
         return _files(what, event, sequence)
@@ -113,7 +113,7 @@ def command(
             found.append(
                 show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one)
             )
-        except HalfPipeError as error:  # damaged records of one hide no other
+        except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
     if as_json:
         said = {"shown": found, "failed": list(map(str, failed))}
@@ -146,7 +146,7 @@ def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
     if event is not None and sequence is not None:
-        raise click.UsageError("--event and --sequence: give one of the two.")
+        raise click.UsageError("Give --event or --sequence, not both.")
     for path in files:
         if event is None and sequence is None:
             lines = evt_view.describe_file(path)
@@ -166,15 +166,15 @@ def _print_run(run: Mapping[str, Any]) -> None:
     printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
     for each in run["repipes"]:
         click.echo(
-            f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
-            "of its own; they do not count here"
+            f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into its own "
+            "stage; they do not count here"
         )
     events = parts[parts["events"].notna()]
     click.echo(f"in all {_staged(events)}, by {count(len(events), 'downlink')}")
 
 
 def _staged(rows: "DataFrame") -> str:
-    """Say how many events were staged, and of how many of them Level-1 was told."""
+    """Return how many events were staged, and how many of them were submitted."""
     told = rows[rows["submitted"].notna() & (rows["submitted"] == rows["handoff"])]
     return f"{count(sum(rows['events']), 'event')} staged, {sum(told['events']):,} of them submitted"
 
@@ -216,7 +216,7 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: boo
     )
     given_up = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
-    foot += f", {given_up} of them abandoned" * bool(given_up)
+    foot += f", {given_up} of them abandoned" if given_up else ""
     drop = ["met", "started", "downlinks"]
     printed.listed(site.work, as_json, "runs", found, foot, drop=drop, days=days)
     return 1 if given_up < len(found) else 0

@@ -19,7 +19,7 @@ from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
 from halfpipe.words import utc
 
 DAYS = 7.0
-DROP = ["when (UTC)", "chunks", "runs"]  # where a terminal is narrow
+DROP = ["when (UTC)", "chunks", "runs"]  # columns that a narrow terminal loses
 COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 
 
@@ -28,11 +28,11 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
     cls=Verb,
     only_look=True,
     examples=[
-        ("halfpipe status", "the last week, and all that is not done or needs action"),
+        ("halfpipe status", "the last week, and all that are not done or need action"),
         ("halfpipe status 230401001", "one downlink"),
-        ("halfpipe status --check 230401001", "and each file against the receipt, byte for byte"),
-        ("halfpipe status --check --mend 230401001", "make damaged merged indexes again, and check"),
-        ("halfpipe status --all --json", "all there ever were, for a program"),
+        ("halfpipe status --check 230401001", "also compare each file with the receipt, byte for byte"),
+        ("halfpipe status --check --mend 230401001", "regenerate damaged merged indexes, and check"),
+        ("halfpipe status --all --json", "all downlinks, for a program"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -40,7 +40,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 @click.option(
     "--days", type=click.FloatRange(min=0), default=DAYS, show_default=True, help="How far to look back."
 )
-@click.option("--all", "every", is_flag=True, help="All downlinks of which there is anything.")
+@click.option("--all", "every", is_flag=True, help="All downlinks with any files.")
 @click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
 @click.option("--mend", "mends", is_flag=True, help="With --check: first regenerate damaged merged indexes.")
 @click.option("--no-checksums", is_flag=True, help="With --check: sizes only.")
@@ -57,19 +57,19 @@ def command(
 ) -> int:
     """Show the state of each downlink, and what needs action.
 
-    Downlinks that need action come first, then the newest. "waiting" are events that are kept for the next
-    downlink of their run and wait now, shown at the last one that brought some of it; "level-1" is the number of the
-    hand-off that Level-1 has.
+    Downlinks that need action come first, then the newest. "waiting" is the number of events that wait for
+    the next downlink of their run; it is shown for the last downlink with data of the run. "level-1" is the number of
+    the hand-off that Level-1 has.
 
-    Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
-    With --check all causes are shown, and for a single downlink the state of Level-1's stream (submit.check);
-    --mend regenerates damaged merged indexes from the chunks and hands nothing off.
-    Files that Level-1 has taken away, or that clean-up has removed, are notes.
+    Each downlink is shown with its worst cause: "action" needs action, "note" does not. With --check all causes are
+    shown, and for a single downlink the state of Level-1's stream (submit.check); --mend regenerates damaged merged
+    indexes from the chunks and hands nothing off. Files that Level-1 has taken away, or that clean-up has removed, are
+    notes.
     """
     if no_checksums and not checks:
-        raise click.UsageError("--no-checksums is for --check")
+        raise click.UsageError("--no-checksums belongs to --check.")
     if mends and not (checks and downlinks):
-        raise click.UsageError("--mend is for --check, and wants downlinks.")
+        raise click.UsageError("--mend belongs to --check, and needs downlinks.")
     of_files: OfFiles | None = None
     if checks:
         from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
@@ -84,7 +84,7 @@ def command(
 
         for downlink in downlinks if mends else ():
             for run in rebuild_indexes(site.settings, downlink, sys.stderr):
-                click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
+                click.echo(f"the merged index of run {run} in downlink {downlink} was regenerated", err=True)
     now = time.time()
     looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
     found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), of_files)
@@ -105,10 +105,12 @@ def command(
 
 
 def _row(one: Account) -> dict[str, Any]:
-    """Return the row of a downlink, with its worst cause: the text of one that needs action stands below."""
+    """Return the row of a downlink, with its worst cause; the text of a cause that needs action is below the table."""
     what, number = "", one.handoff
     for first in one.causes[:1]:
-        text = first.code if first.verdict is Verdict.ACTION else first.text
+        text = (
+            first.code if first.verdict is Verdict.ACTION else " → ".join([first.text, *first.remedy.do[:1]])
+        )
         what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}"
     return {
         "downlink": one.downlink,

@@ -14,9 +14,9 @@ from halfpipe.ids import DownlinkId
     "submit",
     cls=Verb,
     examples=[
-        ("halfpipe submit 230401001", "submit it once, as snakemake submit=… does"),
+        ("halfpipe submit 230401001", "submit it once, like snakemake submit=…"),
         ("halfpipe submit 230401001 --settle submitted", "record that Level-1 has it"),
-        ("halfpipe submit 230401001 --settle not-submitted", "record that it has not"),
+        ("halfpipe submit 230401001 --settle not-submitted", "record that it does not"),
         ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
     ],
     statuses={
@@ -31,17 +31,17 @@ from halfpipe.ids import DownlinkId
 @click.option(
     "--settle",
     type=click.Choice(["submitted", "not-submitted"]),
-    help="Record what the pipeline shows of the last try, or of a roll-back made by hand.",
+    help="Record what the pipeline shows of the last attempt, or of a roll-back by hand.",
 )
 def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None) -> None:
     """Submit a downlink to Level-1, roll it back, or record what a person found out.
 
-    A downlink is submitted once, whatever dies and whoever repeats the command. A later hand-off reaches Level-1 by a
-    roll-back, which a person asks for. `halfpipe status` names each try whose outcome is unknown;
-    DL/submissions records them all, docs/submission.md explains it.
+    A downlink is submitted once, even if processes die or the command is repeated. A later hand-off reaches Level-1
+    only by a roll-back, which needs this command. `halfpipe status` shows attempts with an unknown outcome. Details:
+    docs/submission.md.
     """
     if rollback and settle:
-        raise click.UsageError("Give one of --rollback and --settle, or none.")
+        raise click.UsageError("Give --rollback or --settle, not both.")
     with leases.downlink_job(site.settings, downlink):
         if settle:
             attempt = submit.settle(site.settings, downlink, settle == "submitted")

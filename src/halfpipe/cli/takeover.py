@@ -12,29 +12,29 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.takeover import DESCRIPTIONS, Report, takeover
 from halfpipe.words import count
 
-SHOWN = 20  # of a kind; --json has all
+SHOWN = 20  # of each kind; --json has all
 
 
 @click.command(
     "takeover",
     cls=Verb,
     examples=[
-        ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be taken over"),
-        ("halfpipe takeover /nfs/u42/Downlinks --do", "do it; again, it takes what is new"),
+        ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be imported"),
+        ("halfpipe takeover /nfs/u42/Downlinks --do", "import; again: what is new"),
     ],
     statuses={
-        0: "everything was taken over, or would be",
-        1: "something was refused, cannot be read, or was delivered here as well; the rest was done",
+        0: "everything was imported, or would be",
+        1: "something was refused or unreadable, or was delivered here, too; the rest was done",
     },
 )
 @click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--do", is_flag=True, help="Do it; without this, only look.")
+@click.option("--do", is_flag=True, help="Do it; without this option, only look.")
 @as_json
 def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
     """Import the legacy's delivery records, so that HalfPipe continues its runs.
 
-    OUTPUTBASE is the legacy's directory of downlinks. Nothing is written there. Downlinks that are taken over count as
-    processed; they are not staged or submitted. Downlinks that the legacy has not handed off are left alone.
+    OUTPUTBASE is the legacy's directory of downlinks. It is only read. Imported downlinks count as processed, and
+    nothing of them is staged or submitted. Downlinks that the legacy has not handed off are skipped.
     """
     report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:
@@ -51,8 +51,8 @@ def _print(report: Report) -> None:
         click.echo(f"  {count(many, 'run')} {known}: {DESCRIPTIONS[known]}")
     groups: list[tuple[Sequence[str], str]] = [
         *((downlinks, f"left, {reason}") for reason, downlinks in sorted(report.left.items())),
-        (report.given_up, f"{would}abandoned, as in the legacy"),
-        (_named(report.switches, "/"), f"{would}copied: halt switches of the legacy"),
+        (report.given_up, f"{would}abandoned, as runs in the legacy"),
+        (_named(report.switches, "/"), f"{would}set, as switches in the legacy"),
         (report.odd, "names that belong to no downlink, left alone"),
         (_named(report.both, ": "), "delivered twice, and Level-1 must give one of the two back"),
         (_named(report.refused, ": "), "refused"),
@@ -66,5 +66,5 @@ def _print(report: Report) -> None:
 
 
 def _named(found: Mapping[DownlinkId, Sequence[str]], sign: str) -> list[str]:
-    """Return messages by downlink as lines that begin with the downlink."""
+    """Return the findings, each after its downlink."""
     return [f"{downlink}{sign}{each}" for downlink, several in found.items() for each in several]

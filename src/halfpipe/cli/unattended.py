@@ -16,18 +16,18 @@ from halfpipe.site import unattended_turn
     cls=Verb,
     at_work=False,
     examples=[
-        ("halfpipe unattended --timer --profile s3df", "one turn, as the timer gives it"),
+        ("halfpipe unattended --timer --profile s3df", "one turn, as the timer runs it"),
         (
             "halfpipe unattended --timeout-minutes 60",
-            "one by hand, that gives up after an hour without progress",
+            "one by hand, which ends after an hour without progress",
         ),
     ],
     statuses={
         0: "good, or nothing was outstanding",
-        1: "a downlink failed, or has waited too long for a RetDef",
+        1: "a downlink failed or needs action",
         3: "downlinks ran out of time; others may have failed",
         4: "another unattended turn is running: nothing was done",
-        130: "ended by SIGINT, with all that it had started (143: by SIGTERM)",
+        130: "ended by SIGINT, with all jobs (143: by SIGTERM)",
     },
 )
 @cores
@@ -36,12 +36,12 @@ from halfpipe.site import unattended_turn
     type=float,
     default=unattended_turn.MINUTES,
     show_default=True,
-    help="End the turn if no downlink is done for so long, not counting the time in Slurm's queue.",
+    help="End the turn if no downlink is done in this time, not counting the time in Slurm's queue.",
 )
 @click.option(
     "--timer",
     is_flag=True,
-    help="A timer gives this: status tells when no more turns of it end, and it is silent if another turn is running.",
+    help="For a timer: status shows if its turns stop, and it is silent if another turn is running.",
 )
 def command(
     site: Site,
@@ -51,14 +51,14 @@ def command(
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
-    It runs snakemake with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
+    Snakemake runs with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
     receipt, and with submit.automatic up to its submission. A downlink that fails stops no other one, and comes last in
-    the next turn. Downlinks that are held or in work elsewhere are left alone.
+    the next turn. Downlinks that are held or in work elsewhere are skipped.
 
-    It is silent on success. It reports a problem when it appears, changes or is resolved, and again after
-    alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it. Once a week it sums the week up.
+    Silent on success. A problem is reported when it appears, changes or is resolved, and again after
+    alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it.
     """
-    # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
+    # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     site.check()
     said: list[str] = []
@@ -78,12 +78,12 @@ def command(
 
 
 def _printed(text: str) -> bool:
-    """Print; a pipe that nobody reads any more, or a full disk behind it, stops no turn."""
+    """Print a text; a closed pipe or a full disk must not stop the turn."""
     try:
         click.echo(text)
         sys.stdout.flush()
     except OSError:
-        with suppress(OSError):  # what is left in the buffer must not fail our end
+        with suppress(OSError):  # the rest in the buffer must not fail the end of this process
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True

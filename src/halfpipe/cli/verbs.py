@@ -1,4 +1,4 @@
-"""What verbs share: options that say which site is meant, examples and exit statuses in their help, arguments."""
+"""Common parts of verbs: options that select the site, arguments, and examples and exit statuses in the help."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +19,12 @@ from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
 from halfpipe.site.invocation import SnakemakeCall
 
-UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
+UNUSABLE = {2: "wrong command line or configuration: nothing was done"}
 
 
 @dataclass
 class Site:
-    """What the command line says of the site, and the settings that follow from it."""
+    """The site that the command line selects, and its settings."""
 
     profile_name: str | None = None
     given_configfiles: tuple[Path, ...] = ()
@@ -32,12 +32,12 @@ class Site:
 
     @cached_property
     def profile(self) -> Profile:
-        """The profile; without one an empty one, that has no name."""
+        """The profile; without one, an empty profile without a name."""
         return find_profile(self.profile_name) or Profile("", Path(), (), {}, {})
 
     @property
     def configfiles(self) -> tuple[Path, ...]:
-        """The config files: as for Snakemake, those of the command line go before those of the profile."""
+        """The config files of the command line, otherwise those of the profile, as in Snakemake."""
         return self.given_configfiles or self.profile.configfiles
 
     @cached_property
@@ -47,7 +47,7 @@ class Site:
         Raises
         ------
         ConfigError
-            If nothing says which site is meant, or what it says cannot be used.
+            If no site is selected, or its configuration is not valid.
         """
         values = read_values(self.given_values) or self.profile.config
         return load(self.configfiles, values, only_look=True)
@@ -58,7 +58,7 @@ class Site:
         return self.settings.paths.work
 
     def snakemake(self, cores: int | None = None) -> SnakemakeCall:
-        """Return how Snakemake finds the site; `cores` of this machine, else as the profile has it."""
+        """Return how Snakemake is called for the site, with `cores` of this host; None: as the profile says."""
         words = [f"--profile={self.profile.file.absolute()}"] if self.profile.name else []
         if self.configfiles:
             words += ["--configfile", *(str(file.absolute()) for file in self.configfiles)]
@@ -75,29 +75,29 @@ class Site:
         return f"HalfPipe at {self.work} ({by or '--config'}){simulated}"
 
     def say(self) -> None:
-        """Say on which working directory a verb looks, apart from what it prints."""
+        """Print the working directory to standard error."""
         sys.stdout.flush()
         click.echo(printed.tinted(str(self), dim=True), err=True)
 
     def say_trouble(self) -> None:
-        """Say what is wrong with the stage, before a verb shows what it can read all the same."""
+        """Print a problem of the stage, before a verb shows what it can read."""
         if cause := stage_mark.trouble(self.settings):
             printed.cause("site", cause, err=True)
 
     def check(self, *, only_look: bool = True) -> None:
-        """Refuse a working directory that nobody made: nothing was found in it would be no answer.
+        """Make sure that the working directory exists, because an empty result would be misleading.
 
         Raises
         ------
         ConfigError
-            If it is not there, or has another format. Unless a verb does `only_look`, also if a place of another
-            system is not there, or the stage is not that of the working directory.
+            If it does not exist, or has another format. Unless a verb does `only_look`, also if a place of another
+            system is missing, or the stage belongs to another working directory.
         """
         if not self.work.is_dir():
             raise ConfigError(
-                f"{self.work}: no such directory, so nothing was processed there. See that the config is the one you "
-                f"mean ({', '.join(map(str, self.configfiles)) or '--config'}: paths.work), and that its file system "
-                f"is mounted. If the site is new: mkdir -p -m 2775 {self.work}"
+                f"{self.work}: no such directory, so nothing was processed there. Check paths.work in "
+                f"{', '.join(map(str, self.configfiles)) or '--config'}, and that its file system is mounted. If the "
+                f"site is new: mkdir -p -m 2775 {self.work}"
             )
         working_directory.refuse_other(self.work)
         if not only_look:
@@ -106,13 +106,13 @@ class Site:
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-    """Keep an option of the site, whether it stands before or after the verb."""
+    """Keep an option of the site, given before or after the verb."""
     if value and option.name:
         setattr(ctx.find_root().ensure_object(Site), option.name, value)
 
 
 def site_options(*, hidden: bool) -> list[click.Parameter]:
-    """Return the options that say which site is meant: every verb takes them, the help of `halfpipe` has them."""
+    """Return the options that select the site: every verb accepts them, the help of `halfpipe` shows them."""
     site_option = partial(click.Option, expose_value=False, callback=_remember, hidden=hidden)
     return [
         site_option(
@@ -126,7 +126,7 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
             metavar="FILE",
             type=click.Path(path_type=Path),
             multiple=True,
-            help="Config file in place of the profile's. May be repeated; the later one counts.",
+            help="Config file instead of the profile's. May be repeated; later ones override earlier ones.",
         ),
         site_option(
             ["--config", "given_values"],
@@ -138,10 +138,10 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
 
 
 class Verb(click.Command):
-    """A verb: its help ends with examples and exit statuses, and its function is given the `site`.
+    """A verb: its help ends with examples and exit statuses, and its function gets the `site`.
 
-    With `at_work` the working directory is there, and it was said which one it is. A verb that does not `only_look` is
-    refused where the stage or another place is not there. The function returns the exit status, None for 0.
+    With `at_work` the working directory must exist, and its name is printed. A verb that does not `only_look` is
+    refused if the stage or another place is missing. The function returns the exit status, None for 0.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Verb(click.Command):
         with formatter.section("Exit status"):
             formatter.write_dl([(str(number), meaning) for number, meaning in sorted(self.statuses.items())])
         formatter.write_paragraph()
-        formatter.write_text("Which site: --profile, --configfile and --config, as in halfpipe --help.")
+        formatter.write_text("To select the site: --profile, --configfile and --config; see halfpipe --help.")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Find the site and run the verb."""
@@ -183,7 +183,7 @@ class Verb(click.Command):
 
 
 def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
-    """Yield values, the downlinks that a range stands for in its place; each once."""
+    """Return values, with each range replaced by its downlinks; each once."""
     from halfpipe.downlink.plan import expand  # noqa: PLC0415 - only where a range is named
 
     every = (expand(site.settings, [one]) if isinstance(one, Downlinks) else [one] for one in values)
@@ -191,13 +191,13 @@ def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
 
 
 class Named(click.ParamType[Any]):
-    """An argument that `read` reads."""
+    """An argument that the function `read` reads."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read it."""
+        """Read the argument."""
         try:
             return self._read(value) if type(value) is str else value
         except IdError as error:
@@ -210,7 +210,7 @@ TIME = click.DateTime(
 
 
 def unix(time: datetime) -> float:
-    """Return a time that was given as Unix seconds; without a zone it is UTC."""
+    """Return a time as Unix seconds; without a zone it is UTC."""
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
@@ -221,7 +221,7 @@ def read_downlinks(text: str) -> DownlinkId | Downlinks:
 
 
 def read_run(text: str) -> RunId:
-    """Read a run as an argument: eight hex digits, or as Level-1 names it."""
+    """Read a run as an argument: eight hex digits, or its name at Level-1."""
     return RunId.from_l1(text) if text.startswith("r") else RunId(text)
 
 
@@ -233,7 +233,7 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
         return read_run(text)
     except IdError as error:
         raise IdError(
-            f"{text!r} is no run, as in 2c2e5787 or r0741234567, and no downlink, as in 230401001"
+            f"{text!r} is neither a run, as in 2c2e5787 or r0741234567, nor a downlink, as in 230401001"
         ) from error
 
 
@@ -245,14 +245,14 @@ cores = click.option(
     "--cores",
     type=click.IntRange(1),
     metavar="N",
-    help="Cores for snakemake if the profile names none; without it, all.",
+    help="Cores for snakemake; default: those of the profile, or all.",
 )
 
 
 def reason_given(reason: str | None) -> str:
-    """Return what a person says after ``--reason``, which every decision needs."""
+    """Return the text of ``--reason``, which every decision of a person needs."""
     if not (reason or "").strip():
-        raise click.UsageError('Say why, for the next person: --reason "TEXT".')
+        raise click.UsageError('Give the reason, for the next person: --reason "TEXT".')
     return reason or ""
 
 

@@ -119,7 +119,9 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     """
     if held := cause(work, switch, downlink):
         raise HeldError(
-            f"downlink {downlink}: {held.text}. Nothing was done. To see why, or to resume:", held.remedy
+            f"downlink {downlink}: {held.text}. Nothing was done. To see why, or to resume:",
+            held.remedy,
+            text=held.text,
         )
 
 

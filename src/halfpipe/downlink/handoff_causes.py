@@ -374,10 +374,10 @@ def unsettled(
         taken = "; its files are gone from the stage, so Level-1 may have taken it"
     if last.is_written:
         line = settings.paths.work / paths.submit_line(downlink)
-        text = f"{what} is not submitted, because submit.command is not set. Its command is in {line}{taken}"
+        text = f"{what} is not confirmed: a person must run its command, which is in {line}{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
-    # Rerun, submission asks submit.check. The check knows nothing of roll-backs, or it found no stream already.
+    # A rerun asks submit.check, unless the check has found no stream already; the check cannot tell roll-backs.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
     see = "Look in the pipeline, and record what it shows (submitted or not-submitted)"
     return Cause(

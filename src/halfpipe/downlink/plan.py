@@ -393,10 +393,9 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
         if not of.retdefs:
             raise no_retdefs(of)
         raise MissingInputError(
-            f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
-            f"{max(of.retdefs)}; looked in {_looked_in(of)}.",
+            f"no RetDef in {_looked_in(of)}, though chunk {max(of.retdefs)} has one.",
             Remedy(
-                first="Have it made and copied. If it never arrives, in the config: ignore: {chunks: [{dl: "
+                first="Have it made and copied, or do without: ignore: {chunks: [{dl: "
                 f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
             ),
         )

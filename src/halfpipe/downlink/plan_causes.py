@@ -98,7 +98,6 @@ def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
     say
         Prints a line: a cause, a switch, or that Level-1 already has a hand-off.
     """
-    of.refuse_closed()
     held = [halts.cause(of.plan.work, switch, of.downlink) for switch in (Switch.STAGE, Switch.L1)]
     found = [cause for cause in troubles(of, time.time()) if cause.code in REPORTED]
     for line in (
@@ -333,4 +332,4 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         again = Remedy(f"snakemake dl={downlink}")
-        yield Cause("killed", Verdict.ACTION, f"begun by {found}, which died", again, since)
+        yield Cause("killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, since)

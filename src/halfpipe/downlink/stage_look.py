@@ -159,12 +159,11 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
     return Cause(
         FOREIGN,
         Verdict.ACTION,
-        f"the stage has {count(len(found), 'file')} of downlink {downlink} without a record: {few}. Nothing was "
-        "staged, because these files would be overwritten",
+        f"{count(len(found), 'file')} in its stage {'has' if len(found) == 1 else 'have'} no record: {few}. Staging "
+        "would overwrite them",
         Remedy(
             f"ls -lR {home}",
-            first="If they are younger than a minute, another host may have staged them: run this again. If another "
-            "system uses this stage, give HalfPipe its own (paths.stage). If they are leftovers, move them away",
+            first="If older than a minute: move them away, or set another paths.stage if another system uses this one",
         ),
     )
 
@@ -190,7 +189,6 @@ def _unrecorded(home: Path, known: Collection[str]) -> Iterator[Cause]:
             "no record of it, and Level-1 would take it",
             Remedy(
                 f"ls -ld {home / name}",
-                first="If it is younger than a minute, another host may have staged it: run this again. Else find "
-                "out whose it is, and move it away",
+                first="If older than a minute: see whose it is, and move it away",
             ),
         )

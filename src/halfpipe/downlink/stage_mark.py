@@ -157,20 +157,6 @@ def last_noted(settings: Settings, place: str) -> int:
     return next((number for series, number, _ in last if series == place), 0)
 
 
-def claim(settings: Settings, *series: str) -> None:
-    """Mark the stage as that of the working directory, before anything is staged.
-
-    Raises
-    ------
-    ConfigError
-        As `refuse_delivery`.
-    HalfPipeError
-        If the mark cannot be written.
-    """
-    refuse_delivery(settings, *series)
-    note(settings, ())
-
-
 def noted(settings: Settings, place: str, record: Record) -> None:
     """Note a record of the series at `place`. A failure is only logged, because the recorded action has happened."""
     try:
@@ -180,7 +166,7 @@ def noted(settings: Settings, place: str, record: Record) -> None:
 
 
 def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
-    """Note published records in the mark, each with its series.
+    """Note published records in the mark, each with its series; without any, mark the stage as in use.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Whole files, numbered records and leases: how what lies on the disk is written, read and kept whole."""
+"""Files: complete writes, numbered records, leases, and errors of the file system."""

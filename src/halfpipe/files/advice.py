@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words: what to do about it, and whose it is."""
+"""Errors of the operating system, in words: what to do, and who owns the file."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from typing import Self
 from halfpipe.errors import Remedy
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-DISK_FULL = "disk-full"  # the code of a failure for it: whoever waits may go on
+DISK_FULL = "disk-full"  # code of a failure that may be tried again
 SMALL_FILE = 1 << 16  # bytes
 
 _SERVER = "The file server does not answer: have it looked at, or mounted again."
@@ -22,7 +22,7 @@ _ADVICE = {
     errno.ENOTDIR: "A file is where a directory should be: move it aside.",
     errno.EEXIST: "A file is where a directory should be: move it aside.",
     errno.EISDIR: "A directory is where a file should be: move it aside.",
-    errno.ESTALE: "The file server has forgotten it: have it mounted again.",
+    errno.ESTALE: "The file server has lost the file: have the file system mounted again.",
     errno.EIO: "The disk or the file server fails: have it looked at, or mounted again.",
     **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN), _SERVER),
     errno.ELOOP: "A link leads to itself: remove it.",
@@ -64,7 +64,7 @@ class Room:
 
     @property
     def is_full(self) -> bool:
-        """Whether not even a small file may find room."""
+        """Whether there may be no room even for a small file."""
         return self.free < SMALL_FILE
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ def size(number: float) -> str:
 
 
 def advice(error: OSError) -> str:
-    """Say in one sentence what to do about `error`, and where permission is lacking whose it is that it names."""
+    """Return in one sentence what to do about `error`; without permission, also the owner of the file."""
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return _ADVICE.get(error.errno or 0, "Fix this and re-run the command.")
     path = Path(str(error.filename or "/"))
@@ -93,13 +93,13 @@ def advice(error: OSError) -> str:
 
 
 def sentence(error: OSError) -> str:
-    """Say what the operating system refused, of which file, and what to do about it."""
+    """Return the file, what the operating system refused, and what to do."""
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{error.strerror or error}. {advice(error)}"
 
 
-def that_it_is_full(error: BaseException | None) -> OSError | None:
-    """Return that a disk is full or a quota used up: an error, or one that it was raised from; None, it is neither."""
+def disk_full(error: BaseException | None) -> OSError | None:
+    """Return `error` or the error that it was raised from, if a disk is full or a quota used up; otherwise None."""
     while error is not None and not (isinstance(error, OSError) and error.errno in FULL):
         error = error.__cause__
     return error
@@ -115,12 +115,12 @@ def put_aside(path: Path) -> Remedy:
 
 
 def in_place_of(path: Path, remedy: Remedy) -> Remedy:
-    """Return the commands that move a directory aside which lies where a file should be, and then those of `remedy`."""
+    """Return commands: first move a directory aside that is in the place of a file, then those of `remedy`."""
     return remedy.but(do=(_aside(path), *remedy.do))
 
 
 def cannot_be_read(path: Path | str, error: OSError) -> str:
-    """Say why `path` cannot be read or listed, and what to do."""
+    """Return why `path` cannot be read or listed, and what to do."""
     return f"{path} cannot be read: {error.strerror or error}. {advice(error)}"
 
 

@@ -44,15 +44,8 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, sealed(value))
 
 
-def read_json(path: Path, remedy: Remedy | None = None) -> Any:
+def read_json(path: Path) -> Any:
     """Read JSON from `path`, without its seal.
-
-    Parameters
-    ----------
-    path
-        The file.
-    remedy
-        What to do if the file is damaged; None: remove it, because rerunning the command makes it again.
 
     Raises
     ------
@@ -61,7 +54,7 @@ def read_json(path: Path, remedy: Remedy | None = None) -> Any:
     FormatError
         If the file cannot be read, is not JSON, is empty, or does not match its checksum.
     """
-    remedy = remedy or Remedy(f"rm {path}", first="Remove it, then rerun")
+    remedy = Remedy(f"rm {path}", first="Remove it, then rerun")
     try:
         content = read_whole(str(path))
         value = json.loads(content)

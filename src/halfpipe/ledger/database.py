@@ -4,6 +4,7 @@ If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises a
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # to wait for another writer, at each try
 FOREIGN = "ledger-foreign"  # code of the error that another working directory uses the ledger
 
+CONNECTING = re.compile(
+    r"^connection failed: connection to server .*? failed: "
+)  # how psycopg's errors begin
 UNCHANGED = "Nothing was changed in it."
 
 # Errors of the connection, of another transaction or by an operator (PEP 249): the next try may succeed.
@@ -231,17 +235,21 @@ class Ledger:
             try:
                 return once()
             except SQLAlchemyError as error:
-                said = " ".join(
-                    str(getattr(error, "orig", None) or error).split()
-                )  # drivers print no passwords
+                said = _in_short(error)
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
-                        f"the ledger {self.name}: {said}. {kept} Fix this (is "
-                        "the database up, are ledger.url and the password right?), then re-run the command."
+                        f"the ledger {self.name}: {said}. {kept}",
+                        Remedy(first="See that the database is up, and check ledger.url and the password"),
                     ) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, said, wait)
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+
+def _in_short(error: SQLAlchemyError) -> str:
+    """Return what a driver says in one line, without the address. Drivers print no passwords."""
+    first, *_ = (line for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip())
+    return CONNECTING.sub("", " ".join(first.split()))
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:

@@ -67,6 +67,7 @@ def _latest(
     if not is_good(found):
         raise StateError(
             f"{table.name} has key {found.key} and alias {found.alias!r}, expected a 32-bit number and an ASCII word. "
-            "Have the row corrected, or name the run in moot.file."
+            "Have the row corrected, or name the run in moot.file.",
+            code="ledger",
         )
     return found

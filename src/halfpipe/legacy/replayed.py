@@ -1,7 +1,7 @@
 """The legacy's hand-off of a run in a downlink: its rule, replayed on the datagrams and events that are known here."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,39 +110,16 @@ class Inputs:
 
     @cached_property
     def order(self) -> list[DownlinkId]:
-        """The downlinks in the order in which they were merged here; a downlink may be there more than once.
-
-        Deliveries are recorded in this order. A downlink without a record delivered nothing: it was merged before the
-        first delivery that knew its datagrams, or, by its manifest, later.
-        """
-        order = [(one.downlink, _numbers(one.datagrams)) for one in self.recorded.deliveries]
-        for downlink in sorted(self.indexes, key=lambda dl: (len(self._known[dl]), dl)):
-            brought, manifest = self._brought[downlink], self.manifest(downlink)
-            have = set[Datagram]()
-            if downlink not in self.recorded.latest():
-                for at, (other, known) in enumerate(order):
-                    if brought <= known and brought - have - self._brought.get(other, set()):
-                        order.insert(at, (downlink, have | brought))
-                        break
-                    have = known
-            known = set().union(*self._brought.values()) if manifest.get("held") else self._known[downlink]
-            last = max((len(had) for dl, had in order if dl == downlink), default=-1)
-            if last < len(known):
-                at = sum(len(had) <= len(known) for _, had in order)
-                order.insert(at, (downlink, known))
-        return [dl for dl, _ in order if dl in self.indexes or dl in self.taken_over]
+        """The downlinks in the order of their hand-offs here, by the times of the records; one for each hand-off."""
+        every = {*self.indexes, *self.taken_over}
+        records = ((path, dl) for dl in every for path in (self.work / paths.receipts(dl)).glob("*.json"))
+        return [dl for _, dl in sorted((path.stat().st_mtime_ns, dl) for path, dl in records)]
 
     @cached_property
     def _brought(self) -> Mapping[DownlinkId, set[Datagram]]:
         """The datagrams in each downlink."""
         tables = {dl: index.datagrams.rows[["apid", "datagram"]] for dl, index in self.indexes.items()}
         return {dl: set(table.tolist()) for dl, table in tables.items()}
-
-    @cached_property
-    def _known(self) -> Mapping[DownlinkId, set[Datagram]]:
-        """The datagrams that were known at the last merge of each downlink."""
-        every = {dl: self.manifest(dl).get("datagrams", {}).items() for dl in self.indexes}
-        return {dl: _numbers({int(apid): of for apid, of in ranges}) for dl, ranges in every.items()}
 
     def times(self, known: Collection[DownlinkId]) -> list[list[str]]:
         """Return the legacy's line with the times of a run, from the indexes of all `known` downlinks.
@@ -170,13 +147,6 @@ class Inputs:
                     first, last = parse_datagrams((lines[0], lines[-1]), str(path))
                     found.setdefault(dl, []).append((float(first["evtutc0"]), float(last["evtutc1"])))
         return found
-
-
-def _numbers(ranges: Mapping[int, Iterable[Sequence[int]]]) -> set[Datagram]:
-    """Return the datagrams in ranges by APID."""
-    return {
-        (apid, n) for apid, pairs in ranges.items() for first, last in pairs for n in range(first, last + 1)
-    }
 
 
 def expected_of(

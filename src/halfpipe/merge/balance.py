@@ -1,7 +1,7 @@
 """The balance of a run: every known event in exactly one account, counted twice.
 
-One side is counted from the rows of the events and the merge rule read backwards. The other is counted from the records
-of the deliveries, datagram by datagram.
+One count uses the rows of the events and the reasons why events are not delivered. The other uses the records of the
+deliveries, datagram by datagram.
 """
 
 from collections import Counter
@@ -12,30 +12,30 @@ import numpy as np
 
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
-from halfpipe.merge.late import Events, Recorded, by_datagram
+from halfpipe.merge.late import Events, RecordedDelivery, by_datagram
 from halfpipe.merge.ordering import numbers_in
-from halfpipe.merge.undelivered import Group, Kind
+from halfpipe.merge.undelivered import Group, NotDelivered
 
 ACCOUNTS = {
-    Kind.ORPHAN: "waiting",
-    Kind.DUE: "due",
-    Kind.WITHHELD: "withheld",
-    Kind.LATE: "late",
-    Kind.CLOSED: "closed",
+    NotDelivered.ORPHAN: "waiting",
+    NotDelivered.DUE: "due",
+    NotDelivered.WITHHELD: "withheld",
+    NotDelivered.LATE: "late",
+    NotDelivered.CLOSED: "closed",
 }
 
 
-class Delivered(Recorded, Protocol):
-    """A recorded delivery that knows the number of its events."""
+class CountedDelivery(RecordedDelivery, Protocol):
+    """A recorded delivery with the number of its events."""
 
     @property
     def events(self) -> int:
-        """Number of events in the delivery, as far as it is known."""
+        """The known number of events in the delivery."""
 
 
 def closed_books(
     groups: Iterable[Group],
-    latest: Mapping[DownlinkId, Delivered],
+    latest: Mapping[DownlinkId, CountedDelivery],
     *,
     is_refused: bool = False,
     lost: int = 0,
@@ -55,7 +55,7 @@ def closed_books(
     """
     accounts = Counter[str]()
     for group in groups:
-        refused = is_refused and group.kind is Kind.DUE
+        refused = is_refused and group.kind is NotDelivered.DUE
         accounts["refused" if refused else ACCOUNTS[group.kind]] += group.events
     delivered = sum(delivery.events for delivery in latest.values())
     return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
@@ -64,20 +64,20 @@ def closed_books(
 def lost_events(
     known: Events,
     groups: Iterable[Group],
-    latest: Mapping[DownlinkId, Recorded],
+    latest: Mapping[DownlinkId, RecordedDelivery],
 ) -> int:
-    """Count the known events that are neither delivered by the records nor in a group, EPU by EPU.
+    """Count the known events that are neither in a delivery nor in a group, EPU by EPU.
 
-    Of each datagram that is there, the records say how many of its events were delivered. A delivery may have more
-    than is there now, after a chunk was ignored. So only a positive difference is a loss. 0 if a delivery of the
-    legacy says no counts.
+    The records have the number of delivered events of each datagram. After a chunk was ignored, a delivery may contain
+    more events than are known now, so only a positive difference is a loss. The result is 0 if a delivery of the legacy
+    has no counts.
 
     Parameters
     ----------
     known
         All known events of some datagrams.
     groups
-        Those of them that are not delivered.
+        The groups of those events that are not delivered.
     latest
         The latest delivery of each downlink.
     """
@@ -86,7 +86,7 @@ def lost_events(
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    for apid in numbers_in(known["apid"]) if len(known) else ():
+    for apid in numbers_in(known["apid"]):
         of_apid = known["datagram"][known["apid"] == apid]
         if (of_apid[1:] < of_apid[:-1]).any():
             of_apid.sort()

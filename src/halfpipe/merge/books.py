@@ -1,4 +1,4 @@
-"""The books of a run: how many of its known events are in which account. Without arrays, for every program."""
+"""The books of a run: the number of known events in each account. It loads no arrays."""
 
 from dataclasses import asdict, dataclass
 
@@ -12,13 +12,13 @@ class Books:
     known
         Known events, each once.
     delivered
-        Events in the latest deliveries of all downlinks, by the records.
+        Events in the latest recorded deliveries of all downlinks.
     waiting
         Events that wait for missing data.
     due
-        Events that the next delivery of the run takes: something changed since the last merge.
+        Events that the next delivery of the run contains, because something changed since the last merge.
     withheld, late, closed
-        As `halfpipe.merge.undelivered.Kind` defines them.
+        As `halfpipe.merge.undelivered.NotDelivered` defines them.
     refused
         Events of a run that Level-1 would refuse.
     """
@@ -38,7 +38,7 @@ class Books:
 
     @property
     def all_waiting(self) -> int:
-        """Number of events that screens show as waiting: for data, for the next delivery, or because of Level-1."""
+        """Number of events shown as waiting: for data, for the next delivery, or because Level-1 would refuse them."""
         return self.waiting + self.due + self.refused
 
     @property
@@ -59,14 +59,14 @@ class Books:
 
 @dataclass(frozen=True)
 class Standing:
-    """The books of a run as they can be closed now.
+    """The latest known books of a run.
 
     Attributes
     ----------
     books
-        The books; None if they are not known.
+        The books; None if unknown.
     old
-        Why they are those of an earlier merge, or not known; empty for the books of the run as it is.
+        Why the books are unknown, or those of an earlier merge; empty if they are current.
     """
 
     books: Books | None

@@ -13,7 +13,7 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
-from halfpipe.merge.late import Recorded, counts_of, late_and_closed, numbers_inside
+from halfpipe.merge.late import RecordedDelivery, counts_of, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to, in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
@@ -63,10 +63,10 @@ def decide(
     downlink: DownlinkId,
     datagrams: KnownDatagrams,
     events: Mapping[DownlinkId, NDArray[np.void]],
-    recorded: Mapping[DownlinkId, Recorded],
+    recorded: Mapping[DownlinkId, RecordedDelivery],
     limits: Merge,
     *,
-    earlier: Mapping[DownlinkId, Sequence[Recorded]] = MappingProxyType({}),
+    earlier: Mapping[DownlinkId, Sequence[RecordedDelivery]] = MappingProxyType({}),
     given_up: bool = False,
     known: NDArray[np.void] | None = None,
     vanished: bool = False,

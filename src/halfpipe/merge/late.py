@@ -52,7 +52,7 @@ def by_datagram(counts: str) -> dict[int, int]:
     return found
 
 
-class Recorded(Protocol):
+class RecordedDelivery(Protocol):
     """A recorded delivery of a downlink."""
 
     @property
@@ -75,7 +75,7 @@ class Recorded(Protocol):
 def late_and_closed(
     known: Events,
     inside: NDArray[np.bool_],
-    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     own: Callable[[DownlinkId], Events | None] = lambda _: None,
 ) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
     """Return the late events and the closed events inside recorded spans, delivery by delivery.
@@ -112,7 +112,7 @@ def late_and_closed(
 def _compared(
     known: Events,
     inside: NDArray[np.bool_],
-    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     own: Callable[[DownlinkId], Events | None],
 ) -> Iterator[tuple[DownlinkId, Events, NDArray[np.bool_], bool]]:
     """Yield the events inside each delivery, which of them it did not contain, and whether it is the latest."""
@@ -192,7 +192,7 @@ def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
     return found
 
 
-def not_all_delivered(datagrams: NDArray[np.void], records: Iterable[Recorded]) -> bool:
+def not_all_delivered(datagrams: NDArray[np.void], records: Iterable[RecordedDelivery]) -> bool:
     """Tell whether `datagrams` may contain an event that is not in any of the deliveries `records`."""
     rows = datagrams[datagrams["nevts"] > 0]
     delivered = np.zeros(len(rows), dtype=bool)

@@ -16,13 +16,13 @@ from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
-from halfpipe.merge.late import Recorded, late_and_closed, numbers_inside
+from halfpipe.merge.late import RecordedDelivery, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
 
 
-class Kind(StrEnum):
+class NotDelivered(StrEnum):
     """Why events are not delivered.
 
     `ORPHAN`: an EPU may still add an event at their place. `WITHHELD`: settled, but too few next to each other to
@@ -37,7 +37,7 @@ class Kind(StrEnum):
     DUE = "due"
 
 
-class What(StrEnum):
+class MissingPart(StrEnum):
     """Which part of a run is missing."""
 
     DATAGRAMS = "datagrams"
@@ -61,7 +61,7 @@ class Lack:
         None for a start that cannot arrive, because datagram 0 is known and does not open the run.
     """
 
-    what: What
+    what: MissingPart
     apid: int | None = None
     first: int | None = None
     last: int | None = None
@@ -75,7 +75,7 @@ class Group:
     downlink `inside`.
     """
 
-    kind: Kind
+    kind: NotDelivered
     apid: int
     first: int
     last: int
@@ -87,7 +87,7 @@ class Group:
 def undelivered(
     segments: Mapping[int, Sequence[Segment]],
     known: NDArray[np.void],
-    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
     *,
     given_up: bool = False,
@@ -120,23 +120,26 @@ def undelivered(
     if just is not None and just in recorded:
         compared = is_taken & ~inside_any(known["sequence"], join(recorded[just][-1].spans))
     late, closed = late_and_closed(known, compared, recorded, own)
-    found = [*_of_downlinks(Kind.LATE, late), *_closed(closed, recorded, limits)]
+    found = [*_of_downlinks(NotDelivered.LATE, late), *_closed(closed, recorded, limits)]
 
     ready = known[is_settled & ~is_taken]
     for a, b in series_of(ready["sequence"], places, taken, ()):
-        found += _by_epu(Kind.DUE if b - a >= limits.min_events else Kind.WITHHELD, ready[a:b])
+        found += _by_epu(
+            NotDelivered.DUE if b - a >= limits.min_events else NotDelivered.WITHHELD, ready[a:b]
+        )
 
     waiting = known[~(is_settled | is_taken)]
     if len(waiting):
         for hole in subtract([EVERYTHING], [*places, *taken]):
             inside = _within(waiting, hole)
-            for place, lacks in _stretches(segments, hole, limits.min_epus) if len(inside) else ():
-                found += _by_epu(Kind.ORPHAN, _within(inside, place), lacks)
+            if len(inside):
+                for place, lacks in _stretches(segments, hole, limits.min_epus):
+                    found += _by_epu(NotDelivered.ORPHAN, _within(inside, place), lacks)
     return sorted(found, key=lambda group: (group.first, group.last, group.apid))
 
 
 def _by_epu(
-    kind: Kind, rows: NDArray[np.void], lacks: tuple[Lack, ...] = (), inside: DownlinkId | None = None
+    kind: NotDelivered, rows: NDArray[np.void], lacks: tuple[Lack, ...] = (), inside: DownlinkId | None = None
 ) -> Iterator[Group]:
     for apid in np.unique(rows["apid"]).tolist():
         sequence = rows["sequence"][rows["apid"] == apid]
@@ -145,7 +148,7 @@ def _by_epu(
 
 def _closed(
     found: Iterable[tuple[DownlinkId, NDArray[np.void]]],
-    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
 ) -> Iterator[Group]:
     """Yield closed events; withheld are those too few for a file even if their place is opened."""
@@ -155,12 +158,14 @@ def _closed(
         left = rows[~numbers_inside(rows["sequence"], latest)]
         for a, b in series_of(left["sequence"], (), latest, ()):
             if b - a < least:
-                yield from _by_epu(Kind.WITHHELD, left[a:b])
+                yield from _by_epu(NotDelivered.WITHHELD, left[a:b])
             else:
-                yield from _by_epu(Kind.CLOSED, left[a:b], inside=downlink)
+                yield from _by_epu(NotDelivered.CLOSED, left[a:b], inside=downlink)
 
 
-def _of_downlinks(kind: Kind, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
+def _of_downlinks(
+    kind: NotDelivered, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]
+) -> Iterator[Group]:
     by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
     for downlink, rows in found:
         if len(rows):
@@ -209,16 +214,16 @@ def in_words(lack: Lack, segments: Mapping[int, Sequence[Segment]], min_epus: in
     if lack.last != lack.first:
         numbers += f" to {lack.last}"
     match lack.what:
-        case What.EPU if not segments:
+        case MissingPart.EPU if not segments:
             return "no datagram is known"
-        case What.EPU:
+        case MissingPart.EPU:
             return f"only {len(segments)} of {min_epus} EPUs were seen ({', '.join(map(str, segments))})"
-        case What.START if lack.last is None:
+        case MissingPart.START if lack.last is None:
             first = segments[lack.apid or 0][0].datagrams[0]
             return f"{epu} has no start: its first datagram, {first}, does not open the run"
-        case What.START:
+        case MissingPart.START:
             return f"the start of {epu} is missing: {numbers}"
-        case What.END:
+        case MissingPart.END:
             assert lack.first is not None
             return f"{epu} stops after datagram {lack.first - 1}: its later data have not arrived"
         case _:
@@ -226,7 +231,7 @@ def in_words(lack: Lack, segments: Mapping[int, Sequence[Segment]], min_epus: in
 
 
 def _unseen(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> tuple[Lack, ...]:
-    return () if enough_epus(segments, min_epus) else (Lack(What.EPU),)
+    return () if enough_epus(segments, min_epus) else (Lack(MissingPart.EPU),)
 
 
 def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[Lack]:
@@ -250,8 +255,8 @@ def _between(apid: int, segments: Sequence[Segment], below: int | None, above: i
     """Yield the missing data between two segments of an EPU; None means before the first, or after the last."""
     if below is None and not segments[0].opens:
         last = segments[0].datagrams[0] - 1
-        yield Lack(What.START, apid, 0, last) if last >= 0 else Lack(What.START, apid)
+        yield Lack(MissingPart.START, apid, 0, last) if last >= 0 else Lack(MissingPart.START, apid)
     for one, other in pairwise(segments[below or 0 : len(segments) if above is None else above + 1]):
-        yield Lack(What.DATAGRAMS, apid, one.datagrams[1] + 1, other.datagrams[0] - 1)
+        yield Lack(MissingPart.DATAGRAMS, apid, one.datagrams[1] + 1, other.datagrams[0] - 1)
     if above is None and not segments[-1].closes:
-        yield Lack(What.END, apid, segments[-1].datagrams[1] + 1)
+        yield Lack(MissingPart.END, apid, segments[-1].datagrams[1] + 1)

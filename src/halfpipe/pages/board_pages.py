@@ -137,9 +137,9 @@ def make(site: Survey, found: Overview, home: Path) -> None:
 
 
 def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any]]:
-    """Yield what is known of runs that are not complete, the oldest first."""
+    """Yield the rows of the page of open runs, the oldest first."""
     for run in sorted(runs):
-        with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
+        with suppress(HalfPipeError):  # the accounts of its downlinks report damage
             for one in waiting(site.settings, [run], -inf, site.now, site.has_waiting).to_dict("records"):
                 now = site.books(run)
                 number = now.books.all_waiting if now.books else None

@@ -18,7 +18,7 @@ from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
-from halfpipe.merge.undelivered import Kind
+from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.status.account import Survey
 from halfpipe.status.explanation import HELD, WORDS, State, together
 from halfpipe.words import SIMULATED, count
@@ -68,10 +68,10 @@ SETTLED = Mark("settled: no more events can arrive", LIGHT, LIGHT)
 STAGED = Mark("staged for Level-1, not submitted", "#A6A6A6", DARK)
 SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
 NOT_DELIVERED: Mapping[str, Mark] = {
-    Kind.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
-    Kind.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
-    Kind.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
-    Kind.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
+    NotDelivered.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
+    NotDelivered.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
+    NotDelivered.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
+    NotDelivered.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
     HELD: Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||"),
 }
 
@@ -132,22 +132,20 @@ def _content(figure: Any, title: str, description: str) -> bytes:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    books, parts = state.now.books, list[str]()
-    if books is not None:
-        parts.append(f"{count(books.delivered, 'event')} staged")
-    if state.unread:
+    books, run = state.now.books, state.run
+    parts = [f"{count(books.delivered, 'event')} staged"] if books else []
+    if not state.unread:
+        parts += [f"{state.count(kind):,} {word}" for kind, word in WORDS.items() if state.count(kind)]
+    else:
         parts.append(
-            f"{books.all_waiting:,} waiting at the last merge" if books else "not known how many wait"
+            f"{books.all_waiting:,} waiting at the last merge" if books else "waiting events unknown"
         )
-    for kind, says in WORDS.items() if not state.unread else ():
-        parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
     for alike in together(state.groups):
-        of = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
-        described.append(f"{of} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
-    run = state.run
+        events = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
+        described.append(f"{events} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
     title = f"Run {run} ({run.l1}, {RunKind.of(state.segments)}): {', '.join(parts)}"
-    return title, described or ["All events that are known are staged."]
+    return title, described or ["All known events are staged."]
 
 
 def _view(state: State) -> Interval:

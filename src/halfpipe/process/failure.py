@@ -18,7 +18,7 @@ from typing import Self
 
 from halfpipe import paths
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.files.advice import DISK_FULL, NoRoomError, Room, sentence, that_it_is_full
+from halfpipe.files.advice import DISK_FULL, NoRoomError, Room, disk_full, sentence
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
 
@@ -67,7 +67,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, command: str = "") -> Self:
         """Return the failure of a job that ends with `error`."""
-        if (full := that_it_is_full(error)) is not None:
+        if (full := disk_full(error)) is not None:
             needed = full.needed if isinstance(full, NoRoomError) else 0
             return cls.full(Path(full.filename) if full.filename else None, command, needed)
         if isinstance(error, HalfPipeError) and error.code == DISK_FULL:

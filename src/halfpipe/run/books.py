@@ -1,7 +1,7 @@
-"""The books of a run as the last merge closed them, and whether they still stand.
+"""The books of a run in its manifests, and whether they are current.
 
-They are in the manifests. Manifests say of which state of the run their books are, so books of another state are never
-taken for the present ones. No arrays are read here.
+A manifest has the checksum of the run's state at that time, so old books are never mistaken for current ones. No arrays
+are read here.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ LONGEST = 200  # bytes of the first line of a merged index
 
 
 def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given_up: bool) -> str:
-    """Return the checksum of everything by which the books of a run are made, as short as a person compares it.
+    """Return a short checksum of everything that determines the books of a run.
 
-    That are the merged index of each downlink without ignored chunks, the deliveries, whether the run is abandoned, and
+    This is the merged index of each downlink without ignored chunks, the deliveries, whether the run is abandoned, and
     the settings of merges.
     """
     work, earlier = settings.paths.work, recorded.earlier()
@@ -38,7 +38,7 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given
         for dl in sorted(recorded.latest())
     ]
     limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_orphans)
-    # Asked of all runs of a week: no JSON, which takes five times as long.
+    # Called for all runs of a week. JSON would take five times as long.
     return hashlib.sha256(repr((indexes, delivered, given_up, limits)).encode()).hexdigest()[:16]
 
 
@@ -55,7 +55,7 @@ def _head(work: Path, run: RunId, downlink: DownlinkId) -> bytes:
 
 
 def of_entry(entry: Mapping[str, Any]) -> Books:
-    """Return the books in the entry of a run, of a manifest or a receipt."""
+    """Return the books in the entry of a run in a manifest or a receipt."""
     return Books(
         known=entry["known"],
         delivered=entry["delivered"] + entry["elsewhere"],
@@ -68,7 +68,7 @@ def of_entry(entry: Mapping[str, Any]) -> Books:
 
 
 def as_entry(books: Books, delivered: int) -> dict[str, int]:
-    """Return the books of a run as they are in its entry, for a downlink that `delivered` so many of the events."""
+    """Return the keys of the books in the entry of a run, for a downlink that `delivered` this number of events."""
     return {
         "known": books.known,
         "delivered": delivered,
@@ -82,9 +82,9 @@ def as_entry(books: Books, delivered: int) -> dict[str, int]:
 
 
 def counted_at(work: Path, run: RunId) -> DownlinkId | None:
-    """Return the downlink at which the waiting events of a run are counted, the last that contains it.
+    """Return the last downlink that contains a run.
 
-    So a sum over downlinks counts each event once.
+    The waiting events of the run are counted there, so that a sum over downlinks counts each event once.
     """
     there = (dl for dl in reversed(begun_downlinks(work, run)) if _head(work, run, dl))
     return next(there, None)

@@ -73,8 +73,8 @@ def abandon(work: Path, run: RunId, reason: str) -> None:
         If the run is unknown.
     """
     refuse_unknown(work, run)
-    file, *_ = (*read(work).runs.get(run, ()), work / paths.FORCE / run.l1)
-    markers.make(file, reason)
+    listed = read(work).runs.get(run, ())
+    markers.make(listed[0] if listed else work / paths.FORCE / run.l1, reason)
 
 
 def take_back(work: Path, run: RunId) -> tuple[Path, ...]:

@@ -80,7 +80,8 @@ def failures(stage: Path, work: Path, downlink: DownlinkId) -> Iterator[str]:
         yield from refusals([*(file for dl in others for file in recorded.latest()[dl].files), *staged])
     for text, form in LINES.items():
         path = home / paths.text(text, downlink)
-        for line in path.read_text().splitlines() if path.exists() else ():
+        lines = path.read_text().splitlines() if path.exists() else []
+        for line in lines:
             found = form.fullmatch(line)
             if found is None or (text == "retired_runs" and found[1] not in runs):
                 yield f"{path} has the line {line!r}; Level-1 fails on " + (

@@ -31,7 +31,6 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.settings import Settings
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
-SEAL_LENGTH = len(SEAL) + 64  # bytes
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 

@@ -1,11 +1,11 @@
-"""Clean-up: what is large and can be made again, what killed jobs left half-made, and old logs.
+"""Clean-up: large files that can be regenerated, partial files of killed jobs, and old logs.
 
-The chunk products are what is large below `paths.work`. Those of runs that are
-retired, delivered and taken go: the staged RetDefs and the files that vouch for the chunks stay, so a merge that needs
-a chunk later decodes it again (`halfpipe.run.run_state`), as long as its level-0 is in the archive. What a killed job
-left is written over by its own next try; here go those that had no next try.
+The chunk products are the large files below `paths.work`. They are removed for runs that are retired, delivered and
+taken by Level-1. The staged RetDefs and the lists of products stay, so a merge that needs a chunk later decodes the
+chunk again (`halfpipe.run.run_state`), if its level-0 data are in the archive. The next attempt of a killed job
+overwrites its partial files; clean-up removes those without a next attempt.
 
-Clean-up never waits for anybody who is at work on what it looks at, and nobody has to wait for it for long.
+Clean-up never waits for another process, and no process has to wait long for clean-up.
 """
 
 import os
@@ -37,26 +37,26 @@ from halfpipe.settings import Settings
 from halfpipe.site.online_handoff import is_handed_off, kind_of
 
 DAY = 86400.0
-# Of what a killed job left: longer than any job runs. One that stood still for as long has lost its leases, and finds
-# that out before it writes anything.
+# Seconds before partial files are removed: longer than any job runs. A job that was suspended for as long has lost its
+# leases, and notices that before it writes anything.
 LEAST_AGE = DAY
 DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
-# Where what can be made again is, below `paths.work`.
+# Files below `paths.work` that can be regenerated.
 PRODUCTS = re.compile(rf"{paths.chunks(f'(?P<dl>{DL})')}/(\.replaced/)?{PRODUCT.pattern}")
-# What only a job that was killed, or still runs, can have left: what is written beside its place, scratch of decoders,
-# scratch on the stage's file system, and heartbeats.
-HALF_MADE = re.compile(
+# Partial files, which only a killed or running job leaves: temporary names, scratch of decoders, scratch on the stage's
+# file system, and heartbeats.
+PARTIAL = re.compile(
     rf"(.*/)?\.[^/]+\.part|{paths.context(RUN)}|{paths.stage_scratch(DL, '[^/]+')}"
     rf"|{paths.HEARTBEATS}/[^/]+",
     re.DOTALL,
 )
-# What jobs took of time and memory lies beside their logs, and stays.
+# Logs; the files with time and memory of the jobs stay.
 LOG = re.compile(rf"{paths.LOGS}/(.*\.(log|failure\.json)|(.*/)?[0-9]{{8}}T[^/]*\.json)", re.DOTALL)
-NOT_OURS = {".snakemake", paths.REPIPES}  # what nothing is looked for in
+NOT_OURS = {".snakemake", paths.REPIPES}  # directories that are skipped
 
 
-class What(StrEnum):
-    """What may go: products of a run, something half-made, old logs."""
+class FileKind(StrEnum):
+    """Kind of files: products of a run, partial files, old logs."""
 
     RUN = "run"
     PARTIAL = "partial"
@@ -65,13 +65,21 @@ class What(StrEnum):
 
 @dataclass(frozen=True)
 class Removable:
-    """Files that go together or stay, or a directory that is half-made: their paths, and the bytes of each.
+    """Files that are removed together or stay, or a partial directory.
 
-    Jobs of `run` and `downlinks` may be at work on products. `kept` says why they stay; empty, they go, or are gone.
-    `failed`: they should go and could not.
+    Attributes
+    ----------
+    what, sizes
+        Their kind, and the bytes of each path.
+    run, downlinks
+        Jobs of these may use the files.
+    kept
+        Why they stay; empty if they are removed.
+    failed
+        Whether removing them failed.
     """
 
-    what: What
+    what: FileKind
     sizes: Mapping[str, int]
     run: RunId | None = None
     downlinks: tuple[DownlinkId, ...] = ()
@@ -80,33 +88,33 @@ class Removable:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Bytes of all files."""
         return sum(self.sizes.values())
 
 
 def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Removable]:
-    """Remove what nobody needs, or say what it is.
+    """Remove files that are not needed, or list them.
 
     Parameters
     ----------
     settings, now
-        The settings, and the time as of which they hold, Unix seconds.
+        The settings, and the time for their limits, Unix seconds.
     halted
-        Why nothing may go at all; empty if nothing forbids it.
+        Why nothing may be removed; empty if clean-up is not held.
     remove
-        False: only look, and take no lock.
+        Whether to remove; otherwise nothing is changed, and no lease is taken.
 
     Yields
     ------
     Removable
-        As `removable` gives them, each as soon as it is known what becomes of it.
+        As from `removable`, with `kept` and `failed`, each as soon as possible.
     """
     for each in removable(settings, now):
         kept, failed = halted or at_work(settings, each) or why_kept(settings, now, each), False
         if remove and not kept:
             try:
                 with nobody_else(settings, each):
-                    # Asked again under the leases: a downlink may have been processed again since it was looked at.
+                    # Check again under the leases: a downlink may have been reprocessed since.
                     kept = why_kept(settings, now, each)
                     for path in () if kept else map(Path, each.sizes):
                         _remove(path)
@@ -117,41 +125,41 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
 
 
 def removable(settings: Settings, now: float) -> list[Removable]:
-    """Find what may go: by run all that can be made again, then what is half-made for long, then old logs in one.
+    """Find removable files: for each run the files that can be regenerated, then old partial files, then all old logs.
 
-    Links are passed over, and what they lead to: what a person has moved elsewhere is not cleaned up. Only
-    `paths.work` and `paths.stage` may be links.
+    Links are skipped, because files that a person moved elsewhere are not cleaned up. Only `paths.work` and
+    `paths.stage` may be links.
     """
     work, stage = settings.paths.work, settings.paths.stage
     products: defaultdict[RunId, dict[str, int]] = defaultdict(dict)
     downlinks: defaultdict[RunId, set[DownlinkId]] = defaultdict(set)
-    half_made, logs = list[Removable](), dict[str, int]()
+    partial, logs = list[Removable](), dict[str, int]()
     for name, path in (
         *_below(work, ""),
         *_below(stage, paths.STAGE_SCRATCHES),
         *_below(stage, paths.STAGE_MARK),
     ):
         with suppress(FileNotFoundError):
-            if HALF_MADE.fullmatch(name):
-                size, changed = _half_made(path)
+            if PARTIAL.fullmatch(name):
+                size, changed = _size_and_change(path)
                 if changed < now - LEAST_AGE:
-                    half_made.append(Removable(What.PARTIAL, {str(path): size}))
+                    partial.append(Removable(FileKind.PARTIAL, {str(path): size}))
             elif match := PRODUCTS.fullmatch(name):
                 products[RunId(match["run"])][str(path)] = path.lstat().st_size
                 downlinks[RunId(match["run"])].add(DownlinkId(match["dl"]))
             elif LOG.fullmatch(name) and path.lstat().st_mtime < now - settings.cleanup.log_days * DAY:
                 logs[str(path)] = path.lstat().st_size
     runs = [
-        Removable(What.RUN, sizes, run, tuple(sorted({*begun_downlinks(work, run), *downlinks[run]})))
+        Removable(FileKind.RUN, sizes, run, tuple(sorted({*begun_downlinks(work, run), *downlinks[run]})))
         for run, sizes in sorted(products.items())
     ]
-    return [*runs, *half_made, *([Removable(What.LOGS, logs)] if logs else [])]
+    return [*runs, *partial, *([Removable(FileKind.LOGS, logs)] if logs else [])]
 
 
 def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
-    """Yield the files and directories below `place` in `root` that are no links, with their names below `root`.
+    """Yield files and directories below `place` in `root`, with their names relative to `root`; links are skipped.
 
-    What is half-made is not looked into.
+    Partial directories are not searched.
     """
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / place) as there:
         for entry in sorted(there, key=lambda entry: entry.name):
@@ -160,12 +168,12 @@ def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
                 yield name, root / name
             elif entry.is_dir(follow_symlinks=False) and name not in NOT_OURS:
                 yield name, root / name
-                if not HALF_MADE.fullmatch(name):
+                if not PARTIAL.fullmatch(name):
                     yield from _below(root, name)
 
 
-def _half_made(path: Path) -> tuple[int, float]:
-    """Return how many bytes something half-made has, and when it was last changed."""
+def _size_and_change(path: Path) -> tuple[int, float]:
+    """Return the bytes of a partial file or directory, and the time of its last change."""
     size, changed = 0, 0.0
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
@@ -176,30 +184,30 @@ def _half_made(path: Path) -> tuple[int, float]:
 
 
 def why_kept(settings: Settings, now: float, each: Removable) -> str:
-    """Say why something has to stay; empty if it may go. `now` is in Unix seconds."""
-    if each.what is What.PARTIAL:
-        changed = max(_half_made(Path(path))[1] for path in each.sizes)
-        return "" if changed < now - LEAST_AGE else "it was changed a moment ago: somebody is at work on it"
+    """Return why files must stay; empty if they may be removed. `now` is in Unix seconds."""
+    if each.what is FileKind.PARTIAL:
+        changed = max(_size_and_change(Path(path))[1] for path in each.sizes)
+        return "" if changed < now - LEAST_AGE else "it was changed a moment ago"
     if each.run is None:
         return ""
     try:
         return next(_reasons(settings, now, each.run, each.downlinks), "")
     except (HalfPipeError, OSError, KeyError, TypeError) as error:
-        return f"what is recorded of it cannot be read: {error}"
+        return f"its records cannot be read: {error}"
 
 
 def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[DownlinkId, ...]) -> Iterator[str]:
     work, stage, online = settings.paths.work, settings.paths.stage, settings.paths.online
     if not stage.is_dir():
-        yield f"the stage {stage} is not there, so nobody knows what Level-1 has taken"
+        yield f"the stage {stage} is missing, so it is unknown what Level-1 has taken"
     for downlink in downlinks:
         handed_off = work / paths.receipt(downlink)
         if not handed_off.is_file():
             yield f"downlink {downlink} has no receipt: it is outstanding"
         manifest, receipt = read_json(work / paths.manifest(run, downlink)), read_receipt(work, downlink)
         if manifest["held"]:
-            yield f"downlink {downlink} holds it, since Level-1 would refuse it"
-        # That its files are gone from the stage says nothing: so they are where somebody has cleared it.
+            yield f"downlink {downlink} has refused it, because Level-1 would reject it"
+        # Missing files in the stage prove nothing, because a person may have cleared the stage.
         if names_files(receipt) and not is_submitted(receipt, submissions(work, downlink)):
             yield (
                 f"downlink {downlink} has no record of a submission; if Level-1 has it: halfpipe submit "
@@ -218,25 +226,25 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
     given_up = force_list.read(work)
-    # A later EPU can make a complete run open again, so a manifest's word does not suffice.
+    # Data of another EPU can make a complete run open again, so the manifests do not suffice.
     if not force_list.in_effect(work, run, downlinks, given_up) and not is_complete(
         known_datagrams(settings, run).segments(), settings.merge.min_epus
     ):
         yield "the run is open: more of it may come"
-    # One that was abandoned may go, whatever Online lacks.
+    # Files of an abandoned run are removed, even if Online has no file of the run.
     if (
         online is not None
         and run not in given_up.runs
         and not is_handed_off(work, online, run)
         and kind_of(work, run) in settings.online.types
     ):
-        yield f"Online has no file of it yet in {online}, which halfpipe online makes of this"
+        yield f"Online has no file of it yet in {online}, which halfpipe online makes from this"
 
 
 def _remove(path: Path) -> None:
-    """Remove what was found, if it is there.
+    """Remove a file or directory, if it exists.
 
-    It is not flushed: one that a crash of the machine brings back is the one that was there.
+    The directory is not flushed, because after a crash of the machine the same file may come back.
     """
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -252,7 +260,7 @@ def _leases(settings: Settings, each: Removable) -> list[Lease]:
 
 
 def at_work(settings: Settings, each: Removable) -> str:
-    """Say who else is at work on something, also as a job of a head that was killed; nothing is taken or waited for."""
+    """Return the other process that uses the files, also a job of a killed head; empty without one. Takes no lease."""
     for lease in filter(None, (lease.look() for lease in _leases(settings, each))):
         if lease.lives and not lease.ours:
             return f"in work: {lease} holds {lease.name}"
@@ -263,18 +271,20 @@ def at_work(settings: Settings, each: Removable) -> str:
 
 @contextmanager
 def nobody_else(settings: Settings, each: Removable) -> Iterator[None]:
-    """Hold the leases of something, so that no job is at work on it meanwhile.
+    """Hold the leases of the files, so that no job uses them meanwhile.
 
     Raises
     ------
     LockedError
-        If somebody else has one of them, or a job of a downlink is still running.
+        If another process has one of the leases, or a job of a downlink is still running.
     """
     with ExitStack() as held:
         mine = _leases(settings, each)
         for lease in mine:
             held.callback(lease.release)
-        taken = [lease.try_take() for lease in mine]  # not waited for: a merge may take an hour
+        taken = [lease.try_take() for lease in mine]  # without waiting, because a merge may take an hour
         if (who := at_work(settings, each)) or not all(taken):
-            raise LockedError(who or "in work: somebody takes or gives back a lease of it at this moment")
+            raise LockedError(
+                who or "in work: another process takes or releases a lease of it at this moment"
+            )
         yield

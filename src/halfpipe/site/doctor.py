@@ -1,7 +1,6 @@
-"""`halfpipe doctor`: what profiles/s3df/doctor.sh finds, and what only the package can ask.
+"""`halfpipe doctor`: the findings of profiles/s3df/doctor.sh, and those that need the package.
 
-The script is for a colleague without a checkout, too, so it knows nothing of this package; here it is given the
-settings as they are in effect.
+The script must also run without a checkout, so it knows nothing of this package. Here it gets the settings in effect.
 """
 
 import json
@@ -23,19 +22,19 @@ Finding = Mapping[str, str]  # verdict (good, problem, unknown), code, what was 
 
 
 def finding(verdict: str, code: str, seen: object, do: object = "") -> Finding:
-    """Return a finding, as the script has them."""
+    """Return a finding, in the form of the script's findings."""
     return {"verdict": verdict, "code": code, "seen": str(seen), "do": str(do)}
 
 
 def flight_file(settings: Settings) -> Path | None:
-    """Return the settings of the flight programs, which the decoder's command names; None if there are none."""
+    """Return the settings file of the flight programs in the decoder's command; None without one."""
     words = shlex.split(settings.decoder.command)
     named = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--settings"]
     return ROOT / named[0] if named else None
 
 
 def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Any]:
-    """Return what the script is given of a site: the settings, the profile, the flight programs, and where they lie."""
+    """Return the site for the script: settings, profile, flight programs, and the names of their files."""
     flight = flight_file(settings)
     return {
         "config": json.loads(json.dumps(asdict(settings), default=str)),
@@ -46,12 +45,12 @@ def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str,
 
 
 def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
-    """Run the script for a site, or for None the one that it finds by its `options`, and return its findings.
+    """Run the script for a site, or for None the site of its `options`, and return its findings.
 
     Raises
     ------
     HalfPipeError
-        If it does not end as it should.
+        If the script prints no findings.
     """
     words = ["bash", str(SCRIPT), *([] if site is None else ["--site", "-"]), *options]
     try:
@@ -67,14 +66,14 @@ def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
 
 
 def of_package(settings: Settings) -> Iterator[Finding]:
-    """Yield what the package finds: format and mark of working directory and stage, the ledger by its driver."""
+    """Yield the findings of the package: the marks of working directory and stage, and the ledger by its driver."""
     try:
         stage_mark.refuse_delivery(settings)
         yield finding(
             "good", "state", f"{settings.paths.work} and {settings.paths.stage} belong together, or are new"
         )
     except HalfPipeError as error:
-        yield finding("problem", "state", error, "halfpipe status says the same")
+        yield finding("problem", "state", error, "halfpipe status shows the same")
     if settings.ledger.url is None:
         seen = "ledger.url is null, and Level-1 fails on a run without a row"
         yield finding("problem", "ledger-driver", seen, "set ledger.url (docs/ledger.md)")
@@ -83,7 +82,7 @@ def of_package(settings: Settings) -> Iterator[Finding]:
 
 
 def _ledger(settings: Settings) -> Finding:
-    """Return how the ledger answers as Level-1 asks it."""
+    """Return the finding of Level-1's query to the ledger."""
     from sqlalchemy import select  # noqa: PLC0415 - the library of the database
 
     from halfpipe.ledger.database import Ledger, NoLedgerError  # noqa: PLC0415
@@ -98,7 +97,7 @@ def _ledger(settings: Settings) -> Finding:
         row = ledger.read(lambda connection: connection.execute(asked).first())
     except NoLedgerError as error:
         return finding(
-            "unknown", "ledger-driver", error, "nothing, if it is new: the first load makes its tables"
+            "unknown", "ledger-driver", error, "nothing, if it is new: the first load creates its tables"
         )
     except (LedgerError, ConfigError) as error:
         return finding("problem", "ledger-driver", error.text, error.remedy or "docs/ledger.md")
@@ -106,6 +105,6 @@ def _ledger(settings: Settings) -> Finding:
 
 
 def is_ready(findings: Sequence[Finding]) -> bool:
-    """Tell whether a site may go into production: no problem is open, and a test message was sent to a person."""
+    """Tell whether a site is ready: without a problem, and a test message was sent to a person."""
     verdicts = [(each["code"], each["verdict"]) for each in findings]
     return ("person", "good") in verdicts and all(verdict != "problem" for _, verdict in verdicts)

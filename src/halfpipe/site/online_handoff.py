@@ -54,7 +54,7 @@ class OnlineError(HalfPipeError):
     """A hand-off to Online failed, or its outcome is unknown."""
 
 
-class What(StrEnum):
+class OnlineOutcome(StrEnum):
     """What became of a run. `OTHER`: its type is not for Online; `BEFORE`: it was handed off earlier."""
 
     MADE = "made"
@@ -67,7 +67,7 @@ class What(StrEnum):
     FAILED = "failed"
 
 
-class State(StrEnum):
+class OnlineState(StrEnum):
     """How far the hand-off of a run is. `NOT_STARTED`: its command must still run; `OPEN`: the outcome is unknown."""
 
     NOTHING = "nothing"
@@ -107,15 +107,15 @@ class OnlineRecord:
         return next((each["made"] for each in reversed(self.attempts.others) if "made" in each), None)
 
     @property
-    def state(self) -> State:
+    def state(self) -> OnlineState:
         """How far the hand-off is."""
         if self.attempts.others and "making" in self.attempts.others[-1]:
-            return State.MAKING
+            return OnlineState.MAKING
         if self.made is None:
-            return State.NOTHING
+            return OnlineState.NOTHING
         if not self.made["tell"] or self.attempts.last_confirmed:
-            return State.DONE
-        return State.OPEN if self.attempts.is_open else State.NOT_STARTED
+            return OnlineState.DONE
+        return OnlineState.OPEN if self.attempts.is_open else OnlineState.NOT_STARTED
 
 
 def _is_made(value: Mapping[str, Any]) -> bool:
@@ -127,11 +127,11 @@ def _is_made(value: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Result:
+class OnlineResult:
     """What became of one run, with a text."""
 
     run: RunId
-    what: What
+    what: OnlineOutcome
     text: str
 
     def __str__(self) -> str:
@@ -145,7 +145,7 @@ def alone(settings: Settings) -> Lease:
 
 def hand_off(
     settings: Settings, runs: Iterable[RunId], output: IO[str], *, again: bool = False
-) -> Iterator[Result]:
+) -> Iterator[OnlineResult]:
     """Hand off the runs that are ready. If one fails, the next one follows.
 
     Parameters
@@ -166,7 +166,7 @@ def hand_off(
         try:
             yield _Run(settings, run, output).go(there.get(run), again=again)
         except (HalfPipeError, OSError) as error:
-            yield Result(run, What.FAILED, f"error: {error}")
+            yield OnlineResult(run, OnlineOutcome.FAILED, f"error: {error}")
 
 
 def settle(settings: Settings, run: RunId, *, started: bool) -> None:
@@ -180,7 +180,7 @@ def settle(settings: Settings, run: RunId, *, started: bool) -> None:
         As for `Attempts.settle`.
     """
     record = _record_to_extend(settings, run)
-    if record.state not in {State.OPEN, State.NOT_STARTED}:
+    if record.state not in {OnlineState.OPEN, OnlineState.NOT_STARTED}:
         raise OnlineError(
             f"run {run}: there is nothing to settle, no command is open ({record.attempts.path})."
         )
@@ -239,7 +239,7 @@ def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
         If the record is damaged.
     """
     record = OnlineRecord(work, run)
-    return run in files_there(home) if record.state is State.NOTHING else record.made is not None
+    return run in files_there(home) if record.state is OnlineState.NOTHING else record.made is not None
 
 
 class _Run:
@@ -250,29 +250,29 @@ class _Run:
         self._work, self._home = settings.paths.work, _home(settings)
         self._record = _record_to_extend(settings, run)
 
-    def go(self, other: str | None, *, again: bool) -> Result:
+    def go(self, other: str | None, *, again: bool) -> OnlineResult:
         """Hand the run off if it is ready and was not; `other` is a file of it, perhaps from another program."""
         work, run, record = self._work, self._run, self._record
-        if record.state is State.OPEN:
+        if record.state is OnlineState.OPEN:
             record.attempts.wait(log.warning)
-        if record.state is State.OPEN:
+        if record.state is OnlineState.OPEN:
             raise self._unknown()
-        state = State.MAKING if again else record.state
-        if state is State.DONE:
+        state = OnlineState.MAKING if again else record.state
+        if state is OnlineState.DONE:
             return self._compare(record.made or {})
-        if state is State.NOTHING and other is not None:
+        if state is OnlineState.NOTHING and other is not None:
             text = f"{other} existed and was made by another program: it is not changed"
-            return Result(run, What.BEFORE, text)
-        if state is not State.NOT_STARTED:
+            return OnlineResult(run, OnlineOutcome.BEFORE, text)
+        if state is not OnlineState.NOT_STARTED:
             kind = kind_of(work, run)
             if kind not in self._settings.online.types:
                 why = f"{kind}: not for Online (online.types)" if kind else "no downlink has delivered it yet"
-                return Result(run, What.OTHER, why)
+                return OnlineResult(run, OnlineOutcome.OTHER, why)
         for downlink in [None, *known_downlinks(work, run)]:
             if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
-                return Result(run, What.HELD, f"held by {switch}")
+                return OnlineResult(run, OnlineOutcome.HELD, f"held by {switch}")
         stage_mark.refuse_delivery(self._settings, record.attempts.place)
-        return self._start() if state is State.NOT_STARTED else self._make()
+        return self._start() if state is OnlineState.NOT_STARTED else self._make()
 
     def _sizes(self) -> dict[str, int]:
         """Return the bytes of datagram lines of each downlink."""
@@ -281,7 +281,7 @@ class _Run:
             str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)
         }
 
-    def _compare(self, made: Mapping[str, Any]) -> Result:
+    def _compare(self, made: Mapping[str, Any]) -> OnlineResult:
         """Return whether more is known of the run than when its file was made."""
         name = made["file"]["name"]
         if self._sizes() != made["brought"]:
@@ -289,10 +289,12 @@ class _Run:
             then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
             if new := int((~listed(known, then)).sum()):
                 text = f"{name} was made before {new} datagrams came and is not changed; to make it again: "
-                return Result(self._run, What.MORE, f"{text}halfpipe online --again {self._run}")
-        return Result(self._run, What.BEFORE, f"{name} was made before")
+                return OnlineResult(
+                    self._run, OnlineOutcome.MORE, f"{text}halfpipe online --again {self._run}"
+                )
+        return OnlineResult(self._run, OnlineOutcome.BEFORE, f"{name} was made before")
 
-    def _make(self) -> Result:
+    def _make(self) -> OnlineResult:
         """Make the file of the run if the run is whole or abandoned, then start its command."""
         work, run, settings = self._work, self._run, self._settings
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
@@ -300,14 +302,14 @@ class _Run:
             datagrams = known.all_datagrams
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
             if missing and not (run in force_list.read(work).runs and len(datagrams.rows)):
-                return Result(run, What.WAITS, f"waits: {missing}")
+                return OnlineResult(run, OnlineOutcome.WAITS, f"waits: {missing}")
             # The rule of the merge without deliveries: one file with all events of all downlinks, in order, each once.
             # Of several copies that of the lowest downlink counts.
             events = {downlink: known.events(downlink) for downlink in known.indexes}
             decision = decide(min(events), datagrams, events, {}, WHOLE, given_up=True)
             records = Records(decision, known.files)
             if not decision.files:
-                return Result(run, What.WAITS, "has no events, so there is no file of it")
+                return OnlineResult(run, OnlineOutcome.WAITS, "has no events, so there is no file of it")
 
             moot = moot_key.of_run(settings, run, datagrams.rows)
             ground_id = int(datagrams.rows["groundid"].min())
@@ -337,9 +339,9 @@ class _Run:
         parts += [f"abandoned, though it lacks {missing}"] if missing else []
         parts += [f"without: {gone}" for gone in known.missing]
         parts += [self._start().text] if settings.online.command is not None else []
-        return Result(run, What.MADE, "; ".join(parts))
+        return OnlineResult(run, OnlineOutcome.MADE, "; ".join(parts))
 
-    def _start(self) -> Result:
+    def _start(self) -> OnlineResult:
         """Run the command for the file.
 
         Raises
@@ -350,7 +352,9 @@ class _Run:
         run, made, online = self._run, self._record.made or {}, self._settings.online
         file = self._home / made["file"]["name"]
         if online.command is None:
-            return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
+            return OnlineResult(
+                run, OnlineOutcome.WAITS, f"{file.name} is made, its command waits: online.command is null"
+            )
         if not file.exists():
             raise OnlineError(
                 f"run {run}: {file} is gone and its command was not run yet. Make it again: halfpipe online --again "
@@ -375,7 +379,7 @@ class _Run:
                 "command, which runs it again. If it has done its work, record that first: halfpipe online --started "
                 f"{run}"
             )
-        return Result(run, What.TOLD, f"command run for {file.name}")
+        return OnlineResult(run, OnlineOutcome.TOLD, f"command run for {file.name}")
 
     def _unknown(self, how: str = "") -> OnlineError:
         """Return the error that asks a person to find out whether a command did its work."""

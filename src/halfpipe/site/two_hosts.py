@@ -1,8 +1,8 @@
-"""What HalfPipe relies on between two hosts, tried in a directory that both see: `halfpipe doctor --probe`.
+"""Tests of a directory that two hosts see: `halfpipe doctor --probe`.
 
-``python -m halfpipe.site.two_hosts DIRECTORY SIDE`` is one of the two sides, 1 or 2. They take one step after the
-other together. A step begins when both have come to it; a side that waits too long for the other one stops there.
-At its end each leaves a report of what it saw, and `judge` compares the two.
+``python -m halfpipe.site.two_hosts DIRECTORY SIDE`` is one of the two sides, 1 or 2. Both take the same steps. A step
+begins when both sides have reached it; a side that waits too long for the other one stops. At its end each side writes
+a report, and `judge` compares the two.
 """
 
 import json
@@ -29,32 +29,28 @@ from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.doctor import Finding, finding, of_script
 
-RACES = 1000  # numbers that both sides want, as two processes want the next record
-EXCHANGES = 20  # by which the clocks are compared
-RENAMES, LINES = 300, 2000  # of one name while the other side reads it, and lines of the file
-LIFETIME = 3.0  # seconds: that of the lease which is lost
-MEET_SECONDS, STEP_SECONDS = (
-    600.0,
-    90.0,
-)  # that a side waits for the other one to begin, and to come to a step
-CLOCK_SECONDS, SHOWN_SECONDS = (
-    10.0,
-    60.0,
-)  # more apart, or later to show (as the profile's latency-wait), is a problem
-SITE, JOB_LOG = "site.json", "job.log"  # what the job's doctor is given, and what the job printed
+RACES = 1000  # numbers that both sides try to publish, like two processes the next record
+EXCHANGES = 20  # to compare the clocks
+RENAMES, LINES = 300, 2000  # renames of a file while the other side reads it, and its lines
+LIFETIME = 3.0  # seconds, of the lease that is lost
+# A side waits for the other one to begin, and to reach a step.
+MEET_SECONDS, STEP_SECONDS = 600.0, 90.0
+# A larger difference of clocks, or a later visibility (the profile's latency-wait), is a problem.
+CLOCK_SECONDS, SHOWN_SECONDS = 10.0, 60.0
+SITE, JOB_LOG = "site.json", "job.log"  # input of the job's doctor, and output of the job
 
 
 class NotSeenError(HalfPipeError):
-    """The other side, or what it wrote, was not seen in time."""
+    """The other side, or its file, was not seen in time."""
 
 
 class Side:
-    """One of the two sides; `seen` is what it will report.
+    """One of the two sides; `seen` will be its report.
 
     Parameters
     ----------
     home
-        The directory in which they meet.
+        The directory of the test.
     me
         Its number, 1 or 2.
     """
@@ -64,7 +60,7 @@ class Side:
         self.seen: dict[str, Any] = {"host": socket.gethostname()}
 
     def say(self, name: str, content: object = "") -> None:
-        """Show the other side a value, whole or not at all."""
+        """Write a value for the other side, completely or not at all."""
         write_bytes(self.home / f"{name}-{self.me}", json.dumps(content).encode(), lasting=False)
 
     def hear(self, name: str, seconds: float | None = None) -> Any:
@@ -75,16 +71,16 @@ class Side:
             with suppress(FileNotFoundError):
                 return json.loads(path.read_bytes())
             time.sleep(0.002)
-        raise NotSeenError(f"{path} of the other side did not show in time")
+        raise NotSeenError(f"{path} of the other side was not seen in time")
 
     def together(self, step: str, seconds: float | None = None) -> None:
-        """Begin a step when the other side does."""
+        """Wait until both sides begin a step."""
         self.step = step
         self.say(step)
         self.hear(step, seconds)
 
     def go(self) -> None:
-        """Take all steps, and leave a report."""
+        """Take all steps, and write the report."""
         try:
             self.together("meet", MEET_SECONDS)
             for step in (self.clock, self.rename, self.race, self.lease):
@@ -95,7 +91,7 @@ class Side:
         self.say("report", self.seen)
 
     def clock(self) -> None:
-        """Compare the clocks: the exchange that took least bounds how much the other one is ahead."""
+        """Compare the clocks: the fastest exchange bounds the difference."""
         best = float("inf"), 0.0
         for number in range(EXCHANGES):
             if self.me == 1:
@@ -109,7 +105,7 @@ class Side:
         self.seen["round"], self.seen["ahead"] = best  # seconds; of side 1
 
     def rename(self) -> None:
-        """Read a name that the other side renames over: each look must find a whole file, and none an older one."""
+        """Read a file that the other side replaces: every look must find a complete file, and never an older one."""
         path, until = self.home / "renamed", time.monotonic() + STEP_SECONDS
         if self.me == 1:
             for number in range(RENAMES + 1):
@@ -123,7 +119,7 @@ class Side:
             with suppress(FileNotFoundError):
                 lines = path.read_bytes().splitlines()
             if len(lines) != LINES or len(set(lines)) > 1:
-                torn += bool(lines) or last >= 0  # at first there is no file
+                torn += bool(lines) or last >= 0  # at first the file does not exist
             else:
                 number, written = int(lines[0].split()[0]), float(lines[0].split()[1])
                 back += number < last
@@ -133,7 +129,7 @@ class Side:
         self.say("read")
 
     def race(self) -> None:
-        """Publish the next number of a series as fast as possible, as the other side does."""
+        """Publish the next number of a series as fast as possible, against the other side."""
         series, wins, tries = self.home / "race", list[int](), 0
         while (last := max(map(int, filter(str.isdigit, names_in(series))), default=0)) < RACES:
             tries += 1
@@ -146,10 +142,10 @@ class Side:
         self.seen.update(wins=wins, tries=tries, owners=owners)
 
     def lease(self) -> None:
-        """Hold a lease that is then lost by standing still; or be refused, and follow who stands still."""
+        """Side 1 holds a lease and loses it while it is suspended; side 2 is refused, then takes over."""
         lease = Lease(self.home, "leases/probe", LIFETIME)
         if self.me == 1:
-            child = os.fork()  # this process itself may have a terminal, from which it must not be stopped
+            child = os.fork()  # because this process may have a terminal, from which it must not be stopped
             if not child:
                 os._exit(_hold(lease))
             for _ in range(1000):  # until it has taken the lease, which takes a moment
@@ -189,27 +185,24 @@ def _hold(lease: Lease) -> int:
 
 
 def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what the two sides found, of which `one` is the first.
+    """Yield the findings of the two sides; `one` is the first.
 
     Parameters
     ----------
     one, other
-        What `Side.seen` held at the end of each.
+        The report of each side.
     """
     if one["host"] == other["host"]:
-        yield finding("unknown", "two-hosts", f"both sides ran on {one['host']}", "give it on another host")
+        yield finding("unknown", "two-hosts", f"both sides ran on {one['host']}", "run it on another host")
     else:
         yield finding("good", "two-hosts", f"{one['host']} and {other['host']} met in the working directory")
     stopped = [f"{side['host']} stopped at {side['stopped']}" for side in (one, other) if "stopped" in side]
     if stopped:
-        do = "process on one host only, and ask s3df how the file system keeps hosts in step"
+        do = "process on one host only, and ask s3df how the file system synchronizes hosts"
         yield finding("problem", "probe-unseen", "; ".join(stopped), do)
         return
-    late, followed, wins = (
-        other["slowest"] - one["ahead"],
-        other["followed"],
-        {1: set(one["wins"]), 2: set(other["wins"])},
-    )
+    late, followed = other["slowest"] - one["ahead"], other["followed"]
+    wins = {1: set(one["wins"]), 2: set(other["wins"])}
     twice, neither = wins[1] & wins[2], set(range(1, RACES + 1)) - wins[1] - wins[2]
     wrong = [
         number
@@ -236,14 +229,14 @@ def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]
             "link",
             f"{one['host']} got {len(wins[1])} of {RACES} numbers and {other['host']} {len(wins[2])}, in "
             f"{one['tries'] + other['tries']} tries; both got {len(twice)}, neither {len(neither)}; {len(wrong)} have "
-            "what the loser wrote",
+            "the content of the loser",
             "link(2) is not exclusive here: process on one host only, and tell HalfPipe's developers",
         ),
         (
             other["refused"] and followed is not None and one["lost"],
             "lease",
-            f"a lease that was held was {'' if other['refused'] else 'NOT '}refused; when its holder stood still the "
-            f"other host followed after {followed and round(followed, 1)} s (lifetime {LIFETIME:g} s); the holder did "
+            f"a held lease was {'' if other['refused'] else 'NOT '}refused; while its holder was suspended the other "
+            f"host took over after {followed and round(followed, 1)} s (lifetime {LIFETIME:g} s); the holder did "
             f"{'' if one['lost'] else 'NOT '}notice",
             "leases do not hold between these hosts: process on one host only, and tell HalfPipe's developers",
         ),
@@ -252,14 +245,14 @@ def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]
 
 
 def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iterator[Finding]:
-    """Submit one job, be the first side beside it, and yield what both found, and the doctor on the job's host.
+    """Submit a job as the second side, run the first side, and yield the findings, also of the doctor on that host.
 
     Parameters
     ----------
     settings, profile
-        The site; the job has partition, account and QOS of the profile's `default-resources`.
+        The site; the job gets partition, account and QOS from the profile's `default-resources`.
     site
-        What the doctor's script is given, as `site_of` returns it.
+        The input of the doctor's script, from `site_of`.
     """
     home, job = settings.paths.work / paths.probe(os.urandom(4).hex()), ""
     home.mkdir()
@@ -280,9 +273,9 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
                     if (home / JOB_LOG).exists()
                     else "no log"
                 )
-                raise NotSeenError(f"job {job} ended and was not seen: {said.strip()}")
+                raise NotSeenError(f"job {job} ended without being seen: {said.strip()}")
             if time.monotonic() > until:
-                do = "give the command again when nodes are free"
+                do = "re-run the command when nodes are free"
                 yield finding("unknown", "probe-unmet", f"job {job} has not begun: {state}", do)
                 return
             time.sleep(1)
@@ -292,7 +285,7 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
             yield {**one, "seen": f"on {other['host']}: {one['seen']}"}
         yield from judge(side.seen, other)
     except HalfPipeError as error:
-        do = "see that the job's node has paths.work, then: halfpipe doctor --probe"
+        do = "check that the job's node has paths.work, then: halfpipe doctor --probe"
         yield finding("problem", "probe-unmet", error, do)
     finally:
         if job:
@@ -302,7 +295,7 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
 
 
 def _slurm(*words: str) -> str:
-    """Give a command of Slurm and return what it prints."""
+    """Run a command of Slurm and return its output."""
     out = StringIO()
     ending = run(words, ROOT, Log(out), seconds=60)
     if not ending.well:
@@ -311,7 +304,7 @@ def _slurm(*words: str) -> str:
 
 
 def main(home: Path, me: int) -> None:
-    """Be one side; the second one reports besides what the doctor finds on its host."""
+    """Run one side; the second one also reports the findings of the doctor on its host."""
     if not home.is_dir():
         sys.exit(f"{home}: not seen on {socket.gethostname()}")
     side = Side(home, me)

@@ -87,7 +87,7 @@ def turn(
     all_seen, since = _last_look_at_all(work, begun) if timer else (begun, "")
     recorded = all_seen if since else 0.0
     try:
-        status = _Turn(settings, snakemake, minutes * 60, alarms, lease, since).run()
+        status = Turn(settings, snakemake, minutes * 60, alarms, lease, since).run()
         recorded = all_seen
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -132,7 +132,7 @@ def publish(settings: Settings) -> Iterator[Cause]:
 
 
 @dataclass(frozen=True)
-class _Turn:
+class Turn:
     """One turn. `seconds` is its time limit, `since` the first id that it looks at."""
 
     settings: Settings
@@ -179,7 +179,7 @@ class _Turn:
                 if done - before:
                     progress = now
                 if now - reported > REPORT_SECONDS:
-                    self._report_progress()
+                    self.report_progress()
                     reported = now
                 if now - progress <= self.seconds or process.poll() is not None:
                     continue
@@ -196,7 +196,7 @@ class _Turn:
         text = f"snakemake ended with status {status} before it was done; its log: {log}"
         return {dl: Cause("failed", Verdict.ACTION, text, Remedy(f"snakemake {targets[dl]}")) for dl in left}
 
-    def _report_progress(self) -> None:
+    def report_progress(self) -> None:
         """Show during a turn of hours that it advances, write the board, and report what stops Slurm's queue."""
         self.lease.report_progress()
         if self.snakemake.is_remote:

@@ -49,7 +49,7 @@ from halfpipe.status.failures import failures
 from halfpipe.words import count
 
 LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing more of its hours is copied
-COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back only"
+COSTS = "The remedy makes a hand-off that needs a roll-back"
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 RUNS_KEPT = 64  # whose deliveries were read
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
@@ -462,8 +462,9 @@ def _nothing_delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cau
     waiting = sum(now.books.waiting for now in of.books.values() if now.books)
     if waiting and not any(run["delivered"] or run["held"] for run in receipt["runs"]):
         waits = count(waiting, "event waits", "events wait")
-        text = f"nothing of it is delivered yet, {waits}: halfpipe explain {of.id}"
-        yield Cause("nothing-delivered", Verdict.NOTE, text, since=of.receipt_time)
+        text = f"nothing of it is delivered yet, {waits}"
+        explain = Remedy(f"halfpipe explain {of.id}")
+        yield Cause("nothing-delivered", Verdict.NOTE, text, explain, of.receipt_time)
 
 
 def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
@@ -476,11 +477,10 @@ def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
         yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
     if books is None or standing.old:
         return
-    unreadable = of.site.deliveries(
-        of.site.work, run
-    ).unreadable  # until these are repaired, nothing is delivered
+    # Until a record of the legacy is repaired, nothing is delivered.
+    unreadable = of.site.deliveries(of.site.work, run).unreadable
     if books.due and of.receipt is not None and not unreadable:
-        text = f"{count(books.due, 'event is', 'events are')} due of run {run}: halfpipe explain {run}"
+        text = f"{count(books.due, 'event is', 'events are')} due of run {run}"
         yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
     if books.lost:
         text = f"run {run} has {books.known:,} known events, and {books.parts:,} are accounted for"

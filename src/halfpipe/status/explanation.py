@@ -15,7 +15,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, in_words
 from halfpipe.run.downlinks_of_run import (
     begun_downlinks,
     every_run,
@@ -29,11 +29,11 @@ from halfpipe.words import count, lasted, utc
 DAY = 86400.0
 HELD = "held"  # of events that are due, where Level-1 would refuse the run
 WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
-    Kind.ORPHAN: "waiting",
-    Kind.WITHHELD: "withheld",
-    Kind.LATE: "late",
-    Kind.CLOSED: "closed",
-    Kind.DUE: "due",
+    NotDelivered.ORPHAN: "waiting",
+    NotDelivered.WITHHELD: "withheld",
+    NotDelivered.LATE: "late",
+    NotDelivered.CLOSED: "closed",
+    NotDelivered.DUE: "due",
     HELD: "held",
 }
 
@@ -57,7 +57,7 @@ class WaitsFor:
 class Explained:
     """Events of one EPU that are not delivered, why, and what to do.
 
-    `kind` is one of `halfpipe.merge.undelivered.Kind`, or `HELD`. `first` and `last` are sequences, `why` are
+    `kind` is one of `halfpipe.merge.undelivered.NotDelivered`, or `HELD`. `first` and `last` are sequences, `why` are
     sentences, `do` is the next command, empty if there is none.
     """
 
@@ -132,7 +132,7 @@ class State(Known):
 
 def can_come(lack: Lack) -> bool:
     """Tell whether there is something that can come."""
-    return lack.what is What.EPU or lack.first is not None
+    return lack.what is MissingPart.EPU or lack.first is not None
 
 
 def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
@@ -155,18 +155,18 @@ def _explained(state: State, group: Group) -> Explained:
     kind, waits, do = str(group.kind), list[WaitsFor](), ""
     held = [dl for dl, manifest in state.manifests.items() if manifest["held"]]
     match group.kind:
-        case Kind.ORPHAN:
+        case NotDelivered.ORPHAN:
             waits, why, do = _orphans(state, group.lacks)
-        case Kind.WITHHELD:
+        case NotDelivered.WITHHELD:
             least = state.site.settings.merge.min_events
             why = [
                 f"Their place is settled, but they are fewer than {least} beside each other (merge.min_events), and "
                 "Level-1 refuses a run for so small a file."
             ]
-        case Kind.LATE:
+        case NotDelivered.LATE:
             assert group.inside is not None
             why, do = _late(state, group.inside), state.again(group.inside)
-        case Kind.CLOSED:
+        case NotDelivered.CLOSED:
             assert group.inside is not None
             why = [
                 f"Downlink {group.inside} delivered their place before and does not now. It stays closed to other "
@@ -174,7 +174,7 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case Kind.DUE if held:
+        case NotDelivered.DUE if held:
             kind, do = HELD, state.again(held[-1])
             why = [
                 f"Level-1 would refuse the whole run, so downlink {held[-1]} staged nothing of it: "

@@ -132,7 +132,8 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
             if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD and job.ended >= made
         ]
     for group in by_cause(jobs):
-        yield cause_of(group, again)
+        only_ledger = all(job.rule == "ledger" for job in group)
+        yield cause_of(group, f"snakemake {paths.loaded(downlink)}" if only_ledger else again)
 
 
 def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:

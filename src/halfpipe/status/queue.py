@@ -11,7 +11,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import NOTHING, Remedy
 from halfpipe.words import count
 
-ANSWER_SECONDS = 5.0  # that squeue may take
+ANSWER_SECONDS = 20.0  # that squeue may take
 NEED_ACTION = ("JobHeld", "AssocGrp")  # the first letters of reasons
 OURS = "halfpipe"  # how the names of our jobs begin (`halfpipe-jobname-prefix` of the profile)
 # Words for squeue's reasons, the first pattern that fits; and what a person can do (squeue(1), *JOB REASON CODES*).

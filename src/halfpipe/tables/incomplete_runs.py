@@ -1,6 +1,6 @@
 """Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -56,7 +56,7 @@ def waiting(
         downlinks = known_downlinks(work, run)
         if not downlinks:
             continue
-        # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
+        # Most runs of a mission are complete, as small files show, unless a chunk was ignored later.
         is_ignored = any(settings.ignored(dl) for dl in downlinks)
         if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
@@ -77,18 +77,17 @@ def _recorded_complete(manifests: Sequence[Path]) -> bool:
     read = [read_json(path) for path in manifests]
     if any(one["held"] for one in read):
         return False  # a refused run: the manifest has the datagrams of the delivery before
-    return any(
-        one["complete"] and all(_contained(other["datagrams"], one["datagrams"]) for other in read)
+    listed = {
+        (apid, first, last)
         for one in read
-    )
-
-
-def _contained(
-    some: Mapping[str, Sequence[Sequence[int]]], every: Mapping[str, Sequence[Sequence[int]]]
-) -> bool:
-    """Tell whether each range of datagram numbers, by APID, is inside a range of `every`."""
-    return all(
-        any(first <= a and b <= last for first, last in every.get(apid, ()))
-        for apid, ranges in some.items()
-        for a, b in ranges
+        for apid, ranges in one["datagrams"].items()
+        for first, last in ranges
+    }
+    return any(
+        one["complete"]
+        and all(
+            any(a <= first and last <= b for a, b in one["datagrams"].get(apid, ()))
+            for apid, first, last in listed
+        )
+        for one in read
     )

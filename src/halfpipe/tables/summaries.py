@@ -61,9 +61,18 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         with suppress(HalfPipeError):  # the account reports damaged receipts
             when = _times(work, downlink).get(number)
         parts.append((downlink, number, submitted, when, events, begin, end, state))
-        for file in delivery.files if delivery else ():
-            sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
-            files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))
+        if delivery:
+            files += [
+                (
+                    downlink,
+                    file.name,
+                    file.events,
+                    "{}-{}".format(*file.sequences),
+                    "{}-{}".format(*file.seconds),
+                    file.sha256,
+                )
+                for file in delivery.files
+            ]
     return {
         "run": run,
         "l1_run": run.l1,

@@ -1,4 +1,4 @@
-"""Command lines of `halfpipe submit`, `online`, `cleanup` and `show`, and what they print for programs."""
+"""Command lines of verbs, and their output for programs."""
 
 import pytest
 
@@ -30,7 +30,7 @@ from tests.support.workflow import Site
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_a_command_line_that_cannot_be_used_does_nothing(shared: Site, words: list[str]) -> None:
+def test_an_invalid_command_line_does_nothing(shared: Site, words: list[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")}
     assert shared.halfpipe(*words).status == 2
     assert {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")} == before
@@ -44,7 +44,7 @@ def test_a_command_line_that_cannot_be_used_does_nothing(shared: Site, words: li
         *((verb, "240603001", "downlink 240603001") for verb in ("show", "explain")),
     ],
 )  # fmt: skip
-def test_what_nobody_knows(shared: Site, verb: str, of: str, says: str) -> None:
+def test_an_unknown_run_or_downlink_is_an_error(shared: Site, verb: str, of: str, says: str) -> None:
     ended = shared.halfpipe(*verb.split(), of)
     assert (ended.status, says in ended.errors) == (1, True)
 
@@ -56,7 +56,7 @@ def test_a_downlink_with_its_hand_offs_and_submissions(shared: Site) -> None:
     assert [word for word, *_ in words[after:]] == ["handoff", "1", "2", "action", "submit"], said
 
 
-def test_a_submission_that_fails_is_settled_and_given_again(own: Site) -> None:
+def test_a_failed_submission_is_settled_and_repeated(own: Site) -> None:
     fails = ("--config", "submit.command='sh -c \"exit 3 # {dl}\"'")
     ended = own.halfpipe("submit", SECOND, *fails)
     assert ended.status == 1

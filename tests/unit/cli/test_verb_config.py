@@ -1,4 +1,4 @@
-"""`halfpipe config`: what is in effect, and what the keys of a config file are."""
+"""`halfpipe config`: the configuration in effect, and the schema of config files."""
 
 import json
 
@@ -34,4 +34,4 @@ def test_the_schema_takes_the_site_s_config_and_no_other_keys() -> None:
         assert section != "paths" or "required" not in known, "a file holds what differs"
     assert found["additionalProperties"] is False
     assert "required" not in found
-    assert "required" in model(described=True).json_schema(), "the model itself is as it was"
+    assert "required" in model(described=True).json_schema(), "the model itself is not changed"

@@ -1,4 +1,4 @@
-"""The help of every verb fits a screen and has all parts, and its examples can be given."""
+"""The help of every verb fits a screen and has all parts, and its examples are valid."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ def test_a_help_text_fits_and_has_all_parts(verb: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("verb", EVERY)
-def test_examples_are_what_the_verb_takes(verb: str) -> None:
+def test_examples_are_valid(verb: str) -> None:
     examples = [line for line, _ in getattr(EVERY[verb], "examples", ())]
     assert examples
     for line in examples:
@@ -42,7 +42,7 @@ def test_examples_are_what_the_verb_takes(verb: str) -> None:
             asked.make_context(words[1], words[2:])
 
 
-def test_every_verb_that_a_remedy_names_is_there() -> None:
+def test_every_verb_in_a_remedy_exists() -> None:
     named = set()
     for file in [*(ROOT / "src" / "halfpipe").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]:
         named |= set(re.findall(r"\bhalfpipe (?!import\b|[a-z]+=)([a-z]+)\b", file.read_text()))

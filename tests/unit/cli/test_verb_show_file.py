@@ -1,4 +1,4 @@
-"""`halfpipe show FILE`, where any number can be looked up in the bytes."""
+"""`halfpipe show FILE`: every number can be looked up in the bytes."""
 
 import struct
 from pathlib import Path
@@ -39,6 +39,6 @@ def test_the_events_of_a_sequence() -> None:
 @pytest.mark.parametrize(
     "words", [("--event", "1000"), ("--event", "-1000"), ("--sequence", "5"), ("--sequence", "-5")]
 )
-def test_what_is_not_there(words: tuple[str, str]) -> None:
+def test_an_event_that_does_not_exist_is_an_error(words: tuple[str, str]) -> None:
     ended = halfpipe("show", LPA, *words)
     assert (ended.exit_code, f"{LPA}: no event " in ended.stderr) == (1, True)

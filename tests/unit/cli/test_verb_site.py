@@ -1,4 +1,4 @@
-"""Which site a verb looks at, that it says so, and what it says where there is none."""
+"""The site of a verb: how it is selected, that it is printed, and the error without one."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def profile(shared: Site) -> Path:
 
 
 @pytest.mark.parametrize("words", [*OF_A_SITE, *NOT_FOR_PROGRAMS, ("unattended",)], ids=" ".join)
-def test_a_forgotten_config_or_a_directory_that_nobody_made_is_an_error(
+def test_a_missing_config_or_working_directory_is_an_error(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_a_forgotten_config_or_a_directory_that_nobody_made_is_an_error(
 
 
 @pytest.mark.parametrize("words", [*OF_A_SITE, *NOT_FOR_PROGRAMS], ids=" ".join)
-def test_every_verb_says_where_it_looks_but_to_programs(words: tuple[str, ...], profile: Path) -> None:
+def test_every_verb_prints_its_site_except_for_programs(words: tuple[str, ...], profile: Path) -> None:
     ended = give(*words, "--profile", profile)
     head = f"HalfPipe at {profile}/work (profile {profile})\n"
     assert ended.stderr.startswith(head), ended.output
@@ -98,7 +98,7 @@ def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
     assert found["paths"]["work"] == str(profile / "work")
 
 
-def test_an_error_of_the_file_system_is_told_and_no_traceback(own: Site) -> None:
+def test_an_error_of_the_file_system_has_no_traceback(own: Site) -> None:
     home = own.work / paths.receipts(FIRST)
     shutil.rmtree(home)
     home.symlink_to(home)
@@ -123,7 +123,7 @@ def test_damaged_records_hide_nothing_else(own: Site) -> None:
     assert {"damaged"} <= {cause["code"] for cause in one["causes"]}
 
 
-def test_a_defect_is_told_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_reported_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halfpipe.tables.frames.runs", lambda *_: 1 / 0)
     ended = shared.halfpipe("show", "--delivered")
     assert ended.status == 1
@@ -133,7 +133,8 @@ def test_a_defect_is_told_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_nobody_reads_on(shared: Site) -> None:
+@pytest.mark.workflow
+def test_a_closed_pipe_is_not_success(shared: Site) -> None:
     words = [*COMMAND, "status", "--configfile", str(shared.configfile)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         assert reader.stdout is not None
@@ -141,9 +142,10 @@ def test_nobody_reads_on(shared: Site) -> None:
         reader.stdout.close()
         said = reader.stderr.read()
     assert said.decode() == f"HalfPipe at {shared.work} ({shared.configfile})\n"
-    assert reader.returncode == 1, "whatever it would have found, it does not say that all is good"
+    assert reader.returncode == 1, "it does not claim that all is good"
 
 
+@pytest.mark.workflow
 def test_a_terminal_has_colours_unless_it_wants_none(shared: Site) -> None:
     words: list[str | Path] = ["show", "--delivered", "--configfile", shared.configfile]
     assert "\x1b[1m" in on_terminal(*words)

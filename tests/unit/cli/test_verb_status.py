@@ -1,10 +1,13 @@
-"""`halfpipe status`: how each downlink stands, and which need action. The account behind it has tests of its own."""
+"""`halfpipe status`: the state of each downlink, and which need action. Its accounts have their own tests."""
 
 import json
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from halfpipe import paths
 from halfpipe.errors import Remedy
@@ -13,13 +16,14 @@ from halfpipe.status.told import Memory, Told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage
+from tests.support.servers import put_program
 from tests.support.verbs import on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 from tests.support.workflow import LONG_AGO, Site
 
 
 def found(own: Site, *words: str, person: bool = False) -> dict[str, dict[str, Any]]:
-    """Return what is said of each downlink, in its order; the exit status says whether action is needed."""
+    """Return each downlink in the order of the output; the exit status shows whether action is needed."""
     ended = own.halfpipe("status", "--json", *words)
     assert ended.status == person, ended.said
     return {one["dl"]: one for one in json.loads(ended.out)["downlinks"]}
@@ -51,7 +55,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Site) -> None:
     assert first.split()[:8] == [FIRST, "submitted_2", "5/5", "2", "72", "0", "2", "2"]
 
 
-def test_where_there_is_nothing_it_is_said_where_was_looked(site: Site) -> None:
+def test_without_downlinks_the_searched_places_are_named(site: Site) -> None:
     site.work.mkdir()
     ended = site.halfpipe("status")
     assert (ended.status, f"no downlinks found in {site.retdefs}, {site.work}" in ended.out) == (
@@ -76,14 +80,27 @@ def test_which_downlinks(own: Site) -> None:
     assert FIRST in found(own, person=True), "it is not lost sight of"
 
 
-def test_what_is_in_work_or_taken_by_level_1(own: Site) -> None:
+def test_downlinks_in_work_or_taken_by_level_1(own: Site) -> None:
     with held_by_another(own.work, paths.downlink_lease(SECOND), silent=40):
         assert found(own)[SECOND]["state"] == "in work"
     shutil.rmtree(own.stage / FIRST, ignore_errors=True)
     assert seen(found(own)[FIRST]) == ("taken by Level-1", "good", [])
 
 
-def test_a_person_is_wanted_and_told_what_for(own: Site) -> None:
+def test_slurms_queue_is_shown_for_the_site_and_for_a_downlink_in_work(
+    own: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3DF may set a facility to zero nodes: then the jobs of all downlinks wait."""
+    put_program(tmp_path, "squeue", "echo 'halfpipe_a|AssocGrpNodeLimit|N/A'", monkeypatch)
+    with held_by_another(own.work, paths.downlink_lease(SECOND)):
+        told = own.told("status")
+        assert [one["verdict"] for one in told["site"] if one["code"] == "queue-waits"] == ["action"]
+        waits = [one["dl"] for one in told["downlinks"] if "queue-waits" in seen(one)[2]]
+        assert waits == [SECOND]
+        assert "AssocGrpNodeLimit" in own.halfpipe("show", SECOND).out
+
+
+def test_what_needs_action_comes_first_with_its_command(own: Site) -> None:
     words = ("--config", "submit.command=null")
     own.halfpipe("submit", SECOND, *words).good()
     every = found(own, person=True)
@@ -96,7 +113,8 @@ def test_a_person_is_wanted_and_told_what_for(own: Site) -> None:
     assert said.splitlines()[-1].endswith(settle)
 
 
-def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(own: Site) -> None:
+@pytest.mark.workflow
+def test_on_a_narrow_terminal_reasons_have_their_own_lines(own: Site) -> None:
     why, remedy = "the stage is away." + " It is long." * 60, Remedy("halfpipe hold", first="To see it")
     log = job_log(own.work, "deliver_run-2c2e5787", Failure("stage-differs", why, remedy), HALF_WAY)
     lines = on_terminal("status", "--configfile", own.configfile, env={"NO_COLOR": "1"}).splitlines()
@@ -113,14 +131,14 @@ def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(own: Site) -> None
     assert max(map(len, lines[2 : lines.index("1 of 3 downlinks needs action")])) <= 80
 
 
-def test_a_downlink_that_is_lost_is_not_forgotten(own: Site) -> None:
+def test_a_lost_downlink_needs_action(own: Site) -> None:
     work = own.work
     (work / f"dl={FIRST}").unlink()
     for place in (work / FIRST, work / paths.copies(FIRST), own.retdefs / FIRST):
         shutil.rmtree(place, ignore_errors=True)
     for mark in (own.stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY):
         shutil.rmtree(mark)  # it knows the receipts: else nothing is done
-    assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
+    assert list(work.glob(f"runs/*/{FIRST}")), "its data of runs are known"
     one = found(own, person=True)[FIRST]
     assert seen(one)[1:] == ("action", ["damaged", "damaged"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"

@@ -1,4 +1,4 @@
-"""`halfpipe hold` and `force`: the files that operators know, with who, when and why in them."""
+"""`halfpipe hold` and `force`: files with who, when and why."""
 
 import re
 
@@ -43,7 +43,7 @@ def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
         {"switch": switch, "downlink": None, "file": str(file), "says": content.strip()}
     ]
     said = own.halfpipe("hold", name, "--resume").errors
-    assert content in said, "who had held it, and why"
+    assert content in said, "who held it, and why"
     assert halts.holding(work, switch) is None
     assert status(own, "hold", name, "--resume") == 1
 
@@ -57,12 +57,12 @@ def test_a_switch_for_some_downlinks(own: Site) -> None:
     assert halts.holding(work, Switch.L1, DownlinkId(HALF_WAY)) is None
     assert [one["downlink"] for one in listed(own, "hold", "held")] == [FIRST, SECOND]
     assert status(own, "hold", "l1", "--reason", "all") == 0
-    for wanted in (0, 1):  # one for all downlinks holds it all the same, and that is told
+    for wanted in (0, 1):  # the switch for all downlinks still holds it
         ended = own.halfpipe("hold", "l1", FIRST, "--resume")
         assert (ended.status, f"{work}/halts/haltL1" in ended.said) == (wanted, True)
 
 
-def test_what_a_person_made_by_hand_is_a_switch_too(own: Site) -> None:
+def test_a_file_made_by_hand_is_a_switch_too(own: Site) -> None:
     work = own.work
     (work / "halts").mkdir()
     (work / "halts" / "haltStage").symlink_to("nowhere")
@@ -75,7 +75,7 @@ def test_what_a_person_made_by_hand_is_a_switch_too(own: Site) -> None:
     assert not (work / "halts" / "nowhere").exists()
 
 
-def test_a_run_is_given_up_and_that_is_taken_back(own: Site) -> None:
+def test_a_run_is_abandoned_and_that_is_taken_back(own: Site) -> None:
     work = own.work
     file = work / "force" / RUN.l1
     ended = own.halfpipe("force", RUN, "--reason", "EPU 1 was off")
@@ -104,9 +104,9 @@ def test_a_run_is_given_up_and_that_is_taken_back(own: Site) -> None:
     assert listed(own, "force", "runs") == []
 
 
-def test_what_cannot_be_is_told(own: Site) -> None:
+def test_errors_are_reported(own: Site) -> None:
     work = own.work
-    assert status(own, "force", "2c2e0000", "--reason", "x") == 1, "nobody knows that run"
+    assert status(own, "force", "2c2e0000", "--reason", "x") == 1, "the run is unknown"
     assert not (work / "force").exists()
     (work / "force").mkdir()
     (work / "force" / "README").touch()

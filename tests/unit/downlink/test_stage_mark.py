@@ -29,7 +29,7 @@ def noted(settings: Settings, *values: int) -> list[Record]:
     series = Series(settings.paths.work, PLACE)
     series.read()
     made = [series.publish({"handoff": value}) for value in values]
-    stage_mark.claim(settings)
+    stage_mark.note(settings, ())
     for record in made:
         stage_mark.note(settings, [(PLACE, record)])
     return made

@@ -1,4 +1,4 @@
-"""Whole files: a writer that fails, and a disk that is full."""
+"""Complete files: a writer that fails, and a disk that is full."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def test_two_writers_without_a_lock_both_end_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StateError])
 @pytest.mark.parametrize("old", [None, b"old"])
-def test_a_writer_that_fails_leaves_what_was(
+def test_a_writer_that_fails_changes_nothing(
     error: type[BaseException], old: bytes | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "file"
@@ -66,7 +66,7 @@ def test_a_writer_that_fails_leaves_what_was(
 
 
 @pytest.mark.parametrize("below", ["", "b"])
-def test_what_is_in_the_way_is_named(below: str, tmp_path: Path) -> None:
+def test_a_path_in_the_way_is_named(below: str, tmp_path: Path) -> None:
     path = tmp_path / "a" / below
     (tmp_path / "a").touch() if below else path.mkdir()
     with pytest.raises(HalfPipeError) as raised:
@@ -78,7 +78,7 @@ def test_what_is_in_the_way_is_named(below: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB; skipped where it may not be mounted."""
+    """A file system of 64 kB; skipped if mounting is not allowed."""
     home = tmp_path / "tiny"
     home.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "halfpipe-test", str(home)]
@@ -92,7 +92,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(home)], check=True)
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
+def test_a_full_disk_leaves_nothing_and_is_reported(tiny: Path) -> None:
     write_bytes(tiny / "file", b"old")
     with pytest.raises(HalfPipeError) as raised:
         write_bytes(tiny / "file", bytes(1 << 20))
@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
     assert (tiny / "file").read_bytes() == b"old"
 
 
-def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
+def test_room_for_a_file_is_reserved_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
     def kept(path: Path, size: int) -> None:
         with replacing(path, buffering=0) as out:
             reserve(out, size)

@@ -1,10 +1,10 @@
-"""JSON that says itself whether it is whole."""
+"""JSON files detect damage by their checksum."""
 
 from pathlib import Path
 
 import pytest
 
-from halfpipe.errors import FormatError, MissingInputError, Remedy
+from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.files.json_files import dump_json, read_json, seal_of, write_json
 
 DEEP = b'{"a":' * 1_000_000
@@ -18,13 +18,15 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_written_is_read(file: Path) -> None:
+def test_a_file_is_read_as_it_was_written(file: Path) -> None:
     assert read_json(file) == VALUE
     assert seal_of(file.read_bytes()) is not None
-    assert dump_json({"b": 2, "a": 1}) == dump_json({"a": 1, "b": 2}), "the same value, the same bytes"
+    assert dump_json({"b": 2, "a": 1}) == dump_json({"a": 1, "b": 2}), "equal values give equal bytes"
+    file.write_text('{"a": 1}')
+    assert read_json(file) == {"a": 1}, "a file of another program has no seal"
 
 
-def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
+def test_every_changed_byte_is_noticed_or_harmless(file: Path) -> None:
     content = file.read_bytes()
     for at in range(len(content)):
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
@@ -32,7 +34,7 @@ def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
             read = read_json(file)
         except FormatError:
             continue
-        # Of a seal that is none any more.
+        # The seal itself was changed, so that it is not a seal any more.
         assert {key: read[key] for key in VALUE} == VALUE
         assert at < content.index(b'": "')
 
@@ -40,14 +42,8 @@ def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"{}", b"\xa7", b'{"a": 1} x', pytest.param(DEEP, id="deep"), None]
 )
-def test_what_is_nothing(content: bytes | None, file: Path) -> None:
+def test_a_damaged_or_missing_file_is_an_error(content: bytes | None, file: Path) -> None:
     file.write_bytes(content) if content is not None else file.unlink()
     with pytest.raises(MissingInputError if content is None else FormatError, match=str(file)) as error:
-        read_json(file, Remedy(first="Do this"))
-    assert str(error.value.remedy) == ("Do this" if content is not None else "")
-
-
-def test_what_another_program_wrote_needs_no_seal(tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    path.write_text('{"a": 1}')
-    assert read_json(path) == {"a": 1}
+        read_json(file)
+    assert error.value.remedy.do == ((f"rm {file}",) if content is not None else ())

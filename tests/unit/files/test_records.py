@@ -1,4 +1,4 @@
-"""Numbered records: union of two copies, mending, exclusive publication, and a stress without mercy."""
+"""Numbered records: the union of two copies, repair, and exclusive publication."""
 
 import errno
 import hashlib
@@ -53,7 +53,7 @@ DEEP = b'"a": ' + b"[" * 1_000_000 + b"\n"
 @pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "changed", "a directory", "deep", "huge"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("home", [PLACE, f"copies/{PLACE}"])
-def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, number: int, harm: str) -> None:
+def test_a_lost_or_damaged_copy_is_repaired(tmp_path: Path, home: str, number: int, harm: str) -> None:
     published(tmp_path, 3)
     path = tmp_path / home / f"{number:06d}.json"
     content = path.read_bytes()
@@ -75,7 +75,7 @@ def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, num
     assert list(series(tmp_path).verify()) == []
 
 
-def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) -> None:
+def test_a_copy_that_cannot_be_repaired_is_reported_and_stops_nothing(tmp_path: Path) -> None:
     published(tmp_path, 3)
     home = tmp_path / "copies" / PLACE
     shutil.rmtree(home)
@@ -87,7 +87,7 @@ def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_record_that_is_gone_in_both_copies_stops_with_both_names(tmp_path: Path, number: int) -> None:
+def test_a_record_without_copies_is_an_error_with_both_names(tmp_path: Path, number: int) -> None:
     published(tmp_path, 3)
     gone = [path for path in files(tmp_path) if path.name == f"{number:06d}.json"]
     for path in gone:
@@ -98,7 +98,7 @@ def test_a_record_that_is_gone_in_both_copies_stops_with_both_names(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_file_server_that_fails_is_told_in_words(
+def test_a_failing_file_server_is_reported(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published(tmp_path, 1)
@@ -114,7 +114,7 @@ def test_a_file_server_that_fails_is_told_in_words(
         values(tmp_path)
 
 
-def test_copies_that_tell_different_things_stop(tmp_path: Path) -> None:
+def test_different_copies_are_an_error(tmp_path: Path) -> None:
     one = published(tmp_path, 2)
     assert one.records[0].previous is None
     (tmp_path / "copies" / PLACE / "000001.json").write_bytes(sealed({"value": 9}, None))
@@ -125,18 +125,18 @@ def test_copies_that_tell_different_things_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_record_of_another_series_does_not_follow(tmp_path: Path, number: int) -> None:
     published(tmp_path, number)
-    stranger = sealed({"value": 9}, "0" * 64)
+    foreign = sealed({"value": 9}, "0" * 64)
     for home in (PLACE, f"copies/{PLACE}"):
-        (tmp_path / home / f"{number:06d}.json").write_bytes(stranger)
+        (tmp_path / home / f"{number:06d}.json").write_bytes(foreign)
     with pytest.raises(DamagedError):
         series(tmp_path).read()
 
 
 @pytest.mark.parametrize("later", [0, 1])
-def test_who_stood_still_until_a_first_copy_was_lost_is_not_read(
+def test_a_late_record_in_place_of_a_lost_first_copy_does_not_count(
     later: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its two copies: there it would be followed, though another one was published before."""
+    """A suspended process publishes its first copy, although another record has this number."""
     published(tmp_path, 1)
     slow, fast = series(tmp_path), series(tmp_path)
     slow.read(), fast.read()
@@ -159,18 +159,18 @@ def test_who_stood_still_until_a_first_copy_was_lost_is_not_read(
     assert values(tmp_path) == read[0]
 
 
-def test_who_only_looks_reads_one_copy_of_the_last_record_unless_it_is_damaged(tmp_path: Path) -> None:
+def test_only_look_reads_one_copy_of_the_last_record_unless_it_is_damaged(tmp_path: Path) -> None:
     before = published(tmp_path, 2).records[0]
     path = tmp_path / PLACE / "000002.json"
     for first, seen in ((sealed({"value": 9}, before.seal), 9), (b"", 2)):
         path.write_bytes(first)
         looked = Series(tmp_path, PLACE, only_look=True)
         assert [record.values["value"] for record in looked.read()] == [1, seen]
-        assert values(tmp_path) == [1, 2], "who decides reads both, and mends the first"
+        assert values(tmp_path) == [1, 2], "a decision reads both, and repairs the first"
         assert [record.values["value"] for record in looked.read()] == [1, 2]
 
 
-def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_with_a_lost_reply_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
     def twice(source: Path, target: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: py
     assert values(tmp_path) == [1, 2]
 
 
-def test_a_record_that_a_disk_takes_in_part_is_none(tmp_path: Path) -> None:
+def test_a_record_that_does_not_fit_on_the_disk_does_not_exist(tmp_path: Path) -> None:
     one = published(tmp_path, 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

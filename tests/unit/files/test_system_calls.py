@@ -1,4 +1,4 @@
-"""Pieces of a file in their places, against slicing, with reads that come short; and room that is asked for again."""
+"""Reading pieces of a file, compared with slicing, with short reads; and reserving space."""
 
 import ctypes
 import errno
@@ -25,7 +25,7 @@ def handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def read(handle: int, cuts: list[tuple[int, int]], order: list[int]) -> bytes:
-    """Read the pieces `cuts` (start, size), laid into the buffer in `order`."""
+    """Read the pieces `cuts` (start, size) into the buffer, in `order`."""
     starts, sizes = (np.array(column, np.int64) for column in zip(*cuts, strict=True))
     places = np.empty(len(cuts), np.int64)
     at = 0
@@ -56,7 +56,7 @@ def test_pieces_are_slices(handle: int, cutting: tuple[list[tuple[int, int]], li
         )
 
 
-def test_a_read_that_ends_inside_a_piece_goes_on(handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_read_is_continued(handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = system_calls._preadv
     signals = iter([errno.EINTR])
 
@@ -101,7 +101,7 @@ def test_nothing_is_written_outside_the_buffer(
         system_calls.read_pieces(handle, starts, sizes, buffer, places)
 
 
-def test_room_is_asked_for_again_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reserving_is_repeated_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [errno.ENOSPC, errno.EINTR, errno.EOPNOTSUPP, errno.EINTR]
 
     def fallocate(*_: int) -> int:

@@ -1,4 +1,4 @@
-"""The mark of a working directory: made once, the same for everybody, and no other format is worked with."""
+"""The mark of a working directory: made once, the same for all processes; other formats are refused."""
 
 import json
 from functools import partial
@@ -16,7 +16,7 @@ def names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
-def test_it_is_made_once(tmp_path: Path) -> None:
+def test_the_mark_is_made_once(tmp_path: Path) -> None:
     work = tmp_path / "site" / "work"
     assert refuse_other(work) is None
     assert not work.exists()
@@ -55,7 +55,7 @@ DAMAGED += [
 
 
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_damaged_one_and_one_of_another_format_are_refused_and_stay(tmp_path: Path, content: str) -> None:
+def test_a_damaged_mark_or_another_format_is_refused_and_not_changed(tmp_path: Path, content: str) -> None:
     mark = tmp_path / paths.FORMAT_MARK
     mark.write_text(content, encoding="latin-1")
     for use in USES:
@@ -65,7 +65,7 @@ def test_a_damaged_one_and_one_of_another_format_are_refused_and_stay(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["runs", "dl=240601001"])
-def test_what_was_processed_without_a_mark_is_refused(tmp_path: Path, name: str) -> None:
+def test_processed_data_without_a_mark_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     for use in USES:
         with pytest.raises(ConfigError, match=f"^{tmp_path} has {name} "):
@@ -73,14 +73,14 @@ def test_what_was_processed_without_a_mark_is_refused(tmp_path: Path, name: str)
         assert names(tmp_path) == [name]
 
 
-def test_logs_locks_and_switches_are_no_processing(tmp_path: Path) -> None:
+def test_logs_locks_and_switches_do_not_count_as_processing(tmp_path: Path) -> None:
     for name in (paths.LOGS, "locks", "halts", paths.FORCE, ".snakemake", "240601001"):
         (tmp_path / name).mkdir()
     assert refuse_other(tmp_path) is None
     assert begin(tmp_path) == refuse_other(tmp_path)
 
 
-def test_one_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
+def test_a_mark_that_cannot_be_made_or_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         begin(tmp_path / "file" / "work")

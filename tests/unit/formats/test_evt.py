@@ -134,7 +134,7 @@ def check_refused(content: bytes, start: int) -> None:
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_a_cut_at_any_byte_is_named_with_its_record(kind: str) -> None:
+def test_file_cut_at_any_byte_reports_the_record(kind: str) -> None:
     start, whole = len(LPA_FILE), LPA_FILE + RECORDS[kind]
     for size in range(start + 1, len(whole), 3):
         check_refused(whole[:size], start)
@@ -164,14 +164,14 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("kind", "place", "number"), DAMAGES)
 @pytest.mark.parametrize("last", [True, False], ids=["last", "inside"])
-def test_damage_is_named(kind: str, place: int, number: int, last: bool) -> None:
+def test_damage_reports_the_record(kind: str, place: int, number: int, last: bool) -> None:
     record = bytearray(RECORDS[kind])
     place %= len(record)
     struct.pack_into("<I", record, place, number)
     check_refused(LPA_FILE + bytes(record) + (b"" if last else TKR_RECORD), len(LPA_FILE))
 
 
-def test_no_record_has_many_handlers_even_if_all_are_there() -> None:
+def test_too_many_handlers_are_refused() -> None:
     for count, good in ((evt.HANDLER_LIMIT, True), (evt.HANDLER_LIMIT + 1, False)):
         handlers = struct.pack("<I", count) + bytes(52 * count)  # zeros are good ones, and good keys
         content = LPA_FILE[:176] + RECORDS["LPA"][:368] + handlers + bytes(KEYS["LPA"])
@@ -182,12 +182,12 @@ def test_no_record_has_many_handlers_even_if_all_are_there() -> None:
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 175, len(LPA_FILE), 2**40])
-def test_records_start_behind_the_header_and_before_the_end(offset: int) -> None:
+def test_offset_outside_of_the_records_is_refused(offset: int) -> None:
     with pytest.raises(FormatError, match=f"simulated: record at byte {offset}: "):
         evt.record_layout(as_data(LPA_FILE), at(offset), "simulated")
 
 
-def test_the_check_of_a_record_is_of_its_bytes_wherever_they_lie() -> None:
+def test_record_check_depends_on_the_bytes_and_not_on_their_place() -> None:
     rng = np.random.default_rng(1)
     sizes = np.array([296, 297, 298, 299, 361, 1128])
     records = [rng.integers(0, 256, size, np.uint8) for size in sizes]

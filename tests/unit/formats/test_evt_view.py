@@ -8,7 +8,7 @@ from tests.support.original_events import FIELDS, LPA_FILE, RECORDS
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_every_field_has_the_value_that_was_written(kind: str) -> None:
+def test_every_field_has_the_original_value(kind: str) -> None:
     found = {}
     for field in evt_view.fields(np.frombuffer(LPA_FILE[:176] + RECORDS[kind], np.uint8), 176, "simulated"):
         value = field.value.tobytes() if field.value.dtype.kind == "V" else field.value.item()
@@ -21,7 +21,7 @@ def test_every_field_has_the_value_that_was_written(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_fields_tile_the_record(kind: str) -> None:
+def test_fields_cover_the_record_without_gaps(kind: str) -> None:
     record = LPA_FILE[:176] + RECORDS[kind]
     end = 176
     for field in evt_view.fields(np.frombuffer(record, np.uint8), 176, "simulated"):

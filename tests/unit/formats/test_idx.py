@@ -49,7 +49,7 @@ def test_other_lines_are_ignored(tmp_path: Path) -> None:
         assert index.events.size == index.datagrams.size == 0
 
 
-def test_one_code_per_base_name(tmp_path: Path) -> None:
+def test_one_number_per_base_name(tmp_path: Path) -> None:
     names = ["a.evt", "/x/y/a.evt", "../b.evt", "b.evt", "x/a.evt", "cc.evt"]
     index = read(tmp_path, *(replaced(EVT, 14, name.encode()) for name in names))
     assert [index.files[i] for i in index.events["file"]] == [Path(name).name for name in names]
@@ -92,7 +92,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("line", "name", "field", "texts"), FAULTS)
-def test_faults_are_named_with_line_and_field(
+def test_errors_contain_line_and_field(
     tmp_path: Path, line: bytes, name: str, field: int, texts: list[bytes]
 ) -> None:
     for text in texts:
@@ -105,7 +105,7 @@ def test_faults_are_named_with_line_and_field(
     ("line", "counts"),
     [(EVT, (1, 2, 9, 14, 16)), (DGM, (1, 20, 24)), (b"", (0,)), (EVT.replace(b":", b""), (15,))],
 )
-def test_lines_have_so_many_fields(tmp_path: Path, line: bytes, counts: tuple[int, ...]) -> None:
+def test_wrong_number_of_fields_is_refused(tmp_path: Path, line: bytes, counts: tuple[int, ...]) -> None:
     for count in counts:
         short = b" ".join((line + b" 1").split()[:count])
         if line == EVT:
@@ -115,14 +115,14 @@ def test_lines_have_so_many_fields(tmp_path: Path, line: bytes, counts: tuple[in
             idx.parse_datagrams([DGM, short], "simulated")
 
 
-def test_a_control_byte_is_no_blank() -> None:
+def test_control_byte_does_not_count_as_blank() -> None:
     at = DGM.index(b" 77 ")
     for byte in (0, 31):
         with pytest.raises(FormatError):
             idx.parse_datagrams([DGM, DGM[:at] + bytes([byte]) + DGM[at + 1 :]], "simulated")
 
 
-def test_keys_may_be_missing_and_sentinels_are_kept_as_bits() -> None:
+def test_missing_keys_and_sentinel_values() -> None:
     fields = DGM.split()
     odd = list(fields)
     for field, text in {3: b"-1", 6: b"0xFFFFFFFF", 7: b"-1", 17: b"-1", 21: b"-1", 22: b"none"}.items():
@@ -137,7 +137,7 @@ def test_keys_may_be_missing_and_sentinels_are_kept_as_bits() -> None:
 
 @pytest.mark.parametrize("block", [300, 1 << 20])
 @pytest.mark.parametrize("line", [EVT, DGM])
-def test_a_last_line_without_newline_is_cut(
+def test_last_line_without_newline_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, block: int
 ) -> None:
     monkeypatch.setattr(idx, "BLOCK", block)
@@ -148,15 +148,13 @@ def test_a_last_line_without_newline_is_cut(
             idx.read_index(path)
 
 
-def test_a_line_without_end_is_refused_and_not_read_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idx, "BLOCK", 1000)
     with pytest.raises(FormatError, match=r"line 2 .* 1000 bytes"):
         read(tmp_path, EVT, b"x" * 5000)
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_missing_file_and_directory(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="gone"):
         idx.read_index(tmp_path / "gone.idx")
     with pytest.raises(FormatError, match=str(tmp_path)):
@@ -206,7 +204,7 @@ events_alike = st.tuples(
     datagrams=st.integers(0, 2),
     block=st.sampled_from([300, 1 << 20]),
 )
-def test_even_lines_are_read_as_line_by_line(
+def test_fast_path_agrees_with_line_by_line(
     tmp_path: Path, rows: list[tuple[object, ...]], changes: list[tuple[int, int]], datagrams: int, block: int
 ) -> None:
     lines = [(EVENT_FORM % row).encode() for row in rows] + [DGM] * datagrams
@@ -222,7 +220,7 @@ def test_even_lines_are_read_as_line_by_line(
 
 
 @pytest.mark.parametrize("line", [EVT, DGM])
-def test_any_last_byte_of_a_field_and_any_word_in_it(tmp_path: Path, line: bytes) -> None:
+def test_fast_path_agrees_for_unusual_fields(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "simulated.idx"
     words = [b"-1", b"0xFF", b"x", b"1", b"12345678901", b"1.5", b"18446744073709551615", b"N" * 17]
     odd = [
@@ -235,7 +233,7 @@ def test_any_last_byte_of_a_field_and_any_word_in_it(tmp_path: Path, line: bytes
                 assert outcome(path) == line_by_line(path)
 
 
-def test_columns_as_narrow_as_can_be(tmp_path: Path) -> None:
+def test_narrowest_columns(tmp_path: Path) -> None:
     numbers = b" 1.000000 7 9 5 6 0 a b c d e f g h 1.000000 4 1.000000 4 1 7 8"
     with pytest.raises(FormatError, match=r"line 2 .* 6, "):
         read(tmp_path, b"DGM: 5" + numbers, b"DGM: 6" + numbers)
@@ -244,7 +242,7 @@ def test_columns_as_narrow_as_can_be(tmp_path: Path) -> None:
     assert found.events[["sequence", "offset"]].tolist() == [(3, 8), (4, 9)]
 
 
-def test_what_writers_write_takes_the_quick_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_original_index_takes_the_fast_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,) = (GOLDEN / "complete_basic" / "in").rglob("*0956-00001.idx")
     expected = line_by_line(path)
     monkeypatch.delattr(idx._Reader, "_take_any")

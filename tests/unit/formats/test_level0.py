@@ -68,7 +68,7 @@ def read(root: Path, *spans: tuple[float, float]) -> Retrieval:
     return retrieve(root, 77, 956, spans or [SPAN])
 
 
-def test_bytes_of_a_packet_and_an_independent_parser() -> None:
+def test_packets_agree_with_an_independent_parser() -> None:
     packet = make_packet(apid=956, seq=7, body=b"\xaa" * 5, seconds=0x2C2E5787, microseconds=0x0F423F)
     assert packet.hex() == "0bbc c007 0019 2c2e5787 000f423f 000b aaaaaaaaaa".replace(" ", "") + "00" * 11
     packets = [*several(6), make_packet(body=bytes(7), seq=99)]
@@ -117,7 +117,7 @@ def test_counters_wrap_between_and_inside_datagrams_and_times(tmp_path: Path) ->
         assert contents(read(tmp_path)) == [b"\x80", b"\x81", b"\x82", b"\x83"]
 
 
-def test_span_edges_are_inside_and_cut_datagrams_are_told(tmp_path: Path) -> None:
+def test_span_includes_its_edges_and_cut_datagrams_are_reported(tmp_path: Path) -> None:
     archive(tmp_path, several(4))
     begin, end = HOUR + 601, HOUR + 602.00004  # the third packet is 40 microseconds after the first
     assert contents(read(tmp_path, (begin, end))) == bodies(1, 2)
@@ -128,7 +128,7 @@ def test_span_edges_are_inside_and_cut_datagrams_are_told(tmp_path: Path) -> Non
     assert (contents(cut), len(cut.faults)) == (bodies(1), 2)
 
 
-def test_hours_beside_the_span_are_looked_at_and_only_those_inside_are_missed(tmp_path: Path) -> None:
+def test_neighboring_hours_are_read_but_only_missing_hours_inside_are_reported(tmp_path: Path) -> None:
     archive(tmp_path, several(3))
     for hour, first in ((-1, 3), (1, 5)):
         archive(tmp_path, several(2, first), hour=HOUR + 3600 * hour)
@@ -147,7 +147,7 @@ def test_no_archive_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_unreadable_file_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = archive(tmp_path, [])
     path.with_name(f"{path.name}x").symlink_to("/etc/passwd")  # not an archive file's name
     path.unlink()
@@ -176,7 +176,7 @@ def test_lost_packets_and_datagrams(tmp_path: Path) -> None:
         assert len(reasons) == 1
 
 
-def test_junk_anywhere(tmp_path: Path) -> None:
+def test_garbage_between_packets(tmp_path: Path) -> None:
     packets = several(4)
     for junk in (b"\x00", b"junk" * 5, b"\x0b\xbc" * 40, bytes(70000)):
         numbers, reasons = damaged(tmp_path, *packets[:7], junk, *packets[7:])
@@ -191,7 +191,7 @@ def test_junk_anywhere(tmp_path: Path) -> None:
 
 @FEW
 @given(st.integers(0, 18 * SIZE - 1))
-def test_cut_file(tmp_path: Path, size: int) -> None:
+def test_file_cut_at_any_byte(tmp_path: Path, size: int) -> None:
     numbers, reasons = damaged(tmp_path, b"".join(several(6))[:size])
     assert numbers == list(range(size // (3 * SIZE)))
     assert bool(reasons) == bool(size % (3 * SIZE)) or size == 0
@@ -214,16 +214,14 @@ def test_one_damaged_byte_costs_one_datagram(tmp_path: Path, at: int, flip: int)
 
 
 @pytest.mark.parametrize("window", [16, 48])
-def test_a_header_may_stand_across_windows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
-) -> None:
+def test_header_across_two_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
     monkeypatch.setattr(level0, "_WINDOW", window)
     numbers, reasons = damaged(tmp_path, *several(3), b"x" * 7, *several(3, first=3))
     assert (numbers, len(reasons)) == ([0, 1, 2, 3, 4, 5], 1)
 
 
 @pytest.mark.parametrize("pad", [16, 48, 49, 0xFFFF])
-def test_pad_count_that_cannot_be(tmp_path: Path, pad: int) -> None:
+def test_impossible_pad_count(tmp_path: Path, pad: int) -> None:
     content = bytearray(b"".join(several(4)))
     content[7 * SIZE + 14 : 7 * SIZE + 16] = pad.to_bytes(2, "big")
     numbers, reasons = damaged(tmp_path, bytes(content))

@@ -29,7 +29,7 @@ def calendar(seconds: int) -> tuple[int, int]:
 @example(504921603)
 @example(504921604)
 @example(504921605)
-def test_unix_time_is_that_of_astropys_calendar(seconds: int) -> None:
+def test_unix_time_agrees_with_astropy(seconds: int) -> None:
     minute, second = calendar(seconds)
     assert met.met_to_unix(seconds) == minute + second
     assert met.unix_microseconds(seconds, 123456) == (minute + second) * 10**6 + 123456

@@ -34,7 +34,7 @@ def refused(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
-def test_what_was_written_comes_back(count: int, tmp_path: Path) -> None:
+def test_written_rows_are_read_back(count: int, tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
     write_rows(path, rows(count))
     assert same(rows(count), read_rows(path))
@@ -43,7 +43,7 @@ def test_what_was_written_comes_back(count: int, tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(data=st.data())
-def test_what_is_damaged_is_refused_or_does_not_matter(data: st.DataObject, tmp_path: Path) -> None:
+def test_damaged_rows_are_refused(data: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
     write_rows(path, rows(5))
     good = path.read_bytes()
@@ -67,13 +67,13 @@ def test_what_is_damaged_is_refused_or_does_not_matter(data: st.DataObject, tmp_
     [b"[]", b"null", b"[{}, 0, 1]", b"[" * 60000]
     + [b"[[], 0, %s]" % count for count in (b"-3", b"300000000000", b"1e300", b"Infinity", b'"x"')],
 )
-def test_another_header_is_refused_and_takes_no_memory(header: bytes, tmp_path: Path) -> None:
+def test_bad_header_is_refused_without_allocating_memory(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
     path.write_bytes(b"\0\0\0\0" + header + b"\n")
     assert refused(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_directory_and_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone.rows"):
         with pytest.raises(FormatError, match=f"^{path} cannot be read") as caught:
             read_rows(path)

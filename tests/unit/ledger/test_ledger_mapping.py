@@ -78,7 +78,7 @@ DEFAULT_ROWS = [default(9, 1), default(1, 2), default(0.5, None), default(0, 3),
         ([], [*(request(1, 7, type=other) for other in (None, "", "lpa", "MAGIC7")), request(2, 8)], 8, 8),
     ],
 )
-def test_which_row_counts(
+def test_row_of_the_moot_key(
     engine: Engine, defaults: list[Row], requests: list[Row], lpa: int | None, lci: int | None
 ) -> None:
     for kind, key in ((RunKind.LPA, lpa), (RunKind.LCI, lci)):
@@ -86,7 +86,7 @@ def test_which_row_counts(
         assert mapped(engine, defaults, requests, kind) == expected
 
 
-def test_what_an_event_file_can_hold(engine: Engine) -> None:
+def test_key_or_alias_that_does_not_fit_is_refused(engine: Engine) -> None:
     assert mapped(engine, [default(1, 0, moot_alias=" x ")], []) == MootKey(0, "x")
     assert mapped(engine, [default(1, 9, moot_alias=None)], []) == MootKey(9, "UNKNOWN")
     for key, alias in ((2**32, "x"), (-1, "x"), (9, "a b")):
@@ -94,7 +94,7 @@ def test_what_an_event_file_can_hold(engine: Engine) -> None:
             mapped(engine, [default(1, key, moot_alias=alias)], [])
 
 
-def test_the_ledger_is_asked_of_a_run_with_a_first_datagram_that_has_a_time(tmp_path: Path) -> None:
+def test_key_is_looked_up_only_for_a_first_datagram_with_a_good_time(tmp_path: Path) -> None:
     settings = Settings(Paths(tmp_path, tmp_path / "stage"), moot=Moot(mapping=True))
     first = np.zeros(1, DATAGRAM)
     first["utc"] = 1719541767.0

@@ -68,7 +68,7 @@ def ledger(**more: Any) -> Ledger:
         ({"thick": True, "tns_admin": Path("/tns")}, [{"config_dir": "/tns"}], {"dsn": "isocflight"}),
     ],
 )
-def test_the_driver_is_given_an_alias_and_where_it_is_explained_and_no_user(
+def test_driver_gets_alias_and_directory_but_no_user(
     driver: Driver, keys: dict[str, Any], client: list[object], connection: dict[str, str]
 ) -> None:
     with pytest.raises(LedgerError, match="ORA-12154"):
@@ -76,14 +76,14 @@ def test_the_driver_is_given_an_alias_and_where_it_is_explained_and_no_user(
     assert (driver.client, driver.connections) == (client, [connection])
 
 
-def test_a_client_that_is_missing_is_a_fault_of_the_config(driver: Driver) -> None:
+def test_missing_oracle_client_is_a_config_error(driver: Driver) -> None:
     driver.has_client = False
     with pytest.raises(ConfigError, match=r"DPI-1047.*LD_LIBRARY_PATH"):
         ledger(thick=True)
     assert driver.connections == []
 
 
-def test_a_driver_that_is_missing_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_driver_has_an_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "oracledb", None)
     with pytest.raises(ConfigError) as caught:
         ledger()

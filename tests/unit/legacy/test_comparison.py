@@ -49,7 +49,7 @@ GONE = {"split3_cleaned": {1, 2}, "split3_died": {2}}  # steps of which the lega
 
 
 @pytest.mark.parametrize("name", case_names(TAKEOVER))
-def test_what_the_legacy_left(name: str, site: Site) -> None:
+def test_tree_of_the_legacy(name: str, site: Site) -> None:
     sides = BothSides(TAKEOVER / name, site)
     for number, step in enumerate(sides.case.steps[: sides.case.taken_over], 1):
         sides.site.by_hand(step.downlink)
@@ -62,7 +62,7 @@ def test_what_the_legacy_left(name: str, site: Site) -> None:
         assert gone or run.here or name == "one_epu"
 
 
-def test_a_chunk_that_is_gone_beside_another_one(site: Site, tmp_path: Path) -> None:
+def test_missing_chunk_in_a_tree(site: Site, tmp_path: Path) -> None:
     sides = BothSides(TAKEOVER / "split2", site)
     sides.site.by_hand(FIRST)
     tree = Path(shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree"))
@@ -100,7 +100,7 @@ def flip_a_bit(path: Path) -> int:
     return sequence_of(records[7])
 
 
-def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides: BothSides) -> None:
+def test_difference_is_located_without_chunk_products(sides: BothSides) -> None:
     path = event_file(sides.legacy.stage, FIRST)
     content = path.read_bytes()
     for known in (True, False):
@@ -120,7 +120,7 @@ def test_a_difference_is_named_also_without_the_events_that_are_known_here(sides
     assert sides.compared(FIRST, sides.site.stage).status == 0, "as ours, whatever the legacy does"
 
 
-def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSides) -> None:
+def test_event_missing_in_our_stage_is_unexplained(sides: BothSides) -> None:
     sequence = cut_out(event_file(sides.site.stage, FIRST), 11)
     (group,) = sides.compared(FIRST).groups
     assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
@@ -129,14 +129,14 @@ def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSid
         sides.compared(FIRST)
 
 
-def test_with_an_archive(sides: BothSides, tmp_path: Path) -> None:
+def test_archive_of_deliveries(sides: BothSides, tmp_path: Path) -> None:
     archive = tmp_path / "deliveries" / FIRST[:4]
     archive.mkdir(parents=True)
     shutil.copytree(sides.legacy.stage / FIRST, archive / FIRST)
     assert sides.compared(FIRST, archive.parent).runs[0].same == 130
 
 
-def test_downlinks_in_another_order_there(site: Site) -> None:
+def test_other_order_of_downlinks(site: Site) -> None:
     both = BothSides("split2", site)
     for step in both.case.steps:
         both.site.by_hand(step.downlink)
@@ -152,7 +152,7 @@ def test_downlinks_in_another_order_there(site: Site) -> None:
 
 
 @pytest.mark.parametrize("case", ["min_epus_one", "gap_quiet_filled"])
-def test_an_event_that_the_rule_delivers_is_missed(case: str, site: Site) -> None:
+def test_missing_event_that_the_rule_delivers_is_unexplained(case: str, site: Site) -> None:
     both = BothSides(case, site)
     (found, *_) = both.process(1)
     assert found.unexplained == 0
@@ -161,7 +161,7 @@ def test_an_event_that_the_rule_delivers_is_missed(case: str, site: Site) -> Non
     assert [(group.first, group.kind) for group in found.groups] == [(sequence, "unexplained")]
 
 
-def test_what_the_legacy_has_begun_is_not_there_yet(sides: BothSides, tmp_path: Path) -> None:
+def test_downlink_that_the_legacy_has_not_handed_off(sides: BothSides, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
     for text in (tree / FIRST).glob(f"*s_{FIRST}.txt"):
@@ -170,7 +170,7 @@ def test_what_the_legacy_has_begun_is_not_there_yet(sides: BothSides, tmp_path: 
         sides.compared(FIRST, tree)
 
 
-def test_the_verb(sides: BothSides) -> None:
+def test_exit_status_and_json(sides: BothSides) -> None:
     stage = str(sides.legacy.stage)
 
     def status(*words: str) -> int:

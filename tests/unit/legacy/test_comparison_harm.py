@@ -174,7 +174,7 @@ def test_the_legacys_hand_offs_are_explained(seed: int, tmp_path: Path) -> None:
         pytest.param(HISTORIES, 1, id="all", marks=pytest.mark.long),
     ],
 )
-def test_harm_is_told(
+def test_harm_is_reported(
     seeds: range, every: int, of: str, history: Callable[[int], History], tmp_path: Path
 ) -> None:
     kinds = [*HARMS][::every]
@@ -279,7 +279,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> BothSides:
 
 
 @pytest.mark.parametrize("kind", OF_TREE)
-def test_harm_to_a_tree_is_told(kind: str, split: BothSides, tmp_path: Path) -> None:
+def test_harm_to_a_tree_is_reported(kind: str, split: BothSides, tmp_path: Path) -> None:
     tree = shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree")
     before = told(split, FIRST, tree)
     assert before is not None
@@ -291,7 +291,7 @@ def test_harm_to_a_tree_is_told(kind: str, split: BothSides, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("flips", [20, pytest.param(FLIPS, marks=pytest.mark.long)])
-def test_a_flipped_byte_is_told(flips: int, split: BothSides, tmp_path: Path) -> None:
+def test_flipped_byte_is_reported(flips: int, split: BothSides, tmp_path: Path) -> None:
     root = shutil.copytree(split.legacy.stage, tmp_path / "copy")
     files = [*(root / FIRST).glob("r0*/*.evt"), *(root / FIRST).glob("*s_2*.txt")]
     whole = {path: path.read_bytes() for path in files if path.stat().st_size}

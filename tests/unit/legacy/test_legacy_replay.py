@@ -84,7 +84,7 @@ def line(apid: int, first: int, last: int, events: int, *, utc: float = 1.0) -> 
 EVENTS = table([(1, 956), (2, 957), (5, 956), (7, 957), (9, 957)])
 
 
-def test_the_own_line_of_a_datagram_counts() -> None:
+def test_line_of_the_own_downlink_wins() -> None:
     part, whole = line(957, 2, 2, 1), line(957, 2, 9, 3, utc=2.0)
     for own, other, delivered in ((part, whole, [1, 2, 5]), (whole, part, [1, 2, 5, 7, 9])):
         parts = [KnownDatagrams.of([line(956, 1, 5, 2), own]), KnownDatagrams.of([other])]

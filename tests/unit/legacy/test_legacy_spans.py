@@ -25,7 +25,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("content", GOOD)
-def test_what_the_legacy_wrote_is_read(content: bytes, tmp_path: Path) -> None:
+def test_spans_are_read(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r0741234567-spans.txt"
     path.write_bytes(content)
     found = read_spans(path)
@@ -61,14 +61,14 @@ def test_what_the_legacy_wrote_is_read(content: bytes, tmp_path: Path) -> None:
         b"(lp1\n" + b"(I1\nI6\nta" * (MOST_BYTES // 9) + b".",
     ],
 )
-def test_what_else_a_pickle_can_be_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_pickles_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r0741234567-spans.txt"
     path.write_bytes(content)
     with pytest.raises(FormatError, match=rf"^{path}: "):
         read_spans(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_directory_and_pipe_are_refused(tmp_path: Path) -> None:
     subprocess.run(["mkfifo", tmp_path / "pipe"], check=True)
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(FormatError):

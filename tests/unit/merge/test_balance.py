@@ -13,7 +13,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.late import Events, counts_of
-from halfpipe.merge.undelivered import Group, Kind
+from halfpipe.merge.undelivered import Group, NotDelivered
 from tests.support.bridge import Run
 from tests.support.explained import said_of
 from tests.support.model import Chunk, Datagram, Event, Rules
@@ -44,12 +44,12 @@ def test_lost_events_are_those_in_no_account(keys: list[tuple[int, int, int]], d
         for dl in (FIRST, SECOND)
     }
     undelivered = Counter(key[0] for key, at in zip(keys, where, strict=True) if at == "group")
-    groups = [Group(Kind.ORPHAN, apid, 0, 99, events) for apid, events in undelivered.items()]
+    groups = [Group(NotDelivered.ORPHAN, apid, 0, 99, events) for apid, events in undelivered.items()]
     assert lost_events(rows(keys), groups, latest) == where.count("nowhere")
 
 
 def test_the_accounts_of_kinds() -> None:
-    groups = [Group(kind, 956, 1, 9, 2**n) for n, kind in enumerate(Kind)]
+    groups = [Group(kind, 956, 1, 9, 2**n) for n, kind in enumerate(NotDelivered)]
     latest = {FIRST: SimpleNamespace(events=100)}
     books = closed_books(groups, latest)
     assert books == Books(131, 100, waiting=1, due=16, withheld=2, late=4, closed=8)
@@ -92,7 +92,7 @@ def test_a_downlink_that_contains_nothing_of_a_run_any_more_delivers_nothing_of_
     run.process(SECOND, whole)
     run.vanish(FIRST)
     (group,) = said_of(run)
-    assert (group.kind, group.events, group.inside) == (Kind.CLOSED, 6, FIRST)
+    assert (group.kind, group.events, group.inside) == (NotDelivered.CLOSED, 6, FIRST)
     assert len(run.again(SECOND).events) == 0
     run.release(FIRST)
     assert len(run.again(SECOND).events) == 6

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from halfpipe.merge.undelivered import Group, Kind, Lack, What
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
 from tests.support import explained
 from tests.support.bridge import Run
 from tests.support.golden_cases import case_names, read_case
@@ -32,8 +32,8 @@ def test_golden_case(name: str) -> None:
 
 def test_golden_cases_have_every_reason() -> None:
     groups = [group for name in case_names() for groups in after(name) for group in groups]
-    assert {group.kind for group in groups} == {Kind.ORPHAN, Kind.WITHHELD, Kind.LATE}
-    assert {lack.what for group in groups for lack in group.lacks} == set(What)
+    assert {group.kind for group in groups} == {NotDelivered.ORPHAN, NotDelivered.WITHHELD, NotDelivered.LATE}
+    assert {lack.what for group in groups for lack in group.lacks} == set(MissingPart)
 
 
 def test_no_group_of_orphans_contains_delivered_events() -> None:
@@ -49,10 +49,10 @@ def test_no_group_of_orphans_contains_delivered_events() -> None:
     run.process("240601001", (chunk(957, {4: (15, 16)}),))
     later = chunk(957, {3: (13, 14), 4: (15, 16), 5: (17, 20)}, 5)
     run.process("240601002", (chunk(956, {4: (18, 19)}, 4), later))
-    start = (Lack(What.START, 956, 0, 3),)
+    start = (Lack(MissingPart.START, 956, 0, 3),)
     assert explained.check(run) == [
-        Group(Kind.ORPHAN, 957, 13, 14, 2, start),
-        Group(Kind.ORPHAN, 957, 17, 17, 1, start),
+        Group(NotDelivered.ORPHAN, 957, 13, 14, 2, start),
+        Group(NotDelivered.ORPHAN, 957, 17, 17, 1, start),
     ]
 
 
@@ -61,4 +61,4 @@ def test_events_of_an_abandoned_run_are_due() -> None:
     run = Run(case.rules)
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
     run.given_up = True
-    assert explained.check(run) == [Group(Kind.DUE, 957, 1093, 1163, 21)]
+    assert explained.check(run) == [Group(NotDelivered.DUE, 957, 1093, 1163, 21)]

@@ -8,7 +8,7 @@ from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.undelivered import Kind
+from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages import pictures
 from halfpipe.pages.pictures import run_picture
 from halfpipe.status.account import Survey
@@ -39,7 +39,10 @@ def written(content: bytes) -> list[str]:
             gallery.gap,
             ["of EPU 956 is missing.", "waiting: 104", "staged · 230401001", pictures.MISSING.label],
         ),
-        (gallery.late_epu, ["EPU 957 · 230401002", "late: 1,306", pictures.NOT_DELIVERED[Kind.LATE].label]),
+        (
+            gallery.late_epu,
+            ["EPU 957 · 230401002", "late: 1,306", pictures.NOT_DELIVERED[NotDelivered.LATE].label],
+        ),
         (gallery.duplicate_chunk, [pictures.REPEATED.label]),
         (gallery.lci_run, [", LCI)", "2,000 events staged", "EPU 965 · 230401001"]),
         (gallery.held_run, ["0 events staged, 2,001 "]),

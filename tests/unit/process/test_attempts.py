@@ -128,7 +128,7 @@ def killed(work: Path, script: str, seconds: float) -> None:
     ended(child)
 
 
-@pytest.mark.parametrize("ahead", [0.0, 600.0, -600.0, 1e9])
+@pytest.mark.parametrize("ahead", [0.0, 1e9])
 def test_a_command_that_a_killed_process_left_is_waited_for_by_the_file_servers_clock(
     ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

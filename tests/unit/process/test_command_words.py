@@ -1,4 +1,4 @@
-"""Words of the config's commands, and the archive that they are told to read."""
+"""Words of the config's commands, and the archive that they read."""
 
 import sys
 from pathlib import Path
@@ -14,19 +14,19 @@ def settings(decoder: str = "built-in", magic7: str | None = None, **paths: obje
     return Settings(at, decoder=Decoder(decoder), magic7=Magic7(magic7))
 
 
-def test_words_are_split_as_a_shell_does_and_filled_in_each() -> None:
+def test_words_are_split_like_in_a_shell_and_filled_in() -> None:
     words = command_words.filled_in(
         "run 'two words' x{dl}y{dl} '$(no) shell'", {"dl": "a 'b'", "rawdir": "/x"}
     )
     assert words == ["run", "two words", "xa 'b'ya 'b'", "$(no) shell"]
 
 
-def test_python_ahead_is_the_one_that_runs_this() -> None:
+def test_python_as_first_word_is_this_python() -> None:
     assert command_words.filled_in("python python", {}) == [sys.executable, "python"]
     assert command_words.filled_in("python3 x", {}) == ["python3", "x"]
 
 
-def test_a_decoder_and_magic7_are_told_where_the_archive_is() -> None:
+def test_decoder_and_magic7_get_the_archive() -> None:
     given = settings("get --l0 {level0} -x", level0=Path("/here"))
     words = command_words.decoder(given, command_words.archive(given, "/arch"))
     assert words == ["get", "--l0", "/here", "-x"]

@@ -1,4 +1,4 @@
-"""Why a job failed, as it is recorded: by the job itself, or by its head."""
+"""Why a job failed, as the job or its head records it."""
 
 import errno
 import logging
@@ -74,29 +74,29 @@ def test_a_job_that_fails_records_why(
 
 
 def common(*, dryrun: bool) -> Any:
-    """Return settings of Snakemake that all its plugins get."""
+    """Return the settings that Snakemake gives to its plugins."""
     return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False, quiet=None)
 
 
 @pytest.fixture
 def head() -> Iterator[plugin.LogHandler]:
-    """The plugin as a head has it."""
+    """The plugin in a head."""
     handler = plugin.LogHandler(common(dryrun=False), None)
     yield handler
     handler.close()
 
 
-def tell(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
-    """Tell it of an event."""
+def log_event(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
+    """Pass an event to the plugin."""
     record = logging.LogRecord("snakemake", logging.INFO, "", 0, "said", (), None)
     vars(record).update(event=event, **what)
     assert head._take(record)
 
 
 def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> None:
-    """Tell it that a job failed."""
+    """Report a failed job to the plugin."""
     names = [str(log) for log in logs]
-    tell(head, LogEvent.JOB_ERROR, jobid=1, log=names, rule_msg=said, shellcmd="do it")
+    log_event(head, LogEvent.JOB_ERROR, jobid=1, log=names, rule_msg=said, shellcmd="do it")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> No
         ("FAILED", "decoder"),
     ],
 )
-def test_what_slurm_says_counts_more_than_what_the_job_could_say(
+def test_the_state_in_slurm_replaces_the_record_of_the_job(
     head: plugin.LogHandler, tmp_path: Path, state: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(words: list[str], **_: Any) -> Any:
@@ -125,7 +125,7 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     monkeypatch.setattr(subprocess, "run", run)
     log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
     given = {"mem_mb": 4000, "runtime": 30}
-    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources=given)
+    log_event(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources=given)
     Failure("decoder", "the decoder was killed").write(log)
     failing(head, log, of_slurm)
     why = Failure.read(log)
@@ -138,7 +138,7 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
 
 
 @pytest.mark.parametrize("submitted", [False, True])
-def test_what_the_executor_says_counts_where_the_job_said_nothing(
+def test_the_error_of_the_executor_counts_without_a_record_of_the_job(
     submitted: bool, head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="FAILED\nFAILED\n"))
@@ -151,10 +151,10 @@ def test_what_the_executor_says_counts_where_the_job_said_nothing(
 
 
 @pytest.mark.parametrize("dryrun", [False, True])
-def test_what_begins_again_is_forgotten_by_no_dry_run(dryrun: bool, tmp_path: Path) -> None:
+def test_a_new_start_removes_the_record_but_a_dry_run_does_not(dryrun: bool, tmp_path: Path) -> None:
     head, log = plugin.LogHandler(common(dryrun=dryrun), None), tmp_path / "job.log"
     Failure("decoder", "it failed").write(log)
-    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources={})
+    log_event(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources={})
     head.close()
     assert (Failure.read(log) is None) is not dryrun
 
@@ -169,7 +169,7 @@ def test_what_begins_again_is_forgotten_by_no_dry_run(dryrun: bool, tmp_path: Pa
         (["-n", "dl=2406", "--quiet", "all"], "'2406' is no", 0),
     ],
 )
-def test_a_misspelt_target_is_told_whatever_is_quiet(
+def test_a_misspelt_target_is_reported_also_with_quiet(
     site: Site, words: list[str], sentence: str, status: int
 ) -> None:
     ended = site.typed(*words)
@@ -178,8 +178,8 @@ def test_a_misspelt_target_is_told_whatever_is_quiet(
 
 
 @pytest.mark.workflow
-def test_the_terminal_is_left_to_others(site: Site) -> None:
-    """Another plugin that prints takes the place of Snakemake's output, as without ours."""
+def test_another_plugin_may_print(site: Site) -> None:
+    """Another plugin that prints replaces Snakemake's output, as without ours."""
     other = site.home / "plugins" / "snakemake_logger_plugin_noisy"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text(
@@ -200,5 +200,5 @@ def test_the_terminal_is_left_to_others(site: Site) -> None:
     assert why is not None
     assert why.code == "no-retdefs"
     assert f"\ndownlink 240601001: decode_chunk 00001: {why.text.rstrip('.')}\n" in ended.said, (
-        "the end is said in any case"
+        "the end is printed in any case"
     )

@@ -1,4 +1,4 @@
-"""Programs of others: how they end, what is kept of their output, and that nothing is waited for for ever."""
+"""External programs: how they end, what is kept of their output, and that no wait is endless."""
 
 import io
 import os
@@ -21,7 +21,7 @@ def shell(code: str) -> list[str]:
     return ["sh", "-c", code]
 
 
-def test_both_streams_go_into_the_log_printable_and_the_last_lines_are_kept_and_heard(tmp_path: Path) -> None:
+def test_both_streams_go_into_the_log_and_the_last_lines_are_kept(tmp_path: Path) -> None:
     file, heard = io.StringIO(), list[str]()
     words = shell(
         r"pwd; printf '\033]0;x\007a\tb\r\n' >&2; for i in 1 2 3; do echo $i; done; printf 'c\rd\377\n\n'"
@@ -35,12 +35,12 @@ def test_both_streams_go_into_the_log_printable_and_the_last_lines_are_kept_and_
     assert ending.shown.endswith("\nIts last lines were:\n  | 2\n  | 3\n  | c\n  | d\ufffd\n  | \n")
 
 
-def test_streams_can_be_told_apart(tmp_path: Path) -> None:
+def test_streams_can_be_separated(tmp_path: Path) -> None:
     out, errors = list[bytes](), list[bytes]()
     code = r"printf 'a\377\n'; printf b >&2"
     assert programs.run(shell(code), tmp_path, out.append, errors.append).well
     assert (b"".join(out), b"".join(errors)) == (b"a\xff\n", b"b")
-    assert (out[-1], errors[-1]) == (b"", b""), "each is told of the end"
+    assert (out[-1], errors[-1]) == (b"", b""), "each is called at the end"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_endings_in_words(tmp_path: Path, words: list[str], status: int | None, 
     assert (ending.status, ending.how, ending.well, ending.saying) == (status, how, False, how)
 
 
-def test_it_gets_no_input_and_its_environment(tmp_path: Path) -> None:
+def test_it_has_no_input_and_gets_its_environment(tmp_path: Path) -> None:
     code = 'test -z "$(cat)" && test "$A" = b && test -z "$HOME"'
     both = {"A": "b", "PATH": os.environ["PATH"]}
     assert programs.run(shell(code), tmp_path, print, environment=both).well
@@ -84,7 +84,7 @@ def test_a_time_limit(tmp_path: Path, code: str, status: int) -> None:
 
 
 def lives(number: str) -> bool:
-    """Tell whether a process lives that is no child of ours."""
+    """Tell whether a process lives that is not our child."""
     try:
         return Path("/proc", number, "stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
@@ -95,7 +95,7 @@ LEAVES_A_CHILD = 'echo done; "$@" & echo $!; exit 4'  # a script for sh, and wha
 
 
 @pytest.mark.parametrize("child", [["sleep", "60"], ["yes"]], ids=["quiet", "loud"])
-def test_what_outlives_a_program_with_its_output_open_is_not_waited_for(
+def test_a_child_that_keeps_the_output_open_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, child: list[str]
 ) -> None:
     monkeypatch.setattr(programs, "HELD_SECONDS", 0.3)
@@ -106,7 +106,7 @@ def test_what_outlives_a_program_with_its_output_open_is_not_waited_for(
     (number,) = re.findall(r"^[0-9]+$", file.getvalue(), re.MULTILINE)
     if child == ["sleep", "60"]:
         os.kill(int(number), signal.SIGTERM)
-    while lives(number):  # nobody reads the loud one: its next line has ended it
+    while lives(number):  # the loud one ends at its next line, which is not read
         assert time.monotonic() - begun < 10
         time.sleep(0.01)
 
@@ -124,9 +124,7 @@ def test_a_whole_group_ends_with_its_program(tmp_path: Path, seconds: float | No
 @pytest.mark.parametrize(
     ("first", "then"), [("", ""), ("trap '' TERM;", ""), ("", "exec >&- 2>&-;")], ids=["", "deaf", "closed"]
 )
-def test_it_is_ended_when_we_are_told_to_end(
-    tmp_path: Path, first: str, then: str, whole_group: bool
-) -> None:
+def test_it_is_ended_when_this_process_ends(tmp_path: Path, first: str, then: str, whole_group: bool) -> None:
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
@@ -146,7 +144,7 @@ def test_it_is_ended_when_we_are_told_to_end(
 
 
 @pytest.mark.parametrize("code", ["echo x; sleep 60", "echo x"], ids=["lives", "has just ended"])
-def test_an_error_of_who_takes_the_output_ends_it(tmp_path: Path, code: str) -> None:
+def test_an_error_of_the_output_callback_ends_it(tmp_path: Path, code: str) -> None:
     def gone(data: bytes) -> None:
         if data:
             time.sleep(0.1)
@@ -158,9 +156,7 @@ def test_an_error_of_who_takes_the_output_ends_it(tmp_path: Path, code: str) -> 
 
 
 @pytest.mark.parametrize(("lines", "kept"), [(3, 3), (4, 4), (100_000, 4)])
-def test_a_log_takes_so_much_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int, kept: int
-) -> None:
+def test_a_log_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int, kept: int) -> None:
     monkeypatch.setattr(programs, "LOG_BYTES", 12)
     file = io.StringIO()
     ending = programs.run(shell(f"yes 123 | head -n {lines}"), tmp_path, Log(file))
@@ -169,7 +165,9 @@ def test_a_log_takes_so_much_and_no_more(
     assert (written[-1] == "123") == (lines == 3)
 
 
-def test_a_log_on_a_full_disk_fails_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_on_a_full_disk_does_not_fail_the_program(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Path("/dev/full").open("w") as full:
         try:
             ending = programs.run(["seq", "100000"], tmp_path, Log(full))
@@ -185,7 +183,7 @@ def test_a_log_on_a_full_disk_fails_nobody(tmp_path: Path, caplog: pytest.LogCap
     ),
     st.lists(st.integers(1, 20), min_size=1, max_size=9),
 )
-def test_lines_are_those_of_the_stream_however_it_is_cut(parts: list[bytes], sizes: list[int]) -> None:
+def test_lines_do_not_depend_on_the_pieces_of_a_stream(parts: list[bytes], sizes: list[int]) -> None:
     stream = b"".join(parts)
     heard = list[bytes]()
     with pytest.MonkeyPatch.context() as patch:

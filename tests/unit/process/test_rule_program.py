@@ -1,4 +1,4 @@
-"""What the programs of rules do when they are told to end, and where their log cannot be written."""
+"""Programs of rules after a signal, and with a log that cannot be written."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ from halfpipe.process.programs import Log, run
 from halfpipe.settings import Paths, Settings
 
 
-def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
+def test_a_job_handles_one_signal_and_ignores_more(tmp_path: Path) -> None:
     unwound, written = [], write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
     words = ["--settings", str(written), "--downlink", "230401001"]
 
@@ -30,14 +30,14 @@ def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
     try:
         with pytest.raises(SystemExit) as ended:
             rule_program.run(job, rule_program.parser(None), words)
-        os.kill(os.getpid(), signal.SIGTERM)  # whoever called it unwinds, too
+        os.kill(os.getpid(), signal.SIGTERM)  # its caller unwinds, too
         assert (ended.value.code, unwound) == (128 + signal.SIGTERM, ["all of it"])
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("log", ["/dev/full", "/proc/no/such/job.log"])
-def test_a_log_that_cannot_be_written_is_no_fault_of_the_job_and_hides_nothing(
+def test_a_log_that_cannot_be_written_does_not_fail_the_job(
     log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", True)

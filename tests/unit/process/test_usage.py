@@ -1,4 +1,4 @@
-"""What a job took, beside its log."""
+"""Time and memory of jobs, next to their logs."""
 
 import json
 import resource
@@ -18,18 +18,18 @@ DOWNLINK = "240601001"
 
 
 def log_of(work: Path) -> Path:
-    """Return the log of a job, whose directory is there."""
+    """Return the log of a job, in an existing directory."""
     log = work / paths.log("decode_chunk", DOWNLINK, "00001")
     log.parent.mkdir(parents=True)
     return log
 
 
 def tries(work: Path) -> list[dict[str, Any]]:
-    """Return the lines that say what jobs took."""
+    """Return the recorded lines."""
     return [json.loads(line) for line in (work / paths.usage(DOWNLINK)).read_text().splitlines()]
 
 
-def test_time_processor_and_memory_also_of_programs_that_were_started(tmp_path: Path) -> None:
+def test_usage_includes_programs_that_were_started(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     before = datetime.now(UTC).replace(microsecond=0)
     busy = "import time\nwhile time.process_time() < 0.15: pass\nb = bytearray(200_000_000)"
@@ -47,14 +47,14 @@ def test_time_processor_and_memory_also_of_programs_that_were_started(tmp_path: 
 def test_memory_is_not_that_of_the_process_that_started_it(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     job = f"import pathlib; from halfpipe.process import usage\nwith usage.recorded(pathlib.Path({str(log)!r})): pass"
-    # One program that becomes another keeps, for the kernel, the memory that it once had.
+    # For the kernel, a program after exec keeps the peak memory of the one before.
     large = "import os, sys; b = bytearray(200_000_000); os.execv(sys.executable, sys.argv[1:])"
     subprocess.run([sys.executable, "-c", large, sys.executable, "-c", job], check=True)
     (found,) = tries(tmp_path)
     assert 1_000_000 < found["memory"] < 150_000_000
 
 
-def test_each_try_is_a_line_which_says_that_it_ended_well(tmp_path: Path) -> None:
+def test_each_good_attempt_adds_a_line(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     assert not usage.has_ended_well(log)
     (tmp_path / paths.usage(DOWNLINK)).write_bytes(b"\xff\n" * usage.LONGEST)
@@ -68,7 +68,7 @@ def test_each_try_is_a_line_which_says_that_it_ended_well(tmp_path: Path) -> Non
     assert not usage.has_ended_well(log)
 
 
-def test_the_logs_of_jobs_that_end_well_lie_together(tmp_path: Path) -> None:
+def test_logs_of_good_jobs_go_into_one_file(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     other = log.with_name("receipt.log")
     for path, said in ((log, "one\n"), (other, "two\n"), (log, "three\n")):
@@ -83,14 +83,14 @@ def test_the_logs_of_jobs_that_end_well_lie_together(tmp_path: Path) -> None:
     other.symlink_to("/dev/zero")
     with usage.recorded(other):
         pass
-    assert other.is_symlink(), "what is no file is left alone"
+    assert other.is_symlink(), "only regular files are moved"
 
 
-def test_a_log_that_was_not_copied_whole_is_kept(tmp_path: Path) -> None:
+def test_a_log_is_kept_if_it_was_not_copied_completely(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     log.write_text("x" * 100_010)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))  # as a disk where so much is free
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))  # like a disk with so much space
     try:
         with usage.recorded(log):
             pass

@@ -65,7 +65,7 @@ def test_a_run_ends_a_piece() -> None:
         assert ([number for number, _ in found], ranges(found)) == ([gndid], [expected])
 
 
-def test_a_packet_beside_a_stretch_is_of_the_nearer_run_and_far_away_of_none() -> None:
+def test_packet_near_a_stretch_belongs_to_the_nearer_run() -> None:
     known = [Stretch(T0, T0, A, 7), Stretch(T0 + 3 * REACH, T0 + 3 * REACH, B, 8)]
     times = np.array([-REACH - 1, -REACH, 0, REACH, REACH + 1, 2 * REACH, 4 * REACH, 4 * REACH + 1]) + T0
     assert stretch_of(times, known).tolist() == [-1, 0, 0, 0, -1, 1, 1, -1]
@@ -75,7 +75,7 @@ def test_a_packet_beside_a_stretch_is_of_the_nearer_run_and_far_away_of_none() -
     assert pieces(rows, 956, known, A) == []
 
 
-def test_stretches_of_one_run_are_one() -> None:
+def test_stretches_of_one_run_are_joined() -> None:
     found = stretches([Stretch(5, 6, B, 8), Stretch(3, 4, A, 7), Stretch(0, 1, A, 7)])
     assert found == (Stretch(0, 4, A, 7), Stretch(5, 6, B, 8))
 

@@ -129,10 +129,3 @@ def test_an_evt_file_that_cannot_be_read_leaves_no_unfinished_file(tmp_path: Pat
         with pytest.raises(StateError, match=f"^{of.evt}: "):
             of.write(threads=threads)
     assert of.unfinished() == []
-
-
-def test_an_unexpected_size_is_refused(tmp_path: Path) -> None:
-    of = CaseFiles("runid_small", tmp_path)
-    of.described = [replace(file, size=file.size + 1) for file in of.described]
-    with pytest.raises(StateError, match=str(of.described[0].size)):
-        of.write()

@@ -208,9 +208,3 @@ def test_a_delivery_by_another_process_makes_the_merge_decide_again(
     assert site.staged(SECOND) == case.steps[1].expected.files
     first, second = Deliveries(site.work, RUN).deliveries
     assert (first.downlink, second.downlink) == (FIRST, SECOND)
-
-
-def test_a_directory_without_an_index_is_not_a_known_downlink(first: Site) -> None:
-    (first.work / "runs" / RUN / SECOND).mkdir()
-    (first.work / "runs" / RUN / "not-a-downlink").mkdir()
-    assert list(KnownRun.read(context(first, DEAD)).indexes) == [FIRST]

@@ -56,13 +56,13 @@ def test_program_refuses(tmp_path: Path, words: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     "run", [{"late_epu": 957}, {"late_epu": 958}, {"parts": 2}, {"repeated_datagrams": 1}]
 )
-def test_a_run_for_which_there_are_too_few_downlinks_or_epus_is_refused(run: dict[str, int]) -> None:
+def test_run_with_too_few_downlinks_or_epus_is_refused(run: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         Scenario().lpa_run(**run)
 
 
 @pytest.mark.parametrize("begin", [1680317400.3, 1483228780.3])  # the second one passes a leap second
-def test_attitude_and_orbit_in_order_and_at_their_rates(begin: float) -> None:
+def test_attitude_and_orbit_have_their_rates_and_order(begin: float) -> None:
     done = called(MAGIC7, "--arch", "/none", "--scid", 77, "-b", begin, "-e", begin + 99, "--lsm")
     assert (done.returncode, "SIMULATED" in done.stderr, "SIMULATED" in done.stdout) == (0, True, False)
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -97,7 +97,7 @@ def simulation(tmp_path: Path) -> Simulation:
         ("gone", "PktRetriever exception: {path.parent} at byte 0: "),
     ],
 )
-def test_damage_is_a_line_and_no_failure(
+def test_damage_is_reported_and_not_a_failure(
     how: str, said: str, simulation: Simulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = min(simulation.level0.rglob("s0077a0956t*"))
@@ -118,7 +118,7 @@ def test_damage_is_a_line_and_no_failure(
         assert made == []
 
 
-def test_what_is_no_archive_or_no_retdef_fails(simulation: Simulation, tmp_path: Path) -> None:
+def test_missing_archive_or_bad_retdef_fails(simulation: Simulation, tmp_path: Path) -> None:
     retdef = simulation.retdef(simulation.chunks[0])
     for of, root in (
         (retdef, tmp_path / "no"),
@@ -129,7 +129,7 @@ def test_what_is_no_archive_or_no_retdef_fails(simulation: Simulation, tmp_path:
     assert not (tmp_path / "o").exists()
 
 
-def test_batches_make_the_same_products(
+def test_products_do_not_depend_on_the_batch_size(
     simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = []
@@ -155,7 +155,7 @@ WIDEST = {"scid": 3, "apid": 4, "datagram": 8, "dgmevt": 8}  # digits of what is
 
 
 @given(st.data())
-def test_event_lines_are_as_a_form_has_them(data: st.DataObject) -> None:
+def test_event_lines_agree_with_percent_formatting(data: st.DataObject) -> None:
     events = np.zeros(data.draw(st.integers(1, 5)), EVENT_LINE)
     values: st.SearchStrategy[Any]
     for name in EVENT_LINE.names or ():
@@ -176,7 +176,7 @@ RUN = 741234567
 
 @pytest.mark.parametrize("kind", list(InfoType))
 @pytest.mark.parametrize("latc", [None, 0xDEADBEEF])
-def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> None:
+def test_records_follow_the_layout(kind: InfoType, latc: int | None) -> None:
     lpa = kind == InfoType.LPA
     spec = Run(kind=kind, events=30, epus=(957 if lpa else 965,), per_datagram=10, first_sequence=2**33)
     made = list(run_datagrams(np.random.default_rng(1), spec, RunId.from_met(RUN), 5))

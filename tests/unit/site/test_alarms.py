@@ -1,4 +1,4 @@
-"""What is told of troubles, and how often: by properties over random histories, and by hand."""
+"""Alarms: which messages are due, by properties over random histories, and by hand."""
 
 import json
 import shlex
@@ -55,18 +55,18 @@ def flat(found: dict[str, list[Cause]]) -> list[tuple[str, Cause]]:
 
 @given(turns)
 @of_test(max_examples=40)
-def test_over_any_history_what_was_told_last_is_what_there_is(
+def test_over_any_history_a_reader_of_all_mails_knows_the_state(
     history: list[tuple[dict[str, list[Cause]], set[str]]],
 ) -> None:
     state: dict[str, Told] = {}
-    heard: dict[str, list[str]] = {}  # what a reader of all mails believes
+    heard: dict[str, list[str]] = {}  # the state for a reader of all mails
     last_told: dict[str, float] = {}
     now = 0.0
     for found, unknown in history:
         now += TURN
         before = dict(heard)
         messages, state = due_messages(state, flat(found), now, 10 * TURN, unknown)
-        assert len({message.subject for message in messages}) == len(messages), "one message of each"
+        assert len({message.subject for message in messages}) == len(messages), "one message for each"
         for message in messages:
             heard[message.subject] = sorted(cause.code for cause in message.causes)
             if message.occasion is Occasion.LASTS:
@@ -90,7 +90,7 @@ def test_over_any_history_what_was_told_last_is_what_there_is(
         assert {subject for subject, codes in heard.items() if codes} == set(state)
 
 
-def test_it_has_changed_when_its_codes_have_and_not_when_its_words_have() -> None:
+def test_a_problem_changes_with_its_codes_and_not_with_its_words() -> None:
     def kinds(before: list[str], now: list[str]) -> list[Occasion]:
         causes = [Cause(code, Verdict.ACTION, f"{len(before)} of these, for 3 h") for code in now]
         told = {SUBJECTS[0]: Told(before, 0.0, 0.0)}
@@ -103,13 +103,13 @@ def test_it_has_changed_when_its_codes_have_and_not_when_its_words_have() -> Non
     )
 
 
-def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
+def test_a_clock_that_was_set_back_does_not_stop_reminders() -> None:
     _, state = due_messages({}, [("230401001", CAUSES[0])], 100 * DAY, DAY)
     messages, _ = due_messages(state, [("230401001", CAUSES[0])], 2 * DAY, DAY)
     assert [message.occasion for message in messages] == [Occasion.LASTS]
 
 
-def test_a_mail_says_what_is_new_first() -> None:
+def test_a_mail_begins_with_what_is_new() -> None:
     many = tuple(Cause("x", Verdict.ACTION, f"{'y' * 99} {number}") for number in range(MOST_CAUSES + 2))
     messages = [
         Message(Occasion.LASTS, "230401001", (CAUSES[2],), 0.0),
@@ -128,7 +128,7 @@ def test_a_mail_says_what_is_new_first() -> None:
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)
 
 
-def test_what_was_told_is_remembered_and_damage_to_it_tells_again(tmp_path: Path) -> None:
+def test_sent_messages_are_remembered_and_a_damaged_file_repeats_them(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "told.json"
     memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)})
     memory.write(path)
@@ -139,7 +139,7 @@ def test_what_was_told_is_remembered_and_damage_to_it_tells_again(tmp_path: Path
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: Path, fails: bool) -> None:
+def test_the_command_gets_the_message_and_its_failure_loses_nothing(tmp_path: Path, fails: bool) -> None:
     program = tmp_path / "mail.py"
     program.write_text(
         "import pathlib, sys\n"
@@ -163,8 +163,8 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
     assert send(Settings(Paths(tmp_path, tmp_path)), "x", "y", lambda _: False) is False
 
 
-def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
-    """A turn tells, and another one, which cannot begin, tells of that meanwhile."""
+def test_two_processes_at_once_remember_both_messages(tmp_path: Path) -> None:
+    """A turn reports, and another one, which cannot begin, reports that meanwhile."""
     settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
     other = Thread(target=lambda: Alarms(settings, said).report_site("silence", CAUSES[:1]))
 
@@ -179,7 +179,7 @@ def test_two_that_tell_at_once_remember_both(tmp_path: Path) -> None:
     assert (set(alarms.memory.sent), len(said)) == ({"240601001", site_subject("silence")}, 2)
 
 
-def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
+def test_a_message_that_was_not_sent_is_repeated(tmp_path: Path) -> None:
     printed = Messages(missed=1)
     for _ in range(3):
         note = Cause("closed", Verdict.NOTE, "x")

@@ -1,4 +1,4 @@
-"""Clean-up: exactly what may go goes, each reason to stay keeps it, and links lead nowhere."""
+"""Clean-up: exactly the removable files are removed, each reason keeps a run, and links are not followed."""
 
 import os
 import shutil
@@ -12,16 +12,13 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.downlink import submit
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.receipt_file import publish_receipt, read_receipt
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
-from halfpipe.site.clean_up import Removable, What
+from halfpipe.site.clean_up import FileKind, Removable
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
 from tests.support.series import forget, rewrite
 from tests.support.workflow import Site
@@ -50,20 +47,20 @@ def old(worked: Callable[..., Site]) -> Site:
 
 def cleaned(
     site: Site,
-    what: What = What.RUN,
+    what: FileKind = FileKind.RUN,
     *,
     remove: bool = True,
     halted: str = "",
     days: float = DAYS,
     now: float = NOW,
 ) -> list[Removable]:
-    """Return what becomes of things of one kind, when all is cleaned up."""
+    """Clean up; return what became of files of one kind."""
     settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
     return [each for each in clean_up.clean(settings, now, halted, remove=remove) if each.what is what]
 
 
 def large(site: Site) -> dict[str, int]:
-    """Return the files that can be made again, and their bytes."""
+    """Return the files that can be regenerated, and their bytes."""
     return {
         str(site.home / name): len(content)
         for name, content in site.tree().items()
@@ -71,10 +68,10 @@ def large(site: Site) -> dict[str, int]:
     }
 
 
-def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
+def test_only_files_that_can_be_regenerated_are_removed(old: Site) -> None:
     before, goes = old.tree(), large(old)
     assert len(goes) == 2 * 6
-    expected = [Removable(What.RUN, goes, RUN, (FIRST, SECOND))]
+    expected = [Removable(FileKind.RUN, goes, RUN, (FIRST, SECOND))]
     assert cleaned(old, remove=False) == expected
     assert old.tree() == before, "a look touches nothing"
     assert not (old.work / paths.LEASES).exists(), "nor takes a lease"
@@ -84,7 +81,7 @@ def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
     assert cleaned(old) == []
 
 
-def test_how_long_it_is_kept(old: Site) -> None:
+def test_a_run_is_kept_for_the_retention_days(old: Site) -> None:
     (row,) = cleaned(old, days=31.1)
     assert row.kept == f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
     os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * clean_up.DAY))
@@ -93,7 +90,7 @@ def test_how_long_it_is_kept(old: Site) -> None:
     assert len(large(old)) == 12
 
 
-def test_a_run_that_was_given_up(old: Site) -> None:
+def test_an_abandoned_run_is_removed(old: Site) -> None:
     no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
@@ -131,9 +128,9 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a token of Level-1": (f"{TOKENS}/{RUN.l1}-e00000000000000001000", put, "Level-1 still works on it"),
     "haltCleanup": (f"{TOKENS}/haltCleanup-{FIRST}", put, "one of 1 tokens"),
     "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
-    "no stage": ("stage", shutil.rmtree, "is not there, so nobody knows what Level-1 has taken"),
+    "no stage": ("stage", shutil.rmtree, "is missing, so it is unknown what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
-    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} holds it"),
+    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
@@ -159,14 +156,14 @@ def test_a_halt_keeps_everything(old: Site) -> None:
     leave(old, f"work/{FIRST}/.part.part", OLD)
     leave(old, f"work/logs/{FIRST}/receipt.log", OLD)
     before = old.tree()
-    kept = [row.kept for what in What for row in cleaned(old, what, halted="held by a file")]
+    kept = [row.kept for what in FileKind for row in cleaned(old, what, halted="held by a file")]
     assert kept == ["held by a file"] * 3
     assert old.tree() == before
 
 
 @contextmanager
 def held(work: Path, place: str) -> Iterator[str]:
-    """Have a lease held, or a job of a killed head run; yield what says who that is."""
+    """Hold a lease, or run a job of a killed head; yield its description."""
     if not place.endswith("/job"):
         with held_by_another(work, place) as holder:
             yield str(holder)
@@ -193,13 +190,13 @@ def test_what_changes_between_the_look_and_the_removal(
     def late(settings: Settings, each: Removable) -> Iterator[None]:
         work = settings.paths.work
         with ExitStack() as stack:
-            if each.what is What.RUN and what in LEASES:
+            if each.what is FileKind.RUN and what in LEASES:
                 said.append(stack.enter_context(held(work, LEASES[what])))
                 there = leases(work)
                 with pytest.raises(LockedError), alone(settings, each):
                     pytest.fail("entered")
                 assert leases(work) == there, "what was taken is released"
-            elif each.what is What.RUN:
+            elif each.what is FileKind.RUN:
                 (work / paths.receipt(FIRST)).unlink()
                 said.append(f"downlink {FIRST} has no receipt")
             with alone(settings, each):
@@ -212,7 +209,7 @@ def test_what_changes_between_the_look_and_the_removal(
     assert events.exists()
 
 
-def test_online_gets_its_file_first(old: Site) -> None:
+def test_a_run_is_kept_until_online_has_its_file(old: Site) -> None:
     home = old.home / "online"
     off = Settings(Paths(old.work, old.stage), cleanup=CleanUp(retention_days=DAYS))
 
@@ -223,38 +220,19 @@ def test_online_gets_its_file_first(old: Site) -> None:
     before = old.tree()
     assert kept(RunKind.LCI) == {""}
     assert kept(RunKind.LPA, remove=True) == {
-        f"Online has no file of it yet in {home}, which halfpipe online makes of this"
+        f"Online has no file of it yet in {home}, which halfpipe online makes from this"
     }
     assert old.tree() == before, "nor is a directory made for Online"
     force = old.work / paths.FORCE / RUN
     put(force)
-    assert kept(RunKind.LPA) == {""}, "nobody waits for it"
+    assert kept(RunKind.LPA) == {""}, "an abandoned run is not kept for Online"
     force.unlink()
     put(home / f"0077014d-{RUN}.evt")
     assert kept(RunKind.LPA, remove=True) == {""}
     assert large(old) == {}
 
 
-def test_submitted_is_the_latest_hand_off(old: Site) -> None:
-    forget(old.work, paths.submissions(FIRST))
-    assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
-    record = submissions(old.work, FIRST)
-    record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
-    assert "no record of a submission" in cleaned(old)[0].kept, "nobody knows how it ended"
-    record.conclude(Outcome.SUBMITTED, By.ANSWER, 0)
-    publish_receipt(old.work, FIRST, {**read_receipt(old.work, FIRST), "handoff": 2})
-    assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
-
-
-def test_products_that_were_replaced_go_too(old: Site) -> None:
-    """A receipt removes them; they stay if it dies before."""
-    product = next((old.work / paths.chunks(FIRST)).glob("*.evt"))
-    kept = leave(old, f"work/{paths.replaced(FIRST)}/{product.name}", OLD)
-    assert str(kept) in cleaned(old)[0].sizes
-    assert not kept.exists()
-
-
-def test_files_of_one_chunk_go_by_run(old: Site) -> None:
+def test_files_of_one_chunk_are_removed_by_run(old: Site) -> None:
     name = next((old.work / paths.chunks(FIRST)).glob("*-00001.evt"))
     open_one = leave(old, str(name.relative_to(old.home)).replace(RUN, OTHER), OLD)
     rows = cleaned(old)
@@ -269,7 +247,7 @@ def test_files_of_one_chunk_go_by_run(old: Site) -> None:
 @pytest.mark.parametrize(
     "place", [f"{FIRST}", paths.chunks(FIRST), "runs", f"{paths.run(RUN)}/{FIRST}", "logs"]
 )
-def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) -> None:
+def test_a_directory_that_is_a_link_is_not_searched(place: str, old: Site) -> None:
     leave(old, "work/logs/x.log", OLD)
     outside = old.home / "outside"
     (old.work / place).rename(outside)
@@ -279,7 +257,7 @@ def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) ->
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
 
 
-def test_links_stay_and_in_a_scratch_directory_go_as_links(old: Site) -> None:
+def test_links_stay_and_are_removed_as_links_in_a_scratch_directory(old: Site) -> None:
     outside = leave(old, "outside/file", OLD)
     links = [*(old.work / paths.chunks(FIRST)).glob("*-*")]
     for link in links:
@@ -336,15 +314,15 @@ def leave(site: Site, name: str, when: float) -> Path:
     return path
 
 
-def test_what_killed_jobs_left_goes(old: Site) -> None:
+def test_partial_files_of_killed_jobs_are_removed(old: Site) -> None:
     before = {name: content for name, content in old.tree().items() if str(old.home / name) not in large(old)}
     for name in LEFT:
         leave(old, name, OLD)
     others = {name: b"half" for name in NOT_OURS if leave(old, name, OLD)}
     every = old.tree()
-    looked = cleaned(old, What.PARTIAL, remove=False)
+    looked = cleaned(old, FileKind.PARTIAL, remove=False)
     assert old.tree() == every
-    removed = cleaned(old, What.PARTIAL)
+    removed = cleaned(old, FileKind.PARTIAL)
     assert removed == looked
     assert [(row.kept, row.failed, row.size) for row in removed] == [("", False, 4)] * len(LEFT)
     assert old.tree() == before | others
@@ -354,8 +332,8 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
 
 
 @contextmanager
-def somebody_else() -> Iterator[None]:
-    """Be a user who may not write or remove what others own."""
+def another_user() -> Iterator[None]:
+    """Be a user who may not write or remove files of others."""
     if os.geteuid():
         yield
         return
@@ -366,7 +344,7 @@ def somebody_else() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> None:
+def test_a_failure_is_reported_and_the_rest_is_removed(open_to_all: Path) -> None:
     site = Site(open_to_all)
     path = leave(site, f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt", OLD)
     other = leave(site, f"stage/{paths.stage_scratch(SECOND, 'texts')}/half.txt", OLD)
@@ -378,8 +356,8 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     for place in (*homes, *path.parents[:3]):
         os.utime(place, (OLD, OLD))
     path.parent.chmod(0o555)
-    with somebody_else():
-        rows = cleaned(site, What.PARTIAL)
+    with another_user():
+        rows = cleaned(site, FileKind.PARTIAL)
     path.parent.chmod(0o755)
     assert [row.failed for row in rows] == [True, False, False]
     assert f"{next(iter(rows[0].sizes))}: Permission denied" in rows[0].kept
@@ -388,8 +366,8 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     assert not later.exists()
 
 
-def test_what_was_changed_within_a_day_stays(old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if that is while others are removed: somebody has begun again."""
+def test_partial_files_changed_within_a_day_stay(old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it changes while others are removed, because a job has started again."""
     found = [leave(old, name, OLD) for name in LEFT]
     listed = clean_up.removable
 
@@ -400,32 +378,32 @@ def test_what_was_changed_within_a_day_stays(old: Site, monkeypatch: pytest.Monk
         return rows
 
     monkeypatch.setattr(clean_up, "removable", begun)
-    assert all(row.kept and not row.failed for row in cleaned(old, What.PARTIAL))
-    assert cleaned(old, What.PARTIAL) == []
+    assert all(row.kept and not row.failed for row in cleaned(old, FileKind.PARTIAL))
+    assert cleaned(old, FileKind.PARTIAL) == []
     assert all(path.exists() for path in found)
-    assert {row.kept for row in cleaned(old, What.PARTIAL, now=NOW + clean_up.DAY)} == {""}
+    assert {row.kept for row in cleaned(old, FileKind.PARTIAL, now=NOW + clean_up.DAY)} == {""}
 
 
-def test_old_logs_go(old: Site) -> None:
+def test_old_logs_are_removed(old: Site) -> None:
     shutil.rmtree(old.work / "logs", ignore_errors=True)
     goes = [leave(old, f"work/logs/{name}", OLD) for name in (f"{FIRST}/receipt.log", "unattended/x.log")]
     stays = [
         leave(old, f"work/logs/{name}", NOW) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
     ]
     stays.append(leave(old, f"work/{paths.usage(FIRST)}", OLD))
-    expected = [Removable(What.LOGS, {str(path): 4 for path in goes})]
-    assert cleaned(old, What.LOGS, remove=False) == expected
+    expected = [Removable(FileKind.LOGS, {str(path): 4 for path in goes})]
+    assert cleaned(old, FileKind.LOGS, remove=False) == expected
     assert all(path.exists() for path in goes)
-    assert cleaned(old, What.LOGS) == expected
+    assert cleaned(old, FileKind.LOGS) == expected
     assert not any(path.exists() for path in goes)
     assert all(path.exists() for path in stays)
-    assert cleaned(old, What.LOGS) == []
+    assert cleaned(old, FileKind.LOGS) == []
 
 
-def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:
+def test_leases_of_a_dead_process_keep_nothing_and_its_heartbeat_is_removed_after_a_day(old: Site) -> None:
     left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
     with held_by_another(old.work, paths.run_lease(RUN)):
-        (row,) = cleaned(old, What.PARTIAL)
+        (row,) = cleaned(old, FileKind.PARTIAL)
         assert [Path(path).parent for path in row.sizes] == [old.work / paths.HEARTBEATS]
         assert len(list((old.work / paths.HEARTBEATS).iterdir())) == 1
     left_by_another(old.work, paths.run_lease(RUN), silent=1e4)

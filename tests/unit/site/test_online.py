@@ -1,4 +1,4 @@
-"""The hand-off to Online: which runs are whole, what is in their file, and in which state what is run or said."""
+"""The hand-off to Online: which runs are whole, the content of their file, and the state of their command."""
 
 import re
 import shutil
@@ -20,7 +20,14 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineError, OnlineRecord, Result, State, What, is_handed_off
+from halfpipe.site.online_handoff import (
+    OnlineError,
+    OnlineOutcome,
+    OnlineRecord,
+    OnlineResult,
+    OnlineState,
+    is_handed_off,
+)
 from tests.support.harness import events_of
 from tests.support.online_site import (
     FIRST,
@@ -60,12 +67,12 @@ def lower_ground_id_in_second(home: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["lci_acd", "latc_lci"])
-def test_it_is_the_event_file_but_for_the_run_id_of_its_header(case: str, site: Site) -> None:
+def test_the_file_is_the_event_file_except_for_the_run_id(case: str, site: Site) -> None:
     online = on_site(site, case, FIRST)
     (event_file,) = staged(case, FIRST)
     assert event_file[RUNID_AT : RUNID_AT + 4] == int(FIRST).to_bytes(4, "little")
     result = online.go()
-    assert (result.what, online.files()) == (What.MADE, {NAME: without_downlink(event_file)})
+    assert (result.what, online.files()) == (OnlineOutcome.MADE, {NAME: without_downlink(event_file)})
     assert f"{len(event_file):,} bytes" in result.text
     made = OnlineRecord(site.work, RUN).made
     assert made is not None
@@ -73,12 +80,14 @@ def test_it_is_the_event_file_but_for_the_run_id_of_its_header(case: str, site: 
 
 
 def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
-    """One lacks two datagrams in the middle, which the other brings."""
+    """One lacks two datagrams in the middle, which the other contains."""
     online = on_site(site, "lci_gap_filled", FIRST)
-    assert online.go() == Result(RUN, What.WAITS, "waits: datagrams 6 to 7 of EPU 965 are missing")
+    assert online.go() == OnlineResult(
+        RUN, OnlineOutcome.WAITS, "waits: datagrams 6 to 7 of EPU 965 are missing"
+    )
     assert online.files() == {}
     site.by_hand(SECOND)
-    assert online.go().what is What.MADE
+    assert online.go().what is OnlineOutcome.MADE
     one, other = staged("lci_gap_filled", FIRST)
     (middle,) = staged("lci_gap_filled", SECOND, 2)
     content = online.files()[NAME]
@@ -96,49 +105,39 @@ def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Sit
     online.go()
     assert list(online.files()) == [NAME]
     site.by_hand(SECOND)
-    assert online.go(again=True).what is What.MADE
+    assert online.go(again=True).what is OnlineOutcome.MADE
     assert list(online.files()) == [OTHER_NAME]
 
 
-def test_products_that_were_cleaned_up_are_decoded_again(site: Site) -> None:
-    online = on_site(site, "lci_gap_filled", FIRST, SECOND)
-    for path in site.work.glob("*/chunks/*.evt"):
-        path.unlink()
-    output = StringIO()
-    (result,) = online_handoff.hand_off(online.settings(), [RUN], output)
-    assert result.what is What.MADE
-    assert "getLSEChunk: processing" in output.getvalue()
-
-
-def test_what_cannot_be_had_is_an_error_or_left_out_and_said(site: Site) -> None:
+def test_missing_products_are_an_error_or_are_left_out_and_reported(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     (site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00002.evt").unlink()
     shutil.rmtree(site.home / "golden")
     result = online.go()
-    assert (result.what, online.files()) == (What.FAILED, {})
+    assert (result.what, online.files()) == (OnlineOutcome.FAILED, {})
     assert "needs chunk 00002 of downlink 240601001" in result.text
     result = online.go(online.settings(without_context=True))
-    assert result.what is What.MADE
+    assert result.what is OnlineOutcome.MADE
     assert "without: run 2c2e5787 needs chunk 00002" in result.text
     index = idx.read_index(site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00001.idx")
     assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events["sequence"].tolist())
 
 
-def test_the_kind_decides_and_of_another_one_no_more_than_the_manifest_is_read(site: Site) -> None:
+def test_of_a_run_of_another_kind_only_the_manifest_is_read(site: Site) -> None:
     online = on_site(site, "complete_basic", FIRST)
     datagrams, manifest = site.work / paths.datagrams(RUN, FIRST), site.work / paths.manifest(RUN, FIRST)
     content = datagrams.read_bytes()
     datagrams.write_text("damaged\n")
-    assert online.go() == Result(RUN, What.OTHER, "LPA: not for Online (online.types)")
+    assert online.go() == OnlineResult(RUN, OnlineOutcome.OTHER, "LPA: not for Online (online.types)")
     assert not (site.work / paths.online_record(RUN)).exists()
-    assert datagrams.read_text() == "damaged\n", "whoever reads it makes it again"
+    assert datagrams.read_text() == "damaged\n", "a reader would repair it"
     datagrams.write_bytes(content)
     said = manifest.read_bytes()
     manifest.unlink()
-    assert online.go().what is What.OTHER, "its datagrams tell the same"
+    assert online.go().what is OnlineOutcome.OTHER, "its datagrams show the same"
     manifest.write_bytes(said)
     datagrams.write_text("damaged\n")
-    assert online.go(online.settings(types=LPA)).what is What.MADE
+    assert online.go(online.settings(types=LPA)).what is OnlineOutcome.MADE
 
 
 def counted_from_3(text: str) -> str:
@@ -156,18 +155,18 @@ def counted_from_3(text: str) -> str:
         (counted_from_3, "datagrams 0 to 2, before the one that opens it"),
     ],
 )
-def test_what_is_complete_for_level_1_may_not_be_whole(
+def test_a_run_that_is_complete_for_level_1_may_not_be_whole(
     change: Callable[[str], str], said: str, site: Site
 ) -> None:
     online = on_site(site, "lci_acd", FIRST, change=rewrite(change))
     assert site.receipt(FIRST)["runs"][0]["complete"]
-    assert online.go() == Result(RUN, What.WAITS, f"waits: EPU 965: {said}")
+    assert online.go() == OnlineResult(RUN, OnlineOutcome.WAITS, f"waits: EPU 965: {said}")
 
 
-def test_given_up_it_is_made_of_what_is_there(site: Site) -> None:
+def test_the_file_of_an_abandoned_run_has_all_known_events(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST)
     site.give_up(f"{GID}-{RUN}")
-    assert online.go().what is What.MADE
+    assert online.go().what is OnlineOutcome.MADE
     bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
     assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
     made = OnlineRecord(site.work, RUN).made
@@ -182,117 +181,117 @@ def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
             path.write_text("".join(re.sub(r"\d+( +\d+ +\d+)$", r"0\1", line) + "\n" for line in lines))
             path.with_suffix(".evt").unlink()
 
-    assert Online(site).go().what is What.OTHER, "nothing is known of it"
-    assert Online(site).go(Online(site).settings(types=LPA)).what is What.OTHER
+    assert Online(site).go().what is OnlineOutcome.OTHER, "nothing is known of it"
+    assert Online(site).go(Online(site).settings(types=LPA)).what is OnlineOutcome.OTHER
     online = on_site(site, "lci_acd", FIRST, change=without_events)
-    assert online.go() == Result(RUN, What.WAITS, "has no events, so there is no file of it")
+    assert online.go() == OnlineResult(RUN, OnlineOutcome.WAITS, "has no events, so there is no file of it")
     MergedIndex(KnownDatagrams.of(()), ()).save(site.work, RUN, DownlinkId(FIRST))
     site.give_up(RUN)
-    assert online.go(online.settings(types=tuple(RunKind))).what is What.WAITS, "though it was abandoned"
+    assert online.go(online.settings(types=tuple(RunKind))).what is OnlineOutcome.WAITS, (
+        "though it was abandoned"
+    )
     assert online.files() == {}
 
 
-def test_it_is_not_made_twice(site: Site) -> None:
+def test_a_file_is_not_made_twice(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command())
     online.go(settings)
     before, made = values(site.work, paths.online_record(RUN)), (online.home / NAME).stat()
     site.by_hand(FIRST)
-    assert online.go(settings).what is What.BEFORE
+    assert online.go(settings).what is OnlineOutcome.BEFORE
     assert (online.home / NAME).stat() == made
     (online.home / NAME).unlink()
-    assert online.go(settings).what is What.BEFORE
+    assert online.go(settings).what is OnlineOutcome.BEFORE
     assert online.files() == {}, "Online took it away"
     assert values(site.work, paths.online_record(RUN)) == before
     for home in (paths.online_record(RUN), paths.copies(paths.online_record(RUN))):  # put back from a backup
         shutil.rmtree(site.work / home)
-    assert online.go(settings).what is What.FAILED
+    assert online.go(settings).what is OnlineOutcome.FAILED
     assert (online.files(), len(online.told)) == ({}, 1)
 
 
-def test_what_comes_later_is_said_and_taken_by_name(site: Site) -> None:
+def test_later_data_are_reported_and_used_on_request(site: Site) -> None:
     online = on_site(site, "one_epu_then_other", FIRST)
     settings = online.settings(online.command(), LPA, min_epus=1)
     online.go(settings)
     first = online.files()
     site.by_hand(SECOND)
     result = online.go(settings)
-    assert result.what is What.MORE
+    assert result.what is OnlineOutcome.MORE
     assert "6 datagrams came" in result.text
     assert f"halfpipe online --again {RUN}" in result.text
     assert online.files() == first
 
-    assert online.go(settings, again=True).what is What.MADE
+    assert online.go(settings, again=True).what is OnlineOutcome.MADE
     assert [len(events_of(files[NAME])) for files in (first, online.files())] == [68, 120]
     assert len(online.told) == 2
-    assert online.go(settings).what is What.BEFORE
+    assert online.go(settings).what is OnlineOutcome.BEFORE
 
 
-def test_a_file_of_somebody_else_is_left_alone(site: Site) -> None:
+def test_a_file_of_another_program_is_not_changed(site: Site) -> None:
     """As the legacy left them, whose directory may be taken over."""
     online = on_site(site, "lci_acd", FIRST)
     online.home.mkdir()
     (online.home / f"00000001-{RUN}.evt").write_text("legacy")
     (online.home / "notes-on-runs.evt").touch()
-    assert online.go(online.settings(online.command())).what is What.BEFORE
+    assert online.go(online.settings(online.command())).what is OnlineOutcome.BEFORE
     assert (len(online.files()), online.told) == (2, [])
 
 
-def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
+def test_a_run_that_fails_does_not_stop_the_next(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     damaged = RunId("00000001")
     OnlineRecord(site.work, damaged).attempts.publish({"making": NAME})
     damage(site.work, paths.online_record(damaged))
     one, other = online_handoff.hand_off(online.settings(), [damaged, RUN], StringIO())
-    assert (one.what, other.what) == (What.FAILED, What.MADE)
+    assert (one.what, other.what) == (OnlineOutcome.FAILED, OnlineOutcome.MADE)
     assert f"{paths.online_record(damaged)}/000001.json" in str(one)
 
 
-def test_the_command_gets_what_it_asks_for_and_is_run_again_if_it_fails(site: Site) -> None:
+def test_the_command_gets_its_values_and_is_run_again_if_it_fails(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     result = online.go(online.settings(online.command("exit 3")))
-    assert (result.what, online.state()) == (What.FAILED, State.NOT_STARTED)
+    assert (result.what, online.state()) == (OnlineOutcome.FAILED, OnlineState.NOT_STARTED)
     assert "ended with exit status 3" in result.text
     before = (online.home / NAME).stat()
-    assert online.go().what is What.WAITS, "the command was switched off"
+    assert online.go().what is OnlineOutcome.WAITS, "the command was switched off"
     output = StringIO()
     (result,) = online_handoff.hand_off(online.settings(online.command()), [RUN], output)
     assert online.told[1:] == [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
-    assert (result.what, output.getvalue()) == (What.TOLD, "heard\n")
-    assert ((online.home / NAME).stat(), online.state()) == (before, State.DONE)
+    assert (result.what, output.getvalue()) == (OnlineOutcome.TOLD, "heard\n")
+    assert ((online.home / NAME).stat(), online.state()) == (before, OnlineState.DONE)
     last = values(site.work, paths.online_record(RUN))[-1]
     assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
 
 
-def test_without_its_file_no_command_is_run(site: Site) -> None:
+def test_no_command_is_run_without_the_file(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command("exit 1"))
     online.go(settings)
     (online.home / NAME).unlink()
-    assert (online.go(settings).what, len(online.told)) == (What.FAILED, 1)
+    assert (online.go(settings).what, len(online.told)) == (OnlineOutcome.FAILED, 1)
     online_handoff.settle(settings, RUN, started=True)  # a person has given it
-    assert (online.go(settings).what, online.state()) == (What.BEFORE, State.DONE)
+    assert (online.go(settings).what, online.state()) == (OnlineOutcome.BEFORE, OnlineState.DONE)
 
 
-def test_one_that_was_killed_is_for_a_person(site: Site) -> None:
+def test_a_killed_command_needs_a_person(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command(CRASHES))
     assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in online.go(settings).text
-    assert online.go(settings).what is What.FAILED
-    assert online.go(again=True).what is What.FAILED
+    assert online.go(settings).what is OnlineOutcome.FAILED
+    assert online.go(again=True).what is OnlineOutcome.FAILED
     assert len(online.told) == 1
     online_handoff.settle(settings, RUN, started=False)
-    assert online.go(settings).what is What.FAILED, "it is run again"
+    assert online.go(settings).what is OnlineOutcome.FAILED, "it is run again"
     assert len(online.told) == 2
     online_handoff.settle(settings, RUN, started=True)
-    assert online.go(settings).what is What.BEFORE
+    assert online.go(settings).what is OnlineOutcome.BEFORE
     with pytest.raises(OnlineError, match="nothing to settle"):
         online_handoff.settle(settings, RUN, started=False)
 
 
-def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_of_a_killed_process_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     online, said = on_site(site, "lci_acd", FIRST), list[str]()
     monkeypatch.setattr(online_handoff.log, "warning", lambda text, *_: said.append(text))
     online.go(online.settings(online.command("exit 1")))
@@ -300,11 +299,11 @@ def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
     with pytest.raises(UnknownOutcomeError, match="Look again"):
         online_handoff.settle(online.settings(), RUN, started=False)
     begun = time.monotonic()
-    assert online.go().what is What.FAILED
+    assert online.go().what is OnlineOutcome.FAILED
     assert time.monotonic() - begun > 0.5
-    assert (len(said), online.state()) == (1, State.OPEN)
+    assert (len(said), online.state()) == (1, OnlineState.OPEN)
     online_handoff.settle(online.settings(), RUN, started=False)
-    assert online.state() is State.NOT_STARTED
+    assert online.state() is OnlineState.NOT_STARTED
 
 
 @pytest.mark.parametrize("place", ["halts/haltOnline", f"{SECOND}/haltOnline"])
@@ -313,14 +312,14 @@ def test_a_switch_holds_runs_and_commands(place: str, site: Site) -> None:
     switch = site.work / place
     switch.parent.mkdir(exist_ok=True)
     switch.touch()
-    assert online.go() == Result(RUN, What.HELD, f"held by {switch}")
-    assert (online.go(again=True).what, online.files()) == (What.HELD, {})
+    assert online.go() == OnlineResult(RUN, OnlineOutcome.HELD, f"held by {switch}")
+    assert (online.go(again=True).what, online.files()) == (OnlineOutcome.HELD, {})
     switch.unlink()
     (site.work / "240601009").mkdir()
     (site.work / "240601009" / "haltOnline").touch()  # of a downlink that does not bring it
-    assert online.go(online.settings(online.command("exit 1"))).what is What.FAILED
+    assert online.go(online.settings(online.command("exit 1"))).what is OnlineOutcome.FAILED
     switch.touch()
-    assert online.go(online.settings(online.command())).what is What.HELD
+    assert online.go(online.settings(online.command())).what is OnlineOutcome.HELD
     assert len(online.told) == 1
 
 
@@ -333,12 +332,12 @@ def told(work: Path) -> OnlineRecord:
     return record
 
 
-def test_clean_up_may_go_on_from_the_file_on(tmp_path: Path) -> None:
+def test_a_run_is_handed_off_once_its_file_is_made(tmp_path: Path) -> None:
     home, record = tmp_path / "online", OnlineRecord(tmp_path, RUN)
     assert not is_handed_off(tmp_path, home, RUN)
     home.mkdir()
     (home / f"00000001-{RUN}.evt").touch()
-    assert is_handed_off(tmp_path, home, RUN), "what somebody else left counts"
+    assert is_handed_off(tmp_path, home, RUN), "a file of another program counts"
     assert not is_handed_off(tmp_path, home, RunId("2c2e5788"))
     record.attempts.publish({"making": NAME})
     assert not is_handed_off(tmp_path, home, RUN), "it may be made again"
@@ -346,15 +345,20 @@ def test_clean_up_may_go_on_from_the_file_on(tmp_path: Path) -> None:
     assert is_handed_off(tmp_path, tmp_path / "empty", RUN), "Online took it away"
 
 
-def test_the_records_are_these_and_come_back(tmp_path: Path) -> None:
+def test_records_and_states(tmp_path: Path) -> None:
     for record in (told(tmp_path), OnlineRecord(tmp_path, RUN)):
-        assert (record.state, record.made, record.names) == (State.DONE, MADE, frozenset({NAME}))
+        assert (record.state, record.made, record.names) == (OnlineState.DONE, MADE, frozenset({NAME}))
         assert record.attempts.every[-1].command == ("a b", "é")
     assert [
         {key: one[key] for key in one.keys() - {"sha256", "previous", "when", "who"}}
         for one in values(tmp_path, paths.online_record(RUN))
     ] == [{"making": NAME}, {"made": MADE}, ATTEMPT, TOLD | {"status": 0, "said": ["said"]}]
-    for number, state in ((4, State.OPEN), (3, State.NOT_STARTED), (2, State.MAKING), (1, State.NOTHING)):
+    for number, state in (
+        (4, OnlineState.OPEN),
+        (3, OnlineState.NOT_STARTED),
+        (2, OnlineState.MAKING),
+        (1, OnlineState.NOTHING),
+    ):
         forget(tmp_path, paths.online_record(RUN), number)
         assert OnlineRecord(tmp_path, RUN).state is state
 
@@ -362,17 +366,17 @@ def test_the_records_are_these_and_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "state"),
     [
-        ([{"making": NAME}], State.MAKING),
-        ([{"made": MADE}], State.NOT_STARTED),
-        ([{"made": MADE | {"tell": False}}], State.DONE),
-        ([{"made": MADE}, ATTEMPT | TOLD | {"attempt": 2, "by": "person"}], State.DONE),
-        ([{"made": MADE}, ATTEMPT | {"attempt": 2}], State.OPEN),
-        # The answer of a process that stood still, for the file before.
-        ([{"made": MADE}, TOLD], State.NOT_STARTED),
+        ([{"making": NAME}], OnlineState.MAKING),
+        ([{"made": MADE}], OnlineState.NOT_STARTED),
+        ([{"made": MADE | {"tell": False}}], OnlineState.DONE),
+        ([{"made": MADE}, ATTEMPT | TOLD | {"attempt": 2, "by": "person"}], OnlineState.DONE),
+        ([{"made": MADE}, ATTEMPT | {"attempt": 2}], OnlineState.OPEN),
+        # A late answer of a suspended process, for the file before.
+        ([{"made": MADE}, TOLD], OnlineState.NOT_STARTED),
     ],
 )
-def test_the_state_after_a_file_that_was_made_anew(
-    more: list[dict[str, object]], state: State, tmp_path: Path
+def test_the_state_after_a_second_file(
+    more: list[dict[str, object]], state: OnlineState, tmp_path: Path
 ) -> None:
     record = told(tmp_path)
     for one in more:
@@ -381,7 +385,7 @@ def test_the_state_after_a_file_that_was_made_anew(
 
 
 @pytest.mark.parametrize("one", [{}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
-def test_what_cannot_be_a_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
     told(tmp_path)
     series = Series(tmp_path, paths.online_record(RUN))
     series.read()

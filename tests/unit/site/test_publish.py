@@ -1,13 +1,20 @@
-"""The board that a turn publishes, and the cause if it cannot be written."""
+"""What a turn reports while it runs: the board, a problem of the board, and what stops Slurm's queue."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from halfpipe import paths
-from halfpipe.settings import Board, Settings
-from halfpipe.site.unattended_turn import publish
+from halfpipe.files.lease import Lease
+from halfpipe.settings import Board, Paths, Settings
+from halfpipe.site.alarms import Alarms
+from halfpipe.site.invocation import SnakemakeCall
+from halfpipe.site.unattended_turn import Turn, publish
 from tests.support.board_site import DAYS, FIRST, HANDED_OFF, lay_out
+from tests.support.harness import Messages
+from tests.support.servers import put_program
 from tests.support.workflow import Site
 
 
@@ -24,3 +31,16 @@ def test_the_board_is_written_if_the_config_asks_for_one(worked: Callable[..., S
     (cause,) = publish(asking(site, tmp_path / "file" / "board"))
     assert cause.code == "board-failed"
     assert str(tmp_path / "file" / "board") in cause.text
+
+
+def test_a_turn_in_slurms_queue_alarms_about_a_used_up_allocation_and_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
+    lease = Lease.of(settings, paths.UNATTENDED_LEASE)
+    turn = Turn(settings, SnakemakeCall(is_remote=True), 1.0, Alarms(settings, said), lease, "")
+    for reason in ("Priority", "AssocGrpNodeLimit", "AssocGrpNodeLimit", "Resources"):
+        put_program(tmp_path, "squeue", f"echo 'halfpipe_a|{reason}|N/A'", monkeypatch)
+        turn.report_progress()
+    assert ["AssocGrpNodeLimit" in text for text in said] == [True, False]
+    assert "over" in said[1]

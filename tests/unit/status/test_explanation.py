@@ -11,7 +11,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import undelivered
-from halfpipe.merge.undelivered import Kind
+from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.process.failure import Failure
 from halfpipe.status.account import Survey, account
 from halfpipe.status.explanation import Explained, State
@@ -46,7 +46,7 @@ def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> N
     assert said.now.books
     before = said.now.books.delivered
     (group,) = said.groups
-    assert place(group) == (Kind.ORPHAN, 957, 1069, 1130, 18)
+    assert place(group) == (NotDelivered.ORPHAN, 957, 1069, 1130, 18)
     assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
     assert len({one.chunk for one in group.waits_for}) == 1
     assert group.do == f"snakemake dl={SECOND}"
@@ -65,7 +65,10 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
         build(name, site, downlink)
         looked = Survey(site.settings)
         accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
-        assert sum(filter(None, accounts)) == said_of(site).count(Kind.ORPHAN, Kind.DUE), (name, downlink)
+        assert sum(filter(None, accounts)) == said_of(site).count(NotDelivered.ORPHAN, NotDelivered.DUE), (
+            name,
+            downlink,
+        )
 
 
 def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
@@ -81,7 +84,10 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
 
     site.halfpipe("force", RUN, "--reason", "lost").good()
     (due,) = said_of(site).groups
-    assert (due.kind, due.do) == (Kind.DUE, f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json")
+    assert (due.kind, due.do) == (
+        NotDelivered.DUE,
+        f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json",
+    )
     site.configure(retire={"deliver_orphans": False})
     (kept,) = said_of(site).groups
     assert kept.why == ("The run is abandoned, and retire.deliver_orphans keeps back what is not settled.",)
@@ -154,9 +160,9 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     }  # fmt: skip
     assert second["known"] == everything
     (group,) = said_of(site).groups
-    assert place(group) == (Kind.LATE, 956, taken[0], taken[-1], 4)
+    assert place(group) == (NotDelivered.LATE, 956, taken[0], taken[-1], 4)
     with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
-        assert [(one.kind, one.events) for one in said_of(site).groups] == [(Kind.LATE, 4)], (
+        assert [(one.kind, one.events) for one in said_of(site).groups] == [(NotDelivered.LATE, 4)], (
             "which of them, nobody knows"
         )
     assert "late-events" in {cause.code for cause in account(Survey(site.settings), SECOND).causes}

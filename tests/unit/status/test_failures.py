@@ -130,7 +130,11 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     job_log(tmp_path, "submit")  # it was killed, and what was attempted says more
     job_log(tmp_path, "ledger", down)
     (late,) = failures(searching(tmp_path), DL, after_receipt=True)
-    assert (late.code, late.verdict, str(late.remedy)) == ("ledger", Verdict.ACTION, f"snakemake submit={DL}")
+    assert (late.code, late.verdict, str(late.remedy)) == (
+        "ledger",
+        Verdict.ACTION,
+        f"snakemake {DL}/ledger.json",
+    )
     product = tmp_path / paths.loaded(DL)
     product.parent.mkdir()
     product.touch()

@@ -6,6 +6,7 @@ import pytest
 
 from halfpipe.causes import Verdict
 from halfpipe.status import queue
+from tests.support.servers import put_program
 
 LINES = """\
 halfpipe_a|AssocGrpNodeLimit|N/A
@@ -19,10 +20,7 @@ halfpipe_c|Nonsense|N/A
 def test_jobs_are_counted_by_reason_and_what_does_not_pass_needs_action(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "squeue"
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{LINES}END\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    program = put_program(tmp_path, "squeue", f"cat <<'END'\n{LINES}END", monkeypatch)
     found = queue.queued()
     assert [(one.reason, one.jobs, one.start) for one in found] == [
         ("AssocGrpNodeLimit", 2, "2026-11-30T08:00:00"),
