@@ -59,6 +59,13 @@ class Columns:
         return found
 
 
+def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame as rows by column, also those of a named index; missing values are None."""
+    flat = frame.reset_index() if frame.index.names != [None] else frame
+    rows: list[dict[str, Any]] = flat.astype(object).where(flat.notna(), None).to_dict("records")
+    return rows
+
+
 def utc(unix: ArrayLike) -> "pd.Series[Any]":
     """Convert Unix UTC seconds to times with a zone, to the microsecond; NaN becomes NaT."""
     microseconds = (pd.Series(unix, dtype="float64") * 1e6).round()
@@ -97,7 +104,8 @@ RUNS = Columns(
     (
         Column("l1_run", TEXT, "the run as Level-1 names it"),
         Column("kind", TEXT, "LPA or LCI"),
-        Column("handoff", WHOLE, "number of the hand-off of this delivery"),
+        Column("handoff", WHOLE, "number of the downlink's latest hand-off"),
+        Column("submitted", WHOLE, "number of the downlink's hand-off that Level-1 has"),
         Column("files", WHOLE, "event files delivered by this downlink"),
         Column("events", WHOLE, "events delivered by this downlink"),
         Column("waiting", WHOLE, "events of the run that no downlink had delivered"),
@@ -139,7 +147,7 @@ WAITING = Columns(
         Column("l1_run", TEXT, "the run as Level-1 names it"),
         Column("kind", TEXT, "LPA or LCI"),
         Column("started", UTC, "start of the run"),
-        Column("met", MET, "start of the run as mission elapsed time", "s"),
+        Column("met", WHOLE, "start of the run as mission elapsed time", "s"),
         Column("days", NUMBER, "age of the run", "d"),
         Column("state", TEXT, "open or abandoned"),
         Column("waiting", WHOLE, "events that wait now"),

@@ -1,11 +1,10 @@
 """What HalfPipe knows of a site, as pandas frames: read-only, without leases, each frame when it is first used."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from math import nan
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,8 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.config import find_profile, load
-from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files.reading import modified, names_in, read_whole
-from halfpipe.files.records import parse_record
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import join
@@ -31,13 +27,11 @@ from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
-from halfpipe.tables import columns, coverage
-from halfpipe.tables.incomplete_runs import waiting
+from halfpipe.tables import columns, coverage, frames
+from halfpipe.tables.incomplete_runs import waiting_runs
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-Receipt = Mapping[str, Any]
 
 
 def open_site(profile: str | PathLike[str] | None = None) -> "SiteFrames":
@@ -57,53 +51,63 @@ class SiteFrames:
     ----------
     settings
         The settings of the site.
+    downlinks
+        The downlinks to look at; empty: all.
+
+    Attributes
+    ----------
+    problems
+        The downlinks whose receipts could not be read when a frame was made.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, downlinks: Iterable[DownlinkId] = ()) -> None:
+        self.settings, self._only = settings, tuple(downlinks)
         self._work = settings.paths.work
+        self.problems: dict[DownlinkId, HalfPipeError] = {}
 
     def __repr__(self) -> str:
         simulated = ", SIMULATED data" if self.settings.is_simulated else ""
         return f"<HalfPipe site at {self._work}{simulated}: {', '.join(columns.FRAMES)}>"
 
+    def _names(self) -> Sequence[DownlinkId]:
+        return self._only or every_downlink(self._work)
+
+    def _submitted(self, downlink: DownlinkId) -> int | None:
+        try:
+            return frames.submitted_number(self._work, downlink)
+        except HalfPipeError as error:
+            self.problems[downlink] = error
+            return None
+
+    def _receipts(self) -> Iterator[Mapping[str, Any]]:
+        return frames.read_receipts(
+            self._work, self._names(), self.problems.__setitem__, named=bool(self._only)
+        )
+
     @cached_property
     def downlinks(self) -> pd.DataFrame:
         """One row for each downlink, with what its latest receipt contains."""
-        return columns.DOWNLINKS.frame(self._downlinks())
+        return frames.downlinks(self._work, self._receipts(), self.problems)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return columns.RUNS.frame(row for receipt in self.receipts() for row in runs_of(receipt))
+        return frames.runs(self._receipts(), self._submitted)
 
     @cached_property
     def files(self) -> pd.DataFrame:
         """One row for each delivered event file."""
-        rows = (row for receipt in self.receipts() for row in files_of(receipt))
-        return columns.FILES.frame(rows, times="met")
+        return frames.event_files(self._receipts())
 
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """One row for each chunk in a receipt."""
-        return columns.CHUNKS.frame(row for receipt in self.receipts() for row in _chunks_of(receipt))
+        return frames.chunks(self._receipts())
 
     @cached_property
     def waiting(self) -> pd.DataFrame:
-        """One row for each run that is not complete."""
-        survey = Survey(self.settings)
-        rows = []
-        for run in every_run(self._work):
-            with suppress(HalfPipeError):  # status reports damaged runs
-                found = waiting(self.settings, [run], -np.inf, survey.now, survey.has_waiting)
-                for one in found.to_dict("records"):
-                    now = survey.books(run)
-                    number = now.books.all_waiting if now.books else None
-                    values = one | {"started": run.met, "waiting": number, "old": now.old or None}
-                    rows.append(
-                        [values[column.name] for column in (*columns.WAITING.index, *columns.WAITING.data)]
-                    )
-        return columns.WAITING.frame(rows, times="met")
+        """One row for each run that is not complete. Damaged runs are left out: status reports them."""
+        return waiting_runs(Survey(self.settings), every_run(self._work), damaged=lambda _: None)
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -125,7 +129,7 @@ class SiteFrames:
         """
         known = RunId.from_l1(run) if run.startswith("r") else RunId(run)
         refuse_unknown(self._work, known)
-        return PartFrames(self, known.l1, [known])
+        return PartFrames(self.settings, known.l1, [known])
 
     def downlink(self, downlink: str) -> "PartFrames":
         """Return the frames of what one downlink delivered.
@@ -139,52 +143,10 @@ class SiteFrames:
         made = last_hand_off(self._work, of, only_look=True)
         if made is None:
             raise MissingInputError(f"downlink {of} was not handed off. Process it: snakemake dl={of}")
-        return PartFrames(self, of, [RunId(run["run"]) for run in made.receipt["runs"]], of)
-
-    def receipts(
-        self, failed: Callable[[DownlinkId, HalfPipeError], object] = lambda *_: None
-    ) -> Iterator[Receipt]:
-        """Yield the latest receipt of each downlink; call `failed` for those that cannot be read."""
-        for downlink in every_downlink(self._work):
-            try:
-                if receipt := _receipt(self._work, downlink):
-                    yield receipt
-            except HalfPipeError as error:
-                failed(downlink, error)
-
-    def _downlinks(self) -> Iterator[tuple[Any, ...]]:
-        broken: list[tuple[DownlinkId, HalfPipeError]] = []
-        for receipt in self.receipts(failed=lambda *problem: broken.append(problem)):
-            downlink, problem, submitted = DownlinkId(receipt["downlink"]), None, None
-            try:
-                # Most of the time: whether there is a record at all.
-                if Path(f"{self._work}/{paths.submissions(downlink)}").exists() and (
-                    confirmed := submissions(self._work, downlink, only_look=True).last_confirmed
-                ):
-                    submitted = confirmed.handoff
-            except HalfPipeError as error:
-                problem = error.text
-            runs, times = receipt["runs"], _times(receipt["runs"])
-            handed_off = modified(f"{self._work}/{paths.receipts(downlink)}/000001.json")
-            yield (
-                downlink,
-                receipt["handoff"],
-                submitted,
-                handed_off,
-                len(receipt["chunks"]),
-                len(runs),
-                *(sum(run[key] for run in runs) for key in ("delivered", "orphans", "late")),
-                *times,
-                nan if handed_off is None else handed_off - times[1],
-                bool(receipt.get("simulated")),
-                bool(receipt.get("taken_over")),
-                problem,
-            )
-        number = len(columns.DOWNLINKS.data) - 1
-        yield from ((downlink, *[None] * number, error.text) for downlink, error in broken)
+        return PartFrames(self.settings, of, [RunId(run["run"]) for run in made.receipt["runs"]], of)
 
     def _jobs(self) -> Iterator[tuple[Any, ...]]:
-        for downlink in sorted(names_in(self._work / paths.LOGS)):
+        for downlink in self._names():
             with suppress(OSError):
                 for line in (self._work / paths.usage(downlink)).read_text().splitlines():
                     with suppress(ValueError, KeyError, TypeError):  # a line that a full disk cut off
@@ -194,7 +156,7 @@ class SiteFrames:
                         yield (downlink, job["job"], begun, *measured)
 
     def _records(self) -> Iterator[tuple[Any, ...]]:
-        for downlink in every_downlink(self._work):
+        for downlink in self._names():
             with suppress(HalfPipeError):  # `downlinks` has the problem
                 for made in hand_offs(self._work, downlink, only_look=True):
                     yield downlink, made.made, "hand-off", made.number, None, made.receipt.get("reason")
@@ -206,16 +168,16 @@ class PartFrames:
     """The events, and the delivered intervals, of one run, or of what one downlink delivered."""
 
     def __init__(
-        self, site: SiteFrames, name: str, runs: Iterable[RunId], downlink: DownlinkId | None = None
+        self, settings: Settings, name: str, runs: Iterable[RunId], downlink: DownlinkId | None = None
     ) -> None:
-        self._site, self.name, self.runs, self.delivered_by = site, name, tuple(runs), downlink
+        self._settings, self.name, self.runs, self.delivered_by = settings, name, tuple(runs), downlink
 
     def events(self) -> pd.DataFrame:
         """Return the known events, each once, in order, with the fields of their headers.
 
         They are read from the products of chunks. After a clean-up these are gone, and so are the rows.
         """
-        parts = [_events_of(self._site.settings, run, self.delivered_by) for run in self.runs]
+        parts = [_events_of(self._settings, run, self.delivered_by) for run in self.runs]
         return pd.concat(parts) if parts else columns.EVENTS.frame(())
 
     def coverage(self) -> pd.DataFrame:
@@ -238,69 +200,19 @@ class PartFrames:
 
     def coverage_table(self) -> "Table":
         """Return the coverage as an astropy table that ``write("coverage.fits")`` makes a FITS table of."""
-        return coverage.table(self.coverage(), self.name, simulated=self._site.settings.is_simulated)
+        return coverage.table(self.coverage(), self.name, simulated=self._settings.is_simulated)
 
     def _covered(self) -> list[tuple[float, float]]:
         files = (
             file.seconds
             for run in self.runs
-            for downlink, delivery in Deliveries(self._site.settings.paths.work, run, only_look=True)
+            for downlink, delivery in Deliveries(self._settings.paths.work, run, only_look=True)
             .latest()
             .items()
             if self.delivered_by in {None, downlink}
             for file in delivery.files
         )
         return coverage.joined((first, last + 1) for first, last in files)
-
-
-def _receipt(work: Path, downlink: DownlinkId) -> Receipt | None:
-    """Return the latest receipt of a downlink: the copy for people if it is whole, because it is one file to read."""
-    with suppress(OSError):
-        if whole := parse_record(read_whole(f"{work}/{paths.receipt(downlink)}")):
-            return whole.values
-    made = last_hand_off(work, downlink, only_look=True)
-    return made.receipt if made else None
-
-
-def _times(runs: Iterable[Receipt]) -> tuple[float, float, float, float]:
-    """Return the first and the last time of delivered events, twice (Unix seconds); NaN without events."""
-    times = [run["times"] for run in runs if run.get("times")]
-    if not times:
-        return nan, nan, nan, nan
-    edges = min(first for first, _ in times), max(last for _, last in times)
-    return (*edges, *edges)
-
-
-def runs_of(receipt: Receipt) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `columns.RUNS` for a receipt."""
-    for run in receipt["runs"]:
-        numbers = (receipt["handoff"], len(run["files"]), run["delivered"], run["orphans"], run["late"])
-        names = (run["run"], receipt["downlink"], run["l1_run"], run["kind"])
-        yield (*names, *numbers, state_word(run), *_times([run]))
-
-
-def files_of(receipt: Receipt) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `columns.FILES` for a receipt."""
-    for run in receipt["runs"]:
-        for file in run["files"]:
-            seconds = file["seconds"]
-            yield (
-                *(run["run"], receipt["downlink"], file["name"], file["events"], file["size"]),
-                *(*file["sequences"], *seconds, *seconds, file["sha256"]),
-            )
-
-
-def _chunks_of(receipt: Receipt) -> Iterator[tuple[Any, ...]]:
-    for chunk in receipt["chunks"]:
-        indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
-        counts = (
-            sum(file.get(key, 0) for file in indexes) for key in ("events", "datagrams", "missing_events")
-        )
-        size = sum(file["size"] for file in chunk["files"] if file["kind"] == "evt")
-        level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
-        hours = (level0.get("needed"), len(level0.get("missing") or ()))
-        names = (receipt["downlink"], chunk["chunk"], " ".join(chunk["runs"]))
-        yield (*names, *counts, size, sum(exceptions.values()), *hours)
 
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
