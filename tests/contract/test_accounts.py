@@ -1,6 +1,5 @@
 """Compare what a chunk should have with what it has, in real jobs: level-0 hours, events, damage, times."""
 
-import json
 import re
 import shutil
 import time
@@ -42,24 +41,20 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
     assert (entry["needed"], entry["missing"]) == (2, [{"hour": hour, "apid": 956}])
     ((span,), (gap,)) = read_retdef(site.work / paths.retdef(DL, ChunkId("00001"))).spans, entry["gaps"]
     assert (gap["apid"], gap["end"], gap["datagrams"]) == (956, span.end, None)
-    chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
-    assert chunk["level0"] == entry
-    found = troubles(site, DL)
-    wanting = {(cause.code, *cause.remedy.do) for cause in found if cause.verdict is Verdict.ACTION}
-    assert wanting == {("level0-missing", f"snakemake dl={DL} -R decode_chunk")}
+    found = [cause for cause in troubles(site, DL) if cause.verdict is Verdict.ACTION]
+    command = f"snakemake dl={DL} -R decode_chunk"
+    assert {(cause.code, *cause.remedy.do) for cause in found} == {("level0-missing", command)}
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
-    groups = site.told("explain", DL)["groups"]
-    assert {group["do"] for group in groups} == {f"snakemake dl={DL} -R decode_chunk"}
-    assert all("was decoded without 1 level-0 hour of EPU 95" in " ".join(group["why"]) for group in groups)
+    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {
+        f"snakemake dl={DL} -R decode_chunk"
+    }
 
     away.rename(second)
     assert {cause.code for cause in troubles(site, DL)} == {"decoder-exceptions", "level0-arrived"}
     (file,) = second.glob("*a0956*")
-    assert shortfall.arrived_since(site.settings, DL, site.receipt(DL)["chunks"][0]) == [
-        (hour, 956, file.name)
-    ]
+    chunk = site.receipt(DL)["chunks"][0]
     assert shortfall.arrived_since(site.settings, DL, chunk) == [(hour, 956, file.name)]
     site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
     assert troubles(site, DL) == site.told("explain", DL)["groups"] == []
@@ -149,62 +144,44 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     check_repaired(site)
 
 
-def test_an_archive_that_cannot_be_read_is_not_checked(site: Site) -> None:
-    build("complete_basic", site)
-    site.process(GOLDEN_DL)
-    assert {chunk["level0"]["missing"] for chunk in site.receipt(GOLDEN_DL)["chunks"]} == {None}
-    assert troubles(site, GOLDEN_DL) == []
-
-
 def test_missing_events_that_are_announced_are_reported(site: Site) -> None:
     build("complete_basic", site)
     site.misbehave(GOLDEN / "complete_basic" / "in", f"--fault={GOLDEN_DL}-00001=line-less")
     site.process(GOLDEN_DL)
     (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
     assert index["missing_events"] == 1
+    assert site.receipt(GOLDEN_DL)["chunks"][0]["level0"]["missing"] is None, "its archive is not there"
     (cause,) = troubles(site, GOLDEN_DL)
     assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
     site.configure(decoder={"max_missing_events": 0})
     site.snakemake(f"dl={GOLDEN_DL}", "-F").bad("decoder.max_missing_events (0)")
 
 
-def flip(site: Site, downlink: str) -> list[Path]:
-    """Flip 40 bytes of the EBF of the last record of each evt file of a downlink."""
-    files = sorted((site.work / paths.chunks(downlink)).glob("*.evt"))
-    for path in files:
-        index = path.with_suffix(".idx").read_text().splitlines()
-        last = max(int(line.split()[13]) for line in index if line.startswith("EVT:"))
-        content = bytearray(path.read_bytes())
-        for at in range(last + 312, last + 352):
-            content[at] ^= 0xFF
-        path.write_bytes(content)
-    return files
-
-
 def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -> None:
     case = build("split2", site)
     first, second = case.downlinks
     site.process(first)
-    flipped = flip(site, first)
+    files = sorted((site.work / paths.chunks(first)).glob("*.evt"))
+    for path in files:  # flip some bytes of the EBF of the last record
+        index = path.with_suffix(".idx").read_text().splitlines()
+        last = max(int(line.split()[13]) for line in index if line.startswith("EVT:"))
+        content = path.read_bytes()
+        flipped = bytes(byte ^ 0xFF for byte in content[last + 312 : last + 352])
+        path.write_bytes(content[: last + 312] + flipped + content[last + 352 :])
     ended = site.snakemake(f"dl={second}").bad("mv ")
     assert not site.has_receipt(second)
     assert site.staged(second) == {}
     command = next(line for line in ended.said.splitlines() if "mv " in line)
     _, old, new, *_ = command[command.index("mv ") :].replace(";", "").split()
-    assert Path(old) in flipped
+    assert Path(old) in files
     Path(old).rename(new)
     site.process(second)
     assert site.staged(second) == case.steps[1].expected.files
 
 
 def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) -> None:
-    chunk = {
-        "chunk": "00003",
-        "files": [
-            {"run": "29d7d35d", "apid": "0956", "missing_events": 12, "announced": 60, "uncovered_bytes": 0}
-        ],
-        "said": {"exceptions": {}},
-    }
+    file = {"run": "29d7d35d", "apid": "0956", "missing_events": 12, "announced": 60, "uncovered_bytes": 0}
+    chunk = {"chunk": "00003", "files": [file], "said": {"exceptions": {}}}
 
     def found() -> Cause:
         (cause,) = shortfall.shortfall_causes(site.settings, DL, [chunk])
@@ -218,12 +195,9 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
     key[0]["reason"] = "lost in the decoder, says N. N., 2026-11-26"
     site.configure(ignore={"events": key})
-    assert found() == Cause(
-        "events-missing",
-        Verdict.NOTE,
-        f"{first.text}; lost: lost in the decoder, says N. N., 2026-11-26",
-    )
-    chunk["files"][0]["missing_events"] = 13  # type: ignore[index]
+    assert (found().code, found().verdict) == ("events-missing", Verdict.NOTE)
+    assert found().text.endswith(key[0]["reason"])
+    file["missing_events"] = 13
     assert found().verdict is Verdict.ACTION
     chunk["chunk"] = "00004"
     assert found().verdict is Verdict.ACTION
@@ -234,28 +208,28 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     for step in case.steps[:-1]:
         site.process(step.downlink)
 
-    def told(downlink: str) -> list[Cause]:
+    def late_causes(downlink: str) -> list[Cause]:
         causes = account(Survey(site.settings), DownlinkId(downlink)).causes
         return [cause for cause in causes if cause.code == "late-events"]
 
     late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
-    assert {dl for dl in case.downlinks if told(dl)} == set(late)
+    assert {dl for dl in case.downlinks if late_causes(dl)} == set(late)
     ((downlink, events),) = late.items()
-    (cause,) = told(downlink)
+    (cause,) = late_causes(downlink)
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
     entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.remedy.first)
     assert entry is not None
     ignore = yaml.safe_load(entry[1])
     site.configure(ignore=ignore)
-    (cause,) = told(downlink)
+    (cause,) = late_causes(downlink)
     assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.NOTE, True)
     ignore["late"][0]["events"] -= 1
     site.configure(ignore=ignore)
-    assert told(downlink)[0].verdict is Verdict.ACTION, "there are more of them"
+    assert late_causes(downlink)[0].verdict is Verdict.ACTION, "there are more of them"
     (do,) = {group["do"] for group in site.told("explain", downlink)["groups"] if group["kind"] == "late"}
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
-    assert not any(map(told, case.downlinks)), "what was done helps"
+    assert not any(map(late_causes, case.downlinks))
 
 
 def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:

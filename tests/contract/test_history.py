@@ -12,6 +12,7 @@ from halfpipe.site import history
 from halfpipe.site.history import Batches, process_batch, record
 from halfpipe.site.invocation import SnakemakeCall
 from tests.support.golden_cases import GOLDEN
+from tests.support.harness import failure_code
 from tests.support.leases import held_by_another
 from tests.support.workflow import Site
 
@@ -37,16 +38,6 @@ def three(site: Site) -> Site:
     return site
 
 
-def misbehaves(site: Site, fault: str, *downlinks: str) -> None:
-    """Have the decoder fail for all chunks of downlinks."""
-    chunks = [
-        f"--fault={dl}-{chunk:05d}={fault}"
-        for dl in downlinks
-        for chunk in range(1, 1 + len(list((CASE / "in" / dl).glob("*.xml"))))
-    ]
-    site.misbehave(CASE / "in", *chunks)
-
-
 def batch(site: Site, *downlinks: DownlinkId, since: float = 0.0) -> bool:
     """Process a batch; return whether it asks for more memory."""
     settings = site.settings
@@ -54,27 +45,23 @@ def batch(site: Site, *downlinks: DownlinkId, since: float = 0.0) -> bool:
 
 
 def test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory(three: Site) -> None:
-    misbehaves(three, "exit3", SECOND)
+    three.misbehave_in(CASE / "in", "exit3", SECOND)
     assert batch(three, FIRST, SECOND, THIRD) is False
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD)] == [True, False, True]
-    why = Failure.read(three.work / record(SECOND))
-    assert why is not None
-    assert why.code == "decoder"
-    misbehaves(three, "sigkill", SECOND)
+    assert failure_code(three.work / record(SECOND)) == "decoder"
+    three.misbehave_in(CASE / "in", "sigkill", SECOND)
     before = (three.work / paths.receipt(FIRST)).stat().st_mtime_ns
     assert batch(three, FIRST, SECOND) is True
     assert (three.work / paths.receipt(FIRST)).stat().st_mtime_ns == before, "what is done is skipped"
-    misbehaves(three, "exit3")
+    three.misbehave_in(CASE / "in", "exit3")
     assert batch(three, SECOND) is False
-    assert Failure.read(three.work / record(SECOND)) is None
+    assert failure_code(three.work / record(SECOND)) == ""
 
 
 def test_a_batch_waits_for_a_downlink_in_work_and_then_leaves_it(three: Site) -> None:
     with held_by_another(three.work, paths.downlink_lease(FIRST)):
         assert batch(three, FIRST, SECOND) is False
-    why = Failure.read(three.work / record(FIRST))
-    assert why is not None
-    assert why.code in history.LEFT
+    assert failure_code(three.work / record(FIRST)) in history.LEFT
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND)] == [False, True]
 
 
@@ -101,12 +88,12 @@ def test_a_command_stops_after_equal_failures_and_continues_later(
 ) -> None:
     monkeypatch.setattr(history, "EQUAL", 2)
     three.configure(history={"batch": 3})
-    misbehaves(three, "exit3", FIRST, SECOND, THIRD)
+    three.misbehave_in(CASE / "in", "exit3", FIRST, SECOND, THIRD)
     named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
     with pytest.raises(HalfPipeError, match="2 downlinks in a row"):
         list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert named.done == []
-    misbehaves(three, "exit3", SECOND)
+    three.misbehave_in(CASE / "in", "exit3", SECOND)
     named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
     list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert (named.done, named.failed) == ([FIRST, THIRD], [SECOND])

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,25 +31,25 @@ def server(tmp_path: Path) -> Server:
     return Server(site)
 
 
+def run_stream(server: Server, **variables: Any) -> None:
+    """Create a stream for the first downlink, and run it to its end."""
+    server.create(FIRST, CHUNKS[FIRST], **variables).good()
+    server.run()
+
+
 def delivered(server: Server) -> None:
     """Check the staged bytes of the first downlink."""
     check(server.site, CASE.steps[0])
 
 
 def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
-    server.create(FIRST, CHUNKS[FIRST]).good()
-    server.run()
+    run_stream(server)
     assert server.states(FIRST) == GOOD, server.log(FIRST, "process")
     delivered(server)
-    receipt = server.site.receipt(FIRST)
-    runs = receipt["runs"]
-    assert server.variables(FIRST) == {
-        "handoff": 1,
-        "runs": len(runs),
-        "events": sum(run["delivered"] for run in runs),
-        "orphans": sum(run["orphans"] for run in runs),
-        "level1": 1,
-    }
+    runs = server.site.receipt(FIRST)["runs"]
+    events, orphans = (sum(run[key] for run in runs) for key in ("delivered", "orphans"))
+    figures = {"handoff": 1, "runs": len(runs), "events": events, "orphans": orphans, "level1": 1}
+    assert server.variables(FIRST) == figures
     logs = server.place(FIRST) / "process" / "logs"
     assert logs.resolve() == (server.site.work / paths.job_logs(FIRST)).resolve()
     server.site.halfpipe("hold", "stage", "--reason", "what is done needs no staging").good()
@@ -59,16 +60,14 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     assert server.site.tree() == before
     # The same downlink in a version of its own, as after a change of the task, and Level-1's task in another, too.
     server.client("load", str(server.checkout / "profiles" / "s3df" / "HalfPipe.xml")).good()
-    server.create(FIRST, CHUNKS[FIRST]).good()
-    server.run()
+    run_stream(server)
     assert server.states(FIRST) == GOOD
     assert server.site.tree() == before
     assert server.level1(FIRST) == ["createStream"]
 
 
 def test_again_makes_another_hand_off_that_waits_for_a_roll_back(server: Server) -> None:
-    server.create(FIRST, CHUNKS[FIRST]).good()
-    server.run()
+    run_stream(server)
     server.roll_back(FIRST, again=1)
     assert server.site.receipt(FIRST)["handoff"] == 2
     delivered(server)
@@ -85,8 +84,7 @@ def test_again_makes_another_hand_off_that_waits_for_a_roll_back(server: Server)
 def test_a_stream_with_a_bad_chunk_fails_with_its_cause(server: Server) -> None:
     server.site.misbehave(IN, "--fault", f"{FIRST}-00002=exit3")
     server.configure()
-    server.create(FIRST, CHUNKS[FIRST]).good()
-    server.run()
+    run_stream(server)
     assert server.states(FIRST) == {"process": "FAILED FAILED", "launchL1": "WAITING"}
     cause = server.variables(FIRST)["cause"]
     assert "decode_chunk 00002" in cause
@@ -125,17 +123,14 @@ def test_two_streams_of_one_downlink_do_its_work_once(server: Server) -> None:
     assert any("waiting for " in log for log in logs), logs
     delivered(server)
     assert [server.site.receipt(FIRST)["handoff"], server.level1(FIRST)] == [1, ["createStream"]]
-    for place, _ in both:
-        instances = (place / "stream.json").read_text()
-        assert '"FAILED"' not in instances
+    assert not any('"FAILED"' in (place / "stream.json").read_text() for place, _ in both)
 
 
 @pytest.mark.parametrize("switch", ["stage", "l1"])
 def test_a_stream_that_a_switch_holds_does_not_fail(switch: str, server: Server) -> None:
     server.site.work.mkdir()
     server.site.halfpipe("hold", switch, "--reason", "disk full").good()
-    server.create(FIRST, CHUNKS[FIRST]).good()
-    server.run()
+    run_stream(server)
     assert server.states(FIRST) == GOOD
     assert "disk full" in server.variables(FIRST)["held"]
     assert (server.site.work / paths.receipt(FIRST)).exists() == (switch == "l1")
@@ -151,8 +146,7 @@ def test_a_stream_waits_for_late_retdefs_and_names_missing_ones(server: Server) 
     content = late.read_bytes()
     late.unlink()
     command = "${halfpipeRoot}/.venv/bin/python ${halfpipeRoot}/scripts/pipeline_task.py --retdef-seconds "
-    server.create(FIRST, CHUNKS[FIRST], command=f"{command}1").good()
-    server.run()
+    run_stream(server, command=f"{command}1")
     assert server.states(FIRST)["process"] == "FAILED FAILED"
     assert "00002" in server.variables(FIRST)["cause"]
     words = ["rollbackStream", f"-Dcommand={command}600", f"HalfPipe[{FIRST}]"]
@@ -199,8 +193,7 @@ def test_a_trial_stream_has_its_own_config(server: Server) -> None:
 def test_a_stream_with_other_expectations_is_refused(
     variables: dict[str, str], says: str, server: Server
 ) -> None:
-    server.create(FIRST, CHUNKS[FIRST], **variables).good()
-    server.run()
+    run_stream(server, **variables)
     assert server.states(FIRST)["process"] == "FAILED FAILED"
     assert says in server.variables(FIRST)["cause"]
     assert not server.site.work.exists()

@@ -61,9 +61,7 @@ def test_the_config_of_s3df_is_valid(tmp_path: Path) -> None:
     path = (PROFILES / "s3df" / profile("s3df")["configfile"]).resolve()
     assert path == ROOT / "config" / "s3df.yaml"
     content = yaml.safe_load(path.read_text())
-    with pytest.raises(
-        ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]} is not a directory")
-    ):
+    with pytest.raises(ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]}")):
         load([path])  # this is not s3df
     settings = load([path], {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}})
     assert settings.paths.work == Path(content["paths"]["work"])

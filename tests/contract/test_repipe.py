@@ -89,15 +89,10 @@ def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[DownlinkI
     assert status == 0, said
     found, others = run_alone.finish(site.settings, run, downlink)
     assert others == []
-    return downlink, found, made_by(site, downlink)
-
-
-def made_by(site: Site, downlink: str) -> Site:
-    """Return the site of a re-pipe, without a new config."""
-    own = object.__new__(Site)
+    own = object.__new__(Site)  # without a new config
     own.home = site.work / paths.repipe(downlink)
     own.work, own.stage = own.home / "work", own.home / "stage"
-    return own
+    return downlink, found, own
 
 
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.workflow), 2])
@@ -181,19 +176,14 @@ def test_the_retdefs_of_a_run_are_those_of_the_simulator(
     ours = [(each.kind, each.gndid, span) for each in retdefs_of(theirs.settings, run) for span in each.spans]
     assert ours
     assert ours == [(each.kind, each.gndid, span) for each in sent if each.run == run for span in each.spans]
-    monkeypatch.setattr(run_retdefs, "MOST_HOURS", 2)
-    with pytest.raises(FormatError):
-        retdefs_of(theirs.settings, run)
-
-
-def test_without_packets_or_datagrams_of_the_run_there_are_no_retdefs(
-    theirs: Site, simulation: Simulation, tmp_path: Path
-) -> None:
-    before = RunId.from_met(simulation.runs[0].met - 1)
-    with pytest.raises(MissingInputError):
-        run_alone.prepare(theirs.settings, before, orphans=False)
-    theirs.configure(paths={"level0": str(tmp_path)})
-    with pytest.raises(MissingInputError):
+    with monkeypatch.context() as changed:
+        changed.setattr(run_retdefs, "MOST_HOURS", 2)
+        with pytest.raises(FormatError):
+            retdefs_of(theirs.settings, run)
+    with pytest.raises(MissingInputError):  # no datagrams
+        run_alone.prepare(theirs.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
+    theirs.configure(paths={"level0": str(theirs.home)})
+    with pytest.raises(MissingInputError):  # no packets
         retdefs_of(theirs.settings, simulation.runs[0])
 
 

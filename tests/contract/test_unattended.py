@@ -36,12 +36,6 @@ def outstanding(site: Site) -> Site:
     return site
 
 
-def misbehaves(site: Site, fault: str, *downlinks: str) -> None:
-    """Have the decoder fail or hang for all chunks of downlinks."""
-    chunks = [f"--fault={downlink}-{chunk}={fault}" for downlink in downlinks for chunk in ("00001", "00002")]
-    site.misbehave(CASE / "in", *chunks)
-
-
 def command(site: Site, *arguments: str) -> list[str]:
     """Return the command of a crontab, with a relative path of the config file."""
     return [*COMMAND, "unattended", "--cores", "2", *arguments, "--configfile", site.configfile.name]
@@ -88,7 +82,7 @@ def test_a_turn_without_work_is_silent_and_a_bad_config_is_reported(site: Site) 
 @pytest.mark.workflow
 def test_a_downlink_that_fails_stops_no_other(outstanding: Site) -> None:
     site = outstanding
-    misbehaves(site, "exit3", FIRST)
+    site.misbehave_in(CASE / "in", "exit3", FIRST)
     status, said = unattended(site)
     assert status == 1
     assert len(logs(site)) == 1, "one command of Snakemake"
@@ -106,7 +100,7 @@ def test_a_downlink_that_fails_stops_no_other(outstanding: Site) -> None:
     log.unlink()
     assert run(["sh", "-c", again]).status == 1
     assert "cannot go on" in log.read_text()
-    misbehaves(site, "exit3")
+    site.misbehave_in(CASE / "in", "exit3")
     run(["sh", "-c", again]).good()
     vouched = site.work / FIRST / "chunks" / "00001.json"
     assert json.loads(vouched.read_text())["chunk"] == "00001"
@@ -122,7 +116,7 @@ def test_a_downlink_that_fails_stops_no_other(outstanding: Site) -> None:
 @pytest.mark.workflow
 def test_a_turn_that_hangs_is_ended_at_its_time_limit(outstanding: Site) -> None:
     site = outstanding
-    misbehaves(site, "hangs", FIRST)
+    site.misbehave_in(CASE / "in", "hangs", FIRST)
     shutil.rmtree(site.retdefs / SECOND)
     status, said = unattended(site, "--timeout-minutes", "0.2")
     assert (status, f"{logs(site)[0]}\n" in said) == (3, True)
@@ -133,7 +127,7 @@ def test_a_turn_that_hangs_is_ended_at_its_time_limit(outstanding: Site) -> None
 @pytest.mark.workflow
 def test_a_second_turn_is_refused_and_the_first_one_ends_its_programs(outstanding: Site) -> None:
     site = outstanding
-    misbehaves(site, "hangs", FIRST, SECOND)  # side by side
+    site.misbehave_in(CASE / "in", "hangs", FIRST, SECOND)  # side by side
     # A shell starts background commands like this.
     in_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command(site)]
     first = Running(in_background, site.home, cwd=site.home).process
@@ -160,7 +154,7 @@ def test_a_second_turn_is_refused_and_the_first_one_ends_its_programs(outstandin
 @pytest.mark.workflow
 def test_a_closed_pipe_stops_no_turn(outstanding: Site) -> None:
     site = outstanding
-    misbehaves(site, "exit3", FIRST)
+    site.misbehave_in(CASE / "in", "exit3", FIRST)
     read, write = os.pipe()
     os.close(read)
     turn = subprocess.run(

@@ -6,7 +6,6 @@ import re
 import runpy
 import secrets
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ from halfpipe import paths
 from tests.support.in_process import ROOT
 from tests.support.ledger_files import Database
 from tests.support.private_postgresql import PrivatePostgresql
-from tests.support.private_slurm import PrivateSlurm, private_slurm
+from tests.support.private_slurm import PrivateSlurm
 from tests.support.private_xrootd import private_xrootd
 from tests.support.verbs import COMMAND
 
 DOCTOR = runpy.run_path(str(ROOT / "profiles" / "s3df" / "doctor.sh"))
+RESOURCES = {"slurm_account": "fermi:l1@milano", "slurm_partition": "milano"}
+PROFILE: dict[str, Any] = {"executor": "slurm", "default-resources": RESOURCES}
 
 
 def found(probe: str, config: dict[str, Any] | None = None, profile: str = "s3df") -> list[dict[str, str]]:
@@ -31,18 +32,12 @@ def found(probe: str, config: dict[str, Any] | None = None, profile: str = "s3df
     return list(DOCTOR[probe](site))
 
 
-@pytest.fixture(scope="module")
-def private() -> Iterator[PrivateSlurm]:
-    with private_slurm() as slurm:
-        yield slurm
-
-
 @pytest.fixture
-def slurm(private: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
+def slurm(daemons: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> PrivateSlurm:
     """Return the private Slurm, which the commands of this test use."""
-    for name, value in private.env.items():
+    for name, value in daemons.env.items():
         monkeypatch.setenv(name, value)
-    return private
+    return daemons
 
 
 @pytest.mark.slurm
@@ -58,12 +53,9 @@ def test_slurm_accepts_the_account_of_the_remedy(slurm: PrivateSlurm) -> None:
 
 
 @pytest.mark.slurm
-def test_a_missing_partition(slurm: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = {
-        "executor": "slurm",
-        "default-resources": {"slurm_account": "fermi:l1@milano", "slurm_partition": "x"},
-    }
-    site = DOCTOR["Site"]({}, content, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
+def test_a_missing_partition(slurm: PrivateSlurm) -> None:
+    profile = PROFILE | {"default-resources": RESOURCES | {"slurm_partition": "x"}}
+    site = DOCTOR["Site"]({}, profile, {}, DOCTOR["NAMES"], str(ROOT), quiet=True)
     codes = [one["code"] for one in DOCTOR["account"](site) if one["verdict"] == "problem"]
     assert codes == ["partition"]
 
@@ -76,16 +68,7 @@ def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
     config = {"paths": {name: str(tmp_path / name) for name in ("work", "stage")}}
     config["paths"]["retdef"] = [str(tmp_path / "retdefs")]  # type: ignore[assignment]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    resources: dict[str, str] = {"slurm_partition": "milano", "slurm_account": "fermi:l1@milano"}
-    if not slurm.works(
-        "sbatch", "--test-only", "-A", resources["slurm_account"], "-p", "milano", "--wrap=true"
-    ):
-        resources["slurm_account"] = "fermi:L1"
-    profile = {
-        "executor": "slurm",
-        "configfile": str(tmp_path / "config.yaml"),
-        "default-resources": resources,
-    }
+    profile = PROFILE | {"configfile": str(tmp_path / "config.yaml")}
     (tmp_path / "profile.v9+.yaml").write_text(yaml.safe_dump(profile))
     words = [*COMMAND, "doctor", "--probe", "--json", "--profile", str(tmp_path)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | slurm.env)

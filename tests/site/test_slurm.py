@@ -400,11 +400,11 @@ def test_status_names_an_account_that_may_use_no_node(
     site.work.mkdir()
     site.change_profile(lambda _: None)
     daemons.limit(ACCOUNT, 0)
-    words = [*COMMAND, "unattended", "--timeout-minutes", "0.3", "--profile", site.profile]
+    words = [*COMMAND, "unattended", "--timeout-minutes", "0.5", "--profile", site.profile]
     turn = Running(words, tmp_path, daemons.env)
     try:
         wait_for("the job", lambda: bool(site.jobs()), 120)
-        time.sleep(40)  # twice the limit of the turn
+        time.sleep(35)  # longer than the limit of the turn
         assert turn.process.poll() is None, "waiting in the queue is not hanging"
         for name, value in daemons.env.items():
             monkeypatch.setenv(name, value)

@@ -41,6 +41,12 @@ def path_of(cause: Cause) -> Path:
     return Path(cause.text.partition(": ")[0])
 
 
+def failure_code(log: Path) -> str:
+    """Return the code of the failure that is recorded for a log, or an empty text."""
+    why = Failure.read(log)
+    return why.code if why else ""
+
+
 def job_log(
     work: Path, name: str, why: Failure | None = None, downlink: str = "240601001", said: str = "begun\n"
 ) -> Path:

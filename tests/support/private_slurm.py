@@ -109,12 +109,6 @@ function slurm_job_modify(job, record, partitions, uid)
    return slurm.SUCCESS
 end
 """
-# The Slurm plugin's jobstep executor takes SLURM_CONF out of a job's environment before it calls srun. A Slurm in
-# its usual place needs no SLURM_CONF.
-SRUN = """\
-#!/bin/sh
-SLURM_CONF={home}/slurm.conf exec {srun} "$@"
-"""
 
 
 def full_account(account: str) -> str:
@@ -127,10 +121,7 @@ class PrivateSlurm:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.env = {
-            "SLURM_CONF": str(home / "slurm.conf"),
-            "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        }
+        self.env = {"SLURM_CONF": str(home / "slurm.conf")}
         self._munge, self._mariadb = home / "munge" / "socket", home / "mariadb.socket"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = free_ports("slurmctld", "slurmd", "slurmdbd")
@@ -164,7 +155,7 @@ class PrivateSlurm:
         servers.wait_for("the node", lambda: self.node_state() == "idle")
 
     def _configure(self) -> None:
-        for name in ("state", "spool", "munge", "bin"):
+        for name in ("state", "spool", "munge"):
             (self.home / name).mkdir()
         values = {
             "home": self.home,
@@ -173,7 +164,6 @@ class PrivateSlurm:
             "partition": PARTITION,
             "cpus": CPUS,
             "memory": MEMORY_MB,
-            "srun": shutil.which("srun"),
             **self._ports,
         }
         texts = {
@@ -182,12 +172,10 @@ class PrivateSlurm:
             "cgroup.conf": "CgroupPlugin=disabled\n",
             "job_submit.lua": JOB_SUBMIT_LUA,
             "init.sql": INIT_SQL,
-            "bin/srun": SRUN.format(**values),
         }
         for name, text in texts.items():
             (self.home / name).write_text(text)
         (self.home / "slurmdbd.conf").chmod(0o600)
-        (self.home / "bin" / "srun").chmod(0o755)
         key = self.home / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))

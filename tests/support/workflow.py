@@ -198,6 +198,11 @@ class Site:
         words = [sys.executable, str(BAD_DECODER), "--source", str(source), f"@{file}"]
         self.configure(decoder={"command": shlex.join(words)})
 
+    def misbehave_in(self, source: Path, fault: str, *downlinks: str) -> None:
+        """Have the decoder fail in the same way for all chunks of downlinks."""
+        names = [path.stem for dl in downlinks for path in sorted((source / dl).glob("RetDef-*.xml"))]
+        self.misbehave(source, *(f"--fault={name.removeprefix('RetDef-')}={fault}" for name in names))
+
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
         """Copy RetDefs from `source`/<downlink> to the search path, with old times."""
         for downlink in downlinks:

@@ -79,7 +79,11 @@ def _waiting(
     expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
     unread = [run for run in expected if not books.readable(run)]
     said = {dl: row["orphans"] for dl, row in rows.items()}
-    is_old = any(cause["code"] == "books-old" for row in rows.values() for cause in row["causes"])
+    is_old = any(
+        cause["code"] == "books" and cause["verdict"] == "note"
+        for row in rows.values()
+        for cause in row["causes"]
+    )
     is_said = is_old if unread else None not in said.values()
     if sum(filter(None, said.values())) != sum(expected.values()) and not (unread and is_said):
         books.find("status-waiting", f"status: {said} wait, the books: {expected}, unread {unread}")
