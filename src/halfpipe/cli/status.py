@@ -32,7 +32,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
         ("halfpipe status 230401001", "one downlink"),
         ("halfpipe status --check 230401001", "also compare each file with the receipt, byte for byte"),
         ("halfpipe status --check --mend 230401001", "regenerate damaged merged indexes, and check"),
-        ("halfpipe status --all --json", "all downlinks, for a program"),
+        ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -57,9 +57,8 @@ def command(
 ) -> int:
     """Show the state of each downlink, and what needs action.
 
-    Downlinks that need action come first, then the newest. "waiting" is the number of events that wait for
-    the next downlink of their run; it is shown for the last downlink with data of the run. "level-1" is the number of
-    the hand-off that Level-1 has.
+    Downlinks that need action come first, then the newest. "waiting" is the number of events that wait for the next
+    downlink of their run. "level-1" is the number of the hand-off that Level-1 has.
 
     Each downlink is shown with its worst cause: "action" needs action, "note" does not. With --check all causes are
     shown, and for a single downlink the state of Level-1's stream (submit.check); --mend regenerates damaged merged

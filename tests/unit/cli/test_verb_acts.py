@@ -77,7 +77,7 @@ def test_delivered(shared: Site) -> None:
     assert last == "1 downlink, 2 runs, 72 events staged, 72 of them submitted"
     ended = shared.halfpipe("show", "--table", "runs", "240602001", FIRST)
     assert ended.status == 1
-    assert "dl=240602001: no such file" in ended.errors
+    assert "snakemake dl=240602001" in ended.errors
     assert ended.out.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
 
 
