@@ -345,11 +345,11 @@ def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) ->
 
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     build("one_epu_then_other", site, FIRST, SECOND)
-    before = site.told("show", "--waiting", "--days", "0")["runs"]
+    before = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
     chunks = {chunk["chunk"] for chunk in site.receipt(SECOND)["chunks"]}
     ignored = [{"dl": str(SECOND), "chunk": chunk, "reason": "bad tape"} for chunk in chunks]
     site.configure(ignore={"chunks": ignored})
-    after = site.told("show", "--waiting", "--days", "0")["runs"]
+    after = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
     assert ([run["run"] for run in before], [run["run"] for run in after]) == ([], [RUN])
 
 

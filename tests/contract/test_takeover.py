@@ -123,7 +123,12 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert {each["verdict"] for each in causes.values()} == {"good"}
     assert {each["state"] for each in causes.values()} == {"taken over"}
     site.halfpipe("status", "--check", FIRST, SECOND).good()
-    for words in (["show", FIRST], ["show", RUN], ["show", "--delivered", FIRST], ["show", "--waiting"]):
+    for words in (
+        ["show", FIRST],
+        ["show", RUN],
+        ["show", "--table", "runs", FIRST],
+        ["show", "--table", "waiting"],
+    ):
         site.halfpipe(*words).good()
     site.halfpipe("find", "--run", RUN).good()
     receipt = site.receipt(SECOND)

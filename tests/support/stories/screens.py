@@ -42,7 +42,7 @@ def check(world: World, books: Books) -> None:
 
 
 def _status(world: World, books: Books) -> dict[str, dict[str, Any]]:
-    ended = world.site.halfpipe("status", *world.downlinks, "--json")
+    ended = world.site.halfpipe("status", *world.downlinks, "--format", "json")
     rows = {row["dl"]: row for row in json.loads(ended.out)["downlinks"]}
     assert rows.keys() == set(world.downlinks)
     needs_action = any(row["verdict"] == "action" for row in rows.values())
@@ -119,7 +119,7 @@ def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> N
     ]
     if not merged:
         return
-    ended = world.site.halfpipe("show", "--books", *merged, "--json")
+    ended = world.site.halfpipe("show", "--books", *merged, "--format", "json")
     for table in json.loads(ended.out)["books"]:
         for account in table["accounts"]:
             run = account["run"]
