@@ -385,3 +385,15 @@ def test_phases_that_have_not_begun_are_not_shown_as_none(site: Site, decoded: b
         assert (shown[Phase.LEVEL0], shown[Phase.DECODED], shown[Phase.STAGED]) == ("·", "✓", "!"), (
             "no hours are reported"
         )
+
+
+def test_late_events_need_action_though_they_cannot_be_counted_again(site: Site) -> None:
+    case = build("third_epu_late_again", site)
+    for step in case.steps[:-1]:
+        site.by_hand(step.downlink)
+    (late,) = [dl for dl in map(DownlinkId, case.downlinks) if "late-events" in told(site, dl)]
+    for path in site.work.glob("*/chunks/*.rows"):
+        path.unlink()
+    site.configure(merge={"min_events": 7})
+    assert told(site, late)["books"].verdict is Verdict.NOTE
+    assert told(site, late)["late-events"].verdict is Verdict.ACTION

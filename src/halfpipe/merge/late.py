@@ -7,7 +7,7 @@ incomplete datagram may announce only the part that was there.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,25 +138,37 @@ def _more_than(
     beyond = np.zeros(len(rows), dtype=bool)
     for apid in np.unique(rows["apid"]).tolist():
         of_apid = np.flatnonzero(rows["apid"] == apid)
-        numbers, place, now = np.unique(rows["datagram"][of_apid], return_inverse=True, return_counts=True)
         recorded = by_datagram(counts.get(apid, ""))
-        then = np.array([recorded.get(number, 0) for number in numbers.tolist()], np.int64)
-        new = of_apid[(then == 0)[place]]
-        beyond[new] = True
-        if len(new) and (own_events := own()) is not None:
-            beyond[new[_in_other_datagrams(rows[new], apid, own_events, recorded)]] = False
+        numbers = rows["datagram"][of_apid]
+        place, now, then = _compared_counts(numbers, recorded)
+        if (now > then).any() and (own_events := own()) is not None:
+            numbers = _own_datagrams(rows[of_apid], own_events[own_events["apid"] == apid])
+            place, now, then = _compared_counts(numbers, recorded)
+        beyond[of_apid[(then == 0)[place]]] = True
         for number in np.flatnonzero((then > 0) & (now > then)).tolist():
             beyond[_surplus(rows, of_apid[place == number], then[number], own)] = True
     return beyond
 
 
-def _in_other_datagrams(
-    rows: Events, apid: int, own_events: Events, recorded: Mapping[int, int]
-) -> NDArray[np.bool_]:
-    """Tell for each row whether the downlink delivered its event from another datagram: one of those `recorded`."""
-    here = own_events[(own_events["apid"] == apid) & np.isin(own_events["sequence"], rows["sequence"])]
-    delivered = np.array([recorded.get(number, 0) > 0 for number in here["datagram"].tolist()], bool)
-    return np.isin(rows["sequence"], here["sequence"][delivered])
+def _compared_counts(
+    numbers: NDArray[np.integer[Any]], recorded: Mapping[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
+    """Return the place of each number among the distinct ones, and how many events these have now and in `recorded`."""
+    distinct, place, now = np.unique(numbers, return_inverse=True, return_counts=True)
+    return place, now, np.array([recorded.get(number, 0) for number in distinct.tolist()], np.int64)
+
+
+def _own_datagrams(rows: Events, own_events: Events) -> NDArray[np.integer[Any]]:
+    """Return the datagram of each row, of events that two datagrams contain the one that the delivering downlink has.
+
+    All rows and `own_events` are of one APID, in order and each once.
+    """
+    numbers = rows["datagram"].copy()
+    place = np.searchsorted(own_events["sequence"], rows["sequence"])
+    is_own = place < len(own_events)
+    is_own[is_own] = own_events["sequence"][place[is_own]] == rows["sequence"][is_own]
+    numbers[is_own] = own_events["datagram"][place[is_own]]
+    return numbers
 
 
 def _surplus(

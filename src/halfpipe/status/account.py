@@ -475,7 +475,7 @@ def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
         known = f"{count(books.all_waiting, 'event')} waited at its last merge; " if books is not None else ""
         text = f"run {run}: {known}its events cannot be counted now: {standing.old}"
         yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
-    if books is None or standing.old:
+    if books is None:
         return
     # Until a record of the legacy that cannot be read is repaired, nothing is delivered.
     unreadable = of.site.deliveries(of.site.work, run).unreadable

@@ -59,6 +59,8 @@ def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Cou
     for run, counted in where.items():
         of = [rows[dl] for dl in books.brought[run]] + [rows[dl] for dl in books.recorded[run]]
         told = any(row["verdict"] == "action" or row["state"] == "in work" for row in of)
+        if not books.readable(run):  # then nobody can tell which events these are, and a note says so
+            told |= any(_is_old(cause) for row in of for cause in row["causes"])
         for kind in (Where.LATE, Where.CLOSED):
             if counted[kind] and not told:
                 books.find(
@@ -67,6 +69,11 @@ def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Cou
                 )
         if counted[Where.DUE] and all(row["verdict"] == "good" for row in of):
             books.find("due-not-told", f"run {run}: {counted[Where.DUE]} events due, and all is good")
+
+
+def _is_old(cause: dict[str, Any]) -> bool:
+    """Tell whether a cause says that the numbers of a run are those of its last merge, or not known."""
+    return bool(cause["code"] == "books" and cause["verdict"] == "note")
 
 
 def _codes(rows: list[dict[str, Any]]) -> str:
@@ -79,11 +86,7 @@ def _waiting(
     expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
     unread = [run for run in expected if not books.readable(run)]
     said = {dl: row["orphans"] for dl, row in rows.items()}
-    is_old = any(
-        cause["code"] == "books" and cause["verdict"] == "note"
-        for row in rows.values()
-        for cause in row["causes"]
-    )
+    is_old = any(_is_old(cause) for row in rows.values() for cause in row["causes"])
     is_said = is_old if unread else None not in said.values()
     if sum(filter(None, said.values())) != sum(expected.values()) and not (unread and is_said):
         books.find("status-waiting", f"status: {said} wait, the books: {expected}, unread {unread}")

@@ -12,7 +12,8 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
-from halfpipe.merge.late import Events, counts_of
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.late import Events, counts_of, late_and_closed
 from halfpipe.merge.undelivered import Group, NotDelivered
 from tests.support.bridge import Run
 from tests.support.explained import said_of
@@ -97,3 +98,16 @@ def test_a_downlink_that_contains_nothing_of_a_run_any_more_delivers_nothing_of_
     run.release(FIRST)
     assert len(run.again(SECOND).events) == 6
     assert said_of(run) == []
+
+
+def test_an_event_that_another_downlink_has_in_another_datagram_is_not_late() -> None:
+    """Row 19: SECOND delivered event 6 from its own datagram 2; FIRST has it in datagram 1."""
+    known = rows([(956, 1, 4), (956, 1, 5), (956, 1, 6), (956, 2, 7), (956, 2, 8)])
+    own = rows([(956, 2, 6), (956, 2, 7), (956, 2, 8)])
+    delivered = SimpleNamespace(
+        spans=(Interval(4, 8),), datagrams={956: ((1, 2),)}, counts={956: "1: 2 3"}, total=5
+    )
+    inside = np.ones(len(known), dtype=bool)
+    for of, late in ((own, 0), (None, 1)):
+        found, closed = late_and_closed(known, inside, {SECOND: [delivered]}, {SECOND: of}.get)
+        assert (sum(len(events) for _, events in found), closed) == (late, [])
