@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import halfpipe
+from halfpipe.tables.columns import FRAMES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from docs import flowchart
@@ -21,9 +22,16 @@ project = "HalfPipe"
 author = "the HalfPipe developers"
 version = release = halfpipe.__version__
 
-extensions = ["myst_parser", "sphinx_click"]
+# The notebook is executed each time; the API is from numpydoc docstrings.
+extensions = ["myst_nb", "sphinx_click", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_render_markdown_format = "myst"
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "config/*.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/notebooks/*.ipynb", "config/*.md"]
 exclude_patterns = [".*", "build", "demo", "work", "stage", "src", "tests"]
 myst_heading_anchors = 4
 myst_fence_as_directive = ["codes", "mermaid"]
@@ -66,6 +74,25 @@ class Mermaid(SphinxDirective):
             raise self.error(str(error)) from error
 
 
+class Frames(SphinxDirective):
+    """A table of the columns of each frame, from `halfpipe.tables.columns`."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the tables."""
+        lines = []
+        for name, frame in FRAMES.items():
+            index = ", ".join(f"``{column.name}``" for column in frame.index)
+            lines += ["", f".. rubric:: {name}", "", f"Index: {index}.", "", ".. list-table::", ""]
+            for column in frame.index + frame.data:
+                unit = f" ({column.unit})" if column.unit else ""
+                lines += [
+                    f"   * - ``{column.name}``",
+                    f"     - {column.dtype}{unit}",
+                    f"     - {column.meaning}",
+                ]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 class Codes(SphinxDirective):
     """The table of all codes, made from the registry."""
 
@@ -83,6 +110,7 @@ class Codes(SphinxDirective):
 
 def setup(app: Sphinx) -> None:
     """Add what these pages need."""
+    app.add_directive("frames", Frames)
     app.add_directive("mermaid", Mermaid)
     app.add_directive("codes", Codes)
     app.connect("sphinx-click-process-description", code)

@@ -1,3 +1,35 @@
 """HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1."""
 
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from halfpipe.tables.site_frames import SiteFrames
+
 __version__ = "0.1.0"
+
+
+def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":
+    """Open a site to read what HalfPipe knows, as pandas frames.
+
+    Nothing is written and no lease is taken. A frame is read when it is first used.
+
+    Parameters
+    ----------
+    profile
+        The name or path of a Snakemake profile, or the path of a config file; None: the environment variable
+        ``SNAKEMAKE_PROFILE``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile, or its config is not valid.
+
+    Examples
+    --------
+    >>> site = halfpipe.open("s3df")
+    >>> site.downlinks.latency.resample("MS").median()  # doctest: +SKIP
+    """
+    from halfpipe.tables.site_frames import open_site  # noqa: PLC0415 - pandas only when a frame is wanted
+
+    return open_site(profile)

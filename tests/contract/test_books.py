@@ -314,7 +314,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     for path in (site.work / paths.chunks(FIRST)).glob("*.rows"):
         path.unlink()
     assert account(Survey(site.settings), FIRST).orphans == waiting, "nothing has changed since"
-    assert "books-old" not in told(site, FIRST)
+    assert "books" not in told(site, FIRST)
     site.halfpipe("force", RUN, "--reason", "lost").good()
     if "manifest" in without:
         (site.work / paths.manifest(RUN, FIRST)).unlink()
@@ -325,7 +325,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     expected = None if "hand-off" in without else waiting
     shown = account(Survey(site.settings), FIRST)
     assert shown.orphans == expected
-    assert told(site, FIRST)["books-old"].verdict is Verdict.NOTE
+    assert told(site, FIRST)["books"].verdict is Verdict.NOTE
     assert open_runs(site) == {RUN: f"{waiting} at the last merge" if expected else "not known"}
     (table,) = site.told("show", "--books", RUN)["books"]
     (row,) = table["accounts"]
@@ -345,11 +345,11 @@ def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) ->
 
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     build("one_epu_then_other", site, FIRST, SECOND)
-    before = site.told("show", "--waiting", "--days", "0")["runs"]
+    before = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
     chunks = {chunk["chunk"] for chunk in site.receipt(SECOND)["chunks"]}
     ignored = [{"dl": str(SECOND), "chunk": chunk, "reason": "bad tape"} for chunk in chunks]
     site.configure(ignore={"chunks": ignored})
-    after = site.told("show", "--waiting", "--days", "0")["runs"]
+    after = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
     assert ([run["run"] for run in before], [run["run"] for run in after]) == ([], [RUN])
 
 

@@ -63,6 +63,23 @@ def test_imports_follow_the_layers_of_the_architecture() -> None:
     assert down == []
 
 
+def test_the_source_has_each_message_that_operations_explains() -> None:
+    texts = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                texts.append(
+                    "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    rows = re.findall(r"^\| (\*.*?) \|", sections("docs/operations.md")["Messages"], re.MULTILINE)
+    messages = [message for row in rows for message in re.findall(r"\*(.*?)\*", row)]
+    pieces = {piece.strip() for message in messages for piece in message.split("…")}
+    assert len(pieces) > 20
+    assert [piece for piece in sorted(pieces) if not any(piece in text for text in texts)] == []
+
+
 def test_table_and_schema_of_the_config_follow_from_the_model() -> None:
     between = PLACE.search(FILE.read_text())
     assert between is not None

@@ -123,7 +123,12 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert {each["verdict"] for each in causes.values()} == {"good"}
     assert {each["state"] for each in causes.values()} == {"taken over"}
     site.halfpipe("status", "--check", FIRST, SECOND).good()
-    for words in (["show", FIRST], ["show", RUN], ["show", "--delivered", FIRST], ["show", "--waiting"]):
+    for words in (
+        ["show", FIRST],
+        ["show", RUN],
+        ["show", "--table", "runs", FIRST],
+        ["show", "--table", "waiting"],
+    ):
         site.halfpipe(*words).good()
     site.halfpipe("find", "--run", RUN).good()
     receipt = site.receipt(SECOND)
@@ -136,7 +141,14 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert take(site, home)["unchanged"] == 2
 
 
-def test_a_loss_is_found_by_the_merged_indexes(site: Site) -> None:
+def test_damaged_list_of_datagrams_does_not_lose_the_deliveries(site: Site) -> None:
+    home = legacy(site, "split3_after1")
+    next((home / FIRST / MET).glob("dgm-*.idx")).write_bytes(b"DGM: garbage\n")
+    site.halfpipe("takeover", str(home), "--do").good()
+    assert (site.work / "runs" / RUN / "deliveries" / "000001.json").exists()
+
+
+def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
     home = legacy(site, "reprocessed_here")
     source = Path(shutil.copytree(TAKEOVER / "reprocessed_here" / "in", site.home / "less"))
     site.replay(source)

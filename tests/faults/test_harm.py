@@ -218,7 +218,7 @@ class Story:
 
         A damaged receipt is ``receipt``: it follows from much else.
         """
-        ended = self.site.halfpipe("status", "--all", "--json", *options)
+        ended = self.site.halfpipe("status", "--all", "--format", "json", *options)
         try:
             answer = json.loads(ended.said[ended.said.index("{") :])
         except ValueError:

@@ -39,7 +39,7 @@ def magic7(begin: float, end: float) -> bytes:
 
 
 class BothSides:
-    """A site with a case, and a stage of the legacy below its home; `with_magic7` both have that."""
+    """A site with a case, and a stage of the legacy in its home; both have magic-7 if `with_magic7`."""
 
     def __init__(self, name: str | Path, site: Site, *, with_magic7: bool = False) -> None:
         self.case, self.site = build(name, site), site
@@ -49,7 +49,7 @@ class BothSides:
             site.configure(magic7={"command": shlex.join(["sh", str(site.home / "magic7.sh")])})
 
     def process(self, steps: int | None = None) -> list[Compared]:
-        """Process the steps of the case on both sides; return what is found of each right after it."""
+        """Process the steps of the case on both sides; return the comparison right after each step."""
         found = []
         for step in self.case.steps[:steps]:
             self.site.by_hand(step.downlink)
@@ -74,7 +74,7 @@ def sequence_of(record: bytes) -> int:
 
 
 def write_event_file(path: Path, records: Sequence[bytes]) -> None:
-    """Write records in place of those of an event file, with all of its header right but MOOT key and alias."""
+    """Replace the records of an event file, and update its header except MOOT key and alias."""
     header = evt.read_header(path).copy()
     contexts = [np.frombuffer(record, evt.CONTEXT, 1)[0] for record in (records[0], records[-1])]
     header["evtcnt"] = len(records)

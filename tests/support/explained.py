@@ -89,7 +89,7 @@ def _library_events(run: Run) -> dict[DownlinkId, Events]:
 
 
 def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[NotDelivered, set[tuple[int, int]]]:
-    """Return (sequence, APID) of the orphans and of the events that are due, as the reference has them."""
+    """Return (sequence, APID) of the orphans and of the events that are due, by the reference model."""
     taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
     orphans = {
         (event.sequence, event.apid)
@@ -134,7 +134,7 @@ def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
 
 
 def can_come(lack: Lack) -> bool:
-    """Tell whether there is something that can come: before datagram 0 there is none."""
+    """Tell whether the missing data can arrive: there is nothing before datagram 0."""
     return lack.what is not MissingPart.START or lack.last is not None
 
 

@@ -1,7 +1,7 @@
-"""The legacy at work: what it leaves of each downlink, and what it writes for Level-1, event by event and line by line.
+"""A model of the legacy: its tree and its hand-offs to Level-1, event by event and line by line.
 
-Written from its published scripts (ground-chain §6, legacy-state), to be read beside them, and to share no rule with
-`halfpipe.legacy`, which is held against it. It is itself held against what the legacy wrote (tests/takeover).
+It was written from the published scripts (ground-chain §6, legacy-state), to be read beside them. It shares no rule
+with `halfpipe.legacy`, which tests compare with it. The model is compared with files of the legacy (tests/takeover).
 """
 
 import re
@@ -22,7 +22,7 @@ from tests.support.golden_cases import Case, Step
 Span = tuple[int, int]
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys", "event_times")
 MERGE_APIDS = {956, 957, 958}
-EARLIEST = 0x10000000  # MET: of earlier runs it finds no chunks
+EARLIEST = 0x10000000  # MET: it finds no chunks of earlier runs
 Magic7 = Callable[[float, float], bytes]  # the lines from one time to another, Unix UTC seconds
 
 
@@ -66,7 +66,7 @@ class Evt(NamedTuple):
 
 @dataclass
 class Merge:
-    """What it makes of a run: the events of each index that it writes, and its counts; nothing if it `refused`."""
+    """One merge of a run: the events of each index that it writes, and its counts; nothing if it `refused`."""
 
     refused: bool = False
     complete: bool = False
@@ -82,7 +82,7 @@ class Merge:
 
 
 def merge(datagrams: Sequence[Dgm], events: Iterable[Evt], done: Iterable[Span]) -> Merge:
-    """Merge the datagrams and events of a run, each once and in order; `done` was delivered with other downlinks."""
+    """Merge the datagrams and events of a run, each once and in order; other downlinks delivered the spans `done`."""
     found = Merge()
     segments: dict[int, list[list[Dgm]]] = {}
     for one in datagrams:
@@ -92,14 +92,14 @@ def merge(datagrams: Sequence[Dgm], events: Iterable[Evt], done: Iterable[Span])
         else:
             of_apid.append([one])
     if not segments:
-        return Merge(refused=True)  # it fails
+        return Merge(refused=True)  # the original fails
     found.complete = all(
         len(s) == 1 and s[0][0].opening == "start" and s[0][-1].closing in {"stop", "abort", "pause"}
         for s in segments.values()
     )
     if not segments.keys() <= MERGE_APIDS:
         found.kind = "LCI"
-        # Python 2 goes through a dict of eight slots; one with a gap was put in before the others.
+        # Python 2 iterates over a dict of eight slots; an APID with a gap was inserted before the others.
         first = sorted(segments, key=lambda apid: (apid % 8, len(segments[apid]) == 1, apid))[0]
         spans = [(s[0].first, s[-1].last) for s in segments[first]]
     elif len(segments) == 2:
@@ -129,7 +129,7 @@ def merge(datagrams: Sequence[Dgm], events: Iterable[Evt], done: Iterable[Span])
 
 
 def common(one: list[list[Dgm]], other: list[list[Dgm]]) -> list[Span]:
-    """Return what two EPUs have together, going through the segments of both side by side."""
+    """Return the common spans of two EPUs, going through the segments of both side by side."""
     spans = []
     while True:
         (a, *rest_a), (b, *rest_b) = one, other
@@ -148,7 +148,7 @@ def common(one: list[list[Dgm]], other: list[list[Dgm]]) -> list[Span]:
 
 
 def unique(lines: Iterable[str], key: Callable[[str], tuple[int, ...]]) -> list[str]:
-    """Sort lines by a key; of equal ones the first stays."""
+    """Sort lines by a key; the first one with each key stays."""
     kept: dict[tuple[int, ...], str] = {}
     for line in lines:
         kept.setdefault(key(line), line)
@@ -156,27 +156,27 @@ def unique(lines: Iterable[str], key: Callable[[str], tuple[int, ...]]) -> list[
 
 
 def of_datagram(line: str) -> tuple[int, ...]:
-    """Return by what a datagram's line is sorted."""
+    """Return the sort key of a datagram's line."""
     one = Dgm.of(line)
     return one.apid, one.number
 
 
 def of_event(line: str) -> tuple[int, ...]:
-    """Return by what an event's line is sorted."""
+    """Return the sort key of an event's line."""
     one = Evt.of(line)
     return one.sequence, one.apid
 
 
 class Legacy:
-    """The legacy at work on a case: what it leaves of each downlink in its `tree`, and for Level-1 in its `stage`."""
+    """The legacy processing a case: it writes its own records into `tree`, and hand-offs to Level-1 into `stage`."""
 
     def __init__(self, case: Case, home: Path, magic7: Magic7 | None = None) -> None:
         self.case, self.tree, self.stage, self.magic7 = case, home / "tree", home / "stage", magic7
-        # In its database: the first and the last time of each index.
+        # The first and the last time of each index, as in its database.
         self.times: dict[RunId, dict[str, list[tuple[float, float]]]] = {}
 
     def process(self, step: Step) -> Mapping[RunId, Merge]:
-        """Process a downlink; return what it makes of each run."""
+        """Process a downlink; return the merge of each run."""
         home, stage = (root / step.downlink for root in (self.tree, self.stage))
         shutil.copytree(self.case.directory / "in" / step.downlink, home, dirs_exist_ok=True)
         stage.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ class Legacy:
             texts["moot_keys"].append(f"{run.l1} {key} {alias}")
 
     def merge(self, home: Path, run: RunId) -> Merge:
-        """Merge a run in its directory, which is made anew."""
+        """Merge a run in a new directory."""
         at = home / str(run.met)
         shutil.rmtree(at, ignore_errors=True)
         at.mkdir()

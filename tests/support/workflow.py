@@ -277,7 +277,8 @@ class Site:
 
     def told(self, *words: str | Path) -> Any:
         """Run a verb, and return its JSON."""
-        ended = self.halfpipe(*words, "--json")
+        rows = words[0] in {"status", "show", "find", "hold", "force"}
+        ended = self.halfpipe(*words, *(["--format", "json"] if rows else ["--json"]))
         return json.loads(ended.out or ended.said)
 
     @property

@@ -466,8 +466,8 @@ CODES: Mapping[str, Code] = {
         Code(
             "queue-waits",
             Phase.SITE,
-            "Jobs wait in Slurm's queue; only a job that is held there needs action.",
-            "Read the reason in the message; release a held job with scontrol release.",
+            "Jobs wait in Slurm's queue; a used-up allocation and a held job need action.",
+            "Read the reason in the message; end other jobs of the account, or release a held job (scontrol release).",
         ),
         Code(
             "config",

@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import RUN, TIME, Site, Verb, as_json, unix
+from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
@@ -28,9 +28,9 @@ from halfpipe.words import count
 @click.option("--utc", type=TIME, metavar="TIME", help="A date and time, as 2023-04-01T12:34:56.")
 @click.option("--met", type=click.FloatRange(0, 2**32), metavar="SECONDS", help="Mission elapsed time.")
 @click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be repeated.")
-@as_json
+@row_options
 def command(
-    site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...], as_json: bool
+    site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...], target: printed.Target
 ) -> int:
     """Find the downlinks, runs and files for a time or a run.
 
@@ -41,6 +41,7 @@ def command(
         raise click.UsageError("Give --utc or --met, not both.")
     if utc is None and met is None and not runs:
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
+    from halfpipe.tables import columns
     from halfpipe.tables.found_downlinks import find
 
     when = met if utc is None else met_of.unix_to_met(unix(utc))
@@ -53,15 +54,13 @@ def command(
     found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])
     found.insert(6, "state", found["downlink"].map(states))
     foot = f"{count(len(states), 'downlink')} found" + (f"\noutstanding: {do}" if do else "")
-    if not as_json:
-        found = found.drop(columns="outstanding")
-        for end in ("begin", "end"):
-            found[end] = found[end].map(_utc, na_action="ignore")
-    printed.listed(site.work, as_json, "found", found, foot, drop=["l1_run", "end"], met=when, do=do)
+    for end in ("begin", "end"):
+        found.insert(found.columns.get_loc(end) + 1, f"{end}_met", found[end])
+        found[end] = columns.utc(met_of.met_to_unix_array(found[end])).to_numpy()
+    drop = ["l1_run", "end", "begin_met", "end_met", "outstanding"]
+    printed.listed(
+        target, "found", found, foot, drop=drop, document={"work": site.work, "met": when, "do": do}
+    )
     for error in failed:
         click.echo(str(error), err=True)
     return 1 if failed or found.empty else 0
-
-
-def _utc(met: float) -> datetime:
-    return met_of.utc_datetime(met_of.met_to_unix(met))

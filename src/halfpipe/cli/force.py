@@ -4,7 +4,7 @@ import click
 
 from halfpipe import paths
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, as_json, reason_given
+from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, reason_given, row_options
 from halfpipe.files import markers
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import deliveries, force_list
@@ -35,14 +35,14 @@ from halfpipe.words import count
     help="Let other downlinks deliver the sequences that an accepted loss of DL has closed. Roll Level-1 back first: "
     "it may get these events again.",
 )
-@as_json
+@row_options
 def command(
     site: Site,
     runs: tuple[RunId, ...],
     reason: str | None,
     take_back: bool,
     reopen: DownlinkId | None,
-    as_json: bool,
+    target: printed.Target,
 ) -> int:
     """Stop waiting for the missing data of runs, and list the abandoned runs.
 
@@ -71,10 +71,10 @@ def command(
                 err=True,
             )
     found = force_list.read(site.work)
-    rows = [
+    abandoned = [
         {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(markers.content, files)))}
         for run, files in sorted(found.runs.items())
     ]
-    foot = "\n".join([*found.refused, f"{count(len(rows), 'run')} abandoned"])
-    printed.listed(site.work, as_json, "runs", rows, foot, refused=found.refused)
+    foot = "\n".join([*found.refused, f"{count(len(abandoned), 'run')} abandoned"])
+    printed.listed(target, "runs", abandoned, foot, document={"work": site.work, "refused": found.refused})
     return 1 if found.refused else 0

@@ -3,7 +3,7 @@
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json, reason_given
+from halfpipe.cli.verbs import DOWNLINK, Site, Verb, reason_given, row_options
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.ids import DownlinkId
@@ -35,14 +35,14 @@ from halfpipe.words import count
 @click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help="Downlinks; none: all.")
 @click.option("--reason", metavar="TEXT", help="Why, for the next person; who and when are added.")
 @click.option("--resume", is_flag=True, help="Remove the hold.")
-@as_json
+@row_options
 def command(
     site: Site,
     what: Switch | None,
     downlinks: tuple[DownlinkId, ...],
     reason: str | None,
     resume: bool,
-    as_json: bool,
+    target: printed.Target,
 ) -> None:
     """Pause staging, submission, Online or clean-up; without argument, list pauses.
 
@@ -66,4 +66,4 @@ def command(
     foot = count(len(held), "halt switch", "halt switches")
     if what is not None and not resume:
         foot += f"\nto resume: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
-    printed.listed(site.work, as_json, "held", held, foot)
+    printed.listed(target, "held", held, foot, document={"work": site.work})

@@ -94,7 +94,7 @@ def command(
             printed.cause("ledger", each)
         click.echo(f"{count(len(found), 'difference')} between {ledger.name} and {site.work}")
     elif what == "rebuild":
-        number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=printed.shown)
+        number = load.rebuild(ledger, site.settings, notify_moot=not no_moot, shown=printed.shown)
         click.echo(f"{count(number, 'downlink')} in {ledger.name}")
     elif what == "moot":
         if site.settings.moot.update is None:

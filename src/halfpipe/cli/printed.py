@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import wrap
@@ -21,6 +21,7 @@ from halfpipe.words import aligned, utc
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+FORMS = ("table", "json", "csv", "ecsv", "parquet")  # of rows
 NOTHING = "-"  # an empty cell, so that columns can be counted
 NOT_YET = "·"  # a value that is not known yet
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! "}  # before a cause
@@ -94,9 +95,10 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
 
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:
-    """Return a frame as for JSON: an object for each row, null for unknown values."""
-    rows: list[dict[str, Any]] = data.astype(object).where(data.notna(), None).to_dict("records")
-    return rows
+    """Return a frame as rows by column; missing values are None."""
+    from halfpipe.tables.columns import as_rows  # noqa: PLC0415 - pandas, which most verbs do without
+
+    return as_rows(data)
 
 
 def _text(value: Any, terminal: bool) -> str:
@@ -136,22 +138,53 @@ def folded(text: str, room: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+@dataclass(frozen=True)
+class Target:
+    """In which format a verb prints rows, and to which file; None: to standard output."""
+
+    form: str
+    file: Path | None
+
+    @classmethod
+    def of(cls, form: str | None, file: Path | None) -> "Target":
+        """Check the options of a verb; without a format the suffix of the file counts."""
+        form = form or (file.suffix.removeprefix(".") if file else FORMS[0])
+        if form not in FORMS or (file and form == FORMS[0]):
+            raise click.UsageError(f"--output: give a --format, or a file named *.{', *.'.join(FORMS[1:])}.")
+        if form == "parquet" and file is None:
+            raise click.UsageError("--format parquet: name a file (--output).")
+        return cls(form, file)
+
+
 def listed(
-    work: Path,
-    for_program: bool,
+    target: Target,
     name: str,
     found: "Rows | DataFrame",
     foot: str,
     *,
     drop: Sequence[str] = (),
-    **more: Any,
+    colours: Sequence[str | None] = (),
+    document: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print what was found as a table and a line below it, or as JSON, by its name, with `more`."""
-    if for_program:
-        as_json(work=work, **more, **{name: found})
-    else:
-        table(found, drop=drop)
+    """Print rows: as a table and a line below it, as JSON by their `name`, or as a file of rows.
+
+    `document` is what JSON has in addition.
+    """
+    if target.form == FORMS[0]:
+        table(found, drop=drop, colours=colours)
         click.echo(foot)
+        return
+    text: str | None
+    if target.form == "json":
+        text = json.dumps({name: found, **(document or {})}, default=_for_json, indent=1) + "\n"
+    else:
+        from halfpipe.tables.files import written  # noqa: PLC0415 - pandas and astropy
+
+        text = written(found, target.form, target.file)
+    if text is not None and target.file is not None:
+        target.file.write_text(text)
+    elif text is not None:
+        click.echo(text, nl=False)
 
 
 def as_json(**values: Any) -> None:

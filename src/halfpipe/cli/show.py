@@ -1,31 +1,37 @@
 """`halfpipe show`."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from halfpipe import paths
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either
+from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.run.downlinks_of_run import every_downlink, every_run
+from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.words import count, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 RECEIPT_DROP = ("l1_run", "files")
-OF_VIEW: Mapping[str | None, tuple[type, ...]] = {
-    None: (RunId, DownlinkId),
-    "delivered": (DownlinkId,),
-    "waiting": (RunId,),
-    "books": (RunId, DownlinkId),
-}
+TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
+TABLE_DROP = (
+    "sha256",
+    "begin_met",
+    "end_met",
+    "met",
+    "begin",
+    "end",
+    "l1_run",
+    "started",
+    "files",
+    "downlinks",
+    "problem",
+)
 
 
 def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
@@ -39,7 +45,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     examples=[
         ("halfpipe show r0702010205", "a run, named as Level-1 does, or 29d7d35d"),
         ("halfpipe show 230401001", "a downlink"),
-        ("halfpipe show --delivered 2023-04 --json", "what was delivered, for a program"),
+        ("halfpipe show --table runs 2023-04 -o april.csv", "deliveries, for other programs"),
         ("halfpipe show FILE.evt --event -1", "the last event of a file"),
     ],
     statuses={0: "good", 1: "something could not be shown, or a run waits that was not abandoned"},
@@ -52,35 +58,30 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     help="Runs, as 2c2e5787 or r0741234567; downlinks, as 230401001 or 2023-04; event files.",
 )
 @click.option(
-    "--delivered",
-    "view",
-    flag_value="delivered",
-    help="Deliveries of DL..., or of all downlinks, a line for each downlink and run.",
-)
-@click.option(
-    "--waiting",
-    "view",
-    flag_value="waiting",
-    help="The incomplete runs, RUN... or all, and what each waits for.",
+    "--table",
+    "name",
+    type=click.Choice(TABLES),
+    help="Print a table (docs/frames.md): waiting for RUN..., the others for DL...; none: all.",
 )
 @click.option(
     "--books",
-    "view",
-    flag_value="books",
+    "books",
+    is_flag=True,
     help="The books of RUN or DL: events decoded, merged, delivered, in files and submitted.",
 )
-@click.option("--days", type=float, help="With --waiting: age limit of runs, instead of retire.report_days.")
+@click.option("--days", type=float, help="--table waiting: least age of a run; replaces retire.report_days.")
 @click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
-@as_json
+@row_options
 def command(
     site: Site,
     what: tuple[Any, ...],
-    view: str | None,
+    name: str | None,
+    books: bool,
     days: float | None,
     event: int | None,
     sequence: int | None,
-    as_json: bool,
+    target: printed.Target,
 ) -> int:
     """Show runs, downlinks and event files; deliveries, and runs that wait.
 
@@ -88,23 +89,25 @@ def command(
     downlink: its progress, its runs, its hand-offs and submissions. For an event file: its header and counts, or an
     event with all fields.
     """
-    if view is None and what and all(isinstance(one, Path) for one in what):
-        return _files(what, event, sequence)
-    if (view is None and not what) or not all(isinstance(one, OF_VIEW[view]) for one in what):
+    files = [one for one in what if isinstance(one, Path)]
+    if files and len(files) == len(what) and not (name or books):
+        return _files(files, event, sequence)
+    known = {None: (RunId, DownlinkId), "waiting": (RunId,)}.get(name, (DownlinkId,))
+    if not (what or name) or (name and books) or not all(isinstance(one, known) for one in what):
         raise click.UsageError(
-            "Name runs and downlinks, or event files, whose names end in .evt; --delivered takes downlinks, --waiting "
-            "runs."
+            "Name runs and downlinks, or event files (.evt). --table waiting takes runs, other tables take downlinks."
         )
     site.check()
-    if not as_json:
+    is_table = target.form == printed.FORMS[0]
+    if is_table:
         site.say()
         site.say_trouble()
-    if view == "delivered":
-        return _delivered(site, what, as_json)
-    if view == "waiting":
-        return _waiting(site, what, days, as_json)
-    if view == "books":
-        return _books(site, what, as_json)
+    if name is not None:
+        return _waiting(site, what, days, target) if name == "waiting" else _table(site, name, what, target)
+    if target.form not in printed.FORMS[:2]:
+        raise click.UsageError("A summary is text or JSON; for rows use --table.")
+    if books:
+        return _books(site, what, not is_table)
     from halfpipe.tables.summaries import show, show_downlink
 
     found, failed = [], list[HalfPipeError]()
@@ -115,7 +118,7 @@ def command(
             )
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
-    if as_json:
+    if not is_table:
         said = {"shown": found, "failed": list(map(str, failed))}
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
     else:
@@ -137,8 +140,8 @@ def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int
         return int(bad)
     for one in found:
         click.echo(f"books of {one.what}")
-        for rows in (one.chunks, one.runs, one.accounts, one.handoffs):
-            printed.table(rows)
+        for part in (one.chunks, one.runs, one.accounts, one.handoffs):
+            printed.table(part)
         for finding in one.findings:
             printed.cause(finding.verdict, finding)
     return int(bad)
@@ -192,31 +195,30 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     printed.table(shown["submissions"])
 
 
-def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
-    from halfpipe.tables import frames
+def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Target) -> int:
+    from halfpipe.tables.site_frames import SiteFrames
 
-    every = (dl for dl in every_downlink(site.work) if (site.work / paths.receipt(dl)).exists())
-    failed = list[HalfPipeError]()
-    found = frames.runs(frames.read_receipts(site.work, what or every, failed.append))
-    found = frames.with_submitted(site.work, found, failed.append)
-    downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
-    foot, said = f"{downlinks}, {runs}, {_staged(found)}", list(map(str, failed))
-    printed.listed(site.work, as_json, "delivered", found, foot, drop=RECEIPT_DROP, failed=said)
-    printed.errors(failed)
-    return 1 if failed else 0
+    frames = SiteFrames(site.settings, what)
+    found = getattr(frames, name)
+    of = {each: count(found.index.get_level_values(each).nunique(), each) for each in found.index.names[:2]}
+    foot = ", ".join(of.values())
+    if name == "runs":
+        foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
+    document = {"work": site.work, "failed": list(map(str, frames.problems.values()))}
+    printed.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
+    printed.errors(frames.problems.values())
+    return 1 if frames.problems else 0
 
 
-def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: bool) -> int:
+def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
     from halfpipe.status.account import Survey
-    from halfpipe.tables.incomplete_runs import waiting
+    from halfpipe.tables.incomplete_runs import waiting_runs
 
     days = site.settings.retire.report_days if days is None else days
-    found = waiting(
-        site.settings, what or every_run(site.work), days, time.time(), Survey(site.settings).has_waiting
-    )
+    found = waiting_runs(Survey(site.settings), what or every_run(site.work), days)
     given_up = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {given_up} of them abandoned" if given_up else ""
-    drop = ["met", "started", "downlinks"]
-    printed.listed(site.work, as_json, "runs", found, foot, drop=drop, days=days)
+    drop = ["old", "met", "started", "downlinks"]
+    printed.listed(target, "waiting", found, foot, drop=drop, document={"work": site.work})
     return 1 if given_up < len(found) else 0

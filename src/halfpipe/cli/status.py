@@ -10,7 +10,7 @@ import click
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
+from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, Survey
 from halfpipe.status.failures import together
@@ -32,7 +32,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
         ("halfpipe status 230401001", "one downlink"),
         ("halfpipe status --check 230401001", "also compare each file with the receipt, byte for byte"),
         ("halfpipe status --check --mend 230401001", "regenerate damaged merged indexes, and check"),
-        ("halfpipe status --all --json", "all downlinks, for a program"),
+        ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -44,7 +44,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 @click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
 @click.option("--mend", "mends", is_flag=True, help="With --check: first regenerate damaged merged indexes.")
 @click.option("--no-checksums", is_flag=True, help="With --check: sizes only.")
-@as_json
+@row_options
 def command(
     site: Site,
     downlinks: tuple[DownlinkId, ...],
@@ -53,13 +53,12 @@ def command(
     checks: bool,
     mends: bool,
     no_checksums: bool,
-    as_json: bool,
+    target: printed.Target,
 ) -> int:
     """Show the state of each downlink, and what needs action.
 
-    Downlinks that need action come first, then the newest. "waiting" is the number of events that wait for
-    the next downlink of their run; it is shown for the last downlink with data of the run. "level-1" is the number of
-    the hand-off that Level-1 has.
+    Downlinks that need action come first, then the newest. "waiting" is the number of events that wait for the next
+    downlink of their run. "level-1" is the number of the hand-off that Level-1 has.
 
     Each downlink is shown with its worst cause: "action" needs action, "note" does not. With --check all causes are
     shown, and for a single downlink the state of Level-1's stream (submit.check); --mend regenerates damaged merged
@@ -88,18 +87,28 @@ def command(
     now = time.time()
     looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
     found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), of_files)
-    if as_json:
-        simulated = site.settings.is_simulated
-        printed.as_json(work=site.work, simulated=simulated, downlinks=found.accounts, site=found.site)
-    else:
+    is_table = target.form == printed.FORMS[0]
+    if is_table:
         click.echo(utc(now))
         for cause in found.site:
             printed.cause("site", cause)
-        colours = [COLOURS.get(one.verdict) for one in found.accounts]
-        printed.table([_row(one) for one in found.accounts], drop=DROP, colours=colours)
-        click.echo(found.headline(looked))
-        shown = [(one.downlink, cause) for one in found.accounts for cause in one.causes]
-        for what, cause in together(each for each in shown if checks or each[1].verdict is Verdict.ACTION):
+    shown = (
+        [_row(one) for one in found.accounts]
+        if is_table
+        else [
+            {**one.as_json(), "causes": " ".join(cause.code for cause in one.causes)}
+            for one in found.accounts
+        ]
+    )
+    colours = [COLOURS.get(one.verdict) for one in found.accounts]
+    document = {"downlinks": found.accounts, "site": found.site, "simulated": site.settings.is_simulated}
+    document["work"] = site.work
+    printed.listed(
+        target, "downlinks", shown, found.headline(looked), drop=DROP, colours=colours, document=document
+    )
+    if is_table:
+        causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]
+        for what, cause in together(each for each in causes if checks or each[1].verdict is Verdict.ACTION):
             printed.cause(what, cause)
     return 1 if found.needs_action else 0
 

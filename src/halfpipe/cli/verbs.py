@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ class Verb(click.Command):
         ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
         if self.at_work:
             site.check(only_look=self.only_look)
-            if not ctx.params.get("as_json"):
+            if not ctx.params.get("as_json") and ctx.params.get("form") in {None, "table"}:
                 site.say()
         for name, value in ctx.params.items():
             if isinstance(value, Downlinks):
@@ -254,6 +254,21 @@ def reason_given(reason: str | None) -> str:
     if not (reason or "").strip():
         raise click.UsageError('Give the reason, for the next person: --reason "TEXT".')
     return reason or ""
+
+
+def row_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb that prints rows the options for their format and file, as one parameter `target`."""
+
+    @wraps(function)
+    def with_target(*args: Any, form: str | None, output: Path | None, **more: Any) -> Any:
+        return function(*args, target=printed.Target.of(form, output), **more)
+
+    text = "Format of the rows; else by the suffix of --output, or a table."
+    with_form = click.option("--format", "form", type=click.Choice(printed.FORMS), help=text)(with_target)
+    path = click.Path(path_type=Path, dir_okay=False)
+    return click.option("-o", "--output", type=path, metavar="FILE", help="Write the rows to a file.")(
+        with_form
+    )
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

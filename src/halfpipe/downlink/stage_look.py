@@ -159,11 +159,10 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
     return Cause(
         FOREIGN,
         Verdict.ACTION,
-        f"{count(len(found), 'file')} in its stage {'has' if len(found) == 1 else 'have'} no record: {few}. Staging "
-        "would overwrite them",
+        f"{count(len(found), 'file')} in its stage without a record, which staging would overwrite: {few}",
         Remedy(
             f"ls -lR {home}",
-            first="If older than a minute: move them away, or set another paths.stage if another system uses this one",
+            first="If older than a minute: move them away, or give HalfPipe another paths.stage",
         ),
     )
 

@@ -106,27 +106,27 @@ def describe_events(path: Path, *, number: int | None = None, sequence: int | No
     evt = open_evt(path)
     offsets = walk(evt.data, str(path))
     if number is not None:
-        wanted = [number % offsets.size] if -offsets.size <= number < offsets.size else []
+        numbers = [number % offsets.size] if -offsets.size <= number < offsets.size else []
         what = f"event {number}: there are {offsets.size}, counted from 0"
     else:
         sequences = context_column(evt.data, offsets, "scalers_sequence")
-        wanted = np.flatnonzero(sequences == sequence).tolist()
+        numbers = np.flatnonzero(sequences == sequence).tolist()
         what = f"event of sequence {sequence} among {offsets.size}"
-    if not wanted:
+    if not numbers:
         raise MissingInputError(f"{path}: no {what}")
-    for i in wanted:
+    for i in numbers:
         yield f"event {i}"
         for field in fields(evt.data, int(offsets[i]), str(path)):
             yield from _lines_of(field)
 
 
 def _lines_of(field: Field) -> Iterator[str]:
-    first, *more = _spelt(field)
+    first, *more = _text_of(field)
     yield f"{field.at:>10}  {field.part:<11} {field.name:<24} {first}"
     yield from (f"{'':<49}{line}" for line in more)
 
 
-def _spelt(field: Field) -> list[str]:
+def _text_of(field: Field) -> list[str]:
     """Return the value of a field in readable form, in one line or several."""
     kind = field.value.dtype.kind
     if kind == "V":
@@ -135,8 +135,8 @@ def _spelt(field: Field) -> list[str]:
     if kind == "S":
         # The bytes after the NUL of a text are leftovers in the writer's memory.
         text, _, rest = bytes(field.value).partition(b"\0")
-        spelt = ascii(text.decode("latin-1"))
-        return [f"{spelt}, then {rest.hex()}" if rest else spelt]
+        shown = ascii(text.decode("latin-1"))
+        return [f"{shown}, then {rest.hex()}" if rest else shown]
     if kind == "f":
         return [f"{field.value:.6f}"]
     if field.value.ndim:

@@ -248,13 +248,13 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
     rows = _headers(data, apid, hour)
     ends = rows["offset"] + rows["size"]
     limits = np.append(rows["offset"], len(data))
-    believed = ends <= limits[1:]
-    rest = np.append(0, np.where(believed, ends, rows["offset"]))
+    valid = ends <= limits[1:]
+    rest = np.append(0, np.where(valid, ends, rows["offset"]))
     damage = [
         (int(rest[at]), f"{limits[at] - rest[at]} bytes of garbage: not a packet of APID {apid}")
         for at in np.flatnonzero((rest < limits) | (len(data) == 0)).tolist()
     ]
-    return rows.take(np.flatnonzero(believed)), damage
+    return rows.take(np.flatnonzero(valid)), damage
 
 
 def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:

@@ -56,6 +56,11 @@ def met_to_unix(met: float) -> float:
     return float(_unix(met))
 
 
+def met_to_unix_array(met: ArrayLike) -> NDArray[np.float64]:
+    """Convert MET to Unix UTC seconds, in an array of the same shape."""
+    return np.asarray(_unix(np.asarray(met, np.float64)), np.float64)
+
+
 def _unix(met: Any) -> Any:
     _, met_after, count = _leap_seconds()
     return met + EPOCH - count[np.searchsorted(met_after, met, side="right")]
@@ -63,8 +68,14 @@ def _unix(met: Any) -> Any:
 
 def unix_to_met(unix: float) -> float:
     """Convert Unix UTC seconds to MET."""
+    return float(unix_to_met_array(unix))
+
+
+def unix_to_met_array(unix: ArrayLike) -> NDArray[np.float64]:
+    """Convert Unix UTC seconds to MET, in an array of the same shape."""
     unix_after, _, count = _leap_seconds()
-    return float(unix - EPOCH + count[np.searchsorted(unix_after, unix, side="right")])
+    seconds = np.asarray(unix, np.float64)
+    return seconds - EPOCH + count[np.searchsorted(unix_after, seconds, side="right")]
 
 
 def utc_datetime(unix: float) -> datetime:

@@ -25,16 +25,16 @@ from halfpipe.words import count
 MOST_NAMED = 10  # a cause names at most this many downlinks, the latest
 
 
-def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ()) -> list[Cause]:
+def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = ()) -> list[Cause]:
     """Find downlinks whose rows differ from their files: load each one, and roll that back.
 
     Parameters
     ----------
     ledger, settings
         As for `load`.
-    wanted
-        Downlinks to compare. Those that share a run with them are compared, too. None: all that the files or the ledger
-        have.
+    downlinks
+        Downlinks to compare. Those that share a run with them are compared, too. If there are none, everything that the
+        files or the ledger have is compared.
 
     Returns
     -------
@@ -46,11 +46,11 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     LedgerError
         If the database cannot be read or written.
     """
-    work, known, asked = settings.paths.work, ledger.read(loaded), set(wanted)
-    runs = ledger.read(lambda connection: runs_of(connection, asked))
+    work, known, selected = settings.paths.work, ledger.read(loaded), set(downlinks)
+    runs = ledger.read(lambda connection: runs_of(connection, selected))
     beside = {dl for run in runs for dl in begun_downlinks(work, run) if is_known(work, dl)}
     found: list[Cause] = []
-    for dl in sorted(asked | beside if asked else known.keys() | set(handed_off(work))):
+    for dl in sorted(selected | beside if selected else known.keys() | set(handed_off(work))):
         try:
             last = last_hand_off(work, dl)
             if last is None:
@@ -131,8 +131,8 @@ def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) 
 
     def missing(connection: Connection) -> list[str]:
         of_it = select(DOWNLINKS.c.handoff).where(of_downlink(DOWNLINKS, downlink))
-        has, wanted = connection.execute(of_it).scalar(), receipt["handoff"]
-        found = [] if has == wanted else [f"hand-off {wanted} (it has {has or 'none'})"]
+        has, needed = connection.execute(of_it).scalar(), receipt["handoff"]
+        found = [] if has == needed else [f"hand-off {needed} (it has {has or 'none'})"]
         rows = {run: select(RUNS.c.scid).where(RUNS.c.startedat == run.met) for run in runs}
         return found + [_name(run) for run, row in rows.items() if connection.execute(row).first() is None]
 

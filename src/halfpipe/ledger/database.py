@@ -194,11 +194,11 @@ class Ledger:
         with self._engine.begin() as connection:
             if lock_row(connection) is not None:
                 return
-            strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
+            existing = [table.name for table in OURS if inspect(connection).has_table(table.name)]
             # Another loader may have made all tables since the first query.
-            if strangers and lock_row(connection) is None:
+            if existing and lock_row(connection) is None:
                 raise LedgerError(
-                    f"the ledger {self.name} has {strangers[0]} and no row in {LOCK.name}: its tables are the "
+                    f"the ledger {self.name} has {existing[0]} and no row in {LOCK.name}: its tables are the "
                     "legacy's, or, on Oracle, leftovers of a killed load.",
                     Remedy("halfpipe ledger adopt", first="Look at them"),
                 )
@@ -235,19 +235,19 @@ class Ledger:
             try:
                 return once()
             except SQLAlchemyError as error:
-                said = _in_short(error)
+                message = _message_of(error)
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
-                        f"the ledger {self.name}: {said}. {kept}",
-                        Remedy(first="See that the database is up, and check ledger.url and the password"),
+                        f"the ledger {self.name}: {message}. {kept}",
+                        Remedy(first="Check that the database is up, and check ledger.url and the password"),
                     ) from error
-                log.warning("the ledger %s: %s; again in %g s", self.name, said, wait)
+                log.warning("the ledger %s: %s; again in %g s", self.name, message, wait)
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
 
-def _in_short(error: SQLAlchemyError) -> str:
-    """Return what a driver says in one line, without the address. Drivers print no passwords."""
+def _message_of(error: SQLAlchemyError) -> str:
+    """Return a driver's message in one line, without the address. Drivers print no passwords."""
     first, *_ = (line for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip())
     return CONNECTING.sub("", " ".join(first.split()))
 

@@ -141,7 +141,7 @@ def rebuild(
     ledger: Ledger,
     settings: Settings,
     *,
-    tell_moot: bool = True,
+    notify_moot: bool = True,
     shown: Callable[[Collection[DownlinkId]], Iterable[DownlinkId]] = iter,
 ) -> int:
     """Load all downlinks that were handed off, and remove all others; return the number of downlinks.
@@ -152,7 +152,7 @@ def rebuild(
     ----------
     ledger, settings
         As for `load`.
-    tell_moot
+    notify_moot
         False: do not notify the MOOT database, which knows these runs already.
     shown
         Wraps the downlinks, to show progress.
@@ -164,7 +164,7 @@ def rebuild(
     ConfigError, LedgerError
         As for `load`, at once.
     """
-    if not tell_moot:
+    if not notify_moot:
         settings = replace(settings, moot=replace(settings.moot, update=None))
     there = handed_off(settings.paths.work)
     stale = sorted(ledger.write(loaded).keys() - set(there))
@@ -291,8 +291,8 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
     connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))
     if after:
         connection.execute(insert(RUNS), after)
-    tells_moot = settings.moot.update is not None
-    if tells_moot or not after:
+    notifies_moot = settings.moot.update is not None
+    if notifies_moot or not after:
         connection.execute(delete(PENDING).where(PENDING.c.startedat == run.met))
-    if tells_moot and after:
+    if notifies_moot and after:
         moot_update.note(connection, after[0])

@@ -233,9 +233,9 @@ def run_row(
     """
     scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows["scid"])}
     if len({scid for scid, _ in scids}) > 1:
-        said = ", ".join(f"{scid} by downlink {downlink}" for scid, downlink in sorted(scids))
+        listing = ", ".join(f"{scid} by downlink {downlink}" for scid, downlink in sorted(scids))
         raise StateError(
-            f"run {run} ({run.l1}) has several spacecraft: {said}.",
+            f"run {run} ({run.l1}) has several spacecraft: {listing}.",
             Remedy(
                 "halfpipe ledger remove",
                 first="Process the wrong downlink again (-F), or remove it from the ledger",

@@ -32,7 +32,6 @@ from halfpipe.settings import Settings
 SAME, OTHER, UNLIKE = 0, 1, 3
 EVENTS = "events"
 HERE, THERE, BOTH = "here", "there", "both"
-MOST_ORDERED = 6  # downlinks of a run whose orders are tried
 
 
 class Reason(NamedTuple):
@@ -205,7 +204,7 @@ def _magic7(
     """
     ours, theirs = here.texts[MAGIC7], there.texts[MAGIC7]
     # HalfPipe makes none if nothing is delivered. The legacy makes one for known events, and removes it from its tree.
-    needed = ours == [GONE] and any(run.chosen.merged for run in runs)
+    needed = ours == [GONE] and any(run.nearest.merged for run in runs)
     if (ours == theirs and not needed) or (there.is_tree and theirs == [GONE]):
         return
     try:
@@ -227,7 +226,7 @@ def _magic7(
 
 
 class _Run:
-    """One run of a downlink on both sides."""
+    """One run of a downlink on both sides; `nearest` is the expected hand-off that fits the other side best."""
 
     def __init__(
         self, settings: Settings, inputs: Inputs, downlink: DownlinkId, sides: tuple[Side, Side], root: Path
@@ -235,7 +234,7 @@ class _Run:
         self.settings, self.inputs, self.downlink, self.root = settings, inputs, downlink, root
         self.run, self.sides, self.there = inputs.run, sides, sides[1]
         self.ours, self.theirs = (side.delivered(self.run) for side in sides)
-        self.chosen = self._as_here()
+        self.nearest = self._as_here()
 
     @property
     def counts(self) -> RunCounts:
@@ -244,14 +243,14 @@ class _Run:
 
     def findings(self, *, is_sound: bool) -> Iterator[Finding]:
         """Yield what differs. Nothing is explained unless the files here are as they were delivered."""
-        unlike, problems = self.unlike(self.chosen), list(self.theirs.wrong)
+        unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
         try:
             for history in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
                 expected = self.expected(history)
                 differs = self.unlike(expected)
-                first = self.there.is_tree and not self.chosen.merged  # a tree never contains what is ours
+                first = self.there.is_tree and not self.nearest.merged  # a tree never contains what is ours
                 if first or _weight(differs) < _weight(unlike):
-                    self.chosen, unlike = expected, differs
+                    self.nearest, unlike = expected, differs
                 if not unlike:
                     break
         except MissingInputError as error:
@@ -281,9 +280,9 @@ class _Run:
     @property
     def known(self) -> NDArray[np.void]:
         """The events of the run (dtype `EVENT`) that the legacy knew."""
-        merged = self.chosen.merged
+        merged = self.nearest.merged
         if merged is None and self.downlink in self.inputs.indexes:
-            merged = self._as_here_in_order().latest[self.downlink]
+            merged = next(self._histories()).latest[self.downlink]
         return merged.events if merged else NOTHING
 
     def _as_here(self) -> Expected:
@@ -299,26 +298,11 @@ class _Run:
         """Return the legacy's hand-off of the downlink after a history of merges."""
         return expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
 
-    def _as_here_in_order(self) -> History:
-        """Return the legacy's merges if it processed the downlinks in the same order as HalfPipe."""
-        return History(self.run, self.inputs.parts).after(*self.inputs.order)
-
     def _histories(self) -> Iterator[History]:
-        """Yield possible histories of the other side, first the one with the same order of downlinks as here.
-
-        Other orders follow if all downlinks of the run are there. An order counts only if it explains all of them.
-        """
-        if self.downlink not in self.inputs.indexes:
-            return
-        yield self._as_here_in_order()
-        left = {self.downlink: self}
-        for dl in self.inputs.indexes.keys() - {self.downlink, *self.inputs.taken_over}:
-            if (side := side_at(self.root, dl, self.settings.merge.latc_override)) is None:
-                return
-            left[dl] = _Run(self.settings, self.inputs, dl, (Side({}, {}), side), self.root)
-        if 1 < len(left) <= MOST_ORDERED:
-            before = History(self.run, self.inputs.parts).after(*sorted(self.inputs.taken_over))
-            yield from _orders(before, left)
+        """Yield possible histories of the other side: in the order of hand-offs here, then in the order there."""
+        if self.downlink in self.inputs.indexes:
+            for order in (self.inputs.order, self.inputs.order_there(self.root, self.downlink)):
+                yield History(self.run, self.inputs.parts).after(*order)
 
     def unlike(self, expected: Expected) -> list[Finding]:
         """Return all differences between the other side and the expected hand-off."""
@@ -398,7 +382,7 @@ class _Run:
 
     def _explained(self) -> Iterator[Finding]:
         """Yield the differences between both sides, all of which follow from the legacy's rule."""
-        merged, elsewhere = self.chosen.merged, self.chosen.elsewhere
+        merged, elsewhere = self.nearest.merged, self.nearest.elsewhere
         if merged is None or elsewhere is None:
             return
         if not self.theirs.gone:
@@ -442,16 +426,6 @@ class _Run:
         codes = np.select(masks, range(len(rules)), len(rules))
         for part in _stretches(codes, 0):
             yield self._group(rows[part], where, (*reasons, otherwise)[codes[part.start]])
-
-
-def _orders(before: History, left: Mapping[DownlinkId, _Run]) -> Iterator[History]:
-    """Yield the histories in which the legacy merges the downlinks `left` and each one is as on the other side."""
-    if not left:
-        yield before
-    for downlink, run in left.items():
-        history = before.after(downlink)
-        if not run.unlike(run.expected(history)):
-            yield from _orders(history, {dl: one for dl, one in left.items() if dl != downlink})
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:

@@ -1,7 +1,7 @@
 """The legacy's hand-off of a run in a downlink: its rule, replayed on the datagrams and events that are known here."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ from halfpipe.formats import evt, rows
 from halfpipe.formats.idx import EVENT, parse_datagrams
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.legacy_replay import History, Merged, Part, cut, file_number
-from halfpipe.legacy.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, moot_of
+from halfpipe.legacy.legacy_tree import handed_off
+from halfpipe.legacy.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, home_at, moot_of
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
@@ -28,7 +29,6 @@ from halfpipe.settings import Merge
 
 # Lines of its text of MOOT keys for a run that could not be mapped: none, one without a key, or one with UNKNOWN.
 UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")
-Datagram = tuple[int, int]  # APID and number
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,17 @@ class Inputs:
         records = ((path, dl) for dl in every for path in (self.work / paths.receipts(dl)).glob("*.json"))
         return [dl for _, dl in sorted((path.stat().st_mtime_ns, dl) for path, dl in records)]
 
-    @cached_property
-    def _brought(self) -> Mapping[DownlinkId, set[Datagram]]:
-        """The datagrams in each downlink."""
-        tables = {dl: index.datagrams.rows[["apid", "datagram"]] for dl, index in self.indexes.items()}
-        return {dl: set(table.tolist()) for dl, table in tables.items()}
+    def order_there(self, root: Path, downlink: DownlinkId) -> list[DownlinkId]:
+        """Return the downlinks below `root` in the order of their hand-offs, by the times of texts there."""
+        homes = {dl: home for dl in self.parts if (home := home_at(root, dl))}
+        times = {dl: when for dl, home in homes.items() if (when := handed_off(home))}
+        return sorted({downlink, *times, *self.taken_over}, key=lambda dl: (times.get(dl, ""), dl))
 
-    def times(self, known: Collection[DownlinkId]) -> list[list[str]]:
-        """Return the legacy's line with the times of a run, from the indexes of all `known` downlinks.
-
-        There are two versions, because a downlink without new datagrams may have been processed before or after.
-        """
-        have = set().union(*(self._brought.get(dl, set()) for dl in known))
-        idle = [dl for dl, brought in self._brought.items() if brought <= have]
-        versions = []
-        for downlinks in ({*known}, {*known, *idle}):
-            times = [pair for dl in downlinks for pair in self._times.get(dl, ())]
-            firsts, lasts = zip(*times, strict=True) if times else ((), ())
-            versions.append([f"{self.run.l1} {min(firsts):f} {max(lasts):f}"] if times else [])
-        return versions
+    def times(self, known: Iterable[DownlinkId]) -> list[str]:
+        """Return the legacy's line with the times of a run, from the indexes of all `known` downlinks."""
+        times = [pair for dl in known for pair in self._times.get(dl, ())]
+        firsts, lasts = zip(*times, strict=True) if times else ((), ())
+        return [f"{self.run.l1} {min(firsts):f} {max(lasts):f}"] if times else []
 
     @cached_property
     def _times(self) -> Mapping[DownlinkId, list[tuple[float, float]]]:
@@ -191,7 +183,7 @@ def expected_of(
         frozenset(token for _, one in history.merges for token in _tokens(run, one, limits)),
         {
             **{name: [lines] for name, lines in merged.lines(run).items()},
-            TIMES: inputs.times(before),
+            TIMES: [inputs.times(before)],
             MOOT_KEYS: [mine, *(unmapped if key and key["key"] == evt.MOOT_UNSET_KEY else [])],
         },
         merged,

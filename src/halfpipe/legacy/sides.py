@@ -132,8 +132,7 @@ def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side |
     The legacy's tree contains records as they were decoded, so `latc` is put into them, as a merge does.
     """
     _opened.cache_clear()  # a file may have changed since
-    home = next((home for home in (root / downlink, root / downlink[:4] / downlink) if home.is_dir()), None)
-    if home is None:
+    if (home := home_at(root, downlink)) is None:
         return None
     texts = {name: _lines_of(home / paths.text(name, downlink)) for name in (*TEXTS, MAGIC7)}
     there = {path.name: path for path in home.iterdir()}
@@ -148,6 +147,11 @@ def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side |
     known = {run.l1 for run in staged} | {paths.text(name, downlink) for name in texts}
     others = {name: path for name, path in there.items() if name not in known and not SCRATCH.fullmatch(name)}
     return Side(staged, texts, root if home.parent == root else None, others=others)
+
+
+def home_at(root: Path, downlink: DownlinkId) -> Path | None:
+    """Return the directory of a downlink in a stage, an archive of deliveries, or a tree; None if there is none."""
+    return next((home for home in (root / downlink, root / downlink[:4] / downlink) if home.is_dir()), None)
 
 
 def _run_of(path: Path) -> RunId | None:

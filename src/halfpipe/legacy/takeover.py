@@ -208,6 +208,7 @@ def _write(
 ) -> None:
     """Record what is known of a downlink, the receipt last."""
     work, downlink = settings.paths.work, legacy.id
+    products = {chunk: work / paths.chunk(downlink, chunk) for chunk in legacy.retdefs}
     manifests = []
     for run in runs:
         with leases.run_lease(settings, run.run, log.warning):
@@ -218,7 +219,11 @@ def _write(
         "handoff": HANDOFF,
         "software": {"halfpipe": halfpipe.__version__},
         "config": settings.provenance,
-        "chunks": [_entry(work, legacy, chunk) for chunk in legacy.retdefs],
+        # A chunk whose products were gone has no files.
+        "chunks": [
+            receipt.of_chunk(read_json(path) if path.exists() else _chunk(legacy, chunk, []))
+            for chunk, path in products.items()
+        ],
         "ignored": [],
         "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
         "texts": [],
@@ -230,12 +235,6 @@ def _write(
         known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
     write_json(work / paths.submitted(downlink), product(known, content))
-
-
-def _entry(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> dict[str, Any]:
-    """Return the entry of a chunk in the receipt; without files if its products were gone."""
-    known = work / paths.chunk(legacy.id, chunk)
-    return receipt.of_chunk(read_json(known) if known.exists() else _chunk(legacy, chunk, []))
 
 
 def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -267,7 +266,10 @@ def _write_run(
     index = merge_chunks(places, {})[0] if places else None
     datagrams = index.datagrams if index else KnownDatagrams.of(())
     if run.datagrams is not None:  # the list of datagrams that were known when the legacy merged the run
-        datagrams = KnownDatagrams.of(run.datagrams.read_bytes().split(b"\n")[:-1], str(run.datagrams))
+        try:
+            datagrams = KnownDatagrams.of(run.datagrams.read_bytes().split(b"\n")[:-1], str(run.datagrams))
+        except HalfPipeError as error:  # the deliveries must be recorded in any case
+            log.warning("%s", error)
     recorded = Deliveries(work, id_)
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
     if run.known is Known.REFUSED:

@@ -9,11 +9,10 @@ phase.
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +32,8 @@ from halfpipe.status.account import UNKNOWN, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
-from halfpipe.tables.incomplete_runs import waiting
+from halfpipe.tables import columns
+from halfpipe.tables.incomplete_runs import waiting_runs
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
@@ -130,20 +130,11 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in shown:
             remove_file(path)
-    waits = list(_open_runs(site, open_runs))
+    # The accounts of its downlinks report a damaged run.
+    waits = columns.as_rows(waiting_runs(site, sorted(open_runs), damaged=lambda _: None))
     _write(home / paths.BOARD_RUNS, "runs.html", site, {"runs": waits})
     values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
     _write(home / paths.BOARD, "board.html", site, values)
-
-
-def _open_runs(site: Survey, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of the page of open runs, the oldest first."""
-    for run in sorted(runs):
-        with suppress(HalfPipeError):  # the accounts of its downlinks report damage
-            for one in waiting(site.settings, [run], -inf, site.now, site.has_waiting).to_dict("records"):
-                now = site.books(run)
-                number = now.books.all_waiting if now.books else None
-                yield {**one, "waiting": number, "old": now.old}
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:

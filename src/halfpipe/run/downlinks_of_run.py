@@ -55,8 +55,8 @@ def refuse_unknown(work: Path, run: RunId) -> None:
     """
     if not (home := work / paths.run(run)).is_dir():
         raise MissingInputError(
-            f"run {run} ({run.l1}) is unknown: {home} does not exist. List known runs with halfpipe show --waiting or "
-            "--delivered."
+            f"run {run} ({run.l1}) is unknown: {home} does not exist. List known runs: "
+            "halfpipe show --table runs"
         )
 
 

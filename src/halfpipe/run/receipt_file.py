@@ -85,18 +85,14 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
     return made[-1] if made else None
 
 
-def last_number(work: Path, downlink: DownlinkId) -> int:
-    """Return the number of the latest hand-off of `downlink`, 0 before the first."""
-    return max((handoff.number for handoff in hand_offs(work, downlink)), default=0)
-
-
 def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:
     """Return the number for the hand-off in work: one more than the highest number that was used.
 
     `deliveries` are the deliveries of one of its runs. Level-1 must never get the same number twice.
     """
     submitted = Series(work, paths.submissions(downlink), f"downlink {downlink} is not handed off").read()
-    known = [last_number(work, downlink), *(int(record.values.get("handoff", 0)) for record in submitted)]
+    handed_off = [handoff.number for handoff in hand_offs(work, downlink)]
+    known = [0, *handed_off, *(int(record.values.get("handoff", 0)) for record in submitted)]
     delivered_for = (delivery.handoff or 0 for delivery in deliveries.of(downlink))
     return max(max(known) + 1, *delivered_for, 0)
 

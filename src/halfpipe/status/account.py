@@ -477,7 +477,7 @@ def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
         yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
     if books is None or standing.old:
         return
-    # Until a record of the legacy is repaired, nothing is delivered.
+    # Until a record of the legacy that cannot be read is repaired, nothing is delivered.
     unreadable = of.site.deliveries(of.site.work, run).unreadable
     if books.due and of.receipt is not None and not unreadable:
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}"

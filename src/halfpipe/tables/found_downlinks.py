@@ -66,10 +66,16 @@ def find(
         except HalfPipeError as error:
             failed(error)
     there = [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()]
-    receipts = frames.read_receipts(work, there, failed)
+    receipts = list(frames.read_receipts(work, there, lambda _, error: failed(error)))
     taken_over = [receipt["downlink"] for receipt in receipts if receipt.get("taken_over")]
-    done = frames.runs(receipts)[["downlink", "run"]].merge(frames.event_files(receipts), "left")
-    done = done.rename(columns={"name": "what"})[COLUMNS].assign(outstanding=False)
+    done = frames.runs(receipts).reset_index()[["downlink", "run"]]
+    files = frames.event_files(receipts).reset_index()[
+        ["downlink", "run", "name", "events", "begin_met", "end_met"]
+    ]
+    done = done.merge(files, "left")
+    done = done.rename(columns={"name": "what", "begin_met": "begin", "end_met": "end"})[COLUMNS].assign(
+        outstanding=False
+    )
     none, legacy = done["what"].isna(), done["downlink"].isin(taken_over)
     done.loc[none, "what"] = legacy[none].map({True: TAKEN_OVER, False: "nothing delivered"})
     done.loc[none & ~legacy, "events"] = 0

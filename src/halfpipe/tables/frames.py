@@ -1,75 +1,151 @@
-"""Receipts as pandas frames; reports select, sum and merge them."""
+"""Receipts as pandas frames, with the columns of `halfpipe.tables.columns`; reports select, sum and merge them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from halfpipe import paths
 from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import read_receipt
+from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.tables import columns
 
 Receipt = Mapping[str, Any]
+Failed = Callable[[DownlinkId, HalfPipeError], object]
 
 
 def read_receipts(
-    work: Path, downlinks: Iterable[DownlinkId], failed: Callable[[HalfPipeError], object]
-) -> list[Receipt]:
-    """Read the receipts of downlinks; call `failed` with the error of each that is missing or damaged."""
-    found = []
+    work: Path, downlinks: Iterable[DownlinkId], failed: Failed, *, named: bool = False
+) -> Iterator[Receipt]:
+    """Yield the receipt of the latest hand-off of each downlink.
+
+    `failed` is called with the errors of those that cannot be read and, if the downlinks were `named`, of those that
+    were not handed off.
+    """
     for downlink in downlinks:
         try:
-            found.append(read_receipt(work, downlink))
+            if made := last_hand_off(work, downlink, only_look=True):
+                yield made.receipt
+            elif named:
+                remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
+                raise MissingInputError(f"downlink {downlink} was not handed off.", remedy)
         except HalfPipeError as error:
-            failed(error)
-    return found
+            failed(downlink, error)
 
 
-def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
-    """Return one row for each downlink and run: the delivery of the run, and its state at that time."""
-    rows = [
+def downlinks(
+    work: Path, receipts: Iterable[Receipt], broken: Mapping[DownlinkId, HalfPipeError]
+) -> pd.DataFrame:
+    """Return one row for each receipt, and one for each downlink that is `broken`, with the problem."""
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for receipt in receipts:
+            downlink, problem, submitted = DownlinkId(receipt["downlink"]), None, None
+            try:
+                submitted = submitted_number(work, downlink)
+            except HalfPipeError as error:
+                problem = error.text
+            runs, times = receipt["runs"], _times(receipt["runs"])
+            handed_off = modified(f"{work}/{paths.receipts(downlink)}/000001.json")
+            yield (
+                downlink,
+                receipt["handoff"],
+                submitted,
+                handed_off,
+                len(receipt["chunks"]),
+                len(runs),
+                *(sum(run[key] for run in runs) for key in ("delivered", "orphans", "late")),
+                *times,
+                nan if handed_off is None else handed_off - times[1],
+                bool(receipt.get("simulated")),
+                bool(receipt.get("taken_over")),
+                problem,
+            )
+        unknown = [None] * (len(columns.DOWNLINKS.data) - 1)
+        yield from ((downlink, *unknown, error.text) for downlink, error in broken.items())
+
+    return columns.DOWNLINKS.frame(rows())
+
+
+def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
+    """Return the number of the hand-off that Level-1 has.
+
+    Raises
+    ------
+    HalfPipeError
+        If the records of the submissions are damaged.
+    """
+    if not Path(f"{work}/{paths.submissions(downlink)}").exists():  # so for most downlinks of a mission
+        return None
+    confirmed = submissions(work, downlink, only_look=True).last_confirmed
+    return confirmed.handoff if confirmed else None
+
+
+def runs(
+    receipts: Iterable[Receipt], submitted: Callable[[DownlinkId], int | None] = lambda _: None
+) -> pd.DataFrame:
+    """Return one row for each run and downlink: what the downlink delivered of the run, and its state at that time.
+
+    `submitted` returns the number of the hand-off that Level-1 has.
+    """
+    return columns.RUNS.frame(
         (
-            receipt["downlink"],
-            receipt["handoff"],
-            run["run"],
-            run["l1_run"],
-            run["kind"],
-            len(run["files"]),
-            run["delivered"],
-            run["orphans"],
-            run["late"],
-            state_word(run),
+            *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
+            submitted(DownlinkId(receipt["downlink"])),
+            *(
+                len(run["files"]),
+                run["delivered"],
+                run["orphans"],
+                run["late"],
+                state_word(run),
+                *_times([run]),
+            ),
         )
         for receipt in receipts
         for run in receipt["runs"]
-    ]
-    columns = ["downlink", "handoff", "run", "l1_run", "kind", "files", "events", "orphans", "late", "state"]
-    return pd.DataFrame(rows, columns=columns)
+    )
 
 
-def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeError], object]) -> pd.DataFrame:
-    """Return `runs` with a column ``submitted``: the number of the downlink's hand-off at Level-1, if any."""
-    numbers: dict[str, int] = {}
-    for downlink in map(DownlinkId, runs["downlink"].unique()):
-        try:
-            if confirmed := submissions(work, downlink).last_confirmed:
-                numbers[downlink] = confirmed.handoff
-        except HalfPipeError as error:
-            failed(error)
-    found = runs.copy()
-    found.insert(2, "submitted", found["downlink"].map(numbers).astype("Int64"))
-    return found
+def _times(runs: Iterable[Receipt]) -> tuple[float, float, float, float]:
+    """Return the first and the last time of delivered events, twice (Unix seconds); NaN without events."""
+    times = [run["times"] for run in runs if run.get("times")]
+    if not times:
+        return nan, nan, nan, nan
+    edges = min(first for first, _ in times), max(last for _, last in times)
+    return (*edges, *edges)
 
 
 def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
-    """Return one row for each event file: the number of its events, and the MET of the first and the last."""
-    rows = [
-        (receipt["downlink"], run["run"], file["name"], file["events"], *file["seconds"], file["sha256"])
+    """Return one row for each delivered event file."""
+    rows = (
+        (
+            *(run["run"], receipt["downlink"], file["name"], file["events"], file["size"]),
+            *(*file["sequences"], *file["seconds"], *file["seconds"], file["sha256"]),
+        )
         for receipt in receipts
         for run in receipt["runs"]
         for file in run["files"]
-    ]
-    return pd.DataFrame(rows, columns=["downlink", "run", "name", "events", "begin", "end", "sha256"])
+    )
+    return columns.FILES.frame(rows, times="met")
+
+
+def chunks(receipts: Iterable[Receipt]) -> pd.DataFrame:
+    """Return one row for each chunk in a receipt."""
+    return columns.CHUNKS.frame(
+        (receipt["downlink"], *_chunk(chunk)) for receipt in receipts for chunk in receipt["chunks"]
+    )
+
+
+def _chunk(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
+    indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
+    counts = (sum(file.get(key, 0) for file in indexes) for key in ("events", "datagrams", "missing_events"))
+    size = sum(file["size"] for file in chunk["files"] if file["kind"] == "evt")
+    level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
+    hours = (level0.get("needed"), len(level0.get("missing") or ()))
+    return (chunk["chunk"], " ".join(chunk["runs"]), *counts, size, sum(exceptions.values()), *hours)

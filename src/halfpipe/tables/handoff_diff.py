@@ -15,7 +15,7 @@ from halfpipe.tables.frames import Receipt
 from halfpipe.words import count
 
 SIDES = {"left_only": "gone", "right_only": "new", "both": "same"}
-NUMBERS = ("events", "orphans", "late")
+NUMBERS = ("events", "waiting", "late")
 
 
 def two_hand_offs(
@@ -58,12 +58,16 @@ def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per run: ``events``, ``orphans``, ``late`` and ``state`` now; the same before (``_before``); and the
+        One row per run: ``events``, ``waiting``, ``late`` and ``state`` now; the same before (``_before``); and the
         numbers of event files that are ``new``, ``gone``, ``changed`` (same name, other bytes) and the ``same``.
     """
     both = [[before] if before else [], [after]]
-    runs = _joined(["run"], *(frames.runs(of)[["run", *NUMBERS, "state"]] for of in both)).set_index("run")
-    files = _joined(["run", "name"], *(frames.event_files(of)[["run", "name", "sha256"]] for of in both))
+    runs = _joined(
+        ["run"], *(frames.runs(of).reset_index()[["run", *NUMBERS, "state"]] for of in both)
+    ).set_index("run")
+    files = _joined(
+        ["run", "name"], *(frames.event_files(of).reset_index()[["run", "name", "sha256"]] for of in both)
+    )
     files.loc[(files["side"] == "same") & (files["sha256"] != files["sha256_before"]), "side"] = "changed"
     kinds = ["new", "gone", "changed", "same"]
     counted = pd.crosstab(files["run"], files["side"]).reindex(index=runs.index, columns=kinds, fill_value=0)
@@ -86,7 +90,7 @@ def sentences(runs: pd.DataFrame) -> Iterator[str]:
         parts = [f"{run.events - run.events_before:+,} events"]
         for kind in ("new", "gone", "changed", "same"):
             parts += [f"{count(number, 'file')} {kind}"] if (number := getattr(run, kind)) else []
-        for name in ("orphans", "late", "state"):
+        for name in ("waiting", "late", "state"):
             now, then = getattr(run, name), getattr(run, f"{name}_before")
             parts += [f"{name} {then} → {now}"] if then != now else []
         yield f"run {run.run}: {', '.join(parts)}"

@@ -1,41 +1,48 @@
 """Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from halfpipe import paths
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.undelivered import missing_of_run
-from halfpipe.run import force_list
 from halfpipe.run.downlinks_of_run import known_downlinks, refuse_unknown
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.settings import Settings
+from halfpipe.status.account import Survey
+from halfpipe.tables import columns
 
 DAY = 86400
 NOTHING = "nothing: its next delivery completes it"
-COLUMNS = ["run", "l1_run", "kind", "started", "met", "days", "state", "downlinks", "last", "missing"]
 
 
-def waiting(
-    settings: Settings,
+def waiting_runs(
+    site: Survey,
     runs: Iterable[RunId],
-    days: float,
-    now: float,
-    has_waiting: Callable[[RunId], bool] = lambda _: False,
+    days: float = -inf,
+    damaged: Callable[[HalfPipeError], object] | None = None,
 ) -> pd.DataFrame:
-    """Return the runs among `runs` that are not complete and started more than `days` days before `now`, Unix seconds.
+    """Return the runs among `runs` that are not complete and started more than `days` days ago.
 
-    `has_waiting` tells whether events of a run wait. It is called for runs that lack no data.
+    Parameters
+    ----------
+    site
+        The survey of the site, which has the present time.
+    runs, days
+        The runs, and their least age.
+    damaged
+        Called with the error of a run that is unknown or damaged; None: the error is raised.
 
     Returns
     -------
     DataFrame
-        One row per run: when it ``started`` (UTC, MET, and days ago), its ``state`` (``open`` or ``abandoned``), the
-        number of ``downlinks`` that contain it and the ``last`` of them, and the ``missing`` data in words.
+        The columns of `halfpipe.tables.columns.WAITING`.
 
     Raises
     ------
@@ -44,30 +51,49 @@ def waiting(
     FormatError
         If a merged index of a run is damaged.
     """
-    work, min_epus = settings.paths.work, settings.merge.min_epus
-    given_up = force_list.read(work).runs
-    rows = []
+    found = []
     for run in runs:
-        started = met.met_to_unix(run.met)
-        age = (now - started) / DAY
-        if age <= days:
-            continue
-        refuse_unknown(work, run)
-        downlinks = known_downlinks(work, run)
-        if not downlinks:
-            continue
-        # Most runs of a mission are complete, as small files show, unless a chunk was ignored later.
-        is_ignored = any(settings.ignored(dl) for dl in downlinks)
-        if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
-            continue
-        segments = known_datagrams(settings, run).segments()
-        missing = "; ".join(missing_of_run(segments, min_epus)) or (NOTHING if has_waiting(run) else "")
-        if not missing:
-            continue
-        state = "abandoned" if run in given_up else "open"
-        when = (met.utc_datetime(started), run.met, round(age, 1))
-        rows.append((run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        try:
+            found += _row(site, run, days)
+        except HalfPipeError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+    return columns.WAITING.frame(found, times="met")
+
+
+def _row(site: Survey, run: RunId, days: float) -> list[tuple[Any, ...]]:
+    """Return the row of a run, or none if the run is younger or complete."""
+    settings, work = site.settings, site.work
+    age = (site.now - met.met_to_unix(run.met)) / DAY
+    if age <= days:
+        return []
+    refuse_unknown(work, run)
+    downlinks = known_downlinks(work, run)
+    if not downlinks:
+        return []
+    # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
+    is_ignored = any(settings.ignored(dl) for dl in downlinks)
+    if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
+        return []
+    segments, now = known_datagrams(settings, run).segments(), site.books(run)
+    missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
+    if not missing and site.has_waiting(run):
+        missing = NOTHING
+    number = now.books.all_waiting if now.books else None
+    state = "abandoned" if run in site.abandoned else "open"
+    row = (
+        run,
+        run.l1,
+        str(RunKind.of(segments)),
+        run.met,
+        run.met,
+        round(age, 1),
+        state,
+        number,
+        now.old or None,
+    )
+    return [(*row, len(downlinks), downlinks[-1], missing)] if missing else []
 
 
 def _recorded_complete(manifests: Sequence[Path]) -> bool:

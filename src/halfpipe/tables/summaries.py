@@ -135,7 +135,9 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     begun = [failed.log for failed in failed_jobs(work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
-        "runs": frames.runs(receipts),
+        "runs": frames.runs(receipts)
+        .reset_index()
+        .drop(columns=["submitted", "begin", "end", "begin_met", "end_met"]),
         "handoffs": handoffs,
         "submissions": attempts,
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],

@@ -13,32 +13,13 @@ from pathlib import Path
 NAMESPACE = "{http://glast-ground.slac.stanford.edu/pipeline}"
 NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # letters at most
 STATES = [
-    "WAITING",
-    "READY",
-    "QUEUED",
-    "SUBMITTED",
-    "RUNNING",
-    "SUCCESS",
-    "FAILED",
-    "TERMINATING",
-    "TERMINATED",
-    "CANCELING",
-    "CANCELED",
-    "SKIPPED",
-]
+    "WAITING", "READY", "QUEUED", "SUBMITTED", "RUNNING", "SUCCESS", "FAILED", "TERMINATING", "TERMINATED",
+    "CANCELING", "CANCELED", "SKIPPED",
+]  # fmt: skip
 OF_A_JOB = [
-    "executable",
-    "maxCPU",
-    "maxWallClock",
-    "maxMemory",
-    "workingDir",
-    "batchOptions",
-    "queue",
-    "allocationGroup",
-    "jobName",
-    "priority",
-    "logFile",
-]
+    "executable", "maxCPU", "maxWallClock", "maxMemory", "workingDir", "batchOptions", "queue",
+    "allocationGroup", "jobName", "priority", "logFile",
+]  # fmt: skip
 # By element: its children, in order, as an expression of their names; its attributes, with the most letters of each.
 FORM: dict[str, tuple[str, dict[str, int]]] = {
     "pipeline": ("(variables )?(task )+", {}),

@@ -42,7 +42,7 @@ def check(world: World, books: Books) -> None:
 
 
 def _status(world: World, books: Books) -> dict[str, dict[str, Any]]:
-    ended = world.site.halfpipe("status", *world.downlinks, "--json")
+    ended = world.site.halfpipe("status", *world.downlinks, "--format", "json")
     rows = {row["dl"]: row for row in json.loads(ended.out)["downlinks"]}
     assert rows.keys() == set(world.downlinks)
     needs_action = any(row["verdict"] == "action" for row in rows.values())
@@ -79,7 +79,11 @@ def _waiting(
     expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
     unread = [run for run in expected if not books.readable(run)]
     said = {dl: row["orphans"] for dl, row in rows.items()}
-    is_old = any(cause["code"] == "books-old" for row in rows.values() for cause in row["causes"])
+    is_old = any(
+        cause["code"] == "books" and cause["verdict"] == "note"
+        for row in rows.values()
+        for cause in row["causes"]
+    )
     is_said = is_old if unread else None not in said.values()
     if sum(filter(None, said.values())) != sum(expected.values()) and not (unread and is_said):
         books.find("status-waiting", f"status: {said} wait, the books: {expected}, unread {unread}")
@@ -112,7 +116,7 @@ def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> N
     ]
     if not merged:
         return
-    ended = world.site.halfpipe("show", "--books", *merged, "--json")
+    ended = world.site.halfpipe("show", "--books", *merged, "--format", "json")
     for table in json.loads(ended.out)["books"]:
         for account in table["accounts"]:
             run = account["run"]

@@ -21,7 +21,7 @@ from tests.support.workflow import Site
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--orphans"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--mend"],
-        ["show"], ["show", "r9999999999"], ["show", "--delivered", SPREAD], ["show", "--waiting", FIRST],
+        ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
         ["board"],
@@ -40,7 +40,7 @@ def test_an_invalid_command_line_does_nothing(shared: Site, words: list[str]) ->
     ("verb", "of", "says"),
     [
         *((verb, "r0741234999", "run 2c2e5937 (r0741234999)")
-          for verb in ("show", "show --waiting", "explain", "force --reason x")),
+          for verb in ("show", "show --table waiting", "explain", "force --reason x")),
         *((verb, "240603001", "downlink 240603001") for verb in ("show", "explain")),
     ],
 )  # fmt: skip
@@ -69,26 +69,26 @@ def test_a_failed_submission_is_settled_and_repeated(own: Site) -> None:
 
 
 def test_delivered(shared: Site) -> None:
-    found = shared.told("show", "--delivered")["delivered"]
+    found = shared.told("show", "--table", "runs")["runs"]
     assert [(one["downlink"], one["submitted"], one["run"], one["state"]) for one in found] == [
-        (FIRST, 2, SPREAD, "open"), (FIRST, 2, LCI, "complete"), (SECOND, None, SPREAD, "open")
+        (FIRST, 2, SPREAD, "open"), (SECOND, None, SPREAD, "open"), (FIRST, 2, LCI, "complete")
     ]  # fmt: skip
-    *_, last = shared.halfpipe("show", "--delivered", FIRST).out.splitlines()
+    *_, last = shared.halfpipe("show", "--table", "runs", FIRST).out.splitlines()
     assert last == "1 downlink, 2 runs, 72 events staged, 72 of them submitted"
-    ended = shared.halfpipe("show", "--delivered", "240602001", FIRST)
+    ended = shared.halfpipe("show", "--table", "runs", "240602001", FIRST)
     assert ended.status == 1
-    assert "dl=240602001: no such file" in ended.errors
+    assert "snakemake dl=240602001" in ended.errors
     assert ended.out.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
 
 
 def test_one_hand_off_that_cannot_be_read_does_not_stop_the_others(own: Site) -> None:
     damage(own.work, paths.receipts(FIRST))
-    ended = own.halfpipe("show", "--delivered")
+    ended = own.halfpipe("show", "--table", "runs")
     assert ended.status == 1
     assert ended.out.endswith("1 downlink, 1 run, 35 events staged, 0 of them submitted\n")
     assert paths.receipts(FIRST) in ended.errors
-    content = own.told("show", "--delivered")
-    assert [one["downlink"] for one in content["delivered"]] == [SECOND]
+    content = own.told("show", "--table", "runs")
+    assert [one["downlink"] for one in content["runs"]] == [SECOND]
     assert len(content["failed"]) == 1
     every = own.told("status")["downlinks"]
     assert [one["dl"] for one in every if one["verdict"] == "action"] == [FIRST]

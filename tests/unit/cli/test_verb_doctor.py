@@ -99,7 +99,7 @@ def test_a_site_is_not_ready_without_a_way_to_reach_a_person(here: Here) -> None
     here.config["alarm"] = {}
     status, verdicts, _ = here.doctor()
     assert (status, verdicts["person"]) == (1, "problem")
-    told = halfpipe("status", "--json", "--profile", here.home)
+    told = halfpipe("status", "--format", "json", "--profile", here.home)
     causes = {cause["code"]: cause["verdict"] for cause in json.loads(told.stdout)["site"]}
     assert causes["doctor"] == "action"
     assert told.exit_code == 1

@@ -15,8 +15,8 @@ from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
 from tests.support.workflow import Site
 
 OF_A_SITE = [
-    ("status",), ("status", "--check"), ("show", FIRST, "2c2e5787"), ("show", "--delivered"),
-    ("show", "--waiting", "--days", "0"), ("explain", FIRST), ("find", "--met", "1"),
+    ("status",), ("status", "--check"), ("show", FIRST, "2c2e5787"), ("show", "--table", "runs"),
+    ("show", "--table", "waiting", "--days", "0"), ("explain", FIRST), ("find", "--met", "1"),
     ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
 ]  # fmt: skip
 NOT_FOR_PROGRAMS = [
@@ -28,6 +28,10 @@ NOT_FOR_PROGRAMS = [
 def profile(shared: Site) -> Path:
     """Return the directory of the site, which is its profile too."""
     return shared.home
+
+
+def as_json(words: tuple[str, ...]) -> list[str]:
+    return ["--format", "json"] if words[0] in {"status", "show", "find", "hold", "force"} else ["--json"]
 
 
 @pytest.mark.parametrize("words", [*OF_A_SITE, *NOT_FOR_PROGRAMS, ("unattended",)], ids=" ".join)
@@ -54,7 +58,7 @@ def test_every_verb_prints_its_site_except_for_programs(words: tuple[str, ...], 
     assert ended.stderr.startswith(head), ended.output
     assert head not in ended.stdout
     if words in OF_A_SITE:
-        ended = give(*words, "--json", "--profile", profile)
+        ended = give(*words, *as_json(words), "--profile", profile)
         found = json.loads(ended.stdout)
         assert ended.stderr == ""
         assert words == ("config",) or found["work"] == str(profile / "work")
@@ -64,22 +68,27 @@ def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
     profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = str(profile / "config.yaml")
-    wanted = give("show", "--delivered", "--json", "--configfile", config).stdout
+    wanted = give("show", "--table", "runs", "--format", "json", "--configfile", config).stdout
     assert FIRST in wanted
     for words in (
-        ["--profile", str(profile), "show", "--delivered", "--json"],
-        ["show", "--delivered", "--profile", str(profile), "--json"],
-        ["--configfile", config, "show", "--delivered", "--json"],
-        ["--profile", "no such", "show", "--delivered", "--json", "--profile", str(profile)],
+        ["--profile", str(profile), "show", "--table", "runs", "--format", "json"],
+        ["show", "--table", "runs", "--profile", str(profile), "--format", "json"],
+        ["--configfile", config, "show", "--table", "runs", "--format", "json"],
+        ["--profile", "no such", "show", "--table", "runs", "--format", "json", "--profile", str(profile)],
     ):
         ended = give(*words)
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, wanted, "")
-    assert give("show", "--delivered", "--json", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
+    assert (
+        give("show", "--table", "runs", "--format", "json", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout
+        == wanted
+    )
     monkeypatch.chdir(profile.parent)
-    ended = give("show", "--delivered", env={"SNAKEMAKE_PROFILE": profile.name})
+    ended = give("show", "--table", "runs", env={"SNAKEMAKE_PROFILE": profile.name})
     assert ended.stderr == f"HalfPipe at {profile}/work (profile {profile.name})\n"
     assert (
-        give("show", "--delivered", "--profile", "none", env={"SNAKEMAKE_PROFILE": profile.name}).exit_code
+        give(
+            "show", "--table", "runs", "--profile", "none", env={"SNAKEMAKE_PROFILE": profile.name}
+        ).exit_code
         == 2
     )
 
@@ -102,7 +111,7 @@ def test_an_error_of_the_file_system_has_no_traceback(own: Site) -> None:
     home = own.work / paths.receipts(FIRST)
     shutil.rmtree(home)
     home.symlink_to(home)
-    own.halfpipe("show", "--delivered", FIRST).bad(f"error: {home} cannot be read: Too many levels of ")
+    own.halfpipe("show", "--table", "runs", FIRST).bad(f"error: {home} cannot be read: Too many levels of ")
 
 
 def test_damaged_records_hide_nothing_else(own: Site) -> None:
@@ -125,7 +134,7 @@ def test_damaged_records_hide_nothing_else(own: Site) -> None:
 
 def test_a_defect_is_reported_as_such(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halfpipe.tables.frames.runs", lambda *_: 1 / 0)
-    ended = shared.halfpipe("show", "--delivered")
+    ended = shared.halfpipe("show", "--table", "runs")
     assert ended.status == 1
     assert "ZeroDivisionError" in ended.errors
     assert ended.errors.endswith(
@@ -147,7 +156,7 @@ def test_a_closed_pipe_is_not_success(shared: Site) -> None:
 
 @pytest.mark.workflow
 def test_a_terminal_has_colours_unless_it_wants_none(shared: Site) -> None:
-    words: list[str | Path] = ["show", "--delivered", "--configfile", shared.configfile]
+    words: list[str | Path] = ["show", "--table", "runs", "--configfile", shared.configfile]
     assert "\x1b[1m" in on_terminal(*words)
     for env in ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "dumb"}, {}):
         said = give(*words, env=env).output

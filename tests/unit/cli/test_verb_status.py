@@ -24,7 +24,7 @@ from tests.support.workflow import LONG_AGO, Site
 
 def found(own: Site, *words: str, person: bool = False) -> dict[str, dict[str, Any]]:
     """Return each downlink in the order of the output; the exit status shows whether action is needed."""
-    ended = own.halfpipe("status", "--json", *words)
+    ended = own.halfpipe("status", "--format", "json", *words)
     assert ended.status == person, ended.said
     return {one["dl"]: one for one in json.loads(ended.out)["downlinks"]}
 

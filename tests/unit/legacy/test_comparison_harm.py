@@ -35,10 +35,10 @@ FLIPS = 1_000
 SEED = 19
 OURS, LEGACY = "ours", "the legacy's"
 TOLD, AS_HANDED_OFF = "told", "as one of the two systems hands it off"
-Explained = Counter[tuple[str, str, str, int | None]]
+Reasons = Counter[tuple[str, str, str, int | None]]
 
 
-def told(both: BothSides, downlink: str, root: Path) -> Compared | None:
+def try_compare(both: BothSides, downlink: str, root: Path) -> Compared | None:
     """Compare; None if that is refused, which the verb reports with status 3."""
     try:
         return compare(both.site.settings, DownlinkId(downlink), root)
@@ -46,7 +46,7 @@ def told(both: BothSides, downlink: str, root: Path) -> Compared | None:
         return None
 
 
-def explained(found: Compared | None) -> Explained:
+def reasons_of(found: Compared | None) -> Reasons:
     """Return the number of events, files or lines with each reason, except unexplained ones."""
     return sum(
         (
@@ -54,7 +54,7 @@ def explained(found: Compared | None) -> Explained:
             for one in (found.findings if found else ())
             if one.kind != "unexplained"
         ),
-        Explained(),
+        Reasons(),
     )
 
 
@@ -118,7 +118,7 @@ class History:
     def try_all(self, kinds: list[str], of: str, at: Path) -> Iterator[tuple[str, str, str]]:
         """Do each kind of harm to a copy; yield the kind, the downlink and the outcome of each try."""
         pristine = self.stage(of)
-        before = {dl: explained(told(self.both, dl, pristine)) for dl in self.downlinks}
+        before = {dl: reasons_of(try_compare(self.both, dl, pristine)) for dl in self.downlinks}
         right = {dl: [handed_off(self.stage(side), dl) for side in (OURS, LEGACY)] for dl in self.downlinks}
         for kind in kinds:
             chosen = random.Random(f"{self.seed} {of} {kind}")
@@ -132,10 +132,10 @@ class History:
                 if (at / downlink).exists() and handed_off(at, downlink) in right[downlink]:
                     yield kind, downlink, AS_HANDED_OFF
                     continue
-                found = told(self.both, downlink, at)
+                found = try_compare(self.both, downlink, at)
                 if found is not None and found.status != UNLIKE:
                     yield kind, downlink, "not told"
-                elif explained(found) - before[downlink]:
+                elif reasons_of(found) - before[downlink]:
                     yield kind, downlink, "explained wrongly"
                 else:
                     yield kind, downlink, TOLD
@@ -281,13 +281,13 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> BothSides:
 @pytest.mark.parametrize("kind", OF_TREE)
 def test_harm_to_a_tree_is_reported(kind: str, split: BothSides, tmp_path: Path) -> None:
     tree = shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree")
-    before = told(split, FIRST, tree)
+    before = try_compare(split, FIRST, tree)
     assert before is not None
     assert before.status == 0
     OF_TREE[kind](tree)
-    found = told(split, FIRST, tree)
+    found = try_compare(split, FIRST, tree)
     assert found is None or found.status == UNLIKE
-    assert not explained(found) - explained(before) - Counter({("events", "2c2e5787", "gone", None): 51})
+    assert not reasons_of(found) - reasons_of(before) - Counter({("events", "2c2e5787", "gone", None): 51})
 
 
 @pytest.mark.parametrize("flips", [20, pytest.param(FLIPS, marks=pytest.mark.long)])
@@ -295,7 +295,7 @@ def test_flipped_byte_is_reported(flips: int, split: BothSides, tmp_path: Path) 
     root = shutil.copytree(split.legacy.stage, tmp_path / "copy")
     files = [*(root / FIRST).glob("r0*/*.evt"), *(root / FIRST).glob("*s_2*.txt")]
     whole = {path: path.read_bytes() for path in files if path.stat().st_size}
-    chosen, untold = random.Random(SEED), []
+    chosen, missed = random.Random(SEED), []
     for _ in range(flips):
         path = chosen.choice(list(whole))
         flipped = bytearray(whole[path])
@@ -303,8 +303,8 @@ def test_flipped_byte_is_reported(flips: int, split: BothSides, tmp_path: Path) 
         at = chosen.randrange(evt.HEADER_SIZE if header else len(flipped))
         flipped[at] ^= chosen.randrange(1, 256)
         path.write_bytes(flipped)
-        found = told(split, FIRST, root)
+        found = try_compare(split, FIRST, root)
         if found is not None and found.status != UNLIKE:
-            untold.append((path.name, at, whole[path][at], flipped[at]))
+            missed.append((path.name, at, whole[path][at], flipped[at]))
         path.write_bytes(whole[path])
-    assert untold == []
+    assert missed == []

@@ -1,4 +1,4 @@
-"""`show --waiting`: open and abandoned runs with their missing data."""
+"""`show --table waiting`: open and abandoned runs with their missing data."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ from halfpipe import paths
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.tables.incomplete_runs import waiting
+from halfpipe.status.account import Survey
+from halfpipe.tables.incomplete_runs import waiting_runs
 from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
 from tests.support.workflow import Ended, Site
@@ -17,12 +18,13 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
     """Return the open runs `age` seconds after the run started."""
-    return list(waiting(site.settings, every_run(site.work), 0, STARTED + age).itertuples())
+    survey = Survey(site.settings, STARTED + age)
+    return list(waiting_runs(survey, every_run(site.work), 0).reset_index().itertuples())
 
 
 def give(site: Site, *words: str) -> Ended:
     site.work.mkdir(exist_ok=True)
-    return site.halfpipe("show", "--waiting", *words)
+    return site.halfpipe("show", "--table", "waiting", *words)
 
 
 def test_a_site_without_runs(site: Site) -> None:
@@ -43,7 +45,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert ended.status == 1
     head, row, _ = ended.out.splitlines()
     assert row.startswith(f"{RUN}  r0741234567  LPA   2024-06-28T02:29:22Z  741234567  ")
-    (one,) = site.told("show", "--waiting")["runs"]
+    (one,) = site.told("show", "--table", "waiting")["waiting"]
     assert list(one) == head.split()
     assert (one["run"], one["met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
 

@@ -1,0 +1,212 @@
+"""The columns of the frames: names, types, units and meanings, for frames, files and the documentation."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from halfpipe.formats.met import met_to_unix_array, unix_to_met_array
+
+TEXT, WHOLE, NUMBER, YES_NO, UTC = "str", "Int64", "float64", "boolean", "datetime64[us, UTC]"
+MET = "met"  # mission elapsed time, seconds, as float64
+
+
+class Column(NamedTuple):
+    """One column: its name, its pandas dtype, its meaning, and its unit if it has one.
+
+    Text, whole numbers, yes/no and times may be missing (NA); numbers are then NaN.
+    """
+
+    name: str
+    dtype: str
+    meaning: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one frame: those of its index, which sorts in time, and the others."""
+
+    index: tuple[Column, ...]
+    data: tuple[Column, ...]
+
+    def frame(self, rows: Iterable[Sequence[Any]], times: str = "unix") -> pd.DataFrame:
+        """Return rows as a frame sorted by its index.
+
+        Parameters
+        ----------
+        rows
+            Rows with a value for every column, in order.
+        times
+            In which form the rows have times, for columns of UTC and of MET: ``unix`` (UTC seconds) or ``met``.
+        """
+        every = self.index + self.data
+        found = pd.DataFrame.from_records(list(rows), columns=[column.name for column in every])
+        for column in every:
+            values = found[column.name]
+            if column.dtype in {UTC, MET}:
+                seconds = values.astype("float64")
+                if column.dtype == MET:
+                    found[column.name] = seconds if times == "met" else unix_to_met_array(seconds)
+                else:
+                    found[column.name] = utc(seconds if times == "unix" else met_to_unix_array(seconds))
+            else:
+                found[column.name] = values.astype(column.dtype)
+        found = found.set_index([column.name for column in self.index]).sort_index()
+        found.attrs["units"] = {column.name: column.unit for column in every if column.unit}
+        return found
+
+
+def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame as rows by column, also those of a named index; missing values are None."""
+    flat = frame.reset_index() if frame.index.names != [None] else frame
+    rows: list[dict[str, Any]] = flat.astype(object).where(flat.notna(), None).to_dict("records")
+    return rows
+
+
+def utc(unix: ArrayLike) -> "pd.Series[Any]":
+    """Convert Unix UTC seconds to times with a zone, to the microsecond; NaN becomes NaT."""
+    microseconds = (pd.Series(unix, dtype="float64") * 1e6).round()
+    return pd.to_datetime(microseconds, unit="us", utc=True).astype(UTC)
+
+
+DOWNLINK = Column("downlink", TEXT, "the downlink, YYMMDDnnn")
+RUN = Column("run", TEXT, "the run, eight hex digits of its start in MET")
+BEGIN_END = (
+    Column("begin", UTC, "time of the first delivered event"),
+    Column("end", UTC, "time of the last delivered event"),
+    Column("begin_met", MET, "the same as mission elapsed time", "s"),
+    Column("end_met", MET, "the same as mission elapsed time", "s"),
+)
+
+DOWNLINKS = Columns(
+    (DOWNLINK,),
+    (
+        Column("handoff", WHOLE, "number of the latest hand-off"),
+        Column("submitted", WHOLE, "number of the hand-off that Level-1 has"),
+        Column("handed_off", UTC, "time of the first hand-off"),
+        Column("chunks", WHOLE, "chunks in the hand-off"),
+        Column("runs", WHOLE, "runs in the hand-off"),
+        Column("events", WHOLE, "events delivered"),
+        Column("waiting", WHOLE, "events kept for a later downlink, at the time of the hand-off"),
+        Column("late", WHOLE, "events that arrived too late to be delivered"),
+        *BEGIN_END,
+        Column("latency", NUMBER, "from the last event to the first hand-off", "s"),
+        Column("simulated", YES_NO, "whether the data are SIMULATED"),
+        Column("taken_over", YES_NO, "whether the legacy delivered it"),
+        Column("problem", TEXT, "why the other columns are missing"),
+    ),
+)
+RUNS = Columns(
+    (RUN, DOWNLINK),
+    (
+        Column("l1_run", TEXT, "the run as Level-1 names it"),
+        Column("kind", TEXT, "LPA or LCI"),
+        Column("handoff", WHOLE, "number of the downlink's latest hand-off"),
+        Column("submitted", WHOLE, "number of the downlink's hand-off that Level-1 has"),
+        Column("files", WHOLE, "event files delivered by this downlink"),
+        Column("events", WHOLE, "events delivered by this downlink"),
+        Column("waiting", WHOLE, "events of the run that no downlink had delivered"),
+        Column("late", WHOLE, "events that arrived too late to be delivered"),
+        Column("state", TEXT, "complete, open, abandoned or refused, at the time of the hand-off"),
+        *BEGIN_END,
+    ),
+)
+FILES = Columns(
+    (RUN, DOWNLINK, Column("name", TEXT, "the event file, in the run's directory of the stage")),
+    (
+        Column("events", WHOLE, "events in the file"),
+        Column("size", WHOLE, "size of the file", "byte"),
+        Column("first_sequence", "UInt64", "GEM sequence of the first event"),
+        Column("last_sequence", "UInt64", "GEM sequence of the last event"),
+        Column("begin", UTC, "whole second of the first event"),
+        Column("end", UTC, "whole second of the last event"),
+        Column("begin_met", MET, "the same as mission elapsed time", "s"),
+        Column("end_met", MET, "the same as mission elapsed time", "s"),
+        Column("sha256", TEXT, "checksum of the file"),
+    ),
+)
+CHUNKS = Columns(
+    (DOWNLINK, Column("chunk", TEXT, "the chunk, five digits")),
+    (
+        Column("runs", TEXT, "the runs in the decoder's output"),
+        Column("events", WHOLE, "events in its indexes"),
+        Column("datagrams", WHOLE, "datagrams in its indexes"),
+        Column("missing_events", WHOLE, "events that the datagrams announce and the indexes do not have"),
+        Column("size", WHOLE, "size of its event files", "byte"),
+        Column("exceptions", WHOLE, "exceptions that the decoder reported"),
+        Column("hours_needed", WHOLE, "hours of level-0 in its spans"),
+        Column("hours_missing", WHOLE, "hours of level-0 that were missing"),
+    ),
+)
+WAITING = Columns(
+    (RUN,),
+    (
+        Column("l1_run", TEXT, "the run as Level-1 names it"),
+        Column("kind", TEXT, "LPA or LCI"),
+        Column("started", UTC, "start of the run"),
+        Column("met", WHOLE, "start of the run as mission elapsed time", "s"),
+        Column("days", NUMBER, "age of the run", "d"),
+        Column("state", TEXT, "open or abandoned"),
+        Column("waiting", WHOLE, "events that wait now"),
+        Column("old", TEXT, "why this number is of an earlier merge, or missing"),
+        Column("downlinks", WHOLE, "downlinks that contain the run"),
+        Column("last", TEXT, "the last of them"),
+        Column("missing", TEXT, "what the run waits for"),
+    ),
+)
+JOBS = Columns(
+    (DOWNLINK, Column("job", TEXT, "rule and chunk or run"), Column("begun", UTC, "start of the job")),
+    (
+        Column("host", TEXT, "where it ran"),
+        Column("seconds", NUMBER, "duration", "s"),
+        Column("cpu_seconds", NUMBER, "CPU time of the job and its programs", "s"),
+        Column("memory", WHOLE, "peak memory of the largest process", "byte"),
+    ),
+)
+RECORDS = Columns(
+    (
+        DOWNLINK,
+        Column("when", UTC, "time of the record"),
+        Column("action", TEXT, "hand-off, submit or rollback"),
+    ),
+    (
+        Column("handoff", WHOLE, "number of the hand-off"),
+        Column("outcome", TEXT, "what became of a submission; missing while it is unknown"),
+        Column("reason", TEXT, "why the hand-off was made, if given"),
+    ),
+)
+COVERAGE = Columns(
+    (Column("begin_met", MET, "start of an interval, mission elapsed time", "s"),),
+    (
+        Column("end_met", MET, "end of the interval, mission elapsed time", "s"),
+        Column("begin", UTC, "start of the interval"),
+        Column("end", UTC, "end of the interval"),
+        Column("seconds", NUMBER, "its length, leap seconds included", "s"),
+    ),
+)
+EVENTS = Columns(
+    (Column("sequence", "uint64", "GEM sequence"),),
+    (
+        Column("epu", "int64", "APID of the EPU, or of the LCI source"),
+        Column("met", MET, "time of the event, mission elapsed time", "s"),
+        Column("utc", UTC, "time of the event"),
+        Column("downlink", TEXT, "the downlink that contains the event"),
+        Column("delivered", TEXT, "the downlink that delivered it; missing while it waits"),
+        Column("file", TEXT, "the chunk's event file"),
+        Column("offset", "int64", "position of the record in the file", "byte"),
+    ),
+)
+FRAMES: Mapping[str, Columns] = {
+    "downlinks": DOWNLINKS,
+    "runs": RUNS,
+    "files": FILES,
+    "chunks": CHUNKS,
+    "waiting": WAITING,
+    "jobs": JOBS,
+    "records": RECORDS,
+    "coverage": COVERAGE,
+    "events": EVENTS,
+}

@@ -1,0 +1,44 @@
+"""Rows as files for other programs: CSV, ECSV with units and time scales, and Parquet."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from halfpipe.errors import ConfigError
+from halfpipe.tables.columns import UTC
+
+
+def written(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: Path | None) -> str | None:
+    """Return rows as text in a format (``csv`` or ``ecsv``); write ``parquet`` to the file and return None.
+
+    Raises
+    ------
+    ConfigError
+        If Parquet is wanted and pyarrow is not installed.
+    """
+    frame = found if isinstance(found, pd.DataFrame) else pd.DataFrame(list(found))
+    if form == "parquet":
+        if find_spec("pyarrow") is None:
+            raise ConfigError("Parquet needs pyarrow: .venv/bin/pip install pyarrow")
+        frame.to_parquet(file)
+        return None
+    flat = frame.reset_index() if frame.index.names != [None] else frame
+    if form == "csv":
+        text: str = flat.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        return text
+    from astropy.table import Table  # noqa: PLC0415 - half a second
+
+    for name in flat.columns[flat.dtypes == UTC]:
+        flat[name] = flat[name].dt.tz_localize(None)  # astropy has the scale instead of a zone
+    units = frame.attrs.get("units", {})
+    table = Table.from_pandas(flat, units={name: unit for name, unit in units.items() if name in flat})
+    table.meta["time"] = (
+        "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
+    )
+    out = StringIO()
+    table.write(out, format="ascii.ecsv")
+    return out.getvalue()

@@ -1,0 +1,276 @@
+"""Frames of a simulated month: they agree with the events that were simulated, the receipts, and the files."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+from astropy.time import Time, TimeDelta
+from hypothesis import given
+from hypothesis import strategies as st
+
+import halfpipe
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.formats import evt, met
+from halfpipe.ids import RunId
+from halfpipe.tables import columns, coverage
+from halfpipe.tables.site_frames import SiteFrames
+from halfpipe_simulator.scenario import Simulation
+from tests.support.in_process import ROOT
+from tests.support.month import simulated_month
+from tests.support.workflow import Site
+
+WEEKS = 4
+NAMES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, list[Simulation]]:
+    site, simulations = simulated_month(tmp_path_factory.mktemp("month"), WEEKS)
+    site.snakemake(f"submit={simulations[0].downlinks[0]}").good()
+    return site, simulations
+
+
+@pytest.fixture(scope="module")
+def month(made: tuple[Site, list[Simulation]]) -> Site:
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def simulations(made: tuple[Site, list[Simulation]]) -> list[Simulation]:
+    """Two downlinks in each week of a month, with lost datagrams, a run over both, and one that stays open."""
+    return made[1]
+
+
+@pytest.fixture(scope="module")
+def frames(month: Site) -> SiteFrames:
+    return halfpipe.open(month.configfile)
+
+
+def test_downlinks_are_those_of_the_receipts(
+    frames: SiteFrames, month: Site, simulations: list[Simulation]
+) -> None:
+    found = frames.downlinks
+    downlinks = [downlink for made in simulations for downlink in made.downlinks]
+    receipts = [month.receipt(downlink) for downlink in downlinks]
+    assert list(found.index) == sorted(downlinks)
+    assert list(found["events"]) == [sum(run["delivered"] for run in r["runs"]) for r in receipts]
+    assert list(found["waiting"]) == [sum(run["orphans"] for run in r["runs"]) for r in receipts]
+    numbers = Counter(chunk.downlink for made in simulations for chunk in made.chunks)
+    assert found["chunks"].to_dict() == numbers
+    assert found["submitted"].dropna().to_dict() == {downlinks[0]: 1}
+    assert found["handed_off"].notna().all()
+    assert found["latency"].between(600, 86400).all(), "as simulated_month has set them"
+    assert found["simulated"].all()
+    assert found["problem"].isna().all()
+
+
+def test_runs_files_and_chunks_add_up(frames: SiteFrames, month: Site, simulations: list[Simulation]) -> None:
+    runs, files, chunks = frames.runs, frames.files, frames.chunks
+    by_downlink = frames.downlinks["events"]
+    assert runs.groupby("downlink")["events"].sum().equals(by_downlink)
+    assert files.groupby("downlink")["events"].sum().equals(by_downlink[by_downlink > 0])
+    assert files.groupby(["run", "downlink"]).size().equals(runs["files"][runs["files"] > 0].astype("int64"))
+    for (run, downlink, name), row in files.iterrows():
+        path = month.stage / downlink / RunId(run).l1 / name
+        header = evt.read_header(path)
+        numbers = [int(header[key]) for key in ("evtcnt", "gemseq_beg", "gemseq_end", "secs_beg", "secs_end")]
+        assert [
+            row["events"],
+            row["first_sequence"],
+            row["last_sequence"],
+            row["begin_met"],
+            row["end_met"],
+        ] == numbers
+        assert row["size"] == path.stat().st_size
+    for made in simulations:
+        for chunk in made.chunks:
+            row = chunks.loc[(chunk.downlink, chunk.number)]
+            assert row["events"] + row["missing_events"] >= sum(len(d.sequences) for d in chunk.sound)
+            assert row["runs"] == chunk.run
+
+
+def test_the_events_are_those_that_were_simulated(frames: SiteFrames, simulations: list[Simulation]) -> None:
+    for made in simulations:
+        for run in made.runs:
+            known = {(seq, apid) for of in made.carried.values() for seq, apid, _ in of.get(run, ())}
+            found = frames.run(run).events()
+            assert set(zip(found.index, found["epu"], strict=True)) == known
+            assert len(found) == len(known)
+            by_downlink = found["delivered"].value_counts()
+            events = frames.runs.loc[run]["events"]
+            assert by_downlink.to_dict() == events[events > 0].to_dict()
+            left = frames.waiting["waiting"].get(run, 0)
+            late = frames.runs.loc[run]["late"].iloc[-1]
+            assert found["delivered"].isna().sum() == left + late
+            assert found["utc"].is_monotonic_increasing
+            assert found["met"].between(RunId(run).met, RunId(run).met + 3600).all()
+    name = simulations[0].downlinks[0]
+    assert len(frames.downlink(name).events()) == frames.downlinks["events"][name]
+
+
+def test_coverage_and_gaps_are_the_run(frames: SiteFrames) -> None:
+    for run, files in frames.files.groupby("run"):
+        of = frames.run(run)
+        covered, gaps = of.coverage(), of.gaps()
+        whole = files["end_met"].max() + 1 - files["begin_met"].min()
+        assert covered["seconds"].sum() + gaps["seconds"].sum() == whole
+        around = of.gaps(files["begin_met"].min() - 5, files["end_met"].max() + 3)
+        assert around["seconds"].sum() == gaps["seconds"].sum() + 7
+    waits = frames.waiting.index[frames.waiting["waiting"] > 0]
+    assert len(waits) > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9))), st.integers(0, 30), st.integers(31, 80))
+def test_intervals_and_gaps_divide_any_time(parts: list[tuple[int, int]], begin: int, end: int) -> None:
+    seconds = {second for first, length in parts for second in range(first, first + length)}
+    covered = coverage.joined((first, first + length) for first, length in parts)
+    assert {second for first, last in covered for second in range(int(first), int(last))} == seconds
+    assert all(one[1] < other[0] for one, other in pairwise(covered))
+    left = {
+        second
+        for first, last in coverage.gaps(covered, begin, end)
+        for second in range(int(first), int(last))
+    }
+    assert left == set(range(begin, end)) - seconds
+
+
+def test_records_and_jobs(frames: SiteFrames, month: Site, simulations: list[Simulation]) -> None:
+    actions = frames.records.reset_index()["action"].value_counts()
+    assert actions.to_dict() == {"hand-off": 2 * WEEKS, "submit": 1}
+    assert frames.records["outcome"].dropna().to_list() == ["submitted"]
+    jobs = frames.jobs.reset_index()
+    decoded = jobs[jobs["job"].str.startswith("decode_chunk")]
+    assert len(decoded) == sum(len(made.chunks) for made in simulations)
+    assert (jobs["cpu_seconds"] >= 0).all()
+
+
+def test_a_damaged_receipt_costs_its_own_row(
+    month: Site, simulations: list[Simulation], tmp_path: Path
+) -> None:
+    site, downlink = month.clone(tmp_path / "other"), simulations[1].downlinks[0]
+    whole = halfpipe.open(site.configfile).downlinks
+    for path in (site.work / paths.receipt(downlink), *site.work.rglob(f"{downlink}/receipts/*.json")):
+        path.write_text("{")
+    found = halfpipe.open(site.configfile)
+    assert found.downlinks.drop(downlink).equals(whole.drop(downlink))
+    assert "record 1" in found.downlinks["problem"][downlink]
+    assert downlink not in found.runs.reset_index()["downlink"].unique()
+
+
+def test_frames_have_the_documented_columns(frames: SiteFrames, tmp_path: Path) -> None:
+    empty = Site(tmp_path)
+    empty.work.mkdir()
+    nothing = halfpipe.open(empty.configfile)
+    for name in NAMES:
+        described = columns.FRAMES[name]
+        for found in (getattr(frames, name), getattr(nothing, name)):
+            assert list(found.index.names) == [column.name for column in described.index]
+            assert list(found.columns) == [column.name for column in described.data]
+            assert found.index.is_monotonic_increasing
+        assert getattr(frames, name).dtypes.equals(getattr(nothing, name).dtypes)
+    with pytest.raises(MissingInputError):
+        frames.run("00000001")
+    with pytest.raises(MissingInputError):
+        frames.downlink("990101001")
+    with pytest.raises(HalfPipeError):
+        halfpipe.open("no-such-profile")
+
+
+LEAPS = [datetime(2009, 1, 1, tzinfo=UTC), datetime(2012, 7, 1, tzinfo=UTC), datetime(2015, 7, 1, tzinfo=UTC),
+         datetime(2017, 1, 1, tzinfo=UTC)]  # fmt: skip
+
+
+@pytest.mark.parametrize("after", LEAPS, ids=lambda when: f"{when - timedelta(days=1):%Y}")
+def test_a_table_of_coverage_is_valid_fits_across_leap_seconds(after: datetime, tmp_path: Path) -> None:
+    begin = met.unix_to_met(after.timestamp() - 10)
+    end = met.unix_to_met(after.timestamp() + 10)
+    assert end - begin == 21, "a leap second is a second"
+    found = coverage.frame([(begin, end)])
+    assert found["seconds"].to_list() == [21]
+    coverage.table(found, "r0000000000", simulated=True).write(tmp_path / "coverage.fits")
+    with fits.open(tmp_path / "coverage.fits", checksum=True) as hdus:
+        hdus.verify("exception")
+        header, data = hdus[1].header, hdus[1].data
+    keys = (
+        "EXTNAME",
+        "TELESCOP",
+        "INSTRUME",
+        "HDUCLASS",
+        "TIMESYS",
+        "TIMEUNIT",
+        "TUNIT1",
+        "TUNIT2",
+        "ORIGIN",
+    )
+    assert [header[key] for key in keys] == [
+        "COVERAGE",
+        "GLAST",
+        "LAT",
+        "OGIP",
+        "TT",
+        "s",
+        "s",
+        "s",
+        "SIMULATED",
+    ]
+    assert (header["TSTART"], header["TSTOP"]) == (begin, end) == (data["START"][0], data["STOP"][-1])
+    reference = Time(header["MJDREFI"], header["MJDREFF"], format="mjd", scale="tt")
+    assert abs((reference - Time("2001-01-01T00:00:00", scale="utc")).to_value("s")) < 1e-6
+    for edge, utc, key in (
+        (begin, found["begin"][begin], "DATE-OBS"),
+        (end, found["end"][begin], "DATE-END"),
+    ):
+        instant = reference + TimeDelta(edge, format="sec")
+        assert abs((instant - Time(utc.to_pydatetime(), scale="utc")).to_value("s")) < 1e-6
+        assert abs((instant - Time(header[key], scale="tt")).to_value("s")) < 1e-3
+
+
+@given(st.integers(0, 10**15))
+def test_met_to_utc_and_back_is_exact_to_a_microsecond(microseconds: int) -> None:
+    seconds = microseconds / 1e6
+    utc = columns.utc(met.met_to_unix_array([seconds]))
+    back = met.unix_to_met_array(utc.astype("int64").to_numpy() / 1e6)[0]
+    in_leap_second = met.met_to_unix(seconds) == met.met_to_unix(seconds + 1)
+    assert abs(back - seconds - in_leap_second) < 1.5e-6
+
+
+def test_pandas_is_loaded_when_a_frame_is_wanted() -> None:
+    program = "import sys, halfpipe; print({'pandas', 'numpy', 'astropy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_questions_of_the_documentation(frames: SiteFrames, month: Site) -> None:
+    text = (ROOT / "docs" / "frames.md").read_text()
+    lines = re.findall(r"^\| [^|]+\? \| `([^`]+)` \|$", text, re.MULTILINE)
+    answers = [eval(line, {"site": frames}) for line in lines]
+    receipts = [month.receipt(downlink) for downlink in frames.downlinks.index]
+    runs = [run for receipt in receipts for run in receipt["runs"]]
+    files = [file for run in runs if run["run"] == "29d7d35d" for file in run["files"]]
+    products = [file for receipt in receipts for chunk in receipt["chunks"] for file in chunk["files"]]
+    assert [answer.sum() for answer in (answers[1], answers[14])] == [
+        sum(run["delivered"] for run in runs),
+        frames.run("29d7d35d").events()["delivered"].isna().sum(),
+    ]
+    assert answers[11] == sum(file.get("missing_events", 0) for file in products)
+    assert answers[12] > 1 << 20, "bytes of a program"
+    assert {n: len(answers[n]) for n in range(15) if n not in {1, 11, 12, 14}} == {
+        0: len(receipts),
+        2: 1,
+        3: 0,
+        4: 0,
+        5: len(receipts) - 1,
+        6: 2,
+        7: WEEKS,
+        8: sum(file["seconds"][0] <= 702010210 <= file["seconds"][1] for file in files),
+        9: sum(file["sequences"][0] <= 1500 <= file["sequences"][1] for file in files),
+        10: len(frames.waiting),
+        13: len(frames.run("29d7d35d").gaps()),
+    }
