@@ -1,4 +1,4 @@
-"""Deliver one run of one downlink: merge, decide, test as Level-1 will, record, write, make visible."""
+"""Deliver one run of one downlink: merge, decide, test as Level-1 will, write to scratch, record, make visible."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -206,8 +206,9 @@ class DownlinkPlan:
     def outdated(self) -> tuple[str, ...]:
         """The manifests and the receipt that were made from other chunks than the downlink has now.
 
-        Only this decides what becomes outstanding by a late RetDef, an ignored chunk, or another run that a decoder
-        found. File times do not show it.
+        They are outstanding if the downlink is named: by a late RetDef, an ignored chunk, or another run that a decoder
+        found, which file times do not show. Without a name only late RetDefs count (`to_stage`), because a chunk that
+        is ignored after the hand-off makes a smaller one.
         """
         if self.handed_off is not None and self._made_of == {chunk.number for chunk in self.chunks}:
             return ()
