@@ -6,7 +6,7 @@ its maintainers:
 - One Snakemake runs all jobs of a group, side by side on the cores of the Slurm job, and starts each once. The plugin
   starts a second Snakemake for each job, and one job after the other.
 - A second attempt runs only the jobs whose products are missing or older than this command.
-- A preempted Slurm job is submitted again as it was, and a cancelled one has failed. The plugin waits for both for ever.
+- A preempted Slurm job is submitted again as it was, and a cancelled one has failed. The plugin waits for both forever.
 - If Slurm refuses a job for good, the command ends with one sentence. If Slurm refuses it for now, the job waits.
 - The account is not looked up in advance, because a site may translate it at submission, and sbatch refuses a wrong
   one.
