@@ -1,6 +1,7 @@
 """The time axis of the board: for each day its downlinks, their latencies, and the number of delivered events."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import isfinite
@@ -52,9 +53,9 @@ def days(accounts: Sequence[Account], delivered: Mapping[str, Mapping[str, Any]]
     """
     by_date: dict[date, list[Account]] = {}
     for one in sorted(accounts, key=lambda account: account.downlink):
-        by_date.setdefault(
-            datetime.strptime(one.downlink[:6], "%y%m%d").replace(tzinfo=UTC).date(), []
-        ).append(one)
+        with suppress(ValueError):  # made-up ids may have no date
+            day = datetime.strptime(one.downlink[:6], "%y%m%d").replace(tzinfo=UTC).date()
+            by_date.setdefault(day, []).append(one)
     if not by_date:
         return []
     last = max(by_date)
