@@ -167,7 +167,7 @@ def test_the_workflow_continues_after_programs_that_died(site: Site, flight_site
         c240601001_00005="killed",
     )
     site.snakemake(f"dl={DL}").bad(
-        "exit status 139", "MiB of memory", "PktRetriever exception: ", "wrote no data of "
+        "exit status 139", "exit status 137", "PktRetriever exception: ", "wrote no data of "
     )
     assert not site.has_receipt(DL)
     expected = read_case("multi3").steps[0].expected

@@ -1,11 +1,14 @@
 """Commands refuse a working directory of another format, a foreign stage, and a stage that is not mounted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
+from halfpipe.ids import DownlinkId
+from halfpipe.status.account import Survey, account
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.workflow import Site
 
@@ -55,6 +58,19 @@ def test_files_that_another_system_staged_are_left_alone(good: Site) -> None:
     assert [path for path in good.stage.rglob("*") if path.is_file()] == [foreign]
     (one,) = good.told("status")["downlinks"]
     assert (one["verdict"], one["causes"][0]["code"]) == ("action", "stage-foreign")
+
+
+def test_a_delivery_claims_the_stage_before_its_hand_off(good: Site) -> None:
+    good.snakemake(f"runs/2c2e5787/{DL}/manifest.json").good()
+    other = good.clone(good.home / "other")
+    shutil.rmtree(other.work)
+    other.configure(paths={"stage": str(good.stage)})
+    before = sorted(good.stage.rglob("*"))
+    other.snakemake(f"dl={DL}").bad()
+    assert {cause.code for cause in account(Survey(other.settings), DownlinkId(DL)).causes} >= {
+        "stage-foreign"
+    }
+    assert sorted(good.stage.rglob("*")) == before
 
 
 def test_nothing_is_written_into_a_stage_that_is_not_mounted(good: Site) -> None:

@@ -21,6 +21,7 @@ VERBS: Mapping[str, Sequence[str]] = {
         "show",
         "explain",
         "find",
+        "events",
         "diff",
         "compare",
         "board",

@@ -169,7 +169,7 @@ class Ledger:
         if self._file is not None and not self._file.exists():
             self._compare(None)
         kept = "Earlier changes stay." if self._engine.dialect.name == "oracle" else UNCHANGED
-        return self._tried(lambda: self._begun(work), kept=kept)
+        return self._tried(lambda: self._once(work, compare=False), kept=kept)
 
     def read_if_there(self, work: Callable[[Connection], T], nothing: T) -> T:
         """Read as `read` does; return `nothing` if the ledger does not exist."""
@@ -178,15 +178,14 @@ class Ledger:
         except NoLedgerError:
             return nothing
 
-    def _once(self, work: Callable[[Connection], T], first: Update | None = None) -> T:
+    def _once(
+        self, work: Callable[[Connection], T], first: Update | None = None, *, compare: bool = True
+    ) -> T:
         with self._engine.begin() as connection:
             if first is not None:
                 connection.execute(first)
-            self._compare(lock_row(connection))
-            return work(connection)
-
-    def _begun(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.begin() as connection:
+            if compare:
+                self._compare(lock_row(connection))
             return work(connection)
 
     def _make(self) -> None:

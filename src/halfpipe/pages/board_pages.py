@@ -10,7 +10,6 @@ phase.
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.pages import timeline
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import UNKNOWN, Account, Survey
@@ -34,6 +34,7 @@ from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.tables import columns
 from halfpipe.tables.incomplete_runs import waiting_runs
+from halfpipe.tables.site_frames import SiteFrames
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
@@ -117,15 +118,18 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     HalfPipeError
         If a page cannot be written.
     """
-    open_runs = set[RunId]()
+    open_runs, downlinks = set[RunId](), [one.downlink for one in found.accounts]
+    frame = SiteFrames(site.settings, downlinks).downlinks if downlinks else columns.DOWNLINKS.frame(())
+    delivered = {row["downlink"]: row for row in columns.as_rows(frame)}
     for one in found.accounts:
         open_runs |= {run for run in one.books if site.has_waiting(run)}
         receipt = _readable(read_receipt, site.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
                 open_runs.add(RunId(run["run"]))
+        late = {"latency": delivered.get(one.downlink, {}).get("latency")}
         page = home / paths.board_page(one.downlink)
-        _write(page, "downlink.html", site, _downlink(site.settings, one, receipt))
+        _write(page, "downlink.html", site, _downlink(site.settings, one, receipt) | late)
     shown = {one.downlink for one in found.accounts}
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in shown:
@@ -134,6 +138,7 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     waits = columns.as_rows(waiting_runs(site, sorted(open_runs), damaged=lambda _: None))
     _write(home / paths.BOARD_RUNS, "runs.html", site, {"runs": waits})
     values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
+    values["timeline"] = timeline.of(found.accounts, delivered)
     _write(home / paths.BOARD, "board.html", site, values)
 
 
@@ -168,19 +173,6 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
     }
 
 
-def latency(settings: Settings, downlink: DownlinkId) -> float | None:
-    """Return the seconds from the last delivered event of a downlink to its first hand-off; None if unknown.
-
-    Later hand-offs do not count, because people ask for them at any time.
-    """
-    with suppress(HalfPipeError):
-        for first in hand_offs(settings.paths.work, downlink)[:1]:
-            times = [run["times"][1] for run in first.receipt["runs"] if run.get("times")]
-            if times and first.made is not None:
-                return float(first.made - max(times))
-    return None
-
-
 def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of the page of a downlink."""
     work, downlink = settings.paths.work, one.downlink
@@ -189,7 +181,6 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
         "one": one,
         "simulated": settings.is_simulated or bool(receipt.get("simulated")),
         "receipt": receipt,
-        "latency": latency(settings, downlink),
         "handoffs": _readable(hand_offs, work, downlink),
         "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],

@@ -17,6 +17,7 @@ from halfpipe import paths
 from halfpipe.config import find_profile, load
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.formats.evt import context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import join
@@ -213,6 +214,27 @@ class PartFrames:
             for file in delivery.files
         )
         return coverage.joined((first, last + 1) for first, last in files)
+
+
+def events_of_file(path: Path) -> pd.DataFrame:
+    """Return the header fields of the events in an event file; times are the whole seconds of their time tones.
+
+    Raises
+    ------
+    FormatError, MissingInputError
+        As `halfpipe.formats.evt.open_evt` and `walk`.
+    """
+    data = open_evt(path).data
+    offsets = walk(data, str(path))
+    sequence, apid, seconds = (
+        context_column(data, offsets, name) for name in ("scalers_sequence", "ccsds_apid", "current_timeSecs")
+    )
+    unknown = [None] * len(offsets)
+    rows = zip(
+        *(sequence, apid, seconds, seconds, unknown, unknown, [path.name] * len(offsets), offsets),
+        strict=True,
+    )
+    return columns.EVENTS.frame(rows, times="met")
 
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Frames of a simulated month: they agree with the events that were simulated, the receipts, and the files."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.time import Time, TimeDelta
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,3 +277,36 @@ def test_the_questions_of_the_documentation(frames: SiteFrames, month: Site) -> 
         10: len(frames.waiting),
         13: len(frames.run("29d7d35d").gaps()),
     }
+
+
+def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_path: Path) -> None:
+    for name in NAMES:
+        files = {form: tmp_path / f"{name}.{form}" for form in ("csv", "json", "ecsv", "parquet")}
+        for file in files.values():
+            month.halfpipe(
+                "show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else [])
+            )
+        expected = columns.as_rows(getattr(frames, name))
+        rows = json.loads(files["json"].read_text())[name]
+        assert [list(row) for row in rows] == [list(row) for row in expected]
+        assert len(files["csv"].read_text().splitlines()) == len(expected) + 1
+        table = Table.read(files["ecsv"])
+        assert (len(table), table.colnames) == (len(expected), list(expected[0]))
+        units = {column.name: column.unit for column in columns.FRAMES[name].data if column.unit}
+        assert {key: str(table[key].unit) for key in units} == units
+        whole = getattr(frames, name)
+        back = pd.read_parquet(files["parquet"])
+        assert back.reset_index().astype(str).equals(whole.reset_index().astype(str))
+
+
+def test_events_of_a_run_and_of_a_file(frames: SiteFrames, month: Site) -> None:
+    run, downlink, name = frames.files.index[0]
+    file = month.stage / downlink / RunId(run).l1 / name
+    in_file = month.halfpipe("events", file, "--format", "json").good()
+    of_run = month.halfpipe("events", run, "--format", "json").good()
+    delivered = [one for one in json.loads(of_run.out)["events"] if one["delivered"] == downlink]
+    listed = json.loads(in_file.out)["events"]
+    sequences = range(listed[0]["sequence"], listed[-1]["sequence"] + 1)
+    assert [(one["sequence"], one["epu"]) for one in listed] == [
+        (one["sequence"], one["epu"]) for one in delivered if one["sequence"] in sequences
+    ]

@@ -1,0 +1,47 @@
+"""`halfpipe events`."""
+
+from pathlib import Path
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.verbs import Named, Site, Verb, read_run, row_options
+from halfpipe.ids import RunId
+from halfpipe.words import count
+
+
+def _read(text: str) -> RunId | Path:
+    return Path(text) if text.endswith(".evt") else read_run(text)
+
+
+@click.command(
+    "events",
+    cls=Verb,
+    at_work=False,
+    examples=[
+        ("halfpipe events FILE.evt -o events.csv", "the events of a file"),
+        ("halfpipe events r0702010205", "the known events of a run, and who delivered them"),
+    ],
+    statuses={0: "printed"},
+)
+@click.argument(
+    "what",
+    type=Named("run or event file", _read),
+    metavar="RUN|FILE",
+    help="A run, as 2c2e5787 or r0741234567, or an event file (.evt).",
+)
+@row_options
+def command(site: Site, what: RunId | Path, target: printed.Target) -> None:
+    """List the events of a run or a file: sequence, EPU, time, downlink, and position in the file.
+
+    The events of a run are read from the products of its chunks, so that those that wait are listed, too; they are gone
+    after a clean-up. The times of a file are whole seconds. docs/frames.md describes the columns.
+    """
+    from halfpipe.tables.site_frames import SiteFrames, events_of_file  # noqa: PLC0415 - pandas
+
+    if isinstance(what, Path):
+        found = events_of_file(what)
+    else:
+        site.check()
+        found = SiteFrames(site.settings).run(what).events()
+    printed.listed(target, "events", found, count(len(found), "event"))
