@@ -110,6 +110,11 @@ def refuse(target, error):
         report_error(f"error: {refusals[target]}")
 
 
+def chunks_for(of, run):
+    """Return the chunks of a downlink that the delivery of a run waits for."""
+    return of.chunks if decodes_all() else of.chunks_for(run)
+
+
 def of_downlink(files):
     """Return an input function: the input files of a job, or for a refused downlink the job that fails."""
 

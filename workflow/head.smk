@@ -27,6 +27,7 @@ from halfpipe.settings import BUILT_IN
 from halfpipe.status import failures, recap
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
+MOST_WORDS = 8  # of a command that is shown again
 begun = [0.0]  # start of the first job, by the file server's clock
 
 
@@ -38,6 +39,12 @@ def is_head():
         and not workflow.dryrun
         and not workflow.touch
     )
+
+
+def decodes_all():
+    """Tell whether the command line asks to decode all chunks again: each may contain a run that it did not before."""
+    given = workflow.dag_settings
+    return bool(given.forceall or "decode_chunk" in (given.forcerun or ()))
 
 
 def is_forced():
@@ -125,5 +132,6 @@ def say_failure():
     for dl in of_this_command():
         jobs += (job for job in failures.failed_jobs(plan.work, dl, unsaid) if job.ended >= begun[0])
     program, *words = sys.argv
-    typed = shlex.join(["snakemake", *words]) if Path(program).name == "snakemake" else "the same command"
+    is_short = Path(program).name == "snakemake" and len(words) <= MOST_WORDS
+    typed = shlex.join(["snakemake", *words]) if is_short else "the same command"
     report_error(f"\n{recap.recap(jobs, typed, plan.work, ended)}")

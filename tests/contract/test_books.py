@@ -101,6 +101,16 @@ def test_a_chunk_that_contains_a_run_of_others_needs_no_second_command(multi3: S
     assert entry(multi3, FIRST, OTHER)["known"] == 38
 
 
+@pytest.mark.parametrize("words", [["-F"], ["-R", "decode_chunk"]])
+def test_a_chunk_that_contains_another_run_when_it_is_decoded_again(words: list[str], multi3: Site) -> None:
+    (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
+    multi3.process(FIRST)
+    assert entry(multi3, FIRST, OTHER)["known"] == 28
+    multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
+    multi3.snakemake(f"dl={FIRST}", *words).good()
+    assert entry(multi3, FIRST, OTHER)["known"] == 38
+
+
 @pytest.mark.parametrize("number", ["00003", "00005"])
 def test_a_retdef_that_arrives_after_planning(number: str, multi3: Site) -> None:
     """Row 2: in a hole of the numbers, with a run that nothing else announces; or behind the last number."""

@@ -9,7 +9,7 @@ rule deliver_run:
     input:
         of_downlink(
             lambda of, wildcards: [
-                paths.chunk(wildcards.dl, chunk) for chunk in of.chunks_for(wildcards.run)
+                paths.chunk(wildcards.dl, chunk) for chunk in chunks_for(of, wildcards.run)
             ]
         ),
     output:
@@ -22,7 +22,7 @@ rule deliver_run:
     threads: 2
     params:
         program=program("deliver_run"),
-        chunks=lambda wildcards: downlink(wildcards.dl).chunks_for(wildcards.run),
+        chunks=lambda wildcards: chunks_for(downlink(wildcards.dl), wildcards.run),
         runs=lambda wildcards: downlink(wildcards.dl).runs,
     shell:
         "{params.program} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"

@@ -1,7 +1,7 @@
-"""How a downlink stands: the only source of what status, check, the end of a command, mails and pages tell.
+"""The state of a downlink: the only source for status, checks, the end of a command, mails and pages.
 
-It only reads. *Good* is a claim: each cause is a way in which it would be wrong. What is not known, as of downlinks
-that an earlier version has processed, is no cause.
+This module only reads. *Good* is a claim, and each cause is a reason why it would be wrong. Missing knowledge is not a
+cause, for example about downlinks that an earlier version processed.
 """
 
 import time
@@ -57,27 +57,27 @@ TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 
 @dataclass(frozen=True)
 class Account:
-    """How one downlink stands.
+    """The state of one downlink.
 
     Attributes
     ----------
     downlink, state
-        The downlink and, in a few words, how far it is.
+        The downlink and its state in a few words.
     causes
         Why it is not simply good, the worst first.
     chunks
-        How many are decoded, and how many there should be.
+        The number of decoded chunks, and of all chunks.
     phases
-        Of each of `PHASES` how much is done, and of how much: RetDefs, hours of level-0, chunks, or the hand-off
-        itself. Of 0, if nothing is to be done, or nobody knows.
+        For each of `PHASES` how much is done and how much there is: RetDefs, hours of level-0, chunks, or the hand-off
+        itself. Both are 0 if a phase does not apply.
     runs, events
-        What its receipt says; 0 without one.
+        Numbers in its receipt; 0 without one.
     books
         The books of the runs whose waiting events are counted at this downlink (`halfpipe.run.books.counted_at`).
     handoff, submitted
-        Numbers of the latest hand-off and of that which Level-1 has; None without one.
+        Numbers of the latest hand-off and of the one that Level-1 has; None without one.
     handed_off
-        When its receipt was written, Unix seconds; None without one.
+        Time of its receipt, Unix seconds; None without one.
     """
 
     downlink: DownlinkId
@@ -104,7 +104,7 @@ class Account:
         return None if None in found else sum(filter(None, found))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the account for programs."""
         return {
             "dl": str(self.downlink),
             "state": self.state,
@@ -119,11 +119,11 @@ class Account:
 
 @dataclass
 class Survey:
-    """What is looked at once for all downlinks of a working directory, at `now` (Unix seconds)."""
+    """What the accounts of all downlinks of a working directory share, as of `now` (Unix seconds)."""
 
     settings: Settings
     now: float = field(default_factory=time.time)
-    since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
+    since: float = 0.0  # runs without new data since then are not searched for lost downlinks
     _books: dict[RunId, Standing] = field(default_factory=dict)
 
     @property
@@ -133,12 +133,12 @@ class Survey:
 
     @cached_property
     def stage_trouble(self) -> Cause | None:
-        """Why nothing can be delivered to the stage; None if all is well."""
+        """Why nothing can be delivered to the stage; None if the stage is good."""
         return stage_mark.trouble(self.settings)
 
     @property
     def sees_stage(self) -> bool:
-        """Whether what is in the stage can be seen, or is gone from it: a bare mount point says nothing."""
+        """Whether the files in the stage can be seen; not on a bare mount point."""
         return self.stage_trouble is None or self.stage_trouble.code == "restored"
 
     @cached_property
@@ -148,7 +148,7 @@ class Survey:
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan, however many downlinks are outstanding."""
+        """The plan of all downlinks."""
         return Plan(self.settings)
 
     @cached_property
@@ -166,17 +166,17 @@ class Survey:
 
     @cached_property
     def past_waits(self) -> Sequence[float]:
-        """How long runs have waited for their next downlink, seconds, the shortest first."""
+        """How long runs waited for their next downlink, in seconds, the shortest first."""
         return past_waits(self.work)
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
-        """Downlinks that runs know and that have no receipt any more, with these runs."""
+        """Downlinks that runs know and that lost their receipts, with these runs."""
         return lost_downlinks(self.work, self.names, self.since)
 
     @cached_property
     def last_retdef(self) -> float:
-        """When the youngest RetDef of the `LATEST` downlinks came, Unix seconds; 0 if nobody knows."""
+        """When the newest RetDef of the `LATEST` downlinks arrived, Unix seconds; 0 if unknown."""
         latest = sorted(self.plan.on_search_path())[-LATEST:]
         return max((self.plan.of(downlink).came(self.now) for downlink in latest), default=0.0)
 
@@ -204,40 +204,39 @@ class Survey:
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
-        """Reads what was delivered of a run once: its downlinks follow each other."""
+        """Reads the deliveries of a run once, because its downlinks follow each other."""
         return lru_cache(maxsize=RUNS_KEPT)(partial(Deliveries, only_look=True))
 
 
 class Downlink:
-    """One downlink while its account is drawn up: what is read of it is read once.
+    """One downlink while its account is made; its files are read once.
 
     Attributes
     ----------
     site, id, settings, work
-        Whose it is, and which.
+        The site and the downlink.
     plan
-        What lies of it in its directory and on the search path, and which chunks it should have.
+        Its RetDefs in its directory and on the search path, and its chunks.
     last, damage
-        What was handed off last, None before the first; or why its records cannot be read.
+        The last hand-off, None before the first; or why its records cannot be read.
     receipt
-        What is recorded of that, if the downlink has a receipt now.
+        The receipt of the last hand-off, if the downlink has a receipt now.
     receipt_time
-        When its receipt was written, Unix seconds.
+        Time of the receipt, Unix seconds.
     record, confirmed
-        What was attempted to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
+        The attempts to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
     in_work
-        Who is at work on it.
+        The process that works on it.
     is_submitted
         Whether Level-1 has the hand-off of its receipt.
     decoded
-        Without a receipt, what vouches for the chunks that are decoded, as far as it can be read: others are decoded
-        again.
+        Without a receipt, the readable ``{chunk}.json`` of its chunks. Damaged ones are decoded again.
     """
 
     def __init__(self, site: Survey, downlink: DownlinkId) -> None:
         self.site, self.id, self.settings, self.work = site, downlink, site.settings, site.work
         self.plan = site.plan.of(downlink)
-        self.receipt_time = self.plan.handed_off  # first, for a receipt shows after its record
+        self.receipt_time = self.plan.handed_off  # first, because a receipt appears after its record
         self.last: HandOff | None = None
         self.damage: HalfPipeError | None = None
         try:
@@ -276,7 +275,7 @@ class Downlink:
 
 
 def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) -> Account:
-    """Draw up the account of one downlink, with what a look at its files has found. What stops it is its cause."""
+    """Return the account of one downlink with causes found in its files. An error becomes its cause."""
     try:
         return _account(Downlink(site, downlink), of_files)
     except OSError as error:
@@ -289,7 +288,7 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
 def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     downlink, receipt = of.id, of.receipt
     found = list(_causes(of))
-    # With the first of the files that are gone, and more of the matter.
+    # The first missing file is named with the number of the others.
     is_told, told = any(cause.code == GONE for cause in found), {(cause.code, cause.text) for cause in found}
     found += [
         cause
@@ -346,7 +345,7 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[Phase
 
 
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:
-    """Say in a few words how far a downlink is."""
+    """Return the state of a downlink in a few words."""
     receipt = of.receipt
     if of.in_work:
         return "in work"
@@ -370,7 +369,7 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
 
 
 def _causes(of: Downlink) -> Iterator[Cause]:
-    """Yield all that keeps a downlink from being good."""
+    """Yield every reason why a downlink is not good."""
     receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
     found = [*lease_troubles(of.work, of.id), *planned(of.plan, of.site.now)]
     if of.damage is not None:
@@ -391,7 +390,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             text = "no RetDef of it is there yet"
             yield Cause("waits-retdef", Verdict.NOTE, text, Remedy(first="Have them made and copied"))
         for chunk in of.decoded:
-            with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
+            with suppress(HalfPipeError, KeyError, TypeError):  # a damaged file is decoded again
                 yield from list(fell_short(settings, of.id, [chunk]))
     else:
         yield from _delivered(of, receipt)
@@ -407,7 +406,7 @@ def _causes(of: Downlink) -> Iterator[Cause]:
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
     of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
     if receipt is not None and not in_work and of.confirmed is None:
-        # A submission that was refused for the stage says what a look at the stage says now.
+        # A submission that was refused because of the stage has the cause that the stage has now.
         looks = {cause.code for cause in of_level1} & {FOREIGN, GONE}
         late = failures(settings, of.id, after_receipt=True)
         yield from (cause for cause in late if not (looks and cause.code == DIFFERS))
@@ -426,19 +425,19 @@ def _chunks_with_level0(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Ma
 
 
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield that all that was decoded of a downlink is gone, which no clean-up does."""
+    """Yield that all decoded products of a downlink are gone. Clean-up never does that."""
     place = of.work / paths.chunks(of.id)
     if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
         yield Cause(
             "damaged",
             Verdict.ACTION,
-            f"{place} is gone, with all that was decoded of this downlink",
+            f"{place} is gone, with all decoded products of this downlink",
             rerun(of.id, "decode_chunk"),
         )
 
 
 def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield what a receipt itself says of its runs and texts."""
+    """Yield the causes in a receipt itself, for its runs and texts."""
     attitude = paths.text("magic7", of.id)
     if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
@@ -468,7 +467,7 @@ def _nothing_delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cau
 
 
 def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
-    """Yield what the books of a run say that needs action or a note."""
+    """Yield the causes in the books of a run."""
     again = Remedy(f"snakemake dl={of.id} -R {paths.manifest(run, of.id)}", hands_off=True)
     books = standing.books
     if standing.old and (books is None or books.undelivered):
@@ -492,7 +491,7 @@ def _of_books(of: Downlink, run: RunId, standing: Standing) -> Iterator[Cause]:
 
 
 def _closed(of: Downlink, run: RunId, events: int) -> Cause:
-    """Return that known events are inside closed spans, where no downlink delivers them."""
+    """Return that known events are inside closed spans, so that no downlink delivers them."""
     deliveries = of.site.deliveries(of.work, run)
     latest, closing = deliveries.latest(), [dl for dl in deliveries.latest() if deliveries.closed(dl)]
     at_level1 = all(_has_before(of.work, dl, latest[dl].handoff) for dl in closing)
@@ -514,7 +513,7 @@ def _closed(of: Downlink, run: RunId, events: int) -> Cause:
 
 
 def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
-    """Tell whether Level-1 has a hand-off of a downlink from before `handoff`."""
+    """Tell whether Level-1 has a hand-off of a downlink before `handoff`."""
     with suppress(HalfPipeError):
         told = submissions(work, downlink, only_look=True).last_confirmed
         return told is not None and handoff is not None and told.handoff < handoff
@@ -522,7 +521,7 @@ def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
 
 
 def _late(of: Downlink, run: str, late: int) -> Cause:
-    """Return that Level-1 lacks events that came late, or that a person has decided to do without them."""
+    """Return that Level-1 lacks events that arrived late, or that a person decided to do without them."""
     text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
     if (left := reason_of(of.settings.ignore.late, of.id, run, late)) is not None:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)

@@ -1,4 +1,4 @@
-"""The books of runs and downlinks as they stand: the one source of every number of events on a screen."""
+"""The books of runs and downlinks now: the one source of every number of events on a screen."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Why events of a run are not delivered, in words, and what brings them: of the run as it stands now."""
+"""Why events of a run are not delivered now, in words, and what to do."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -43,7 +43,7 @@ class WaitsFor:
     """One thing that is waited for, and where it may be.
 
     `datagrams` are the first and the last number, no last one at the end of a stream, and None where no number is
-    known. `downlink` and `chunk` announce this EPU of the run, or lack hours of it; None: nobody does.
+    known. `downlink` and `chunk` announce this EPU of the run, or lack hours of it; None if no chunk does.
     """
 
     apid: int | None
@@ -107,7 +107,7 @@ class State(Known):
 
     @cached_property
     def chunks(self) -> Sequence[tuple[DownlinkId, Mapping[str, Any]]]:
-        """What vouches for the chunks that brought something of it, with their downlinks."""
+        """The ``{chunk}.json`` of the chunks that contain the run, with their downlinks."""
         found = []
         for downlink in self.downlinks:
             for path in sorted((self.work / paths.chunks(downlink)).glob("*.json")):
@@ -136,7 +136,7 @@ def can_come(lack: Lack) -> bool:
 
 
 def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
-    """Return the runs that a downlink has brought something of.
+    """Return the runs that a downlink contains.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
     if found := [run for run in every_run(work) if (work / paths.run(run) / downlink).exists()]:
         return found
     raise MissingInputError(
-        f"downlink {downlink} has brought nothing yet that could be explained: halfpipe status {downlink}"
+        f"downlink {downlink} contains nothing yet that could be explained: halfpipe status {downlink}"
     )
 
 

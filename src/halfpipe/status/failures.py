@@ -137,7 +137,7 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
 
 
 def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
-    """Return what is told of jobs that failed for one cause; `again` is given again where no remedy does it."""
+    """Return the cause of jobs that failed for one reason. `again` is added where no remedy reruns them."""
     first, named = jobs[0], names(jobs)
     remedy, text = first.why.remedy, first.text.rstrip(".")
     if needed := sum(job.why.needed for job in jobs):

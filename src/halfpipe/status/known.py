@@ -1,4 +1,4 @@
-"""What is known of one run as it stands, read from its indexes, rows and records. Nothing is decoded for it."""
+"""What is known of one run now, read from its indexes, rows and records. Nothing is decoded for this."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -41,7 +41,7 @@ class Known:
     MissingInputError
         If nothing is known of the run.
     HalfPipeError
-        If what is known of it is damaged.
+        If an index, rows or a record of the run are damaged.
     """
 
     def __init__(self, settings: Settings, run: RunId, *, is_given_up: bool) -> None:
@@ -51,7 +51,7 @@ class Known:
         if not self.downlinks:
             raise MissingInputError(
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
-                "has brought any of it. Process the downlinks that announce it: snakemake"
+                "contains any of it. Process the downlinks that announce it: snakemake"
             )
         indexes = known_indexes(settings, run)
         self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
@@ -82,7 +82,7 @@ class Known:
         )
 
     def books(self, *, is_refused: bool) -> Books:
-        """Close the books of the run as it stands; what was cleaned up counts as it is recorded."""
+        """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
         latest = self.deliveries.latest()
         lost = lost_events(self.known, self.undelivered, latest)
         return closed_books(self.undelivered, latest, is_refused=is_refused, lost=lost)

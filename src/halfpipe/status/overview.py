@@ -1,4 +1,4 @@
-"""The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
+"""The accounts of many downlinks, and the problems of the site itself."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,7 +19,7 @@ OfFiles = Callable[[DownlinkId], Iterable[Cause]]
 
 @dataclass(frozen=True)
 class Overview:
-    """Accounts, those that need action first, then the newest first; and the causes that are of no downlink."""
+    """Accounts, those that need action first, then the newest first; and the causes of the site."""
 
     accounts: tuple[Account, ...]
     site: tuple[Cause, ...]
@@ -35,7 +35,7 @@ class Overview:
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
     def headline(self, site: Survey) -> str:
-        """Say in a line how many problems the site has, and how many downlinks need action."""
+        """Return a line with the number of site problems, and of downlinks that need action."""
         wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
         says = "no downlink needs action"
         if not self.accounts:
@@ -65,7 +65,7 @@ def overview(
 
 
 def known(site: Survey) -> list[DownlinkId]:
-    """Return all downlinks of which there is anything, or was, as runs know; in order."""
+    """Return all downlinks that have files, or had files that runs know, in order."""
     found = set(site.plan.known)
     with suppress(OSError):
         found.update(site.lost)
@@ -73,11 +73,10 @@ def known(site: Survey) -> list[DownlinkId]:
 
 
 def recent(site: Survey, days: float, since: str = "") -> list[DownlinkId]:
-    """Return the downlinks that are not done with, in order.
+    """Return the downlinks that still matter, in order.
 
-    These are those something of which is younger than `days`, those that are not handed off, and those of which
-    unattended processing has told that they need action. Those before the id `since` that are handed off are old,
-    whatever was done with them lately.
+    These are downlinks with a file younger than `days`, those that are not handed off, and those that unattended
+    processing reported as needing action. Handed-off downlinks before the id `since` count as old.
     """
     names, oldest = site.names, site.now - days * DAY
     work, search = str(site.work), list(map(str, site.settings.paths.retdef))

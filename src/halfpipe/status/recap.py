@@ -47,7 +47,7 @@ def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = 
         lines.append(f"{count(len(groups) - MOST_SHOWN, 'more cause')}: halfpipe status")
     for same in groups[:MOST_SHOWN]:
         of = sorted({f"downlink {job.downlink}" if job.downlink else "a target" for job in same})
-        # A name that is no downlink stays none, however often it is given.
+        # A name that is not a downlink fails again, so no command is proposed.
         cause = cause_of(same, again if same[0].why.code != "id" else "")
         lines.append(f"{', '.join(of)}: {cause.text}")
         if Failure.read(same[0].log) is None and same[0].log.exists():
