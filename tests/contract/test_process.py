@@ -83,7 +83,7 @@ def test_an_interrupted_command_continues_and_again_gives_the_same(month: Site, 
         said = killed(site, how, "2023-04")
         assert re.search(r"^ended: [1-3] of [2-4] handed off", said, re.MULTILINE), said
         same = f"halfpipe process 2023-04 --cores 2 --configfile {site.configfile}"
-        assert f"to go on: {same}\n" in said
+        assert f"to continue: {same}\n" in said
     process(site, "230401001..230402002").good()
     nothing = process(site, "2023-04").good()
     assert nothing.said == "0 of 4 downlinks outstanding\n"
