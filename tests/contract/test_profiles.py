@@ -83,9 +83,19 @@ def test_the_shadow_differs_from_production_in_places_and_messages_only(
     assert differs == {"configfile", "halfpipe-jobname-prefix"}
     monkeypatch.chdir(ROOT)
     here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
-    (production, shadow) = (
-        load(found.configfiles, here) for name in ("s3df", "shadow") if (found := find_profile(name))
+    # On the day of the switch production submits, by the commented lines of its config.
+    lines = re.findall(
+        r"^  # (command|check|rollback): (.*)$", Path("config/s3df.yaml").read_text(), re.MULTILINE
     )
+    assert len(lines) == 3
+    switched = tmp_path / "switched.yaml"
+    switched.write_text(yaml.safe_dump({"submit": dict(lines)}))
+    (production, shadow) = (
+        load([found.configfiles[0], switched, *found.configfiles[1:]], here)
+        for name in ("s3df", "shadow")
+        if (found := find_profile(name))
+    )
+    assert None not in (production.submit.command, production.submit.check, production.submit.rollback)
     places = [each for one in (production, shadow) for each in (one.paths.work, one.paths.stage)]
     assert len(set(places)) == 4
     legacys = "/sdf/group/fermi/a/isoc/flightOps"

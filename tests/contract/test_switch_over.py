@@ -1,13 +1,13 @@
 """All commands of docs/switch-over.md in their order, with stand-ins for what else is at S3DF."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.settings import SUBMIT_CONTRACT
 from tests.support import documents
 from tests.support.documents import Command, commands, sections
 from tests.support.golden_cases import TAKEOVER, read_case
@@ -25,7 +25,8 @@ RUN = RunId("2c2e5787")
 FLIGHT = "data/fermi/ground/ISOC/flight"
 MOOT_KEYS = "HalfPipe-moot_keys.txt"
 CHECKOUT, CLIENTS = "group/fermi/ground/halfpipe", "group/fermi/sw/pipeline-II/dev"
-LEGACY_XML = "group/fermi/ground/PipelineConfig/halfPipe/v7r0p0/xml"
+LEGACY_XML = "group/fermi/ground/PipelineConfig/halfPipe/v7r0p0/xml/HalfPipe-test.xml"
+LEGACY_STAGE = "group/fermi/a/isoc/flightOps/volumes/vol5/offline/halfPipe/v7r0p0_devel/u28/stage"
 
 
 class World:
@@ -34,7 +35,12 @@ class World:
     def __init__(self, home: Path) -> None:
         self.sdf = home / "sdf"
         self.downlinks = self.sdf / FLIGHT / "Downlinks"
-        for place in (self.downlinks, self.sdf / CLIENTS, self.sdf / LEGACY_XML, self.sdf / CHECKOUT):
+        for place in (
+            self.downlinks,
+            self.sdf / CLIENTS,
+            (self.sdf / LEGACY_XML).parent,
+            self.sdf / CHECKOUT,
+        ):
             place.mkdir(parents=True)
         for path in CLIENT.parent.iterdir():
             (self.sdf / CLIENTS / path.name).symlink_to(path)
@@ -51,9 +57,7 @@ class World:
         text = (
             TASK_XML.read_text().replace("${command} process", "true").replace("${command} launchL1", "true")
         )
-        for version in ("2.0", "3.1"):
-            file = self.sdf / LEGACY_XML / f"HalfPipe-{version}.xml"
-            file.write_text(text.replace('version="3.0"', f'version="{version}"'))
+        (self.sdf / LEGACY_XML).write_text(text.replace('version="3.0"', 'version="2.0"'))
 
     def checkout(self) -> Path:
         """Copy the project to its place at S3DF, with the paths of this world and no Slurm."""
@@ -66,15 +70,10 @@ class World:
             "level0": {},
             "ledger": {"url": self.ledger.url},
             "lease": {"seconds": 5},
-            "retdef": {"settle_seconds": 7200},
             "merge": {"min_events": read_case(CASE).rules.min_events},
-            "submit": {
-                "command": SUBMIT_CONTRACT,
-                "check": "python scripts/pipeline_stream.py check {dl}",
-                "rollback": "python scripts/pipeline_stream.py rollback {dl}",
-            },
         }
-        (project / "config" / "s3df.yaml").write_text(self.here(yaml.safe_dump(config)))
+        config["submit"] = config.pop("submit")  # at the end, as in the file that the runbook edits
+        (project / "config" / "s3df.yaml").write_text(self.here(yaml.safe_dump(config, sort_keys=False)))
         for name in ("dev", "shadow"):
             path = project / "config" / f"{name}.yaml"
             content = yaml.safe_load(path.read_text())
@@ -97,7 +96,14 @@ class World:
     def delivered(self, downlink: str) -> list[str]:
         """Return what the legacy does for a downlink: its directory, and the stream of Level-1."""
         tree = CASE / "legacy" / downlink
-        return [f"cp -r {tree} {self.downlinks}", f"{CLIENT} createStream -S {downlink} L1Proc"]
+        given = f"DOWNLINK_RAWDIR={self.sdf / LEGACY_STAGE / downlink}"
+        return [f"cp -r {tree} {self.downlinks}", f"{CLIENT} createStream -S {downlink} -D {given} L1Proc"]
+
+    def level1_reads(self, downlink: str) -> str:
+        """Return where Level-1's stream of a downlink looks for files, relative to S3DF."""
+        stream = self.server / "PROD" / "L1Proc" / "1.0" / downlink / "stream.json"
+        rawdir = json.loads(stream.read_text())["variables"]["DOWNLINK_RAWDIR"]
+        return str(Path(rawdir).relative_to(self.sdf))
 
     def dispatched(self, downlink: str) -> list[str]:
         """Return what the dispatcher does for a downlink: RetDefs, then a stream of the newest version of the task."""
@@ -128,12 +134,14 @@ class World:
 def runbook(world: World) -> list[Command]:
     """Return the commands of the runbook, with other events before a section or after a command."""
     load = "pipeline -m PROD load s3df/HalfPipe.xml"
+    (hourly,) = re.findall(r"^    0 \* \* \* \* (.*)$", (ROOT / RUNBOOK).read_text(), re.MULTILINE)
     meanwhile = {
         "What changes and what stays": [
             *world.delivered(FIRST),
-            f"{CLIENT} load {world.sdf / LEGACY_XML}/HalfPipe-2.0.xml",
+            f"{CLIENT} load {world.sdf / LEGACY_XML}",
         ],
         "Each day of the shadow: compare": world.delivered(SECOND),
+        "The day of the switch": [f"({world.here(hourly)})"],
         load: world.dispatched(THIRD),
     }
     wanted = []
@@ -151,3 +159,6 @@ def test_the_runbook_switches_from_the_legacy_to_halfpipe_and_back(tmp_path: Pat
     world = World(tmp_path)
     wanted = runbook(world)
     documents.check(wanted, documents.run(world.checkout(), wanted, {"PIPELINE_STANDIN": str(world.server)}))
+    # Level-1 takes what the legacy staged after the way back, and what HalfPipe reprocessed of the legacy's.
+    assert world.level1_reads(THIRD) == f"{LEGACY_STAGE}/{THIRD}"
+    assert world.level1_reads(FIRST) == f"{FLIGHT}/HalfPipe-stage/{FIRST}"
