@@ -30,7 +30,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
     examples=[
         ("halfpipe status", "the last week, and all that are not done or need action"),
         ("halfpipe status 230401001", "one downlink"),
-        ("halfpipe status --check 230401001", "also compare each file with the receipt, byte for byte"),
+        ("halfpipe status --check 230401001", "also compare the checksum of each file with the receipt"),
         ("halfpipe status --check --mend 230401001", "regenerate damaged merged indexes, and check"),
         ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
