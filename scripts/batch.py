@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Process a batch of neighbouring downlinks up to their hand-off, one after the other."""
+"""Process a batch of neighboring downlinks up to their hand-off, one after the other."""
 
 import argparse
 from collections.abc import Sequence

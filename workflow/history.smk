@@ -1,4 +1,4 @@
-"""History: batches of neighbouring downlinks. `halfpipe process` starts this workflow and reports its progress.
+"""History: batches of neighboring downlinks. `halfpipe process` starts this workflow and reports its progress.
 
 snakemake history --snakefile workflow/history.smk --profile s3df --directory WORK --config batches=FILE
 """
@@ -31,7 +31,7 @@ rule history:
 
 
 rule batch:
-    """Process neighbouring downlinks one after the other, in the order of their ids.
+    """Process neighboring downlinks one after the other, in the order of their ids.
 
     Promise: a downlink that fails stops no other one, and a killed batch repeats no finished work. The batch fails only
     where more memory may help (`test_history.py::test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory`). Uses

@@ -58,7 +58,7 @@ STAGE_MARK_COPY = "stage-mark"  # directory with the working directory's copy of
 
 copies = Place("copies/{series}")  # the second copies of a series of records
 
-retdef = Place("{dl}/RetDef-{dl}-{chunk}.xml")  # the staged RetDef of a chunk
+retdef = Place("{dl}/RetDef-{dl}-{chunk}.xml")  # the working copy of a RetDef
 chunks = Place("{dl}/chunks")  # directory of the chunk products of a downlink
 chunk = Place("{dl}/chunks/{chunk}.json")  # lists the products of a chunk, with checksums
 chunk_scratch = Place("{dl}/chunks/.{chunk}.part")  # the decoder's output directory

@@ -95,7 +95,7 @@ def _print(one: "Compared") -> None:
     click.echo(f"downlink {one.downlink}: {verdict} ({here} here, {there} there, {same} the same)")
     names = ("run", "first", "last", "events", "where", "kind", "defect", "text")
     rows = [{name: getattr(group, name) for name in names} for group in one.groups[:MOST]]
-    printed.table(rows, colours=["red" if row["kind"] == "unexplained" else None for row in rows])
+    printed.table(rows, colors=["red" if row["kind"] == "unexplained" else None for row in rows])
     if len(one.groups) > MOST:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
     for other in one.findings:

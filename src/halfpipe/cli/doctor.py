@@ -12,7 +12,7 @@ from halfpipe.errors import ConfigError
 from halfpipe.site import doctor, two_hosts
 from halfpipe.status import examined
 
-COLOURS = {"problem": "red", "unknown": "yellow"}
+COLORS = {"problem": "red", "unknown": "yellow"}
 
 
 @click.command(
@@ -87,7 +87,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
 
 def _print(one: doctor.Finding) -> None:
     """Print a finding, as the script does."""
-    verdict = printed.tinted(f"{one['verdict']:8}", fg=COLOURS.get(one["verdict"]))
+    verdict = printed.tinted(f"{one['verdict']:8}", fg=COLORS.get(one["verdict"]))
     click.echo(f"{verdict} {one['code']:18} {one['seen']}")
     if one["do"]:
         click.echo(f"{'':27} do: {one['do']}")

@@ -35,7 +35,7 @@ def on_terminal() -> bool:
 
 
 def tinted(text: str, **style: Any) -> str:
-    """Return text in a style of `click`, which is removed elsewhere, unless the terminal wants no colours."""
+    """Return text in a style of `click`, which is removed elsewhere, unless the terminal wants no colors."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain else click.style(text, **style)
 
@@ -46,7 +46,7 @@ def shown(items: Collection[T]) -> Iterator[T]:
         yield from bar
 
 
-def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequence[str | None] = ()) -> None:
+def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequence[str | None] = ()) -> None:
     """Print rows: on a terminal in its width, elsewhere aligned by spaces. Without rows, print nothing.
 
     Numbers are right-aligned. The last column may contain any text, and is folded on a terminal. Elsewhere the cells of
@@ -58,8 +58,8 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
         A frame, or rows whose keys are the columns.
     drop
         The columns that a narrow terminal loses first, in this order; then the others from the right.
-    colours
-        Colours of rows that must stand out.
+    colors
+        Colors of rows that must stand out.
     """
     rows = data if isinstance(data, Sequence) else records(data)
     if not rows:
@@ -89,9 +89,9 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
         if folds:
             text = wrap(cells[last][number], max(room - wide, 1), break_on_hyphens=False)
             line = head.ljust(wide) + f"\n{' ' * wide}".join(text)
-        colour = colours[number - 1] if number and colours else None
-        bold = terminal and (colour or not number)
-        click.echo(tinted(line, fg=colour, bold=True) if bold else line, color=terminal)
+        color = colors[number - 1] if number and colors else None
+        bold = terminal and (color or not number)
+        click.echo(tinted(line, fg=color, bold=True) if bold else line, color=terminal)
 
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:
@@ -163,7 +163,7 @@ def listed(
     foot: str,
     *,
     drop: Sequence[str] = (),
-    colours: Sequence[str | None] = (),
+    colors: Sequence[str | None] = (),
     document: Mapping[str, Any] | None = None,
 ) -> None:
     """Print rows: as a table and a line below it, as JSON by their `name`, or as a file of rows.
@@ -171,7 +171,7 @@ def listed(
     `document` is what JSON has in addition.
     """
     if target.form == FORMS[0]:
-        table(found, drop=drop, colours=colours)
+        table(found, drop=drop, colors=colors)
         click.echo(foot)
         return
     text: str | None

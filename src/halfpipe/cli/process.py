@@ -63,8 +63,8 @@ def command(
 ) -> int:
     """Process many downlinks up to their hand-off, or one run on its own.
 
-    Snakemake processes batches of neighbouring downlinks, on this host, or in Slurm if the profile runs jobs there. A
-    downlink that fails stops no other one. Downlinks that wait for RetDefs, are held, or are in work elsewhere are
+    Snakemake processes batches of neighboring downlinks, on this host, or in Slurm if the profile runs jobs there. A
+    downlink that fails stops no other one. Downlinks that wait for RetDefs, are held, or are in progress elsewhere are
     skipped and listed. Nothing is submitted to Level-1. The same command continues where it ended.
 
     A run is processed from all its data in the level-0 archive, as a made-up downlink (repipe.ids) with its own

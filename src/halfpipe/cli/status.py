@@ -20,7 +20,7 @@ from halfpipe.words import utc
 
 DAYS = 7.0
 DROP = ["when (UTC)", "chunks", "runs"]  # columns that a narrow terminal loses
-COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
+COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 
 
 @click.command(
@@ -30,7 +30,7 @@ COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
     examples=[
         ("halfpipe status", "the last week, and all that are not done or need action"),
         ("halfpipe status 230401001", "one downlink"),
-        ("halfpipe status --check 230401001", "also compare each file with the receipt, byte for byte"),
+        ("halfpipe status --check 230401001", "also compare the checksum of each file with the receipt"),
         ("halfpipe status --check --mend 230401001", "regenerate damaged merged indexes, and check"),
         ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
@@ -100,11 +100,11 @@ def command(
             for one in found.accounts
         ]
     )
-    colours = [COLOURS.get(one.verdict) for one in found.accounts]
+    colors = [COLORS.get(one.verdict) for one in found.accounts]
     document = {"downlinks": found.accounts, "site": found.site, "simulated": site.settings.is_simulated}
     document["work"] = site.work
     printed.listed(
-        target, "downlinks", shown, found.headline(looked), drop=DROP, colours=colours, document=document
+        target, "downlinks", shown, found.headline(looked), drop=DROP, colors=colors, document=document
     )
     if is_table:
         causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]

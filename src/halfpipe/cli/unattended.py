@@ -53,7 +53,7 @@ def command(
 
     Snakemake runs with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
     receipt, and with submit.automatic up to its submission. A downlink that fails stops no other one, and comes last in
-    the next turn. Downlinks that are held or in work elsewhere are skipped.
+    the next turn. Downlinks that are held or in progress elsewhere are skipped.
 
     Silent on success. A problem is reported when it appears, changes or is resolved, and again after
     alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it.

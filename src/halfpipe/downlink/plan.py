@@ -235,7 +235,8 @@ class DownlinkPlan:
     def _made_of(self) -> set[int]:
         """The chunks from which the receipt was made.
 
-        For a damaged receipt these are the chunks of the staged RetDefs: status reports the damage, and no work is due.
+        For a damaged receipt these are the chunks with a working copy of their RetDef: status reports the damage, and
+        no work is due.
         """
         made_of = self.staged.chunks
         with suppress(OSError):

@@ -285,7 +285,7 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
 
 
 def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield the staged RetDefs that differ from those on the search path; times usually show that they are equal."""
+    """Yield the working copies of RetDefs that differ from their sources; times usually show that they are equal."""
     work, left = of.plan.work, set(of.staged.chunks)
     for home, listing in of.listings.items():
         for chunk in left.intersection(listing.chunks):

@@ -1,9 +1,9 @@
 """Clean-up: large files that can be regenerated, partial files of killed jobs, and old logs.
 
 The chunk products are the large files below `paths.work`. They are removed for runs that are retired, delivered and
-taken by Level-1. The staged RetDefs and the lists of products stay, so a merge that needs a chunk later decodes the
-chunk again (`halfpipe.run.run_state`), if its level-0 data are in the archive. The next attempt of a killed job
-overwrites its partial files; clean-up removes those without a next attempt.
+taken by Level-1. The working copies of RetDefs and the lists of products stay, so a merge that needs a chunk later
+decodes the chunk again (`halfpipe.run.run_state`), if its level-0 data are in the archive. The next attempt of a killed
+job overwrites its partial files; clean-up removes those without a next attempt.
 
 Clean-up never waits for another process, and no process has to wait long for clean-up.
 """

@@ -1,4 +1,4 @@
-"""Many downlinks: batches of neighbours, oldest first, by the second Snakefile ``workflow/history.smk``.
+"""Many downlinks: batches of neighbors, oldest first, by the second Snakefile ``workflow/history.smk``.
 
 A batch is one job of Snakemake, on this host or in Slurm. It runs ``snakemake dl=<id>`` for its downlinks one after the
 other, in the order of their ids, so inside a batch the bytes are those of single commands. Batches run side by side. If

@@ -219,13 +219,13 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
-    why += ["The next downlink normally brings it.", *_how_long(state)]
+    why += ["The missing data normally come with the next downlink.", *_how_long(state)]
     started = float(met.met_to_unix(state.run.met))
     if state.site.now - started <= state.site.settings.retire.report_days * DAY:
         return waits, why, ""
     return (
         waits,
-        [*why, "Only if it never will, abandon the run."],
+        [*why, "Abandon the run only if the data will never arrive."],
         f'halfpipe force {state.run} --reason "..."',
     )
 
@@ -234,11 +234,11 @@ def _how_long(state: State) -> Iterator[str]:
     """Say since when nothing of a run has come, and how long such waits took before."""
     if not (times := handoff_times(state.work, state.run)):
         return  # none of its downlinks is handed off
-    said = f"Nothing of the run has come since {utc(times[-1])}"
+    said = f"No more data of the run have arrived since {utc(times[-1])}"
     if past := state.site.past_waits:
         said += (
-            f"; here the next downlink of a run came after {lasted(median(past))}, at most after {lasted(past[-1])} "
-            f"({count(len(past), 'wait')})"
+            f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
+            f"{lasted(past[-1])} ({count(len(past), 'wait')})"
         )
     yield f"{said}."
 

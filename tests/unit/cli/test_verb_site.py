@@ -155,7 +155,7 @@ def test_a_closed_pipe_is_not_success(shared: Site) -> None:
 
 
 @pytest.mark.workflow
-def test_a_terminal_has_colours_unless_it_wants_none(shared: Site) -> None:
+def test_a_terminal_has_colors_unless_it_wants_none(shared: Site) -> None:
     words: list[str | Path] = ["show", "--table", "runs", "--configfile", shared.configfile]
     assert "\x1b[1m" in on_terminal(*words)
     for env in ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "dumb"}, {}):

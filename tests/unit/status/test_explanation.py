@@ -21,7 +21,7 @@ from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
-NORMALLY = "The next downlink normally brings it."
+NORMALLY = "The missing data normally come with the next downlink."
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
     *_, normally, since, last = group.why
-    assert (normally, last) == (NORMALLY, "Only if it never will, abandon the run.")
+    assert (normally, last) == (NORMALLY, "Abandon the run only if the data will never arrive.")
     assert f"since {utc((site.work / paths.receipts(FIRST) / '000001.json').stat().st_mtime)}." in since
     assert group.do == f'halfpipe force {RUN} --reason "..."'
     (young,) = said_of(site, now=1719541762.0).groups
@@ -122,7 +122,7 @@ def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
         os.utime(record, (1e9 + when, 1e9 + when))
     since = said_of(site).groups[0].why[-2]
     assert since.endswith(
-        "UTC; here the next downlink of a run came after 12.8 h, at most after 24.0 h (2 waits)."
+        "UTC; here the next downlink of a run usually comes after 12.8 h, at most after 24.0 h (2 waits)."
     )
 
 
