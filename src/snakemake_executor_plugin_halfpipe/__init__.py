@@ -75,6 +75,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         mark.touch()
         self._begun = mark.stat().st_mtime
         self._is_over = threading.Event()
+        self._refused_for_now = set[int]()
 
     def additional_general_args(self) -> str:
         """Make the inner Snakemake run jobs as its own processes, and continue if one fails."""
@@ -97,10 +98,14 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
         The plugin's own handler fails for a group, and the head would wait for the job for ever.
         """
-        try:
-            super().run_job(job)
-        except Exception as error:
-            self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error!r}")
+        while True:
+            self._refused_for_now.discard(id(job))
+            try:
+                super().run_job(job)
+            except Exception as error:
+                self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error!r}")
+            if id(job) not in self._refused_for_now or self._is_over.wait(AGAIN_SECONDS):
+                return
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
@@ -143,7 +148,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         return {job: state.split()[0] for job, state in rows if state}
 
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
-        """Handle a job that was not submitted: wait and try again, or end the command.
+        """Handle a job that was not submitted: note that it can be tried again, or end the command.
 
         The plugin calls this in the thread that submits. An error that is not from sbatch fails the one job.
         """
@@ -156,8 +161,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         words = in_a_line(msg.partition("    sbatch call:")[0].removeprefix(BY_SBATCH)).strip()
         if any(each in words.lower() for each in FOR_NOW):
             self.logger.warning(f"Slurm accepts no job now, trying again in {AGAIN_SECONDS:g} s: {words}")
-            if not self._is_over.wait(AGAIN_SECONDS):
-                self.run_job(job_info.job)
+            self._refused_for_now.add(id(job_info.job))
             return
         if self._is_over.is_set():
             return

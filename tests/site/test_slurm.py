@@ -254,11 +254,13 @@ def test_a_submission_waits_for_slurmctld_and_for_room_in_the_queue(
     site = golden_site(tmp_path, daemons.env)
     daemons.stop_daemon("slurmctld")
     with site.running(f"dl={DL}") as running:
-        wait_for("a refusal", lambda: "Slurm takes no job now" in running.log.read_text(), 60)
-        daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=0")
-        daemons.start_daemon("slurmctld")
         try:
-            wait_for("another", lambda: running.log.read_text().count("Slurm takes no job now") > 1, 120)
+            wait_for("a refusal", lambda: "Slurm accepts no job now" in running.log.read_text(), 60)
+            daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=0")
+        finally:
+            daemons.start_daemon("slurmctld")
+        try:
+            wait_for("another", lambda: running.log.read_text().count("Slurm accepts no job now") > 1, 120)
         finally:
             daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=-1")
         running.ended().good()
