@@ -101,8 +101,12 @@ def command(
         ]
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
-    document = {"downlinks": found.accounts, "site": found.site, "simulated": site.settings.is_simulated}
-    document["work"] = site.work
+    document = {
+        "downlinks": found.accounts,
+        "site": found.site,
+        "simulated": site.settings.is_simulated,
+        "work": site.work,
+    }
     printed.listed(
         target, "downlinks", shown, found.headline(looked), drop=DROP, colors=colors, document=document
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from halfpipe.errors import ConfigError
-from halfpipe.tables.columns import UTC
+from halfpipe.tables.columns import UTC, flat
 
 
 def written(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: Path | None) -> str | None:
@@ -26,19 +26,19 @@ def written(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: 
             raise ConfigError("Parquet needs pyarrow: .venv/bin/pip install pyarrow")
         frame.to_parquet(file)
         return None
-    flat = frame.reset_index() if frame.index.names != [None] else frame
+    table = flat(frame)
     if form == "csv":
-        text: str = flat.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        text: str = table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
         return text
     from astropy.table import Table  # noqa: PLC0415 - half a second
 
-    for name in flat.columns[flat.dtypes == UTC]:
-        flat[name] = flat[name].dt.tz_localize(None)  # astropy has the scale instead of a zone
+    times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone
+    table = table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
     units = frame.attrs.get("units", {})
-    table = Table.from_pandas(flat, units={name: unit for name, unit in units.items() if name in flat})
-    table.meta["time"] = (
+    ecsv = Table.from_pandas(table, units={name: unit for name, unit in units.items() if name in table})
+    ecsv.meta["time"] = (
         "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
     )
     out = StringIO()
-    table.write(out, format="ascii.ecsv")
+    ecsv.write(out, format="ascii.ecsv")
     return out.getvalue()

@@ -87,10 +87,9 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
 def _submitted(work: Path, downlink: DownlinkId) -> int | str | None:
     """Return the number of a downlink's hand-off at Level-1, if any; ``not known`` if its records are damaged."""
     try:
-        confirmed = submissions(work, downlink).last_confirmed
+        return frames.submitted_number(work, downlink)
     except HalfPipeError:
         return "not known"
-    return confirmed.handoff if confirmed else None
 
 
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
