@@ -18,19 +18,8 @@ MJD_REFERENCE = (51910, 7.428703703703703e-4)  # of MET 0 in TT: 32 s of leap se
 Covered = tuple[float, float]
 
 
-def joined(intervals: Iterable[Covered]) -> list[Covered]:
-    """Return half-open intervals in order, those that overlap or touch joined."""
-    found: list[Covered] = []
-    for begin, end in sorted(intervals):
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
-        else:
-            found.append((begin, end))
-    return found
-
-
 def gaps(covered: Sequence[Covered], begin: float, end: float) -> list[Covered]:
-    """Return what the intervals of `joined` leave of the time from `begin` to `end`."""
+    """Return what joined, half-open intervals leave of the time from `begin` to `end`."""
     inside = [(max(first, begin), min(last, end)) for first, last in covered if last > begin and first < end]
     edges = [begin, *(edge for interval in inside for edge in interval), end]
     return [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if first < last]

@@ -20,11 +20,11 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.evt import context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
-from halfpipe.merge.intervals import join
+from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
-from halfpipe.run.merged_index import MergedIndex, events_there
+from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unknown
+from halfpipe.run.merged_index import events_there, known_indexes
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey
@@ -203,7 +203,8 @@ class PartFrames:
         """Return the coverage as an astropy table that ``write("coverage.fits")`` makes a FITS table of."""
         return coverage.table(self.coverage(), self.name, simulated=self._settings.is_simulated)
 
-    def _covered(self) -> list[tuple[float, float]]:
+    def _covered(self) -> tuple[Interval, ...]:
+        """Return the delivered seconds as half-open intervals."""
         files = (
             file.seconds
             for run in self.runs
@@ -213,7 +214,7 @@ class PartFrames:
             if self.delivered_by in {None, downlink}
             for file in delivery.files
         )
-        return coverage.joined((first, last + 1) for first, last in files)
+        return join((first, last + 1) for first, last in files)
 
 
 def events_of_file(path: Path) -> pd.DataFrame:
@@ -240,11 +241,10 @@ def events_of_file(path: Path) -> pd.DataFrame:
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
     work, files, events = settings.paths.work, dict[Path, int](), dict[DownlinkId, Events]()
-    for downlink in known_downlinks(work, run):
-        index = MergedIndex.read(work, run, downlink)
+    for downlink, index in known_indexes(settings, run).items():
         if (read := events_there(work, downlink, index, files)) is not None:
             events[downlink] = read
-    known, source = all_known(tuple(events), events), np.empty(0, object)
+    known = all_known(tuple(events), events)
     source = np.full(len(known), None, object)
     for downlink in reversed(events):
         source[_are_in(known, events[downlink])] = str(downlink)

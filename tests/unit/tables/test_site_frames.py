@@ -22,6 +22,7 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt, met
 from halfpipe.ids import RunId
+from halfpipe.merge.intervals import join
 from halfpipe.tables import columns, coverage
 from halfpipe.tables.site_frames import SiteFrames
 from halfpipe_simulator.scenario import Simulation
@@ -133,7 +134,7 @@ def test_coverage_and_gaps_are_the_run(frames: SiteFrames) -> None:
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9))), st.integers(0, 30), st.integers(31, 80))
 def test_intervals_and_gaps_divide_any_time(parts: list[tuple[int, int]], begin: int, end: int) -> None:
     seconds = {second for first, length in parts for second in range(first, first + length)}
-    covered = coverage.joined((first, first + length) for first, length in parts)
+    covered = join((first, first + length) for first, length in parts)
     assert {second for first, last in covered for second in range(int(first), int(last))} == seconds
     assert all(one[1] < other[0] for one, other in pairwise(covered))
     left = {
