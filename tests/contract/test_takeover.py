@@ -68,7 +68,7 @@ def copied(source: Path, to: Path) -> None:
 
 def take(site: Site, home: Path) -> dict[str, Any]:
     """Take a tree over, and return the report."""
-    ended = site.halfpipe("takeover", str(home), "--do", "--json")
+    ended = site.halfpipe("takeover", str(home), "--do", "--format", "json")
     report: dict[str, Any] = json.loads(ended.said)
     assert ended.status == bool(report["refused"])
     return report
@@ -253,7 +253,7 @@ def test_a_double_delivery_is_named_and_can_be_undone(site: Site) -> None:
     shutil.copytree(TAKEOVER / "split3_after2" / "legacy" / SECOND, home / SECOND)
     other = "240601005"
     copied(home / SECOND, home / other)
-    ended = site.halfpipe("takeover", str(home), "--do", "--json")
+    ended = site.halfpipe("takeover", str(home), "--do", "--format", "json")
     report = json.loads(ended.said)
     assert (ended.status, report["taken"], report["left"]) == (1, 1, {"it was processed here": [SECOND]})
     assert report["both"].keys() == {SECOND, other}

@@ -70,7 +70,7 @@ def test_the_probe_on_a_slurm(slurm: PrivateSlurm, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     profile = PROFILE | {"configfile": str(tmp_path / "config.yaml")}
     (tmp_path / "profile.v9+.yaml").write_text(yaml.safe_dump(profile))
-    words = [*COMMAND, "doctor", "--probe", "--json", "--profile", str(tmp_path)]
+    words = [*COMMAND, "doctor", "--probe", "--format", "json", "--profile", str(tmp_path)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | slurm.env)
     assert ended.returncode == 1, ended.stderr
     verdicts = {one["code"]: one["verdict"] for one in json.loads(ended.stdout)["findings"]}

@@ -277,8 +277,7 @@ class Site:
 
     def told(self, *words: str | Path) -> Any:
         """Run a verb, and return its JSON."""
-        rows = words[0] in {"status", "show", "find", "hold", "force"}
-        ended = self.halfpipe(*words, *(["--format", "json"] if rows else ["--json"]))
+        ended = self.halfpipe(*words, "--format", "json")
         return json.loads(ended.out or ended.said)
 
     @property

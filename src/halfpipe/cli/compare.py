@@ -97,7 +97,7 @@ def _print(one: "Compared") -> None:
     rows = [{name: getattr(group, name) for name in names} for group in one.groups[:MOST]]
     printed.table(rows, colors=["red" if row["kind"] == "unexplained" else None for row in rows])
     if len(one.groups) > MOST:
-        click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
+        click.echo(f"  and {len(one.groups) - MOST} more: --format json has all of them")
     for other in one.findings:
         if other not in one.groups:
             of = f" of {other.run}" if other.run else ""

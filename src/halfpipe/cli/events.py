@@ -40,8 +40,9 @@ def command(site: Site, what: RunId | Path, target: printed.Target) -> None:
     from halfpipe.tables.site_frames import SiteFrames, events_of_file  # noqa: PLC0415 - pandas
 
     if isinstance(what, Path):
-        found = events_of_file(what)
+        found, simulated = events_of_file(what)
     else:
         site.check()
-        found = SiteFrames(site.settings).run(what).events()
-    printed.listed(target, "events", found, count(len(found), "event"))
+        found, simulated = SiteFrames(site.settings).run(what).events(), site.settings.is_simulated
+    foot = count(len(found), "event") + (", SIMULATED" if simulated else "")
+    printed.listed(target, "events", found, foot, simulated=simulated)

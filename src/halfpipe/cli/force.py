@@ -76,5 +76,6 @@ def command(
         for run, files in sorted(found.runs.items())
     ]
     foot = "\n".join([*found.refused, f"{count(len(abandoned), 'run')} abandoned"])
-    printed.listed(target, "runs", abandoned, foot, document={"work": site.work, "refused": found.refused})
+    simulated, document = site.settings.is_simulated, {"work": site.work, "refused": found.refused}
+    printed.listed(target, "runs", abandoned, foot, simulated=simulated, document=document)
     return 1 if found.refused else 0

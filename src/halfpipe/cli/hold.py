@@ -66,4 +66,5 @@ def command(
     foot = count(len(held), "halt switch", "halt switches")
     if what is not None and not resume:
         foot += f"\nto resume: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
-    printed.listed(target, "held", held, foot, document={"work": site.work})
+    simulated, document = site.settings.is_simulated, {"work": site.work}
+    printed.listed(target, "held", held, foot, simulated=simulated, document=document)

@@ -162,13 +162,23 @@ def listed(
     found: "Rows | DataFrame",
     foot: str,
     *,
+    simulated: bool,
     drop: Sequence[str] = (),
     colors: Sequence[str | None] = (),
     document: Mapping[str, Any] | None = None,
 ) -> None:
     """Print rows: as a table and a line below it, as JSON by their `name`, or as a file of rows.
 
-    `document` is what JSON has in addition.
+    Parameters
+    ----------
+    target, name, found, foot
+        Where to, the name of the rows in JSON, the rows, and the line.
+    simulated
+        Whether the data are SIMULATED; JSON and files say so. For a table, the line above it has.
+    drop, colors
+        As for `table`.
+    document
+        What JSON has in addition.
     """
     if target.form == FORMS[0]:
         table(found, drop=drop, colors=colors)
@@ -176,11 +186,12 @@ def listed(
         return
     text: str | None
     if target.form == "json":
-        text = json.dumps({name: found, **(document or {})}, default=_for_json, indent=1) + "\n"
+        values = {name: found, "simulated": simulated, **(document or {})}
+        text = json.dumps(values, default=_for_json, indent=1) + "\n"
     else:
         from halfpipe.tables.files import written  # noqa: PLC0415 - pandas and astropy
 
-        text = written(found, target.form, target.file)
+        text = written(found, target.form, target.file, simulated=simulated)
     if text is not None and target.file is not None:
         target.file.write_text(text)
     elif text is not None:

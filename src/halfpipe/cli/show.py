@@ -205,7 +205,8 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
     if name == "runs":
         foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
     document = {"work": site.work, "failed": list(map(str, frames.problems.values()))}
-    printed.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
+    simulated = site.settings.is_simulated
+    printed.listed(target, name, found, foot, simulated=simulated, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())
     return 1 if frames.problems else 0
 
@@ -220,5 +221,6 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: prin
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {given_up} of them abandoned" if given_up else ""
     drop = ["old", "met", "started", "downlinks"]
-    printed.listed(target, "waiting", found, foot, drop=drop, document={"work": site.work})
+    simulated, document = site.settings.is_simulated, {"work": site.work}
+    printed.listed(target, "waiting", found, foot, simulated=simulated, drop=drop, document=document)
     return 1 if given_up < len(found) else 0

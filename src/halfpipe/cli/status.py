@@ -104,11 +104,17 @@ def command(
     document = {
         "downlinks": found.accounts,
         "site": found.site,
-        "simulated": site.settings.is_simulated,
         "work": site.work,
     }
     printed.listed(
-        target, "downlinks", shown, found.headline(looked), drop=DROP, colors=colors, document=document
+        target,
+        "downlinks",
+        shown,
+        found.headline(looked),
+        simulated=site.settings.is_simulated,
+        drop=DROP,
+        colors=colors,
+        document=document,
     )
     if is_table:
         causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]

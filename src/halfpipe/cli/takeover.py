@@ -12,7 +12,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.takeover import DESCRIPTIONS, Report, takeover
 from halfpipe.words import count
 
-SHOWN = 20  # of each kind; --json has all
+SHOWN = 20  # of each kind; --format json has all
 
 
 @click.command(

@@ -271,7 +271,14 @@ def row_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+as_json = click.option(
+    "--format",
+    "as_json",
+    type=click.Choice(("text", "json")),
+    default="text",
+    callback=lambda _context, _option, form: form == "json",
+    help="Print text, or JSON for programs.",
+)
 SEVERAL = "As 230401001 or dl=230401001; several as 230401001..230401018, 2023-04 or 2023-04-01"
 downlinks = click.argument(
     "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}; none: all."

@@ -25,6 +25,7 @@ HEADER_SIZE = 176
 EBF_MARKER = 0x104F0010
 EBF_LIMIT = 131072  # size of the buffer in Level-1's reader, which does not check (evt-layout)
 HANDLER_LIMIT = 64  # ten times the handlers that exist; limits the size of a record with a wrong count
+MONTECARLO = 1  # run_origin of simulated events (ground-chain.md 3.3)
 MOOT_UNSET_KEY = 0xFFFFFFF0
 MOOT_UNSET_ALIAS = "LSEWRITER_UNSET"
 ALIAS_LENGTH = 63  # bytes; the 64th is always zero

@@ -12,8 +12,12 @@ from halfpipe.errors import ConfigError
 from halfpipe.tables.columns import UTC, flat
 
 
-def written(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: Path | None) -> str | None:
+def written(
+    found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: Path | None, *, simulated: bool
+) -> str | None:
     """Return rows as text in a format (``csv`` or ``ecsv``); write ``parquet`` to the file and return None.
+
+    Rows of SIMULATED data have a column `simulated`.
 
     Raises
     ------
@@ -21,6 +25,8 @@ def written(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: 
         If Parquet is wanted and pyarrow is not installed.
     """
     frame = found if isinstance(found, pd.DataFrame) else pd.DataFrame(list(found))
+    if simulated and "simulated" not in frame:
+        frame = frame.assign(simulated=True)
     if form == "parquet":
         if find_spec("pyarrow") is None:
             raise ConfigError("Parquet needs pyarrow: .venv/bin/pip install pyarrow")

@@ -17,7 +17,7 @@ from halfpipe import paths
 from halfpipe.config import find_profile, load
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.formats.evt import context_column, open_evt, walk
+from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import Interval, join
@@ -217,8 +217,10 @@ class PartFrames:
         return join((first, last + 1) for first, last in files)
 
 
-def events_of_file(path: Path) -> pd.DataFrame:
-    """Return the header fields of the events in an event file; times are the whole seconds of their time tones.
+def events_of_file(path: Path) -> tuple[pd.DataFrame, bool]:
+    """Return the header fields of the events in an event file, and whether a simulation made any of them.
+
+    Times are the whole seconds of the time tones.
 
     Raises
     ------
@@ -235,7 +237,8 @@ def events_of_file(path: Path) -> pd.DataFrame:
         *(sequence, apid, seconds, seconds, unknown, unknown, [path.name] * len(offsets), offsets),
         strict=True,
     )
-    return columns.EVENTS.frame(rows, times="met")
+    simulated = context_column(data, offsets, "run_origin") == MONTECARLO
+    return columns.EVENTS.frame(rows, times="met"), bool(simulated.any())
 
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:

@@ -144,7 +144,7 @@ def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> 
     ]
     if not runs:
         return
-    ended = world.site.halfpipe("explain", *runs, "--json")
+    ended = world.site.halfpipe("explain", *runs, "--format", "json")
     assert ended.status in {0, 1}, ended.said
     said = {run: Counter[Where]() for run in runs}
     for group in json.loads(ended.out)["groups"]:

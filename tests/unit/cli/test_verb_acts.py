@@ -13,7 +13,8 @@ from tests.support.workflow import Site
     [
         ["submit"], ["submit", "--rollback"],
         ["submit", FIRST, "--rollback", "--settle", "submitted"],
-        ["submit", "--settle", "submitted"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
+        ["submit", "--settle", "submitted"], ["submit", FIRST, "--settle", "perhaps"],
+        ["submit", FIRST, "--format=json"],
         ["hold", "stage"], ["hold", "stage", "--reason", " "], ["hold", "cleanup", FIRST, "--reason", "x"],
         ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
         ["force", SPREAD], ["force", "--take-back"], ["force", FIRST], ["force", "--reopen", FIRST],

@@ -66,7 +66,7 @@ class Here:
         (self.home / "config.yaml").write_text(yaml.safe_dump(self.config))
         (self.home / "profile.yaml").write_text(yaml.safe_dump(self.profile))
         env = {"PATH": str(self.bin), "PIP_INDEX_URL": "file:///nowhere"}
-        ended = halfpipe("doctor", "--json", *words, "--profile", self.home, env=env)
+        ended = halfpipe("doctor", "--format", "json", *words, "--profile", self.home, env=env)
         found = json.loads(ended.stdout)
         assert found["ready"] == (ended.exit_code == 0)
         return ended.exit_code, {one["code"]: one["verdict"] for one in found["findings"]}, found["findings"]

@@ -30,10 +30,6 @@ def profile(shared: Site) -> Path:
     return shared.home
 
 
-def as_json(words: tuple[str, ...]) -> list[str]:
-    return ["--format", "json"] if words[0] in {"status", "show", "find", "hold", "force"} else ["--json"]
-
-
 @pytest.mark.parametrize("words", [*OF_A_SITE, *NOT_FOR_PROGRAMS, ("unattended",)], ids=" ".join)
 def test_a_missing_config_or_working_directory_is_an_error(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -58,7 +54,7 @@ def test_every_verb_prints_its_site_except_for_programs(words: tuple[str, ...], 
     assert ended.stderr.startswith(head), ended.output
     assert head not in ended.stdout
     if words in OF_A_SITE:
-        ended = give(*words, *as_json(words), "--profile", profile)
+        ended = give(*words, "--format", "json", "--profile", profile)
         found = json.loads(ended.stdout)
         assert ended.stderr == ""
         assert words == ("config",) or found["work"] == str(profile / "work")
@@ -98,11 +94,11 @@ def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
 ) -> None:
     over = tmp_path / "over.yaml"
     over.write_text("merge: {min_epus: 1}\n")
-    ended = give("config", "--json", "--profile", profile, "--configfile", over)
+    ended = give("config", "--format", "json", "--profile", profile, "--configfile", over)
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert f"error: no paths in {over}" in ended.stderr
     both: list[str | Path] = ["--configfile", profile / "config.yaml", "--configfile", over]
-    found = json.loads(give("config", "--json", *both, "--config", "outstanding.max=7").stdout)
+    found = json.loads(give("config", "--format", "json", *both, "--config", "outstanding.max=7").stdout)
     assert (found["merge"]["min_epus"], found["outstanding"]["max"]) == (1, 7)
     assert found["paths"]["work"] == str(profile / "work")
 

@@ -288,14 +288,17 @@ def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_pat
                 "show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else [])
             )
         expected = columns.as_rows(getattr(frames, name))
-        rows = json.loads(files["json"].read_text())[name]
-        assert [list(row) for row in rows] == [list(row) for row in expected]
+        document = json.loads(files["json"].read_text())
+        assert document["simulated"] is True
+        assert [list(row) for row in document[name]] == [list(row) for row in expected]
+        whole = getattr(frames, name).assign(simulated=True)
+        expected = columns.as_rows(whole)
         assert len(files["csv"].read_text().splitlines()) == len(expected) + 1
         table = Table.read(files["ecsv"])
         assert (len(table), table.colnames) == (len(expected), list(expected[0]))
+        assert table["simulated"].all()
         units = {column.name: column.unit for column in columns.FRAMES[name].data if column.unit}
         assert {key: str(table[key].unit) for key in units} == units
-        whole = getattr(frames, name)
         back = pd.read_parquet(files["parquet"])
         assert back.reset_index().astype(str).equals(whole.reset_index().astype(str))
 
@@ -304,6 +307,7 @@ def test_events_of_a_run_and_of_a_file(frames: SiteFrames, month: Site) -> None:
     run, downlink, name = frames.files.index[0]
     file = month.stage / downlink / RunId(run).l1 / name
     in_file = month.halfpipe("events", file, "--format", "json").good()
+    assert json.loads(in_file.out)["simulated"] is True
     of_run = month.halfpipe("events", run, "--format", "json").good()
     delivered = [one for one in json.loads(of_run.out)["events"] if one["delivered"] == downlink]
     listed = json.loads(in_file.out)["events"]
