@@ -12,7 +12,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings
-from halfpipe.site.history import process_batch
+from halfpipe.site.batches import process_batch
 
 
 def job(settings: Settings, arguments: argparse.Namespace, _output: object) -> None:

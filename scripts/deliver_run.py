@@ -12,7 +12,7 @@ from halfpipe.files.json_files import write_json
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
 from halfpipe.process.environment import keep_together
-from halfpipe.run import stage
+from halfpipe.run import halt_cleanup
 from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import Settings
 
@@ -29,7 +29,7 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         )
         stage_mark.note(settings, ())  # from now on no other working directory may use the stage
         # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
-        stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
+        halt_cleanup.put(settings.paths.stage, downlink, arguments.runs)
         lease.check()
         withdraw(work, downlink)
         manifest = deliver_run.deliver_run(

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe.decode.flight import call, load, working_copy, wrapped
+from halfpipe.decode.flight_programs import call, load, working_copy, wrapped
 from halfpipe.formats.retdef import ids_of, read_retdef
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.decode.flight import call, load, report, working_copy, wrapped
+from halfpipe.decode.flight_programs import call, load, report, working_copy, wrapped
 from halfpipe.errors import ConfigError
 
 DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")

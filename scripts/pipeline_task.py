@@ -27,11 +27,11 @@ from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.process.command_words import map_prefix
-from halfpipe.process.failure import Failure, in_a_line
+from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.rule_program import prepared
 from halfpipe.settings import ROOT, Settings
 from halfpipe.status.account import Account, Survey, account
-from halfpipe.status.failures import failed_jobs
+from halfpipe.status.failed_jobs import failed_jobs
 
 PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE": "PROD"}
 RETDEF_SECONDS = (
@@ -233,7 +233,7 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
     command = [str(Path(sys.executable).with_name("snakemake")), "--profile", stream.profile, *words]
     command += ["--cores", cores] if cores else []
     for attempt in itertools.count():
-        while other := leases.in_work(work, downlink):
+        while other := leases.in_progress(work, downlink):
             print(f"waiting for {other}", flush=True)
             time.sleep(LOOK_SECONDS)
         print(shlex.join(command), flush=True)
@@ -246,7 +246,7 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
         if status == 0:
             break
         # If another process was faster, and may have ended since, then none of our jobs has failed.
-        refused = leases.in_work(work, downlink) or (attempt == 0 and not failed_jobs(work, downlink))
+        refused = leases.in_progress(work, downlink) or (attempt == 0 and not failed_jobs(work, downlink))
         if not refused:
             break
     return status

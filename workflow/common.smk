@@ -14,6 +14,7 @@ from snakemake.settings.types import DeploymentMethod
 from halfpipe import config as configuration
 from halfpipe import paths
 from halfpipe.downlink import plan_causes, stage_mark
+from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
@@ -132,21 +133,21 @@ def requested(wildcards):
     if len(named) >= MANY:
         all_of_them = f"halfpipe process {min(named)}..{max(named)}"
         logger.warning(f"{len(named)} downlinks: {all_of_them} processes them in batches, with fewer jobs")
-    return [plan.target(dl) for dl in named or outstanding()]
+    return [plan.target(dl) for dl in named or all_outstanding()]
 
 
-def outstanding():
+def all_outstanding():
     """Return all outstanding downlinks, and say whether there are none and, in a dry run, which wait.
 
     Otherwise the end of the command says which wait.
     """
-    found = plan_causes.outstanding(plan, time.time())
+    found = outstanding(plan, time.time())
     for line in found.lines(plan.work) if not is_head() else ():
         logger.warning(line)
     if not (found.ready or found.held or found.waiting):
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"
         logger.warning(f"nothing is outstanding on {where}; to process one: snakemake dl=230401001")
-    return [dl for dl in found.ready if leases.in_work(plan.work, dl) is None]
+    return [dl for dl in found.ready if leases.in_progress(plan.work, dl) is None]
 
 
 def program(name):

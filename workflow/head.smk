@@ -22,9 +22,9 @@ from halfpipe.run.receipt_file import withdraw
 from halfpipe.errors import IdError
 from halfpipe.files import working_directory
 from halfpipe.ids import Downlinks
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.settings import BUILT_IN
-from halfpipe.status import failures, recap
+from halfpipe.status import failed_jobs, recap
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
 MOST_WORDS = 8  # of a command that is shown again
@@ -127,10 +127,10 @@ def say_failure():
     if of_this_command() or not refusals:
         say_end()
     ended = snakemake_logger_plugin_halfpipe.ended_by()
-    unsaid = Failure("interrupted", f"the job was {ended}") if ended else failures.KILLED
-    jobs = [failures.refused(plan.work, target, error) for target, error in refusals.items()]
+    unsaid = Failure("interrupted", f"the job was {ended}") if ended else failed_jobs.KILLED
+    jobs = [failed_jobs.refused(plan.work, target, error) for target, error in refusals.items()]
     for dl in of_this_command():
-        jobs += (job for job in failures.failed_jobs(plan.work, dl, unsaid) if job.ended >= begun[0])
+        jobs += (job for job in failed_jobs.failed_jobs(plan.work, dl, unsaid) if job.ended >= begun[0])
     program, *words = sys.argv
     is_short = Path(program).name == "snakemake" and len(words) <= MOST_WORDS
     typed = shlex.join(["snakemake", *words]) if is_short else "the same command"

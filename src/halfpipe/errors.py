@@ -119,7 +119,7 @@ class DecoderError(HalfPipeError):
 class LockedError(HalfPipeError):
     """Another process is working on the same downlink."""
 
-    code = "in-work"
+    code = "in-progress"
 
 
 class LeaseLostError(HalfPipeError):

@@ -125,7 +125,7 @@ staged_run = Place("{dl}/{l1_run}")
 event_file = Place("{l1_run}-e{sequence:020d}.evt")
 text = Place("{name}_{dl}.txt")  # name of a text for Level-1, for example ``delivered_events_230401001.txt``
 tokens = Place("chunktokens/{l1_run}")  # directory with the chunk tokens of a run, relative to `paths.stage`
-# Token that keeps Level-1 from retiring a run while a downlink is in work.
+# Token that keeps Level-1 from retiring a run while a downlink is in progress.
 halt_cleanup = Place("chunktokens/{l1_run}/haltCleanup-{dl}")
 stage_scratch = Place(".halfpipe/{dl}-{what}")  # a scratch directory on the stage's file system
 

@@ -170,8 +170,8 @@ class Level0(Section):
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """Above this size (GB of 10^9 bytes) the longest unused hours are removed; hours in use come on top. An hour has
-    about 3 GB."""
+    """Above this size (GB of 10^9 bytes) the longest unused hours are removed; hours in use are not counted. An hour
+    has about 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """Time limit of fetch; after it the job that needs the hour fails."""
 
@@ -219,7 +219,8 @@ class Magic7(Section):
 
 @dataclass(frozen=True)
 class Merge(Section):
-    """Which events go to Level-1 and in which files: by default 125000, 112500, ... 59786, 125000, as the legacy."""
+    """Which events go to Level-1 and in which files: by default 125000, 112500, ... 59786, 125000, as in the
+    legacy system."""
 
     max_events: int = 125000
     """Events in the first file of a series; 0 or less: no limit."""
@@ -297,8 +298,8 @@ class Submit(Section):
     """Rolls the stream of a downlink back, for a later hand-off; only `halfpipe submit --rollback` runs it. null:
     none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
-    """Time limit of command and rollback. If their process was killed, HalfPipe assumes that no stream was created only
-    after 1.2 times this time."""
+    """Time limit of command and rollback. If the process that ran the command was killed, HalfPipe waits 1.2 times this
+    limit before it concludes that no stream was created."""
 
 
 @dataclass(frozen=True)
@@ -322,8 +323,9 @@ class CleanUp(Section):
     """What `halfpipe cleanup` removes, and when."""
 
     retention_days: Days = 30.0
-    """Days from the last hand-off of a retired run that Level-1 has taken to the removal of its chunks' event records
-    and indexes, which can be decoded again. 30 days are about 2 TB at 70 GB a day."""
+    """How many days to keep the event records and indexes of a run's chunks, from the run's last hand-off. Only chunks
+    of retired runs that Level-1 has taken are cleaned up, and they can be decoded again. 30 days are about 2 TB at
+    70 GB a day."""
     log_days: Days = 90.0
     """Older logs are removed."""
 
@@ -390,7 +392,7 @@ class History(Section):
     """How `halfpipe process` divides many downlinks."""
 
     batch: Annotated[int, Check(ge=1)] = 20
-    """Neighbouring downlinks in one batch: one Slurm job, or one process here, that processes them one after the other.
+    """Neighboring downlinks in one batch: one Slurm job, or one process here, that processes them one after the other.
     About an hour of work; a killed batch restarts with the downlinks that are not handed off."""
 
 
@@ -410,7 +412,7 @@ class Alarm(Section):
     silence_hours: Annotated[float, Check(gt=0)] | None = 6.0
     """Alarm if no new RetDef arrives for this time; null: never."""
     late_hours: Annotated[float, Check(gt=0)] = 24.0
-    """Alarm if a downlink waits longer for a RetDef."""
+    """Alarm if a downlink waits longer than this for a RetDef."""
     remind_hours: Annotated[float, Check(gt=0)] = 24.0
     """While a problem lasts, the alarm is repeated after this time."""
     command: Annotated[Text, command_with("subject")] | None = None
@@ -423,7 +425,8 @@ class Board(Section):
     """Web pages with the state of the site and each downlink."""
 
     dir: Place | None = None
-    """Directory that each turn of unattended processing writes them to, for nothing else; null: none."""
+    """Directory to which each turn of unattended processing writes these pages. Use it for nothing else. null: no
+    pages."""
     days: Days = 28.0
     """How far the board looks back; unfinished work and what needs action is on it regardless of age."""
 
@@ -457,8 +460,8 @@ class Settings(Section):
         tuple[Downlinks, ...], Check(downlinks, {"type": ["array", "string", "number", "null"]})
     ] = ()
     """Downlinks to process if no target is named: a list, or text with ids separated by commas or spaces. Write ids in
-    quotes, nine digits each. 230401001..230401018, 2023-04 and 2023-04-01 mean the existing downlinks of these. Empty:
-    every outstanding downlink on the RetDef search path."""
+    quotes, nine digits each. A range (230401001..230401018), a month (2023-04) or a day (2023-04-01) means the
+    downlinks that exist in it. Empty: every outstanding downlink on the RetDef search path."""
     level0: Level0 = Level0()
     reason: Annotated[str, Check(min_length=3)] | None = None
     """Why downlinks are processed again, for the command line: --config reason="chunk 9 came late". The receipts of the

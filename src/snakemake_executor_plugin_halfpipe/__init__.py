@@ -28,7 +28,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from halfpipe.errors import Remedy
-from halfpipe.process.failure import Failure, in_a_line
+from halfpipe.process.failure_record import Failure, in_a_line
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 

@@ -1,7 +1,7 @@
 """A logger plugin for the head of a command, ``logger: halfpipe``.
 
 It prints nothing itself, but makes Snakemake print one line for each job that has ended. If a job failed and could not
-record the reason itself, the plugin writes the record next to the log (`halfpipe.process.failure`).
+record the reason itself, the plugin writes the record next to the log (`halfpipe.process.failure_record`).
 """
 
 import logging
@@ -18,7 +18,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
-from halfpipe.process.failure import SIGNALS, Failure, forget, in_a_line
+from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
 
 LOGGER = logging.getLogger("snakemake.logging")
 QUERIES = (

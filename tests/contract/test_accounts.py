@@ -246,7 +246,7 @@ def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
         return {cause.code for cause in account(Survey(site.settings, time.time()), GOLDEN_DL).causes}
 
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
-        assert codes() == {"in-work"}, "its files come and go"
+        assert codes() == {"in-progress"}, "its files come and go"
         time_passes(site.work)
         assert codes() >= {"stage-gone"}
 

@@ -15,7 +15,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, Survey, account

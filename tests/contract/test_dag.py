@@ -288,7 +288,7 @@ def test_several_downlinks_in_one_command(site: Site) -> None:
     site.process(DL)
     assert site.outstanding(DL, LATER) == per_downlink[LATER], "no edge leads from one downlink to another"
     with held_by_another(site.work, paths.downlink_lease(LATER)):
-        assert site.snakemake("-n").good().jobs == frozenset(), "a downlink in work is left out"
+        assert site.snakemake("-n").good().jobs == frozenset(), "a downlink in progress is left out"
     assert site.snakemake().good().jobs == per_downlink[LATER]
     assert site.snakemake().good().jobs == frozenset()
 

@@ -17,7 +17,7 @@ from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.receipt_file import last_hand_off
-from halfpipe.status.failures import failures
+from halfpipe.status.failed_jobs import failures
 from tests.support.golden_cases import Case, build, copied
 from tests.support.series import homes, values
 from tests.support.workflow import Site

@@ -1,4 +1,4 @@
-"""Batches of history with downlinks that fail, are in work, or find a full disk."""
+"""Batches of history with downlinks that fail, are in progress, or find a full disk."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from halfpipe.config import write_down
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.ids import DownlinkId
-from halfpipe.process.failure import Failure
-from halfpipe.site import history
-from halfpipe.site.history import Batches, process_batch, record
+from halfpipe.process.failure_record import Failure
+from halfpipe.site import batches
+from halfpipe.site.batches import Batches, process_batch, record
 from halfpipe.site.invocation import SnakemakeCall
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import failure_code
@@ -25,9 +25,9 @@ FIRST, SECOND, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waiting times."""
-    monkeypatch.setattr(history, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(history, "FULL_SECONDS", 0.1)
-    monkeypatch.setattr(history, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(batches, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(batches, "FULL_SECONDS", 0.1)
+    monkeypatch.setattr(batches, "BUSY_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory(three: Site) -
 def test_a_batch_waits_for_a_downlink_in_work_and_then_leaves_it(three: Site) -> None:
     with held_by_another(three.work, paths.downlink_lease(FIRST)):
         assert batch(three, FIRST, SECOND) is False
-    assert failure_code(three.work / record(FIRST)) in history.LEFT
+    assert failure_code(three.work / record(FIRST)) in batches.LEFT
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND)] == [False, True]
 
 
 def test_a_batch_tries_again_while_a_disk_is_full(three: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, codes, process_one = three.home / "room", list[str](), history._process_one
+    room, codes, process_one = three.home / "room", list[str](), batches._process_one
 
     def tried(*given: object, **keys: object) -> Failure | None:
         why = process_one(*given, **keys)  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def test_a_batch_tries_again_while_a_disk_is_full(three: Site, monkeypatch: pyte
         room.touch()
         return why
 
-    monkeypatch.setattr(history, "_process_one", tried)
+    monkeypatch.setattr(batches, "_process_one", tried)
     replay = three.config["decoder"]["command"]
     full = f'[ -e {room} ] || {{ echo "No space left on device" >&2; exit 1; }}; exec {replay} "$@"'
     three.configure(decoder={"command": f"sh -c '{full}' sh"})
@@ -86,7 +86,7 @@ def test_a_batch_tries_again_while_a_disk_is_full(three: Site, monkeypatch: pyte
 def test_a_command_stops_after_equal_failures_and_continues_later(
     three: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "EQUAL", 2)
+    monkeypatch.setattr(batches, "EQUAL", 2)
     three.configure(history={"batch": 3})
     three.misbehave_in(CASE / "in", "exit3", FIRST, SECOND, THIRD)
     named = Batches.of(three.settings, [FIRST, SECOND, THIRD])

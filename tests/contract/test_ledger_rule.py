@@ -14,7 +14,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import site_troubles
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
-from halfpipe.status.failures import failures
+from halfpipe.status.failed_jobs import failures
 from tests.support.ledger_files import run_rows
 from tests.support.level1 import with_level1
 from tests.support.workflow import Job, Site

@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.errors import LedgerError
 from halfpipe.ids import ChunkId
 from halfpipe.ledger import database
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe_simulator.scenario import Scenario
 from tests.support.harness import job_log
 from tests.support.leases import left_by_another

@@ -176,6 +176,6 @@ def test_a_closed_pipe_stops_no_turn(outstanding: Site) -> None:
 def test_downlinks_that_failed_before_are_last(outstanding: Site) -> None:
     plan = Plan(outstanding.settings)
     first, second = DownlinkId(FIRST), DownlinkId(SECOND)
-    assert program.outstanding(plan) == [[first, second], []]
+    assert program.in_turn(plan) == [[first, second], []]
     job_log(outstanding.work, "decode_chunk-00001", downlink=FIRST)
-    assert program.outstanding(plan) == [[second], [first]]
+    assert program.in_turn(plan) == [[second], [first]]

@@ -14,8 +14,8 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, publish_products
+from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
-from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import DecoderError, FormatError, MissingInputError
 from halfpipe.formats import level0, met
 from halfpipe.formats.level0 import retrieve

@@ -21,7 +21,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Moot
@@ -148,9 +148,9 @@ def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
     assert statuses() == ("Incomplete", "InProgress")
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, handoff=2)
     assert statuses() == ("Incomplete", "Complete")
-    force_list.take_back(tmp_path, RUN)
+    abandoned_runs.take_back(tmp_path, RUN)
     assert statuses() == ("InProgress", "Complete")
-    force_list.abandon(tmp_path, RUN, "a test")
+    abandoned_runs.abandon(tmp_path, RUN, "a test")
     assert statuses() == ("Incomplete", "Complete")
 
 

@@ -46,7 +46,7 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     keys = {f"{row['id']:09d}": row["l0key"] for row in before["glastops_downlink"]}
     assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in downlinks}
 
-    # A downlink in work is neither loaded nor removed.
+    # A downlink in progress is neither loaded nor removed.
     lease = Lease.of(site.settings, paths.downlink_lease(first))
     assert lease.try_take()
     try:

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from halfpipe import paths
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
 from tests.support.in_process import ROOT

@@ -15,7 +15,7 @@ import pytest
 
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
-from halfpipe.status.checks import check
+from halfpipe.status.receipt_check import check
 from halfpipe_simulator.scenario import Scenario
 from tests.site.test_slurm import SlurmSite, process
 from tests.support.harness import event_records

@@ -1,7 +1,7 @@
 """A site for tests of the board: two downlinks that are handed off, and one with a failed decoder."""
 
 from halfpipe.ids import DownlinkId
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from tests.support.golden_cases import read_case
 from tests.support.harness import job_log
 from tests.support.workflow import Site

@@ -18,7 +18,7 @@ from halfpipe.files import leases
 from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_hand_off
-from halfpipe.status.checks import check
+from halfpipe.status.receipt_check import check
 from tests.support import forks
 from tests.support.forks import NEW, Refusal, Shadow, short
 from tests.support.golden_cases import build

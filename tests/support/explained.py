@@ -6,7 +6,7 @@ from dataclasses import replace
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.decision import all_known
-from halfpipe.merge.late import Events
+from halfpipe.merge.late_events import Events
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, undelivered
 from tests.support import model

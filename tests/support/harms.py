@@ -602,7 +602,7 @@ def token_beside(name: str) -> Harm:
 
 
 def halted(run: Callable[[Copy], str]) -> Harm:
-    """Leave the token by which a downlink in work keeps a run."""
+    """Leave the token by which a downlink in progress keeps a run."""
 
     def do(copy: Copy) -> None:
         path = copy.root / paths.halt_cleanup(run(copy), copy.downlink)

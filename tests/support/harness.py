@@ -9,7 +9,7 @@ import numpy as np
 from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.formats import evt
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 
 
 def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
@@ -37,7 +37,7 @@ def events_of(content: bytes) -> list[tuple[int, int]]:
 
 
 def path_of(cause: Cause) -> Path:
-    """Return the file that a cause of `halfpipe.status.checks.check` is about."""
+    """Return the file that a cause of `halfpipe.status.receipt_check.check` is about."""
     return Path(cause.text.partition(": ")[0])
 
 

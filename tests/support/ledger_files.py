@@ -18,7 +18,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import Ledger as LedgerSettings
@@ -134,7 +134,7 @@ def give_up(
     nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
     manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
     (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
-    force_list.abandon(work, run, "a test")
+    abandoned_runs.abandon(work, run, "a test")
 
 
 def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:

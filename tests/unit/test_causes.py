@@ -11,13 +11,13 @@ import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe.causes import CODES, Cause, Phase, Verdict
 from halfpipe.cli.main import command
 from halfpipe.config import VARIABLE
-from halfpipe.downlink import plan_causes
+from halfpipe.downlink import outstanding, plan_causes
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.process.failure import SIGNALS
+from halfpipe.process.failure_record import SIGNALS
 from halfpipe.run.run_state import LOST
 from halfpipe.settings import ROOT
-from halfpipe.site import history
-from halfpipe.status import failures, recap
+from halfpipe.site import batches
+from halfpipe.status import failed_jobs, recap
 from halfpipe.status.site_causes import LIGHTS
 
 MAKERS = {"Cause", "Failure", "fault", "_note"}  # a code is their first argument
@@ -50,7 +50,7 @@ def expressions(file: Path, tree: ast.Module) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rpartition(".")[2]
-            makes = name in MAKERS or (name == "cls" and file.stem == "failure")
+            makes = name in MAKERS or (name == "cls" and file.stem == "failure_record")
             yield from node.args[:1] if makes and file.stem != "comparison" else ()
             yield from (keyword.value for keyword in node.keywords if keyword.arg == "code")
         elif isinstance(node, ast.ClassDef):
@@ -92,12 +92,12 @@ def test_every_code_in_the_source_is_registered_and_every_registered_code_is_use
 
 def test_decisions_by_code_know_no_other_codes() -> None:
     decided = [
-        plan_causes.BLOCKING,
+        outstanding.BLOCKING,
         plan_causes.REPORTED,
-        failures.TOLD,
+        failed_jobs.TOLD,
         recap.CUT_OFF,
-        history.LEFT,
-        history.MEMORY,
+        batches.LEFT,
+        batches.MEMORY,
     ]
     assert set().union(*decided, *LIGHTS.values(), LOST) - CODES.keys() == set()
 

@@ -4,7 +4,7 @@ rule refused:
     Promise: the other targets of the command go on
     (`test_hostile.py::test_misspelt_targets_are_named_and_not_interpreted`,
     `test_concurrency.py::test_a_second_head_of_a_downlink_is_refused`). Uses wildcard `target`: a downlink that
-    another process has in work or that a switch holds, or a misspelt word.
+    another process has in progress or that a switch holds, or a misspelt word.
     """
     output:
         paths.refused(),  # never made

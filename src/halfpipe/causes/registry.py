@@ -307,7 +307,7 @@ CODES: Mapping[str, Code] = {
             "Process it; the timer does this by itself.",
         ),
         Code(
-            "in-work",
+            "in-progress",
             Phase.JOB,
             "Another process works on the downlink, the run, or the same record.",
             "Wait until it ends, then rerun the command.",

@@ -7,7 +7,7 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, reason_given, row_options
 from halfpipe.files import markers
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import deliveries, force_list
+from halfpipe.run import abandoned_runs, deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.words import count
 
@@ -54,7 +54,7 @@ def command(
     why = "" if take_back or not runs else reason_given(reason)
     for run in runs:
         if take_back:
-            for file in force_list.take_back(site.work, run):
+            for file in abandoned_runs.take_back(site.work, run):
                 click.echo(f"{file} is removed", err=True)
         elif reopen:
             spans = deliveries.release(site.settings, run, reopen, why)
@@ -62,7 +62,7 @@ def command(
             said = f"sequences {sequences} of downlink {reopen} are open to other downlinks"
             click.echo(f"run {run} ({run.l1}): {said}", err=True)
         else:
-            force_list.abandon(site.work, run, why)
+            abandoned_runs.abandon(site.work, run, why)
             last = max(begun_downlinks(site.work, run), default="DL")
             ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
             at_once = f"snakemake dl={last}{ledger} -R deliver_run"
@@ -70,7 +70,7 @@ def command(
                 f"run {run}: this takes effect when a downlink of the run is processed; now: {at_once}",
                 err=True,
             )
-    found = force_list.read(site.work)
+    found = abandoned_runs.read(site.work)
     abandoned = [
         {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(markers.content, files)))}
         for run, files in sorted(found.runs.items())

@@ -12,7 +12,7 @@ import halfpipe
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import site_options
 from halfpipe.errors import ConfigError, HalfPipeError
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.process.rule_program import prepared
 
 VERBS: Mapping[str, Sequence[str]] = {

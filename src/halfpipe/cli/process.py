@@ -20,10 +20,10 @@ from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
-from halfpipe.site import history
-from halfpipe.site.history import Batches
+from halfpipe.site import batches
+from halfpipe.site.batches import Batches
 from halfpipe.site.invocation import running
-from halfpipe.status import queue
+from halfpipe.status import slurm_queue
 from halfpipe.status.account import Survey, account
 from halfpipe.words import count
 
@@ -80,7 +80,7 @@ def command(
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
-    file, earlier = history.begin_again(site.work, downlinks) if again else (None, False)
+    file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
     batch = Batches.of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
     for line in batch.messages:
         click.echo(line)
@@ -151,7 +151,7 @@ def _progress(batch: Batches, begun: float) -> str:
     if done and left:
         ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
-    waits = filter(None, [batch.waits, *(jobs.text for jobs in queue.queued())])
+    waits = filter(None, [batch.waits, *(jobs.text for jobs in slurm_queue.queued())])
     return "; waits: ".join([", ".join(words), *waits])
 
 

@@ -130,7 +130,7 @@ def command(
 
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
     from halfpipe.status.account import Survey
-    from halfpipe.status.books import table
+    from halfpipe.status.books_table import table
 
     looked = Survey(site.settings)
     found = [table(looked, one) for one in what]

@@ -27,7 +27,7 @@ from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, content_of, ids_of
 from halfpipe.process import command_words
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.words import utc

@@ -19,13 +19,13 @@ from halfpipe.ledger import moot_key
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import Decision, all_known, decide, in_sources
-from halfpipe.merge.late import Events
+from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import undelivered
 from halfpipe.process.environment import release_memory
-from halfpipe.run import event_files, force_list, level1_acceptance, shrinking, stage
-from halfpipe.run.books import as_entry, state_of
+from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
+from halfpipe.run.manifest_books import as_entry, state_of
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import next_number
@@ -201,7 +201,7 @@ class Attempt:
         if unreadable := next(iter(known.recorded.unreadable.values()), None):
             raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
         events, recorded = known.events_for(downlink), known.recorded.latest()
-        given_up = run in force_list.read(known.context.work).runs
+        given_up = run in abandoned_runs.read(known.context.work).runs
         rows = all_known(in_sources(downlink, events), events)
         decision = decide(
             downlink,
@@ -338,9 +338,9 @@ def manifest(
     planned, delivery
         What was planned, and the recorded delivery. If Level-1 would refuse the run, the delivery before.
     number
-        Number of the hand-off in work.
+        Number of the hand-off in progress.
     state
-        Checksum of the state of the run to which the books belong (`halfpipe.run.books.state_of`); None while
+        Checksum of the state of the run to which the books belong (`halfpipe.run.manifest_books.state_of`); None while
         events are due.
     """
     run, decision = known.context.run, planned.decision

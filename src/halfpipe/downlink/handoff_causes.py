@@ -1,6 +1,6 @@
 """Causes in the records of a downlink and its runs, and causes that keep its hand-off from Level-1.
 
-Nothing here takes a lease, so records of a downlink in work may look contradictory.
+Nothing here takes a lease, so records of a downlink in progress may look contradictory.
 """
 
 import os
@@ -39,7 +39,7 @@ def not_as_recorded(work: Path, downlink: DownlinkId, recorded: bytes | None) ->
         if read_whole(str(path)) == recorded:
             return
         why = "edited or damaged; it differs from the record of the last hand-off"
-    except FileNotFoundError:  # the downlink is in work again
+    except FileNotFoundError:  # the downlink is in progress again
         return
     except OSError as error:
         why = f"{error.strerror}. {advice(error)}".rstrip(".")
@@ -66,7 +66,7 @@ def contradictions(
     receipt
         The record of its last hand-off; None before the first.
     is_current
-        Whether the downlink has a receipt now. While it is in work or outstanding, the record is not compared.
+        Whether the downlink has a receipt now. While it is in progress or outstanding, the record is not compared.
     read
         Reads the deliveries of a run.
     """
@@ -229,7 +229,7 @@ def at_level1(
     downlink: DownlinkId,
     receipt: Mapping[str, Any] | None,
     record: Attempts | None = None,
-    in_work: bool = False,
+    in_progress: bool = False,
     *,
     sees_stage: bool = True,
 ) -> Iterator[Cause]:
@@ -243,7 +243,7 @@ def at_level1(
         Its receipt. Without one, only submissions are checked.
     record
         Its submissions, if they were read already.
-    in_work
+    in_progress
         Whether a process works on the downlink, so that its files may change.
     sees_stage
         Whether the stage is mounted; otherwise its content is not checked.
@@ -260,7 +260,7 @@ def at_level1(
         yield Cause("damaged", Verdict.ACTION, str(error))
         return
     seen = receipt if sees_stage else None
-    unknown = None if in_work and record.is_open else unsettled(settings, record, seen)
+    unknown = None if in_progress and record.is_open else unsettled(settings, record, seen)
     yield from filter(None, [unknown])
     if receipt is not None:
         yield from _never_taken(settings, record, receipt)
@@ -271,7 +271,7 @@ def at_level1(
         if sees_stage:
             yield from _not_taken(settings, record, receipt)
         return
-    if in_work or (unknown is not None and last is not None and last.handoff == number):
+    if in_progress or (unknown is not None and last is not None and last.handoff == number):
         return
     if cause := forgotten(settings, record):
         yield cause

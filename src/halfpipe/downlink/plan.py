@@ -22,8 +22,8 @@ from halfpipe.files.reading import changed, modified, names_in, read_whole
 from halfpipe.files.records import parse_record
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
+from halfpipe.run import halt_cleanup
 from halfpipe.run.receipt_file import last_hand_off
-from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 
 MOST_HOLES = 20  # about as many chunks as a downlink has (ground-chain §4)
@@ -164,17 +164,17 @@ class DownlinkPlan:
 
     @property
     def _before(self) -> set[RunId]:
-        """The runs of the last hand-off, and the runs in work.
+        """The runs of the last hand-off, and the runs in progress.
 
         If a run has vanished since, its delivered events are a loss, and its job reports it. Before a hand-off, tokens
-        in the stage name the runs in work.
+        in the stage name the runs in progress.
         """
         work, found = self.plan.work, set[RunId]()
         with suppress(HalfPipeError, OSError):
             last = last_hand_off(work, self.downlink, only_look=True)
             if last is not None and not last.receipt.get("taken_over"):
                 found = {RunId(run["run"]) for run in last.receipt["runs"]}
-        for token in halt_tokens(self.plan.settings.paths.stage, self.downlink):
+        for token in halt_cleanup.tokens(self.plan.settings.paths.stage, self.downlink):
             with suppress(HalfPipeError):
                 found.add(RunId.from_l1(token.parent.name))
         return {run for run in found if os.path.exists(f"{work}/{paths.datagrams(run, self.downlink)}")}  # noqa: PTH110
@@ -322,8 +322,8 @@ class Plan:
     def known(self) -> list[DownlinkId]:
         """All downlinks that have RetDefs, a directory, or a receipt, in order."""
         names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
-        in_work = {DownlinkId(name) for name in names if DownlinkId.matches(name)}
-        return sorted(in_work | self.on_search_path())
+        in_progress = {DownlinkId(name) for name in names if DownlinkId.matches(name)}
+        return sorted(in_progress | self.on_search_path())
 
 
 def listed(directory: str, downlink: str) -> Listing:

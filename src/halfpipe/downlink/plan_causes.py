@@ -5,8 +5,7 @@ This runs for all downlinks of the mission, so it uses names and times, and make
 
 import os
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from halfpipe import paths
@@ -16,7 +15,7 @@ from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.stage_look import foreign, refuse_foreign
-from halfpipe.errors import ConfigError, HalfPipeError, Remedy
+from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import lease, leases
 from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import read_content
@@ -24,14 +23,6 @@ from halfpipe.ids import ChunkId, DownlinkId
 
 # A RetDef that did not change for so long before it was staged equals the staged one. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
-# Codes of causes that an outstanding downlink waits for.
-BLOCKING = {
-    "waits-retdef",
-    "settling",
-    "file-system",
-    "no-retdefs",
-    "stage-foreign",
-}
 # Codes that a command reports for a named downlink, although it processes the downlink.
 REPORTED = {
     "waits-retdef",
@@ -129,102 +120,6 @@ def refuse_staging(of: DownlinkPlan, *, is_forced: bool) -> None:
         refuse_foreign(of.plan.settings, of.downlink, of.runs)
 
 
-@dataclass(frozen=True)
-class Outstanding:
-    """Outstanding downlinks: those that are `ready`, and those that are held, each with the file of the switch.
-
-    `waiting` has a line for each other downlink and each problem of the search path and the switches.
-    """
-
-    ready: tuple[DownlinkId, ...]
-    held: Mapping[DownlinkId, Path]
-    waiting: tuple[str, ...]
-
-    def lines(self, work: Path, done: Container[DownlinkId] | None = None) -> list[str]:
-        """Return a line for each downlink that waits, is held, or is ready but in work.
-
-        With `done`, the downlinks of an invocation that has ended, also for those that became ready meanwhile.
-        """
-        busy = [f"downlink {dl} is in work: {who}" for dl in self.ready if (who := leases.in_work(work, dl))]
-        if done is not None:
-            free = (dl for dl in self.ready if dl not in done and leases.in_work(work, dl) is None)
-            busy += [f"downlink {dl} is ready now: snakemake dl={dl}" for dl in free]
-        return [*self.waiting, *halts.summary(self.held), *busy]
-
-
-def outstanding(plan: Plan, now: float, among: Container[str] | None = None, since: str = "") -> Outstanding:
-    """Find the outstanding downlinks.
-
-    With `submit.automatic`, a downlink that was handed off and not submitted is outstanding, too.
-
-    Parameters
-    ----------
-    plan
-        The plan of the site.
-    now
-        Unix time, seconds.
-    among
-        Named downlinks: only these, however many, and only up to their hand-off. None: all downlinks.
-    since
-        Finished downlinks before this id are skipped, so a late RetDef for one of them is not seen.
-
-    Raises
-    ------
-    ConfigError
-        If `among` is None and more than `outstanding.max` are ready.
-    """
-    submitting, most = plan.settings.submit.automatic and among is None, plan.settings.outstanding.max
-    names = frozenset(names_in(plan.work))
-    begun = {
-        DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
-    }
-    ready, held = [], dict[DownlinkId, Path]()
-    waiting = [cause.text for cause in general_causes(plan) if cause.verdict is Verdict.ACTION]
-    for dl in sorted(begun | plan.on_search_path()):
-        if among is not None and dl not in among:
-            continue
-        handed_off, submits = paths.receipt(dl) in names, submitting and paths.submitted(dl) not in names
-        if handed_off and dl < since and not submits:
-            continue
-        of = plan.of(dl)
-        if handed_off and not of.to_stage and not submits:
-            continue
-        try:
-            file = halts.holding(plan.work, Switch.STAGE if of.to_stage else Switch.L1, dl)
-            causes = [cause for cause in troubles(of, now) if cause.code in BLOCKING]
-        except HalfPipeError as error:
-            waiting.append(f"downlink {dl}: {error}")
-            continue
-        if file is not None and (of.to_stage or handed_off):
-            held[dl] = file
-        elif causes and (of.to_stage or not handed_off):
-            waiting += [f"downlink {dl}: {cause.text}" for cause in causes]
-        elif of.to_stage or handed_off:
-            ready.append(dl)
-    if among is None and len(ready) > most:
-        raise ConfigError(
-            f"{len(ready)} downlinks are outstanding, {ready[0]} to {ready[-1]}: more than outstanding.max "
-            f"({most}), so none is processed without being named.",
-            Remedy(f"halfpipe process {ready[0]}..{ready[-1]}", first="To process them"),
-            code="outstanding-many",
-        )
-    return Outstanding(tuple(ready), held, tuple(waiting))
-
-
-def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
-    """Yield a cause if more than `outstanding.max` downlinks are outstanding at `now` (Unix seconds).
-
-    `names` are the names in the working directory.
-    """
-    done = paths.submitted if plan.settings.submit.automatic else paths.receipt
-    if len([dl for dl in plan.on_search_path() if done(dl) not in names]) <= plan.settings.outstanding.max:
-        return
-    try:
-        outstanding(plan, now)
-    except ConfigError as error:
-        yield Cause(error.code, Verdict.ACTION, error.text.rstrip("."), Remedy(*error.remedy.do))
-
-
 def general_causes(plan: Plan) -> Iterator[Cause]:
     """Yield the causes of the search path, of switches for all downlinks, and of work on no single downlink."""
     work = plan.settings.paths.work
@@ -237,7 +132,9 @@ def general_causes(plan: Plan) -> Iterator[Cause]:
         yield from filter(None, [halts.cause(work, switch)])
     for found in leases.all_leases(work):
         if found.lives and not found.ours and not found.name.startswith("downlink-"):
-            yield Cause("in-work", Verdict.NOTE, f"{found.name} is in work by {found}", since=found.signed)
+            yield Cause(
+                "in-progress", Verdict.NOTE, f"{found.name} is in progress: {found}", since=found.signed
+            )
 
 
 def _named(chunks: Iterable[int]) -> str:
@@ -329,7 +226,9 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     since = found.signed or None
     if found.lives or found.jobs:
         left = f"leftover jobs of a killed process: {', '.join(found.jobs)}"
-        yield Cause("in-work", Verdict.NOTE, f"in work by {found if found.lives else left}", since=since)
+        yield Cause(
+            "in-progress", Verdict.NOTE, f"in progress: {found if found.lives else left}", since=since
+        )
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         again = Remedy(f"snakemake dl={downlink}")
         yield Cause("killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, since)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.downlink import books, stage_look, stage_mark
+from halfpipe.downlink import stage_look, stage_mark, unbalanced
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import DecoderError, StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
@@ -22,7 +22,7 @@ from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import magic7, stage
+from halfpipe.run import halt_cleanup, magic7, stage
 from halfpipe.run.receipt_file import HandOff, hand_offs, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
@@ -74,7 +74,7 @@ def hand_off(
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     retdefs = Plan(settings).of(downlink).numbers
-    books.refuse(downlink, books.findings(downlink, decoded, manifests, retdefs))
+    unbalanced.refuse(downlink, unbalanced.findings(downlink, decoded, manifests, retdefs))
     exceptions = _exceptions(settings, downlink, decoded)
     texts = Texts(settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
@@ -168,7 +168,7 @@ def save(
     new = [(home, last) for home in homes for last in Series(work, home).read()[-1:]]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     lease.check()  # else the tokens and the last receipt may be those of the process that took the lease over
-    stage.let_retire(settings.paths.stage, downlink, runs)
+    halt_cleanup.remove(settings.paths.stage, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
 

@@ -220,12 +220,12 @@ class Lease(AbstractContextManager["Lease"]):
                 now = found.number, found.touched
                 if seen not in {None, now}:
                     raise LockedError(
-                        f"{what} is in work: {found} holds {self.home}. Wait for it to end, or end it, then re-run the "
-                        "command."
+                        f"{what} is in progress: {found} holds {self.home}. Wait for it to end, or end it, then re-run "
+                        "the command."
                     )
                 seen = now
                 who = f"process {found.holder.pid} on {found.holder.host}" if found.holder else "its process"
-                waiting.wait(f"{what} is in work: {found}. Waiting to see whether {who} is still alive")
+                waiting.wait(f"{what} is in progress: {found}. Waiting to see whether {who} is still alive")
             elif found is not None and found.jobs:
                 for_jobs.wait(
                     f"waiting for jobs of {what} that a killed process left behind: {', '.join(found.jobs)}"

@@ -103,7 +103,7 @@ def downlink_job(settings: Settings, downlink: DownlinkId) -> AbstractContextMan
     return lease.under_head(head) if head else lease.take_or_refuse(f"downlink {downlink}", log.warning)
 
 
-def in_work(work: Path, downlink: DownlinkId) -> str | None:
+def in_progress(work: Path, downlink: DownlinkId) -> str | None:
     """Return the other living process that works on `downlink`, in words; None if there is none."""
     found = look(work, paths.downlink_lease(downlink))
     return str(found) if found is not None and found.lives and not found.ours else None

@@ -33,7 +33,7 @@ _NAME = re.compile(r"(\d{6,})\.json")
 class TakenError(HalfPipeError):
     """Another process has published a record with this number: read again, and decide again."""
 
-    code = "in-work"
+    code = "in-progress"
 
 
 class DamagedError(StateError):

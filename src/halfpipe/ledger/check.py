@@ -16,7 +16,7 @@ from halfpipe.ledger.database import FOREIGN, Ledger
 from halfpipe.ledger.load import enter, loaded, restore_or_remove, runs_of
 from halfpipe.ledger.rows import Row, handed_off, is_known
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import BUILT_IN, Settings

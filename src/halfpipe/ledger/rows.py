@@ -27,9 +27,9 @@ from halfpipe.ledger.tables import (
     legacy_table,
     time_of,
 )
-from halfpipe.merge.late import listed
+from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Delivery
 from halfpipe.run.downlinks_of_run import every_downlink, known_downlinks
 from halfpipe.run.merged_index import MergedIndex, known_datagrams
@@ -56,7 +56,7 @@ def is_given_up(settings: Settings, run: RunId) -> bool:
         If the list, a manifest or a merged index cannot be read.
     """
     work = settings.paths.work
-    if run not in force_list.read(work).runs:
+    if run not in abandoned_runs.read(work).runs:
         return False
     rows = known_datagrams(settings, run).rows
     files = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))

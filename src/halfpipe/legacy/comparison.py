@@ -372,7 +372,7 @@ class _Run:
         places = [place for at in (own / "*", every / f"{l1}-*") for place in home.glob(str(at))]
         there = {place.relative_to(home) for place in places}
         needed = {own / Path(file.name).stem for file in expected.files}
-        # Other tokens belong to other downlinks: files in the stage, files that Level-1 took, and downlinks in work.
+        # Other tokens belong to other downlinks: files in the stage, files that Level-1 took, downlinks in progress.
         known = needed | {own / path.stem for path in home.glob(f"*/{l1}/*.evt")}
         known |= {own / name for name in expected.tokens}
         known |= {token for token in there if token.match(paths.halt_cleanup(l1, "*"))}

@@ -202,8 +202,8 @@ class LegacyDownlink:
         if text.name not in self.names:
             return f"the legacy has {'begun it and not handed it off' if self.begun else 'not begun it'}"
         lock = self.home.parent / "lock" / f"halfpipe-{self.id}"
-        in_work = lock.exists() and lock.stat().st_mtime > text.stat().st_mtime
-        return f"the legacy is processing it: {lock} is younger than {text.name}" if in_work else ""
+        in_progress = lock.exists() and lock.stat().st_mtime > text.stat().st_mtime
+        return f"the legacy is processing it: {lock} is younger than {text.name}" if in_progress else ""
 
 
 def handed_off(home: Path) -> str:

@@ -33,7 +33,7 @@ from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
@@ -386,7 +386,7 @@ def takeover(
 
 def _force(work: Path, report: Report) -> None:
     """Abandon the runs that an operator abandoned in the legacy."""
-    known, theirs = force_list.read(work).runs, force_list.read(report.root)
+    known, theirs = abandoned_runs.read(work).runs, abandoned_runs.read(report.root)
     report.odd += theirs.refused
     report.given_up += [run for run in theirs.runs if run not in known]
     for run in report.given_up if report.done else ():

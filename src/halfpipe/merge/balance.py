@@ -12,7 +12,7 @@ import numpy as np
 
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
-from halfpipe.merge.late import Events, RecordedDelivery, by_datagram
+from halfpipe.merge.late_events import Events, RecordedDelivery, by_datagram
 from halfpipe.merge.ordering import numbers_in
 from halfpipe.merge.undelivered import Group, NotDelivered
 

@@ -13,7 +13,7 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
-from halfpipe.merge.late import RecordedDelivery, counts_of, late_and_closed, numbers_inside
+from halfpipe.merge.late_events import RecordedDelivery, counts_of, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to, in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge

@@ -16,7 +16,7 @@ from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
-from halfpipe.merge.late import RecordedDelivery, late_and_closed, numbers_inside
+from halfpipe.merge.late_events import RecordedDelivery, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
@@ -109,7 +109,7 @@ def undelivered(
     given_up
         The run is abandoned, and the config allows its orphans to be delivered.
     own
-        As for `halfpipe.merge.late.late_and_closed`.
+        As for `halfpipe.merge.late_events.late_and_closed`.
     just
         The downlink that has just delivered: all known events inside its latest spans are in its delivery.
     """

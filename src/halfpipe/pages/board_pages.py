@@ -29,7 +29,7 @@ from halfpipe.pages import timeline
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import UNKNOWN, Account, Survey
-from halfpipe.status.failures import end_of, failed_jobs
+from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.tables import columns
@@ -99,7 +99,7 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         ]
         # The cause shows what failed, and which process is at work.
         state = several[0].state if len({one.state for one in several}) == 1 else ""
-        words = ("taken", "failed", "in work")
+        words = ("taken", "failed", "in progress")
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from halfpipe.files.advice import FULL
-from halfpipe.process.failure import by_signal, printable
+from halfpipe.process.failure_record import by_signal, printable
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 HELD_SECONDS = 5.0  # for which a child that outlives a program may keep the output open

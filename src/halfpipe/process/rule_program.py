@@ -19,7 +19,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.files import heartbeat, leases
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId
-from halfpipe.process import failure, usage
+from halfpipe.process import failure_record, usage
 from halfpipe.settings import Settings
 
 GROUP_MAY_WRITE = 0o002  # umask: several accounts process downlinks in one working directory
@@ -61,13 +61,13 @@ def run(
         output = _log_to(arguments.log) if arguments.log else sys.stderr
         try:
             if arguments.log is not None:
-                failure.forget(arguments.log)
+                failure_record.forget(arguments.log)
                 log.info("%s", command)
             settings = Settings.read(arguments.settings)
             with usage.recorded(arguments.log):
                 job(settings, arguments, output)
         except (Exception, SystemExit) as error:
-            why = failure.Failure.of(error, command)
+            why = failure_record.Failure.of(error, command)
             if arguments.log is not None and why.write(arguments.log) and leases.HEAD_VARIABLE in os.environ:
                 terminal.setLevel(logging.CRITICAL)  # the head reports it
             if isinstance(error, HalfPipeError | OSError):

@@ -23,7 +23,7 @@ from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.late import Events
+from halfpipe.merge.late_events import Events
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import release_memory

@@ -86,7 +86,7 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
 
 
 def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:
-    """Return the number for the hand-off in work: one more than the highest number that was used.
+    """Return the number for the hand-off in progress: one more than the highest number that was used.
 
     `deliveries` are the deliveries of one of its runs. Level-1 must never get the same number twice.
     """
@@ -124,7 +124,7 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     Raises
     ------
     MissingInputError
-        If there is no ``dl=<id>``: the downlink was not handed off, or is in work again.
+        If there is no ``dl=<id>``: the downlink was not handed off, or is in progress again.
     DamagedError
         As `last_hand_off`.
     """

@@ -30,7 +30,7 @@ from halfpipe.errors import (
 from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.late import Events, not_all_delivered
+from halfpipe.merge.late_events import Events, not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
@@ -109,9 +109,9 @@ class KnownRun:
     recorded
         The deliveries of the run.
     indexes
-        The merged index of each downlink, including the one in work, which is not published yet.
+        The merged index of each downlink, including the one in progress, which is not published yet.
     new_events
-        The events of the downlinks in work.
+        The events of the downlinks in progress.
     files
         The evt files, and the numbers by which events refer to them.
     missing
@@ -191,8 +191,8 @@ class KnownRun:
 def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
     """Return the merged index that a downlink published; None if it has not published one yet.
 
-    An index that is damaged or missing after its hand-off is rebuilt. This is impossible while the downlink is in work,
-    because its chunks may have changed.
+    An index that is damaged or missing after its hand-off is rebuilt. This is impossible while the downlink is in
+    progress, because its chunks may have changed.
 
     Raises
     ------

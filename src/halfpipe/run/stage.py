@@ -13,6 +13,7 @@ from halfpipe import paths
 from halfpipe.files.durable import fsync_directory, make_directory, remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import EventFile
+from halfpipe.run.halt_cleanup import touch
 
 
 @contextmanager
@@ -27,37 +28,6 @@ def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):  # it still has scratch of another job
             path.parent.rmdir()
-
-
-def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Make haltCleanup tokens of `downlink`, so that Level-1 does not retire `runs` before all files are staged."""
-    for run in runs:
-        _touch(stage, paths.halt_cleanup(run.l1, downlink))
-
-
-def halt_tokens(stage: Path, downlink: DownlinkId) -> set[Path]:
-    """Return all haltCleanup tokens of `downlink` in the stage, for any run."""
-    return set(stage.glob(paths.halt_cleanup("*", downlink)))
-
-
-def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Remove the haltCleanup tokens of `downlink` after everything is staged: for `runs`, and of earlier attempts."""
-    of_runs = {stage / paths.halt_cleanup(run.l1, downlink) for run in runs}
-    for token in sorted(of_runs | halt_tokens(stage, downlink)):
-        remove_file(token)
-        with suppress(OSError):  # it still has other tokens
-            token.parent.rmdir()
-
-
-def _touch(stage: Path, token: str) -> None:
-    """Make a token and its directory, because Level-1 removes the whole directory of a retired run."""
-    path = stage / token
-    while True:
-        with suppress(FileNotFoundError):  # the directory was removed between two calls
-            make_directory(stage, str(Path(token).parent))
-            path.touch()
-            fsync_directory(path.parent)
-            return
 
 
 def place(
@@ -94,7 +64,7 @@ def place(
         fsync_directory(home.parent)
     for name in names:
         token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
-        _touch(stage, token)
+        touch(stage, token)
         # If this process was suspended, another job may have staged the file, and Level-1 may have taken it.
         if not (home / name).exists():
             remove_file(stage / token)

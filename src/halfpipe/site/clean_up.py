@@ -29,7 +29,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.lease import Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.merged_index import MergedIndex, known_datagrams
 from halfpipe.run.receipt_file import hand_offs, read_receipt
@@ -225,9 +225,9 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     tokens = stage / paths.tokens(run.l1)
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
-    given_up = force_list.read(work)
+    given_up = abandoned_runs.read(work)
     # Data of another EPU can make a complete run open again, so the manifests do not suffice.
-    if not force_list.in_effect(work, run, downlinks, given_up) and not is_complete(
+    if not abandoned_runs.in_effect(work, run, downlinks, given_up) and not is_complete(
         known_datagrams(settings, run).segments(), settings.merge.min_epus
     ):
         yield "the run is open: more of it may come"
@@ -263,9 +263,9 @@ def at_work(settings: Settings, each: Removable) -> str:
     """Return the other process that uses the files, also a job of a killed head; empty without one. Takes no lease."""
     for lease in filter(None, (lease.look() for lease in _leases(settings, each))):
         if lease.lives and not lease.ours:
-            return f"in work: {lease} holds {lease.name}"
+            return f"in progress: {lease} holds {lease.name}"
         if lease.jobs:
-            return f"in work: {', '.join(lease.jobs)}, which a killed process left behind, holds {lease.name}"
+            return f"in progress: {', '.join(lease.jobs)}, which a killed process left behind, holds {lease.name}"
     return ""
 
 
@@ -285,6 +285,6 @@ def nobody_else(settings: Settings, each: Removable) -> Iterator[None]:
         taken = [lease.try_take() for lease in mine]  # without waiting, because a merge may take an hour
         if (who := at_work(settings, each)) or not all(taken):
             raise LockedError(
-                who or "in work: another process takes or releases a lease of it at this moment"
+                who or "in progress: another process takes or releases a lease of it at this moment"
             )
         yield

@@ -29,12 +29,12 @@ from halfpipe.files.records import Record
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import decide
-from halfpipe.merge.late import listed
+from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.attempts import Attempts, By, UnknownOutcomeError
 from halfpipe.process.command_words import filled_in
-from halfpipe.run import event_files, force_list
+from halfpipe.run import abandoned_runs, event_files
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import known_datagrams
@@ -160,7 +160,7 @@ def hand_off(
         Whether the files are made again from everything that is known now, and their command is run.
     """
     there = files_there(_home(settings))
-    for complaint in force_list.read(settings.paths.work).refused:
+    for complaint in abandoned_runs.read(settings.paths.work).refused:
         log.warning("%s", complaint)
     for run in runs:
         try:
@@ -301,7 +301,7 @@ class _Run:
             known = KnownRun.read(Context(settings, run, self._output))
             datagrams = known.all_datagrams
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
-            if missing and not (run in force_list.read(work).runs and len(datagrams.rows)):
+            if missing and not (run in abandoned_runs.read(work).runs and len(datagrams.rows)):
                 return OnlineResult(run, OnlineOutcome.WAITS, f"waits: {missing}")
             # The rule of the merge without deliveries: one file with all events of all downlinks, in order, each once.
             # Of several copies that of the lowest downlink counts.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink import plan_causes
+from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
@@ -25,9 +25,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Alarms, site_subject
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
-from halfpipe.status import queue
+from halfpipe.status import slurm_queue
 from halfpipe.status.account import Survey
-from halfpipe.status.failures import failed_jobs
+from halfpipe.status.failed_jobs import failed_jobs
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
 
@@ -40,13 +40,13 @@ DAYS = 7.0  # a timer's turn looks only at newer downlinks, except for one turn 
 ALL_SECONDS = DAY  # because a RetDef may come late
 
 
-def outstanding(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
+def in_turn(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
     """Return the outstanding downlinks that are ready: the new ones, then those that failed before.
 
     Downlinks that are done and come before the id `since` are not looked at.
     """
-    ready = plan_causes.outstanding(plan, time.time(), since=since).ready
-    free = [dl for dl in ready if leases.in_work(plan.work, dl) is None]
+    ready = outstanding(plan, time.time(), since=since).ready
+    free = [dl for dl in ready if leases.in_progress(plan.work, dl) is None]
     failed = {dl for dl in free if failed_jobs(plan.work, dl)}
     return [[dl for dl in free if dl not in failed], [dl for dl in free if dl in failed]]
 
@@ -146,7 +146,7 @@ class Turn:
         """Process the downlinks, report all problems, and return the exit status."""
         plan, failed = Plan(self.settings), dict[DownlinkId, Cause]()
         # Without a stage every downlink would be refused, and reported, for the same reason.
-        ready = outstanding(plan, self.since) if Survey(self.settings).stage_trouble is None else []
+        ready = in_turn(plan, self.since) if Survey(self.settings).stage_trouble is None else []
         for todo in filter(None, ready):
             failed |= self._process(plan, todo)
         self.lease.report_progress()
@@ -155,7 +155,7 @@ class Turn:
         causes = [(site_subject(cause.code), cause) for cause in found.site]
         unknown = {site_subject(UNPUBLISHED)}
         for one in found.accounts:
-            if one.state.startswith("in work"):
+            if one.state.startswith("in progress"):
                 unknown.add(one.downlink)
             own = failed.get(one.downlink)
             if own and (own.code == LATE or not any(cause.verdict is Verdict.ACTION for cause in one.causes)):
@@ -183,7 +183,7 @@ class Turn:
                     reported = now
                 if now - progress <= self.seconds or process.poll() is not None:
                     continue
-                if self.snakemake.is_remote and queue.queued():
+                if self.snakemake.is_remote and slurm_queue.queued():
                     progress = now
                     continue
                 is_late = True
@@ -200,5 +200,5 @@ class Turn:
         """Show during a turn of hours that it advances, write the board, and report what stops Slurm's queue."""
         self.lease.report_progress()
         if self.snakemake.is_remote:
-            self.alarms.report_site(QUEUED, queue.troubles())
+            self.alarms.report_site(QUEUED, slurm_queue.troubles())
         self.alarms.report_site(UNPUBLISHED, publish(self.settings))

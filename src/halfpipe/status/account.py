@@ -17,7 +17,6 @@ from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.decode.shortfall import is_short
 from halfpipe.decode.shortfall import shortfall_causes as fell_short
 from halfpipe.downlink import stage_mark
-from halfpipe.downlink.books import findings
 from halfpipe.downlink.handoff_causes import (
     at_level1,
     contradictions,
@@ -29,6 +28,7 @@ from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import submissions
+from halfpipe.downlink.unbalanced import findings
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
@@ -37,15 +37,15 @@ from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.process.attempts import Attempts
-from halfpipe.run import force_list
-from halfpipe.run.books import counted_at
+from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks, past_waits
+from halfpipe.run.manifest_books import counted_at
 from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Settings, reason_of
-from halfpipe.status import queue
-from halfpipe.status.books import books_now
-from halfpipe.status.failures import failures
+from halfpipe.status import slurm_queue
+from halfpipe.status.books_table import books_now
+from halfpipe.status.failed_jobs import failures
 from halfpipe.words import count
 
 LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing more of its hours is copied
@@ -73,7 +73,7 @@ class Account:
     runs, events
         Numbers in its receipt; 0 without one.
     books
-        The books of the runs whose waiting events are counted at this downlink (`halfpipe.run.books.counted_at`).
+        The books of the runs whose waiting events are counted here (`halfpipe.run.manifest_books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of the one that Level-1 has; None without one.
     handed_off
@@ -144,7 +144,7 @@ class Survey:
     @cached_property
     def queue(self) -> Sequence[Cause]:
         """Why jobs have not started in Slurm."""
-        return tuple(queue.troubles())
+        return tuple(slurm_queue.troubles())
 
     @cached_property
     def plan(self) -> Plan:
@@ -183,7 +183,7 @@ class Survey:
     @cached_property
     def abandoned(self) -> frozenset[RunId]:
         """The runs that an operator has abandoned."""
-        return frozenset(force_list.read(self.work).runs)
+        return frozenset(abandoned_runs.read(self.work).runs)
 
     def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
         """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
@@ -225,7 +225,7 @@ class Downlink:
         Time of the receipt, Unix seconds.
     record, confirmed
         The attempts to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
-    in_work
+    in_progress
         The process that works on it.
     is_submitted
         Whether Level-1 has the hand-off of its receipt.
@@ -248,7 +248,7 @@ class Downlink:
         with suppress(HalfPipeError):
             self.record = submissions(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
-        self.in_work = leases.in_work(self.work, downlink)
+        self.in_progress = leases.in_progress(self.work, downlink)
         self.is_submitted = (
             self.receipt is not None and self.record is not None and is_submitted(self.receipt, self.record)
         )
@@ -347,8 +347,8 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[Phase
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:
     """Return the state of a downlink in a few words."""
     receipt = of.receipt
-    if of.in_work:
-        return "in work"
+    if of.in_progress:
+        return "in progress"
     if receipt is None:
         codes = {cause.code for cause in causes}
         if first := next((cause.failed for cause in causes if cause.failed), ""):
@@ -370,19 +370,19 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
 
 def _causes(of: Downlink) -> Iterator[Cause]:
     """Yield every reason why a downlink is not good."""
-    receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
+    receipt, in_progress, settings = of.receipt, bool(of.in_progress), of.settings
     found = [*lease_troubles(of.work, of.id), *planned(of.plan, of.site.now)]
     if of.damage is not None:
         found.append(Cause("damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
-    elif of.receipt_time is not None and not in_work:
+    elif of.receipt_time is not None and not in_progress:
         found += not_as_recorded(of.work, of.id, of.last.content if of.last else None)
     yield from found
-    if in_work:  # the site has these causes with their verdicts
+    if in_progress:  # the site has these causes with their verdicts
         yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.site.queue)
     if receipt is None:
-        failed = [] if in_work else list(failures(settings, of.id))
+        failed = [] if in_progress else list(failures(settings, of.id))
         yield from failed
-        nothing = not in_work and not found and not failed
+        nothing = not in_progress and not found and not failed
         if nothing and of.plan.numbers:
             text = "it is not handed off yet"
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
@@ -399,13 +399,15 @@ def _causes(of: Downlink) -> Iterator[Cause]:
             yield from _chunks_gone(of, receipt)
             yield from fell_short(settings, of.id, _chunks_with_level0(of, receipt))
             yield from _nothing_delivered(of, receipt)
-    if not in_work:
+    if not in_progress:
         for run, standing in of.books.items():
             yield from _of_books(of, run, standing)
         runs, last = of.site.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from contradictions(settings, of.id, runs, last, receipt is not None, of.site.deliveries)
-    of_level1 = list(at_level1(settings, of.id, receipt, of.record, in_work, sees_stage=of.site.sees_stage))
-    if receipt is not None and not in_work and of.confirmed is None:
+    of_level1 = list(
+        at_level1(settings, of.id, receipt, of.record, in_progress, sees_stage=of.site.sees_stage)
+    )
+    if receipt is not None and not in_progress and of.confirmed is None:
         # A submission that was refused because of the stage has the cause that the stage has now.
         looks = {cause.code for cause in of_level1} & {FOREIGN, GONE}
         late = failures(settings, of.id, after_receipt=True)

@@ -11,7 +11,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import all_known
-from halfpipe.merge.late import not_all_delivered
+from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, undelivered
 from halfpipe.run.deliveries import Deliveries

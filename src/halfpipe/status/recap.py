@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from halfpipe.causes import Verdict
-from halfpipe.downlink.plan_causes import outstanding
+from halfpipe.downlink.outstanding import outstanding
 from halfpipe.ids import DownlinkId
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
-from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
+from halfpipe.status.failed_jobs import FailedJob, by_cause, cause_of, end_of
 from halfpipe.words import count
 
 MOST_SHOWN = 5  # causes of failed jobs

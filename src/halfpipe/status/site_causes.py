@@ -9,14 +9,15 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
+from halfpipe.downlink.outstanding import too_many
 from halfpipe.downlink.plan import CLOCK_SECONDS
-from halfpipe.downlink.plan_causes import general_causes, too_many
+from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import lease
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from halfpipe.settings import Settings
 from halfpipe.status import examined
 from halfpipe.status.account import Survey
@@ -103,7 +104,7 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
 def _not_given_up(work: Path) -> Iterator[Cause]:
     """Yield the names in `force/` that give up no run."""
     try:
-        refused = force_list.read(work).refused
+        refused = abandoned_runs.read(work).refused
     except HalfPipeError as error:
         refused = (str(error),)
     for complaint in refused:

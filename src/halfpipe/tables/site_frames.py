@@ -21,7 +21,7 @@ from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import Interval, join
-from halfpipe.merge.late import Events, late_and_closed, numbers_inside
+from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unknown
 from halfpipe.run.merged_index import events_there, known_indexes

@@ -13,13 +13,13 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import refuse_unknown, repipes
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
-from halfpipe.status.failures import end_of, failed_jobs
+from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.tables import frames
 
 PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state"]

@@ -396,8 +396,8 @@ class Books:
         """Check that all events of a run were delivered before Level-1 may retire it.
 
         Level-1's checkRun (ground-chain §6) retires a run if the ledger has it as Complete or Incomplete, and no
-        downlink of the run is in work. Then all settled events must be staged; for an abandoned run, all events that
-        were known when the ledger got this status; and all known events if all of them were loaded. Events inside a
+        downlink of the run is in progress. Then all settled events must be staged; for an abandoned run, all events
+        that were known when the ledger got this status; and all known events if all of them were loaded. Events inside a
         span are late, because the span is closed.
         """
         chunks = [(self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]]
@@ -405,10 +405,10 @@ class Books:
         if self.entered.get(run, ({}, events))[0] != row:
             self.entered[run] = row, events
         l1_run = RunId(run).l1
-        in_work = any((self.world.site.stage / paths.tokens(l1_run)).glob("haltCleanup-*"))
+        in_progress = any((self.world.site.stage / paths.tokens(l1_run)).glob("haltCleanup-*"))
         # A refused run that is not loaded yet is unknown to the ledger: an unavoidable race (docs/ledger.md).
         held = any(run in of.held for of in self.of.values())
-        if in_work or held or row["status"] == IN_PROGRESS:
+        if in_progress or held or row["status"] == IN_PROGRESS:
             return
         known = model.known_datagrams(chunks)
         places = model.settled(known, self.rules, given_up=row["ndgms"] == sum(map(len, known.values())))
@@ -534,4 +534,6 @@ class Books:
         assert worst is not None or row["verdict"] == "good", said
         assert worst in {None, Problem.MAYBE} or row["verdict"] != "good", said
         # A killed process counts as alive until its lease expires; until then it may still be responsible for the rest.
-        assert worst is not Problem.ACTION or row["verdict"] == "action" or row["state"] == "in work", said
+        assert worst is not Problem.ACTION or row["verdict"] == "action" or row["state"] == "in progress", (
+            said
+        )

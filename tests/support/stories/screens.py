@@ -58,7 +58,7 @@ def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Cou
     """Look whether somebody is told of events that nobody is going to deliver."""
     for run, counted in where.items():
         of = [rows[dl] for dl in books.brought[run]] + [rows[dl] for dl in books.recorded[run]]
-        told = any(row["verdict"] == "action" or row["state"] == "in work" for row in of)
+        told = any(row["verdict"] == "action" or row["state"] == "in progress" for row in of)
         if not books.readable(run):  # then nobody can tell which events these are, and a note says so
             told |= any(_is_old(cause) for row in of for cause in row["causes"])
         for kind in (Where.LATE, Where.CLOSED):

@@ -11,7 +11,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import Remedy
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.status.told import Memory, Told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
@@ -82,7 +82,7 @@ def test_which_downlinks(own: Site) -> None:
 
 def test_downlinks_in_work_or_taken_by_level_1(own: Site) -> None:
     with held_by_another(own.work, paths.downlink_lease(SECOND), silent=40):
-        assert found(own)[SECOND]["state"] == "in work"
+        assert found(own)[SECOND]["state"] == "in progress"
     shutil.rmtree(own.stage / FIRST, ignore_errors=True)
     assert seen(found(own)[FIRST]) == ("taken by Level-1", "good", [])
 

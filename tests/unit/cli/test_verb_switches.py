@@ -8,7 +8,7 @@ from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.files.heartbeat import whoami
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import force_list
+from halfpipe.run import abandoned_runs
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD
 from tests.support.workflow import Site
 
@@ -81,7 +81,7 @@ def test_a_run_is_abandoned_and_that_is_taken_back(own: Site) -> None:
     ended = own.halfpipe("force", RUN, "--reason", "EPU 1 was off")
     assert ended.status == 0
     assert ended.errors.endswith(f": snakemake dl={SECOND} {SECOND}/ledger.json -R deliver_run\n")
-    assert set(force_list.read(work).runs) == {RUN}
+    assert set(abandoned_runs.read(work).runs) == {RUN}
     content = file.read_text()
     assert re.fullmatch(rf"{WHO}: EPU 1 was off\n", content)
     assert status(own, "force", RUN.l1, "--reason", "another") == 0
@@ -99,7 +99,7 @@ def test_a_run_is_abandoned_and_that_is_taken_back(own: Site) -> None:
     assert list(other.parent.iterdir()) == [other]
     other.unlink()
     assert [str(one) in ended.errors for one in (by_hand, file)] == [True, True]
-    assert not force_list.read(work).runs
+    assert not abandoned_runs.read(work).runs
     assert status(own, "force", RUN, "--take-back") == 1
     assert listed(own, "force", "runs") == []
 

@@ -141,7 +141,7 @@ def test_a_warning_before_a_submitted_downlink_is_processed_again(level1: Level1
 def test_an_unknown_or_manual_submission_has_its_time_and_commands(level1: Level1) -> None:
     level1.leave_open()
     receipt = read_receipt(level1.work, DL)
-    assert list(troubles(level1.settings(), DL, receipt, in_work=True)) == [], "it runs"
+    assert list(troubles(level1.settings(), DL, receipt, in_progress=True)) == [], "it runs"
     assert found(level1)[0].since == pytest.approx(time.time(), abs=60)
     take(level1)
     assert "gone from the stage" in found(level1)[0].text

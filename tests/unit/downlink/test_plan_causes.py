@@ -12,15 +12,9 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
+from halfpipe.downlink.outstanding import Outstanding, outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
-from halfpipe.downlink.plan_causes import (
-    Outstanding,
-    general_causes,
-    lease_troubles,
-    outstanding,
-    report,
-    troubles,
-)
+from halfpipe.downlink.plan_causes import general_causes, lease_troubles, report, troubles
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
@@ -350,15 +344,15 @@ def test_a_process_at_work_is_a_note(settings: Settings) -> None:
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
         (cause,) = lease_troubles(work, DL)
-        assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
+        assert (codes([cause]), str(holder) in cause.text) == ([("in-progress", Verdict.NOTE)], True)
         assert cause.since == pytest.approx(time.time(), abs=30)
     assert list(lease_troubles(work, DL)) == []
     job = job_of_another(work, paths.downlink_lease(DL))
     (cause,) = lease_troubles(work, DL)
-    assert (codes([cause]), job.name in cause.text) == ([("in-work", Verdict.NOTE)], True)
+    assert (codes([cause]), job.name in cause.text) == ([("in-progress", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = general_causes(Plan(settings))
-        assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
+        assert (codes([cause]), str(holder) in cause.text) == ([("in-progress", Verdict.NOTE)], True)
         left_by_another(work, paths.UNATTENDED_LEASE, silent=1e4)
         assert len(list(general_causes(Plan(settings)))) == 1, "a dead process holds nothing"
 

@@ -17,7 +17,7 @@ from halfpipe.files.lease import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import stage
+from halfpipe.run import halt_cleanup
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, publish_receipt, read_receipt, series, withdraw
 from halfpipe.settings import ROOT
@@ -117,7 +117,7 @@ def test_a_run_that_level_1_took_with_an_earlier_hand_off_is_not_named(delivered
 
 
 def test_level_1_may_retire_runs_only_after_the_receipt(delivered: Site) -> None:
-    stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])
+    halt_cleanup.put(delivered.stage, DL, [LPA, LCI])
     made, known = hand_off(delivered), series(delivered.work, DL)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2, "it is not recorded yet"
     with leases.downlink_job(delivered.settings, DL) as lease:
@@ -139,9 +139,7 @@ def test_a_decision_before_another_hand_off_records_nothing(delivered: Site) -> 
 def test_without_its_lease_a_process_writes_no_text_and_removes_no_token(delivered: Site) -> None:
     made, known = hand_off(delivered), series(delivered.work, DL)
     withdraw(delivered.work, DL)
-    stage.keep_from_retiring(
-        delivered.stage, DL, [LPA, LCI]
-    )  # the process that took the lease over works on it
+    halt_cleanup.put(delivered.stage, DL, [LPA, LCI])  # the process that took the lease over works on it
     lost = Lease.of(delivered.settings, paths.downlink_lease(DL))
     with pytest.raises(LeaseLostError):
         receipt.save(delivered.settings, lost, known, DL, [LPA, LCI, OPEN], made)

@@ -15,7 +15,7 @@ from halfpipe.files.durable import (
     write_whole,
 )
 from halfpipe.files.system_calls import reserve
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 
 
 def listing(home: Path) -> list[str]:

@@ -266,17 +266,17 @@ def test_one_process_works_on_a_downlink(tmp_path: Path) -> None:
     with another(tmp_path, "head") as head:
         assert head.line().startswith("held ")
         who = rf"\S+, process {head.process.pid} on \S+, since \S+"
-        refusal = rf"downlink {DL} is in work: {who} holds .*Wait for it to end"
+        refusal = rf"downlink {DL} is in progress: {who} holds .*Wait for it to end"
         with pytest.raises(LockedError, match=refusal):
             leases.hold_downlink(site(tmp_path), DL, print)
         with pytest.raises(LockedError, match=refusal), leases.downlink_job(site(tmp_path), DL):
             pass
-        told = leases.in_work(tmp_path, DL)
+        told = leases.in_progress(tmp_path, DL)
         assert told is not None
         assert re.fullmatch(who, told)
-        assert leases.in_work(tmp_path, DownlinkId("230401002")) is None
+        assert leases.in_progress(tmp_path, DownlinkId("230401002")) is None
         head.finish()
-    assert leases.in_work(tmp_path, DL) is None
+    assert leases.in_progress(tmp_path, DL) is None
     assert left(tmp_path) == []
 
 
@@ -287,7 +287,7 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
         assert orphan.line().startswith("held")
     with another(tmp_path, "head") as head:
         assert f"-{orphan.process.pid}-" in head.line()
-        assert leases.in_work(tmp_path, DL) is None
+        assert leases.in_progress(tmp_path, DL) is None
         assert orphan.finish() == "", "no process has taken over"
         head.head()
         with another(tmp_path, "job", heart) as late:
@@ -306,12 +306,12 @@ def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
 ) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is what it was before
 
-    def in_work() -> None:
+    def in_progress() -> None:
         leases.hold_downlink(site(tmp_path, 1e6), DL, print)
         with leases.downlink_job(site(tmp_path, 1e6), DL):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    killed = started(in_work)
+    killed = started(in_progress)
     os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)
     if reaped:
         ended(killed)
@@ -394,7 +394,7 @@ def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         leases.hold_downlink(site(tmp_path), DL, print)
         leases.hold_downlink(site(tmp_path), DL, print)
         leases.hold_downlink(site(tmp_path), second, print)
-        assert leases.in_work(tmp_path, DL) is None  # by another process
+        assert leases.in_progress(tmp_path, DL) is None  # by another process
         assert ended(started(leases.release_downlinks)) == 0, "a forked child releases nothing"
         for downlink in (DL, second):
             with (

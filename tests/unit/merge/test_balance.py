@@ -13,7 +13,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
-from halfpipe.merge.late import Events, counts_of, late_and_closed
+from halfpipe.merge.late_events import Events, counts_of, late_and_closed
 from halfpipe.merge.undelivered import Group, NotDelivered
 from tests.support.bridge import Run
 from tests.support.explained import said_of

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import EventFile
@@ -46,37 +44,6 @@ def test_files_of_an_earlier_hand_off_are_removed_with_their_tokens(tmp_path: Pa
     place(tmp_path, stale=(1000, 1500))
     assert tree(tmp_path) == {str(other.relative_to(tmp_path))}
     assert list((tmp_path / DL).iterdir()) == []
-
-
-def test_level1_may_remove_the_token_directory_at_any_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    touch = Path.touch
-    gone: list[Path] = []
-
-    def touch_after_removal(path: Path) -> None:
-        if not gone:
-            path.parent.rmdir()
-            gone.append(path)
-        touch(path)
-
-    monkeypatch.setattr(Path, "touch", touch_after_removal)
-    stage.keep_from_retiring(tmp_path, DL, [RUN])
-    assert gone
-    assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{DL}"}
-
-
-def test_runs_do_not_retire_until_all_is_staged(tmp_path: Path) -> None:
-    second = RunId("00000001")
-    stage.keep_from_retiring(tmp_path, DL, [RUN, second])
-    stage.keep_from_retiring(tmp_path, OTHER, [RUN])
-    stage.keep_from_retiring(tmp_path, DL, [RUN])
-    halted = {f"chunktokens/{L1}/haltCleanup-{DL}", f"chunktokens/{L1}/haltCleanup-{OTHER}"}
-    assert tree(tmp_path) == halted | {f"chunktokens/r0000000001/haltCleanup-{DL}"}
-    stage.let_retire(tmp_path, DL, [RUN])
-    assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{OTHER}"}
-    assert not (tmp_path / "chunktokens" / "r0000000001").exists()
-    stage.let_retire(tmp_path, DL, [RUN])  # again is no error
 
 
 def test_leftover_scratch_is_removed_first(tmp_path: Path) -> None:

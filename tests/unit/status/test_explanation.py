@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import undelivered
 from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.status.account import Survey, account
 from halfpipe.status.explanation import Explained, State
 from halfpipe.words import utc

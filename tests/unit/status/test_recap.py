@@ -8,10 +8,10 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status import recap
-from halfpipe.status.failures import FailedJob, failed
+from halfpipe.status.failed_jobs import FailedJob, failed
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.harness import job_log
 from tests.support.workflow import Site

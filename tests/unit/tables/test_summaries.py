@@ -5,7 +5,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.ids import RunId
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from tests.support.golden_cases import build
 from tests.support.series import forget
 from tests.support.workflow import Site

@@ -9,7 +9,7 @@ from typing import Any
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run.books import of_entry
+from halfpipe.run.manifest_books import of_entry
 from halfpipe.words import count
 
 Chunks = Sequence[Mapping[str, Any]]  # contents of {chunk}.json, or the chunks of a receipt

@@ -18,26 +18,26 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.config import write_down
 from halfpipe.downlink.halts import HeldError
+from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId
-from halfpipe.process import failure
-from halfpipe.process.failure import Failure
+from halfpipe.process import failure_record
+from halfpipe.process.failure_record import Failure
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
-from halfpipe.status.failures import end_of, failed_jobs
+from halfpipe.status.failed_jobs import end_of, failed_jobs
 
 SNAKEFILE = ROOT / "workflow" / "history.smk"
 EQUAL = 20  # downlinks that fail one after the other with one code: the cause is shared
 LOOK_SECONDS = 10.0  # between two looks at what has become of downlinks
 FULL_SECONDS = 60.0  # between two tries of a downlink where a disk is full
-BUSY_SECONDS = 900.0  # that a batch waits for a downlink that another process has in work
+BUSY_SECONDS = 900.0  # that a batch waits for a downlink that another process has in progress
 # Codes of why a downlink was not handed off.
 LEFT = frozenset({HeldError.code, LockedError.code})  # it was left alone
 MEMORY = frozenset({"killed", "memory"})  # the next attempt of its batch has more memory
@@ -234,7 +234,7 @@ def _process_one(
     work = settings.paths.work
     own = work / record(downlink)
     own.parent.mkdir(parents=True, exist_ok=True)
-    failure.forget(own)
+    failure_record.forget(own)
     own.touch()
     begun = own.stat().st_mtime
     why = _wait_for_others(work, downlink)
@@ -253,8 +253,8 @@ def _process_one(
 def _wait_for_others(work: Path, downlink: DownlinkId) -> Failure | None:
     """Wait for another process that works on a downlink; return the failure if that takes too long."""
     until = time.monotonic() + BUSY_SECONDS
-    while who := leases.in_work(work, downlink):
+    while who := leases.in_progress(work, downlink):
         if time.monotonic() > until:
-            return Failure(LockedError.code, f"downlink {downlink} is in work: {who}")
+            return Failure(LockedError.code, f"downlink {downlink} is in progress: {who}")
         time.sleep(1.0)
     return None

@@ -12,9 +12,9 @@ from halfpipe.causes import Verdict
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy, rerun
 from halfpipe.files.advice import NoRoomError, Room
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
-from halfpipe.status.failures import failed, failed_jobs, failures, together
+from halfpipe.status.failed_jobs import failed, failed_jobs, failures, together
 from tests.support.harness import job_log
 from tests.support.settings import searching
 

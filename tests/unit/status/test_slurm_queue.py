@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.causes import Verdict
-from halfpipe.status import queue
+from halfpipe.status import slurm_queue
 from tests.support.servers import put_program
 
 LINES = """\
@@ -21,14 +21,18 @@ def test_jobs_are_counted_by_reason_and_what_does_not_pass_needs_action(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = put_program(tmp_path, "squeue", f"cat <<'END'\n{LINES}END", monkeypatch)
-    found = queue.queued()
+    found = slurm_queue.queued()
     assert [(one.reason, one.jobs, one.start) for one in found] == [
         ("AssocGrpNodeLimit", 2, "2026-11-30T08:00:00"),
         ("JobHeldUser", 1, ""),
         ("Nonsense", 1, ""),
     ]
-    assert [cause.verdict for cause in queue.troubles()] == [Verdict.ACTION, Verdict.ACTION, Verdict.NOTE]
+    assert [cause.verdict for cause in slurm_queue.troubles()] == [
+        Verdict.ACTION,
+        Verdict.ACTION,
+        Verdict.NOTE,
+    ]
     program.write_text("#!/bin/sh\nexit 1\n")
-    assert queue.queued() == []
+    assert slurm_queue.queued() == []
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert queue.queued() == []
+    assert slurm_queue.queued() == []

@@ -9,18 +9,18 @@ from typing import Any, Protocol
 
 from halfpipe import paths
 from halfpipe.causes import Cause
-from halfpipe.downlink.books import decoded_events, findings
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.submissions import submissions
+from halfpipe.downlink.unbalanced import decoded_events, findings
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import lease
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books, Standing
-from halfpipe.run.books import of_entry, state_of
 from halfpipe.run.deliveries import DeliveryHistory
 from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
+from halfpipe.run.manifest_books import of_entry, state_of
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 

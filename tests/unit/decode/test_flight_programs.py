@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.decode.flight import Call, Flight, call, load, scratch_directory, working_copy
+from halfpipe.decode.flight_programs import Call, Flight, call, load, scratch_directory, working_copy
 from halfpipe.errors import ConfigError, DecoderError, MissingInputError
 from scripts import flight_magic7
 from tests.support.in_process import ROOT

@@ -12,7 +12,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import Room, size
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.process.failure import Failure, in_a_line
+from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
 from halfpipe.settings import Settings
 from halfpipe.words import count, shortened

@@ -8,19 +8,19 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import force_list
-from halfpipe.run.force_list import ForceList
+from halfpipe.run import abandoned_runs
+from halfpipe.run.abandoned_runs import ForceList
 
 RUN = RunId("2c2e5787")
 NONE = ForceList({}, ())
 
 
 def listed(work: Path, *names: str) -> ForceList:
-    assert force_list.read(work) == NONE
+    assert abandoned_runs.read(work) == NONE
     (work / "force").mkdir()
     for name in names:
         (work / "force" / name).touch()
-    return force_list.read(work)
+    return abandoned_runs.read(work)
 
 
 def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
@@ -39,14 +39,14 @@ def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
 def test_an_unreadable_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "force").write_text("")
     with pytest.raises(HalfPipeError):
-        force_list.read(tmp_path)
+        abandoned_runs.read(tmp_path)
 
 
 def test_an_abandoned_run_is_in_effect_once_it_was_delivered_as_abandoned(tmp_path: Path) -> None:
     dl = DownlinkId("240601001")
     found = listed(tmp_path, "2c2e5787")
-    assert not force_list.in_effect(tmp_path, RUN, [dl], found), "not delivered yet"
+    assert not abandoned_runs.in_effect(tmp_path, RUN, [dl], found), "not delivered yet"
     for given_up in (False, True):
         write_json(tmp_path / paths.manifest(RUN, dl), {"given_up": given_up})
-        assert force_list.in_effect(tmp_path, RUN, [dl], found) is given_up
-    assert not force_list.in_effect(tmp_path, RUN, [dl], NONE), "no longer on the list"
+        assert abandoned_runs.in_effect(tmp_path, RUN, [dl], found) is given_up
+    assert not abandoned_runs.in_effect(tmp_path, RUN, [dl], NONE), "no longer on the list"

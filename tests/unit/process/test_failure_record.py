@@ -18,7 +18,7 @@ import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
-from halfpipe.process.failure import Failure
+from halfpipe.process.failure_record import Failure
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import Paths, Settings
 from tests.support.workflow import Site
