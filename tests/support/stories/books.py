@@ -397,8 +397,8 @@ class Books:
 
         Level-1's checkRun (ground-chain §6) retires a run if the ledger has it as Complete or Incomplete, and no
         downlink of the run is in progress. Then all settled events must be staged; for an abandoned run, all events
-        that were known when the ledger got this status; and all known events if all of them were loaded. Events inside a
-        span are late, because the span is closed.
+        that were known when the ledger got this status; and all known events if all of them were loaded. Events inside
+        a span are late, because the span is closed.
         """
         chunks = [(self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]]
         events = {(e.sequence, e.apid) for (chunk,) in chunks for e in chunk.events}
