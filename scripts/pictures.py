@@ -14,7 +14,7 @@ from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 
 
 def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:

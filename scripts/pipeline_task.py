@@ -30,8 +30,9 @@ from halfpipe.process.command_words import map_prefix
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.rule_program import prepared
 from halfpipe.settings import ROOT, Settings
-from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.account import Account, account
 from halfpipe.status.failed_jobs import failed_jobs
+from halfpipe.status.survey import Survey
 
 PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE": "PROD"}
 RETDEF_SECONDS = (

@@ -15,7 +15,8 @@ from halfpipe.formats import met
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 from halfpipe_simulator.packets import make_packet
 from halfpipe_simulator.scenario import Scenario

@@ -18,8 +18,9 @@ from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import HELD, State
+from halfpipe.status.survey import Survey
 from tests.contract.test_forgotten import on_site, without
 from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
 from tests.support.workflow import Site

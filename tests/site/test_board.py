@@ -14,8 +14,9 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.overview import Overview, overview, recent
+from halfpipe.status.survey import Survey
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site

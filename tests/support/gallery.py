@@ -10,8 +10,8 @@ from pathlib import Path
 
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Survey
 from halfpipe.status.explanation import State
+from halfpipe.status.survey import Survey
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import SIMULATE, as_in_a_process, module
 from tests.support.workflow import Site

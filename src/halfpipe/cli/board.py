@@ -8,8 +8,8 @@ import click
 from halfpipe import paths
 from halfpipe.cli.verbs import Site, Verb
 from halfpipe.errors import ConfigError
-from halfpipe.status.account import Survey
 from halfpipe.status.overview import DAY, overview, recent
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 

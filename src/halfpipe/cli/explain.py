@@ -10,8 +10,8 @@ from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.status.account import Survey
 from halfpipe.status.explanation import WORDS, Explained, State, runs_of, together
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 Run = RunId | tuple[RunId, int]  # all of a run, or one sequence

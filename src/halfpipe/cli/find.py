@@ -10,7 +10,8 @@ from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 

@@ -24,7 +24,8 @@ from halfpipe.site import batches
 from halfpipe.site.batches import Batches
 from halfpipe.site.invocation import running
 from halfpipe.status import slurm_queue
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # causes that are printed
@@ -151,7 +152,7 @@ def _progress(batch: Batches, begun: float) -> str:
     if done and left:
         ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
-    waits = filter(None, [batch.waits, *(jobs.text for jobs in slurm_queue.queued())])
+    waits = filter(None, [batch.waits, *(cause.text for cause in slurm_queue.troubles())])
     return "; waits: ".join([", ".join(words), *waits])
 
 

@@ -129,8 +129,8 @@ def command(
 
 
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
-    from halfpipe.status.account import Survey
     from halfpipe.status.books_table import table
+    from halfpipe.status.survey import Survey
 
     looked = Survey(site.settings)
     found = [table(looked, one) for one in what]
@@ -212,7 +212,7 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
-    from halfpipe.status.account import Survey
+    from halfpipe.status.survey import Survey
     from halfpipe.tables.incomplete_runs import waiting_runs
 
     days = site.settings.retire.report_days if days is None else days

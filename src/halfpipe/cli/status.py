@@ -12,10 +12,11 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
 from halfpipe.status.level1_stream import stream
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 
 DAYS = 7.0

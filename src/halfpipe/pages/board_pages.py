@@ -28,10 +28,11 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import timeline
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import UNKNOWN, Account, Survey
+from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 from halfpipe.tables.incomplete_runs import waiting_runs
 from halfpipe.tables.site_frames import SiteFrames

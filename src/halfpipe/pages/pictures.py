@@ -19,8 +19,8 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.status.account import Survey
 from halfpipe.status.explanation import HELD, WORDS, State, together
+from halfpipe.status.survey import Survey
 from halfpipe.words import SIMULATED, count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

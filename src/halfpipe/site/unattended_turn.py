@@ -26,10 +26,10 @@ from halfpipe.settings import Settings
 from halfpipe.site.alarms import Alarms, site_subject
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status import slurm_queue
-from halfpipe.status.account import Survey
 from halfpipe.status.failed_jobs import failed_jobs
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
+from halfpipe.status.survey import Survey
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE, QUEUED = "board-failed", "time-limit", "queue-waits"  # codes of causes
@@ -183,7 +183,7 @@ class Turn:
                     reported = now
                 if now - progress <= self.seconds or process.poll() is not None:
                     continue
-                if self.snakemake.is_remote and slurm_queue.queued():
+                if self.snakemake.is_remote and slurm_queue.troubles():
                     progress = now
                     continue
                 is_late = True

@@ -22,8 +22,8 @@ from halfpipe.run.downlinks_of_run import (
     handoff_times,
 )
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey
 from halfpipe.status.known import Known
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0

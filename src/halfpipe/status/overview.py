@@ -8,8 +8,9 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.account import Account, account
 from halfpipe.status.site_causes import site_troubles
+from halfpipe.status.survey import Survey
 from halfpipe.status.told import Memory
 from halfpipe.words import count
 

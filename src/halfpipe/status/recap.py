@@ -12,8 +12,9 @@ from halfpipe.downlink.outstanding import outstanding
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import FailedJob, by_cause, cause_of, end_of
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 MOST_SHOWN = 5  # causes of failed jobs

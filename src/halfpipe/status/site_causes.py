@@ -20,7 +20,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.run import abandoned_runs
 from halfpipe.settings import Settings
 from halfpipe.status import examined
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 
 PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act

@@ -15,7 +15,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run.downlinks_of_run import known_downlinks, refuse_unknown
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 
 DAY = 86400

@@ -27,7 +27,7 @@ from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unkn
 from halfpipe.run.merged_index import events_there, known_indexes
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, coverage, frames
 from halfpipe.tables.incomplete_runs import waiting_runs
 

@@ -13,8 +13,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import Cell, cells, phase_of, rows
 from halfpipe.run.receipt_file import publish_receipt
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.overview import overview, recent
+from halfpipe.status.survey import Survey
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
 from tests.support.workflow import Site
 

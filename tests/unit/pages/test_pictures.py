@@ -11,7 +11,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages import pictures
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
 from tests.support.workflow import Site

@@ -13,8 +13,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import undelivered
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
 from halfpipe.status.explanation import Explained, State
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 from tests.support.golden_cases import build, copied, read_case, take_chunk
 from tests.support.workflow import Site

@@ -14,8 +14,9 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.status.account import COSTS, Survey, account
+from halfpipe.status.account import COSTS, account
 from halfpipe.status.receipt_check import check
+from halfpipe.status.survey import Survey
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import path_of
 from tests.support.series import damage, homes, rewrite

@@ -6,7 +6,7 @@ from halfpipe import paths
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.tables.incomplete_runs import waiting_runs
 from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
