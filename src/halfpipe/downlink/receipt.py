@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import stage_look, stage_mark, unbalanced
 from halfpipe.downlink.plan import Plan
@@ -25,6 +24,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import halt_cleanup, magic7, stage
 from halfpipe.run.receipt_file import HandOff, hand_offs, publish_receipt
 from halfpipe.settings import Settings
+from halfpipe.version import __version__
 from halfpipe.words import SIMULATED, aligned
 
 Receipt = dict[str, Any]  # docs/receipt.md has each key
@@ -137,7 +137,7 @@ def content_of(
     content: Receipt = {
         "downlink": str(downlink),
         "handoff": number,
-        "software": {"halfpipe": halfpipe.__version__},
+        "software": {"halfpipe": __version__},
         "config": settings.provenance,
         "chunks": [of_chunk(chunk) for chunk in chunks],
         "ignored": [

@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import halfpipe
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
@@ -39,6 +38,7 @@ from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
+from halfpipe.version import __version__
 
 HANDOFF = 1  # the legacy's hand-off; later ones of HalfPipe have the numbers after it
 EMPTY_LOG: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
@@ -217,7 +217,7 @@ def _write(
         "taken_over": True,
         "downlink": str(downlink),
         "handoff": HANDOFF,
-        "software": {"halfpipe": halfpipe.__version__},
+        "software": {"halfpipe": __version__},
         "config": settings.provenance,
         # A chunk whose products were gone has no files.
         "chunks": [

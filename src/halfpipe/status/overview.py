@@ -11,7 +11,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, account
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.survey import Survey
-from halfpipe.status.told import Memory
+from halfpipe.status.told import read_told
 from halfpipe.words import count
 
 DAY = 86400.0
@@ -81,7 +81,7 @@ def recent(site: Survey, days: float, since: str = "") -> list[DownlinkId]:
     """
     names, oldest = site.names, site.now - days * DAY
     work, search = str(site.work), list(map(str, site.settings.paths.retdef))
-    told = Memory.read(site.work / paths.ALERT_STATE).sent
+    told = read_told(site.work / paths.ALERT_STATE)
 
     def is_old(downlink: DownlinkId) -> bool:
         if downlink < since and paths.receipt(downlink) in names:

@@ -40,9 +40,9 @@ def open_site(profile: str | PathLike[str] | None = None) -> "SiteFrames":
     if profile is not None and Path(profile).is_file() and not Path(profile).name.endswith("v9+.yaml"):
         return SiteFrames(load([Path(profile)], only_look=True))
     found = find_profile(None if profile is None else str(profile))
-    if found is None:
-        return SiteFrames(load([], only_look=True))
-    return SiteFrames(load(found.configfiles, found.config, only_look=True))
+    return SiteFrames(
+        load(found.configfiles, found.config, only_look=True) if found else load(only_look=True)
+    )
 
 
 class SiteFrames:

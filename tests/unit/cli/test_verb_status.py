@@ -12,7 +12,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import Remedy
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.told import Memory, Told
+from halfpipe.status.told import Told, write_told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage
@@ -76,7 +76,7 @@ def test_which_downlinks(own: Site) -> None:
     damage(work, paths.receipts(FIRST))
     assert FIRST not in found(own)
     assert found(own, "--all", person=True)[FIRST]["verdict"] == "action"
-    Memory({FIRST: Told(["damaged"], 1.0, 1.0)}).write(work / paths.ALERT_STATE)
+    write_told(work / paths.ALERT_STATE, {FIRST: Told(["damaged"], 1.0, 1.0)})
     assert FIRST in found(own, person=True), "it is not lost sight of"
 
 

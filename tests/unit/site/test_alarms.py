@@ -26,7 +26,7 @@ from halfpipe.site.alarms import (
     subject_of,
     text_of,
 )
-from halfpipe.status.told import Memory, Told
+from halfpipe.status.told import Told, read_told, write_told
 from tests.support.harness import Messages
 
 DAY = 86400.0
@@ -130,12 +130,12 @@ def test_a_mail_begins_with_what_is_new() -> None:
 
 def test_sent_messages_are_remembered_and_a_damaged_file_repeats_them(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "told.json"
-    memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)})
-    memory.write(path)
-    assert Memory.read(path) == memory
+    told = {"230401001": Told(["failed"], 1.0, 2.0)}
+    write_told(path, told)
+    assert read_told(path) == told
     for damage in ("", "[]", "{}", '{"sent": 1}', json.dumps({"sent": {"x": {}}})):
         path.write_text(damage)
-        assert Memory.read(path) == Memory()
+        assert read_told(path) == {}
 
 
 @pytest.mark.parametrize("fails", [False, True])
