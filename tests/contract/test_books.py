@@ -49,14 +49,14 @@ def failed(site: Site, rule: str, *ids: str) -> str:
 
 def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -> Books:
     """Check that status, explain, show and the board say the same of a run, and that its books balance."""
-    looked = Survey(site.settings)
-    accounts: list[Account] = [account(looked, dl) for dl in downlinks]
-    now, state = looked.books(run), State(Survey(site.settings), run)
+    survey = Survey(site.settings)
+    accounts: list[Account] = [account(survey, dl) for dl in downlinks]
+    now, state = survey.books(run), State(Survey(site.settings), run)
     assert now.books
     assert not now.old
     books = now.books
     assert books.lost == 0
-    every = [found for one in every_run(site.work) if (found := looked.books(one).books)]
+    every = [found for one in every_run(site.work) if (found := survey.books(one).books)]
     assert sum(one.orphans or 0 for one in accounts) == sum(one.all_waiting for one in every)
     assert state.count(NotDelivered.ORPHAN, NotDelivered.DUE, HELD) == books.all_waiting
     assert state.count(NotDelivered.LATE) == books.late

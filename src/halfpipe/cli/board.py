@@ -43,8 +43,8 @@ def command(site: Site, output: Path | None) -> int:
     if home is None:
         raise ConfigError("there is no directory for the pages: give -o DIR, or set board.dir in the config")
     now = time.time()
-    looked = Survey(site.settings, now, now - days * DAY)
-    found = overview(looked, recent(looked, days))
-    board_pages.make(looked, found, home)
+    survey = Survey(site.settings, now, now - days * DAY)
+    found = overview(survey, recent(survey, days))
+    board_pages.make(survey, found, home)
     click.echo(f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}")
     return 1 if found.needs_action else 0

@@ -70,11 +70,11 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     if not as_json:
         site.say()
         site.say_trouble()
-    looked, every, unread = Survey(site.settings), list[Explained](), 0
+    survey, every, unread = Survey(site.settings), list[Explained](), 0
     failed = list[HalfPipeError]()
     for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
-        for state in _states(looked, asked, failed.append):
+        for state in _states(survey, asked, failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
             unread += len(state.unread)
@@ -96,17 +96,17 @@ def _print_codes(codes: Iterable[Code]) -> None:
 
 
 def _states(
-    looked: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
+    survey: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
 ) -> Iterator[State]:
     """Yield the state of a run, or of the runs of a downlink. Damaged records of one run hide no other."""
     try:
-        runs = runs_of(looked.settings, asked) if isinstance(asked, DownlinkId) else [asked]
+        runs = runs_of(survey.settings, asked) if isinstance(asked, DownlinkId) else [asked]
     except HalfPipeError as error:
         failed(error)
         return
     for run in runs:
         try:
-            yield State(looked, run)
+            yield State(survey, run)
         except HalfPipeError as error:
             failed(error)
 

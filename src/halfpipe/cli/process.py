@@ -176,12 +176,12 @@ def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[s
 
 def _problems(site: Site, batch: Batches) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield the causes of downlinks that are not handed off or need action."""
-    looked = Survey(site.settings)
+    survey = Survey(site.settings)
     for dl in batch.todo:
         if (why := batch.left.get(dl)) is not None:
             yield dl, Cause(why.code, Verdict.NOTE, f"skipped: {why.text}")
             continue
-        for cause in account(looked, dl).causes:
+        for cause in account(survey, dl).causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:
                 yield dl, cause
 

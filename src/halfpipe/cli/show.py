@@ -132,8 +132,8 @@ def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int
     from halfpipe.status.books_table import table
     from halfpipe.status.survey import Survey
 
-    looked = Survey(site.settings)
-    found = [table(looked, one) for one in what]
+    survey = Survey(site.settings)
+    found = [table(survey, one) for one in what]
     bad = any(one.findings or any(row["lost"] for row in one.accounts) for one in found)
     if as_json:
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)

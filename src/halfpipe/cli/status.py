@@ -86,8 +86,8 @@ def command(
             for run in rebuild_indexes(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was regenerated", err=True)
     now = time.time()
-    looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
-    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), of_files)
+    survey = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
+    found = overview(survey, downlinks or (known(survey) if every else recent(survey, days)), of_files)
     is_table = target.form == printed.FORMS[0]
     if is_table:
         click.echo(utc(now))
@@ -111,7 +111,7 @@ def command(
         target,
         "downlinks",
         shown,
-        found.headline(looked),
+        found.headline(survey),
         simulated=site.settings.is_simulated,
         drop=DROP,
         colors=colors,

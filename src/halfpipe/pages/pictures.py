@@ -76,7 +76,7 @@ NOT_DELIVERED: Mapping[str, Mark] = {
 }
 
 
-def run_picture(site: Survey, run: RunId) -> bytes:
+def run_picture(survey: Survey, run: RunId) -> bytes:
     """Return the picture of a run as SVG, with a title and a description for screen readers.
 
     Raises
@@ -88,13 +88,13 @@ def run_picture(site: Survey, run: RunId) -> bytes:
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
     from matplotlib.patches import Patch  # noqa: PLC0415 - as above
 
-    state = State(site, run)
+    state = State(survey, run)
     lanes, view = list(_lanes(state)), _view(state)
     title, sentences = words(state)
     below = [line for one in sentences for line in wrap(one, LETTERS)]
     if len(below) > MOST_LINES:
         below[MOST_LINES:] = ["…"]
-    simulated = [SIMULATED] if site.settings.is_simulated else []
+    simulated = [SIMULATED] if survey.settings.is_simulated else []
     with mpl.rc_context(STYLE):
         tall = 0.33 * len(lanes) + 2.1 + 0.17 * len(below + simulated)
         figure = Figure(figsize=(10, tall), layout="constrained")
@@ -167,7 +167,7 @@ def _lanes(state: State) -> Iterator[Lane]:
                 repeated = intersect(arrived, before)
                 yield Lane(f"EPU {apid} · {downlink}", {MISSING: holes, mark: arrived, REPEATED: repeated})
                 before = join([*before, *arrived])
-    yield Lane("settled", {SETTLED: settled(state.segments, state.site.settings.merge.min_epus)})
+    yield Lane("settled", {SETTLED: settled(state.segments, state.settings.merge.min_epus)})
     for downlink, (*_, last) in state.recorded.items():
         if last.spans:
             confirmed = submissions(state.work, downlink).last_confirmed

@@ -121,11 +121,11 @@ def publish(settings: Settings) -> Iterator[Cause]:
     board, now = settings.board.dir, time.time()
     if board is None:
         return
-    site = Survey(settings, now, now - settings.board.days * DAY)
+    survey = Survey(settings, now, now - settings.board.days * DAY)
     try:
         from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-        board_pages.make(site, overview(site, recent(site, settings.board.days)), board)
+        board_pages.make(survey, overview(survey, recent(survey, settings.board.days)), board)
     except Exception as error:  # an error of the pages must not stop the processing
         what = f"the board could not be written: {error or type(error).__name__}"
         yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)
@@ -150,8 +150,8 @@ class Turn:
         for todo in filter(None, ready):
             failed |= self._process(plan, todo)
         self.lease.report_progress()
-        site = Survey(self.settings)
-        found = overview(site, {*recent(site, DAYS, self.since), *failed})
+        survey = Survey(self.settings)
+        found = overview(survey, {*recent(survey, DAYS, self.since), *failed})
         causes = [(site_subject(cause.code), cause) for cause in found.site]
         unknown = {site_subject(UNPUBLISHED)}
         for one in found.accounts:

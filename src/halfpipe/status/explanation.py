@@ -75,12 +75,12 @@ class Explained:
 class State(Known):
     """What is known of one run, as `Known` has it, and why some of it is not delivered.
 
-    `site` is what was looked at once for all runs.
+    `survey` is what was read once for all runs.
     """
 
-    def __init__(self, site: Survey, run: RunId) -> None:
-        super().__init__(site.settings, run, is_given_up=run in site.abandoned)
-        self.site, self.work = site, site.work
+    def __init__(self, survey: Survey, run: RunId) -> None:
+        super().__init__(survey.settings, run, is_given_up=run in survey.abandoned)
+        self.survey, self.work = survey, survey.work
 
     @cached_property
     def groups(self) -> tuple[Explained, ...]:
@@ -90,7 +90,7 @@ class State(Known):
     @cached_property
     def now(self) -> Standing:
         """The books of the run, as all screens have them."""
-        return self.site.books(self.run)
+        return self.survey.books(self.run)
 
     def count(self, *kinds: str) -> int:
         """Count the events of some kinds that are not delivered."""
@@ -119,7 +119,7 @@ class State(Known):
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain what is lacking."""
-        for each in self.site.announced.get(self.run, ()) if can_come(lack) else ():
+        for each in self.survey.announced.get(self.run, ()) if can_come(lack) else ():
             apids = {span.apid for span in each.retdef.spans}
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
@@ -158,7 +158,7 @@ def _explained(state: State, group: Group) -> Explained:
         case NotDelivered.ORPHAN:
             waits, why, do = _orphans(state, group.lacks)
         case NotDelivered.WITHHELD:
-            least = state.site.settings.merge.min_events
+            least = state.settings.merge.min_events
             why = [
                 f"Their place is settled, but they are fewer than {least} beside each other (merge.min_events), and "
                 "Level-1 refuses a run for so small a file."
@@ -190,7 +190,7 @@ def _explained(state: State, group: Group) -> Explained:
 
 def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
     waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
-    least = state.site.settings.merge.min_epus
+    least = state.settings.merge.min_epus
     said = [in_words(lack, state.segments, least) for lack in lacks]
     why = [f"{text[0].upper()}{text[1:]}." for text in said]
     for lack in lacks:
@@ -221,7 +221,7 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
     why += ["The missing data normally come with the next downlink.", *_how_long(state)]
     started = float(met.met_to_unix(state.run.met))
-    if state.site.now - started <= state.site.settings.retire.report_days * DAY:
+    if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""
     return (
         waits,
@@ -235,7 +235,7 @@ def _how_long(state: State) -> Iterator[str]:
     if not (times := handoff_times(state.work, state.run)):
         return  # none of its downlinks is handed off
     said = f"No more data of the run have arrived since {utc(times[-1])}"
-    if past := state.site.past_waits:
+    if past := state.survey.past_waits:
         said += (
             f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
             f"{lasted(past[-1])} ({count(len(past), 'wait')})"

@@ -70,16 +70,16 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
         Whether the invocation was for all that is outstanding: then the other outstanding downlinks follow, with the
         reason why each was not processed.
     """
-    site, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
+    survey, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
     waits = list[str]()
     if is_all or not every:
         with suppress(Exception):  # an invocation that ended well does not fail for what it says last
-            waits = outstanding(site.plan, site.now).lines(site.work, done=every if is_all else None)
+            waits = outstanding(survey.plan, survey.now).lines(survey.work, done=every if is_all else None)
     if not every:
         return waits or ["no downlink was processed"]
     for dl in every:
         try:
-            one = account(site, dl)
+            one = account(survey, dl)
         except Exception as error:
             lines.append(f"{dl}: not known: {error}")
             continue

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
 
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
@@ -176,7 +177,10 @@ def test_two_processes_at_once_remember_both_messages(tmp_path: Path) -> None:
     alarms = Alarms(settings, meanwhile)
     alarms.report([("240601001", CAUSES[0])])
     other.join()
-    assert (set(alarms.memory.sent), len(said)) == ({"240601001", site_subject("silence")}, 2)
+    assert (set(read_told(settings.paths.work / paths.ALERT_STATE)), len(said)) == (
+        {"240601001", site_subject("silence")},
+        2,
+    )
 
 
 def test_a_message_that_was_not_sent_is_repeated(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
     steps = [step.downlink for step in read_case(name).steps]
     for number, downlink in enumerate(steps):
         build(name, site, downlink)
-        looked = Survey(site.settings)
-        accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
+        survey = Survey(site.settings)
+        accounts = [account(survey, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
         assert sum(filter(None, accounts)) == said_of(site).count(NotDelivered.ORPHAN, NotDelivered.DUE), (
             name,
             downlink,

@@ -30,8 +30,8 @@ def whole(worked: Callable[..., Site]) -> Site:
 
 
 def codes(site: Site) -> dict[str, list[str]]:
-    looked = Survey(site.settings)
-    found = overview(looked, known(looked))
+    survey = Survey(site.settings)
+    found = overview(survey, known(survey))
     causes: dict[str, list[str]] = {
         one.downlink: [cause.code for cause in one.causes] for one in found.accounts
     }
