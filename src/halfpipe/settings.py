@@ -360,7 +360,7 @@ class OfRun(Section):
 def reason_of(
     decided: Iterable[OfChunk | OfRun], downlink: DownlinkId, what: str, events: int = 0
 ) -> str | None:
-    """Return the reason why `events` of `what`, a chunk or a run, are given up; None if they are not."""
+    """Return the reason why `events` of `what`, a chunk or a run, may be lost; None if they may not."""
     for one in decided:
         of = one.chunk if isinstance(one, OfChunk) else one.run
         if (one.dl, of) == (downlink, what) and (one.events is None or events <= one.events):

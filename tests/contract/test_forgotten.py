@@ -185,7 +185,7 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     for path in (source / FIRST).glob("*.idx"):
         kept = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("EVT:")]
         path.write_text("".join(kept))
-    site.give_up("r0741234567")
+    site.abandon("r0741234567")
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
     assert run["held"]

@@ -29,8 +29,8 @@ from tests.support.ledger_files import (
     GROUND_ID,
     Database,
     Datagram,
+    abandon,
     content,
-    give_up,
     process,
     run_rows,
     settings_of,
@@ -139,12 +139,12 @@ def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
 
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, held=[OTHER])
     assert statuses() == ("InProgress", "InProgress")
-    give_up(tmp_path, RUN, ONE, delivered=False)
+    abandon(tmp_path, RUN, ONE, delivered=False)
     assert statuses() == ("InProgress", "InProgress"), "its orphans wait for the next delivery"
-    give_up(tmp_path, RUN, ONE, last=0)
+    abandon(tmp_path, RUN, ONE, last=0)
     assert statuses() == ("InProgress", "InProgress"), "that delivery did not know all datagrams"
     for run in (RUN, OTHER):
-        give_up(tmp_path, run, ONE)
+        abandon(tmp_path, run, ONE)
     assert statuses() == ("Incomplete", "InProgress")
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, handoff=2)
     assert statuses() == ("Incomplete", "Complete")

@@ -26,7 +26,7 @@ def said_of(run: Run) -> list[Group]:
         all_known(sorted(events), events),
         {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
         limits(run.rules),
-        given_up=run.given_up,
+        settle_all=run.abandoned,
         own=events.get,
     )
 
@@ -37,7 +37,7 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     `odd`: the history contradicts itself, so events of an EPU need not be in order, and orphans are not checked.
     """
     groups = said_of(run)
-    outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.given_up)
+    outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.abandoned)
     of = {kind: [group for group in groups if group.kind is kind] for kind in NotDelivered}
     counted = {kind: sum(group.events for group in of[kind]) for kind in NotDelivered}
     every = [event for _, event in model.known_events(NEXT, run.arrived)]
@@ -114,7 +114,7 @@ def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
 
 def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tuple[int, int]]:
     """Return (sequence, APID) of what a downlink with `new` would deliver, by the reference model."""
-    outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.given_up)
+    outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.abandoned)
     return {(event.sequence, event.apid) for _, event in outcome.delivered}
 
 

@@ -180,9 +180,9 @@ def enough(epus: Sequence[int], rules: Rules) -> bool:
     return len(epus) >= (rules.min_epus if is_lpa(epus) else 1)
 
 
-def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, given_up: bool) -> list[Interval]:
+def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, settle_all: bool) -> list[Interval]:
     """Return the settled intervals: no EPU can add an event there."""
-    if given_up:
+    if settle_all:
         return [(-inf, inf)]
     if not known or not enough(list(known), rules):
         return []
@@ -264,7 +264,7 @@ def decide(
     arrived: Mapping[str, Sequence[Chunk]],
     recorded: Mapping[str, Sequence[Delivery]],
     rules: Rules,
-    given_up: bool = False,
+    settle_all: bool = False,
 ) -> ModelDecision:
     """Apply the rule to `current`, given the chunks of all downlinks and their recorded deliveries, in order.
 
@@ -274,7 +274,7 @@ def decide(
     own = [span for delivery in recorded.get(current, ()) for span in delivery.spans]
     foreign = {downlink: deliveries for downlink, deliveries in recorded.items() if downlink != current}
     taken = [span for deliveries in foreign.values() for delivery in deliveries for span in delivery.spans]
-    places = join([*settled(known, rules, given_up), *own])
+    places = join([*settled(known, rules, settle_all), *own])
 
     outcome = ModelDecision(
         kind="LPA" if is_lpa(known) else "LCI",

@@ -285,7 +285,7 @@ class Site:
         """The settings of the config."""
         return config.load([self.configfile])
 
-    def give_up(self, run: str) -> Path:
+    def abandon(self, run: str) -> Path:
         """Abandon a run; return the file that records this."""
         path = self.work / paths.FORCE / run
         path.parent.mkdir(parents=True, exist_ok=True)

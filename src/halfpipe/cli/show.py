@@ -217,10 +217,10 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: prin
 
     days = site.settings.retire.report_days if days is None else days
     found = waiting_runs(Survey(site.settings), what or every_run(site.work), days)
-    given_up = int((found["state"] == "abandoned").sum())
+    abandoned = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
-    foot += f", {given_up} of them abandoned" if given_up else ""
+    foot += f", {abandoned} of them abandoned" if abandoned else ""
     drop = ["old", "met", "started", "downlinks"]
     simulated, document = site.settings.is_simulated, {"work": site.work}
     printed.listed(target, "waiting", found, foot, simulated=simulated, drop=drop, document=document)
-    return 1 if given_up < len(found) else 0
+    return 1 if abandoned < len(found) else 0

@@ -122,7 +122,7 @@ class Planned:
         Why Level-1 would refuse the run; then nothing is staged.
     books
         The books of the run after the delivery.
-    given_up
+    abandoned
         Whether an operator has abandoned the run.
     """
 
@@ -135,7 +135,7 @@ class Planned:
     accepted: str | None
     refused: Sequence[str]
     books: Books
-    given_up: bool
+    abandoned: bool
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Attempt:
             )
         state = None
         if not planned.books.due:  # books with events that are due are not the present ones
-            state = state_of(context.settings, context.run, known.recorded, given_up=planned.given_up)
+            state = state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
         return manifest(known, downlink, planned, delivery, number, state)
 
     def plan(self) -> Planned:
@@ -201,7 +201,7 @@ class Attempt:
         if unreadable := next(iter(known.recorded.unreadable.values()), None):
             raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
         events, recorded = known.events_for(downlink), known.recorded.latest()
-        given_up = run in abandoned_runs.read(known.context.work).runs
+        abandoned = run in abandoned_runs.read(known.context.work).runs
         rows = all_known(in_sources(downlink, events), events)
         decision = decide(
             downlink,
@@ -210,7 +210,7 @@ class Attempt:
             recorded,
             settings.merge,
             earlier=known.recorded.earlier(),
-            given_up=given_up and settings.retire.deliver_orphans,
+            settle_all=abandoned and settings.retire.deliver_orphans,
             known=rows,
             vanished=not known.indexes[downlink].chunks,
         )
@@ -230,8 +230,8 @@ class Attempt:
         if before and sum(file.events for file in files) <= before.events:
             accepted = accepted or before.accepted
         moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
-        books = self._books(events, rows, decision, files, is_refused=bool(refused), given_up=given_up)
-        return Planned(decision, records, files, moot, before, loss, accepted, refused, books, given_up)
+        books = self._books(events, rows, decision, files, is_refused=bool(refused), abandoned=abandoned)
+        return Planned(decision, records, files, moot, before, loss, accepted, refused, books, abandoned)
 
     def _refuse_loss(self, before: Delivery | None, decision: Decision) -> int:
         """Return how many events of the delivery `before` are lost; refuse a loss that the config does not accept."""
@@ -258,7 +258,7 @@ class Attempt:
         files: Sequence[EventFile],
         *,
         is_refused: bool,
-        given_up: bool,
+        abandoned: bool,
     ) -> Books:
         """Return the books of the run after the delivery; `rows` are all known events, each once."""
         known, settings = self.known, self.known.context.settings
@@ -274,7 +274,7 @@ class Attempt:
             rows,
             after.all_recorded(),
             settings.merge,
-            given_up=given_up and settings.retire.deliver_orphans,
+            settle_all=abandoned and settings.retire.deliver_orphans,
             own=events.get,
             just=None if is_refused else self.downlink,
         )
@@ -353,7 +353,7 @@ def manifest(
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
-        "given_up": planned.given_up and not decision.complete,
+        "abandoned": planned.abandoned and not decision.complete,
         "brought": len(known.new_events[downlink]),
         **as_entry(planned.books, delivery.events),
         "state": state,

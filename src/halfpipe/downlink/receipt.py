@@ -257,7 +257,7 @@ def state_word(run: Mapping[str, Any]) -> str:
     """Return the state of a run of a receipt in one word."""
     if run["held"]:
         return "HELD"
-    return "complete" if run["complete"] else ("abandoned" if run["given_up"] else "open")
+    return "complete" if run["complete"] else ("abandoned" if run["abandoned"] else "open")
 
 
 def table(receipt: Mapping[str, Any]) -> str:
@@ -298,7 +298,7 @@ def texts(manifests: Iterable[Manifest], exceptions: Exceptions | None = None) -
         lines["moot_keys"].append(f"{run} {m['moot']['key']} {m['moot']['alias']}")
         if m["times"]:
             lines["event_times"].append(f"{run} {m['times'][0]:f} {m['times'][1]:f}")
-        if (m["complete"] or m["given_up"]) and m["files"] and not m["held"]:
+        if (m["complete"] or m["abandoned"]) and m["files"] and not m["held"]:
             lines["retired_runs"].append(f"{run} {'COMPLETE' if m['complete'] else 'INCOMPLETE'}")
     if exceptions:
         lines["chunk_exceptions"] = [

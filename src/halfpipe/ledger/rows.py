@@ -42,7 +42,7 @@ IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # gr
 MOST = 2**63 - 1  # in a column of 64 bits
 
 
-def is_given_up(settings: Settings, run: RunId) -> bool:
+def is_abandoned(settings: Settings, run: RunId) -> bool:
     """Tell whether the ledger may show a run as Incomplete: the operator abandoned it, and all of it was delivered.
 
     Level-1 retires an Incomplete run. So some delivery must have treated the run as abandoned, and it must have known
@@ -61,7 +61,7 @@ def is_given_up(settings: Settings, run: RunId) -> bool:
     rows = known_datagrams(settings, run).rows
     files = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
     manifests = (read_json(file) for file in files if file.exists())
-    return any(each["given_up"] and listed(rows, Delivery.of(each).datagrams).all() for each in manifests)
+    return any(each["abandoned"] and listed(rows, Delivery.of(each).datagrams).all() for each in manifests)
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def run_row(
     status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
     if held := any(part.held for part in parts):
         status = IN_PROGRESS
-    elif status != COMPLETE and is_given_up(settings, run):
+    elif status != COMPLETE and is_abandoned(settings, run):
         status = INCOMPLETE
     kind, begun = RunKind.of(segments), time_of(rows["utc"].min())
     moot = named = moot_of(run, settings.moot.file)

@@ -75,7 +75,7 @@ class Report:
         Messages by downlink: records and chunk products that cannot be read, and failures.
     both
         Messages by downlink: sequences that the legacy and HalfPipe have both delivered.
-    given_up
+    abandoned
         Runs that an operator abandoned in the legacy, but not here.
     switches
         Names of halt switches that were copied, by downlink.
@@ -91,7 +91,7 @@ class Report:
     runs: dict[RunId, Known] = field(default_factory=dict)
     refused: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
     both: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
-    given_up: list[RunId] = field(default_factory=list)
+    abandoned: list[RunId] = field(default_factory=list)
     switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
 
@@ -316,7 +316,7 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
     }
     manifest |= dict.fromkeys(("withheld", "late", "closed_events", "held_events", "elsewhere", "shrunk"), 0)
     manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
-    return manifest | {"given_up": False, "accepted": None}
+    return manifest | {"abandoned": False, "accepted": None}
 
 
 def takeover(
@@ -388,6 +388,6 @@ def _force(work: Path, report: Report) -> None:
     """Abandon the runs that an operator abandoned in the legacy."""
     known, theirs = abandoned_runs.read(work).runs, abandoned_runs.read(report.root)
     report.odd += theirs.refused
-    report.given_up += [run for run in theirs.runs if run not in known]
-    for run in report.given_up if report.done else ():
+    report.abandoned += [run for run in theirs.runs if run not in known]
+    for run in report.abandoned if report.done else ():
         write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")

@@ -67,7 +67,7 @@ def decide(
     limits: Merge,
     *,
     earlier: Mapping[DownlinkId, Sequence[RecordedDelivery]] = MappingProxyType({}),
-    given_up: bool = False,
+    settle_all: bool = False,
     known: NDArray[np.void] | None = None,
     vanished: bool = False,
 ) -> Decision:
@@ -88,8 +88,8 @@ def decide(
     earlier
         Deliveries of each downlink before its latest, oldest first, that covered more than the later ones. Level-1 may
         still have these events, so they count as recorded.
-    given_up
-        An operator has abandoned the run: all known events that are not delivered yet are delivered now.
+    settle_all
+        As for `settled`: all known events that are not delivered yet are delivered now.
     known
         What `all_known` returns for `events`, if it was called already.
     vanished
@@ -99,7 +99,7 @@ def decide(
     segments = datagrams.segments()
     others = {dl: (*earlier.get(dl, ()), record) for dl, record in recorded.items()}
     own = [span for record in others.pop(downlink, ()) for span in record.spans]
-    places = settled(segments, limits.min_epus, own, given_up=given_up)
+    places = settled(segments, limits.min_epus, own, settle_all=settle_all)
 
     if known is None:
         known = all_known(in_sources(downlink, events), events)

@@ -90,7 +90,7 @@ def undelivered(
     recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
     *,
-    given_up: bool = False,
+    settle_all: bool = False,
     own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
     just: DownlinkId | None = None,
 ) -> list[Group]:
@@ -106,14 +106,14 @@ def undelivered(
         The deliveries of each downlink that Level-1 may have, oldest first.
     limits
         As for `halfpipe.merge.decision.decide`.
-    given_up
-        The run is abandoned, and the config allows its orphans to be delivered.
+    settle_all
+        As for `halfpipe.merge.settle.settled`.
     own
         As for `halfpipe.merge.late_events.late_and_closed`.
     just
         The downlink that has just delivered: all known events inside its latest spans are in its delivery.
     """
-    places = settled(segments, limits.min_epus, given_up=given_up)
+    places = settled(segments, limits.min_epus, settle_all=settle_all)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
     is_settled, is_taken = inside_any(known["sequence"], places), inside_any(known["sequence"], taken)
     compared = is_taken

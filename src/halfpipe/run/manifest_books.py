@@ -20,7 +20,7 @@ from halfpipe.settings import Settings
 LONGEST = 200  # bytes of the first line of a merged index
 
 
-def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given_up: bool) -> str:
+def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, abandoned: bool) -> str:
     """Return a short checksum of everything that determines the books of a run.
 
     This is the merged index of each downlink without ignored chunks, the deliveries, whether the run is abandoned, and
@@ -39,7 +39,7 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given
     ]
     limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_orphans)
     # Called for all runs of a week. JSON would take five times as long.
-    return hashlib.sha256(repr((indexes, delivered, given_up, limits)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((indexes, delivered, abandoned, limits)).encode()).hexdigest()[:16]
 
 
 def _head(work: Path, run: RunId, downlink: DownlinkId) -> bytes:

@@ -306,7 +306,7 @@ class _Run:
             # The rule of the merge without deliveries: one file with all events of all downlinks, in order, each once.
             # Of several copies that of the lowest downlink counts.
             events = {downlink: known.events(downlink) for downlink in known.indexes}
-            decision = decide(min(events), datagrams, events, {}, WHOLE, given_up=True)
+            decision = decide(min(events), datagrams, events, {}, WHOLE, settle_all=True)
             records = Records(decision, known.files)
             if not decision.files:
                 return OnlineResult(run, OnlineOutcome.WAITS, "has no events, so there is no file of it")

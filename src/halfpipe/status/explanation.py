@@ -79,7 +79,7 @@ class State(Known):
     """
 
     def __init__(self, survey: Survey, run: RunId) -> None:
-        super().__init__(survey.settings, run, is_given_up=run in survey.abandoned)
+        super().__init__(survey.settings, run, is_abandoned=run in survey.abandoned)
         self.survey, self.work = survey, survey.work
 
     @cached_property
@@ -213,7 +213,7 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         numbers = None if lack.first is None else (lack.first, lack.last)
         lacking = (lack.apid, lack.what, numbers)
         waits += [WaitsFor(*lacking, *source) for source in found] or [WaitsFor(*lacking)]
-    if state.is_given_up:
+    if state.is_abandoned:
         return waits, ["The run is abandoned, and retire.deliver_orphans keeps back what is not settled."], ""
     if pending:
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))

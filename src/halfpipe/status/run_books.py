@@ -25,7 +25,7 @@ def books_now(
     run: RunId,
     recorded: DeliveryHistory,
     *,
-    given_up: bool,
+    abandoned: bool,
     entries: Iterable[Mapping[str, Any]] = (),
 ) -> Standing:
     """Return the books of a run as it stands.
@@ -40,12 +40,12 @@ def books_now(
         The settings and the run.
     recorded
         Its deliveries.
-    given_up
+    abandoned
         Whether it is abandoned.
     entries
         Entries of the run that were read already, from receipts or manifests.
     """
-    work, state = settings.paths.work, manifest_books.state_of(settings, run, recorded, given_up=given_up)
+    work, state = settings.paths.work, manifest_books.state_of(settings, run, recorded, abandoned=abandoned)
     for entry in entries:
         if entry.get("state") == state:
             return Standing(manifest_books.of_entry(entry))
@@ -62,7 +62,7 @@ def books_now(
         from halfpipe.status.known import Known  # noqa: PLC0415 - arrays, which most accounts do without
 
         try:
-            known = Known(settings, run, is_given_up=given_up)
+            known = Known(settings, run, is_abandoned=abandoned)
             if not known.unread:
                 held = any(manifest["held"] for manifest in manifests.values())
                 return Standing(known.books(is_refused=held))

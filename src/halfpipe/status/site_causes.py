@@ -46,7 +46,7 @@ def site_troubles(survey: Survey, downlinks: Iterable[DownlinkId] = ()) -> Itera
         too_many(survey.plan, survey.now, survey.names),
         turn_troubles(survey.work, survey.now),
         silence(survey),
-        _not_given_up(survey.work),
+        _not_abandoned(survey.work),
         _disks(survey.settings),
         examined.troubles(survey.settings, survey.now),
         survey.queue,
@@ -101,8 +101,8 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
     )
 
 
-def _not_given_up(work: Path) -> Iterator[Cause]:
-    """Yield the names in `force/` that give up no run."""
+def _not_abandoned(work: Path) -> Iterator[Cause]:
+    """Yield the names in `force/` that abandon no run."""
     try:
         refused = abandoned_runs.read(work).refused
     except HalfPipeError as error:

@@ -104,7 +104,7 @@ class Survey:
                 self.settings,
                 run,
                 self.deliveries(self.work, run),
-                given_up=run in self.abandoned,
+                abandoned=run in self.abandoned,
                 entries=entries,
             )
         return self._books[run]

@@ -109,7 +109,7 @@ class Books:
         # By run: the events that its last merge withheld, and its row in the ledger with the events known when it came.
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
-        self.given_up: set[str] = set()
+        self.abandoned: set[str] = set()
         self.sequences = {
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
@@ -168,7 +168,7 @@ class Books:
     def decide(self, run: str, dl: str) -> ModelDecision:
         """Return what the rule says of a downlink that is processed now."""
         brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
-        return model.decide(dl, brought, self.recorded[run], self.rules, run in self.given_up)
+        return model.decide(dl, brought, self.recorded[run], self.rules, run in self.abandoned)
 
     def last(self, run: str, dl: str) -> Recorded:
         """Return the latest delivery on record."""
@@ -228,7 +228,7 @@ class Books:
         """Say what may be behind something wrong."""
         found = {
             "a chunk is ignored": self.ignored,
-            "a run is abandoned": self.given_up,
+            "a run is abandoned": self.abandoned,
             "another policy": self.rules != self.first_rules,
             "a loss is accepted": any(of.accepted for of in self.of.values()),
             "cut off": [dl for dl, of in self.of.items() if of.begun and not self.world.site.has_receipt(dl)],
@@ -411,7 +411,7 @@ class Books:
         if in_progress or held or row["status"] == IN_PROGRESS:
             return
         known = model.known_datagrams(chunks)
-        places = model.settled(known, self.rules, given_up=row["ndgms"] == sum(map(len, known.values())))
+        places = model.settled(known, self.rules, settle_all=row["ndgms"] == sum(map(len, known.values())))
         wanted = {key for key in events if model.inside(key[0], places)}
         if row["status"] == INCOMPLETE:
             wanted |= self.entered[run][1]
@@ -449,7 +449,7 @@ class Books:
             found["nothing of it is delivered"] = Problem.MAYBE
         if of.accepted:
             found["a loss is accepted"] = Problem.MAYBE
-        if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
+        if any(run in self.abandoned and dl in self.brought[run] for run in self.runs):
             found["a run is abandoned"] = Problem.MAYBE
         if leases(self.world.site.work):
             found["a lease is left"] = Problem.MAYBE
@@ -489,7 +489,7 @@ class Books:
         taken = [span for deliveries in recorded.values() for each in deliveries for span in each.spans]
         now = frozenset[Key]().union(*(deliveries[-1].keys for deliveries in recorded.values()))
         ever = frozenset[Key]().union(*(each.keys for deliveries in recorded.values() for each in deliveries))
-        places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.given_up)
+        places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.abandoned)
         found = dict[Key, Where]()
         for key in events:
             if key in now:

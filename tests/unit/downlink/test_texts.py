@@ -12,7 +12,7 @@ RUN: dict[str, Any] = {
     "kind": "LPA",
     "epus": [956, 957],
     "complete": True,
-    "given_up": False,
+    "abandoned": False,
     "delivered": 50,
     "orphans": 3,
     "held": [],
@@ -27,13 +27,13 @@ RUN: dict[str, Any] = {
     ("change", "retired"),
     [
         ({}, "COMPLETE"),
-        ({"given_up": True}, "COMPLETE"),
+        ({"abandoned": True}, "COMPLETE"),
         ({"complete": False}, None),
-        ({"complete": False, "given_up": True}, "INCOMPLETE"),
+        ({"complete": False, "abandoned": True}, "INCOMPLETE"),
         ({"files": []}, None),  # Level-1 fails on a retired run that brings no files
-        ({"files": [], "complete": False, "given_up": True}, None),
+        ({"files": [], "complete": False, "abandoned": True}, None),
         ({"held": ["why"]}, None),
-        ({"held": ["why"], "complete": False, "given_up": True}, None),
+        ({"held": ["why"], "complete": False, "abandoned": True}, None),
     ],
 )
 def test_a_run_is_retired_only_with_files_in_the_same_hand_off(

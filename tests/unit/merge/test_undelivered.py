@@ -60,5 +60,5 @@ def test_events_of_an_abandoned_run_are_due() -> None:
     case = read_case("gap_one")
     run = Run(case.rules)
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
-    run.given_up = True
+    run.abandoned = True
     assert explained.check(run) == [Group(NotDelivered.DUE, 957, 1093, 1163, 21)]

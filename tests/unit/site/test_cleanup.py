@@ -94,10 +94,10 @@ def test_an_abandoned_run_is_removed(old: Site) -> None:
     no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
-    for given_up, stays in ((False, 12), (True, 0)):
+    for abandoned, stays in ((False, 12), (True, 0)):
         for downlink in (SECOND, FIRST):
-            rewrite(old.work / paths.manifest(RUN, downlink), given_up=given_up)
-        assert (cleaned(old)[0].kept == "") is given_up, "only if it was delivered as such"
+            rewrite(old.work / paths.manifest(RUN, downlink), abandoned=abandoned)
+        assert (cleaned(old)[0].kept == "") is abandoned, "only if it was delivered as such"
         assert len(large(old)) == stays
 
 

@@ -72,7 +72,7 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
         )
 
 
-def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
+def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> None:
     build("gap_one", site, FIRST)
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
@@ -96,7 +96,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
         site.configure(retire={"deliver_orphans": deliver})
         site.by_hand(FIRST)
         (run,) = site.receipt(FIRST)["runs"]
-        assert (run["given_up"], run["complete"], run["orphans"]) == (True, False, orphans)
+        assert (run["abandoned"], run["complete"], run["orphans"]) == (True, False, orphans)
         assert run["delivered"] == run["known"] - orphans
         assert site.text("retired_runs", FIRST) == [f"{RUN.l1} INCOMPLETE"]
         with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
