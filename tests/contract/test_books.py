@@ -19,7 +19,7 @@ from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, account
-from halfpipe.status.explanation import HELD, State
+from halfpipe.status.explanation import REFUSED, State
 from halfpipe.status.survey import Survey
 from tests.contract.test_forgotten import on_site, without
 from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
@@ -58,7 +58,7 @@ def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -
     assert books.lost == 0
     every = [found for one in every_run(site.work) if (found := survey.books(one).books)]
     assert sum(one.orphans or 0 for one in accounts) == sum(one.all_waiting for one in every)
-    assert state.count(NotDelivered.ORPHAN, NotDelivered.DUE, HELD) == books.all_waiting
+    assert state.count(NotDelivered.ORPHAN, NotDelivered.DUE, REFUSED) == books.all_waiting
     assert state.count(NotDelivered.LATE) == books.late
     assert state.count(NotDelivered.WITHHELD) == books.withheld
     assert state.count(NotDelivered.CLOSED) == books.closed

@@ -179,7 +179,7 @@ def test_a_run_that_is_in_no_chunk_any_more_is_refused(
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
-def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
+def test_a_run_without_datagrams_is_refused(tmp_path: Path) -> None:
     """An abandoned run of which only events are known cannot be in a text for Level-1."""
     site, _, source = on_site(tmp_path)
     for path in (source / FIRST).glob("*.idx"):
@@ -188,8 +188,8 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     site.abandon("r0741234567")
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
-    assert run["held"]
-    assert state_word(run) == "HELD"
-    assert run["known"] == run["held_events"] == 70
+    assert run["refused"]
+    assert state_word(run) == "REFUSED"
+    assert run["known"] == run["refused_events"] == 70
     assert site.staged(FIRST) == {}
     assert codes(site, FIRST) == {"level1-refuses": Verdict.ACTION}

@@ -193,7 +193,7 @@ def test_ten_of_two_thousand_that_need_action_fit_on_the_screen(
 def _cause(number: int) -> Cause:
     """Return the cause of one downlink in twenty; one in two hundred needs action."""
     if number % 200 == 0:
-        text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
+        text = "run 29d7d35d is refused, 1,204 events of it not staged: two files overlap"
         return Cause("level1-refuses", Verdict.ACTION, text, Remedy("halfpipe show 29d7d35d"))
     text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
     return Cause("late-events", Verdict.NOTE, text, Remedy("halfpipe show 29d7d35d"))

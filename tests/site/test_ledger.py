@@ -137,7 +137,7 @@ def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
         load(ledger, settings, ONE)
         return run_rows(ledger)[RUN]["status"], run_rows(ledger)[OTHER]["status"]
 
-    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, held=[OTHER])
+    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, refused=[OTHER])
     assert statuses() == ("InProgress", "InProgress")
     abandon(tmp_path, RUN, ONE, delivered=False)
     assert statuses() == ("InProgress", "InProgress"), "its orphans wait for the next delivery"
@@ -315,7 +315,7 @@ def test_check_does_not_block_writers(
     ("table", "column", "value"),
     [
         (RUNS, "moot_alias", "other"), (SEGMENTS, "nevts", 1), (DATAGRAMS, "creason", "other"),
-        (LINKS, "held", 1), (DOWNLINKS, "outbase", "/elsewhere"),
+        (LINKS, "refused", 1), (DOWNLINKS, "outbase", "/elsewhere"),
     ],
 )  # fmt: skip
 def test_check_finds_every_row_that_was_changed(

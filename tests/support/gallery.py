@@ -74,7 +74,7 @@ def lci_run(home: Path) -> Site:
     return site_of(home, scenario().lci_run(events=2000), FIRST)
 
 
-def held_run(home: Path) -> Site:
+def refused_run(home: Path) -> Site:
     """A run that Level-1 would refuse: its last file would have a single event."""
     site = site_of(home, scenario().lpa_run(events=2001))
     site.configure(merge={"min_events": 1, "max_events": 1000, "chunk_scale": 1.0})
@@ -101,7 +101,7 @@ CASES: Sequence[Callable[[Path], Site]] = (
     late_epu,
     duplicate_chunk,
     lci_run,
-    held_run,
+    refused_run,
     missing_hour,
 )
 

@@ -99,7 +99,7 @@ def process(
     brought: Mapping[RunId, Iterable[Datagram]],
     *,
     handoff: int = 1,
-    held: Collection[RunId] = (),
+    refused: Collection[RunId] = (),
     staged: Collection[RunId] = (),
     into: Ledger | None = None,
 ) -> None:
@@ -110,7 +110,7 @@ def process(
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
         MergedIndex(known, ()).save(work, run, downlink)
     runs = [
-        {"run": run, "held": run in held, "named": True, "files": ["some"] if run in staged else []}
+        {"run": run, "refused": run in refused, "named": True, "files": ["some"] if run in staged else []}
         for run in sorted(brought)
     ]
     receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs, "texts": []}

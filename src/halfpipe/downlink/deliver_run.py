@@ -360,7 +360,7 @@ def manifest(
         "shrunk": planned.loss,
         "accepted": delivery.accepted,
         "closed": [list(span) for span in known.recorded.closed(downlink)],
-        "held": planned.refused,
+        "refused": planned.refused,
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
         "moot": {"key": planned.moot.key, "alias": planned.moot.alias},

@@ -314,8 +314,10 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
         "moot": {"key": moot.key, "alias": moot.alias},
         "taken_over": str(run.known),
     }
-    manifest |= dict.fromkeys(("withheld", "late", "closed_events", "held_events", "elsewhere", "shrunk"), 0)
-    manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
+    manifest |= dict.fromkeys(
+        ("withheld", "late", "closed_events", "refused_events", "elsewhere", "shrunk"), 0
+    )
+    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled", "missing")}
     return manifest | {"abandoned": False, "accepted": None}
 
 

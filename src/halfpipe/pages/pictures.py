@@ -19,7 +19,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.status.explanation import HELD, WORDS, State, together
+from halfpipe.status.explanation import REFUSED, WORDS, State, together
 from halfpipe.status.survey import Survey
 from halfpipe.words import SIMULATED, count
 
@@ -72,7 +72,7 @@ NOT_DELIVERED: Mapping[str, Mark] = {
     NotDelivered.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
     NotDelivered.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
     NotDelivered.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
-    HELD: Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||"),
+    REFUSED: Mark("refused: Level-1 would not accept the run", "white", "#C00000", "||||"),
 }
 
 

@@ -63,7 +63,7 @@ def of_entry(entry: Mapping[str, Any]) -> Books:
         withheld=entry["withheld"],
         late=entry["late"],
         closed=entry["closed_events"],
-        refused=entry["held_events"],
+        refused=entry["refused_events"],
     )
 
 
@@ -77,7 +77,7 @@ def as_entry(books: Books, delivered: int) -> dict[str, int]:
         "withheld": books.withheld,
         "late": books.late,
         "closed_events": books.closed,
-        "held_events": books.refused,
+        "refused_events": books.refused,
     }
 
 

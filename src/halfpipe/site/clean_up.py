@@ -205,7 +205,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         if not handed_off.is_file():
             yield f"downlink {downlink} has no receipt: it is outstanding"
         manifest, receipt = read_json(work / paths.manifest(run, downlink)), read_receipt(work, downlink)
-        if manifest["held"]:
+        if manifest["refused"]:
             yield f"downlink {downlink} has refused it, because Level-1 would reject it"
         # Missing files in the stage prove nothing, because a person may have cleared the stage.
         if names_files(receipt) and not is_submitted(receipt, submissions(work, downlink)):

@@ -102,7 +102,7 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
         yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, "decode_chunk"))
     yield from shortfall.shortfall_causes(of.settings, of.id, _chunks_with_level0(of, receipt))
     waiting = sum(now.books.waiting for now in of.books.values() if now.books)
-    if waiting and not any(run["delivered"] or run["held"] for run in receipt["runs"]):
+    if waiting and not any(run["delivered"] or run["refused"] for run in receipt["runs"]):
         # A part of the downlink may be missing.
         text = f"nothing of it is delivered yet, {count(waiting, 'event waits', 'events wait')}"
         explain = Remedy(f"halfpipe explain {of.id}")

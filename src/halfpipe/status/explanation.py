@@ -27,14 +27,14 @@ from halfpipe.status.survey import Survey
 from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
-HELD = "held"  # of events that are due, where Level-1 would refuse the run
+REFUSED = "refused"  # of events that are due, if Level-1 would refuse the run
 WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
     NotDelivered.ORPHAN: "waiting",
     NotDelivered.WITHHELD: "withheld",
     NotDelivered.LATE: "late",
     NotDelivered.CLOSED: "closed",
     NotDelivered.DUE: "due",
-    HELD: "held",
+    REFUSED: "refused",
 }
 
 
@@ -57,8 +57,8 @@ class WaitsFor:
 class Explained:
     """Events of one EPU that are not delivered, why, and what to do.
 
-    `kind` is one of `halfpipe.merge.undelivered.NotDelivered`, or `HELD`. `first` and `last` are sequences, `why` are
-    sentences, `do` is the next command, empty if there is none.
+    `kind` is one of `halfpipe.merge.undelivered.NotDelivered`, or `REFUSED`. `first` and `last` are sequences, `why`
+    are sentences, `do` is the next command, or empty.
     """
 
     run: RunId
@@ -153,7 +153,7 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
 
 def _explained(state: State, group: Group) -> Explained:
     kind, waits, do = str(group.kind), list[WaitsFor](), ""
-    held = [dl for dl, manifest in state.manifests.items() if manifest["held"]]
+    refused = [dl for dl, manifest in state.manifests.items() if manifest["refused"]]
     match group.kind:
         case NotDelivered.ORPHAN:
             waits, why, do = _orphans(state, group.lacks)
@@ -174,11 +174,11 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case NotDelivered.DUE if held:
-            kind, do = HELD, state.again(held[-1])
+        case NotDelivered.DUE if refused:
+            kind, do = REFUSED, state.again(refused[-1])
             why = [
-                f"Level-1 would refuse the whole run, so downlink {held[-1]} staged nothing of it: "
-                + "; ".join(state.manifests[held[-1]]["held"])
+                f"Level-1 would refuse the whole run, so downlink {refused[-1]} staged nothing of it: "
+                + "; ".join(state.manifests[refused[-1]]["refused"])
                 + ". Fix this, then deliver the run again."
             ]
         case _:

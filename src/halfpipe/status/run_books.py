@@ -64,8 +64,8 @@ def books_now(
         try:
             known = Known(settings, run, is_abandoned=abandoned)
             if not known.unread:
-                held = any(manifest["held"] for manifest in manifests.values())
-                return Standing(known.books(is_refused=held))
+                refused = any(manifest["refused"] for manifest in manifests.values())
+                return Standing(known.books(is_refused=refused))
             old = "; ".join(known.unread.values())
         except HalfPipeError as error:
             old = error.text.rstrip(".")

@@ -101,7 +101,7 @@ def _recorded_complete(manifests: Sequence[Path]) -> bool:
     if not all(path.exists() for path in manifests):
         return False
     read = [read_json(path) for path in manifests]
-    if any(one["held"] for one in read):
+    if any(one["refused"] for one in read):
         return False  # a refused run: the manifest has the datagrams of the delivery before
     listed = {
         (apid, first, last)

@@ -87,7 +87,7 @@ class Downlink:
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
-    held: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
 
 class Books:
@@ -211,7 +211,7 @@ class Books:
 
     def _check_staged(self, run: str, dl: str) -> None:
         """Check that the events of a delivery are in the stage, each of them."""
-        if run in self.of[dl].held or self.of[dl].taken or self.of[dl].gone:
+        if run in self.of[dl].refused or self.of[dl].taken or self.of[dl].gone:
             return
         there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
         if there != self.last(run, dl).keys:
@@ -273,7 +273,7 @@ class Books:
             self.find("vanished-delivered", f"{dl} delivered {spans} of run {run}, expected nothing")
         kept = self.brought[run].get(dl, {}) if known == old else {}
         self.brought[run][dl] = kept
-        self.of[dl].held.discard(run)
+        self.of[dl].refused.discard(run)
         if spans and spans != self.last(run, dl).spans:
             self.record(run, dl, Recorded.of(self.decide(run, dl)))
         elif not spans:
@@ -305,10 +305,10 @@ class Books:
             outcome.files, outcome.spans = [], []
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
-        if manifest["held"]:
-            self.of[dl].held.add(run)
+        if manifest["refused"]:
+            self.of[dl].refused.add(run)
             return
-        self.of[dl].held.discard(run)
+        self.of[dl].refused.discard(run)
         found = [[f["events"], *f["sequences"]] for f in manifest["files"]]
         if found != files:
             yield f"{dl} delivered {found}, expected {files}"
@@ -407,8 +407,8 @@ class Books:
         l1_run = RunId(run).l1
         in_progress = any((self.world.site.stage / paths.tokens(l1_run)).glob("haltCleanup-*"))
         # A refused run that is not loaded yet is unknown to the ledger: an unavoidable race (docs/ledger.md).
-        held = any(run in of.held for of in self.of.values())
-        if in_progress or held or row["status"] == IN_PROGRESS:
+        refused = any(run in of.refused for of in self.of.values())
+        if in_progress or refused or row["status"] == IN_PROGRESS:
             return
         known = model.known_datagrams(chunks)
         places = model.settled(known, self.rules, settle_all=row["ndgms"] == sum(map(len, known.values())))
@@ -443,7 +443,7 @@ class Books:
             found["a run left the stage"] = (
                 Problem.ACTION if self.world.site.has_receipt(dl) else Problem.MAYBE
             )
-        if of.held:
+        if of.refused:
             found["a run is refused"] = Problem.ACTION
         if not any(self.last(run, dl).keys for run in self.runs):
             found["nothing of it is delivered"] = Problem.MAYBE
@@ -500,12 +500,12 @@ class Books:
                 found[key] = Where.DUE if model.inside(key[0], places) else Where.WAITING
         orphans = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
         due = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.DUE]
-        held = any(run in of.held for of in self.of.values())
+        refused = any(run in of.refused for of in self.of.values())
         for series in model._series(due, model._breaks(places, taken, orphans, [])):
             large = len(series) >= self.rules.min_events
             for _, event in series:
                 found[event.sequence, event.apid] = (
-                    Where.WITHHELD if not large else Where.REFUSED if held else Where.DUE
+                    Where.WITHHELD if not large else Where.REFUSED if refused else Where.DUE
                 )
         latest = [span for deliveries in recorded.values() for span in deliveries[-1].spans]
         closed = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.CLOSED]

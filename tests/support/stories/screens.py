@@ -14,7 +14,7 @@ KINDS: dict[str, Where] = {
     "orphan": Where.WAITING,
     "withheld": Where.WITHHELD,
     "due": Where.DUE,
-    "held": Where.REFUSED,
+    "refused": Where.REFUSED,
     "late": Where.LATE,
     "closed": Where.CLOSED,
 }
@@ -184,7 +184,7 @@ def _shown(world: World, books: Books) -> None:
 def _receipts(world: World, books: Books) -> None:
     for dl in world.downlinks:
         for run in world.site.receipt(dl)["runs"] if world.site.has_receipt(dl) else ():
-            parts = sum(run[key] for key in ("delivered", "orphans", "late", "held_events", "elsewhere"))
+            parts = sum(run[key] for key in ("delivered", "orphans", "late", "refused_events", "elsewhere"))
             if parts != run["known"] and not run["closed"]:
                 books.find(
                     "receipt-parts",

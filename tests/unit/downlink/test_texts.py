@@ -15,7 +15,7 @@ RUN: dict[str, Any] = {
     "abandoned": False,
     "delivered": 50,
     "orphans": 3,
-    "held": [],
+    "refused": [],
     "gaps": [[1049, 1060], [1100, 1131]],
     "files": [{}],
     "times": [1719541768.0662724, 1719541785.7613216],
@@ -32,8 +32,8 @@ RUN: dict[str, Any] = {
         ({"complete": False, "abandoned": True}, "INCOMPLETE"),
         ({"files": []}, None),  # Level-1 fails on a retired run that brings no files
         ({"files": [], "complete": False, "abandoned": True}, None),
-        ({"held": ["why"]}, None),
-        ({"held": ["why"], "complete": False, "abandoned": True}, None),
+        ({"refused": ["why"]}, None),
+        ({"refused": ["why"], "complete": False, "abandoned": True}, None),
     ],
 )
 def test_a_run_is_retired_only_with_files_in_the_same_hand_off(

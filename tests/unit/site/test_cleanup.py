@@ -106,7 +106,7 @@ def damage(path: Path) -> None:
 
 
 def hold(path: Path) -> None:
-    rewrite(path, held=["a file holds 1 event"])
+    rewrite(path, refused=["a file holds 1 event"])
 
 
 def no_datagrams(path: Path) -> None:
@@ -130,7 +130,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
     "no stage": ("stage", shutil.rmtree, "is missing, so it is unknown what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
-    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
+    "refused": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),

@@ -33,7 +33,7 @@ def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, An
         "delivered": delivered,
         "orphans": 0,
         "late": 0,
-        "held": False,
+        "refused": False,
         "complete": True,
     }
 

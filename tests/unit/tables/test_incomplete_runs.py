@@ -56,7 +56,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert "  abandoned  " in ended.out
 
     manifest = site.work / paths.manifest(RUN, DownlinkId("240601001"))
-    rewrite(manifest, held=["no text names it"], complete=True)
+    rewrite(manifest, refused=["no text names it"], complete=True)
     assert len(found_on(site)) == 1, "the manifest of a rejected run is not used"
 
     site.by_hand("240601002")
