@@ -140,8 +140,8 @@ def process(stream: Stream, settings: Settings, patience: float) -> int:
         and (hold := halts.cause(work, halts.Switch.STAGE, downlink))
     ):
         return report_hold(hold)
-    orphans = "not known" if found.orphans is None else found.orphans
-    set_variables(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=orphans)
+    waiting = "not known" if found.waiting is None else found.waiting
+    set_variables(handoff=found.handoff or 0, runs=found.runs, events=found.events, waiting=waiting)
     return report_failure(status, found)
 
 

@@ -243,7 +243,7 @@ class Merge(Section):
 class Retire(Section):
     """Runs that will never be complete, and that an operator abandons; docs/retirement.md."""
 
-    deliver_orphans: bool = True
+    deliver_waiting: bool = True
     """Whether the next downlink of an abandoned run delivers all known events; if false, waiting events stay
     undelivered."""
     report_days: Days = 7.0
@@ -496,7 +496,7 @@ class Settings(Section):
             "decoder": {"command": self.decoder.command, "latc": self.decoder.latc},
             "magic7": {"command": self.magic7.command},
             "merge": asdict(self.merge),
-            "retire": {"deliver_orphans": self.retire.deliver_orphans},
+            "retire": {"deliver_waiting": self.retire.deliver_waiting},
             "moot": {"file": self.moot.file.name if self.moot.file else None, "mapping": self.moot.mapping},
         }
 

@@ -161,7 +161,7 @@ def test_missing_events_that_are_announced_are_reported(site: Site) -> None:
     site.snakemake(f"dl={GOLDEN_DL}", "-F").bad("decoder.max_missing_events (0)")
 
 
-def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -> None:
+def test_damage_to_waiting_events_is_found_before_they_are_delivered(site: Site) -> None:
     case = build("split2", site)
     first, second = case.downlinks
     site.process(first)

@@ -12,7 +12,7 @@ from halfpipe.site import clean_up
 from tests.support.golden_cases import Case, Step, build, case_names, cases, check, read_case
 from tests.support.workflow import Ended, Site
 
-PARTS = ("delivered", "orphans", "late", "refused_events", "elsewhere")
+PARTS = ("delivered", "waiting", "late", "refused_events", "elsewhere")
 Known = dict[str, set[tuple[str, str]]]
 """Sequences and APIDs of the events in the indexes, by run."""
 

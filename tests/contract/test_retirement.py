@@ -17,7 +17,7 @@ def open_run(site: Site) -> Site:
     build("split2", site)
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
-    assert (run["orphans"] > 0, run["complete"], run["abandoned"]) == (True, False, False)
+    assert (run["waiting"] > 0, run["complete"], run["abandoned"]) == (True, False, False)
     assert site.text("retired_runs", FIRST) == []
     return site
 
@@ -36,7 +36,7 @@ def test_later_events_of_an_abandoned_run_are_late_inside_its_spans_and_delivere
     first, second = (open_run.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
     spans = sequences(open_run, FIRST, SECOND)
     assert all(one[1] < other[0] for one, other in itertools.pairwise(spans)), "nothing twice"
-    assert first["delivered"] + second["delivered"] + second["late"] + second["orphans"] == second["known"]
+    assert first["delivered"] + second["delivered"] + second["late"] + second["waiting"] == second["known"]
     assert min(second["late"], second["delivered"]) > 0
     assert second["complete"]
     assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"]

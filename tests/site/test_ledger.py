@@ -140,7 +140,7 @@ def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, refused=[OTHER])
     assert statuses() == ("InProgress", "InProgress")
     abandon(tmp_path, RUN, ONE, delivered=False)
-    assert statuses() == ("InProgress", "InProgress"), "its orphans wait for the next delivery"
+    assert statuses() == ("InProgress", "InProgress"), "its waiting events wait for the next delivery"
     abandon(tmp_path, RUN, ONE, last=0)
     assert statuses() == ("InProgress", "InProgress"), "that delivery did not know all datagrams"
     for run in (RUN, OTHER):

@@ -52,7 +52,7 @@ def gap(home: Path) -> Site:
     return site_of(home, scenario().lpa_run(events=4000, lost_datagrams=2), FIRST)
 
 
-def orphaned_tail(home: Path) -> Site:
+def waiting_tail(home: Path) -> Site:
     """A run with more data in the next downlink, which is not processed yet."""
     return site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, parts=2), FIRST)
 
@@ -97,7 +97,7 @@ CASES: Sequence[Callable[[Path], Site]] = (
     demo,
     clean_run,
     gap,
-    orphaned_tail,
+    waiting_tail,
     late_epu,
     duplicate_chunk,
     lci_run,

@@ -10,7 +10,7 @@ from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.status.explanation import WORDS, Explained, State, runs_of, together
+from halfpipe.status.explanation import Explained, State, runs_of, together
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
@@ -134,7 +134,7 @@ def _print_groups(groups: Sequence[Explained]) -> None:
                 if group.first == group.last
                 else f"sequences {group.first} to {group.last}"
             )
-            events = f"{count(group.events, 'event')} {WORDS[group.kind]}"
+            events = f"{count(group.events, 'event')} {group.kind}"
             click.echo(f"  {events}: {where} of EPU {group.apid}")
         for line in alike[0].why:
             click.echo(f"    {line}")

@@ -138,7 +138,7 @@ def _row(one: Account) -> dict[str, Any]:
         "chunks": "{}/{}".format(*one.chunks) if one.chunks[1] else printed.NOT_YET,
         "runs": one.runs if number else printed.NOT_YET,
         "events": one.events if number else printed.NOT_YET,
-        "waiting": one.orphans if one.orphans or (number and one.orphans is not None) else printed.NOT_YET,
+        "waiting": one.waiting if one.waiting or (number and one.waiting is not None) else printed.NOT_YET,
         "hand-off": one.handoff,
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,

@@ -210,7 +210,7 @@ class Attempt:
             recorded,
             settings.merge,
             earlier=known.recorded.earlier(),
-            settle_all=abandoned and settings.retire.deliver_orphans,
+            settle_all=abandoned and settings.retire.deliver_waiting,
             known=rows,
             vanished=not known.indexes[downlink].chunks,
         )
@@ -274,7 +274,7 @@ class Attempt:
             rows,
             after.all_recorded(),
             settings.merge,
-            settle_all=abandoned and settings.retire.deliver_orphans,
+            settle_all=abandoned and settings.retire.deliver_waiting,
             own=events.get,
             just=None if is_refused else self.downlink,
         )

@@ -263,8 +263,8 @@ def state_word(run: Mapping[str, Any]) -> str:
 def table(receipt: Mapping[str, Any]) -> str:
     """Return a table of the runs of a receipt, for people."""
     # All known events of the run, then their parts.
-    counts = ["known", "delivered", "orphans", "late", "refused_events", "elsewhere"]
-    shown = ["known", "staged", "orphans", "late", "refused", "elsewhere"]
+    counts = ["known", "delivered", "waiting", "late", "refused_events", "elsewhere"]
+    shown = ["known", "staged", "waiting", "late", "refused", "elsewhere"]
     if any(run["closed_events"] for run in receipt["runs"]):  # only after an accepted loss
         counts.append("closed_events")
         shown.append("closed")
@@ -293,7 +293,7 @@ def texts(manifests: Iterable[Manifest], exceptions: Exceptions | None = None) -
         run = m["l1_run"]
         if not m["epus"]:
             continue
-        lines["delivered_events"].append(f"{run} {m['delivered']} {m['orphans']} {m['kind']}")
+        lines["delivered_events"].append(f"{run} {m['delivered']} {m['waiting']} {m['kind']}")
         lines["event_gaps"] += [f"{run} {upper} {lower}" for upper, lower in m["gaps"]]
         lines["moot_keys"].append(f"{run} {m['moot']['key']} {m['moot']['alias']}")
         if m["times"]:

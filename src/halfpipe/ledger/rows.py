@@ -47,8 +47,8 @@ def is_abandoned(settings: Settings, run: RunId) -> bool:
 
     Level-1 retires an Incomplete run. So some delivery must have treated the run as abandoned, and it must have known
     every datagram that is known now. If the operator takes the decision back, a downlink arrives, and the operator
-    abandons the run again, the orphans of that downlink wait for the next delivery. The operator's list is read each
-    time, because it can change during a rebuild or while the database is down.
+    abandons the run again, the waiting events of that downlink wait for the next delivery. The operator's list is read
+    each time, because it can change during a rebuild or while the database is down.
 
     Raises
     ------

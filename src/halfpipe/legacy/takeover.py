@@ -309,7 +309,7 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
         "epus": sorted(segments),
         "complete": run.retired,
         "delivered": run.delivered,
-        "orphans": run.orphans,
+        "waiting": run.orphans,
         "known": run.delivered + run.orphans,
         "moot": {"key": moot.key, "alias": moot.alias},
         "taken_over": str(run.known),

@@ -132,7 +132,7 @@ def settled(
     own_spans
         Spans that the downlink delivered when it was processed before: they count as settled too.
     settle_all
-        Whether every place counts as settled: the run is abandoned, and `retire.deliver_orphans` is set.
+        Whether every place counts as settled: the run is abandoned, and `retire.deliver_waiting` is set.
     """
     common: tuple[Interval, ...] = (EVERYTHING,) if settle_all or enough_epus(segments, min_epus) else ()
     for of_apid in segments.values() if common and not settle_all else ():

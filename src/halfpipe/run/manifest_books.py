@@ -37,7 +37,7 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, aband
         (str(dl), recorded.seal(dl), recorded.closed(dl) if dl in earlier else ())
         for dl in sorted(recorded.latest())
     ]
-    limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_orphans)
+    limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_waiting)
     # Called for all runs of a week. JSON would take five times as long.
     return hashlib.sha256(repr((indexes, delivered, abandoned, limits)).encode()).hexdigest()[:16]
 
@@ -59,7 +59,7 @@ def of_entry(entry: Mapping[str, Any]) -> Books:
     return Books(
         known=entry["known"],
         delivered=entry["delivered"] + entry["elsewhere"],
-        waiting=entry["orphans"] - entry["withheld"],
+        waiting=entry["waiting"] - entry["withheld"],
         withheld=entry["withheld"],
         late=entry["late"],
         closed=entry["closed_events"],
@@ -73,7 +73,7 @@ def as_entry(books: Books, delivered: int) -> dict[str, int]:
         "known": books.known,
         "delivered": delivered,
         "elsewhere": books.delivered - delivered,
-        "orphans": books.waiting + books.due + books.withheld,
+        "waiting": books.waiting + books.due + books.withheld,
         "withheld": books.withheld,
         "late": books.late,
         "closed_events": books.closed,

@@ -67,7 +67,7 @@ class Account:
         return self.causes[0].verdict if self.causes else Verdict.GOOD
 
     @property
-    def orphans(self) -> int | None:
+    def waiting(self) -> int | None:
         """The events that wait now, of the runs in `books`; None if a part of them is not known."""
         found = [standing.books.all_waiting if standing.books else None for standing in self.books.values()]
         return None if None in found else sum(filter(None, found))
@@ -81,7 +81,7 @@ class Account:
             "handoff": self.handoff,
             "submitted": self.submitted,
             "events": self.events,
-            "orphans": self.orphans,
+            "waiting": self.waiting,
             "causes": self.causes,
         }
 

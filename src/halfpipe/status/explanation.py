@@ -28,14 +28,7 @@ from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
 REFUSED = "refused"  # of events that are due, if Level-1 would refuse the run
-WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
-    NotDelivered.ORPHAN: "waiting",
-    NotDelivered.WITHHELD: "withheld",
-    NotDelivered.LATE: "late",
-    NotDelivered.CLOSED: "closed",
-    NotDelivered.DUE: "due",
-    REFUSED: "refused",
-}
+KINDS = (*NotDelivered, REFUSED)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class WaitsFor:
 class Explained:
     """Events of one EPU that are not delivered, why, and what to do.
 
-    `kind` is one of `halfpipe.merge.undelivered.NotDelivered`, or `REFUSED`. `first` and `last` are sequences, `why`
+    `kind` is one of `KINDS`. `first` and `last` are sequences, `why`
     are sentences, `do` is the next command, or empty.
     """
 
@@ -155,8 +148,8 @@ def _explained(state: State, group: Group) -> Explained:
     kind, waits, do = str(group.kind), list[WaitsFor](), ""
     refused = [dl for dl, manifest in state.manifests.items() if manifest["refused"]]
     match group.kind:
-        case NotDelivered.ORPHAN:
-            waits, why, do = _orphans(state, group.lacks)
+        case NotDelivered.WAITING:
+            waits, why, do = _waiting(state, group.lacks)
         case NotDelivered.WITHHELD:
             least = state.settings.merge.min_events
             why = [
@@ -188,7 +181,7 @@ def _explained(state: State, group: Group) -> Explained:
     return Explained(state.run, kind, *numbers, tuple(waits), tuple(dict.fromkeys(why)), do)
 
 
-def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
+def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
     waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
     least = state.settings.merge.min_epus
     said = [in_words(lack, state.segments, least) for lack in lacks]
@@ -214,7 +207,7 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         lacking = (lack.apid, lack.what, numbers)
         waits += [WaitsFor(*lacking, *source) for source in found] or [WaitsFor(*lacking)]
     if state.is_abandoned:
-        return waits, ["The run is abandoned, and retire.deliver_orphans keeps back what is not settled."], ""
+        return waits, ["The run is abandoned, and retire.deliver_waiting keeps back what is not settled."], ""
     if pending:
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:

@@ -71,7 +71,7 @@ class Known:
     @cached_property
     def undelivered(self) -> Sequence[Group]:
         """The events that are not delivered, by reason."""
-        settle_all = self.is_abandoned and self.settings.retire.deliver_orphans
+        settle_all = self.is_abandoned and self.settings.retire.deliver_waiting
         return undelivered(
             self.segments,
             self.known,

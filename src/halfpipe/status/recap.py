@@ -84,7 +84,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
             lines.append(f"{dl}: not known: {error}")
             continue
         has = f", {count(one.runs, 'run')}, {count(one.events, 'event')}"
-        has += f", {one.orphans:,} waiting" if one.orphans is not None else ", waiting not known"
+        has += f", {one.waiting:,} waiting" if one.waiting is not None else ", waiting not known"
         lines.append(f"{dl}: {one.state}{has if one.handoff is not None else ''}")
         wants += [
             "\n    ".join([f"{dl} needs action: {cause.text}", *cause.remedy.steps])

@@ -301,7 +301,7 @@ class Books:
             yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(expected)}"
         outcome = self.decide(run, dl)
         if not self.bring(run, dl):  # then it delivers nothing, also no events of others that are due
-            outcome.orphans += sum(map(len, outcome.files))
+            outcome.undelivered += sum(map(len, outcome.files))
             outcome.files, outcome.spans = [], []
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
@@ -312,8 +312,8 @@ class Books:
         found = [[f["events"], *f["sequences"]] for f in manifest["files"]]
         if found != files:
             yield f"{dl} delivered {found}, expected {files}"
-        said = {key: manifest[key] for key in ("orphans", "withheld", "complete")}
-        wanted = {"orphans": outcome.orphans, "withheld": outcome.withheld, "complete": outcome.complete}
+        said = {key: manifest[key] for key in ("waiting", "withheld", "complete")}
+        wanted = {"waiting": outcome.undelivered, "withheld": outcome.withheld, "complete": outcome.complete}
         if said != wanted:
             yield f"{dl} says {said}, expected {wanted}"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
@@ -498,10 +498,10 @@ class Books:
                 found[key] = Where.CLOSED if key in ever else Where.LATE
             else:
                 found[key] = Where.DUE if model.inside(key[0], places) else Where.WAITING
-        orphans = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
+        waiting = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
         due = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.DUE]
         refused = any(run in of.refused for of in self.of.values())
-        for series in model._series(due, model._breaks(places, taken, orphans, [])):
+        for series in model._series(due, model._breaks(places, taken, waiting, [])):
             large = len(series) >= self.rules.min_events
             for _, event in series:
                 found[event.sequence, event.apid] = (

@@ -38,7 +38,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Site) -> None:
     every = found(shared)
     assert list(every) == [HALF_WAY, SECOND, FIRST]
     assert [every[FIRST][name] for name in ("handoff", "submitted", "events")] == [2, 2, 72]
-    assert (every[FIRST]["orphans"], every[SECOND]["orphans"]) == (0, 11), "those of the run merged last"
+    assert (every[FIRST]["waiting"], every[SECOND]["waiting"]) == (0, 11), "those of the run merged last"
     assert seen(every[FIRST]) == ("submitted 2", "good", [])
     assert seen(every[SECOND]) == ("handed off 1", "note", ["not-submitted"])
     assert seen(every[HALF_WAY]) == ("outstanding", "note", ["outstanding"])

@@ -14,7 +14,7 @@ RUN: dict[str, Any] = {
     "complete": True,
     "abandoned": False,
     "delivered": 50,
-    "orphans": 3,
+    "waiting": 3,
     "refused": [],
     "gaps": [[1049, 1060], [1100, 1131]],
     "files": [{}],

@@ -106,7 +106,7 @@ def test_a_merge_without_context_is_refused_unless_the_config_allows_it(
         deliver(site, SECOND, DEAD)
     assert "APID 956 from 2024-06-28 02:29:" in str(caught.value)
     assert site.tree() == before, "nothing was changed"
-    # The 9 orphans of the first downlink are gone, and Level-1 may have them.
+    # The 9 waiting events of the first downlink are gone, and Level-1 may have them.
     with pytest.raises(ShrunkError, match="9 of 79"):
         deliver(site, SECOND, DEAD, without=True)
     manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
