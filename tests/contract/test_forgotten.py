@@ -10,7 +10,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink.deliver_run import deliver_run
+from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.handoff_causes import contradictions
 from halfpipe.downlink.receipt import state_word
 from halfpipe.files import leases
@@ -167,7 +167,7 @@ def test_a_run_that_is_in_no_chunk_any_more_is_refused(
     with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
-            deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
+            merge_and_deliver(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
     site.process(FIRST)
     (left,) = [run for run in site.receipt(FIRST)["runs"] if run["run"] == other]
     assert (left["brought"], left["delivered"], left["files"]) == (0, 0, [])

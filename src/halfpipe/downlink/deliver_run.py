@@ -9,9 +9,10 @@ from typing import IO, Any
 import numpy as np
 
 from halfpipe import paths
+from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import StateError
 from halfpipe.files import leases
-from halfpipe.files.json_files import read_json
+from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.lease import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -21,14 +22,14 @@ from halfpipe.merge.books import Books
 from halfpipe.merge.decision import Decision, all_known, decide, in_sources
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import undelivered
-from halfpipe.process.environment import release_memory
-from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
+from halfpipe.process.environment import keep_together, release_memory
+from halfpipe.run import abandoned_runs, event_files, halt_cleanup, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
 from halfpipe.run.manifest_books import as_entry, state_of
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import MootKey
-from halfpipe.run.receipt_file import next_number
+from halfpipe.run.receipt_file import next_number, withdraw
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Settings, reason_of
 
@@ -36,6 +37,38 @@ log = logging.getLogger(__name__)
 
 
 def deliver_run(
+    settings: Settings,
+    downlink: DownlinkId,
+    run: RunId,
+    chunks: Sequence[ChunkId],
+    runs: Sequence[RunId],
+    *,
+    threads: int,
+    output: IO[str],
+) -> None:
+    """Deliver `run`, and list its staged files in the manifest.
+
+    `runs` are all runs of the downlink. The other parameters and errors are those of `merge_and_deliver`.
+    """
+    keep_together()
+    work = settings.paths.work
+    with leases.downlink_job(settings, downlink) as lease:
+        halts.refuse(work, halts.Switch.STAGE, downlink)
+        stage_look.refuse_foreign(settings, downlink, runs)
+        stage_mark.refuse_delivery(
+            settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
+        )
+        stage_mark.note(settings, ())  # from now on no other working directory may use the stage
+        # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
+        halt_cleanup.put(settings.paths.stage, downlink, runs)
+        lease.check()
+        withdraw(work, downlink)
+        made = merge_and_deliver(settings, lease, downlink, run, chunks, threads=threads, output=output)
+        lease.check()
+        write_json(work / paths.manifest(run, downlink), made)
+
+
+def merge_and_deliver(
     settings: Settings,
     downlink_lease: Lease,
     downlink: DownlinkId,
@@ -183,9 +216,11 @@ class Attempt:
                 context.run,
                 ", ".join(gone),
             )
-        state = None
-        if not planned.books.due:  # books with events that are due are not the present ones
-            state = state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
+        state = (
+            None  # books with events that are due are not the present ones
+            if planned.books.due
+            else state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
+        )
         return manifest(known, downlink, planned, delivery, number, state)
 
     def plan(self) -> Planned:
@@ -194,7 +229,7 @@ class Attempt:
         Raises
         ------
         HalfPipeError
-            As `deliver_run`. Nothing was changed.
+            As `merge_and_deliver`. Nothing was changed.
         """
         known, downlink = self.known, self.downlink
         settings, run = known.context.settings, known.context.run
@@ -217,7 +252,7 @@ class Attempt:
         records = Records(decision, known.files)
         before = recorded.pop(downlink, None)
         loss = self._refuse_loss(before, decision)
-        files = event_files.describe(records, decision.files, run)
+        files = event_files.name_files(records, decision.files, run)
         refused = list[str]()
         if files:
             others = [file for delivery in recorded.values() for file in delivery.files]

@@ -63,11 +63,10 @@ def _not_handed_off(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]
     if of.in_progress or is_explained or failed:
         pass
     elif of.plan.numbers:
-        remedy = Remedy(f"snakemake dl={of.id}")
-        yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", remedy)
+        yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", Remedy(f"snakemake dl={of.id}"))
     elif not of.plan.ignored and of.id not in of.survey.lost:
-        remedy = Remedy(first="Have them made and copied")
-        yield Cause("waits-retdef", Verdict.NOTE, "no RetDef of it is there yet", remedy)
+        made = Remedy(first="Have them made and copied")
+        yield Cause("waits-retdef", Verdict.NOTE, "no RetDef of it is there yet", made)
     for chunk in of.decoded:
         with suppress(HalfPipeError, KeyError, TypeError):  # a damaged file is decoded again
             yield from list(shortfall.shortfall_causes(of.settings, of.id, [chunk]))
@@ -86,13 +85,21 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
         )
     for run in receipt["runs"]:
         if run["missing"]:
-            text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
-            remedy = rerun(of.id, paths.manifest(run["run"], of.id), "bring back their level-0 files")
-            yield Cause("merged-without", Verdict.ACTION, text, remedy, of.receipt_time)
+            yield Cause(
+                "merged-without",
+                Verdict.ACTION,
+                f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks",
+                rerun(of.id, paths.manifest(run["run"], of.id), "bring back their level-0 files"),
+                of.receipt_time,
+            )
         if run.get("taken_over") == "nothing":
-            text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
-            show = Remedy(f"halfpipe show {run['run']}")
-            yield Cause("takeover", Verdict.NOTE, text, show, of.receipt_time)
+            yield Cause(
+                "takeover",
+                Verdict.NOTE,
+                f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered",
+                Remedy(f"halfpipe show {run['run']}"),
+                of.receipt_time,
+            )
     if receipt.get("taken_over"):
         return
     yield from unbalanced.findings(of.id, receipt["chunks"], receipt["runs"])
@@ -104,9 +111,13 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
     waiting = sum(now.books.waiting for now in of.books.values() if now.books)
     if waiting and not any(run["delivered"] or run["refused"] for run in receipt["runs"]):
         # A part of the downlink may be missing.
-        text = f"nothing of it is delivered yet, {count(waiting, 'event waits', 'events wait')}"
-        explain = Remedy(f"halfpipe explain {of.id}")
-        yield Cause("nothing-delivered", Verdict.NOTE, text, explain, of.receipt_time)
+        yield Cause(
+            "nothing-delivered",
+            Verdict.NOTE,
+            f"nothing of it is delivered yet, {count(waiting, 'event waits', 'events wait')}",
+            Remedy(f"halfpipe explain {of.id}"),
+            of.receipt_time,
+        )
 
 
 def _chunks_with_level0(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -131,8 +142,7 @@ def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cau
     if books is None:
         return
     # Until a record of the legacy that cannot be read is repaired, nothing is delivered.
-    unreadable = of.survey.deliveries(of.survey.work, run).unreadable
-    if books.due and of.receipt is not None and not unreadable:
+    if books.due and of.receipt is not None and not of.survey.deliveries(of.work, run).unreadable:
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}"
         yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
     if books.lost:
@@ -179,9 +189,10 @@ def _late(of: DownlinkFacts, run: str, late: int) -> Cause:
     if (left := reason_of(of.settings.ignore.late, of.id, run, late)) is not None:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
     without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
-    remedy = Remedy(
-        f"halfpipe explain {of.id}",
-        first=f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this "
-        "names",
+    first = (
+        f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this "
+        "names"
     )
-    return Cause("late-events", Verdict.ACTION, text, remedy, of.receipt_time)
+    return Cause(
+        "late-events", Verdict.ACTION, text, Remedy(f"halfpipe explain {of.id}", first=first), of.receipt_time
+    )
