@@ -16,6 +16,7 @@ rule deliver_run:
         paths.manifest(),
     log:
         paths.log("deliver_run", paths.DL, paths.RUN),
+    # Memory and time come from `set-resources` in profiles/*/.
     priority: 2
     conda:
         "../../envs/halfpipe.yaml"

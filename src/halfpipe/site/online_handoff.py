@@ -313,7 +313,7 @@ class _Run:
 
             moot = moot_key.of_run(settings, run, datagrams.rows)
             ground_id = int(datagrams.rows["groundid"].min())
-            (described,) = event_files.describe(records, decision.files, run)
+            (described,) = event_files.name_files(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
             self._record.attempts.publish({"making": described.name})
             make_directory(self._home.parent, self._home.name)
