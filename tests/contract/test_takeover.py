@@ -97,7 +97,7 @@ def test_a_tree_in_which_halfpipe_writes_is_refused(site: Site) -> None:
     assert list(site.work.iterdir()) == []
 
 
-def test_a_finished_run_is_in_the_ledger_and_clean_up_leaves_the_tree(site: Site) -> None:
+def test_a_finished_run_is_in_the_ledger_and_cleanup_leaves_the_tree(site: Site) -> None:
     home = legacy(site, "split2")
     site.configure(submit={"command": "true {dl} {rawdir}"}, cleanup={"retention_days": 0})
     before = tree_of(home)

@@ -63,7 +63,7 @@ def command(
 
     Each downlink is shown with its worst cause: "action" needs action, "note" does not. With --check all causes are
     shown, and for a single downlink the state of Level-1's stream (submit.check); --mend regenerates damaged merged
-    indexes from the chunks and hands nothing off. Files that Level-1 has taken away, or that clean-up has removed, are
+    indexes from the chunks and hands nothing off. Files that Level-1 has taken away, or that cleanup has removed, are
     notes.
     """
     if no_checksums and not checks:

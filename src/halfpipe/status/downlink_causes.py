@@ -105,7 +105,7 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
     yield from unbalanced.findings(of.id, receipt["chunks"], receipt["runs"])
     place = of.work / paths.chunks(of.id)
     if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
-        text = f"{place} is gone, with all decoded products of this downlink"  # clean-up never does that
+        text = f"{place} is gone, with all decoded products of this downlink"  # cleanup never does that
         yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, "decode_chunk"))
     yield from shortfall.shortfall_causes(of.settings, of.id, _chunks_with_level0(of, receipt))
     waiting = sum(now.books.waiting for now in of.books.values() if now.books)

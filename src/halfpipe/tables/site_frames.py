@@ -176,7 +176,7 @@ class PartFrames:
     def events(self) -> pd.DataFrame:
         """Return the known events, each once, in order, with the fields of their headers.
 
-        They are read from the products of chunks. After a clean-up these are gone, and so are the rows.
+        They are read from the products of chunks. After a cleanup these are gone, and so are the rows.
         """
         parts = [_events_of(self._settings, run, self.delivered_by) for run in self.runs]
         return pd.concat(parts) if parts else columns.EVENTS.frame(())

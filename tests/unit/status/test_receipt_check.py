@@ -103,7 +103,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
             assert found(site) == [], "it is told once"
             continue
         aside.rename(path)
-        # What a clean-up may remove is no fault where it is missing.
+        # What a cleanup may remove is no fault where it is missing.
         large = path.suffix in {".evt", ".idx", ".rows"} and path.parent.name == "chunks"
         assert finding.code in {"cleaned-up" if large else "damaged", "stage-differs", "stage-gone"}
         assert path_of(finding) == path

@@ -1,11 +1,11 @@
-"""Clean-up: large files that can be regenerated, partial files of killed jobs, and old logs.
+"""Cleanup: large files that can be regenerated, partial files of killed jobs, and old logs.
 
 The chunk products are the large files below `paths.work`. They are removed for runs that are retired, delivered and
 taken by Level-1. The working copies of RetDefs and the lists of products stay, so a merge that needs a chunk later
 decodes the chunk again (`halfpipe.run.run_state`), if its level-0 data are in the archive. The next attempt of a killed
-job overwrites its partial files; clean-up removes those without a next attempt.
+job overwrites its partial files; cleanup removes those without a next attempt.
 
-Clean-up never waits for another process, and no process has to wait long for clean-up.
+Cleanup never waits for another process, and no process has to wait long for cleanup.
 """
 
 import os
@@ -100,7 +100,7 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
     settings, now
         The settings, and the time for their limits, Unix seconds.
     halted
-        Why nothing may be removed; empty if clean-up is not held.
+        Why nothing may be removed; empty if cleanup is not held.
     remove
         Whether to remove; otherwise nothing is changed, and no lease is taken.
 
