@@ -11,7 +11,7 @@ from halfpipe.files.json_files import read_json, write_json
 
 @dataclass(frozen=True)
 class Told:
-    """What was told of one subject: the codes of its causes, in order, since when they are there, and when last."""
+    """The last message about a subject: the codes of its causes in order, when they began, and when it was sent."""
 
     codes: Sequence[str]
     since: float
@@ -19,13 +19,13 @@ class Told:
 
 
 def read_told(path: Path) -> dict[str, Told]:
-    """Return what was told, by subject; nothing if the file cannot be read."""
+    """Return the last message about each subject; nothing if the file cannot be read."""
     with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
         return {subject: Told(**one) for subject, one in read_json(path)["sent"].items()}
     return {}
 
 
 def write_told(path: Path, told: Mapping[str, Told]) -> None:
-    """Write what was told, whole or not at all."""
+    """Write the last message about each subject, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"sent": {subject: asdict(one) for subject, one in told.items()}})
