@@ -38,7 +38,7 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # pieces of work for two processes that write a history
 CLEANED_UP = {".evt", ".idx", ".rows"}
-KEPT = Path(paths.datagrams("", "")).name  # clean-up never removes it
+KEPT = Path(paths.datagrams("", "")).name  # cleanup never removes it
 NOT_COPIED = {
     ".snakemake",
     "leases",

@@ -7,7 +7,7 @@ import pytest
 from halfpipe.downlink.receipt import table
 from halfpipe.ids import RunId
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
 from tests.support.verbs import halfpipe

@@ -14,8 +14,9 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.overview import Overview, overview, recent
+from halfpipe.status.survey import Survey
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
@@ -33,8 +34,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Si
     """A board."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
-    looked = Survey(settings)
-    board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
+    survey = Survey(settings)
+    board_pages.make(survey, overview(survey, recent(survey, DAYS)), root / "board")
     return root / "board"
 
 
@@ -192,7 +193,7 @@ def test_ten_of_two_thousand_that_need_action_fit_on_the_screen(
 def _cause(number: int) -> Cause:
     """Return the cause of one downlink in twenty; one in two hundred needs action."""
     if number % 200 == 0:
-        text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
+        text = "run 29d7d35d is refused, 1,204 events of it not staged: two files overlap"
         return Cause("level1-refuses", Verdict.ACTION, text, Remedy("halfpipe show 29d7d35d"))
     text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
     return Cause("late-events", Verdict.NOTE, text, Remedy("halfpipe show 29d7d35d"))

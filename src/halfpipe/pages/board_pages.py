@@ -28,10 +28,11 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import timeline
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import UNKNOWN, Account, Survey
+from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 from halfpipe.tables.incomplete_runs import waiting_runs
 from halfpipe.tables.site_frames import SiteFrames
@@ -103,13 +104,13 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
-def make(site: Survey, found: Overview, home: Path) -> None:
+def make(survey: Survey, found: Overview, home: Path) -> None:
     """Write the board into a directory.
 
     Parameters
     ----------
-    site, found
-        The state of the site, and the accounts of the downlinks on the board.
+    survey, found
+        The survey of the site, and the accounts of the downlinks on the board.
     home
         The directory, which is made if necessary. Pages of downlinks that are no longer on the board are removed.
 
@@ -119,27 +120,27 @@ def make(site: Survey, found: Overview, home: Path) -> None:
         If a page cannot be written.
     """
     open_runs, downlinks = set[RunId](), [one.downlink for one in found.accounts]
-    frame = SiteFrames(site.settings, downlinks).downlinks if downlinks else columns.DOWNLINKS.frame(())
+    frame = SiteFrames(survey.settings, downlinks).downlinks if downlinks else columns.DOWNLINKS.frame(())
     delivered = {row["downlink"]: row for row in columns.as_rows(frame)}
     for one in found.accounts:
-        open_runs |= {run for run in one.books if site.has_waiting(run)}
-        receipt = _readable(read_receipt, site.work, one.downlink) or {}
+        open_runs |= {run for run in one.books if survey.has_waiting(run)}
+        receipt = _readable(read_receipt, survey.work, one.downlink) or {}
         for run in receipt.get("runs", ()):
             if not run["complete"]:
                 open_runs.add(RunId(run["run"]))
         late = {"latency": delivered.get(one.downlink, {}).get("latency")}
         page = home / paths.board_page(one.downlink)
-        _write(page, "downlink.html", site, _downlink(site.settings, one, receipt) | late)
+        _write(page, "downlink.html", survey, _downlink(survey.settings, one, receipt) | late)
     shown = {one.downlink for one in found.accounts}
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in shown:
             remove_file(path)
     # The accounts of its downlinks report a damaged run.
-    waits = columns.as_rows(waiting_runs(site, sorted(open_runs), damaged=lambda _: None))
-    _write(home / paths.BOARD_RUNS, "runs.html", site, {"runs": waits})
-    values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
+    waits = columns.as_rows(waiting_runs(survey, sorted(open_runs), damaged=lambda _: None))
+    _write(home / paths.BOARD_RUNS, "runs.html", survey, {"runs": waits})
+    values = _site(survey, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
     values["timeline"] = timeline.of(found.accounts, delivered)
-    _write(home / paths.BOARD, "board.html", site, values)
+    _write(home / paths.BOARD, "board.html", survey, values)
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
@@ -150,14 +151,14 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
         return ()
 
 
-def _site(site: Survey, found: Overview) -> dict[str, Any]:
+def _site(survey: Survey, found: Overview) -> dict[str, Any]:
     """Return what the page of the site shows in addition to downlinks."""
-    headline = found.headline(site)
-    turn = last_turn(site.work)
+    headline = found.headline(survey)
+    turn = last_turn(survey.work)
     texts = {
-        "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
+        "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(survey.settings).values()),
         "mounts": "there",
-        "ledger": "answers" if site.settings.ledger.url else "none",
+        "ledger": "answers" if survey.settings.ledger.url else "none",
         "timer": ("not good, last turn" if turn.get("status") else "good, last turn")
         if turn
         else "no turn yet",
@@ -167,7 +168,7 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
         "needs_action": found.needs_action,
         "site": found.site,
         "downlinks": len(found.accounts),
-        "last_retdef": site.last_retdef,
+        "last_retdef": survey.last_retdef,
         "turn": turn,
         "lights": [(name, light(name, found.site), texts[name]) for name in LIGHTS],
     }
@@ -187,9 +188,9 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
     }
 
 
-def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -> None:
+def _write(page: Path, template: str, survey: Survey, values: Mapping[str, Any]) -> None:
     """Write a page from the template with the name `template`."""
-    of_site = {"work": str(site.work), "simulated": site.settings.is_simulated, "now": site.now}
+    of_site = {"work": str(survey.work), "simulated": survey.settings.is_simulated, "now": survey.now}
     content = _environment().get_template(template).render({**of_site, **values}).encode()
     write_bytes(page, content, lasting=False)
 

@@ -19,8 +19,8 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.status.account import Survey
-from halfpipe.status.explanation import HELD, WORDS, State, together
+from halfpipe.status.explanation import KINDS, REFUSED, State, together
+from halfpipe.status.survey import Survey
 from halfpipe.words import SIMULATED, count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -68,15 +68,15 @@ SETTLED = Mark("settled: no more events can arrive", LIGHT, LIGHT)
 STAGED = Mark("staged for Level-1, not submitted", "#A6A6A6", DARK)
 SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
 NOT_DELIVERED: Mapping[str, Mark] = {
-    NotDelivered.ORPHAN: Mark("waiting for missing data", VERMILION, "white", "////"),
+    NotDelivered.WAITING: Mark("waiting for missing data", VERMILION, "white", "////"),
     NotDelivered.WITHHELD: Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx"),
     NotDelivered.LATE: Mark("late: arrived after the delivery", PURPLE, BLACK, "---"),
     NotDelivered.DUE: Mark("due: in the next delivery", WINE, "white", "++"),
-    HELD: Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||"),
+    REFUSED: Mark("refused: Level-1 would not accept the run", "white", "#C00000", "||||"),
 }
 
 
-def run_picture(site: Survey, run: RunId) -> bytes:
+def run_picture(survey: Survey, run: RunId) -> bytes:
     """Return the picture of a run as SVG, with a title and a description for screen readers.
 
     Raises
@@ -88,13 +88,13 @@ def run_picture(site: Survey, run: RunId) -> bytes:
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
     from matplotlib.patches import Patch  # noqa: PLC0415 - as above
 
-    state = State(site, run)
+    state = State(survey, run)
     lanes, view = list(_lanes(state)), _view(state)
     title, sentences = words(state)
     below = [line for one in sentences for line in wrap(one, LETTERS)]
     if len(below) > MOST_LINES:
         below[MOST_LINES:] = ["…"]
-    simulated = [SIMULATED] if site.settings.is_simulated else []
+    simulated = [SIMULATED] if survey.settings.is_simulated else []
     with mpl.rc_context(STYLE):
         tall = 0.33 * len(lanes) + 2.1 + 0.17 * len(below + simulated)
         figure = Figure(figsize=(10, tall), layout="constrained")
@@ -135,7 +135,7 @@ def words(state: State) -> tuple[str, list[str]]:
     books, run = state.now.books, state.run
     parts = [f"{count(books.delivered, 'event')} staged"] if books else []
     if not state.unread:
-        parts += [f"{state.count(kind):,} {word}" for kind, word in WORDS.items() if state.count(kind)]
+        parts += [f"{state.count(kind):,} {kind}" for kind in KINDS if state.count(kind)]
     else:
         parts.append(
             f"{books.all_waiting:,} waiting at the last merge" if books else "waiting events unknown"
@@ -143,7 +143,7 @@ def words(state: State) -> tuple[str, list[str]]:
     described = []
     for alike in together(state.groups):
         events = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
-        described.append(f"{events} {WORDS[alike[0].kind]}. {' '.join(alike[0].why[:2])}")
+        described.append(f"{events} {alike[0].kind}. {' '.join(alike[0].why[:2])}")
     title = f"Run {run} ({run.l1}, {RunKind.of(state.segments)}): {', '.join(parts)}"
     return title, described or ["All known events are staged."]
 
@@ -167,7 +167,7 @@ def _lanes(state: State) -> Iterator[Lane]:
                 repeated = intersect(arrived, before)
                 yield Lane(f"EPU {apid} · {downlink}", {MISSING: holes, mark: arrived, REPEATED: repeated})
                 before = join([*before, *arrived])
-    yield Lane("settled", {SETTLED: settled(state.segments, state.site.settings.merge.min_epus)})
+    yield Lane("settled", {SETTLED: settled(state.segments, state.settings.merge.min_epus)})
     for downlink, (*_, last) in state.recorded.items():
         if last.spans:
             confirmed = submissions(state.work, downlink).last_confirmed
@@ -176,7 +176,7 @@ def _lanes(state: State) -> Iterator[Lane]:
             yield Lane(f"{name} · {downlink}: {last.events:,}", {mark: last.spans})
     for kind, mark in NOT_DELIVERED.items():
         if found := [Interval(group.first, group.last) for group in state.groups if group.kind == kind]:
-            yield Lane(f"{WORDS[kind]}: {state.count(kind):,}", {mark: found})
+            yield Lane(f"{kind}: {state.count(kind):,}", {mark: found})
 
 
 def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:

@@ -13,8 +13,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import Cell, cells, phase_of, rows
 from halfpipe.run.receipt_file import publish_receipt
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.overview import overview, recent
+from halfpipe.status.survey import Survey
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
 from tests.support.workflow import Site
 
@@ -25,8 +26,8 @@ def site(worked: Callable[..., Site]) -> Site:
 
 
 def make(site: Site, home: Path) -> None:
-    looked = Survey(site.settings)
-    board_pages.make(looked, overview(looked, recent(looked, DAYS)), home)
+    survey = Survey(site.settings)
+    board_pages.make(survey, overview(survey, recent(survey, DAYS)), home)
 
 
 def text(page: Path) -> str:

@@ -11,7 +11,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages import pictures
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
@@ -45,7 +45,7 @@ def written(content: bytes) -> list[str]:
         ),
         (gallery.duplicate_chunk, [pictures.REPEATED.label]),
         (gallery.lci_run, [", LCI)", "2,000 events staged", "EPU 965 · 230401001"]),
-        (gallery.held_run, ["0 events staged, 2,001 "]),
+        (gallery.refused_run, ["0 events staged, 2,001 "]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
