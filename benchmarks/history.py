@@ -147,7 +147,7 @@ def _states(settings: Settings) -> dict[RunId, str]:
     """Return the checksum of the state of each run of a site."""
     work = settings.paths.work
     runs = sorted(RunId(path.name) for path in (work / "runs").iterdir())
-    return {run: state_of(settings, run, Deliveries(work, run), given_up=False) for run in runs}
+    return {run: state_of(settings, run, Deliveries(work, run), abandoned=False) for run in runs}
 
 
 def _write_groups(
@@ -170,7 +170,7 @@ def _write_groups(
         for run, state in runs.items() if facts else ():
             other = RunId(_replaced(run.encode(), ids).decode())
             recorded = Deliveries(settings.paths.work, other)
-            ids[state.encode()] = state_of(settings, other, recorded, given_up=False).encode()
+            ids[state.encode()] = state_of(settings, other, recorded, abandoned=False).encode()
         _write_parts(history, group, {name: files[name] for name in files.keys() - facts.keys()}, ids)
 
 
