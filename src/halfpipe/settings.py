@@ -219,7 +219,7 @@ class Magic7(Section):
 
 @dataclass(frozen=True)
 class Merge(Section):
-    """Which events go to Level-1, and in which files. The default is the legacy's: 125000, 112500, ... 59786, 125000."""
+    """Which events go to Level-1, in files of the legacy's sizes by default: 125000, 112500, ... 59786, 125000."""
 
     max_events: int = 125000
     """Events in the first file of a series; 0 or less: no limit."""
