@@ -16,10 +16,8 @@ from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account, Survey
 from halfpipe.status.overview import overview, recent
 from tests.support import gallery
-from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, SECOND, lay_out
 from tests.support.workflow import Site
-
-RUN = "2c2e5787"  # the run of both that were handed off
 
 
 @pytest.fixture
