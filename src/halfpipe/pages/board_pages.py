@@ -126,7 +126,7 @@ def make(site: Survey, found: Overview, home: Path) -> None:
     for run, page in runs.items():
         marks = [
             of_site["simulated"],
-            *(delivered[dl]["simulated"] for dl in page.downlinks & delivered.keys()),
+            *(delivered[dl]["simulated"] for dl in {row["downlink"] for row in page.rows} & delivered.keys()),
         ]
         of_run = {"page": page, "most": MOST_PICTURES, "shown": delivered, "simulated": any(marks)}
         write(paths.board_run(run), "run.html", of_run)

@@ -13,7 +13,7 @@ import numpy as np
 
 from halfpipe.downlink.submissions import submissions
 from halfpipe.formats import met as met_of
-from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import NotDelivered
@@ -26,10 +26,9 @@ EDGE = 3.0  # percent of the width, on both sides of the known sequences
 LEAST = 0.25  # percent; even the shortest interval is visible
 TICKS = 5
 MOST_LINES, LETTERS = 6, 140  # text below the picture in a file
-ARRIVED, MISSING, AGAIN, SETTLED, STAGED, SUBMITTED = (
-    *("arrived", "missing", "again", "settled"),
-    *("staged", "submitted"),
-)
+# The kinds of bars, which are classes in the template; events that are not delivered have those of `WAITING`.
+ARRIVED, MISSING, AGAIN, SETTLED = "arrived", "missing", "again", "settled"
+STAGED, SUBMITTED = "staged", "submitted"
 LEGEND = {MISSING: "missing: events may still arrive here", AGAIN: "arrived again"}
 WAITING = {
     NotDelivered.ORPHAN: "waiting for missing data",
@@ -171,17 +170,13 @@ def _lanes(state: State, scale: Scale) -> Iterator[Lane]:
     yield Lane("settled: no more events can arrive", places)
     delivered = [(dl, last) for dl, (*_, last) in state.recorded.items() if last.spans]
     for downlink, last in sorted(delivered, key=lambda one: one[1].spans[0]):
-        kind = SUBMITTED if _is_submitted(state, downlink, last.handoff or 0) else STAGED
+        told = submissions(state.work, downlink).last_confirmed
+        kind = SUBMITTED if told and told.handoff >= (last.handoff or 0) else STAGED
         where = "submitted to Level-1" if kind == SUBMITTED else "staged, not submitted"
         yield Lane(f"{where} · {downlink}: {count(last.events, 'event')}", scale.bars(kind, last.spans))
     for kind, label in WAITING.items():
         if found := [Interval(group.first, group.last) for group in state.groups if group.kind == kind]:
             yield Lane(f"{label}: {count(state.count(kind), 'event')}", scale.bars(kind, found))
-
-
-def _is_submitted(state: State, downlink: DownlinkId, handoff: int) -> bool:
-    confirmed = submissions(state.work, downlink).last_confirmed
-    return confirmed is not None and confirmed.handoff >= handoff
 
 
 def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:

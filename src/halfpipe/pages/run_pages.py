@@ -49,11 +49,6 @@ class RunPage:
     problem: str = ""
 
     @property
-    def downlinks(self) -> set[str]:
-        """The downlinks of its rows."""
-        return {row["downlink"] for row in self.rows}
-
-    @property
     def may_wait(self) -> bool:
         """Whether it was open at a hand-off, or events wait now, or it is not known whether they do."""
         now = self.standing
@@ -70,20 +65,17 @@ class RunPage:
 def run_pages(site: Survey, found: Overview) -> dict[RunId, RunPage]:
     """Return the pages of the open runs and of the runs of the downlinks on the board, in order."""
     shown, wanting = {one.downlink for one in found.accounts}, {one.downlink for one in found.wanting}
-    rows, pages = _rows(site, shown), dict[RunId, RunPage]()
-    for run in sorted(
-        {*(RunId(row["run"]) for row in rows), *(run for one in found.accounts for run in one.books)}
-    ):
-        pages[run] = RunPage(run)
+    rows = _rows(site, shown)
+    books = {run: standing for one in found.accounts for run, standing in one.books.items()}
+    runs = sorted({*books, *(RunId(row["run"]) for row in rows)})
+    pages = {run: RunPage(run, standing=books.get(run)) for run in runs}
     others = {downlink for run in pages for downlink in begun_downlinks(site.work, run)} - shown
     for row in sorted([*_rows(site, others), *rows], key=itemgetter("downlink")):
         if page := pages.get(row["run"]):
             page.rows.append(row)
             page.urgent |= row["downlink"] in wanting
-    for one in found.accounts:
-        for run, standing in one.books.items():
-            pages[run].standing = standing
-            pages[run].urgent |= one.downlink in wanting
+    for run in (run for one in found.wanting for run in one.books):
+        pages[run].urgent = True
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
     for row in columns.as_rows(waiting_runs(site, may_wait, damaged=lambda _: None)):
