@@ -125,10 +125,15 @@ def picture(site: Survey, run: RunId) -> Picture:
     known = state.known["sequence"]
     edges = {int(known[0]), int(known[-1])} if len(known) else set()
     edges |= {edge for of_apid in state.segments.values() for one in of_apid for edge in one.covers or ()}
+    edges |= {edge for *_, last in state.recorded.values() for span in last.spans for edge in span}
     edges -= {LOWEST, HIGHEST}
     scale = Scale(min(edges, default=0), max(edges, default=1))
     start = f"the run started {utc(met_of.met_to_unix(run.met))}, MET {run.met}"
-    what = "UTC and MET of events, and their sequences" if len(known) else "sequences; no events are known"
+    what = (
+        "UTC and MET of events, and their sequences"
+        if len(known)
+        else "sequences; times are not known, because no events can be read"
+    )
     title, sentences = words(state)
     return Picture(
         title, sentences, f"{what}; {start}", list(_lanes(state, scale)), list(_ticks(state, scale))

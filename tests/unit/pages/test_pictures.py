@@ -72,7 +72,7 @@ def test_a_run_without_deliveries_and_without_rows(site: Site) -> None:
     survey = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(survey, run))[0]
     next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
-    assert any("no events are known" in text for text in written(run_picture(survey, run)))
+    assert any("no events can be read" in text for text in written(run_picture(survey, run)))
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:
@@ -110,3 +110,15 @@ def test_bars_end_at_the_edges_and_the_widest_has_the_name() -> None:
         (50, 50, "x"),
         (21.8, 0.25, ""),
     ]
+
+
+def test_a_delivered_run_without_its_products_fills_the_picture(tmp_path: Path) -> None:
+    site = gallery.lci_run(tmp_path)
+    (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
+    before = picture(Survey(site.settings, gallery.NOW), run)
+    for path in (site.work / paths.chunks(gallery.FIRST)).iterdir():
+        if path.suffix in {".evt", ".idx", ".rows"}:
+            path.unlink()
+    after = picture(Survey(site.settings, gallery.NOW), run)
+    assert after.lanes == before.lanes
+    assert [tick.lines for tick in after.ticks] == [tick.lines[-1:] for tick in before.ticks]
