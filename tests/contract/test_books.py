@@ -298,7 +298,9 @@ def open_runs(site: Site) -> dict[str, str]:
     """Return the waiting events of each open run, as its page on the board shows them."""
     site.halfpipe("board", "-o", site.home / "board", "--config", "board.days=100000")
     page = (site.home / "board" / paths.BOARD_RUNS).read_text()
-    return dict(re.findall(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([^<]*)<td>", page))
+    return dict(
+        re.findall(r"<tr><th><a [^>]*>([0-9a-f]{8})</a>(?:<td>[^<]*){4}<td class=.r.>([^<]*)<td", page)
+    )
 
 
 def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) -> None:

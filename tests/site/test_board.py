@@ -17,7 +17,7 @@ from halfpipe.pages import board_pages
 from halfpipe.status.account import Account
 from halfpipe.status.overview import Overview, overview, recent
 from halfpipe.status.survey import Survey
-from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, lay_out
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
 
@@ -34,8 +34,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Si
     """A board."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
-    survey = Survey(settings)
-    board_pages.make(survey, overview(survey, recent(survey, DAYS)), root / "board")
+    looked = Survey(settings)
+    board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
     return root / "board"
 
 
@@ -106,6 +106,10 @@ def test_links_lead_to_pages_and_back_and_log_lines_are_text(board: Browser) -> 
     board.driver.find_element(By.TAG_NAME, "summary").click()
     board.driver.find_element(By.LINK_TEXT, FIRST).click()
     assert board.driver.find_element(By.TAG_NAME, "h1").text.startswith(f"Downlink {FIRST}")
+    board.driver.find_element(By.LINK_TEXT, RUN).click()
+    assert board.driver.find_element(By.TAG_NAME, "h1").text == f"Run {RUN} open"
+    assert board.driver.find_element(By.CSS_SELECTOR, "svg.picture .arrived").is_displayed()
+    board.driver.find_element(By.LINK_TEXT, FIRST).click()
     board.driver.find_element(By.LINK_TEXT, "All downlinks").click()
     assert shown(board) == [FAILED, TWO]
     board.driver.find_element(By.LINK_TEXT, FAILED).click()
@@ -133,7 +137,8 @@ def test_an_old_page_shows_a_warning(board: Browser, home: Path) -> None:
 
 @pytest.mark.parametrize(("size", "dark"), [(DESK, True), (TELEPHONE, False)], ids=["dark", "telephone"])
 @pytest.mark.parametrize(
-    "page", [paths.BOARD, paths.board_page(FIRST), paths.board_page(FAILED), paths.BOARD_RUNS]
+    "page",
+    [paths.BOARD, paths.board_page(FIRST), paths.board_page(FAILED), paths.BOARD_RUNS, paths.board_run(RUN)],
 )
 def test_pages_are_accessible_on_a_desktop_and_a_telephone(
     board: Browser, home: Path, page: str, size: tuple[int, int], dark: bool

@@ -23,7 +23,7 @@ HEADLINE = re.compile(
     r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
 )
 OPEN_RUN = re.compile(
-    r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([0-9,]+|not known)( at the last merge)?<td>"
+    r"<tr><th><a [^>]*>([0-9a-f]{8})</a>(?:<td>[^<]*){4}<td class=.r.>([0-9,]+|not known)( at the last merge)?<td"
 )
 
 
