@@ -34,8 +34,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Si
     """A board."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
-    looked = Survey(settings)
-    board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
+    survey = Survey(settings)
+    board_pages.make(survey, overview(survey, recent(survey, DAYS)), root / "board")
     return root / "board"
 
 

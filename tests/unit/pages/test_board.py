@@ -27,8 +27,8 @@ def site(worked: Callable[..., Site]) -> Site:
 
 
 def make(site: Site, home: Path) -> None:
-    looked = Survey(site.settings)
-    board_pages.make(looked, overview(looked, recent(looked, DAYS)), home)
+    survey = Survey(site.settings)
+    board_pages.make(survey, overview(survey, recent(survey, DAYS)), home)
 
 
 def text(page: Path) -> str:
