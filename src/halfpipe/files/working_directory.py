@@ -14,7 +14,7 @@ from halfpipe.files.durable import publish
 from halfpipe.files.json_files import dump_json
 from halfpipe.files.reading import names_in
 
-FORMAT = 2
+FORMAT = 3
 _MARK = re.compile(rb'\{\n "format": %d,\n "id": "([0-9a-f]{32})"\n\}\n' % FORMAT)
 
 
