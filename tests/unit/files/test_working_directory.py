@@ -45,9 +45,9 @@ def test_heads_that_race_agree(tmp_path: Path) -> None:
 
 USES = [begin, refuse_other]
 ID = '"id": "0123456789abcdef0123456789abcdef"'
-DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 2}', '{"format": 2, "id": "x"}', "\xff"]
+DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 3}', '{"format": 3, "id": "x"}', "\xff"]
 DAMAGED += [
-    '{"format": 2, "id": 7}',
+    '{"format": 3, "id": 7}',
     f'{{"format": true, {ID}}}',
     f'{{"format": "2", {ID}}}',
     f'{{"format": 1, {ID}}}',
