@@ -67,6 +67,7 @@ def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(words, **keys)
 
 
+programs.CLOSED_SECONDS = 0.001  # most programs here end sooner than the product looks again
 vars(programs)["subprocess"] = SimpleNamespace(**(vars(subprocess) | {"Popen": _popen}))
 
 
