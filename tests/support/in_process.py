@@ -12,12 +12,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache, partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from subprocess import Popen
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -37,34 +40,44 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SIMULATE, *SIMULATORS = (
     str(ROOT / "scripts" / f"{name}.py") for name in ("simulate", "simulated_decoder", "simulated_magic7")
 )
+PIPELINE = str(ROOT / "scripts" / "pipeline_stream.py")
+STANDINS = [str(ROOT / "tests" / "support" / name) for name in ("bad_decoder.py", "standin/pipeline")]
+FORKED = {*SIMULATORS, PIPELINE, *STANDINS}  # programs that tests start often
+NO_TEST_WAITS = 60  # seconds
 
 common_settings = local.common_settings
 
 
-def _become(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> NoReturn:
-    """Run a program of the simulator in a fork of this process, which has its modules already, and exit."""
+def _become(main: Callable[[], int], words: Sequence[str]) -> NoReturn:
+    """Run a program in a fork of this process, which has its modules already, and exit."""
     status = 1
     try:
         os.closerange(3, 1024)  # the parent waits for one of them
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        vars(sys)["argv"], vars(subprocess)["Popen"] = words, _popen
         with (
             open(1, "w", closefd=False) as out,
             open(2, "w", closefd=False) as errors,
             redirect_stdout(out),
             redirect_stderr(errors),
         ):
-            status = ended(lambda: main(words))
+            try:
+                status = ended(main)
+            except Exception:
+                traceback.print_exc()
     finally:
         os._exit(status)
 
 
 def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
-    """Start a program, or fork for one of the simulator."""
-    simulator = len(words) > 1 and words[0] == sys.executable and words[1] in SIMULATORS
-    if simulator and not keys["env"] and not keys["start_new_session"]:
-        keys["preexec_fn"] = partial(_become, module(words[1]).main, words[2:])
-    return subprocess.Popen(words, **keys)
+    """Start a program, or fork for one of `FORKED`; without a time limit that no test reaches."""
+    named = words[3:] if words[0] == "timeout" and float(words[2]) > NO_TEST_WAITS else words
+    path = str(ROOT / named[1]) if len(named) > 1 and named[0] == sys.executable else ""
+    if path in FORKED and not keys.get("env") and not keys.get("start_new_session"):
+        keys["preexec_fn"] = partial(_become, module(path).main, named[1:])
+        words = named
+    return Popen(words, **keys)
 
 
 programs.CLOSED_SECONDS = 0.001  # most programs here end sooner than the product looks again
@@ -127,7 +140,7 @@ def program(command: str) -> int:
 def module(path: str) -> ModuleType:
     """Load a program."""
     name = f"scripts.{Path(path).stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
     assert spec is not None
     assert spec.loader is not None
     loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
