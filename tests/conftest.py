@@ -16,6 +16,8 @@ from tests.support.golden_cases import build
 from tests.support.level1 import Level1
 from tests.support.workflow import Site
 
+gc.disable()  # until the tests are collected
+
 # A shell makes background commands ignore these signals, and their children inherit that.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -49,6 +51,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from looking again and again at what was imported, which stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
