@@ -8,6 +8,7 @@ import gc
 import importlib.util
 import io
 import os
+import runpy
 import shlex
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from subprocess import Popen
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 from unittest.mock import patch
 
 import yaml
@@ -31,6 +32,7 @@ from snakemake.exceptions import SpawnedJobError
 from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+from halfpipe import settings
 from halfpipe.files import heartbeat, leases
 from halfpipe.process import programs
 
@@ -41,15 +43,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SIMULATE, *SIMULATORS = (
     str(ROOT / "scripts" / f"{name}.py") for name in ("simulate", "simulated_decoder", "simulated_magic7")
 )
-PIPELINE = str(ROOT / "scripts" / "pipeline_stream.py")
-STANDINS = [str(ROOT / "tests" / "support" / name) for name in ("bad_decoder.py", "standin/pipeline")]
-FORKED = {*SIMULATORS, PIPELINE, *STANDINS}  # programs that tests start often
 NO_TEST_WAITS = 60  # seconds
 
 common_settings = local.common_settings
 
 
-def _become(main: Callable[[], int], words: Sequence[str]) -> NoReturn:
+def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
     """Run a program in a fork of this process, which has its modules already, and exit."""
     status = 1
     try:
@@ -71,13 +70,18 @@ def _become(main: Callable[[], int], words: Sequence[str]) -> NoReturn:
         os._exit(status)
 
 
+def _run_path(path: str) -> None:
+    runpy.run_path(path, run_name="__main__")
+
+
 def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
-    """Start a program, or fork for one of `FORKED`; without a time limit that no test reaches."""
+    """Start a program, or fork for one in Python; without a time limit that no test reaches."""
     named = words[3:] if words[0] == "timeout" and float(words[2]) > NO_TEST_WAITS else words
-    path = str(ROOT / named[1]) if len(named) > 1 and named[0] == sys.executable else ""
-    if path in FORKED and not keys.get("env") and not keys.get("start_new_session"):
-        keys["preexec_fn"] = partial(_become, module(path).main, named[1:])
-        words = named
+    is_file = named[0] == sys.executable and not named[1].startswith("-")
+    if is_file and not (keys.get("env") or keys.get("start_new_session")):
+        path, words = str(ROOT / named[1]), named
+        main = module(path).main if path.startswith(str(ROOT)) else partial(_run_path, path)
+        keys["preexec_fn"] = partial(_become, main, named[1:])
     return Popen(words, **keys)
 
 
@@ -136,6 +140,7 @@ def _load_yaml_fast(given: Any, Loader: Any) -> Any:  # noqa: N803 - as yaml cal
 
 
 vars(yaml).update(load=_load_yaml_fast, SafeDumper=yaml.CSafeDumper)
+vars(settings)["get_type_hints"] = cache(get_type_hints)  # each job reads the settings
 cli.get_argument_parser = _parser_once
 workflow.parse = _parse_once
 workflow.compile = cache(compile)
