@@ -121,12 +121,13 @@ def _write(history: History, template: Path) -> None:
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
     # Level-1 has taken everything else. Seals differ here, so no seal of the template is used.
     stage_mark.note(load([history.home / "config.yaml"]), ())
+    runs = sorted(RunId(path.name) for path in (template / "work" / "runs").iterdir())
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
     with ProcessPoolExecutor(2) as pool:
         for below in ([template / "downlinks"], work):
             files = _files(template, below)
             parts = [range(first, history.groups, PARTS) for first in range(PARTS)]
-            list(pool.map(_write_groups, [history] * PARTS, parts, [files] * PARTS))
+            list(pool.map(_write_groups, [history] * PARTS, parts, [files] * PARTS, [runs] * PARTS))
 
 
 def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
@@ -139,9 +140,10 @@ def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
     }
 
 
-def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, bytes]) -> None:
-    """Write copies of `files` for some groups."""
-    runs = sorted({RunId(name.split("/")[2]) for name in files if name.startswith("work/runs/")})
+def _write_groups(
+    history: History, groups: Sequence[int], files: Mapping[str, bytes], runs: Sequence[RunId]
+) -> None:
+    """Write copies of `files`, which name `runs`, for some groups."""
     for group in groups:
         ids = history.replacements(group)
         for run in runs:
@@ -169,7 +171,7 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
                 path.parent.mkdir(parents=True, exist_ok=True)
                 places.add(path.parent)
             path.write_bytes(new)
-            staged = path.suffix == ".xml" and "work" in path.parts
+            staged = path.suffix == ".xml" and name.startswith("work/")
             at = time.time() + STAGED_AFTER_SECONDS if staged else when
             os.utime(path, (at, at))
         for place in {place for path in places for place in (path, path.parent)}:
