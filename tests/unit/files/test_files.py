@@ -8,13 +8,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
-from halfpipe.files.durable import (
-    MOST_AT_ONCE,
-    flushed_together,
-    replacing,
-    write_bytes,
-    write_whole,
-)
+from halfpipe.files.durable import MOST_AT_ONCE, flushed_together, replacing, write_bytes, write_whole
 from halfpipe.files.system_calls import reserve
 from halfpipe.process.failure_record import Failure
 
