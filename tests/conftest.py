@@ -30,6 +30,7 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
     disk = os.statvfs(MEMORY)
     if disk.f_bavail * disk.f_frsize > ROOM and not disk.f_flag & os.ST_NOEXEC:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+        tempfile.tempdir = str(MEMORY)
         vars(os)["sync"] = lambda: None  # of this process alone: it would wait for what others write to disks
 
 # No test depends on the speed of the machine.
