@@ -57,6 +57,7 @@ def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         vars(sys)["argv"], vars(subprocess)["Popen"] = words, _popen
         with (
+            patch.object(sys, "stdin", open(0, closefd=False)),
             open(1, "w", closefd=False) as out,
             open(2, "w", closefd=False) as errors,
             redirect_stdout(out),
@@ -184,6 +185,8 @@ def ended(main: Any) -> int:
     try:
         return int(main() or 0)
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
