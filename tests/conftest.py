@@ -16,6 +16,8 @@ from tests.support.golden_cases import build
 from tests.support.level1 import Level1
 from tests.support.workflow import Site
 
+gc.disable()  # until the tests are collected
+
 # A shell makes background commands ignore these signals, and their children inherit that.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -28,6 +30,8 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
     disk = os.statvfs(MEMORY)
     if disk.f_bavail * disk.f_frsize > ROOM and not disk.f_flag & os.ST_NOEXEC:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+        tempfile.tempdir = str(MEMORY)
+        vars(os)["sync"] = lambda: None  # of this process alone: it would wait for what others write to disks
 
 # No test depends on the speed of the machine.
 hypothesis.settings.register_profile(
@@ -48,6 +52,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from looking again and again at what was imported, which stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -136,10 +136,7 @@ def runbook(world: World) -> list[Command]:
     load = "pipeline -m PROD load s3df/HalfPipe.xml"
     (hourly,) = re.findall(r"^    0 \* \* \* \* (.*)$", (ROOT / RUNBOOK).read_text(), re.MULTILINE)
     meanwhile = {
-        "What changes and what stays": [
-            *world.delivered(FIRST),
-            f"{CLIENT} load {world.sdf / LEGACY_XML}",
-        ],
+        "What changes and what stays": [*world.delivered(FIRST), f"{CLIENT} load {world.sdf / LEGACY_XML}"],
         "Each day of the shadow: compare": world.delivered(SECOND),
         "The day of the switch": [f"({world.here(hourly)})"],
         load: world.dispatched(THIRD),

@@ -5,7 +5,6 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -89,8 +88,8 @@ def held(site: Site) -> Repair:
 def database_down(site: Site) -> Repair:
     process(site, SECOND)
     site.configure(ledger={"url": "postgresql+psycopg://halfpipe@127.0.0.1:1/halfpipe"})
-    with patch.object(database, "WAITS", ()), pytest.raises(LedgerError) as refused:
-        database.Ledger.of(site.settings).read(lambda _: None)
+    with pytest.raises(LedgerError) as refused:
+        database.Ledger.of(site.settings, waits=()).read(lambda _: None)
     job_log(site.work, "ledger", Failure.of(refused.value), SECOND)
     return lambda: site.configure(ledger={"url": "built-in"})
 

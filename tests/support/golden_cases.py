@@ -90,9 +90,7 @@ def chunk_of(path: Path) -> Chunk:
     names = ("apid", "datagram", "oaction", "caction", "nevts", "evtseq0", "evtseq1", "evtutc0")
     lines = index.datagrams[list(names)].tolist()
     return Chunk(
-        path.name,
-        events,
-        tuple(Datagram(a, n, o.decode(), c.decode(), *rest) for a, n, o, c, *rest in lines),
+        path.name, events, tuple(Datagram(a, n, o.decode(), c.decode(), *rest) for a, n, o, c, *rest in lines)
     )
 
 
@@ -153,10 +151,7 @@ def build(name: str | Path, site: Site, *downlinks: str) -> Case:
     moot = site.home / "moot.txt"
     moot.write_text("".join(f"r{run:010d} {key} {alias}\n" for run, (key, alias) in case.moot.items()))
     site.replay(case.directory / "in", *case.downlinks)
-    site.configure(
-        merge=asdict(case.rules) | {"latc_override": case.latc},
-        moot={"file": str(moot)},
-    )
+    site.configure(merge=asdict(case.rules) | {"latc_override": case.latc}, moot={"file": str(moot)})
     for downlink in downlinks:
         site.by_hand(downlink)
     return case

@@ -127,10 +127,6 @@ def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     """Return a site with downlinks on its search path that submits to a stand-in."""
     site, level1 = Site(home), Level1(home)
     site.replay(GOLDEN / "split2" / "in")
-    site.configure(
-        merge={"min_events": 1},
-        ledger={"url": None},
-        submit=submit_commands(level1.server),
-    )
+    site.configure(merge={"min_events": 1}, ledger={"url": None}, submit=submit_commands(level1.server))
     site.add_retdefs(GOLDEN / "split2" / "in", *downlinks)
     return site, level1

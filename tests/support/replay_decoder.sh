@@ -11,9 +11,11 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 chunk=${retdef#RetDef-} chunk=${chunk%.xml}
+set --
 for file in "$source/${chunk%-*}"/*-"${chunk#*-}".evt "$source/${chunk%-*}"/*-"${chunk#*-}".idx; do
   [ -e "$file" ] || continue
-  cp "$file" "$out" || exit
+  set -- "$@" "$file"
   name=${file##*/} ground=${name%%-*} run=${name#*-}
   echo "getLSEChunk: processing $ground-${run%%-*}-"
 done
+[ $# -eq 0 ] || exec cp "$@" "$out"

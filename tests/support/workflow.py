@@ -157,13 +157,12 @@ class Site:
     def __post_init__(self) -> None:
         self.work, self.stage, self.retdefs = (self.home / name for name in ("work", "stage", "retdefs"))
         self.retdefs.mkdir(parents=True, exist_ok=True)
+        # Tests do not wait until RetDefs are old enough; the lease of a killed process expires soon.
         self.configure(
-            paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]}
+            paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]},
+            retdef={"settle_seconds": 0, **self.config.get("retdef", {})},
+            lease={"seconds": 5, **self.config.get("lease", {})},
         )
-        # Tests do not wait until RetDefs are old enough.
-        self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
-        # The lease of a killed process expires soon.
-        self.configure(lease={"seconds": 5, **self.config.get("lease", {})})
 
     def clone(self, home: Path) -> "Site":
         """Copy everything to `home`, with times of files; paths in the config change."""

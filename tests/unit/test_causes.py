@@ -21,11 +21,6 @@ from halfpipe.status import failed_jobs, recap
 from halfpipe.status.site_causes import LIGHTS
 
 MAKERS = {"Cause", "Failure", "fault", "_note"}  # a code is their first argument
-TREES = {
-    file: ast.parse(file.read_text())
-    for home in ("src", "scripts")
-    for file in sorted((ROOT / home).rglob("*.py"))
-}
 TABLES = {code for code, _ in SIGNALS.values()} | {code for code, *_ in plugin.OF_SLURM.values()}
 
 
@@ -76,18 +71,19 @@ def codes(value: ast.expr, known: Mapping[str, str]) -> Iterator[str]:
             yield known[name]
 
 
-FOUND = {
-    code: f"{file.relative_to(ROOT)}:{value.lineno}"
-    for file, tree in TREES.items()
-    for value in expressions(file, tree)
-    for code in codes(value, dict(constants(tree)))
-}
-
-
 def test_every_code_in_the_source_is_registered_and_every_registered_code_is_used() -> None:
-    assert {code: place for code, place in FOUND.items() if code not in CODES} == {}
+    found = {
+        code: f"{file.relative_to(ROOT)}:{value.lineno}"
+        for home in ("src", "scripts")
+        for file in sorted((ROOT / home).rglob("*.py"))
+        for tree in [ast.parse(file.read_text())]
+        for known in [dict(constants(tree))]
+        for value in expressions(file, tree)
+        for code in codes(value, known)
+    }
+    assert {code: place for code, place in found.items() if code not in CODES} == {}
     assert TABLES - CODES.keys() == set()
-    assert CODES.keys() - FOUND.keys() - TABLES == set()
+    assert CODES.keys() - found.keys() - TABLES == set()
 
 
 def test_decisions_by_code_know_no_other_codes() -> None:

@@ -120,10 +120,7 @@ def test_damaged_records_hide_nothing_else(own: Site) -> None:
         assert SPREAD not in ended.out
     assert "not_known" in own.halfpipe("show", LCI).out
     shown = own.halfpipe("show", FIRST)
-    assert (shown.status, "damaged" in shown.said or paths.submissions(FIRST) in shown.out) == (
-        0,
-        True,
-    )
+    assert (shown.status, "damaged" in shown.said or paths.submissions(FIRST) in shown.out) == (0, True)
     (one,) = (each for each in own.told("status", "--all")["downlinks"] if each["dl"] == FIRST)
     assert {"damaged"} <= {cause["code"] for cause in one["causes"]}
 

@@ -58,10 +58,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Site) -> None:
 def test_without_downlinks_the_searched_places_are_named(site: Site) -> None:
     site.work.mkdir()
     ended = site.halfpipe("status")
-    assert (ended.status, f"no downlinks found in {site.retdefs}, {site.work}" in ended.out) == (
-        0,
-        True,
-    )
+    assert (ended.status, f"no downlinks found in {site.retdefs}, {site.work}" in ended.out) == (0, True)
     assert "needs action" not in ended.out
 
 

@@ -152,10 +152,7 @@ def test_a_file_that_grows_is_decoded_again(changing: Changing, how: str) -> Non
 
 def test_a_file_that_is_absent_only_while_the_decoder_reads(changing: Changing) -> None:
     away, before = changing.home / "away", changing.first.stat()
-    acts = {
-        "before-0": lambda: changing.first.rename(away),
-        "after-0": lambda: away.rename(changing.first),
-    }
+    acts = {"before-0": lambda: changing.first.rename(away), "after-0": lambda: away.rename(changing.first)}
     assert changing.outcome(acts) == TWICE
     now = changing.first.stat()
     same = (before.st_ino, before.st_size, before.st_mtime_ns) == (now.st_ino, now.st_size, now.st_mtime_ns)

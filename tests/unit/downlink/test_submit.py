@@ -372,8 +372,7 @@ def test_a_suspended_process_does_not_submit_after_another_one(
 
 
 @pytest.mark.parametrize(
-    ("by", "code"),
-    [("mark", "restored"), ("ledger", "damaged"), ("product", "damaged")],
+    ("by", "code"), [("mark", "restored"), ("ledger", "damaged"), ("product", "damaged")]
 )
 def test_a_submission_without_any_record_is_still_noticed(
     level1: Level1, by: str, code: str, monkeypatch: pytest.MonkeyPatch

@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
-from halfpipe.files.durable import (
-    MOST_AT_ONCE,
-    replacing,
-    write_bytes,
-    write_whole,
-)
+from halfpipe.files.durable import MOST_AT_ONCE, flushed_together, replacing, write_bytes, write_whole
 from halfpipe.files.system_calls import reserve
 from halfpipe.process.failure_record import Failure
 
@@ -43,6 +38,18 @@ def test_two_writers_without_a_lock_both_end_well(tmp_path: Path) -> None:
         assert path.read_bytes() == b"the same"
     assert path.read_bytes() == b"the same"
     assert listing(tmp_path) == ["file"]
+
+
+def test_files_written_together_are_flushed_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushes: list[object] = []
+    monkeypatch.setattr(os, "fsync", flushes.append)
+    monkeypatch.setattr(os, "sync", lambda: flushes.append("all"))
+    with flushed_together():
+        write_bytes(tmp_path / "file", b"content")
+        assert not flushes
+    assert flushes == ["all"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StateError])

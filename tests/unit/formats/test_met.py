@@ -3,19 +3,19 @@
 from datetime import UTC, datetime
 
 import pytest
-from astropy.time import Time, TimeDelta
-from astropy.utils import iers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from halfpipe.formats import met
 
-# On a day long after those that it knows it would ask the network for younger leap seconds.
-iers.conf.auto_download, iers.conf.auto_max_age = False, None
-
 
 def calendar(seconds: int) -> tuple[int, int]:
     """Return what astropy shows in the middle of MET second `seconds`: Unix time of the minute, the second."""
+    from astropy.time import Time, TimeDelta  # a second that only the process of this test needs
+    from astropy.utils import iers
+
+    # On a day long after those that it knows it would ask the network for younger leap seconds.
+    iers.conf.auto_download, iers.conf.auto_max_age = False, None
     shown = (Time("2001-01-01", scale="utc").tai + TimeDelta(seconds + 0.5, format="sec")).utc.ymdhms
     year, month, day, hour, minutes = (
         int(shown[name]) for name in ("year", "month", "day", "hour", "minute")

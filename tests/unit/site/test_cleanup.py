@@ -295,12 +295,7 @@ LEFT = (
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt",
     f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt",
 )
-NOT_OURS = (
-    "work/.part",
-    "work/notes.part",
-    f"stage/{FIRST}/.x.part",
-    "stage/.halfpipe/mine/x",
-)
+NOT_OURS = ("work/.part", "work/notes.part", f"stage/{FIRST}/.x.part", "stage/.halfpipe/mine/x")
 
 
 def leave(site: Site, name: str, when: float) -> Path:

@@ -59,16 +59,7 @@ def harmed(path: Path, harm: str, aside: Path) -> Iterator[None]:
 def test_each_file_and_directory(whole: Site, harm: str, tmp_path: Path) -> None:
     before = codes(whole)
     # Without its marks, or with a damaged one, a working directory is not looked at.
-    spared = {
-        "logs",
-        "settings",
-        ".snakemake",
-        "leases",
-        "chunks",
-        "copies",
-        "format.json",
-        "stage-mark",
-    }
+    spared = {"logs", "settings", ".snakemake", "leases", "chunks", "copies", "format.json", "stage-mark"}
     paths = [
         path.relative_to(whole.work)
         for path in sorted(whole.work.rglob("*"))

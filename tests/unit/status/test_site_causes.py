@@ -61,11 +61,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     assert codes(settings) == {}
     (force / "foo").touch()
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, str(cause.remedy)) == (
-        "misspelt",
-        Verdict.ACTION,
-        "halfpipe force",
-    )
+    assert (cause.code, cause.verdict, str(cause.remedy)) == ("misspelt", Verdict.ACTION, "halfpipe force")
     assert cause.text.startswith(f"{force / 'foo'}: ")
 
 
