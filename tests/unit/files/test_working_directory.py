@@ -49,7 +49,7 @@ DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 3}', '{"forma
 DAMAGED += [
     '{"format": 3, "id": 7}',
     f'{{"format": true, {ID}}}',
-    f'{{"format": "2", {ID}}}',
+    f'{{"format": "3", {ID}}}',
     f'{{"format": 1, {ID}}}',
 ]
 
