@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
-from halfpipe.decode.shortfall import missing_hours, sentences
+from halfpipe.decode.shortfall import sentences
 from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
@@ -32,7 +32,7 @@ from halfpipe.status.account import UNKNOWN, Account, Survey
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
-from halfpipe.tables import columns
+from halfpipe.tables import columns, frames
 from halfpipe.tables.incomplete_runs import waiting_runs
 from halfpipe.tables.site_frames import SiteFrames
 from halfpipe.words import lasted
@@ -205,7 +205,7 @@ def _environment() -> Environment:
         "SIGNS": SIGNS,
         "PHASES": PHASES,
         "state_word": state_word,
-        "missing_hours": missing_hours,
+        "chunk_row": frames.chunk_row,
         "lacks": sentences,
         "index": paths.BOARD,
         "page_of": paths.board_page,

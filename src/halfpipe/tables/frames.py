@@ -1,6 +1,7 @@
 """Receipts as pandas frames, with the columns of `halfpipe.tables.columns`; reports select, sum and merge them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from halfpipe import paths
 from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.receipt_file import last_hand_off, receipt_copy
 from halfpipe.tables import columns
 
 Receipt = Mapping[str, Any]
@@ -30,7 +32,9 @@ def read_receipts(
     """
     for downlink in downlinks:
         try:
-            if made := last_hand_off(work, downlink, only_look=True):
+            if copy := receipt_copy(work, downlink):
+                yield copy.values
+            elif made := last_hand_off(work, downlink, only_look=True):
                 yield made.receipt
             elif named:
                 remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
@@ -52,7 +56,7 @@ def downlinks(
             except HalfPipeError as error:
                 problem = error.text
             runs, times = receipt["runs"], _times(receipt["runs"])
-            handed_off = modified(f"{work}/{paths.receipts(downlink)}/000001.json")
+            handed_off = first_handed_off(work, downlink)
             yield (
                 downlink,
                 receipt["handoff"],
@@ -73,16 +77,24 @@ def downlinks(
     return columns.DOWNLINKS.frame(rows())
 
 
+def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
+    """Return the time of the first hand-off of a downlink, Unix seconds; None if it is unknown."""
+    return modified(f"{work}/{paths.receipts(downlink)}/000001.json")
+
+
 def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
     """Return the number of the hand-off that Level-1 has.
+
+    ``submit=<id>`` is enough: it is removed before each record.
 
     Raises
     ------
     HalfPipeError
-        If the records of the submissions are damaged.
+        If neither this file nor the records of the submissions can be read.
     """
-    if not Path(f"{work}/{paths.submissions(downlink)}").exists():  # so for most downlinks of a mission
-        return None
+    with suppress(HalfPipeError, KeyError, TypeError):
+        number: int | None = read_json(Path(f"{work}/{paths.submitted(downlink)}"))["submitted"]
+        return number
     confirmed = submissions(work, downlink, only_look=True).last_confirmed
     return confirmed.handoff if confirmed else None
 
@@ -97,7 +109,7 @@ def runs(
     return columns.RUNS.frame(
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
-            submitted(DownlinkId(receipt["downlink"])),
+            told,
             *(
                 len(run["files"]),
                 run["delivered"],
@@ -108,6 +120,7 @@ def runs(
             ),
         )
         for receipt in receipts
+        for told in (submitted(DownlinkId(receipt["downlink"])),)
         for run in receipt["runs"]
     )
 
@@ -138,14 +151,16 @@ def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
 def chunks(receipts: Iterable[Receipt]) -> pd.DataFrame:
     """Return one row for each chunk in a receipt."""
     return columns.CHUNKS.frame(
-        (receipt["downlink"], *_chunk(chunk)) for receipt in receipts for chunk in receipt["chunks"]
+        (receipt["downlink"], *chunk_row(chunk)) for receipt in receipts for chunk in receipt["chunks"]
     )
 
 
-def _chunk(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
+def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the values of `halfpipe.tables.columns.CHUNKS`, without the downlink, for an entry of a receipt."""
     indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
     counts = (sum(file.get(key, 0) for file in indexes) for key in ("events", "datagrams", "missing_events"))
     size = sum(file["size"] for file in chunk["files"] if file["kind"] == "evt")
     level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
-    hours = (level0.get("needed"), len(level0.get("missing") or ()))
+    missing = level0.get("missing")  # null if the archive was not visible
+    hours = (level0.get("needed"), None if missing is None else len(missing))
     return (chunk["chunk"], " ".join(chunk["runs"]), *counts, size, sum(exceptions.values()), *hours)
