@@ -89,8 +89,7 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
 def receipt_copy(work: Path, downlink: DownlinkId) -> Record | None:
     """Return the record in ``dl=<id>``; None if this file is gone or damaged.
 
-    It is the last record, because the file is removed before a hand-off changes. This is half the work of
-    `last_hand_off`, for a look at all downlinks of a mission.
+    This is for frames of all downlinks of a mission: it opens one file for each. It does not notice damaged records.
     """
     with suppress(OSError):
         copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"))

@@ -1,7 +1,6 @@
 """Receipts as pandas frames, with the columns of `halfpipe.tables.columns`; reports select, sum and merge them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from halfpipe import paths
 from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
-from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_hand_off, receipt_copy
@@ -20,6 +18,7 @@ from halfpipe.tables import columns
 
 Receipt = Mapping[str, Any]
 Failed = Callable[[DownlinkId, HalfPipeError], object]
+Submitted = Callable[[DownlinkId], int | None]
 
 
 def read_receipts(
@@ -27,12 +26,12 @@ def read_receipts(
 ) -> Iterator[Receipt]:
     """Yield the receipt of the latest hand-off of each downlink.
 
-    `failed` is called with the errors of those that cannot be read and, if the downlinks were `named`, of those that
-    were not handed off.
+    If the downlinks were `named`, their records are read, otherwise first their copies in ``dl=<id>``. `failed` is
+    called with the errors of those that cannot be read and, if they were named, of those that were not handed off.
     """
     for downlink in downlinks:
         try:
-            if copy := receipt_copy(work, downlink):
+            if not named and (copy := receipt_copy(work, downlink)):
                 yield copy.values
             elif made := last_hand_off(work, downlink, only_look=True):
                 yield made.receipt
@@ -44,15 +43,21 @@ def read_receipts(
 
 
 def downlinks(
-    work: Path, receipts: Iterable[Receipt], broken: Mapping[DownlinkId, HalfPipeError]
+    work: Path,
+    receipts: Iterable[Receipt],
+    broken: Mapping[DownlinkId, HalfPipeError],
+    submitted: Submitted,
 ) -> pd.DataFrame:
-    """Return one row for each receipt, and one for each downlink that is `broken`, with the problem."""
+    """Return one row for each receipt, and one for each downlink that is `broken`, with the problem.
+
+    `submitted` returns the number of the hand-off that Level-1 has.
+    """
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for receipt in receipts:
-            downlink, problem, submitted = DownlinkId(receipt["downlink"]), None, None
+            downlink, problem, told = DownlinkId(receipt["downlink"]), None, None
             try:
-                submitted = submitted_number(work, downlink)
+                told = submitted(downlink)
             except HalfPipeError as error:
                 problem = error.text
             runs, times = receipt["runs"], _times(receipt["runs"])
@@ -60,7 +65,7 @@ def downlinks(
             yield (
                 downlink,
                 receipt["handoff"],
-                submitted,
+                told,
                 handed_off,
                 len(receipt["chunks"]),
                 len(runs),
@@ -85,23 +90,18 @@ def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
 def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
     """Return the number of the hand-off that Level-1 has.
 
-    ``submit=<id>`` is enough: it is removed before each record.
-
     Raises
     ------
     HalfPipeError
-        If neither this file nor the records of the submissions can be read.
+        If the records of the submissions are damaged.
     """
-    with suppress(HalfPipeError, KeyError, TypeError):
-        number: int | None = read_json(Path(f"{work}/{paths.submitted(downlink)}"))["submitted"]
-        return number
+    if not Path(f"{work}/{paths.submissions(downlink)}").exists():  # so for most downlinks of a mission
+        return None
     confirmed = submissions(work, downlink, only_look=True).last_confirmed
     return confirmed.handoff if confirmed else None
 
 
-def runs(
-    receipts: Iterable[Receipt], submitted: Callable[[DownlinkId], int | None] = lambda _: None
-) -> pd.DataFrame:
+def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> pd.DataFrame:
     """Return one row for each run and downlink: what the downlink delivered of the run, and its state at that time.
 
     `submitted` returns the number of the hand-off that Level-1 has.

@@ -18,6 +18,7 @@ from halfpipe import paths
 from halfpipe.config import find_profile, load
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import read_whole
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
@@ -78,8 +79,14 @@ class SiteFrames:
         return self._only or every_downlink(self._work)
 
     def _submitted(self, downlink: DownlinkId) -> int | None:
+        if not self._only:  # this file is removed before each record
+            with suppress(HalfPipeError, KeyError, TypeError):
+                return int(read_json(self._work / paths.submitted(downlink))["submitted"])
+        return frames.submitted_number(self._work, downlink)
+
+    def _submitted_if_known(self, downlink: DownlinkId) -> int | None:
         try:
-            return frames.submitted_number(self._work, downlink)
+            return self._submitted(downlink)
         except HalfPipeError as error:
             self.problems[downlink] = error
             return None
@@ -92,12 +99,12 @@ class SiteFrames:
     @cached_property
     def downlinks(self) -> pd.DataFrame:
         """One row for each downlink, with what its latest receipt contains."""
-        return frames.downlinks(self._work, self._receipts(), self.problems)
+        return frames.downlinks(self._work, self._receipts(), self.problems, self._submitted)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return frames.runs(self._receipts(), self._submitted)
+        return frames.runs(self._receipts(), self._submitted_if_known)
 
     @cached_property
     def files(self) -> pd.DataFrame:
@@ -161,7 +168,7 @@ class SiteFrames:
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             with suppress(HalfPipeError):  # `downlinks` has the problem
-                copy = receipt_copy(self._work, downlink)
+                copy = None if self._only else receipt_copy(self._work, downlink)
                 if copy and copy.previous is None:
                     made = [(frames.first_handed_off(self._work, downlink), copy.values)]
                 else:
