@@ -26,7 +26,10 @@ from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.manifest_books import state_of
 from halfpipe.run.merged_index import SEAL as INDEX_SEAL
+from halfpipe.settings import Settings
 
 DOWNLINKS = 60_000  # about as many as the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
@@ -35,7 +38,7 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # pieces of work for two processes that write a history
 CLEANED_UP = {".evt", ".idx", ".rows"}
-KEPT = Path(paths.datagrams("", "")).name  # clean-up never removes it
+KEPT = Path(paths.datagrams("", "")).name  # cleanup never removes it
 NOT_COPIED = {
     ".snakemake",
     "leases",
@@ -121,12 +124,13 @@ def _write(history: History, template: Path) -> None:
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
     # Level-1 has taken everything else. Seals differ here, so no seal of the template is used.
     stage_mark.note(load([history.home / "config.yaml"]), ())
+    runs = _states(load([template / "config.yaml"]))
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
     with ProcessPoolExecutor(2) as pool:
         for below in ([template / "downlinks"], work):
             files = _files(template, below)
             parts = [range(first, history.groups, PARTS) for first in range(PARTS)]
-            list(pool.map(_write_groups, [history] * PARTS, parts, [files] * PARTS))
+            list(pool.map(_write_groups, [history] * PARTS, parts, [files] * PARTS, [runs] * PARTS))
 
 
 def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
@@ -139,9 +143,20 @@ def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
     }
 
 
-def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, bytes]) -> None:
-    """Write copies of `files` for some groups."""
-    runs = sorted({RunId(name.split("/")[2]) for name in files if name.startswith("work/runs/")})
+def _states(settings: Settings) -> dict[RunId, str]:
+    """Return the checksum of the state of each run of a site."""
+    work = settings.paths.work
+    runs = sorted(RunId(path.name) for path in (work / "runs").iterdir())
+    return {run: state_of(settings, run, Deliveries(work, run), abandoned=False) for run in runs}
+
+
+def _write_groups(
+    history: History, groups: Sequence[int], files: Mapping[str, bytes], runs: Mapping[RunId, str]
+) -> None:
+    """Write copies of `files`, which name `runs` and the checksums of their states, for some groups."""
+    settings = load([history.home / "config.yaml"])
+    # What has happened, and then what names its checksums.
+    facts = {name: files[name] for name in files if "/deliveries/" in name or name.endswith(KEPT)}
     for group in groups:
         ids = history.replacements(group)
         for run in runs:
@@ -151,30 +166,40 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             content: _replaced(content, ids) for name, content in files.items() if name.endswith(".xml")
         }
         ids |= {_sum(before): _sum(after) for before, after in retdefs.items()}
-        # A record contains the seal of the one before it, manifests and receipts those of deliveries; so do copies.
-        for _, content in sorted(files.items(), key=lambda file: ("/deliveries/" not in file[0], file[0])):
-            if content.startswith(SEALED):
-                begin, end = len(SEALED), len(SEALED) + 64
-                ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
-            elif content.startswith(INDEX_SEAL):
-                begin, end = len(INDEX_SEAL), len(INDEX_SEAL) + 64
-                ids[content[begin:end]] = _sum(_replaced(content, ids)[end + 1 :])
-        when, places = history.when(group), set[Path]()
-        for name, content in files.items():
-            of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)
-            if of is not None and history.place(group, of) < 1:
-                continue
-            path, new = history.home / _replaced(name.encode(), ids).decode(), _replaced(content, ids)
-            if path.parent not in places:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                places.add(path.parent)
-            path.write_bytes(new)
-            staged = path.suffix == ".xml" and "work" in path.parts
-            at = time.time() + STAGED_AFTER_SECONDS if staged else when
-            os.utime(path, (at, at))
-        for place in {place for path in places for place in (path, path.parent)}:
-            if place.parent.name in {"downlinks", "runs"}:
-                os.utime(place, (when, when))
+        _write_parts(history, group, facts, ids)
+        for run, state in runs.items() if facts else ():
+            other = RunId(_replaced(run.encode(), ids).decode())
+            recorded = Deliveries(settings.paths.work, other)
+            ids[state.encode()] = state_of(settings, other, recorded, abandoned=False).encode()
+        _write_parts(history, group, {name: files[name] for name in files.keys() - facts.keys()}, ids)
+
+
+def _write_parts(history: History, group: int, files: Mapping[str, bytes], ids: dict[bytes, bytes]) -> None:
+    """Write copies of `files` for a group with replaced `ids`, and add the seals to them."""
+    # A record contains the seal of the one before it, manifests and receipts those of deliveries; so do copies.
+    for _, content in sorted(files.items(), key=lambda file: ("/deliveries/" not in file[0], file[0])):
+        if content.startswith(SEALED):
+            begin, end = len(SEALED), len(SEALED) + 64
+            ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
+        elif content.startswith(INDEX_SEAL):
+            begin, end = len(INDEX_SEAL), len(INDEX_SEAL) + 64
+            ids[content[begin:end]] = _sum(_replaced(content, ids)[end + 1 :])
+    when, places = history.when(group), set[Path]()
+    for name, content in files.items():
+        of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)
+        if of is not None and history.place(group, of) < 1:
+            continue
+        path, new = history.home / _replaced(name.encode(), ids).decode(), _replaced(content, ids)
+        if path.parent not in places:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            places.add(path.parent)
+        path.write_bytes(new)
+        staged = path.suffix == ".xml" and name.startswith("work/")
+        at = time.time() + STAGED_AFTER_SECONDS if staged else when
+        os.utime(path, (at, at))
+    for place in {place for path in places for place in (path, path.parent)}:
+        if place.parent.name in {"downlinks", "runs"}:
+            os.utime(place, (when, when))
 
 
 def _replaced(content: bytes, ids: Mapping[bytes, bytes]) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.scenes import Scene, Shape
 from halfpipe import paths
-from halfpipe.downlink.deliver_run import deliver_run
+from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.files import leases
 from halfpipe.files.durable import write_whole
 from halfpipe.files.json_files import read_json
@@ -43,12 +43,12 @@ def settings(scene: Scene, home: Path) -> Settings:
 def delivering(
     scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
 ) -> Callable[[], dict[str, Any]]:
-    """Return `deliver_run` with its arguments for the site at `home`; no chunk is decoded again."""
+    """Return `merge_and_deliver` with its arguments for the site at `home`; no chunk is decoded again."""
     found, chunks = settings(scene, home), scene.chunks(run)
 
     def deliver() -> dict[str, Any]:
         with leases.downlink_job(found, downlink) as lease:
-            return deliver_run(found, lease, downlink, run, chunks, threads=threads, output=sys.stderr)
+            return merge_and_deliver(found, lease, downlink, run, chunks, threads=threads, output=sys.stderr)
 
     return deliver
 

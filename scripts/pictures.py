@@ -14,16 +14,16 @@ from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 
 
 def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:
     """Draw the runs, and list the pictures."""
-    work, downlink, site = settings.paths.work, arguments.downlink, Survey(settings, time.time())
+    work, downlink, survey = settings.paths.work, arguments.downlink, Survey(settings, time.time())
     receipt = read_receipt(work, downlink)
     home = make_directory(work, paths.pictures(downlink))
     runs = [RunId(run["run"]) for run in receipt["runs"] if run["epus"]]
-    made = {f"run-{run}.svg": run_picture(site, run) for run in runs}
+    made = {f"run-{run}.svg": run_picture(survey, run) for run in runs}
     for name, content in made.items():
         write_bytes(home / name, content)
     listed = {"downlink": downlink, "handoff": receipt["handoff"], "pictures": [*made]}

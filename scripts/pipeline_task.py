@@ -30,8 +30,9 @@ from halfpipe.process.command_words import map_prefix
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.rule_program import prepared
 from halfpipe.settings import ROOT, Settings
-from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.account import Account, account
 from halfpipe.status.failed_jobs import failed_jobs
+from halfpipe.status.survey import Survey
 
 PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE": "PROD"}
 RETDEF_SECONDS = (
@@ -139,8 +140,8 @@ def process(stream: Stream, settings: Settings, patience: float) -> int:
         and (hold := halts.cause(work, halts.Switch.STAGE, downlink))
     ):
         return report_hold(hold)
-    orphans = "not known" if found.orphans is None else found.orphans
-    set_variables(handoff=found.handoff or 0, runs=found.runs, events=found.events, orphans=orphans)
+    waiting = "not known" if found.waiting is None else found.waiting
+    set_variables(handoff=found.handoff or 0, runs=found.runs, events=found.events, waiting=waiting)
     return report_failure(status, found)
 
 

@@ -1,12 +1,15 @@
-"""HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1."""
+"""HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1.
+
+This module is for notebooks and scripts of other people. No module of the package imports it.
+"""
 
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from halfpipe.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from halfpipe.tables.site_frames import SiteFrames
-
-__version__ = "0.1.0"
 
 
 def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":

@@ -132,6 +132,7 @@ stage_scratch = Place(".halfpipe/{dl}-{what}")  # a scratch directory on the sta
 # File of a run for Online, relative to `paths.online` (ground-chain §7).
 online_file = Place("{ground_id:08x}-{run}.evt")
 board_page = Place("{dl}.html")  # the board's page of a downlink, relative to `board.dir`
+board_run = Place("run-{run}.html")  # the board's page of a run, relative to `board.dir`
 
 
 def halt(switch: str, dl: str | None = None) -> str:

@@ -243,7 +243,7 @@ class Merge(Section):
 class Retire(Section):
     """Runs that will never be complete, and that an operator abandons; docs/retirement.md."""
 
-    deliver_orphans: bool = True
+    deliver_waiting: bool = True
     """Whether the next downlink of an abandoned run delivers all known events; if false, waiting events stay
     undelivered."""
     report_days: Days = 7.0
@@ -360,7 +360,7 @@ class OfRun(Section):
 def reason_of(
     decided: Iterable[OfChunk | OfRun], downlink: DownlinkId, what: str, events: int = 0
 ) -> str | None:
-    """Return the reason why `events` of `what`, a chunk or a run, are given up; None if they are not."""
+    """Return the reason why `events` of `what`, a chunk or a run, may be lost; None if they may not."""
     for one in decided:
         of = one.chunk if isinstance(one, OfChunk) else one.run
         if (one.dl, of) == (downlink, what) and (one.events is None or events <= one.events):
@@ -496,7 +496,7 @@ class Settings(Section):
             "decoder": {"command": self.decoder.command, "latc": self.decoder.latc},
             "magic7": {"command": self.magic7.command},
             "merge": asdict(self.merge),
-            "retire": {"deliver_orphans": self.retire.deliver_orphans},
+            "retire": {"deliver_waiting": self.retire.deliver_waiting},
             "moot": {"file": self.moot.file.name if self.moot.file else None, "mapping": self.moot.mapping},
         }
 

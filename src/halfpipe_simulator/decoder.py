@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats import evt
-from halfpipe.formats.level0 import Retrieval, retrieve
+from halfpipe.formats.level0 import Retrieval, read_datagrams
 from halfpipe.formats.retdef import RetDef
 from halfpipe_simulator.datagrams import Decoded, decode, run_of, sound_datagrams
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
@@ -105,7 +105,7 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
     with ExitStack() as stack:
         for apid in sorted({span.apid for span in retdef.spans}):
             spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
-            packets = retrieve(level0, retdef.scid, apid, spans)
+            packets = read_datagrams(level0, retdef.scid, apid, spans)
             for fault in packets.faults:
                 print(fault)
             stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]

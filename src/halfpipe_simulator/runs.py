@@ -70,8 +70,8 @@ class Run:
         Number of pairs of events in two EPUs that share a sequence.
     equal_in_one
         Number of pairs of events of one EPU that share a sequence.
-    orphaned_head, orphaned_tail
-        The first (last) datagrams of the last EPU never arrive, so events of the others are orphans there.
+    waiting_head, waiting_tail
+        The first (last) datagrams of the last EPU never arrive, so events of the others wait there.
     no_start, no_stop
         The first (last) datagram of every EPU never arrives.
     """
@@ -92,8 +92,8 @@ class Run:
     repeated_datagrams: int = 0
     equal_sequences: int = 0
     equal_in_one: int = 0
-    orphaned_head: bool = False
-    orphaned_tail: bool = False
+    waiting_head: bool = False
+    waiting_tail: bool = False
     no_start: bool = False
     no_stop: bool = False
 
@@ -210,8 +210,8 @@ def deliver(rng: np.random.Generator, spec: Run, datagrams: list[Datagram]) -> N
         lost.update(own[len(own) - int(spec.no_stop) :])
     last_epu = by_epu[-1]
     share = max(1, len(last_epu) // 5)
-    lost.update(last_epu[: share * spec.orphaned_head])
-    lost.update(last_epu[len(last_epu) - share * spec.orphaned_tail :])
+    lost.update(last_epu[: share * spec.waiting_head])
+    lost.update(last_epu[len(last_epu) - share * spec.waiting_tail :])
     inner = [d for d in by_epu[0][1:-1] if d not in lost]
     lost.update(inner[i] for i in rng.permutation(len(inner))[: spec.lost_datagrams])
     arrived = [d for d in datagrams if d not in lost]

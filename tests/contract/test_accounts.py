@@ -12,10 +12,11 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
-from halfpipe.formats.level0 import retrieve
+from halfpipe.formats.level0 import read_datagrams
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 from halfpipe_simulator.packets import make_packet
 from halfpipe_simulator.scenario import Scenario
@@ -129,7 +130,7 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
         for each in read_retdef(site.retdefs / paths.retdef(DL, ChunkId("00001"))).spans
         if each.apid == 956
     )
-    packets = retrieve(site.home / "simulated" / "level0", 77, 956, [(span.begin, span.end)])
+    packets = read_datagrams(site.home / "simulated" / "level0", 77, 956, [(span.begin, span.end)])
     whole, cut = file.read_bytes(), int(packets.packets["offset"][packets.begins[len(packets) // 2]])
     file.write_bytes(whole[:cut])
     site.process(DL)
@@ -160,7 +161,7 @@ def test_missing_events_that_are_announced_are_reported(site: Site) -> None:
     site.snakemake(f"dl={GOLDEN_DL}", "-F").bad("decoder.max_missing_events (0)")
 
 
-def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -> None:
+def test_damage_to_waiting_events_is_found_before_they_are_delivered(site: Site) -> None:
     case = build("split2", site)
     first, second = case.downlinks
     site.process(first)

@@ -18,8 +18,9 @@ from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import Account, Survey, account
-from halfpipe.status.explanation import HELD, State
+from halfpipe.status.account import Account, account
+from halfpipe.status.explanation import REFUSED, State
+from halfpipe.status.survey import Survey
 from tests.contract.test_forgotten import on_site, without
 from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
 from tests.support.workflow import Site
@@ -48,16 +49,16 @@ def failed(site: Site, rule: str, *ids: str) -> str:
 
 def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -> Books:
     """Check that status, explain, show and the board say the same of a run, and that its books balance."""
-    looked = Survey(site.settings)
-    accounts: list[Account] = [account(looked, dl) for dl in downlinks]
-    now, state = looked.books(run), State(Survey(site.settings), run)
+    survey = Survey(site.settings)
+    accounts: list[Account] = [account(survey, dl) for dl in downlinks]
+    now, state = survey.books(run), State(Survey(site.settings), run)
     assert now.books
     assert not now.old
     books = now.books
     assert books.lost == 0
-    every = [found for one in every_run(site.work) if (found := looked.books(one).books)]
-    assert sum(one.orphans or 0 for one in accounts) == sum(one.all_waiting for one in every)
-    assert state.count(NotDelivered.ORPHAN, NotDelivered.DUE, HELD) == books.all_waiting
+    every = [found for one in every_run(site.work) if (found := survey.books(one).books)]
+    assert sum(one.waiting or 0 for one in accounts) == sum(one.all_waiting for one in every)
+    assert state.count(NotDelivered.WAITING, NotDelivered.DUE, REFUSED) == books.all_waiting
     assert state.count(NotDelivered.LATE) == books.late
     assert state.count(NotDelivered.WITHHELD) == books.withheld
     assert state.count(NotDelivered.CLOSED) == books.closed
@@ -206,7 +207,7 @@ def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: P
 
 
 def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> None:
-    """Row 7: orphans of a chunk that is ignored afterwards, and whose products are then gone."""
+    """Row 7: waiting events of a chunk that is ignored afterwards, and whose products are then gone."""
     build("gap_one_filled", site)
     site.configure(ledger={"url": None})
     site.by_hand(FIRST)
@@ -218,7 +219,7 @@ def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> No
     second = entry(site, SECOND)
     assert second["epus"] == [956]
     assert (second["complete"], second["delivered"], second["brought"]) == (False, 0, 18)
-    assert second["orphans"] + second["late"] == second["known"] - second["elsewhere"]
+    assert second["waiting"] + second["late"] == second["known"] - second["elsewhere"]
     books = equal_on_all_screens(site, FIRST, SECOND)
     assert books.delivered == entry(site, FIRST)["delivered"]
 
@@ -239,7 +240,7 @@ def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102 and sequence != 1067)
     site.process(FIRST, again=True)
     run = entry(site, FIRST)
-    assert (run["withheld"], run["known"]) == (1, run["delivered"] + run["orphans"])
+    assert (run["withheld"], run["known"]) == (1, run["delivered"] + run["waiting"])
     books = equal_on_all_screens(site, FIRST)
     assert (books.withheld, books.closed) == (1, 0)
     (group,) = [each for each in site.told("explain", RUN)["groups"] if each["kind"] == NotDelivered.WITHHELD]
@@ -297,7 +298,9 @@ def open_runs(site: Site) -> dict[str, str]:
     """Return the waiting events of each open run, as its page on the board shows them."""
     site.halfpipe("board", "-o", site.home / "board", "--config", "board.days=100000")
     page = (site.home / "board" / paths.BOARD_RUNS).read_text()
-    return dict(re.findall(r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([^<]*)<td>", page))
+    return dict(
+        re.findall(r"<tr><th><a [^>]*>([0-9a-f]{8})</a>(?:<td>[^<]*){4}<td class=.r.>([^<]*)<td", page)
+    )
 
 
 def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) -> None:
@@ -323,7 +326,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     waiting = equal_on_all_screens(site, FIRST).waiting
     for path in (site.work / paths.chunks(FIRST)).glob("*.rows"):
         path.unlink()
-    assert account(Survey(site.settings), FIRST).orphans == waiting, "nothing has changed since"
+    assert account(Survey(site.settings), FIRST).waiting == waiting, "nothing has changed since"
     assert "books" not in told(site, FIRST)
     site.halfpipe("force", RUN, "--reason", "lost").good()
     if "manifest" in without:
@@ -334,7 +337,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
         shutil.rmtree(site.work / "copies" / paths.receipts(FIRST))
     expected = None if "hand-off" in without else waiting
     shown = account(Survey(site.settings), FIRST)
-    assert shown.orphans == expected
+    assert shown.waiting == expected
     assert told(site, FIRST)["books"].verdict is Verdict.NOTE
     assert open_runs(site) == {RUN: f"{waiting} at the last merge" if expected else "not known"}
     (table,) = site.told("show", "--books", RUN)["books"]

@@ -46,19 +46,22 @@ def test_imports_follow_the_layers_of_the_architecture() -> None:
     lines = re.findall(r"^    (\S.*?)  .*$", section, re.MULTILINE)
     level = {name: n for n, line in enumerate(lines) for name in line.split()}
     home = ROOT / "src" / "halfpipe"
-    assert level.keys() == {path.stem for path in home.iterdir()} - {"__init__", "__main__", "__pycache__"}
+    assert level.keys() == {path.stem for path in home.iterdir()} - {"__pycache__"}
     down = []
     for path in home.rglob("*.py"):
         here = path.relative_to(home).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("halfpipe"):
-                continue
-            _, *inside = str(node.module).split(".")
-            names = inside[:1] or [alias.name for alias in node.names]
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                imported = [f"{node.module}.{alias.name}" for alias in node.names]
+            ours = [name.split(".")[1:] for name in imported if f"{name}.".startswith("halfpipe.")]
+            names = [
+                name if name in level else "__init__" for name, *_ in (inside or [""] for inside in ours)
+            ]
             down += [
                 f"{path.relative_to(home)}: {name}"
                 for name in names
-                if here in level and name in level and name != here and level[name] >= level[here]
+                if name != here and level[name] >= level[here]
             ]
     assert down == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink.deliver_run import deliver_run
+from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.handoff_causes import contradictions
 from halfpipe.downlink.receipt import state_word
 from halfpipe.files import leases
@@ -167,7 +167,7 @@ def test_a_run_that_is_in_no_chunk_any_more_is_refused(
     with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
-            deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
+            merge_and_deliver(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
     site.process(FIRST)
     (left,) = [run for run in site.receipt(FIRST)["runs"] if run["run"] == other]
     assert (left["brought"], left["delivered"], left["files"]) == (0, 0, [])
@@ -179,17 +179,17 @@ def test_a_run_that_is_in_no_chunk_any_more_is_refused(
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
-def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
+def test_a_run_without_datagrams_is_refused(tmp_path: Path) -> None:
     """An abandoned run of which only events are known cannot be in a text for Level-1."""
     site, _, source = on_site(tmp_path)
     for path in (source / FIRST).glob("*.idx"):
         kept = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("EVT:")]
         path.write_text("".join(kept))
-    site.give_up("r0741234567")
+    site.abandon("r0741234567")
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
-    assert run["held"]
-    assert state_word(run) == "HELD"
-    assert run["known"] == run["held_events"] == 70
+    assert run["refused"]
+    assert state_word(run) == "REFUSED"
+    assert run["known"] == run["refused_events"] == 70
     assert site.staged(FIRST) == {}
     assert codes(site, FIRST) == {"level1-refuses": Verdict.ACTION}

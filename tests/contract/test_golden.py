@@ -8,11 +8,11 @@ import pytest
 
 from halfpipe.ids import RunId
 from halfpipe.settings import Paths, Settings
-from halfpipe.site import clean_up
+from halfpipe.site import cleanup
 from tests.support.golden_cases import Case, Step, build, case_names, cases, check, read_case
 from tests.support.workflow import Ended, Site
 
-PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")
+PARTS = ("delivered", "waiting", "late", "refused_events", "elsewhere")
 Known = dict[str, set[tuple[str, str]]]
 """Sequences and APIDs of the events in the indexes, by run."""
 
@@ -47,17 +47,17 @@ def test_golden_in_process(name: str, site: Site) -> None:
 
 @pytest.mark.parametrize("every", [1, pytest.param(2, marks=pytest.mark.workflow)])
 @pytest.mark.parametrize("name", [case.name for case in cases() if len(case.steps) > 1])
-def test_golden_after_clean_ups(name: str, every: int, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clean-up that keeps nothing runs before each step; with `every` 2 it is killed half-way."""
+def test_golden_after_cleanups(name: str, every: int, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cleanup that keeps nothing runs before each step; with `every` 2 it is killed half-way."""
     monkeypatch.setattr(Site, "typing", False)
-    monkeypatch.setattr(clean_up, "why_kept", lambda *_: "")
-    where, later = Settings(Paths(site.work, site.stage)), time.time() + 2 * clean_up.DAY
+    monkeypatch.setattr(cleanup, "why_kept", lambda *_: "")
+    where, later = Settings(Paths(site.work, site.stage)), time.time() + 2 * cleanup.DAY
 
     def after_one(*words: str) -> Ended:
         if every == 1:
-            assert not any(each.failed for each in clean_up.clean(where, later, "", remove=True))
-        for each in clean_up.removable(where, later):
-            assert every == 2 or each.what is clean_up.FileKind.LOGS
+            assert not any(each.failed for each in cleanup.clean(where, later, "", remove=True))
+        for each in cleanup.removable(where, later):
+            assert every == 2 or each.what is cleanup.FileKind.LOGS
             for path in list(each.sizes)[::every]:
                 Path(path).unlink()
         return site.snakemake(*words)

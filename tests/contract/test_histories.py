@@ -230,7 +230,7 @@ class DeliveryLog:
     def check_nothing_left(self, decision: Decision) -> None:
         """Every known event whose place is settled is delivered, withheld or late."""
         known = model.known_datagrams(self.run.arrived.values())
-        places = model.settled(known, self.history.rules, given_up=False)
+        places = model.settled(known, self.history.rules, settle_all=False)
         events = {(e.sequence, e.apid) for cs in self.run.arrived.values() for c in cs for e in c.events}
         left = {key for key in events - set(self.delivered()) if model.inside(key[0], places)}
         assert len(left) <= decision.withheld + decision.late

@@ -47,8 +47,8 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     assert server.states(FIRST) == GOOD, server.log(FIRST, "process")
     delivered(server)
     runs = server.site.receipt(FIRST)["runs"]
-    events, orphans = (sum(run[key] for run in runs) for key in ("delivered", "orphans"))
-    figures = {"handoff": 1, "runs": len(runs), "events": events, "orphans": orphans, "level1": 1}
+    events, waiting = (sum(run[key] for run in runs) for key in ("delivered", "waiting"))
+    figures = {"handoff": 1, "runs": len(runs), "events": events, "waiting": waiting, "level1": 1}
     assert server.variables(FIRST) == figures
     logs = server.place(FIRST) / "process" / "logs"
     assert logs.resolve() == (server.site.work / paths.job_logs(FIRST)).resolve()

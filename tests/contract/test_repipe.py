@@ -81,9 +81,9 @@ def all_of(site: Site, run: RunId) -> list[bytes]:
     return records(site.stage, "[12]*", run)
 
 
-def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[DownlinkId, Mapping[str, Any], Site]:
+def repiped(site: Site, run: RunId, *, waiting: bool = False) -> tuple[DownlinkId, Mapping[str, Any], Site]:
     """Re-pipe a run in this process; return its downlink, the result, and its own site."""
-    downlink = run_alone.prepare(site.settings, run, orphans=orphans)
+    downlink = run_alone.prepare(site.settings, run, waiting=waiting)
     configfile = site.work / paths.repipe_config(downlink)
     status, said = in_process.snakemake([paths.receipt(downlink), "-c2", "--configfile", str(configfile)])
     assert status == 0, said
@@ -122,15 +122,15 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
 
 
 @pytest.mark.workflow
-def test_a_repipe_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(tmp_path: Path) -> None:
+def test_a_repipe_over_a_leap_second_with_waiting_ends_and_all_kinds_of_runs(tmp_path: Path) -> None:
     downlinks = ("161231001", "161231002")
     scenario = Scenario(seed=8, downlinks=downlinks, start=datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC))
     scenario.lpa_run(
         events=900,
         parts=2,
         epus=(955, 958),
-        orphaned_head=True,
-        orphaned_tail=True,
+        waiting_head=True,
+        waiting_tail=True,
         first_sequence=(1 << 32) - 200,
     )
     for kind in (evt.InfoType.LCI_ACD, evt.InfoType.LCI_CAL, evt.InfoType.LCI_TKR):
@@ -154,16 +154,16 @@ def keys_of(site: Site, run: RunId) -> list[str]:
     return sorted(line for line in lines if line.startswith(run.l1))
 
 
-def test_orphans_are_delivered_on_request(theirs: Site, simulation: Simulation) -> None:
+def test_waiting_events_are_delivered_on_request(theirs: Site, simulation: Simulation) -> None:
     run = simulation.runs[1]
     settled = all_of(theirs, run)
     kept_back = theirs.receipt(DOWNLINKS[-1])["runs"]
-    orphans = next(entry["orphans"] for entry in kept_back if entry["run"] == run)
-    assert orphans > 0
-    _, found, own = repiped(theirs, run, orphans=True)
+    waiting = next(entry["waiting"] for entry in kept_back if entry["run"] == run)
+    assert waiting > 0
+    _, found, own = repiped(theirs, run, waiting=True)
     events = records(own.stage, FIRST, run)
     assert set(settled) < set(events)
-    assert (len(events), found["orphans"]) == (len(settled) + orphans, 0)
+    assert (len(events), found["waiting"]) == (len(settled) + waiting, 0)
     assert theirs.receipt(DOWNLINKS[-1])["runs"] == kept_back
     assert not (theirs.work / paths.FORCE).exists()
 
@@ -181,7 +181,7 @@ def test_the_retdefs_of_a_run_are_those_of_the_simulator(
         with pytest.raises(FormatError):
             retdefs_of(theirs.settings, run)
     with pytest.raises(MissingInputError):  # no datagrams
-        run_alone.prepare(theirs.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
+        run_alone.prepare(theirs.settings, RunId.from_met(simulation.runs[0].met - 1), waiting=False)
     theirs.configure(paths={"level0": str(theirs.home)})
     with pytest.raises(MissingInputError):  # no packets
         retdefs_of(theirs.settings, simulation.runs[0])
@@ -193,7 +193,7 @@ def test_a_repipe_gets_the_moot_keys_of_the_ledger_in_a_file(theirs: Site, simul
     Ledger.of(theirs.settings).write(lambda connection: connection.execute(insert(DEFAULTS).values(row)))
     theirs.configure(moot={"file": None, "mapping": True})
     run = simulation.runs[0]
-    downlink = run_alone.prepare(theirs.settings, run, orphans=False)
+    downlink = run_alone.prepare(theirs.settings, run, waiting=False)
     own = load([theirs.work / paths.repipe_config(downlink)])
     assert own.moot.file == theirs.work / paths.repipe_moot(downlink)
     assert own.moot.file.read_text() == f"{run.l1} 77 nomSciOps\n"
@@ -202,15 +202,15 @@ def test_a_repipe_gets_the_moot_keys_of_the_ledger_in_a_file(theirs: Site, simul
 
 def test_an_id_is_used_once_and_an_interrupted_repipe_goes_on(theirs: Site, simulation: Simulation) -> None:
     run, other = simulation.runs[:2]
-    assert run_alone.prepare(theirs.settings, run, orphans=False) == FIRST
-    assert run_alone.prepare(theirs.settings, run, orphans=False) == FIRST
-    assert run_alone.prepare(theirs.settings, run, orphans=True) == "990000002"
+    assert run_alone.prepare(theirs.settings, run, waiting=False) == FIRST
+    assert run_alone.prepare(theirs.settings, run, waiting=False) == FIRST
+    assert run_alone.prepare(theirs.settings, run, waiting=True) == "990000002"
     shutil.rmtree(theirs.work / paths.repipe("990000002"))
     theirs.configure(repipe={"ids": [FIRST, FIRST]})
     with pytest.raises(ConfigError):
-        run_alone.prepare(theirs.settings, other, orphans=False)
+        run_alone.prepare(theirs.settings, other, waiting=False)
     theirs.configure(repipe={"ids": ["230401003", "230401004"]})  # a real downlink has the first
-    assert run_alone.prepare(theirs.settings, other, orphans=False) == "230401004"
+    assert run_alone.prepare(theirs.settings, other, waiting=False) == "230401004"
 
 
 @pytest.mark.workflow

@@ -17,7 +17,7 @@ def open_run(site: Site) -> Site:
     build("split2", site)
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
-    assert (run["orphans"] > 0, run["complete"], run["given_up"]) == (True, False, False)
+    assert (run["waiting"] > 0, run["complete"], run["abandoned"]) == (True, False, False)
     assert site.text("retired_runs", FIRST) == []
     return site
 
@@ -29,14 +29,14 @@ def sequences(site: Site, *downlinks: str) -> list[tuple[int, int]]:
 def test_later_events_of_an_abandoned_run_are_late_inside_its_spans_and_delivered_outside(
     open_run: Site,
 ) -> None:
-    open_run.give_up("741234567")
+    open_run.abandon("741234567")
     assert open_run.outstanding(FIRST) == frozenset(), "the list makes nothing outstanding"
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     open_run.process(SECOND)
     first, second = (open_run.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
     spans = sequences(open_run, FIRST, SECOND)
     assert all(one[1] < other[0] for one, other in itertools.pairwise(spans)), "nothing twice"
-    assert first["delivered"] + second["delivered"] + second["late"] + second["orphans"] == second["known"]
+    assert first["delivered"] + second["delivered"] + second["late"] + second["waiting"] == second["known"]
     assert min(second["late"], second["delivered"]) > 0
     assert second["complete"]
     assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"]
@@ -46,11 +46,11 @@ def test_later_events_of_an_abandoned_run_are_late_inside_its_spans_and_delivere
 
 
 def test_a_run_that_is_not_abandoned_any_more_keeps_its_spans(open_run: Site) -> None:
-    path = open_run.give_up(f"0077014d-{RUN}")
+    path = open_run.abandon(f"0077014d-{RUN}")
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     given = sequences(open_run, FIRST)
     path.unlink()
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     (run,) = open_run.receipt(FIRST)["runs"]
-    assert (run["given_up"], sequences(open_run, FIRST)) == (False, given)
+    assert (run["abandoned"], sequences(open_run, FIRST)) == (False, given)
     assert open_run.text("retired_runs", FIRST) == []

@@ -97,7 +97,7 @@ def test_a_tree_in_which_halfpipe_writes_is_refused(site: Site) -> None:
     assert list(site.work.iterdir()) == []
 
 
-def test_a_finished_run_is_in_the_ledger_and_clean_up_leaves_the_tree(site: Site) -> None:
+def test_a_finished_run_is_in_the_ledger_and_cleanup_leaves_the_tree(site: Site) -> None:
     home = legacy(site, "split2")
     site.configure(submit={"command": "true {dl} {rawdir}"}, cleanup={"retention_days": 0})
     before = tree_of(home)
@@ -212,7 +212,7 @@ def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:
     (home / FIRST / "haltOnline").write_text("by hand\n")
     (home / "force").mkdir()
     (home / "force" / "0077014d-2c2e5788").touch()
-    assert take(site, home)["given_up"] == ["2c2e5788"]
+    assert take(site, home)["abandoned"] == ["2c2e5788"]
     assert (site.work / FIRST / "haltOnline").read_text() == "by hand\n"
     assert "2c2e5788" in site.halfpipe("force").good().said
     # The legacy cleans up, begins the next downlink, and hands it off.
@@ -225,7 +225,7 @@ def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:
     text.unlink()
     report = take(site, home)
     assert report["left"] == {"the legacy has begun it and not handed it off": [SECOND]}
-    assert (report["taken"], report["unchanged"], report["given_up"]) == (0, 1, [])
+    assert (report["taken"], report["unchanged"], report["abandoned"]) == (0, 1, [])
     text.write_text(kept)
     (home / "lock").mkdir()
     lock = home / "lock" / f"halfpipe-{SECOND}"

@@ -8,7 +8,8 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.workflow import Site
 

@@ -124,15 +124,15 @@ def test_a_run_that_level_1_would_refuse_is_not_staged(site: Site) -> None:
     site.process(DL)
     receipt = site.receipt(DL)
     lpa, lci, last = receipt["runs"]
-    assert (lci["held"], lci["l1"]["accepts"], lci["files"], lci["spans"]) == (True, False, [], [])
-    assert lci["held_events"] == 40
+    assert (lci["refused"], lci["l1"]["accepts"], lci["files"], lci["spans"]) == (True, False, [], [])
+    assert lci["refused_events"] == 40
     assert [len(run["files"]) for run in (lpa, last)] == [2, 1]
     assert not (site.stage / DL / LCI_RUN).exists()
     assert not (site.work / "runs" / "2c2e6cc0" / "deliveries").exists()
     assert all(LCI_RUN not in line for line in site.text("retired_runs", DL))
     assert site.halted() == []
     said = site.told("explain", "2c2e6cc0")["groups"]
-    assert ({group["kind"] for group in said}, sum(group["events"] for group in said)) == ({"held"}, 40)
+    assert ({group["kind"] for group in said}, sum(group["events"] for group in said)) == ({"refused"}, 40)
 
     # With good limits it is delivered. With the bad ones again, the delivered files stay.
     site.configure(merge=good_limits)
@@ -150,7 +150,7 @@ def test_a_run_that_level_1_would_refuse_is_not_staged(site: Site) -> None:
     site.configure(merge=bad_limits)
     site.process(DL, again=True)
     lci = site.receipt(DL)["runs"][1]
-    assert (lci["held"], lci["spans"], lci["delivered"]) == (True, spans, 40)
+    assert (lci["refused"], lci["spans"], lci["delivered"]) == (True, spans, 40)
     tree = site.tree()
     assert {name: tree[name] for name in of_run} == of_run
     assert len(list((site.stage / DL / LPA_RUN).iterdir())) == 2, "the other runs go on"

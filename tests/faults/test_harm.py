@@ -101,9 +101,9 @@ class Story:
         brought = {
             dl: {path.name.split("-")[1] for path in self.home.glob(f"in/{dl}/*.idx")} for dl in DOWNLINKS
         }
-        (given_up,) = brought[A] - brought[B] - brought[C]
+        (abandoned,) = brought[A] - brought[B] - brought[C]
         (self.shared,) = brought[A] & brought[B] & brought[C]
-        site.give_up(given_up).write_text("its rest never comes\n")
+        site.abandon(abandoned).write_text("its rest never comes\n")
         site.add_retdefs(self.home / "in", A)
         site.process(A)
         self._keep("begun")

@@ -18,7 +18,7 @@ from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.errors import DecoderError, FormatError, MissingInputError
 from halfpipe.formats import level0, met
-from halfpipe.formats.level0 import retrieve
+from halfpipe.formats.level0 import read_datagrams
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.packets import make_packet
@@ -231,7 +231,7 @@ def test_a_level0_file_of_gigabytes_of_nothing(tmp_path: Path) -> None:
     path = level0.hour_path(tmp_path, 77, hour) / level0.file_name(77, 956, met_of, 1)
     sparse(path, GIB, (0, one), (GIB - len(other) - 7, other))
     with watched(tmp_path):
-        found = retrieve(tmp_path, 77, 956, [(hour, hour + 60)])
+        found = read_datagrams(tmp_path, 77, 956, [(hour, hour + 60)])
         assert [found.payload(number)[:1] for number in range(len(found))] == [b"x", b"y"]
     assert len(found.faults) == 2  # the hole, and what follows the second packet
     assert all(str(path) in str(fault) for fault in found.faults)

@@ -131,7 +131,7 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
         known = MergedIndex.read(work, run, DL).datagrams
         assert known.lines == merged.datagrams.lines
         decision = decide(DL, known, {DL: events}, {}, Merge(min_epus=1))
-        assert len(decision.events) + decision.orphans == decision.known
+        assert len(decision.events) + decision.undelivered == decision.known
 
 
 @pytest.fixture(autouse=True)

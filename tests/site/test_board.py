@@ -14,9 +14,10 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.overview import Overview, overview, recent
-from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, lay_out
+from halfpipe.status.survey import Survey
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
 
@@ -105,6 +106,10 @@ def test_links_lead_to_pages_and_back_and_log_lines_are_text(board: Browser) -> 
     board.driver.find_element(By.TAG_NAME, "summary").click()
     board.driver.find_element(By.LINK_TEXT, FIRST).click()
     assert board.driver.find_element(By.TAG_NAME, "h1").text.startswith(f"Downlink {FIRST}")
+    board.driver.find_element(By.LINK_TEXT, RUN).click()
+    assert board.driver.find_element(By.TAG_NAME, "h1").text == f"Run {RUN} open"
+    assert board.driver.find_element(By.CSS_SELECTOR, "svg.picture .arrived").is_displayed()
+    board.driver.find_element(By.LINK_TEXT, FIRST).click()
     board.driver.find_element(By.LINK_TEXT, "All downlinks").click()
     assert shown(board) == [FAILED, TWO]
     board.driver.find_element(By.LINK_TEXT, FAILED).click()
@@ -132,7 +137,8 @@ def test_an_old_page_shows_a_warning(board: Browser, home: Path) -> None:
 
 @pytest.mark.parametrize(("size", "dark"), [(DESK, True), (TELEPHONE, False)], ids=["dark", "telephone"])
 @pytest.mark.parametrize(
-    "page", [paths.BOARD, paths.board_page(FIRST), paths.board_page(FAILED), paths.BOARD_RUNS]
+    "page",
+    [paths.BOARD, paths.board_page(FIRST), paths.board_page(FAILED), paths.BOARD_RUNS, paths.board_run(RUN)],
 )
 def test_pages_are_accessible_on_a_desktop_and_a_telephone(
     board: Browser, home: Path, page: str, size: tuple[int, int], dark: bool
@@ -192,7 +198,7 @@ def test_ten_of_two_thousand_that_need_action_fit_on_the_screen(
 def _cause(number: int) -> Cause:
     """Return the cause of one downlink in twenty; one in two hundred needs action."""
     if number % 200 == 0:
-        text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
+        text = "run 29d7d35d is refused, 1,204 events of it not staged: two files overlap"
         return Cause("level1-refuses", Verdict.ACTION, text, Remedy("halfpipe show 29d7d35d"))
     text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
     return Cause("late-events", Verdict.NOTE, text, Remedy("halfpipe show 29d7d35d"))

@@ -29,8 +29,8 @@ from tests.support.ledger_files import (
     GROUND_ID,
     Database,
     Datagram,
+    abandon,
     content,
-    give_up,
     process,
     run_rows,
     settings_of,
@@ -137,14 +137,14 @@ def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
         load(ledger, settings, ONE)
         return run_rows(ledger)[RUN]["status"], run_rows(ledger)[OTHER]["status"]
 
-    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, held=[OTHER])
+    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, refused=[OTHER])
     assert statuses() == ("InProgress", "InProgress")
-    give_up(tmp_path, RUN, ONE, delivered=False)
-    assert statuses() == ("InProgress", "InProgress"), "its orphans wait for the next delivery"
-    give_up(tmp_path, RUN, ONE, last=0)
+    abandon(tmp_path, RUN, ONE, delivered=False)
+    assert statuses() == ("InProgress", "InProgress"), "its waiting events wait for the next delivery"
+    abandon(tmp_path, RUN, ONE, last=0)
     assert statuses() == ("InProgress", "InProgress"), "that delivery did not know all datagrams"
     for run in (RUN, OTHER):
-        give_up(tmp_path, run, ONE)
+        abandon(tmp_path, run, ONE)
     assert statuses() == ("Incomplete", "InProgress")
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, handoff=2)
     assert statuses() == ("Incomplete", "Complete")
@@ -315,7 +315,7 @@ def test_check_does_not_block_writers(
     ("table", "column", "value"),
     [
         (RUNS, "moot_alias", "other"), (SEGMENTS, "nevts", 1), (DATAGRAMS, "creason", "other"),
-        (LINKS, "held", 1), (DOWNLINKS, "outbase", "/elsewhere"),
+        (LINKS, "refused", 1), (DOWNLINKS, "outbase", "/elsewhere"),
     ],
 )  # fmt: skip
 def test_check_finds_every_row_that_was_changed(

@@ -114,7 +114,7 @@ def test_a_refused_late_part_keeps_level1_from_retiring_the_run(
 ) -> None:
     ledger = database.ledger(())
     adopt(ledger, do=True)
-    process(tmp_path, FOUR, {DONE: [Datagram(958, 0)]}, held=[DONE], into=ledger)
+    process(tmp_path, FOUR, {DONE: [Datagram(958, 0)]}, refused=[DONE], into=ledger)
     assert status(ledger, DONE)[0] == "InProgress"
     process(tmp_path, FOUR, {DONE: [Datagram(958, 0)]}, handoff=2, into=ledger)
     assert status(ledger, DONE)[0] == "Complete"

@@ -1,12 +1,13 @@
 """A site for tests of the board: two downlinks that are handed off, and one with a failed decoder."""
 
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
 from tests.support.golden_cases import read_case
 from tests.support.harness import job_log
 from tests.support.workflow import Site
 
 FIRST, SECOND, FAILED = map(DownlinkId, read_case("split3").downlinks)
+RUN = RunId("2c2e5787")  # of both that are handed off
 DAYS = 40_000.0  # of the board, because the downlinks are old
 HOSTILE = "<script>document.title = 'taken over &'</script>"
 

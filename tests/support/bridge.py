@@ -59,7 +59,7 @@ def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, obje
         "files": [entries[begin:end] for begin, end in decision.files],
         "spans": [tuple(span) for span in decision.spans],
         "known": decision.known,
-        "orphans": decision.orphans,
+        "undelivered": decision.undelivered,
         "withheld": decision.withheld,
         "late": decision.late,
         "datagrams": {apid: tuple(map(tuple, ranges)) for apid, ranges in decision.datagrams.items()},
@@ -86,7 +86,7 @@ def model_view(outcome: model.ModelDecision) -> dict[str, object]:
         "files": [[plain(entry) for entry in file] for file in outcome.files],
         "spans": outcome.spans,
         "known": outcome.known,
-        "orphans": outcome.orphans,
+        "undelivered": outcome.undelivered,
         "withheld": outcome.withheld,
         "late": outcome.late,
         "datagrams": ranges(outcome.listed),
@@ -117,7 +117,7 @@ class Run:
     arrived: dict[str, Sequence[Chunk]] = field(default_factory=dict)
     deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
     lines: list[Delivery | Release] = field(default_factory=list)
-    given_up: bool = False
+    abandoned: bool = False
 
     def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
         """Process `downlink` with `chunks`, record its delivery, and return the library's decision.
@@ -129,7 +129,7 @@ class Run:
         """
         before = self.arrived.get(downlink)
         self.arrived[downlink] = chunks
-        outcome = model.decide(downlink, self.arrived, self.deliveries, self.rules, self.given_up)
+        outcome = model.decide(downlink, self.arrived, self.deliveries, self.rules, self.abandoned)
         decision = self._decide(DownlinkId(downlink))
         assert library_view(decision, list(self.arrived)) == model_view(outcome)
         latest = self.recorded.latest().get(DownlinkId(downlink))
@@ -174,7 +174,7 @@ class Run:
             self.recorded.latest(),
             limits(self.rules),
             earlier=self.recorded.earlier(),
-            given_up=self.given_up,
+            settle_all=self.abandoned,
             vanished=vanished,
         )
 

@@ -240,7 +240,7 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         gone = taken_of(tree) if mode == "taken" else set()
         wrong = differing(site.tree(), {name: tree[name] for name in tree.keys() - gone})
         if wrong and mode in STILL:
-            # Leftovers of an unfinished change are reported, or are hidden files for clean-up. There are none in the
+            # Leftovers of an unfinished change are reported, or are hidden files for cleanup. There are none in the
             # directory where Level-1 takes files.
             last = last_hand_off(site.work, DownlinkId(SECOND))
             recorded = not_as_recorded(site.work, DownlinkId(SECOND), last.content if last else None)

@@ -26,7 +26,7 @@ def said_of(run: Run) -> list[Group]:
         all_known(sorted(events), events),
         {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
         limits(run.rules),
-        given_up=run.given_up,
+        settle_all=run.abandoned,
         own=events.get,
     )
 
@@ -34,10 +34,10 @@ def said_of(run: Run) -> list[Group]:
 def check(run: Run, *, odd: bool = False) -> list[Group]:
     """Check with the reference model that each undelivered event has one correct reason; return the groups.
 
-    `odd`: the history contradicts itself, so events of an EPU need not be in order, and orphans are not checked.
+    `odd`: the history contradicts itself, so events of an EPU need not be in order, and waiting events are not checked.
     """
     groups = said_of(run)
-    outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.given_up)
+    outcome = model.decide(NEXT, run.arrived, run.deliveries, run.rules, run.abandoned)
     of = {kind: [group for group in groups if group.kind is kind] for kind in NotDelivered}
     counted = {kind: sum(group.events for group in of[kind]) for kind in NotDelivered}
     every = [event for _, event in model.known_events(NEXT, run.arrived)]
@@ -49,7 +49,7 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     alone = counted[NotDelivered.WITHHELD] - outcome.withheld
     assert 0 <= alone <= sum(len(events) for events, _ in in_closed)
     assert counted == {
-        NotDelivered.ORPHAN: outcome.orphans - outcome.withheld,
+        NotDelivered.WAITING: outcome.undelivered - outcome.withheld,
         NotDelivered.WITHHELD: outcome.withheld + alone,
         NotDelivered.LATE: outcome.late,
         NotDelivered.CLOSED: closed - alone,
@@ -59,9 +59,9 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
     for kind, keys in waiting_keys(run, outcome).items():
         for sequence, apid in keys:
             holding = [g for g in of[kind] if g.apid == apid and g.first <= sequence <= g.last]
-            assert len(holding) == 1 if kind is NotDelivered.ORPHAN else holding, (kind, sequence, apid)
-    for group in of[NotDelivered.ORPHAN]:
-        check_orphans(run, group, odd=odd)
+            assert len(holding) == 1 if kind is NotDelivered.WAITING else holding, (kind, sequence, apid)
+    for group in of[NotDelivered.WAITING]:
+        check_waiting(run, group, odd=odd)
     for group in of[NotDelivered.WITHHELD]:
         assert keys_of(run, group) <= delivered(run, replace(run.rules, min_events=1))
     for group in of[NotDelivered.LATE]:
@@ -89,15 +89,15 @@ def _library_events(run: Run) -> dict[DownlinkId, Events]:
 
 
 def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[NotDelivered, set[tuple[int, int]]]:
-    """Return (sequence, APID) of the orphans and of the events that are due, by the reference model."""
+    """Return (sequence, APID) of the waiting events and of those that are due, by the reference model."""
     taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
-    orphans = {
+    waiting = {
         (event.sequence, event.apid)
         for _, event in model.known_events(NEXT, run.arrived)
         if not model.inside(event.sequence, [*taken, *outcome.settled])
     }
     return {
-        NotDelivered.ORPHAN: orphans,
+        NotDelivered.WAITING: waiting,
         NotDelivered.DUE: {(e.sequence, e.apid) for _, e in outcome.delivered},
     }
 
@@ -114,12 +114,12 @@ def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
 
 def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tuple[int, int]]:
     """Return (sequence, APID) of what a downlink with `new` would deliver, by the reference model."""
-    outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.given_up)
+    outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.abandoned)
     return {(event.sequence, event.apid) for _, event in outcome.delivered}
 
 
-def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
-    """Check that orphans are delivered once all missing data have arrived, but not while a part is missing."""
+def check_waiting(run: Run, group: Group, *, odd: bool) -> None:
+    """Check that waiting events are delivered once all missing data have arrived, but not while a part is missing."""
     rules = replace(run.rules, min_events=1)
     wanted = keys_of(run, group)
     assert group.lacks

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Survey
 from halfpipe.status.explanation import State
+from halfpipe.status.survey import Survey
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import SIMULATE, as_in_a_process, module
 from tests.support.workflow import Site
@@ -52,7 +52,7 @@ def gap(home: Path) -> Site:
     return site_of(home, scenario().lpa_run(events=4000, lost_datagrams=2), FIRST)
 
 
-def orphaned_tail(home: Path) -> Site:
+def waiting_tail(home: Path) -> Site:
     """A run with more data in the next downlink, which is not processed yet."""
     return site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, parts=2), FIRST)
 
@@ -74,7 +74,7 @@ def lci_run(home: Path) -> Site:
     return site_of(home, scenario().lci_run(events=2000), FIRST)
 
 
-def held_run(home: Path) -> Site:
+def refused_run(home: Path) -> Site:
     """A run that Level-1 would refuse: its last file would have a single event."""
     site = site_of(home, scenario().lpa_run(events=2001))
     site.configure(merge={"min_events": 1, "max_events": 1000, "chunk_scale": 1.0})
@@ -97,11 +97,11 @@ CASES: Sequence[Callable[[Path], Site]] = (
     demo,
     clean_run,
     gap,
-    orphaned_tail,
+    waiting_tail,
     late_epu,
     duplicate_chunk,
     lci_run,
-    held_run,
+    refused_run,
     missing_hour,
 )
 

@@ -549,7 +549,7 @@ def of_every_text(name: str) -> dict[str, Harm]:
 
 TEXT: dict[str, Harm] = {key: do for name in TEXTS for key, do in of_every_text(name).items()} | {
     "delivered_events: another count": word("delivered_events", 1, more),
-    "delivered_events: another count of orphans": word("delivered_events", 2, more),
+    "delivered_events: another count of waiting events": word("delivered_events", 2, more),
     "delivered_events: another kind": word(
         "delivered_events", 3, lambda kind: {"LPA": "LCI"}.get(kind, "LPA")
     ),

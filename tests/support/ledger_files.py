@@ -99,7 +99,7 @@ def process(
     brought: Mapping[RunId, Iterable[Datagram]],
     *,
     handoff: int = 1,
-    held: Collection[RunId] = (),
+    refused: Collection[RunId] = (),
     staged: Collection[RunId] = (),
     into: Ledger | None = None,
 ) -> None:
@@ -110,7 +110,7 @@ def process(
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
         MergedIndex(known, ()).save(work, run, downlink)
     runs = [
-        {"run": run, "held": run in held, "named": True, "files": ["some"] if run in staged else []}
+        {"run": run, "refused": run in refused, "named": True, "files": ["some"] if run in staged else []}
         for run in sorted(brought)
     ]
     receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs, "texts": []}
@@ -126,13 +126,13 @@ def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = N
     return Settings(Paths(work, work / "stage"), moot=Moot(file=moot_file, update=tells))
 
 
-def give_up(
+def abandon(
     work: Path, run: RunId, downlink: DownlinkId, last: int = 2**32 - 1, *, delivered: bool = True
 ) -> None:
     """Have an operator give a run up, and a downlink deliver it as such, when it knew datagrams up to the `last`."""
     every = {str(apid): [[0, last]] for apid in (*LPA_APIDS, *LCI_APIDS)}
     nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
-    manifest = {"downlink": downlink, "datagrams": every, "given_up": delivered, **nothing}
+    manifest = {"downlink": downlink, "datagrams": every, "abandoned": delivered, **nothing}
     (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
     abandoned_runs.abandon(work, run, "a test")
 

@@ -94,7 +94,7 @@ class ModelDecision:
     files: list[list[tuple[str, Event]]] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
     known: int = 0
-    orphans: int = 0
+    undelivered: int = 0
     withheld: int = 0
     late: int = 0
     listed: frozenset[tuple[int, int]] = frozenset()
@@ -180,9 +180,9 @@ def enough(epus: Sequence[int], rules: Rules) -> bool:
     return len(epus) >= (rules.min_epus if is_lpa(epus) else 1)
 
 
-def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, given_up: bool) -> list[Interval]:
+def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, settle_all: bool) -> list[Interval]:
     """Return the settled intervals: no EPU can add an event there."""
-    if given_up:
+    if settle_all:
         return [(-inf, inf)]
     if not known or not enough(list(known), rules):
         return []
@@ -264,7 +264,7 @@ def decide(
     arrived: Mapping[str, Sequence[Chunk]],
     recorded: Mapping[str, Sequence[Delivery]],
     rules: Rules,
-    given_up: bool = False,
+    settle_all: bool = False,
 ) -> ModelDecision:
     """Apply the rule to `current`, given the chunks of all downlinks and their recorded deliveries, in order.
 
@@ -274,7 +274,7 @@ def decide(
     own = [span for delivery in recorded.get(current, ()) for span in delivery.spans]
     foreign = {downlink: deliveries for downlink, deliveries in recorded.items() if downlink != current}
     taken = [span for deliveries in foreign.values() for delivery in deliveries for span in delivery.spans]
-    places = join([*settled(known, rules, given_up), *own])
+    places = join([*settled(known, rules, settle_all), *own])
 
     outcome = ModelDecision(
         kind="LPA" if is_lpa(known) else "LCI",
@@ -288,7 +288,7 @@ def decide(
     outcome.known = len(events)
 
     due: list[tuple[str, Event]] = []
-    orphans: list[int] = []
+    waiting: list[int] = []
     covered_by_others: list[Event] = []
     for downlink, event in events:
         if inside(event.sequence, taken):
@@ -296,18 +296,18 @@ def decide(
         elif inside(event.sequence, places):
             due.append((downlink, event))
         else:
-            orphans.append(event.sequence)
-    outcome.orphans = len(orphans)
+            waiting.append(event.sequence)
+    outcome.undelivered = len(waiting)
     outcome.late = sum(
         late(covered_by_others, deliveries, events_of(arrived.get(downlink, ())))
         for downlink, deliveries in foreign.items()
     )
 
-    for series in _series(due, _breaks(places, taken, orphans, own)):
+    for series in _series(due, _breaks(places, taken, waiting, own)):
         again = inside(series[0][1].sequence, own) and len(series) >= 2
         if len(series) < rules.min_events and not again:
             outcome.withheld += len(series)
-            outcome.orphans += len(series)
+            outcome.undelivered += len(series)
             continue
         outcome.spans.append((series[0][1].sequence, series[-1][1].sequence))
         remaining = iter(series)
@@ -357,7 +357,7 @@ def late(events: Iterable[Event], deliveries: Sequence[Delivery], own: Iterable[
 def _breaks(
     places: Sequence[Interval],
     taken: Sequence[tuple[int, int]],
-    orphans: Sequence[int],
+    waiting: Sequence[int],
     own: Sequence[tuple[int, int]],
 ) -> Callable[[int, int], bool]:
     """Return the test whether a series ends between two delivered events that follow one another."""
@@ -369,7 +369,7 @@ def _breaks(
         return (
             place(before) != place(after)
             or any(before < first and last < after for first, last in taken)
-            or any(before < orphan < after for orphan in orphans)
+            or any(before < one < after for one in waiting)
             or any(before < first <= after or before <= last < after for first, last in own)
         )
 

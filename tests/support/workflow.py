@@ -36,7 +36,7 @@ LEFT_OUT = (
     f"work/{paths.STAGE_MARK_COPY}/",
     f"stage/{paths.STAGE_MARK}/",
 )
-# Temporary files of records and marks that killed jobs leave; clean-up removes them.
+# Temporary files of records and marks that killed jobs leave; cleanup removes them.
 PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.FORMAT_MARK)})\.[0-9a-f]+\.part")
 # A finished job on the terminal, and a failed one.
 DONE = re.compile(r"^\d+ of \d+: (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?$", re.MULTILINE)
@@ -285,7 +285,7 @@ class Site:
         """The settings of the config."""
         return config.load([self.configfile])
 
-    def give_up(self, run: str) -> Path:
+    def abandon(self, run: str) -> Path:
         """Abandon a run; return the file that records this."""
         path = self.work / paths.FORCE / run
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ rule decode_chunk:
         paths.chunk(),
     log:
         paths.log("decode_chunk", paths.DL, paths.CHUNK),
-    # Later steps have priority, so that downlinks are handed off one by one and not all at the end.
+    # Memory and time come from `set-resources` in profiles/*/. Later steps have priority, so that downlinks are handed off one by one and not all at the end.
     priority: 1
     conda:
         "../../envs/halfpipe.yaml"

@@ -16,6 +16,7 @@ rule deliver_run:
         paths.manifest(),
     log:
         paths.log("deliver_run", paths.DL, paths.RUN),
+    # Memory and time come from `set-resources` in profiles/*/.
     priority: 2
     conda:
         "../../envs/halfpipe.yaml"
@@ -33,7 +34,7 @@ rule receipt:
     """Hand a downlink off: write the texts for Level-1, then the receipt with what was delivered and what was not.
 
     Promise: all runs of the downlink are staged or refused, and the texts list them
-    (`test_end_to_end.py::test_delivered_is_what_was_simulated_but_for_the_orphans`,
+    (`test_end_to_end.py::test_delivered_is_what_was_simulated_but_for_waiting_events`,
     `test_dag.py::test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same`). Uses wildcard `dl`.
     """
     input:

@@ -8,8 +8,8 @@ import click
 from halfpipe import paths
 from halfpipe.cli.verbs import Site, Verb
 from halfpipe.errors import ConfigError
-from halfpipe.status.account import Survey
 from halfpipe.status.overview import DAY, overview, recent
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 
@@ -43,8 +43,8 @@ def command(site: Site, output: Path | None) -> int:
     if home is None:
         raise ConfigError("there is no directory for the pages: give -o DIR, or set board.dir in the config")
     now = time.time()
-    looked = Survey(site.settings, now, now - days * DAY)
-    found = overview(looked, recent(looked, days))
-    board_pages.make(looked, found, home)
+    survey = Survey(site.settings, now, now - days * DAY)
+    found = overview(survey, recent(survey, days))
+    board_pages.make(survey, found, home)
     click.echo(f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}")
     return 1 if found.needs_action else 0

@@ -7,7 +7,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
-from halfpipe.site.clean_up import FileKind, clean
+from halfpipe.site.cleanup import FileKind, clean
 from halfpipe.words import count
 
 
@@ -34,7 +34,7 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     """
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)
-    halted = f"clean-up is held by {switch}" if switch else ""
+    halted = f"cleanup is held by {switch}" if switch else ""
     found = list(clean(settings, now, halted, remove=remove))
     size = sum(each.size for each in found if not each.kept)
     done = "removed" if remove else "goes"

@@ -10,8 +10,8 @@ from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.status.account import Survey
-from halfpipe.status.explanation import WORDS, Explained, State, runs_of, together
+from halfpipe.status.explanation import Explained, State, runs_of, together
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 Run = RunId | tuple[RunId, int]  # all of a run, or one sequence
@@ -70,11 +70,11 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     if not as_json:
         site.say()
         site.say_trouble()
-    looked, every, unread = Survey(site.settings), list[Explained](), 0
+    survey, every, unread = Survey(site.settings), list[Explained](), 0
     failed = list[HalfPipeError]()
     for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
-        for state in _states(looked, asked, failed.append):
+        for state in _states(survey, asked, failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
             unread += len(state.unread)
@@ -96,17 +96,17 @@ def _print_codes(codes: Iterable[Code]) -> None:
 
 
 def _states(
-    looked: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
+    survey: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
 ) -> Iterator[State]:
     """Yield the state of a run, or of the runs of a downlink. Damaged records of one run hide no other."""
     try:
-        runs = runs_of(looked.settings, asked) if isinstance(asked, DownlinkId) else [asked]
+        runs = runs_of(survey.settings, asked) if isinstance(asked, DownlinkId) else [asked]
     except HalfPipeError as error:
         failed(error)
         return
     for run in runs:
         try:
-            yield State(looked, run)
+            yield State(survey, run)
         except HalfPipeError as error:
             failed(error)
 
@@ -134,7 +134,7 @@ def _print_groups(groups: Sequence[Explained]) -> None:
                 if group.first == group.last
                 else f"sequences {group.first} to {group.last}"
             )
-            events = f"{count(group.events, 'event')} {WORDS[group.kind]}"
+            events = f"{count(group.events, 'event')} {group.kind}"
             click.echo(f"  {events}: {where} of EPU {group.apid}")
         for line in alike[0].why:
             click.echo(f"    {line}")

@@ -10,7 +10,8 @@ from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 
@@ -47,8 +48,8 @@ def command(
     when = met if utc is None else met_of.unix_to_met(unix(utc))
     failed: list[HalfPipeError] = []
     found = find(site.settings, when, runs, failed.append)
-    looked = Survey(site.settings, time.time(), time.time())
-    states = {dl: account(looked, DownlinkId(dl)).state for dl in found["downlink"].unique()}
+    survey = Survey(site.settings, time.time(), time.time())
+    states = {dl: account(survey, DownlinkId(dl)).state for dl in found["downlink"].unique()}
     outstanding = sorted(set(found["downlink"][found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
     found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])

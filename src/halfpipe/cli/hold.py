@@ -44,7 +44,7 @@ def command(
     resume: bool,
     target: printed.Target,
 ) -> None:
-    """Pause staging, submission, Online or clean-up; without argument, list pauses.
+    """Pause staging, submission, Online or cleanup; without argument, list pauses.
 
     The work is held until its switch is removed: a file in halts/ of the working directory, or in the directory of a
     downlink. Running work continues. Held work is not a failure: the next command or timer does it after the hold.

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-import halfpipe
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import site_options
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.rule_program import prepared
+from halfpipe.version import __version__
 
 VERBS: Mapping[str, Sequence[str]] = {
     "Look": [
@@ -95,7 +95,7 @@ def _tell(message: str) -> None:
     params=site_options(hidden=False),
     context_settings={"max_content_width": WIDEST, "help_option_names": ["-h", "--help"]},
 )
-@click.version_option(halfpipe.__version__, message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def command() -> None:
     """HalfPipe: from a downlink of the Fermi Large Area Telescope to event files for Level-1.
 

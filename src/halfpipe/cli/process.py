@@ -24,7 +24,8 @@ from halfpipe.site import batches
 from halfpipe.site.batches import Batches
 from halfpipe.site.invocation import running
 from halfpipe.status import slurm_queue
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # causes that are printed
@@ -52,13 +53,13 @@ SAY_SECONDS = 60.0  # between two lines about the progress
 @click.option(
     "--again", is_flag=True, help="Reprocess downlinks that were handed off, and list what changed."
 )
-@click.option("--orphans", is_flag=True, help="For a run: also deliver the waiting events.")
+@click.option("--waiting", is_flag=True, help="For a run: also deliver the waiting events.")
 @cores
 def command(
     site: Site,
     what: tuple[DownlinkId | RunId, ...],
     again: bool,
-    orphans: bool,
+    waiting: bool,
     cores: int | None,
 ) -> int:
     """Process many downlinks up to their hand-off, or one run on its own.
@@ -74,12 +75,12 @@ def command(
     downlinks = tuple(one for one in what if isinstance(one, DownlinkId))
     if len(downlinks) < len(what) > 1:
         raise click.UsageError("Name downlinks, or one run alone.")
-    if (downlinks and orphans) or (again and not downlinks):
-        raise click.UsageError("--orphans goes with a run, --again with downlinks.")
+    if (downlinks and waiting) or (again and not downlinks):
+        raise click.UsageError("--waiting goes with a run, --again with downlinks.")
     # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     if not downlinks:
-        return _process_run(site, RunId(what[0]), cores, orphans=orphans)
+        return _process_run(site, RunId(what[0]), cores, waiting=waiting)
     file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
     batch = Batches.of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
     for line in batch.messages:
@@ -116,8 +117,8 @@ def command(
     return 1 if problems or batch.failed else 0
 
 
-def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
-    downlink = run_alone.prepare(site.settings, run, orphans=orphans)
+def _process_run(site: Site, run: RunId, cores: int | None, *, waiting: bool) -> int:
+    downlink = run_alone.prepare(site.settings, run, waiting=waiting)
     config = site.work / paths.repipe_config(downlink)
     click.echo(f"run {run} is processed as downlink {downlink}", err=True)
     log = load([config]).paths.work / paths.batches_log(downlink)
@@ -131,7 +132,7 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
         )
     found, others = run_alone.finish(site.settings, run, downlink)
     events = sum(file["events"] for file in found["files"])
-    left = f", {count(found['orphans'], 'orphan')} left" if found["orphans"] else ""
+    left = f", {count(found['waiting'], 'event waits', 'events wait')}" if found["waiting"] else ""
     click.echo(
         f"run {run} ({run.l1}) as downlink {downlink}: {count(events, 'event')} in "
         f"{count(len(found['files']), 'file')}{left}: {site.work / paths.repipe_stage(downlink) / downlink}"
@@ -151,7 +152,7 @@ def _progress(batch: Batches, begun: float) -> str:
     if done and left:
         ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
-    waits = filter(None, [batch.waits, *(jobs.text for jobs in slurm_queue.queued())])
+    waits = filter(None, [batch.waits, *(cause.text for cause in slurm_queue.troubles())])
     return "; waits: ".join([", ".join(words), *waits])
 
 
@@ -175,12 +176,12 @@ def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[s
 
 def _problems(site: Site, batch: Batches) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield the causes of downlinks that are not handed off or need action."""
-    looked = Survey(site.settings)
+    survey = Survey(site.settings)
     for dl in batch.todo:
         if (why := batch.left.get(dl)) is not None:
             yield dl, Cause(why.code, Verdict.NOTE, f"skipped: {why.text}")
             continue
-        for cause in account(looked, dl).causes:
+        for cause in account(survey, dl).causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:
                 yield dl, cause
 

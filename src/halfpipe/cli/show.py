@@ -129,11 +129,11 @@ def command(
 
 
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
-    from halfpipe.status.account import Survey
     from halfpipe.status.books_table import table
+    from halfpipe.status.survey import Survey
 
-    looked = Survey(site.settings)
-    found = [table(looked, one) for one in what]
+    survey = Survey(site.settings)
+    found = [table(survey, one) for one in what]
     bad = any(one.findings or any(row["lost"] for row in one.accounts) for one in found)
     if as_json:
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)
@@ -212,15 +212,15 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
-    from halfpipe.status.account import Survey
+    from halfpipe.status.survey import Survey
     from halfpipe.tables.incomplete_runs import waiting_runs
 
     days = site.settings.retire.report_days if days is None else days
     found = waiting_runs(Survey(site.settings), what or every_run(site.work), days)
-    given_up = int((found["state"] == "abandoned").sum())
+    abandoned = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
-    foot += f", {given_up} of them abandoned" if given_up else ""
+    foot += f", {abandoned} of them abandoned" if abandoned else ""
     drop = ["old", "met", "started", "downlinks"]
     simulated, document = site.settings.is_simulated, {"work": site.work}
     printed.listed(target, "waiting", found, foot, simulated=simulated, drop=drop, document=document)
-    return 1 if given_up < len(found) else 0
+    return 1 if abandoned < len(found) else 0

@@ -12,10 +12,11 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
 from halfpipe.status.level1_stream import stream
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 
 DAYS = 7.0
@@ -62,7 +63,7 @@ def command(
 
     Each downlink is shown with its worst cause: "action" needs action, "note" does not. With --check all causes are
     shown, and for a single downlink the state of Level-1's stream (submit.check); --mend regenerates damaged merged
-    indexes from the chunks and hands nothing off. Files that Level-1 has taken away, or that clean-up has removed, are
+    indexes from the chunks and hands nothing off. Files that Level-1 has taken away, or that cleanup has removed, are
     notes.
     """
     if no_checksums and not checks:
@@ -85,8 +86,8 @@ def command(
             for run in rebuild_indexes(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was regenerated", err=True)
     now = time.time()
-    looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
-    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), of_files)
+    survey = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
+    found = overview(survey, downlinks or (known(survey) if every else recent(survey, days)), of_files)
     is_table = target.form == printed.FORMS[0]
     if is_table:
         click.echo(utc(now))
@@ -110,7 +111,7 @@ def command(
         target,
         "downlinks",
         shown,
-        found.headline(looked),
+        found.headline(survey),
         simulated=site.settings.is_simulated,
         drop=DROP,
         colors=colors,
@@ -137,7 +138,7 @@ def _row(one: Account) -> dict[str, Any]:
         "chunks": "{}/{}".format(*one.chunks) if one.chunks[1] else printed.NOT_YET,
         "runs": one.runs if number else printed.NOT_YET,
         "events": one.events if number else printed.NOT_YET,
-        "waiting": one.orphans if one.orphans or (number and one.orphans is not None) else printed.NOT_YET,
+        "waiting": one.waiting if one.waiting or (number and one.waiting is not None) else printed.NOT_YET,
         "hand-off": one.handoff,
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,

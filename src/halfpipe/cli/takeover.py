@@ -51,7 +51,7 @@ def _print(report: Report) -> None:
         click.echo(f"  {count(many, 'run')} {known}: {DESCRIPTIONS[known]}")
     groups: list[tuple[Sequence[str], str]] = [
         *((downlinks, f"left, {reason}") for reason, downlinks in sorted(report.left.items())),
-        (report.given_up, f"{would}abandoned, as runs in the legacy"),
+        (report.abandoned, f"{would}abandoned, as runs in the legacy"),
         (_named(report.switches, "/"), f"{would}set, as switches in the legacy"),
         (report.odd, "names that belong to no downlink, left alone"),
         (_named(report.both, ": "), "delivered twice, and Level-1 must give one of the two back"),

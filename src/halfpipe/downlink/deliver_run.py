@@ -9,9 +9,10 @@ from typing import IO, Any
 import numpy as np
 
 from halfpipe import paths
+from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import StateError
 from halfpipe.files import leases
-from halfpipe.files.json_files import read_json
+from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.lease import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -21,14 +22,14 @@ from halfpipe.merge.books import Books
 from halfpipe.merge.decision import Decision, all_known, decide, in_sources
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import undelivered
-from halfpipe.process.environment import release_memory
-from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
+from halfpipe.process.environment import keep_together, release_memory
+from halfpipe.run import abandoned_runs, event_files, halt_cleanup, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
 from halfpipe.run.event_records import Records
 from halfpipe.run.manifest_books import as_entry, state_of
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import MootKey
-from halfpipe.run.receipt_file import next_number
+from halfpipe.run.receipt_file import next_number, withdraw
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Settings, reason_of
 
@@ -36,6 +37,38 @@ log = logging.getLogger(__name__)
 
 
 def deliver_run(
+    settings: Settings,
+    downlink: DownlinkId,
+    run: RunId,
+    chunks: Sequence[ChunkId],
+    runs: Sequence[RunId],
+    *,
+    threads: int,
+    output: IO[str],
+) -> None:
+    """Deliver `run`, and list its staged files in the manifest.
+
+    `runs` are all runs of the downlink. The other parameters and errors are those of `merge_and_deliver`.
+    """
+    keep_together()
+    work = settings.paths.work
+    with leases.downlink_job(settings, downlink) as lease:
+        halts.refuse(work, halts.Switch.STAGE, downlink)
+        stage_look.refuse_foreign(settings, downlink, runs)
+        stage_mark.refuse_delivery(
+            settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
+        )
+        stage_mark.note(settings, ())  # from now on no other working directory may use the stage
+        # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
+        halt_cleanup.put(settings.paths.stage, downlink, runs)
+        lease.check()
+        withdraw(work, downlink)
+        made = merge_and_deliver(settings, lease, downlink, run, chunks, threads=threads, output=output)
+        lease.check()
+        write_json(work / paths.manifest(run, downlink), made)
+
+
+def merge_and_deliver(
     settings: Settings,
     downlink_lease: Lease,
     downlink: DownlinkId,
@@ -122,7 +155,7 @@ class Planned:
         Why Level-1 would refuse the run; then nothing is staged.
     books
         The books of the run after the delivery.
-    given_up
+    abandoned
         Whether an operator has abandoned the run.
     """
 
@@ -135,7 +168,7 @@ class Planned:
     accepted: str | None
     refused: Sequence[str]
     books: Books
-    given_up: bool
+    abandoned: bool
 
 
 @dataclass(frozen=True)
@@ -183,9 +216,11 @@ class Attempt:
                 context.run,
                 ", ".join(gone),
             )
-        state = None
-        if not planned.books.due:  # books with events that are due are not the present ones
-            state = state_of(context.settings, context.run, known.recorded, given_up=planned.given_up)
+        state = (
+            None  # books with events that are due are not the present ones
+            if planned.books.due
+            else state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
+        )
         return manifest(known, downlink, planned, delivery, number, state)
 
     def plan(self) -> Planned:
@@ -194,14 +229,14 @@ class Attempt:
         Raises
         ------
         HalfPipeError
-            As `deliver_run`. Nothing was changed.
+            As `merge_and_deliver`. Nothing was changed.
         """
         known, downlink = self.known, self.downlink
         settings, run = known.context.settings, known.context.run
         if unreadable := next(iter(known.recorded.unreadable.values()), None):
             raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
         events, recorded = known.events_for(downlink), known.recorded.latest()
-        given_up = run in abandoned_runs.read(known.context.work).runs
+        abandoned = run in abandoned_runs.read(known.context.work).runs
         rows = all_known(in_sources(downlink, events), events)
         decision = decide(
             downlink,
@@ -210,14 +245,14 @@ class Attempt:
             recorded,
             settings.merge,
             earlier=known.recorded.earlier(),
-            given_up=given_up and settings.retire.deliver_orphans,
+            settle_all=abandoned and settings.retire.deliver_waiting,
             known=rows,
             vanished=not known.indexes[downlink].chunks,
         )
         records = Records(decision, known.files)
         before = recorded.pop(downlink, None)
         loss = self._refuse_loss(before, decision)
-        files = event_files.describe(records, decision.files, run)
+        files = event_files.name_files(records, decision.files, run)
         refused = list[str]()
         if files:
             others = [file for delivery in recorded.values() for file in delivery.files]
@@ -230,8 +265,8 @@ class Attempt:
         if before and sum(file.events for file in files) <= before.events:
             accepted = accepted or before.accepted
         moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
-        books = self._books(events, rows, decision, files, is_refused=bool(refused), given_up=given_up)
-        return Planned(decision, records, files, moot, before, loss, accepted, refused, books, given_up)
+        books = self._books(events, rows, decision, files, is_refused=bool(refused), abandoned=abandoned)
+        return Planned(decision, records, files, moot, before, loss, accepted, refused, books, abandoned)
 
     def _refuse_loss(self, before: Delivery | None, decision: Decision) -> int:
         """Return how many events of the delivery `before` are lost; refuse a loss that the config does not accept."""
@@ -258,7 +293,7 @@ class Attempt:
         files: Sequence[EventFile],
         *,
         is_refused: bool,
-        given_up: bool,
+        abandoned: bool,
     ) -> Books:
         """Return the books of the run after the delivery; `rows` are all known events, each once."""
         known, settings = self.known, self.known.context.settings
@@ -274,7 +309,7 @@ class Attempt:
             rows,
             after.all_recorded(),
             settings.merge,
-            given_up=given_up and settings.retire.deliver_orphans,
+            settle_all=abandoned and settings.retire.deliver_waiting,
             own=events.get,
             just=None if is_refused else self.downlink,
         )
@@ -353,14 +388,14 @@ def manifest(
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
-        "given_up": planned.given_up and not decision.complete,
+        "abandoned": planned.abandoned and not decision.complete,
         "brought": len(known.new_events[downlink]),
         **as_entry(planned.books, delivery.events),
         "state": state,
         "shrunk": planned.loss,
         "accepted": delivery.accepted,
         "closed": [list(span) for span in known.recorded.closed(downlink)],
-        "held": planned.refused,
+        "refused": planned.refused,
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
         "moot": {"key": planned.moot.key, "alias": planned.moot.alias},

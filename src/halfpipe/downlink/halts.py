@@ -35,7 +35,7 @@ class Switch(StrEnum):
             Switch.STAGE: "staging",
             Switch.L1: "submission to Level-1",
             Switch.ONLINE: "the hand-off to Online",
-            Switch.CLEANUP: "clean-up",
+            Switch.CLEANUP: "cleanup",
         }[self]
 
     @property

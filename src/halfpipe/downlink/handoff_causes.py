@@ -200,11 +200,11 @@ def _not_as_delivered(
 
 def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield notes and problems in the entry of a run in a receipt."""
-    if entry["held"]:
+    if entry["refused"]:
         yield Cause(
             "level1-refuses",
             Verdict.ACTION,
-            f"{count(entry['held_events'], 'event')} of run {run} are not staged, because Level-1 would refuse the "
+            f"{count(entry['refused_events'], 'event')} of run {run} are not staged, because Level-1 would refuse the "
             f"run: {'; '.join(entry['l1']['why'])}",
             rerun(downlink, paths.manifest(run, downlink), "Fix this in the config or the data"),
         )
@@ -427,7 +427,7 @@ def _stage(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> 
 
 def _never_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield runs of earlier hand-offs that left the stage without a submission; no later hand-off names them."""
-    gone = [run for run in receipt["runs"] if run["files"] and not run["named"] and not run["held"]]
+    gone = [run for run in receipt["runs"] if run["files"] and not run["named"] and not run["refused"]]
     if not gone:
         return
     downlink = DownlinkId(record.id)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import stage_look, stage_mark, unbalanced
 from halfpipe.downlink.plan import Plan
@@ -25,6 +24,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import halt_cleanup, magic7, stage
 from halfpipe.run.receipt_file import HandOff, hand_offs, publish_receipt
 from halfpipe.settings import Settings
+from halfpipe.version import __version__
 from halfpipe.words import SIMULATED, aligned
 
 Receipt = dict[str, Any]  # docs/receipt.md has each key
@@ -111,7 +111,7 @@ def _in_stage(
         files = ((home / manifest["l1_run"] / file["name"], file) for file in manifest["files"])
         if not any(stage_look.difference(path, file, checksums=False) for path, file in files):
             staged.append(manifest)
-        elif manifest["handoff"] == number and not manifest["held"]:
+        elif manifest["handoff"] == number and not manifest["refused"]:
             gone.append(manifest["run"])
     if gone:
         raise StageError(
@@ -137,7 +137,7 @@ def content_of(
     content: Receipt = {
         "downlink": str(downlink),
         "handoff": number,
-        "software": {"halfpipe": halfpipe.__version__},
+        "software": {"halfpipe": __version__},
         "config": settings.provenance,
         "chunks": [of_chunk(chunk) for chunk in chunks],
         "ignored": [
@@ -245,26 +245,26 @@ def of_chunk(decoded: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_run(manifest: Manifest, named: Collection[str]) -> dict[str, Any]:
     """Return the entry of a run in the receipt; `named` are the runs in the texts."""
-    held = manifest["held"]
+    refused = manifest["refused"]
     return {key: value for key, value in manifest.items() if key not in NOT_OF_RUN} | {
-        "held": bool(held),
-        "l1": {"accepts": not held, "why": held},
+        "refused": bool(refused),
+        "l1": {"accepts": not refused, "why": refused},
         "named": manifest["run"] in named,
     }
 
 
 def state_word(run: Mapping[str, Any]) -> str:
     """Return the state of a run of a receipt in one word."""
-    if run["held"]:
-        return "HELD"
-    return "complete" if run["complete"] else ("abandoned" if run["given_up"] else "open")
+    if run["refused"]:
+        return "REFUSED"
+    return "complete" if run["complete"] else ("abandoned" if run["abandoned"] else "open")
 
 
 def table(receipt: Mapping[str, Any]) -> str:
     """Return a table of the runs of a receipt, for people."""
     # All known events of the run, then their parts.
-    counts = ["known", "delivered", "orphans", "late", "held_events", "elsewhere"]
-    shown = ["known", "staged", "orphans", "late", "held", "elsewhere"]
+    counts = ["known", "delivered", "waiting", "late", "refused_events", "elsewhere"]
+    shown = ["known", "staged", "waiting", "late", "refused", "elsewhere"]
     if any(run["closed_events"] for run in receipt["runs"]):  # only after an accepted loss
         counts.append("closed_events")
         shown.append("closed")
@@ -293,12 +293,12 @@ def texts(manifests: Iterable[Manifest], exceptions: Exceptions | None = None) -
         run = m["l1_run"]
         if not m["epus"]:
             continue
-        lines["delivered_events"].append(f"{run} {m['delivered']} {m['orphans']} {m['kind']}")
+        lines["delivered_events"].append(f"{run} {m['delivered']} {m['waiting']} {m['kind']}")
         lines["event_gaps"] += [f"{run} {upper} {lower}" for upper, lower in m["gaps"]]
         lines["moot_keys"].append(f"{run} {m['moot']['key']} {m['moot']['alias']}")
         if m["times"]:
             lines["event_times"].append(f"{run} {m['times'][0]:f} {m['times'][1]:f}")
-        if (m["complete"] or m["given_up"]) and m["files"] and not m["held"]:
+        if (m["complete"] or m["abandoned"]) and m["files"] and not m["refused"]:
             lines["retired_runs"].append(f"{run} {'COMPLETE' if m['complete'] else 'INCOMPLETE'}")
     if exceptions:
         lines["chunk_exceptions"] = [

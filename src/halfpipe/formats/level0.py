@@ -2,8 +2,8 @@
 
 A packet has a primary header of 6 bytes, a secondary header of 8 bytes (time stamp), the number of padding bytes, the
 payload, and padding to a multiple of 16 bytes. All numbers are big-endian. Files may have packets in any order, and the
-same packet more than once. `retrieve` sorts the packets of some spans of time and joins them into datagrams. Damage
-affects only the datagrams in which it occurs: it is reported in a line and does not raise an error.
+same packet more than once. `read_datagrams` sorts the packets of some spans of time and joins them into datagrams.
+Damage affects only the datagrams in which it occurs: it is reported in a line and does not raise an error.
 """
 
 import mmap
@@ -158,7 +158,7 @@ def archive_files(
     return files, faults
 
 
-def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]) -> Retrieval:
+def read_datagrams(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]) -> Retrieval:
     """Read the packets of `apid` in `spans`, sort them and join them into datagrams.
 
     Parameters

@@ -269,19 +269,19 @@ def _store(connection: Connection, entry: Entry) -> None:
 def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | None = None) -> None:
     """Compute the row of `run` again; `own` is the part that was just read, so its file is not read again."""
     parts = []
-    columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
+    columns = (LINKS.c.downlink_id, LINKS.c.refused, LINKS.c.digest)
     links = connection.execute(
         select(*columns)
         .where(LINKS.c.startedat == run.met, LINKS.c.digest != COPIED["digest"])
         .order_by(LINKS.c.downlink_id)
     )
-    for number, held, digest in links.all():
+    for number, refused, digest in links.all():
         downlink = _downlink(number)
         same = own is not None and own.downlink == downlink
-        part = own if same else Part.read(settings.paths.work, run, downlink, held=bool(held))
+        part = own if same else Part.read(settings.paths.work, run, downlink, refused=bool(refused))
         if part is not None:
-            # If the downlink was processed again, whether its run is held is not known until it is loaded.
-            parts.append(part if part.digest == digest else replace(part, held=True))
+            # If the downlink was processed again, whether its run is refused is not known until it is loaded.
+            parts.append(part if part.digest == digest else replace(part, refused=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
     legacy = legacy_row(connection, run, {part.downlink.number for part in parts})
     known = run_row(connection, run, parts, settings, legacy) if parts else legacy

@@ -42,13 +42,13 @@ IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # gr
 MOST = 2**63 - 1  # in a column of 64 bits
 
 
-def is_given_up(settings: Settings, run: RunId) -> bool:
+def is_abandoned(settings: Settings, run: RunId) -> bool:
     """Tell whether the ledger may show a run as Incomplete: the operator abandoned it, and all of it was delivered.
 
     Level-1 retires an Incomplete run. So some delivery must have treated the run as abandoned, and it must have known
     every datagram that is known now. If the operator takes the decision back, a downlink arrives, and the operator
-    abandons the run again, the orphans of that downlink wait for the next delivery. The operator's list is read each
-    time, because it can change during a rebuild or while the database is down.
+    abandons the run again, the waiting events of that downlink wait for the next delivery. The operator's list is read
+    each time, because it can change during a rebuild or while the database is down.
 
     Raises
     ------
@@ -61,22 +61,22 @@ def is_given_up(settings: Settings, run: RunId) -> bool:
     rows = known_datagrams(settings, run).rows
     files = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
     manifests = (read_json(file) for file in files if file.exists())
-    return any(each["given_up"] and listed(rows, Delivery.of(each).datagrams).all() for each in manifests)
+    return any(each["abandoned"] and listed(rows, Delivery.of(each).datagrams).all() for each in manifests)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One downlink's datagrams of one run. If it is `held`, Level-1 would refuse the events, so they are not staged."""
+    """One downlink's datagrams of one run. Level-1 would not accept events that are `refused`: they are not staged."""
 
     downlink: DownlinkId
     run: RunId
     scid: int
     digest: str
-    held: bool
+    refused: bool
     datagrams: KnownDatagrams
 
     @classmethod
-    def read(cls, work: Path, run: RunId, downlink: DownlinkId, *, held: bool) -> Self | None:
+    def read(cls, work: Path, run: RunId, downlink: DownlinkId, *, refused: bool) -> Self | None:
         """Read the part from the merged index; None if the downlink has no datagram of the run.
 
         Raises
@@ -109,7 +109,7 @@ class Part:
                 "run again (-F)."
             ) from error
         digest = hashlib.sha256(b"\n".join(datagrams.lines)).hexdigest()
-        return cls(downlink, run, int(rows["scid"][0]), digest, held, datagrams)
+        return cls(downlink, run, int(rows["scid"][0]), digest, refused, datagrams)
 
     @property
     def _of(self) -> Row:
@@ -134,7 +134,7 @@ class Part:
                 )
                 ends = inside[[0, -1]] if first != last else inside
                 datagrams += [{**self._of, **_datagram(row)} for row in ends]
-        link = {**self._of, "digest": self.digest, "held": int(self.held)}
+        link = {**self._of, "digest": self.digest, "refused": int(self.refused)}
         return {LINKS.name: [link], SEGMENTS.name: segments, DATAGRAMS.name: datagrams}
 
 
@@ -182,7 +182,7 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
         )
     receipt = last.receipt
     runs = [(RunId(entry["run"]), entry) for entry in receipt["runs"]]
-    read = (Part.read(work, run, downlink, held=entry["held"]) for run, entry in runs)
+    read = (Part.read(work, run, downlink, refused=entry["refused"]) for run, entry in runs)
     # A downlink that was taken over has only the RetDefs of chunks that still exist.
     chunks = [c["chunk"] for c in receipt["chunks"] if c["files"] or not receipt.get("taken_over")]
     # In a RetDef -1 means that the key is unknown (ground-chain §4).
@@ -221,7 +221,7 @@ def run_row(
     """Compute the row of a run from all of its parts, and from the legacy's row if the parts are not all.
 
     If several downlinks have a datagram, it counts once, with the line that sorts first. Ground id and keys are those
-    of the `first_datagram`. A run with a held part stays InProgress, or Level-1 would retire it before the rest is
+    of the `first_datagram`. A run with a refused part stays InProgress, or Level-1 would retire it before the rest is
     delivered.
 
     Raises
@@ -246,9 +246,9 @@ def run_row(
     first = first_datagram(rows)
     with_events = rows[rows["nevts"] > 0]
     status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
-    if held := any(part.held for part in parts):
+    if refused := any(part.refused for part in parts):
         status = IN_PROGRESS
-    elif status != COMPLETE and is_given_up(settings, run):
+    elif status != COMPLETE and is_abandoned(settings, run):
         status = INCOMPLETE
     kind, begun = RunKind.of(segments), time_of(rows["utc"].min())
     moot = named = moot_of(run, settings.moot.file)
@@ -274,7 +274,7 @@ def run_row(
     if legacy is None:
         return row
     by_hand = {} if named == UNSET else {"moot_key": named.key, "moot_alias": named.alias}
-    return _joined(legacy, row, held=held) | by_hand
+    return _joined(legacy, row, refused=refused) | by_hand
 
 
 def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> Row | None:
@@ -310,17 +310,17 @@ def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> R
     return {name: int(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
-def _joined(legacy: Row, own: Row, *, held: bool) -> Row:
+def _joined(legacy: Row, own: Row, *, refused: bool) -> Row:
     """Combine the legacy's row of a run with the row that follows from HalfPipe's files.
 
     The times cover both rows. The larger counts are kept, because the legacy's row does not show which datagrams it
-    counted. Type and keys are the legacy's. The run is Complete or Incomplete if either row is, unless a part is held.
+    counted. Type and keys are the legacy's. The run is Complete or Incomplete if either row is and no part is refused.
     """
     status = next(
         (status for status in (COMPLETE, INCOMPLETE) if status in {legacy["status"], own["status"]}),
         IN_PROGRESS,
     )
-    row = legacy | {"status": IN_PROGRESS if held else status}
+    row = legacy | {"status": IN_PROGRESS if refused else status}
     for choose, columns in (
         (min, ("dgmutc0", "evtutc0")),
         (max, ("dgmutc1", "evtutc1", "ndgms", "nevts")),

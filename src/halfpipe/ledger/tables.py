@@ -11,7 +11,7 @@ The tables deviate from the legacy's where a downlink could not be loaded again 
 
 - ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks can contain one datagram; with the
   legacy's keys the second load fails, or takes the row away from the first downlink.
-- `LINKS` has the checksum of the downlink's datagrams (`digest`), and whether Level-1 would refuse the run (`held`).
+- `LINKS` has the checksum of the downlink's datagrams (`digest`), and whether Level-1 would refuse the run (`refused`).
   `DOWNLINKS` has the number of the hand-off and of the one that was submitted, a second witness besides the records. So
   `check` finds what is out of date.
 - Only the first and last datagram of each segment are stored, as before. All of them would be 1.8e9 rows (9,000 for
@@ -163,7 +163,7 @@ LINKS = Table(
     _downlink_id(),
     *_of_run(),
     Column("digest", String(64), nullable=False),
-    Column("held", SmallInteger, nullable=False),
+    Column("refused", SmallInteger, nullable=False),
     PrimaryKeyConstraint("downlink_id", "scid", "startedat", name="glastops_downlink_acq_pk"),
     Index("glastops_downlink_acq_run", "startedat"),
 )
@@ -216,7 +216,7 @@ OURS = (*SHARED, LOCK, PENDING)
 
 # These values mark a row that was copied from the legacy's tables. HalfPipe's hand-offs are numbered from 1, and its
 # digests have 64 letters.
-COPIED = {"handoff": 0, "digest": "legacy", "held": 0}
+COPIED = {"handoff": 0, "digest": "legacy", "refused": 0}
 
 
 def legacy_name(table: Table) -> str:

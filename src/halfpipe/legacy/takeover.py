@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import halfpipe
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
@@ -39,6 +38,7 @@ from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
+from halfpipe.version import __version__
 
 HANDOFF = 1  # the legacy's hand-off; later ones of HalfPipe have the numbers after it
 EMPTY_LOG: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
@@ -75,7 +75,7 @@ class Report:
         Messages by downlink: records and chunk products that cannot be read, and failures.
     both
         Messages by downlink: sequences that the legacy and HalfPipe have both delivered.
-    given_up
+    abandoned
         Runs that an operator abandoned in the legacy, but not here.
     switches
         Names of halt switches that were copied, by downlink.
@@ -91,7 +91,7 @@ class Report:
     runs: dict[RunId, Known] = field(default_factory=dict)
     refused: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
     both: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
-    given_up: list[RunId] = field(default_factory=list)
+    abandoned: list[RunId] = field(default_factory=list)
     switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
 
@@ -217,7 +217,7 @@ def _write(
         "taken_over": True,
         "downlink": str(downlink),
         "handoff": HANDOFF,
-        "software": {"halfpipe": halfpipe.__version__},
+        "software": {"halfpipe": __version__},
         "config": settings.provenance,
         # A chunk whose products were gone has no files.
         "chunks": [
@@ -309,14 +309,16 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
         "epus": sorted(segments),
         "complete": run.retired,
         "delivered": run.delivered,
-        "orphans": run.orphans,
+        "waiting": run.orphans,
         "known": run.delivered + run.orphans,
         "moot": {"key": moot.key, "alias": moot.alias},
         "taken_over": str(run.known),
     }
-    manifest |= dict.fromkeys(("withheld", "late", "closed_events", "held_events", "elsewhere", "shrunk"), 0)
-    manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
-    return manifest | {"given_up": False, "accepted": None}
+    manifest |= dict.fromkeys(
+        ("withheld", "late", "closed_events", "refused_events", "elsewhere", "shrunk"), 0
+    )
+    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled", "missing")}
+    return manifest | {"abandoned": False, "accepted": None}
 
 
 def takeover(
@@ -388,6 +390,6 @@ def _force(work: Path, report: Report) -> None:
     """Abandon the runs that an operator abandoned in the legacy."""
     known, theirs = abandoned_runs.read(work).runs, abandoned_runs.read(report.root)
     report.odd += theirs.refused
-    report.given_up += [run for run in theirs.runs if run not in known]
-    for run in report.given_up if report.done else ():
+    report.abandoned += [run for run in theirs.runs if run not in known]
+    for run in report.abandoned if report.done else ():
         write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")

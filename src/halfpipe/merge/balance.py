@@ -16,14 +16,6 @@ from halfpipe.merge.late_events import Events, RecordedDelivery, by_datagram
 from halfpipe.merge.ordering import numbers_in
 from halfpipe.merge.undelivered import Group, NotDelivered
 
-ACCOUNTS = {
-    NotDelivered.ORPHAN: "waiting",
-    NotDelivered.DUE: "due",
-    NotDelivered.WITHHELD: "withheld",
-    NotDelivered.LATE: "late",
-    NotDelivered.CLOSED: "closed",
-}
-
 
 class CountedDelivery(RecordedDelivery, Protocol):
     """A recorded delivery with the number of its events."""
@@ -56,7 +48,7 @@ def closed_books(
     accounts = Counter[str]()
     for group in groups:
         refused = is_refused and group.kind is NotDelivered.DUE
-        accounts["refused" if refused else ACCOUNTS[group.kind]] += group.events
+        accounts["refused" if refused else str(group.kind)] += group.events
     delivered = sum(delivery.events for delivery in latest.values())
     return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
 

@@ -36,7 +36,7 @@ class Decision:
     known, foreign, late
         Number of known events without duplicates; of events inside spans of other downlinks; and of those among the
         latter that were not delivered there.
-    orphans, withheld
+    undelivered, withheld
         Number of events that are not delivered yet, including the withheld ones; and of the withheld ones.
     datagrams
         All known datagrams of the run.
@@ -53,7 +53,7 @@ class Decision:
     counts: Mapping[int, str]
     known: int
     foreign: int
-    orphans: int
+    undelivered: int
     withheld: int
     late: int
     datagrams: Ranges
@@ -67,7 +67,7 @@ def decide(
     limits: Merge,
     *,
     earlier: Mapping[DownlinkId, Sequence[RecordedDelivery]] = MappingProxyType({}),
-    given_up: bool = False,
+    settle_all: bool = False,
     known: NDArray[np.void] | None = None,
     vanished: bool = False,
 ) -> Decision:
@@ -88,8 +88,8 @@ def decide(
     earlier
         Deliveries of each downlink before its latest, oldest first, that covered more than the later ones. Level-1 may
         still have these events, so they count as recorded.
-    given_up
-        An operator has abandoned the run: all known events that are not delivered yet are delivered now.
+    settle_all
+        As for `settled`: all known events that are not delivered yet are delivered now.
     known
         What `all_known` returns for `events`, if it was called already.
     vanished
@@ -99,7 +99,7 @@ def decide(
     segments = datagrams.segments()
     others = {dl: (*earlier.get(dl, ()), record) for dl, record in recorded.items()}
     own = [span for record in others.pop(downlink, ()) for span in record.spans]
-    places = settled(segments, limits.min_epus, own, given_up=given_up)
+    places = settled(segments, limits.min_epus, own, settle_all=settle_all)
 
     if known is None:
         known = all_known(in_sources(downlink, events), events)
@@ -139,7 +139,7 @@ def decide(
         counts=counts_of(delivered),
         known=len(known),
         foreign=int(np.count_nonzero(is_foreign)),
-        orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
+        undelivered=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
         withheld=withheld,
         late=sum(len(rows) for _, rows in late),
         datagrams=datagrams.ranges(),
@@ -182,8 +182,9 @@ def series_of(
     """Cut the ordered deliverable sequences into file series, as half-open slices.
 
     A series never crosses the border of a settled interval, a span of another downlink, or the edge of a span of the
-    downlink itself. It also never crosses an orphan, because orphans are between settled intervals. The cut is before
-    the first event at or after the start of such an interval, and before the first event after the end of an own span.
+    downlink itself. It also never crosses a waiting event, because those are between settled intervals. The cut is
+    before the first event at or after the start of such an interval, and before the first event after the end of an own
+    span.
     """
     if not len(sequence):
         return []

@@ -119,7 +119,7 @@ def settled(
     min_epus: int,
     own_spans: Iterable[tuple[int, int]] = (),
     *,
-    given_up: bool = False,
+    settle_all: bool = False,
 ) -> tuple[Interval, ...]:
     """Return the settled intervals of a run.
 
@@ -131,16 +131,12 @@ def settled(
         Number of EPUs that an LPA run needs before any place is settled.
     own_spans
         Spans that the downlink delivered when it was processed before: they count as settled too.
-    given_up
-        The run is abandoned: everything counts as settled.
+    settle_all
+        Whether every place counts as settled: the run is abandoned, and `retire.deliver_waiting` is set.
     """
-    common: tuple[Interval, ...] = ()
-    if given_up:
-        common = (EVERYTHING,)
-    elif enough_epus(segments, min_epus):
-        common = (EVERYTHING,)
-        for of_apid in segments.values():
-            common = intersect(common, join(s.covers for s in of_apid if s.covers is not None))
+    common: tuple[Interval, ...] = (EVERYTHING,) if settle_all or enough_epus(segments, min_epus) else ()
+    for of_apid in segments.values() if common and not settle_all else ():
+        common = intersect(common, join(s.covers for s in of_apid if s.covers is not None))
     return join([*common, *own_spans])
 
 

@@ -25,12 +25,12 @@ from halfpipe.settings import Merge
 class NotDelivered(StrEnum):
     """Why events are not delivered.
 
-    `ORPHAN`: an EPU may still add an event at their place. `WITHHELD`: settled, but too few next to each other to
+    `WAITING`: an EPU may still add an event at their place. `WITHHELD`: settled, but too few next to each other to
     make a file. `LATE`: they arrived after their place was delivered. `CLOSED`: a downlink delivered them before and
     does not now, so their place is closed to other downlinks. `DUE`: ready, and in the next delivery of the run.
     """
 
-    ORPHAN = "orphan"
+    WAITING = "waiting"
     WITHHELD = "withheld"
     LATE = "late"
     CLOSED = "closed"
@@ -71,8 +71,8 @@ class Lack:
 class Group:
     """Events of one EPU that are not delivered for the same reason.
 
-    `first` and `last` are sequences. Orphans wait for `lacks`. Late and closed events are inside deliveries of the
-    downlink `inside`.
+    `first` and `last` are sequences. Waiting events wait for `lacks`. Late and closed events are inside deliveries of
+    the downlink `inside`.
     """
 
     kind: NotDelivered
@@ -90,7 +90,7 @@ def undelivered(
     recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
     *,
-    given_up: bool = False,
+    settle_all: bool = False,
     own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
     just: DownlinkId | None = None,
 ) -> list[Group]:
@@ -106,14 +106,14 @@ def undelivered(
         The deliveries of each downlink that Level-1 may have, oldest first.
     limits
         As for `halfpipe.merge.decision.decide`.
-    given_up
-        The run is abandoned, and the config allows its orphans to be delivered.
+    settle_all
+        As for `halfpipe.merge.settle.settled`.
     own
         As for `halfpipe.merge.late_events.late_and_closed`.
     just
         The downlink that has just delivered: all known events inside its latest spans are in its delivery.
     """
-    places = settled(segments, limits.min_epus, given_up=given_up)
+    places = settled(segments, limits.min_epus, settle_all=settle_all)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
     is_settled, is_taken = inside_any(known["sequence"], places), inside_any(known["sequence"], taken)
     compared = is_taken
@@ -134,7 +134,7 @@ def undelivered(
             inside = _within(waiting, hole)
             if len(inside):
                 for place, lacks in _stretches(segments, hole, limits.min_epus):
-                    found += _by_epu(NotDelivered.ORPHAN, _within(inside, place), lacks)
+                    found += _by_epu(NotDelivered.WAITING, _within(inside, place), lacks)
     return sorted(found, key=lambda group: (group.first, group.last, group.apid))
 
 

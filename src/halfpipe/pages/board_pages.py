@@ -1,4 +1,4 @@
-"""The board: HTML pages of the site, of its open runs, and of each downlink.
+"""The board: HTML pages of the site, of its open runs, of each downlink, and of each run.
 
 Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
 that readers always see complete pages.
@@ -7,37 +7,29 @@ The page of the site is a matrix with a row for each downlink, or for several wi
 phase.
 """
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader
-
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
-from halfpipe.decode.shortfall import sentences
-from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.pages import timeline
-from halfpipe.run.receipt_file import hand_offs, read_receipt
+from halfpipe.pages.rendering import SIGNS, render
+from halfpipe.pages.run_pages import MOST_PICTURES, run_pages
+from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
-from halfpipe.status.account import UNKNOWN, Account, Survey
+from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
-from halfpipe.tables import columns, frames
-from halfpipe.tables.incomplete_runs import waiting_runs
+from halfpipe.status.survey import Survey
+from halfpipe.tables import columns
+from halfpipe.tables.frames import chunk_row
 from halfpipe.tables.site_frames import SiteFrames
-from halfpipe.words import lasted
-
-SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 
 
 class Cell(NamedTuple):
@@ -103,43 +95,56 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
-def make(site: Survey, found: Overview, home: Path) -> None:
+def make(survey: Survey, found: Overview, home: Path) -> None:
     """Write the board into a directory.
 
     Parameters
     ----------
-    site, found
-        The state of the site, and the accounts of the downlinks on the board.
+    survey, found
+        The survey of the site, and the accounts of the downlinks on the board.
     home
-        The directory, which is made if necessary. Pages of downlinks that are no longer on the board are removed.
+        The directory, which is made if necessary. Pages of downlinks and runs that are no longer on the board are
+        removed.
 
     Raises
     ------
     HalfPipeError
         If a page cannot be written.
     """
-    open_runs, downlinks = set[RunId](), [one.downlink for one in found.accounts]
-    frame = SiteFrames(site.settings, downlinks).downlinks if downlinks else columns.DOWNLINKS.frame(())
+    downlinks = [one.downlink for one in found.accounts]
+    frame = SiteFrames(survey.settings, downlinks).downlinks if downlinks else columns.DOWNLINKS.frame(())
     delivered = {row["downlink"]: row for row in columns.as_rows(frame)}
+    runs, pages = run_pages(survey, found), set[str]()
+
+    of_site = {
+        "work": str(survey.work),
+        "simulated": survey.settings.is_simulated,
+        "now": survey.now,
+        "runs": runs,
+    }
+
+    def write(page: str, template: str, values: Mapping[str, Any]) -> None:
+        write_bytes(home / page, render(template, {**of_site, **values}), lasting=False)
+        pages.add(page)
+
     for one in found.accounts:
-        open_runs |= {run for run in one.books if site.has_waiting(run)}
-        receipt = _readable(read_receipt, site.work, one.downlink) or {}
-        for run in receipt.get("runs", ()):
-            if not run["complete"]:
-                open_runs.add(RunId(run["run"]))
         late = {"latency": delivered.get(one.downlink, {}).get("latency")}
-        page = home / paths.board_page(one.downlink)
-        _write(page, "downlink.html", site, _downlink(site.settings, one, receipt) | late)
-    shown = {one.downlink for one in found.accounts}
-    for path in home.glob(paths.board_page("*")):
-        if DownlinkId.matches(path.stem) and path.stem not in shown:
-            remove_file(path)
-    # The accounts of its downlinks report a damaged run.
-    waits = columns.as_rows(waiting_runs(site, sorted(open_runs), damaged=lambda _: None))
-    _write(home / paths.BOARD_RUNS, "runs.html", site, {"runs": waits})
-    values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
-    values["timeline"] = timeline.of(found.accounts, delivered)
-    _write(home / paths.BOARD, "board.html", site, values)
+        write(paths.board_page(one.downlink), "downlink.html", _downlink(survey.settings, one) | late)
+    for run, page in runs.items():
+        marks = [
+            of_site["simulated"],
+            *(delivered[dl]["simulated"] for dl in {row["downlink"] for row in page.rows} & delivered.keys()),
+        ]
+        of_run = {"page": page, "most": MOST_PICTURES, "shown": delivered, "simulated": any(marks)}
+        write(paths.board_run(run), "run.html", of_run)
+    values = {"waits": [page.wait for page in runs.values() if page.wait]}
+    write(paths.BOARD_RUNS, "runs.html", values)
+    values |= _site(survey, found) | {"rows": list(rows(found.accounts))}
+    write(paths.BOARD, "board.html", values | {"timeline": timeline.of(found.accounts, delivered)})
+    for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
+        for path in home.glob(of_any):
+            if path.name not in pages:
+                remove_file(path)
 
 
 def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
@@ -150,14 +155,14 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
         return ()
 
 
-def _site(site: Survey, found: Overview) -> dict[str, Any]:
+def _site(survey: Survey, found: Overview) -> dict[str, Any]:
     """Return what the page of the site shows in addition to downlinks."""
-    headline = found.headline(site)
-    turn = last_turn(site.work)
+    headline = found.headline(survey)
+    turn = last_turn(survey.work)
     texts = {
-        "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
+        "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(survey.settings).values()),
         "mounts": "there",
-        "ledger": "answers" if site.settings.ledger.url else "none",
+        "ledger": "answers" if survey.settings.ledger.url else "none",
         "timer": ("not good, last turn" if turn.get("status") else "good, last turn")
         if turn
         else "no turn yet",
@@ -167,60 +172,24 @@ def _site(site: Survey, found: Overview) -> dict[str, Any]:
         "needs_action": found.needs_action,
         "site": found.site,
         "downlinks": len(found.accounts),
-        "last_retdef": site.last_retdef,
+        "last_retdef": survey.last_retdef,
         "turn": turn,
         "lights": [(name, light(name, found.site), texts[name]) for name in LIGHTS],
     }
 
 
-def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> dict[str, Any]:
+def _downlink(settings: Settings, one: Account) -> dict[str, Any]:
     """Return the content of the page of a downlink."""
     work, downlink = settings.paths.work, one.downlink
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in one.causes) else ()
+    made = _readable(lambda home, dl: hand_offs(home, dl, only_look=True), work, downlink)
+    receipt = made[-1].receipt if made else {}
     return {
         "one": one,
         "simulated": settings.is_simulated or bool(receipt.get("simulated")),
         "receipt": receipt,
-        "handoffs": _readable(hand_offs, work, downlink),
+        "chunk_row": chunk_row,
+        "handoffs": made,
         "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
-
-
-def _write(page: Path, template: str, site: Survey, values: Mapping[str, Any]) -> None:
-    """Write a page from the template with the name `template`."""
-    of_site = {"work": str(site.work), "simulated": site.settings.is_simulated, "now": site.now}
-    content = _environment().get_template(template).render({**of_site, **values}).encode()
-    write_bytes(page, content, lasting=False)
-
-
-@cache
-def _environment() -> Environment:
-    """Return the templates of the package, with their filters and shared values."""
-    made = Environment(
-        loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    made.filters |= {"utc": _utc, "grouped": "{:,}".format, "lasted": lasted}
-    made.globals |= {
-        "SIGNS": SIGNS,
-        "PHASES": PHASES,
-        "state_word": state_word,
-        "chunk_row": frames.chunk_row,
-        "lacks": sentences,
-        "index": paths.BOARD,
-        "page_of": paths.board_page,
-        "runs_page": paths.BOARD_RUNS,
-    }
-    # A browser runs only this script and style, and loads nothing.
-    style, script = (
-        base64.b64encode(hashlib.sha256(made.get_template(name).render().encode()).digest()).decode()
-        for name in ("board.css", "board.js")
-    )
-    made.globals["policy"] = (
-        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; img-src data:"
-    )
-    return made
-
-
-def _utc(unix: float, form: str = "%Y-%m-%d %H:%M UTC") -> str:
-    return f"{datetime.fromtimestamp(unix, UTC):{form}}"

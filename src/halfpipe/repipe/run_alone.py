@@ -27,14 +27,14 @@ from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 from halfpipe.words import utc
 
 
-def prepare(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
+def prepare(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
     """Make the made-up downlink of a run, or return an unfinished one.
 
     Parameters
     ----------
     settings, run
         The site's settings, and the run.
-    orphans
+    waiting
         Whether to deliver all known events, settled or not.
 
     Raises
@@ -45,31 +45,31 @@ def prepare(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
         As `halfpipe.repipe.run_retdefs.retdefs_of`.
     """
     work = settings.paths.work
-    downlink = _unfinished(work, run, orphans=orphans) or _created(settings, run, orphans=orphans)
+    downlink = _unfinished(work, run, waiting=waiting) or _created(settings, run, waiting=waiting)
     # Rewritten in each attempt, because the site's config may have been fixed.
     write_text(work / paths.repipe_config(downlink), _own(settings, run, downlink).as_json())
     return downlink
 
 
-def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
+def _unfinished(work: Path, run: RunId, *, waiting: bool) -> DownlinkId | None:
     for note in repipes(work, run):
-        if "events" not in note and note["orphans"] == orphans:
+        if "events" not in note and note["waiting"] == waiting:
             return DownlinkId(note["downlink"])
     return None
 
 
-def _created(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
+def _created(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
     working_directory.begin(work)
     downlink = _new_id(settings)
     home = make_directory(work / paths.repipe_retdefs(downlink), downlink)
     for retdef in retdefs:
         write_bytes(home.parent / paths.retdef(downlink, retdef.chunk), content_of(retdef))
-    if orphans:
-        markers.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --orphans")
+    if waiting:
+        markers.make(work / paths.repipe_work(downlink) / paths.FORCE / run.l1, "halfpipe process --waiting")
     me = whoami()
     by = f"{me.user} on {me.host}"
-    note = {"downlink": downlink, "run": run, "orphans": orphans, "when": utc(time.time()), "by": by}
+    note = {"downlink": downlink, "run": run, "waiting": waiting, "when": utc(time.time()), "by": by}
     write_json(work / paths.repipe_note(downlink), note)  # last: from now on the re-pipe can be resumed
     return downlink
 
@@ -116,7 +116,7 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
         ),
         ledger=Ledger(url=None),
         moot=replace(moot, mapping=False, update=None),
-        retire=replace(settings.retire, deliver_orphans=True),
+        retire=replace(settings.retire, deliver_waiting=True),
         submit=replace(settings.submit, automatic=False),
         ignore=Ignore(),
         shrink=Shrink(),
@@ -129,12 +129,12 @@ def finish(settings: Settings, run: RunId, downlink: DownlinkId) -> tuple[Mappin
     entries = {
         entry["run"]: entry for entry in read_receipt(work / paths.repipe_work(downlink), downlink)["runs"]
     }
-    mine = entries.get(run, {"files": [], "orphans": 0})
+    mine = entries.get(run, {"files": [], "waiting": 0})
     events = sum(file["events"] for file in mine["files"])
     result = {
         "files": len(mine["files"]),
         "events": events,
-        "left": mine["orphans"],
+        "left": mine["waiting"],
         "when": utc(time.time()),
     }
     note = work / paths.repipe_note(downlink)

@@ -123,6 +123,6 @@ def _pieces(
 ) -> Iterator[tuple[int, Span]]:
     """Read the packets of a span, one APID after the other, and yield the pieces of the run, one per chunk."""
     for apid in (*LPA_APIDS, *LCI_APIDS):
-        packets = level0.retrieve(root, scid, apid, [span]).packets
+        packets = level0.read_datagrams(root, scid, apid, [span]).packets
         if len(packets):
             yield from pieces(packets, apid, stretches(known.get(apid, ())), run)

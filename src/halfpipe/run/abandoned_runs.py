@@ -110,4 +110,4 @@ def in_effect(work: Path, run: RunId, downlinks: Iterable[DownlinkId], forced: F
     if run not in forced.runs:
         return False
     manifests = (work / paths.manifest(run, dl) for dl in downlinks)
-    return any(path.exists() and read_json(path)["given_up"] for path in manifests)
+    return any(path.exists() and read_json(path)["abandoned"] for path in manifests)

@@ -32,8 +32,8 @@ class Header:
     latc: int | None
 
 
-def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -> list[EventFile]:
-    """Describe the event files to write; only the checksum is still missing."""
+def name_files(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -> list[EventFile]:
+    """Name the event files to write, and describe them; only the checksums are still missing."""
     described = []
     for begin, end in files:
         sequences = records.events["sequence"]
@@ -66,7 +66,7 @@ def write_file(
     records, cut
         The records, and the slice of them that goes into the file.
     file
-        The description that `describe` returned.
+        The description that `name_files` returned.
     header
         The part of the header that the run's files share.
     home

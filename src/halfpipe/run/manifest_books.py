@@ -20,7 +20,7 @@ from halfpipe.settings import Settings
 LONGEST = 200  # bytes of the first line of a merged index
 
 
-def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given_up: bool) -> str:
+def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, abandoned: bool) -> str:
     """Return a short checksum of everything that determines the books of a run.
 
     This is the merged index of each downlink without ignored chunks, the deliveries, whether the run is abandoned, and
@@ -37,9 +37,9 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, given
         (str(dl), recorded.seal(dl), recorded.closed(dl) if dl in earlier else ())
         for dl in sorted(recorded.latest())
     ]
-    limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_orphans)
+    limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_waiting)
     # Called for all runs of a week. JSON would take five times as long.
-    return hashlib.sha256(repr((indexes, delivered, given_up, limits)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((indexes, delivered, abandoned, limits)).encode()).hexdigest()[:16]
 
 
 def _head(work: Path, run: RunId, downlink: DownlinkId) -> bytes:
@@ -59,11 +59,11 @@ def of_entry(entry: Mapping[str, Any]) -> Books:
     return Books(
         known=entry["known"],
         delivered=entry["delivered"] + entry["elsewhere"],
-        waiting=entry["orphans"] - entry["withheld"],
+        waiting=entry["waiting"] - entry["withheld"],
         withheld=entry["withheld"],
         late=entry["late"],
         closed=entry["closed_events"],
-        refused=entry["held_events"],
+        refused=entry["refused_events"],
     )
 
 
@@ -73,11 +73,11 @@ def as_entry(books: Books, delivered: int) -> dict[str, int]:
         "known": books.known,
         "delivered": delivered,
         "elsewhere": books.delivered - delivered,
-        "orphans": books.waiting + books.due + books.withheld,
+        "waiting": books.waiting + books.due + books.withheld,
         "withheld": books.withheld,
         "late": books.late,
         "closed_events": books.closed,
-        "held_events": books.refused,
+        "refused_events": books.refused,
     }
 
 

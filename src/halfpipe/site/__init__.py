@@ -1,1 +1,1 @@
-"""The life of a site: unattended turns, many downlinks, alarms, Online and clean-up."""
+"""The life of a site: unattended turns, many downlinks, alarms, Online and cleanup."""

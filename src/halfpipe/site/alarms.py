@@ -26,7 +26,7 @@ from halfpipe.files.lease import Lease
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
-from halfpipe.status.told import Memory, Told
+from halfpipe.status.told import Told, read_told, write_told
 from halfpipe.words import utc
 
 SITE = "site "  # before a code: the subject of a cause of the whole site
@@ -177,16 +177,11 @@ class Alarms:
         self._settings, self._say = settings, say
         self._path = settings.paths.work / paths.ALERT_STATE
 
-    @property
-    def memory(self) -> Memory:
-        """The messages sent until now."""
-        return Memory.read(self._path)
-
     def report_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Report one problem of the site, and leave all other subjects as they are."""
         subject = site_subject(code)
         with self._alone():
-            self._report([(subject, cause) for cause in causes], set(self.memory.sent) - {subject})
+            self._report([(subject, cause) for cause in causes], read_told(self._path).keys() - {subject})
 
     def report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str] = ()) -> None:
         """Send the messages that are due; arguments as for `due_messages`."""
@@ -205,14 +200,14 @@ class Alarms:
             yield
 
     def _report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str]) -> None:
-        now, before = time.time(), self.memory
+        now, before = time.time(), read_told(self._path)
         urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
         remind_seconds = self._settings.alarm.remind_hours * 3600
-        messages, sent = due_messages(before.sent, urgent, now, remind_seconds, unknown)
+        messages, sent = due_messages(before, urgent, now, remind_seconds, unknown)
         if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
             return  # the next turn tries again
-        if sent != before.sent:
+        if sent != before:
             try:
-                Memory(sent).write(self._path)
+                write_told(self._path, sent)
             except (HalfPipeError, OSError) as error:
                 self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")

@@ -306,14 +306,14 @@ class _Run:
             # The rule of the merge without deliveries: one file with all events of all downlinks, in order, each once.
             # Of several copies that of the lowest downlink counts.
             events = {downlink: known.events(downlink) for downlink in known.indexes}
-            decision = decide(min(events), datagrams, events, {}, WHOLE, given_up=True)
+            decision = decide(min(events), datagrams, events, {}, WHOLE, settle_all=True)
             records = Records(decision, known.files)
             if not decision.files:
                 return OnlineResult(run, OnlineOutcome.WAITS, "has no events, so there is no file of it")
 
             moot = moot_key.of_run(settings, run, datagrams.rows)
             ground_id = int(datagrams.rows["groundid"].min())
-            (described,) = event_files.describe(records, decision.files, run)
+            (described,) = event_files.name_files(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
             self._record.attempts.publish({"making": described.name})
             make_directory(self._home.parent, self._home.name)

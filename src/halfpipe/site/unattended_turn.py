@@ -26,10 +26,10 @@ from halfpipe.settings import Settings
 from halfpipe.site.alarms import Alarms, site_subject
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status import slurm_queue
-from halfpipe.status.account import Survey
 from halfpipe.status.failed_jobs import failed_jobs
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, turn_troubles
+from halfpipe.status.survey import Survey
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE, QUEUED = "board-failed", "time-limit", "queue-waits"  # codes of causes
@@ -121,11 +121,11 @@ def publish(settings: Settings) -> Iterator[Cause]:
     board, now = settings.board.dir, time.time()
     if board is None:
         return
-    site = Survey(settings, now, now - settings.board.days * DAY)
+    survey = Survey(settings, now, now - settings.board.days * DAY)
     try:
         from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-        board_pages.make(site, overview(site, recent(site, settings.board.days)), board)
+        board_pages.make(survey, overview(survey, recent(survey, settings.board.days)), board)
     except Exception as error:  # an error of the pages must not stop the processing
         what = f"the board could not be written: {error or type(error).__name__}"
         yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)
@@ -150,8 +150,8 @@ class Turn:
         for todo in filter(None, ready):
             failed |= self._process(plan, todo)
         self.lease.report_progress()
-        site = Survey(self.settings)
-        found = overview(site, {*recent(site, DAYS, self.since), *failed})
+        survey = Survey(self.settings)
+        found = overview(survey, {*recent(survey, DAYS, self.since), *failed})
         causes = [(site_subject(cause.code), cause) for cause in found.site]
         unknown = {site_subject(UNPUBLISHED)}
         for one in found.accounts:
@@ -183,7 +183,7 @@ class Turn:
                     reported = now
                 if now - progress <= self.seconds or process.poll() is not None:
                     continue
-                if self.snakemake.is_remote and slurm_queue.queued():
+                if self.snakemake.is_remote and slurm_queue.troubles():
                     progress = now
                     continue
                 is_late = True

@@ -22,20 +22,13 @@ from halfpipe.run.downlinks_of_run import (
     handoff_times,
 )
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey
 from halfpipe.status.known import Known
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
-HELD = "held"  # of events that are due, where Level-1 would refuse the run
-WORDS: Mapping[str, str] = {  # for what is not delivered, by kind
-    NotDelivered.ORPHAN: "waiting",
-    NotDelivered.WITHHELD: "withheld",
-    NotDelivered.LATE: "late",
-    NotDelivered.CLOSED: "closed",
-    NotDelivered.DUE: "due",
-    HELD: "held",
-}
+REFUSED = "refused"  # of events that are due, if Level-1 would refuse the run
+KINDS = (*NotDelivered, REFUSED)
 
 
 @dataclass(frozen=True)
@@ -57,8 +50,8 @@ class WaitsFor:
 class Explained:
     """Events of one EPU that are not delivered, why, and what to do.
 
-    `kind` is one of `halfpipe.merge.undelivered.NotDelivered`, or `HELD`. `first` and `last` are sequences, `why` are
-    sentences, `do` is the next command, empty if there is none.
+    `kind` is one of `KINDS`. `first` and `last` are sequences, `why`
+    are sentences, `do` is the next command, or empty.
     """
 
     run: RunId
@@ -75,12 +68,12 @@ class Explained:
 class State(Known):
     """What is known of one run, as `Known` has it, and why some of it is not delivered.
 
-    `site` is what was looked at once for all runs.
+    `survey` is what was read once for all runs.
     """
 
-    def __init__(self, site: Survey, run: RunId) -> None:
-        super().__init__(site.settings, run, is_given_up=run in site.abandoned)
-        self.site, self.work = site, site.work
+    def __init__(self, survey: Survey, run: RunId) -> None:
+        super().__init__(survey.settings, run, is_abandoned=run in survey.abandoned)
+        self.survey, self.work = survey, survey.work
 
     @cached_property
     def groups(self) -> tuple[Explained, ...]:
@@ -90,7 +83,7 @@ class State(Known):
     @cached_property
     def now(self) -> Standing:
         """The books of the run, as all screens have them."""
-        return self.site.books(self.run)
+        return self.survey.books(self.run)
 
     def count(self, *kinds: str) -> int:
         """Count the events of some kinds that are not delivered."""
@@ -119,7 +112,7 @@ class State(Known):
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain what is lacking."""
-        for each in self.site.announced.get(self.run, ()) if can_come(lack) else ():
+        for each in self.survey.announced.get(self.run, ()) if can_come(lack) else ():
             apids = {span.apid for span in each.retdef.spans}
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
@@ -153,12 +146,12 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
 
 def _explained(state: State, group: Group) -> Explained:
     kind, waits, do = str(group.kind), list[WaitsFor](), ""
-    held = [dl for dl, manifest in state.manifests.items() if manifest["held"]]
+    refused = [dl for dl, manifest in state.manifests.items() if manifest["refused"]]
     match group.kind:
-        case NotDelivered.ORPHAN:
-            waits, why, do = _orphans(state, group.lacks)
+        case NotDelivered.WAITING:
+            waits, why, do = _waiting(state, group.lacks)
         case NotDelivered.WITHHELD:
-            least = state.site.settings.merge.min_events
+            least = state.settings.merge.min_events
             why = [
                 f"Their place is settled, but they are fewer than {least} beside each other (merge.min_events), and "
                 "Level-1 refuses a run for so small a file."
@@ -174,11 +167,11 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case NotDelivered.DUE if held:
-            kind, do = HELD, state.again(held[-1])
+        case NotDelivered.DUE if refused:
+            kind, do = REFUSED, state.again(refused[-1])
             why = [
-                f"Level-1 would refuse the whole run, so downlink {held[-1]} staged nothing of it: "
-                + "; ".join(state.manifests[held[-1]]["held"])
+                f"Level-1 would refuse the whole run, so downlink {refused[-1]} staged nothing of it: "
+                + "; ".join(state.manifests[refused[-1]]["refused"])
                 + ". Fix this, then deliver the run again."
             ]
         case _:
@@ -188,9 +181,9 @@ def _explained(state: State, group: Group) -> Explained:
     return Explained(state.run, kind, *numbers, tuple(waits), tuple(dict.fromkeys(why)), do)
 
 
-def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
+def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
     waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
-    least = state.site.settings.merge.min_epus
+    least = state.settings.merge.min_epus
     said = [in_words(lack, state.segments, least) for lack in lacks]
     why = [f"{text[0].upper()}{text[1:]}." for text in said]
     for lack in lacks:
@@ -213,15 +206,15 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         numbers = None if lack.first is None else (lack.first, lack.last)
         lacking = (lack.apid, lack.what, numbers)
         waits += [WaitsFor(*lacking, *source) for source in found] or [WaitsFor(*lacking)]
-    if state.is_given_up:
-        return waits, ["The run is abandoned, and retire.deliver_orphans keeps back what is not settled."], ""
+    if state.is_abandoned:
+        return waits, ["The run is abandoned, and retire.deliver_waiting keeps back what is not settled."], ""
     if pending:
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
     why += ["The missing data normally come with the next downlink.", *_how_long(state)]
     started = float(met.met_to_unix(state.run.met))
-    if state.site.now - started <= state.site.settings.retire.report_days * DAY:
+    if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""
     return (
         waits,
@@ -235,7 +228,7 @@ def _how_long(state: State) -> Iterator[str]:
     if not (times := handoff_times(state.work, state.run)):
         return  # none of its downlinks is handed off
     said = f"No more data of the run have arrived since {utc(times[-1])}"
-    if past := state.site.past_waits:
+    if past := state.survey.past_waits:
         said += (
             f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
             f"{lasted(past[-1])} ({count(len(past), 'wait')})"

@@ -44,9 +44,9 @@ class Known:
         If an index, rows or a record of the run are damaged.
     """
 
-    def __init__(self, settings: Settings, run: RunId, *, is_given_up: bool) -> None:
+    def __init__(self, settings: Settings, run: RunId, *, is_abandoned: bool) -> None:
         work = settings.paths.work
-        self.settings, self.run, self.is_given_up = settings, run, is_given_up
+        self.settings, self.run, self.is_abandoned = settings, run, is_abandoned
         self.downlinks = known_downlinks(work, run)
         if not self.downlinks:
             raise MissingInputError(
@@ -71,13 +71,13 @@ class Known:
     @cached_property
     def undelivered(self) -> Sequence[Group]:
         """The events that are not delivered, by reason."""
-        given_up = self.is_given_up and self.settings.retire.deliver_orphans
+        settle_all = self.is_abandoned and self.settings.retire.deliver_waiting
         return undelivered(
             self.segments,
             self.known,
             self.recorded,
             self.settings.merge,
-            given_up=given_up,
+            settle_all=settle_all,
             own=self.events.get,
         )
 

@@ -8,9 +8,10 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, Survey, account
+from halfpipe.status.account import Account, account
 from halfpipe.status.site_causes import site_troubles
-from halfpipe.status.told import Memory
+from halfpipe.status.survey import Survey
+from halfpipe.status.told import read_told
 from halfpipe.words import count
 
 DAY = 86400.0
@@ -34,12 +35,12 @@ class Overview:
         """Whether anything needs action."""
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
-    def headline(self, site: Survey) -> str:
+    def headline(self, survey: Survey) -> str:
         """Return a line with the number of site problems, and of downlinks that need action."""
         wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
         says = "no downlink needs action"
         if not self.accounts:
-            places = ", ".join(map(str, [*site.settings.paths.retdef, site.work]))
+            places = ", ".join(map(str, [*survey.settings.paths.retdef, survey.work]))
             says = f"no downlinks found in {places}; of any age: halfpipe status --all"
         elif wanting:
             says = f"{wanting} of {count(len(self.accounts), 'downlink')} {'needs' if wanting == 1 else 'need'} action"
@@ -47,40 +48,40 @@ class Overview:
 
 
 def overview(
-    site: Survey,
+    survey: Survey,
     downlinks: Iterable[DownlinkId],
     of_files: OfFiles | None = None,
 ) -> Overview:
     """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files."""
     # Look at the files first, because drawing up an account repairs the records that it reads.
     accounts = [
-        account(site, downlink, [*of_files(downlink)] if of_files else ())
+        account(survey, downlink, [*of_files(downlink)] if of_files else ())
         for downlink in sorted(set(downlinks))
     ]
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
-    of_site = list(site_troubles(site, [one.downlink for one in accounts]))
+    of_site = list(site_troubles(survey, [one.downlink for one in accounts]))
     return Overview(tuple(worst_first), tuple(of_site))
 
 
-def known(site: Survey) -> list[DownlinkId]:
+def known(survey: Survey) -> list[DownlinkId]:
     """Return all downlinks that have files, or had files that runs know, in order."""
-    found = set(site.plan.known)
+    found = set(survey.plan.known)
     with suppress(OSError):
-        found.update(site.lost)
+        found.update(survey.lost)
     return sorted(found)
 
 
-def recent(site: Survey, days: float, since: str = "") -> list[DownlinkId]:
+def recent(survey: Survey, days: float, since: str = "") -> list[DownlinkId]:
     """Return the downlinks that still matter, in order.
 
     These are downlinks with a file younger than `days`, those that are not handed off, and those that unattended
     processing reported as needing action. Handed-off downlinks before the id `since` count as old.
     """
-    names, oldest = site.names, site.now - days * DAY
-    work, search = str(site.work), list(map(str, site.settings.paths.retdef))
-    told = Memory.read(site.work / paths.ALERT_STATE).sent
+    names, oldest = survey.names, survey.now - days * DAY
+    work, search = str(survey.work), list(map(str, survey.settings.paths.retdef))
+    told = read_told(survey.work / paths.ALERT_STATE)
 
     def is_old(downlink: DownlinkId) -> bool:
         if downlink < since and paths.receipt(downlink) in names:
@@ -90,4 +91,4 @@ def recent(site: Survey, days: float, since: str = "") -> list[DownlinkId]:
             return False
         return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in search)
 
-    return [downlink for downlink in known(site) if downlink in told or not is_old(downlink)]
+    return [downlink for downlink in known(survey) if downlink in told or not is_old(downlink)]

@@ -12,8 +12,9 @@ from halfpipe.downlink.outstanding import outstanding
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import FailedJob, by_cause, cause_of, end_of
+from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 MOST_SHOWN = 5  # causes of failed jobs
@@ -69,21 +70,21 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
         Whether the invocation was for all that is outstanding: then the other outstanding downlinks follow, with the
         reason why each was not processed.
     """
-    site, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
+    survey, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
     waits = list[str]()
     if is_all or not every:
         with suppress(Exception):  # an invocation that ended well does not fail for what it says last
-            waits = outstanding(site.plan, site.now).lines(site.work, done=every if is_all else None)
+            waits = outstanding(survey.plan, survey.now).lines(survey.work, done=every if is_all else None)
     if not every:
         return waits or ["no downlink was processed"]
     for dl in every:
         try:
-            one = account(site, dl)
+            one = account(survey, dl)
         except Exception as error:
             lines.append(f"{dl}: not known: {error}")
             continue
         has = f", {count(one.runs, 'run')}, {count(one.events, 'event')}"
-        has += f", {one.orphans:,} waiting" if one.orphans is not None else ", waiting not known"
+        has += f", {one.waiting:,} waiting" if one.waiting is not None else ", waiting not known"
         lines.append(f"{dl}: {one.state}{has if one.handoff is not None else ''}")
         wants += [
             "\n    ".join([f"{dl} needs action: {cause.text}", *cause.remedy.steps])

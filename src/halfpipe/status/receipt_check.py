@@ -34,7 +34,7 @@ from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import Settings
 
 DAMAGED = "damaged"
-RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
+RECEIPT_ONLY = {"refused", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
 def check(

@@ -20,7 +20,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.run import abandoned_runs
 from halfpipe.settings import Settings
 from halfpipe.status import examined
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 
 PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act
@@ -37,19 +37,19 @@ LIGHTS = {
 }
 
 
-def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterator[Cause]:
+def site_troubles(survey: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterator[Cause]:
     """Yield what is wrong with no one downlink; in the ledger, with those that are looked at."""
-    yield from filter(None, [site.stage_trouble])
+    yield from filter(None, [survey.stage_trouble])
     for found in (
-        _not_there(site.settings),
-        general_causes(site.plan),
-        too_many(site.plan, site.now, site.names),
-        turn_troubles(site.work, site.now),
-        silence(site),
-        _not_given_up(site.work),
-        _disks(site.settings),
-        examined.troubles(site.settings, site.now),
-        site.queue,
+        _not_there(survey.settings),
+        general_causes(survey.plan),
+        too_many(survey.plan, survey.now, survey.names),
+        turn_troubles(survey.work, survey.now),
+        silence(survey),
+        _not_abandoned(survey.work),
+        _disks(survey.settings),
+        examined.troubles(survey.settings, survey.now),
+        survey.queue,
     ):
         try:
             yield from found
@@ -57,10 +57,10 @@ def site_troubles(site: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterato
             yield Cause(error.code, Verdict.ACTION, error.text, error.remedy)
         except OSError as error:
             yield Cause("file-system", Verdict.ACTION, sentence(error))
-    if site.settings.ledger.url is not None:
+    if survey.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
-        yield from entered(site.settings, downlinks)
+        yield from entered(survey.settings, downlinks)
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
@@ -101,8 +101,8 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
     )
 
 
-def _not_given_up(work: Path) -> Iterator[Cause]:
-    """Yield the names in `force/` that give up no run."""
+def _not_abandoned(work: Path) -> Iterator[Cause]:
+    """Yield the names in `force/` that abandon no run."""
     try:
         refused = abandoned_runs.read(work).refused
     except HalfPipeError as error:
@@ -166,10 +166,14 @@ def last_turn(work: Path) -> dict[str, Any] | None:
     return None
 
 
-def silence(site: Survey) -> Iterator[Cause]:
+def silence(survey: Survey) -> Iterator[Cause]:
     """Yield that no new RetDef has come for `alarm.silence_hours`."""
-    hours, last, search = site.settings.alarm.silence_hours, site.last_retdef, site.settings.paths.retdef
-    if hours is not None and last and site.now - last >= hours * 3600:
+    hours, last, search = (
+        survey.settings.alarm.silence_hours,
+        survey.last_retdef,
+        survey.settings.paths.retdef,
+    )
+    if hours is not None and last and survey.now - last >= hours * 3600:
         yield Cause(
             "silence",
             Verdict.ACTION,

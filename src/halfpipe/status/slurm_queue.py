@@ -3,12 +3,10 @@
 import re
 import shutil
 import subprocess
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import NOTHING, Remedy
+from halfpipe.errors import Remedy
 from halfpipe.words import count
 
 ANSWER_SECONDS = 20.0  # that squeue may take
@@ -34,47 +32,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Queued:
-    """Jobs that wait for one reason.
-
-    Attributes
-    ----------
-    reason
-        As squeue prints it.
-    jobs
-        How many wait for it.
-    start
-        When Slurm expects the first of them to start, as squeue prints it; empty if it does not say.
-    """
-
-    reason: str
-    jobs: int
-    start: str
-
-    @property
-    def text(self) -> str:
-        """Say it in words."""
-        words, _ = self._words
-        wait = "waits" if self.jobs == 1 else "wait"
-        expected = f"; Slurm expects the first to start at {self.start}" if self.start else ""
-        return f"{count(self.jobs, 'job')} {wait} in Slurm's queue: {words} ({self.reason}){expected}"
-
-    @property
-    def remedy(self) -> Remedy:
-        """What a person can do."""
-        _, do = self._words
-        return Remedy(first=do) if do else NOTHING
-
-    @property
-    def _words(self) -> tuple[str, str]:
-        found = (words for pattern, *words in REASONS if re.search(pattern, self.reason))
-        words, do = next(found, ("Slurm has not started it yet", ""))
-        return words, do
-
-
-def queued() -> list[Queued]:
-    """Return our jobs that wait in Slurm's queue, by reason; none where there is no Slurm or it does not answer."""
+def troubles() -> list[Cause]:
+    """Return why our jobs wait in Slurm's queue, by reason; nothing where there is no Slurm or it does not answer."""
     if shutil.which("squeue") is None:
         return []
     words = ("squeue", "--me", "--noheader", "--states=PENDING", "--format=%j|%r|%S")
@@ -89,16 +48,32 @@ def queued() -> list[Queued]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [line.split("|") for line in said.splitlines() if line.startswith(OURS) and line.count("|") == 2]
-    starts: dict[str, list[str]] = {}
-    for _, reason, start in rows:
-        starts.setdefault(reason, []).extend([start] if start != "N/A" else [])
-    jobs = Counter(reason for _, reason, _ in rows)
-    return [Queued(reason, number, min(starts[reason], default="")) for reason, number in jobs.items()]
+    starts: dict[str, list[str]] = {}  # of the jobs that wait for a reason
+    for line in said.splitlines():
+        if line.startswith(OURS) and line.count("|") == 2:
+            _, reason, start = line.split("|")
+            starts.setdefault(reason, []).append(start)
+    return [_cause(reason, of_jobs) for reason, of_jobs in starts.items()]
 
 
-def troubles() -> Iterator[Cause]:
-    """Yield why jobs have not started. Most reasons pass by themselves; those in `NEED_ACTION` may not."""
-    for one in queued():
-        verdict = Verdict.ACTION if one.reason.startswith(NEED_ACTION) else Verdict.NOTE
-        yield Cause("queue-waits", verdict, one.text, one.remedy)
+def _cause(reason: str, starts: Sequence[str]) -> Cause:
+    """Return that jobs wait for a reason. Most reasons pass by themselves; those in `NEED_ACTION` may not.
+
+    Parameters
+    ----------
+    reason
+        As squeue prints it.
+    starts
+        When Slurm expects each job to start, as squeue prints it.
+    """
+    found = (words for pattern, *words in REASONS if re.search(pattern, reason))
+    words, do = next(found, ("Slurm has not started it yet", ""))
+    first = min((start for start in starts if start != "N/A"), default="")
+    expected = f"; Slurm expects the first to start at {first}" if first else ""
+    jobs = count(len(starts), "job waits", "jobs wait")
+    return Cause(
+        "queue-waits",
+        Verdict.ACTION if reason.startswith(NEED_ACTION) else Verdict.NOTE,
+        f"{jobs} in Slurm's queue: {words} ({reason}){expected}",
+        Remedy(first=do),
+    )

@@ -1,8 +1,8 @@
-"""What unattended processing has told people: written by the alarms, read by whoever must not lose sight of it."""
+"""What unattended processing has told people: the alarms write it, and `halfpipe status` keeps showing it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from halfpipe.errors import HalfPipeError
@@ -11,34 +11,21 @@ from halfpipe.files.json_files import read_json, write_json
 
 @dataclass(frozen=True)
 class Told:
-    """What was told of one subject: the codes of its causes, in order, since when they are there, and when last."""
+    """The last message about a subject: the codes of its causes in order, when they began, and when it was sent."""
 
     codes: Sequence[str]
     since: float
     at: float
 
 
-@dataclass
-class Memory:
-    """What unattended processing keeps from turn to turn.
+def read_told(path: Path) -> dict[str, Told]:
+    """Return the last message about each subject; nothing if the file cannot be read."""
+    with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
+        return {subject: Told(**one) for subject, one in read_json(path)["sent"].items()}
+    return {}
 
-    Attributes
-    ----------
-    sent
-        What was told, by subject.
-    """
 
-    sent: dict[str, Told] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> "Memory":
-        """Read it; what cannot be read was never told."""
-        with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
-            value = read_json(path)
-            return cls({subject: Told(**one) for subject, one in value["sent"].items()})
-        return cls()
-
-    def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(self))
+def write_told(path: Path, told: Mapping[str, Told]) -> None:
+    """Write the last message about each subject, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"sent": {subject: asdict(one) for subject, one in told.items()}})

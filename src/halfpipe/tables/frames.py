@@ -69,7 +69,7 @@ def downlinks(
                 handed_off,
                 len(receipt["chunks"]),
                 len(runs),
-                *(sum(run[key] for run in runs) for key in ("delivered", "orphans", "late")),
+                *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
                 *times,
                 nan if handed_off is None else handed_off - times[1],
                 bool(receipt.get("simulated")),
@@ -113,7 +113,7 @@ def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> 
             *(
                 len(run["files"]),
                 run["delivered"],
-                run["orphans"],
+                run["waiting"],
                 run["late"],
                 state_word(run),
                 *_times([run]),

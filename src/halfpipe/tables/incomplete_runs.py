@@ -15,7 +15,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run.downlinks_of_run import known_downlinks, refuse_unknown
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 
 DAY = 86400
@@ -23,7 +23,7 @@ NOTHING = "nothing: its next delivery completes it"
 
 
 def waiting_runs(
-    site: Survey,
+    survey: Survey,
     runs: Iterable[RunId],
     days: float = -inf,
     damaged: Callable[[HalfPipeError], object] | None = None,
@@ -32,8 +32,8 @@ def waiting_runs(
 
     Parameters
     ----------
-    site
-        The survey of the site, which has the present time.
+    survey
+        The survey, which has the present time.
     runs, days
         The runs, and their least age.
     damaged
@@ -54,7 +54,7 @@ def waiting_runs(
     found = []
     for run in runs:
         try:
-            found += _row(site, run, days)
+            found += _row(survey, run, days)
         except HalfPipeError as error:
             if damaged is None:
                 raise
@@ -62,10 +62,10 @@ def waiting_runs(
     return columns.WAITING.frame(found, times="met")
 
 
-def _row(site: Survey, run: RunId, days: float) -> list[tuple[Any, ...]]:
+def _row(survey: Survey, run: RunId, days: float) -> list[tuple[Any, ...]]:
     """Return the row of a run, or none if the run is younger or complete."""
-    settings, work = site.settings, site.work
-    age = (site.now - met.met_to_unix(run.met)) / DAY
+    settings, work = survey.settings, survey.work
+    age = (survey.now - met.met_to_unix(run.met)) / DAY
     if age <= days:
         return []
     refuse_unknown(work, run)
@@ -76,12 +76,12 @@ def _row(site: Survey, run: RunId, days: float) -> list[tuple[Any, ...]]:
     is_ignored = any(settings.ignored(dl) for dl in downlinks)
     if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
         return []
-    segments, now = known_datagrams(settings, run).segments(), site.books(run)
+    segments, now = known_datagrams(settings, run).segments(), survey.books(run)
     missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
-    if not missing and site.has_waiting(run):
+    if not missing and survey.has_waiting(run):
         missing = NOTHING
     number = now.books.all_waiting if now.books else None
-    state = "abandoned" if run in site.abandoned else "open"
+    state = "abandoned" if run in survey.abandoned else "open"
     row = (
         run,
         run.l1,
@@ -101,7 +101,7 @@ def _recorded_complete(manifests: Sequence[Path]) -> bool:
     if not all(path.exists() for path in manifests):
         return False
     read = [read_json(path) for path in manifests]
-    if any(one["held"] for one in read):
+    if any(one["refused"] for one in read):
         return False  # a refused run: the manifest has the datagrams of the delivery before
     listed = {
         (apid, first, last)

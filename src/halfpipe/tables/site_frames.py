@@ -30,7 +30,7 @@ from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unkn
 from halfpipe.run.merged_index import events_there, known_indexes
 from halfpipe.run.receipt_file import hand_offs, last_hand_off, receipt_copy
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, coverage, frames
 from halfpipe.tables.incomplete_runs import waiting_runs
 
@@ -45,9 +45,9 @@ def open_site(profile: str | PathLike[str] | None = None) -> "SiteFrames":
     if profile is not None and Path(profile).is_file() and not Path(profile).name.endswith("v9+.yaml"):
         return SiteFrames(load([Path(profile)], only_look=True))
     found = find_profile(None if profile is None else str(profile))
-    if found is None:
-        return SiteFrames(load([], only_look=True))
-    return SiteFrames(load(found.configfiles, found.config, only_look=True))
+    return SiteFrames(
+        load(found.configfiles, found.config, only_look=True) if found else load(only_look=True)
+    )
 
 
 class SiteFrames:
@@ -191,7 +191,7 @@ class PartFrames:
     def events(self) -> pd.DataFrame:
         """Return the known events, each once, in order, with the fields of their headers.
 
-        They are read from the products of chunks. After a clean-up these are gone, and so are the rows.
+        They are read from the products of chunks. After a cleanup these are gone, and so are the rows.
         """
         parts = [_events_of(self._settings, run, self.delivered_by) for run in self.runs]
         return pd.concat(parts) if parts else columns.EVENTS.frame(())

@@ -18,8 +18,9 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import refuse_unknown, repipes
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
+from halfpipe.status.survey import Survey
 from halfpipe.tables import frames
 
 PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state"]

@@ -87,7 +87,7 @@ class Downlink:
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
-    held: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
 
 class Books:
@@ -109,7 +109,7 @@ class Books:
         # By run: the events that its last merge withheld, and its row in the ledger with the events known when it came.
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
-        self.given_up: set[str] = set()
+        self.abandoned: set[str] = set()
         self.sequences = {
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
@@ -168,7 +168,7 @@ class Books:
     def decide(self, run: str, dl: str) -> ModelDecision:
         """Return what the rule says of a downlink that is processed now."""
         brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
-        return model.decide(dl, brought, self.recorded[run], self.rules, run in self.given_up)
+        return model.decide(dl, brought, self.recorded[run], self.rules, run in self.abandoned)
 
     def last(self, run: str, dl: str) -> Recorded:
         """Return the latest delivery on record."""
@@ -211,7 +211,7 @@ class Books:
 
     def _check_staged(self, run: str, dl: str) -> None:
         """Check that the events of a delivery are in the stage, each of them."""
-        if run in self.of[dl].held or self.of[dl].taken or self.of[dl].gone:
+        if run in self.of[dl].refused or self.of[dl].taken or self.of[dl].gone:
             return
         there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
         if there != self.last(run, dl).keys:
@@ -228,7 +228,7 @@ class Books:
         """Say what may be behind something wrong."""
         found = {
             "a chunk is ignored": self.ignored,
-            "a run is abandoned": self.given_up,
+            "a run is abandoned": self.abandoned,
             "another policy": self.rules != self.first_rules,
             "a loss is accepted": any(of.accepted for of in self.of.values()),
             "cut off": [dl for dl, of in self.of.items() if of.begun and not self.world.site.has_receipt(dl)],
@@ -273,7 +273,7 @@ class Books:
             self.find("vanished-delivered", f"{dl} delivered {spans} of run {run}, expected nothing")
         kept = self.brought[run].get(dl, {}) if known == old else {}
         self.brought[run][dl] = kept
-        self.of[dl].held.discard(run)
+        self.of[dl].refused.discard(run)
         if spans and spans != self.last(run, dl).spans:
             self.record(run, dl, Recorded.of(self.decide(run, dl)))
         elif not spans:
@@ -301,19 +301,19 @@ class Books:
             yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(expected)}"
         outcome = self.decide(run, dl)
         if not self.bring(run, dl):  # then it delivers nothing, also no events of others that are due
-            outcome.orphans += sum(map(len, outcome.files))
+            outcome.undelivered += sum(map(len, outcome.files))
             outcome.files, outcome.spans = [], []
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
-        if manifest["held"]:
-            self.of[dl].held.add(run)
+        if manifest["refused"]:
+            self.of[dl].refused.add(run)
             return
-        self.of[dl].held.discard(run)
+        self.of[dl].refused.discard(run)
         found = [[f["events"], *f["sequences"]] for f in manifest["files"]]
         if found != files:
             yield f"{dl} delivered {found}, expected {files}"
-        said = {key: manifest[key] for key in ("orphans", "withheld", "complete")}
-        wanted = {"orphans": outcome.orphans, "withheld": outcome.withheld, "complete": outcome.complete}
+        said = {key: manifest[key] for key in ("waiting", "withheld", "complete")}
+        wanted = {"waiting": outcome.undelivered, "withheld": outcome.withheld, "complete": outcome.complete}
         if said != wanted:
             yield f"{dl} says {said}, expected {wanted}"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
@@ -407,11 +407,11 @@ class Books:
         l1_run = RunId(run).l1
         in_progress = any((self.world.site.stage / paths.tokens(l1_run)).glob("haltCleanup-*"))
         # A refused run that is not loaded yet is unknown to the ledger: an unavoidable race (docs/ledger.md).
-        held = any(run in of.held for of in self.of.values())
-        if in_progress or held or row["status"] == IN_PROGRESS:
+        refused = any(run in of.refused for of in self.of.values())
+        if in_progress or refused or row["status"] == IN_PROGRESS:
             return
         known = model.known_datagrams(chunks)
-        places = model.settled(known, self.rules, given_up=row["ndgms"] == sum(map(len, known.values())))
+        places = model.settled(known, self.rules, settle_all=row["ndgms"] == sum(map(len, known.values())))
         wanted = {key for key in events if model.inside(key[0], places)}
         if row["status"] == INCOMPLETE:
             wanted |= self.entered[run][1]
@@ -443,13 +443,13 @@ class Books:
             found["a run left the stage"] = (
                 Problem.ACTION if self.world.site.has_receipt(dl) else Problem.MAYBE
             )
-        if of.held:
+        if of.refused:
             found["a run is refused"] = Problem.ACTION
         if not any(self.last(run, dl).keys for run in self.runs):
             found["nothing of it is delivered"] = Problem.MAYBE
         if of.accepted:
             found["a loss is accepted"] = Problem.MAYBE
-        if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
+        if any(run in self.abandoned and dl in self.brought[run] for run in self.runs):
             found["a run is abandoned"] = Problem.MAYBE
         if leases(self.world.site.work):
             found["a lease is left"] = Problem.MAYBE
@@ -489,7 +489,7 @@ class Books:
         taken = [span for deliveries in recorded.values() for each in deliveries for span in each.spans]
         now = frozenset[Key]().union(*(deliveries[-1].keys for deliveries in recorded.values()))
         ever = frozenset[Key]().union(*(each.keys for deliveries in recorded.values() for each in deliveries))
-        places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.given_up)
+        places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.abandoned)
         found = dict[Key, Where]()
         for key in events:
             if key in now:
@@ -498,14 +498,14 @@ class Books:
                 found[key] = Where.CLOSED if key in ever else Where.LATE
             else:
                 found[key] = Where.DUE if model.inside(key[0], places) else Where.WAITING
-        orphans = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
+        waiting = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]
         due = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.DUE]
-        held = any(run in of.held for of in self.of.values())
-        for series in model._series(due, model._breaks(places, taken, orphans, [])):
+        refused = any(run in of.refused for of in self.of.values())
+        for series in model._series(due, model._breaks(places, taken, waiting, [])):
             large = len(series) >= self.rules.min_events
             for _, event in series:
                 found[event.sequence, event.apid] = (
-                    Where.WITHHELD if not large else Where.REFUSED if held else Where.DUE
+                    Where.WITHHELD if not large else Where.REFUSED if refused else Where.DUE
                 )
         latest = [span for deliveries in recorded.values() for span in deliveries[-1].spans]
         closed = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.CLOSED]

@@ -11,10 +11,10 @@ from tests.support.stories.books import Books, Where
 from tests.support.stories.world import World
 
 KINDS: dict[str, Where] = {
-    "orphan": Where.WAITING,
+    "waiting": Where.WAITING,
     "withheld": Where.WITHHELD,
     "due": Where.DUE,
-    "held": Where.REFUSED,
+    "refused": Where.REFUSED,
     "late": Where.LATE,
     "closed": Where.CLOSED,
 }
@@ -23,7 +23,7 @@ HEADLINE = re.compile(
     r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
 )
 OPEN_RUN = re.compile(
-    r"<tr><th>([0-9a-f]{8})(?:<td>[^<]*){4}<td>([0-9,]+|not known)( at the last merge)?<td>"
+    r"<tr><th><a [^>]*>([0-9a-f]{8})</a>(?:<td>[^<]*){4}<td class=.r.>([0-9,]+|not known)( at the last merge)?<td"
 )
 
 
@@ -85,7 +85,7 @@ def _waiting(
 ) -> None:
     expected = {run: sum(counted[kind] for kind in WAITS) for run, counted in where.items()}
     unread = [run for run in expected if not books.readable(run)]
-    said = {dl: row["orphans"] for dl, row in rows.items()}
+    said = {dl: row["waiting"] for dl, row in rows.items()}
     is_old = any(_is_old(cause) for row in rows.values() for cause in row["causes"])
     is_said = is_old if unread else None not in said.values()
     if sum(filter(None, said.values())) != sum(expected.values()) and not (unread and is_said):
@@ -184,7 +184,7 @@ def _shown(world: World, books: Books) -> None:
 def _receipts(world: World, books: Books) -> None:
     for dl in world.downlinks:
         for run in world.site.receipt(dl)["runs"] if world.site.has_receipt(dl) else ():
-            parts = sum(run[key] for key in ("delivered", "orphans", "late", "held_events", "elsewhere"))
+            parts = sum(run[key] for key in ("delivered", "waiting", "late", "refused_events", "elsewhere"))
             if parts != run["known"] and not run["closed"]:
                 books.find(
                     "receipt-parts",

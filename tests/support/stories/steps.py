@@ -554,16 +554,16 @@ def policy(story: Story) -> bool:
 
 
 @step(3)
-def give_up(story: Story) -> bool:
+def abandon(story: Story) -> bool:
     """Give a run up, or take that back."""
     run, books = story.one_of(story.books.runs), story.books
-    if run in books.given_up:
+    if run in books.abandoned:
         story.halfpipe("force", run, "--take-back").good()
     elif books.brought[run]:
         story.halfpipe("force", run, "--reason", "a story").good()
     else:
         return False
-    books.given_up ^= {run}
+    books.abandoned ^= {run}
     return True
 
 

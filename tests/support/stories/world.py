@@ -45,7 +45,7 @@ def drawn(rng: random.Random) -> Scenario:
             {"lost_datagrams": 1},
             {"lost_packets": 1, "repeated_packets": 2},
             {"equal_sequences": 4, "equal_in_one": 8},
-            {"orphaned_tail": True},
+            {"waiting_tail": True},
         ]
     )
     scenario = Scenario(

@@ -12,7 +12,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import Remedy
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.told import Memory, Told
+from halfpipe.status.told import Told, write_told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage
@@ -38,7 +38,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Site) -> None:
     every = found(shared)
     assert list(every) == [HALF_WAY, SECOND, FIRST]
     assert [every[FIRST][name] for name in ("handoff", "submitted", "events")] == [2, 2, 72]
-    assert (every[FIRST]["orphans"], every[SECOND]["orphans"]) == (0, 11), "those of the run merged last"
+    assert (every[FIRST]["waiting"], every[SECOND]["waiting"]) == (0, 11), "those of the run merged last"
     assert seen(every[FIRST]) == ("submitted 2", "good", [])
     assert seen(every[SECOND]) == ("handed off 1", "note", ["not-submitted"])
     assert seen(every[HALF_WAY]) == ("outstanding", "note", ["outstanding"])
@@ -76,7 +76,7 @@ def test_which_downlinks(own: Site) -> None:
     damage(work, paths.receipts(FIRST))
     assert FIRST not in found(own)
     assert found(own, "--all", person=True)[FIRST]["verdict"] == "action"
-    Memory({FIRST: Told(["damaged"], 1.0, 1.0)}).write(work / paths.ALERT_STATE)
+    write_told(work / paths.ALERT_STATE, {FIRST: Told(["damaged"], 1.0, 1.0)})
     assert FIRST in found(own, person=True), "it is not lost sight of"
 
 

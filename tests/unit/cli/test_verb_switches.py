@@ -93,7 +93,7 @@ def test_a_run_is_abandoned_and_that_is_taken_back(own: Site) -> None:
 
     by_hand = work / "force" / f"00770101-{RUN}"
     by_hand.touch()
-    other = work / "force" / "r0741246000"  # of a run that stays given up
+    other = work / "force" / "r0741246000"  # of a run that stays abandoned
     other.touch()
     ended = own.halfpipe("force", RUN.l1, "--take-back")
     assert list(other.parent.iterdir()) == [other]

@@ -16,7 +16,7 @@ import pytest
 from halfpipe.decode import archive_listing
 from halfpipe.decode.decode_chunk import ATTEMPTS, decode
 from halfpipe.errors import DecoderError
-from halfpipe.formats.level0 import retrieve
+from halfpipe.formats.level0 import read_datagrams
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Decoder, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
@@ -70,7 +70,9 @@ class Changing:
     def a_packet(self) -> int:
         """The offset of a packet in the middle of the first file."""
         ((begin, end),) = [(span.begin, span.end) for span in self.retdef.spans]
-        packets = retrieve(self.archive, self.retdef.scid, self.retdef.spans[0].apid, [(begin, end)]).packets
+        packets = read_datagrams(
+            self.archive, self.retdef.scid, self.retdef.spans[0].apid, [(begin, end)]
+        ).packets
         offsets = sorted(packets["offset"][packets["file"] == 0].tolist())
         return int(offsets[len(offsets) // 2])
 

@@ -99,7 +99,7 @@ def test_a_harmed_stage_before_the_submission_needs_action(level1: Level1) -> No
 
 def test_a_run_that_left_the_stage_before_a_later_hand_off_needs_action(level1: Level1) -> None:
     """The later hand-off does not name it, so Level-1 would have got it only by a submission of the first one."""
-    run = read_receipt(level1.work, DL)["runs"][0] | {"held": False, "handoff": 1}
+    run = read_receipt(level1.work, DL)["runs"][0] | {"refused": False, "handoff": 1}
     other = run | {"run": "2c2e5788", "files": []}
     level1.receive({"handoff": 2, "runs": [run | {"named": False}, other]})
     (cause,) = found(level1)

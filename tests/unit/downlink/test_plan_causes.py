@@ -19,7 +19,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status import site_causes
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from tests.support.leases import held_by_another, job_of_another, left_by_another
 from tests.support.series import sealed_text
 from tests.support.settings import RUN_A, content, put, searching, told

@@ -48,7 +48,7 @@ def delivered(worked: Callable[..., Site]) -> Site:
 @pytest.mark.parametrize(
     ("name", "merge"),
     [
-        ("multi3", {"min_events": 1, "max_events": 39, "chunk_scale": 1.0}),  # one run is held
+        ("multi3", {"min_events": 1, "max_events": 39, "chunk_scale": 1.0}),  # one run is refused
         ("withheld_lone", {}),
         ("third_epu_late_again", {}),
     ],

@@ -12,10 +12,10 @@ RUN: dict[str, Any] = {
     "kind": "LPA",
     "epus": [956, 957],
     "complete": True,
-    "given_up": False,
+    "abandoned": False,
     "delivered": 50,
-    "orphans": 3,
-    "held": [],
+    "waiting": 3,
+    "refused": [],
     "gaps": [[1049, 1060], [1100, 1131]],
     "files": [{}],
     "times": [1719541768.0662724, 1719541785.7613216],
@@ -27,13 +27,13 @@ RUN: dict[str, Any] = {
     ("change", "retired"),
     [
         ({}, "COMPLETE"),
-        ({"given_up": True}, "COMPLETE"),
+        ({"abandoned": True}, "COMPLETE"),
         ({"complete": False}, None),
-        ({"complete": False, "given_up": True}, "INCOMPLETE"),
+        ({"complete": False, "abandoned": True}, "INCOMPLETE"),
         ({"files": []}, None),  # Level-1 fails on a retired run that brings no files
-        ({"files": [], "complete": False, "given_up": True}, None),
-        ({"held": ["why"]}, None),
-        ({"held": ["why"], "complete": False, "given_up": True}, None),
+        ({"files": [], "complete": False, "abandoned": True}, None),
+        ({"refused": ["why"]}, None),
+        ({"refused": ["why"], "complete": False, "abandoned": True}, None),
     ],
 )
 def test_a_run_is_retired_only_with_files_in_the_same_hand_off(

@@ -14,7 +14,7 @@ from space_packet_parser.generators.ccsds import ccsds_generator
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import level0, met
-from halfpipe.formats.level0 import COUNTER, Flags, Retrieval, retrieve
+from halfpipe.formats.level0 import COUNTER, Flags, Retrieval, read_datagrams
 from halfpipe_simulator.packets import make_packet, packets_of
 from tests.support.watch import at_once
 
@@ -65,7 +65,7 @@ def bodies(*numbers: int) -> list[bytes]:
 
 
 def read(root: Path, *spans: tuple[float, float]) -> Retrieval:
-    return retrieve(root, 77, 956, spans or [SPAN])
+    return read_datagrams(root, 77, 956, spans or [SPAN])
 
 
 def test_packets_agree_with_an_independent_parser() -> None:

@@ -261,7 +261,7 @@ OF_TREE: dict[str, InTree] = {
     "a chunk changed": flipped_chunk,
     **{f"{name}: gone": removed(f"{name}_{FIRST}.txt") for name in TEXTS if name != "event_times"},
     "delivered_events: another count": in_text("delivered_events", f"{RUN} 50 9 LPA\n"),
-    "delivered_events: another count of orphans": in_text("delivered_events", f"{RUN} 51 8 LPA\n"),
+    "delivered_events: another count of waiting events": in_text("delivered_events", f"{RUN} 51 8 LPA\n"),
     "delivered_events: emptied": in_text("delivered_events", ""),
     "retired_runs: COMPLETE added": in_text("retired_runs", f"{RUN} COMPLETE\n"),
     "event_gaps: a gap added": in_text("event_gaps", f"{RUN} 1003 1005\n"),

@@ -45,7 +45,7 @@ def test_lost_events_are_those_in_no_account(keys: list[tuple[int, int, int]], d
         for dl in (FIRST, SECOND)
     }
     undelivered = Counter(key[0] for key, at in zip(keys, where, strict=True) if at == "group")
-    groups = [Group(NotDelivered.ORPHAN, apid, 0, 99, events) for apid, events in undelivered.items()]
+    groups = [Group(NotDelivered.WAITING, apid, 0, 99, events) for apid, events in undelivered.items()]
     assert lost_events(rows(keys), groups, latest) == where.count("nowhere")
 
 

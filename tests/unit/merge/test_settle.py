@@ -37,4 +37,4 @@ def test_events_inside_an_earlier_delivery_only_can_be_late() -> None:
     run, both = Run(Rules(min_events=1)), (whole(956, 1, 3), whole(957, 2, 4))
     assert [len(run.process("240601001", chunks).events) for chunks in (both, both[:1])] == [4, 2]
     decision = run.process("240601002", (whole(958, 4),))
-    assert (decision.late, decision.orphans, len(decision.events)) == (1, 0, 0)
+    assert (decision.late, decision.undelivered, len(decision.events)) == (1, 0, 0)

@@ -32,11 +32,15 @@ def test_golden_case(name: str) -> None:
 
 def test_golden_cases_have_every_reason() -> None:
     groups = [group for name in case_names() for groups in after(name) for group in groups]
-    assert {group.kind for group in groups} == {NotDelivered.ORPHAN, NotDelivered.WITHHELD, NotDelivered.LATE}
+    assert {group.kind for group in groups} == {
+        NotDelivered.WAITING,
+        NotDelivered.WITHHELD,
+        NotDelivered.LATE,
+    }
     assert {lack.what for group in groups for lack in group.lacks} == set(MissingPart)
 
 
-def test_no_group_of_orphans_contains_delivered_events() -> None:
+def test_no_group_of_waiting_events_contains_delivered_events() -> None:
     def chunk(apid: int, datagrams: dict[int, tuple[int, ...]], closing: int | None = None) -> Chunk:
         lines = tuple(
             Datagram(apid, n, "continue", "stop" if n == closing else "continue", len(of), of[0], of[-1])
@@ -51,8 +55,8 @@ def test_no_group_of_orphans_contains_delivered_events() -> None:
     run.process("240601002", (chunk(956, {4: (18, 19)}, 4), later))
     start = (Lack(MissingPart.START, 956, 0, 3),)
     assert explained.check(run) == [
-        Group(NotDelivered.ORPHAN, 957, 13, 14, 2, start),
-        Group(NotDelivered.ORPHAN, 957, 17, 17, 1, start),
+        Group(NotDelivered.WAITING, 957, 13, 14, 2, start),
+        Group(NotDelivered.WAITING, 957, 17, 17, 1, start),
     ]
 
 
@@ -60,5 +64,5 @@ def test_events_of_an_abandoned_run_are_due() -> None:
     case = read_case("gap_one")
     run = Run(case.rules)
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
-    run.given_up = True
+    run.abandoned = True
     assert explained.check(run) == [Group(NotDelivered.DUE, 957, 1093, 1163, 21)]

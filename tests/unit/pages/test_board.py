@@ -10,12 +10,14 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.ids import DownlinkId
-from halfpipe.pages import board_pages
+from halfpipe.pages import board_pages, run_pages
 from halfpipe.pages.board_pages import Cell, cells, phase_of, rows
 from halfpipe.run.receipt_file import publish_receipt
-from halfpipe.status.account import Account, Survey
+from halfpipe.status.account import Account
 from halfpipe.status.overview import overview, recent
-from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, SECOND, lay_out
+from halfpipe.status.survey import Survey
+from tests.support import gallery
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, SECOND, lay_out
 from tests.support.workflow import Site
 
 
@@ -44,7 +46,7 @@ def home(site: Site, tmp_path: Path) -> Path:
 
 
 def test_downlinks_that_need_action_come_first_with_their_cause_escaped(home: Path) -> None:
-    assert len(list(home.iterdir())) == 5
+    assert len(list(home.iterdir())) == 6
     page, words = (home / paths.BOARD).read_text(), text(home / paths.BOARD)
     assert "1 of 3 downlinks needs action" in words
     table = page.split("<tbody>")[1].split("</tbody>")[0]
@@ -66,18 +68,18 @@ def test_pages_run_only_their_own_script_and_load_nothing(home: Path) -> None:
     for path in home.glob("*.html"):
         content = path.read_text()
         assert (content.count("<script>"), content.count("<style>"), content.count("<script")) == (1, 1, 1)
-        assert "default-src 'none'; style-src 'sha256-" in unescape(content)
+        assert "default-src 'none'; img-src data:; style-src 'sha256-" in unescape(content)
         links = re.findall(r"<a [^>]*href=\"?([^\" >]+)", content)
         assert all(link.startswith("#") or (home / link).exists() for link in links)
-        assert not re.search(r"https?://|src=|@import|url\(|unsafe", content)
+        assert not re.search(r"https?://|src=|@import|url\((?!#)|unsafe", content)
 
 
 def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     receipt = {**site.receipt(FIRST), "simulated": True}
     publish_receipt(site.work, FIRST, receipt)
     make(site, home)
-    pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND))
-    assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False]
+    pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND), paths.board_run(RUN))
+    assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False, True]
     (site.work / paths.receipt(FIRST)).write_text("{")
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
@@ -86,9 +88,48 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
 
 def test_open_runs_have_a_page_with_their_missing_data(home: Path) -> None:
     page = home / paths.BOARD_RUNS
-    assert re.findall(r"<td>([0-9,]+)<td>2<td>", page.read_text()) == ["11"], "events wait, counted once"
+    assert re.findall(r">([0-9,]+)<td class=\"r\">2<td>", page.read_text()) == ["11"], (
+        "events wait, counted once"
+    )
     for words in ("1 open run", "r0741234567", "stops after datagram", "halfpipe explain 2c2e5787"):
         assert words in text(page)
+
+
+def test_a_run_has_a_page_with_its_picture_and_numbers_linked_to_its_downlinks(home: Path) -> None:
+    page = home / paths.board_run(RUN)
+    words, content = text(page), page.read_text()
+    assert "67 of 78 events staged, 11 wait" in words
+    assert content.count('<svg class="picture"') == 1
+    assert [f'<a href="{paths.board_page(downlink)}">' in content for downlink in (FIRST, SECOND)] == [
+        True,
+        True,
+    ]
+    for other in (paths.board_page(FIRST), paths.BOARD_RUNS):
+        assert f'<a href="{page.name}">{RUN}</a>' in (home / other).read_text()
+
+
+def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path) -> None:
+    (site.work / paths.datagrams(RUN, FIRST)).write_text("damaged")
+    make(site, home)
+    assert "It cannot be drawn: " in text(home / paths.board_run(RUN))
+
+
+def test_the_latest_open_runs_are_drawn_and_other_pages_name_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (
+        gallery.scenario()
+        .lpa_run(events=300, no_stop=True)
+        .lpa_run(events=300, no_stop=True)
+        .lci_run(events=100)
+    )
+    site = gallery.site_of(tmp_path, made, gallery.FIRST)
+    for most, drawn in {40: [True, True, False], 1: [False, True, False]}.items():
+        monkeypatch.setattr(run_pages, "MOST_PICTURES", most)
+        make(site, tmp_path / "board")
+        pages = sorted((tmp_path / "board").glob(paths.board_run("*")))
+        assert ['<svg class="picture"' in page.read_text() for page in pages] == drawn
+        assert [f"snakemake pictures={gallery.FIRST}" not in text(page) for page in pages] == drawn
 
 
 def test_lights_go_out_with_the_causes_of_the_site(site: Site, home: Path) -> None:
@@ -103,12 +144,12 @@ def test_lights_go_out_with_the_causes_of_the_site(site: Site, home: Path) -> No
     assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("a", "timer")]
 
 
-def test_pages_of_other_downlinks_are_removed_and_other_files_stay(site: Site, home: Path) -> None:
-    old, other = home / paths.board_page("230401009"), home / "notes.html"
-    for path in (old, other):
-        path.write_text("")
+def test_pages_of_other_downlinks_and_runs_are_removed_and_other_files_stay(site: Site, home: Path) -> None:
+    names = (paths.board_page("230401009"), paths.board_run("29d7d35d"), "notes.html", "run-notes.html")
+    for name in names:
+        (home / name).write_text("")
     make(site, home)
-    assert [old.exists(), other.exists()] == [False, True]
+    assert [(home / name).exists() for name in names] == [False, False, True, True]
 
 
 def test_the_verb_writes_the_board(site: Site, tmp_path: Path) -> None:

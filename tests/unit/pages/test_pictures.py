@@ -8,15 +8,15 @@ from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.pages import pictures
-from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Survey
+from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval
+from halfpipe.pages.pictures import Scale, picture, run_picture
+from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
-MOST = 50_000  # bytes of an SVG
+MOST = 10_000  # bytes of an SVG
+MISSING = "missing: events may still arrive here"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -37,15 +37,20 @@ def written(content: bytes) -> list[str]:
     [
         (
             gallery.gap,
-            ["of EPU 956 is missing.", "waiting: 104", "staged · 230401001", pictures.MISSING.label],
+            [
+                "of EPU 956 is missing.",
+                "waiting for missing data: 104",
+                "staged, not submitted · 230401001",
+                MISSING,
+            ],
         ),
         (
             gallery.late_epu,
-            ["EPU 957 · 230401002", "late: 1,306", pictures.NOT_DELIVERED[NotDelivered.LATE].label],
+            ["230401002", "late: arrived after the delivery: 1,306"],
         ),
-        (gallery.duplicate_chunk, [pictures.REPEATED.label]),
-        (gallery.lci_run, [", LCI)", "2,000 events staged", "EPU 965 · 230401001"]),
-        (gallery.held_run, ["0 events staged, 2,001 "]),
+        (gallery.duplicate_chunk, ["230401002", "arrived again"]),
+        (gallery.lci_run, [", LCI)", "2,000 events staged", "EPU 965: events that arrived", "230401001"]),
+        (gallery.refused_run, ["0 events staged, 2,001 "]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -56,7 +61,7 @@ def test_the_picture_of_a_run(case: Callable[[Path], Site], expected: list[str],
     text = "\n".join(written(svg))
     assert [words for words in expected if words not in text] == []
     assert "SIMULATED" in text
-    assert b"dc:date" not in svg
+    assert b"prefers-color-scheme: dark" in svg
     if case is gallery.gap:
         assert svg == gallery.picture(site), "the same input gives the same bytes"
 
@@ -67,7 +72,7 @@ def test_a_run_without_deliveries_and_without_rows(site: Site) -> None:
     survey = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(survey, run))[0]
     next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
-    assert any("no events are known" in text for text in written(run_picture(survey, run)))
+    assert any("no events can be read" in text for text in written(run_picture(survey, run)))
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:
@@ -76,3 +81,44 @@ def test_sequences_of_64_bits(tmp_path: Path) -> None:
     site.by_hand(gallery.FIRST)
     text = written(gallery.picture(site))
     assert any(one.startswith("18 446 744 073 709 4") for one in text)
+
+
+def test_an_epu_is_one_row_with_its_downlinks_and_staged_rows_are_in_order(tmp_path: Path) -> None:
+    site = gallery.duplicate_chunk(tmp_path)
+    (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
+    lanes = picture(Survey(site.settings, gallery.NOW), run).lanes
+    assert [lane.label.partition(":")[0] for lane in lanes] == [
+        *("EPU 956", "EPU 957", "settled"),
+        *(f"staged, not submitted · {downlink}" for downlink in (gallery.FIRST, gallery.SECOND)),
+    ]
+    for lane in lanes[:2]:
+        named = [(bar.downlink, bar.left) for bar in lane.bars if bar.downlink]
+        assert [downlink for downlink, _ in named] == [gallery.FIRST, gallery.SECOND]
+        assert named == sorted(named, key=lambda one: one[1])
+    assert [lane.bars[0].left for lane in lanes[3:]] == sorted(lane.bars[0].left for lane in lanes[3:])
+
+
+def test_bars_end_at_the_edges_and_the_widest_has_the_name() -> None:
+    first = 2**64 - 1_000
+    bars = Scale(first, first + 100).bars(
+        "arrived",
+        [Interval(LOWEST, first + 10), Interval(first + 50, HIGHEST), Interval(first + 20, first + 20)],
+        "x",
+    )
+    assert [(bar.left, bar.width, bar.downlink) for bar in bars] == [
+        (0, 12.4, ""),
+        (50, 50, "x"),
+        (21.8, 0.25, ""),
+    ]
+
+
+def test_a_delivered_run_without_its_products_fills_the_picture(tmp_path: Path) -> None:
+    site = gallery.lci_run(tmp_path)
+    (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
+    before = picture(Survey(site.settings, gallery.NOW), run)
+    for path in (site.work / paths.chunks(gallery.FIRST)).iterdir():
+        if path.suffix in {".evt", ".idx", ".rows"}:
+            path.unlink()
+    after = picture(Survey(site.settings, gallery.NOW), run)
+    assert after.lanes == before.lanes
+    assert [tick.lines for tick in after.ticks] == [tick.lines[-1:] for tick in before.ticks]

@@ -46,7 +46,7 @@ def test_an_abandoned_run_is_in_effect_once_it_was_delivered_as_abandoned(tmp_pa
     dl = DownlinkId("240601001")
     found = listed(tmp_path, "2c2e5787")
     assert not abandoned_runs.in_effect(tmp_path, RUN, [dl], found), "not delivered yet"
-    for given_up in (False, True):
-        write_json(tmp_path / paths.manifest(RUN, dl), {"given_up": given_up})
-        assert abandoned_runs.in_effect(tmp_path, RUN, [dl], found) is given_up
+    for abandoned in (False, True):
+        write_json(tmp_path / paths.manifest(RUN, dl), {"abandoned": abandoned})
+        assert abandoned_runs.in_effect(tmp_path, RUN, [dl], found) is abandoned
     assert not abandoned_runs.in_effect(tmp_path, RUN, [dl], NONE), "no longer on the list"

@@ -47,7 +47,7 @@ class CaseFiles:
             self.downlink, merged.datagrams, {self.downlink: events}, {}, limits(self.case.rules)
         )
         self.records = Records(self.decision, files)
-        self.described = event_files.describe(self.records, self.decision.files, self.run)
+        self.described = event_files.name_files(self.records, self.decision.files, self.run)
         self.evt = max((home / "in").rglob("*.evt"))
 
     def write(self, latc: int | None = None, threads: int = 1) -> list[EventFile]:

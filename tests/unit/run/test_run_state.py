@@ -66,7 +66,9 @@ def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> dict
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
     found = settings(site, command, **keys)
     with leases.downlink_job(site.settings, downlink) as held:
-        return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())
+        return deliver_run.merge_and_deliver(
+            found, held, downlink, RUN, chunks, threads=1, output=io.StringIO()
+        )
 
 
 def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> None:
@@ -75,7 +77,7 @@ def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> N
     lost = Lease.of(site.settings, paths.downlink_lease(FIRST))
     chunks = [ChunkId("00001"), ChunkId("00002")]
     with pytest.raises(LeaseLostError):
-        deliver_run.deliver_run(
+        deliver_run.merge_and_deliver(
             load([site.configfile]), lost, FIRST, RUN, chunks, threads=1, output=io.StringIO()
         )
     assert Deliveries(site.work, RUN).deliveries == []
@@ -106,7 +108,7 @@ def test_a_merge_without_context_is_refused_unless_the_config_allows_it(
         deliver(site, SECOND, DEAD)
     assert "APID 956 from 2024-06-28 02:29:" in str(caught.value)
     assert site.tree() == before, "nothing was changed"
-    # The 9 orphans of the first downlink are gone, and Level-1 may have them.
+    # The 9 waiting events of the first downlink are gone, and Level-1 may have them.
     with pytest.raises(ShrunkError, match="9 of 79"):
         deliver(site, SECOND, DEAD, without=True)
     manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
 
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
@@ -26,7 +27,7 @@ from halfpipe.site.alarms import (
     subject_of,
     text_of,
 )
-from halfpipe.status.told import Memory, Told
+from halfpipe.status.told import Told, read_told, write_told
 from tests.support.harness import Messages
 
 DAY = 86400.0
@@ -130,12 +131,12 @@ def test_a_mail_begins_with_what_is_new() -> None:
 
 def test_sent_messages_are_remembered_and_a_damaged_file_repeats_them(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "told.json"
-    memory = Memory({"230401001": Told(["failed"], 1.0, 2.0)})
-    memory.write(path)
-    assert Memory.read(path) == memory
+    told = {"230401001": Told(["failed"], 1.0, 2.0)}
+    write_told(path, told)
+    assert read_told(path) == told
     for damage in ("", "[]", "{}", '{"sent": 1}', json.dumps({"sent": {"x": {}}})):
         path.write_text(damage)
-        assert Memory.read(path) == Memory()
+        assert read_told(path) == {}
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -176,7 +177,10 @@ def test_two_processes_at_once_remember_both_messages(tmp_path: Path) -> None:
     alarms = Alarms(settings, meanwhile)
     alarms.report([("240601001", CAUSES[0])])
     other.join()
-    assert (set(alarms.memory.sent), len(said)) == ({"240601001", site_subject("silence")}, 2)
+    assert (set(read_told(settings.paths.work / paths.ALERT_STATE)), len(said)) == (
+        {"240601001", site_subject("silence")},
+        2,
+    )
 
 
 def test_a_message_that_was_not_sent_is_repeated(tmp_path: Path) -> None:

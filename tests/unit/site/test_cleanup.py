@@ -1,4 +1,4 @@
-"""Clean-up: exactly the removable files are removed, each reason keeps a run, and links are not followed."""
+"""Cleanup: exactly the removable files are removed, each reason keeps a run, and links are not followed."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import CleanUp, Online, Paths, Settings
-from halfpipe.site import clean_up
-from halfpipe.site.clean_up import FileKind, Removable
+from halfpipe.site import cleanup
+from halfpipe.site.cleanup import FileKind, Removable
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
 from tests.support.series import forget, rewrite
 from tests.support.workflow import Site
@@ -27,7 +27,7 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e5788")
 DAYS = 30.0
 NOW = time.time()
-OLD = NOW - 31 * clean_up.DAY
+OLD = NOW - 31 * cleanup.DAY
 NOBODY = 65534  # uid
 
 
@@ -56,7 +56,7 @@ def cleaned(
 ) -> list[Removable]:
     """Clean up; return what became of files of one kind."""
     settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
-    return [each for each in clean_up.clean(settings, now, halted, remove=remove) if each.what is what]
+    return [each for each in cleanup.clean(settings, now, halted, remove=remove) if each.what is what]
 
 
 def large(site: Site) -> dict[str, int]:
@@ -84,7 +84,7 @@ def test_only_files_that_can_be_regenerated_are_removed(old: Site) -> None:
 def test_a_run_is_kept_for_the_retention_days(old: Site) -> None:
     (row,) = cleaned(old, days=31.1)
     assert row.kept == f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
-    os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * clean_up.DAY))
+    os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * cleanup.DAY))
     (row,) = cleaned(old)
     assert row.kept == f"downlink {SECOND} was handed off 3.0 days ago, less than 30"
     assert len(large(old)) == 12
@@ -94,10 +94,10 @@ def test_an_abandoned_run_is_removed(old: Site) -> None:
     no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
-    for given_up, stays in ((False, 12), (True, 0)):
+    for abandoned, stays in ((False, 12), (True, 0)):
         for downlink in (SECOND, FIRST):
-            rewrite(old.work / paths.manifest(RUN, downlink), given_up=given_up)
-        assert (cleaned(old)[0].kept == "") is given_up, "only if it was delivered as such"
+            rewrite(old.work / paths.manifest(RUN, downlink), abandoned=abandoned)
+        assert (cleaned(old)[0].kept == "") is abandoned, "only if it was delivered as such"
         assert len(large(old)) == stays
 
 
@@ -106,7 +106,7 @@ def damage(path: Path) -> None:
 
 
 def hold(path: Path) -> None:
-    rewrite(path, held=["a file holds 1 event"])
+    rewrite(path, refused=["a file holds 1 event"])
 
 
 def no_datagrams(path: Path) -> None:
@@ -130,7 +130,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
     "no stage": ("stage", shutil.rmtree, "is missing, so it is unknown what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
-    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
+    "refused": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
@@ -184,7 +184,7 @@ LEASES = {
 def test_what_changes_between_the_look_and_the_removal(
     what: str, old: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone, events, said = clean_up.nobody_else, old.work / paths.chunks(SECOND), list[str]()
+    alone, events, said = cleanup.nobody_else, old.work / paths.chunks(SECOND), list[str]()
 
     @contextmanager
     def late(settings: Settings, each: Removable) -> Iterator[None]:
@@ -202,7 +202,7 @@ def test_what_changes_between_the_look_and_the_removal(
             with alone(settings, each):
                 yield
 
-    monkeypatch.setattr(clean_up, "nobody_else", late)
+    monkeypatch.setattr(cleanup, "nobody_else", late)
     (row,) = cleaned(old)
     assert said[0] in row.kept
     assert not row.failed
@@ -215,7 +215,7 @@ def test_a_run_is_kept_until_online_has_its_file(old: Site) -> None:
 
     def kept(kind: RunKind, *, remove: bool = False) -> set[str]:
         online = replace(off, paths=replace(off.paths, online=home), online=Online(types=(kind,)))
-        return {row.kept for row in clean_up.clean(online, NOW, "", remove=remove)}
+        return {row.kept for row in cleanup.clean(online, NOW, "", remove=remove)}
 
     before = old.tree()
     assert kept(RunKind.LCI) == {""}
@@ -369,7 +369,7 @@ def test_a_failure_is_reported_and_the_rest_is_removed(open_to_all: Path) -> Non
 def test_partial_files_changed_within_a_day_stay(old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it changes while others are removed, because a job has started again."""
     found = [leave(old, name, OLD) for name in LEFT]
-    listed = clean_up.removable
+    listed = cleanup.removable
 
     def begun(settings: Settings, now: float) -> list[Removable]:
         rows = listed(settings, now)
@@ -377,11 +377,11 @@ def test_partial_files_changed_within_a_day_stay(old: Site, monkeypatch: pytest.
             os.utime(path, (NOW - 3600, NOW - 3600))
         return rows
 
-    monkeypatch.setattr(clean_up, "removable", begun)
+    monkeypatch.setattr(cleanup, "removable", begun)
     assert all(row.kept and not row.failed for row in cleaned(old, FileKind.PARTIAL))
     assert cleaned(old, FileKind.PARTIAL) == []
     assert all(path.exists() for path in found)
-    assert {row.kept for row in cleaned(old, FileKind.PARTIAL, now=NOW + clean_up.DAY)} == {""}
+    assert {row.kept for row in cleaned(old, FileKind.PARTIAL, now=NOW + cleanup.DAY)} == {""}
 
 
 def test_old_logs_are_removed(old: Site) -> None:

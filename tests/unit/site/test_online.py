@@ -98,7 +98,7 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
 
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
-    site.give_up(RUN)
+    site.abandon(RUN)
     OnlineRecord(site.work, RUN).attempts.publish({"making": f"00770888-{RUN}.evt"})
     online.home.mkdir()
     (online.home / f"00770888-{RUN}.evt").write_text("whole, and its process was killed")
@@ -165,7 +165,7 @@ def test_a_run_that_is_complete_for_level_1_may_not_be_whole(
 
 def test_the_file_of_an_abandoned_run_has_all_known_events(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST)
-    site.give_up(f"{GID}-{RUN}")
+    site.abandon(f"{GID}-{RUN}")
     assert online.go().what is OnlineOutcome.MADE
     bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
     assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
@@ -186,7 +186,7 @@ def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST, change=without_events)
     assert online.go() == OnlineResult(RUN, OnlineOutcome.WAITS, "has no events, so there is no file of it")
     MergedIndex(KnownDatagrams.of(()), ()).save(site.work, RUN, DownlinkId(FIRST))
-    site.give_up(RUN)
+    site.abandon(RUN)
     assert online.go(online.settings(types=tuple(RunKind))).what is OnlineOutcome.WAITS, (
         "though it was abandoned"
     )

@@ -13,8 +13,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import undelivered
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.account import Survey, account
+from halfpipe.status.account import account
 from halfpipe.status.explanation import Explained, State
+from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 from tests.support.golden_cases import build, copied, read_case, take_chunk
 from tests.support.workflow import Site
@@ -40,13 +41,13 @@ def place(group: Explained) -> tuple[str, int, int, int, int]:
     return group.kind, group.apid, group.first, group.last, group.events
 
 
-def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
+def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
     build("gap_one_filled", site, FIRST)
     said = said_of(site)
     assert said.now.books
     before = said.now.books.delivered
     (group,) = said.groups
-    assert place(group) == (NotDelivered.ORPHAN, 957, 1069, 1130, 18)
+    assert place(group) == (NotDelivered.WAITING, 957, 1069, 1130, 18)
     assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
     assert len({one.chunk for one in group.waits_for}) == 1
     assert group.do == f"snakemake dl={SECOND}"
@@ -63,15 +64,15 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
     steps = [step.downlink for step in read_case(name).steps]
     for number, downlink in enumerate(steps):
         build(name, site, downlink)
-        looked = Survey(site.settings)
-        accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
-        assert sum(filter(None, accounts)) == said_of(site).count(NotDelivered.ORPHAN, NotDelivered.DUE), (
+        survey = Survey(site.settings)
+        accounts = [account(survey, DownlinkId(dl)).waiting for dl in sorted(set(steps[: number + 1]))]
+        assert sum(filter(None, accounts)) == said_of(site).count(NotDelivered.WAITING, NotDelivered.DUE), (
             name,
             downlink,
         )
 
 
-def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
+def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> None:
     build("gap_one", site, FIRST)
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
@@ -88,24 +89,24 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
         NotDelivered.DUE,
         f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json",
     )
-    site.configure(retire={"deliver_orphans": False})
+    site.configure(retire={"deliver_waiting": False})
     (kept,) = said_of(site).groups
-    assert kept.why == ("The run is abandoned, and retire.deliver_orphans keeps back what is not settled.",)
-    for deliver, orphans in ((False, due.events), (True, 0)):
-        site.configure(retire={"deliver_orphans": deliver})
+    assert kept.why == ("The run is abandoned, and retire.deliver_waiting keeps back what is not settled.",)
+    for deliver, waiting in ((False, due.events), (True, 0)):
+        site.configure(retire={"deliver_waiting": deliver})
         site.by_hand(FIRST)
         (run,) = site.receipt(FIRST)["runs"]
-        assert (run["given_up"], run["complete"], run["orphans"]) == (True, False, orphans)
-        assert run["delivered"] == run["known"] - orphans
+        assert (run["abandoned"], run["complete"], run["waiting"]) == (True, False, waiting)
+        assert run["delivered"] == run["known"] - waiting
         assert site.text("retired_runs", FIRST) == [f"{RUN.l1} INCOMPLETE"]
         with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
             state = said_of(site)
-            assert (state.groups, [*state.unread]) == ((), [FIRST] if orphans else []), (
+            assert (state.groups, [*state.unread]) == ((), [FIRST] if waiting else []), (
                 "which they are is not known"
             )
             assert state.now.books
-            assert state.now.books.all_waiting == orphans
-            assert site.halfpipe("explain", RUN).status == (1 if orphans else 0)
+            assert state.now.books.all_waiting == waiting
+            assert site.halfpipe("explain", RUN).status == (1 if waiting else 0)
         assert not said_of(site).unread, "all is looked at"
     assert said_of(site).groups == ()
 
@@ -155,8 +156,8 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     first, second = (site.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
     everything = len([line for name in source.glob(f"{SECOND}/*.idx") for line in _lines(name, b"EVT:")])
     assert (first["delivered"], first["known"]) == (everything - 4, everything - 4)
-    assert {part: second[part] for part in ("delivered", "orphans", "late", "elsewhere")} == {
-        "delivered": 0, "orphans": 0, "late": 4, "elsewhere": everything - 4
+    assert {part: second[part] for part in ("delivered", "waiting", "late", "elsewhere")} == {
+        "delivered": 0, "waiting": 0, "late": 4, "elsewhere": everything - 4
     }  # fmt: skip
     assert second["known"] == everything
     (group,) = said_of(site).groups

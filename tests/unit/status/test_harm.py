@@ -10,8 +10,8 @@ import pytest
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError
 from halfpipe.paths import copies
-from halfpipe.status.account import Survey
 from halfpipe.status.overview import known, overview
+from halfpipe.status.survey import Survey
 from tests.support.board_site import HANDED_OFF, lay_out
 from tests.support.workflow import Site
 
@@ -30,8 +30,8 @@ def whole(worked: Callable[..., Site]) -> Site:
 
 
 def codes(site: Site) -> dict[str, list[str]]:
-    looked = Survey(site.settings)
-    found = overview(looked, known(looked))
+    survey = Survey(site.settings)
+    found = overview(survey, known(survey))
     causes: dict[str, list[str]] = {
         one.downlink: [cause.code for cause in one.causes] for one in found.accounts
     }

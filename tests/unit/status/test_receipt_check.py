@@ -14,8 +14,9 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.status.account import COSTS, Survey, account
+from halfpipe.status.account import COSTS, account
 from halfpipe.status.receipt_check import check
+from halfpipe.status.survey import Survey
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import path_of
 from tests.support.series import damage, homes, rewrite
@@ -102,7 +103,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
             assert found(site) == [], "it is told once"
             continue
         aside.rename(path)
-        # What a clean-up may remove is no fault where it is missing.
+        # What a cleanup may remove is no fault where it is missing.
         large = path.suffix in {".evt", ".idx", ".rows"} and path.parent.name == "chunks"
         assert finding.code in {"cleaned-up" if large else "damaged", "stage-differs", "stage-gone"}
         assert path_of(finding) == path

@@ -13,8 +13,8 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files.lease import Lease
 from halfpipe.settings import Alarm, Paths, Settings
-from halfpipe.status.account import Survey
 from halfpipe.status.site_causes import LIGHTS, light, site_troubles
+from halfpipe.status.survey import Survey
 from tests.support.leases import held_by_another, left_by_another
 
 NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older

@@ -21,18 +21,17 @@ def test_jobs_are_counted_by_reason_and_what_does_not_pass_needs_action(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = put_program(tmp_path, "squeue", f"cat <<'END'\n{LINES}END", monkeypatch)
-    found = slurm_queue.queued()
-    assert [(one.reason, one.jobs, one.start) for one in found] == [
-        ("AssocGrpNodeLimit", 2, "2026-11-30T08:00:00"),
-        ("JobHeldUser", 1, ""),
-        ("Nonsense", 1, ""),
-    ]
-    assert [cause.verdict for cause in slurm_queue.troubles()] == [
-        Verdict.ACTION,
-        Verdict.ACTION,
-        Verdict.NOTE,
+    found = slurm_queue.troubles()
+    assert [(cause.verdict, cause.text) for cause in found] == [
+        (
+            Verdict.ACTION,
+            "2 jobs wait in Slurm's queue: the allocation of the account is used up (AssocGrpNodeLimit); Slurm expects "
+            "the first to start at 2026-11-30T08:00:00",
+        ),
+        (Verdict.ACTION, "1 job waits in Slurm's queue: the job is held in Slurm (JobHeldUser)"),
+        (Verdict.NOTE, "1 job waits in Slurm's queue: Slurm has not started it yet (Nonsense)"),
     ]
     program.write_text("#!/bin/sh\nexit 1\n")
-    assert slurm_queue.queued() == []
+    assert slurm_queue.troubles() == []
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert slurm_queue.queued() == []
+    assert slurm_queue.troubles() == []

@@ -31,9 +31,9 @@ def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, An
             for file, sha256 in files
         ],
         "delivered": delivered,
-        "orphans": 0,
+        "waiting": 0,
         "late": 0,
-        "held": False,
+        "refused": False,
         "complete": True,
     }
 
@@ -99,7 +99,7 @@ def test_a_new_chunk_and_a_new_setting(site: Site, tmp_path: Path) -> None:
     (change,) = found["runs"]
     assert (change["events_before"], change["events"]) == (before["delivered"], after["delivered"])
     assert change["events"] > change["events_before"]
-    assert (change["waiting_before"], change["waiting"]) == (before["orphans"], after["orphans"])
+    assert (change["waiting_before"], change["waiting"]) == (before["waiting"], after["waiting"])
     names = [{file["name"] for file in run["files"]} for run in (before, after)]
     assert change["new"] == len(names[1] - names[0]) > 0
     assert change["changed"] + change["same"] == len(names[0] & names[1])

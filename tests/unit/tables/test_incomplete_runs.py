@@ -6,7 +6,7 @@ from halfpipe import paths
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import Survey
+from halfpipe.status.survey import Survey
 from halfpipe.tables.incomplete_runs import waiting_runs
 from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
@@ -56,7 +56,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert "  abandoned  " in ended.out
 
     manifest = site.work / paths.manifest(RUN, DownlinkId("240601001"))
-    rewrite(manifest, held=["no text names it"], complete=True)
+    rewrite(manifest, refused=["no text names it"], complete=True)
     assert len(found_on(site)) == 1, "the manifest of a rejected run is not used"
 
     site.by_hand("240601002")

@@ -65,7 +65,7 @@ def test_downlinks_are_those_of_the_receipts(
     receipts = [month.receipt(downlink) for downlink in downlinks]
     assert list(found.index) == sorted(downlinks)
     assert list(found["events"]) == [sum(run["delivered"] for run in r["runs"]) for r in receipts]
-    assert list(found["waiting"]) == [sum(run["orphans"] for run in r["runs"]) for r in receipts]
+    assert list(found["waiting"]) == [sum(run["waiting"] for run in r["runs"]) for r in receipts]
     numbers = Counter(chunk.downlink for made in simulations for chunk in made.chunks)
     assert found["chunks"].to_dict() == numbers
     assert found["submitted"].dropna().to_dict() == {downlinks[0]: 1}

@@ -118,6 +118,6 @@ for (const each of document.querySelectorAll("table")) {
 }
 const table = document.getElementById("board");
 if (table) board(table);
-document.querySelectorAll("td code, .causes code").forEach(copyable);
+document.querySelectorAll("td code, .causes code, .command code").forEach(copyable);
 ages();
 setInterval(ages, MINUTE / 2);

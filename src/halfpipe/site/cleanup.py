@@ -1,11 +1,11 @@
-"""Clean-up: large files that can be regenerated, partial files of killed jobs, and old logs.
+"""Cleanup: large files that can be regenerated, partial files of killed jobs, and old logs.
 
 The chunk products are the large files below `paths.work`. They are removed for runs that are retired, delivered and
 taken by Level-1. The working copies of RetDefs and the lists of products stay, so a merge that needs a chunk later
 decodes the chunk again (`halfpipe.run.run_state`), if its level-0 data are in the archive. The next attempt of a killed
-job overwrites its partial files; clean-up removes those without a next attempt.
+job overwrites its partial files; cleanup removes those without a next attempt.
 
-Clean-up never waits for another process, and no process has to wait long for clean-up.
+Cleanup never waits for another process, and no process has to wait long for cleanup.
 """
 
 import os
@@ -100,7 +100,7 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
     settings, now
         The settings, and the time for their limits, Unix seconds.
     halted
-        Why nothing may be removed; empty if clean-up is not held.
+        Why nothing may be removed; empty if cleanup is not held.
     remove
         Whether to remove; otherwise nothing is changed, and no lease is taken.
 
@@ -205,7 +205,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         if not handed_off.is_file():
             yield f"downlink {downlink} has no receipt: it is outstanding"
         manifest, receipt = read_json(work / paths.manifest(run, downlink)), read_receipt(work, downlink)
-        if manifest["held"]:
+        if manifest["refused"]:
             yield f"downlink {downlink} has refused it, because Level-1 would reject it"
         # Missing files in the stage prove nothing, because a person may have cleared the stage.
         if names_files(receipt) and not is_submitted(receipt, submissions(work, downlink)):
@@ -225,16 +225,16 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     tokens = stage / paths.tokens(run.l1)
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
-    given_up = abandoned_runs.read(work)
+    abandoned = abandoned_runs.read(work)
     # Data of another EPU can make a complete run open again, so the manifests do not suffice.
-    if not abandoned_runs.in_effect(work, run, downlinks, given_up) and not is_complete(
+    if not abandoned_runs.in_effect(work, run, downlinks, abandoned) and not is_complete(
         known_datagrams(settings, run).segments(), settings.merge.min_epus
     ):
         yield "the run is open: more of it may come"
     # Files of an abandoned run are removed, even if Online has no file of the run.
     if (
         online is not None
-        and run not in given_up.runs
+        and run not in abandoned.runs
         and not is_handed_off(work, online, run)
         and kind_of(work, run) in settings.online.types
     ):

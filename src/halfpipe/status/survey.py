@@ -1,0 +1,188 @@
+"""What is read once before judging: of a working directory for all its downlinks, and of one downlink."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from halfpipe.causes import Cause
+from halfpipe.downlink import handoff_causes, stage_look, stage_mark
+from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
+from halfpipe.downlink.submissions import submissions
+from halfpipe.errors import HalfPipeError
+from halfpipe.files import leases
+from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import names_in
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Standing
+from halfpipe.process.attempts import Attempts
+from halfpipe.run import abandoned_runs, downlinks_of_run, manifest_books, receipt_file
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.settings import Settings
+from halfpipe.status import slurm_queue
+from halfpipe.status.run_books import books_now
+
+LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
+RUNS_KEPT = 64  # whose deliveries were read
+
+
+@dataclass
+class Survey:
+    """What the accounts of all downlinks of a working directory share, as of `now` (Unix seconds)."""
+
+    settings: Settings
+    now: float = field(default_factory=time.time)
+    since: float = 0.0  # runs without new data since then are not searched for lost downlinks
+    _books: dict[RunId, Standing] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.settings.paths.work
+
+    @cached_property
+    def stage_trouble(self) -> Cause | None:
+        """Why nothing can be delivered to the stage; None if the stage is good."""
+        return stage_mark.trouble(self.settings)
+
+    @property
+    def sees_stage(self) -> bool:
+        """Whether the files in the stage can be seen; not on a bare mount point."""
+        return self.stage_trouble is None or self.stage_trouble.code == "restored"
+
+    @cached_property
+    def queue(self) -> Sequence[Cause]:
+        """Why jobs have not started in Slurm."""
+        return slurm_queue.troubles()
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of all downlinks."""
+        return Plan(self.settings)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names in the working directory: of downlinks, receipts, submissions."""
+        return frozenset(names_in(self.work))
+
+    @cached_property
+    def announced(self) -> Mapping[RunId, Sequence[Announced]]:
+        """The outstanding chunks by run."""
+        found: dict[RunId, list[Announced]] = {}
+        for each in outstanding_chunks(self.plan):
+            found.setdefault(each.retdef.run, []).append(each)
+        return found
+
+    @cached_property
+    def past_waits(self) -> Sequence[float]:
+        """How long runs waited for their next downlink, in seconds, the shortest first."""
+        return downlinks_of_run.past_waits(self.work)
+
+    @cached_property
+    def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
+        """Downlinks that runs know and that lost their receipts, with these runs."""
+        return handoff_causes.lost_downlinks(self.work, self.names, self.since)
+
+    @cached_property
+    def last_retdef(self) -> float:
+        """When the newest RetDef of the `LATEST` downlinks arrived, Unix seconds; 0 if unknown."""
+        latest = map(self.plan.of, sorted(self.plan.on_search_path())[-LATEST:])
+        return max((downlink.came(self.now) for downlink in latest), default=0.0)
+
+    @cached_property
+    def abandoned(self) -> frozenset[RunId]:
+        """The runs that an operator has abandoned."""
+        return frozenset(abandoned_runs.read(self.work).runs)
+
+    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
+        """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
+        if run not in self._books:
+            self._books[run] = books_now(
+                self.settings,
+                run,
+                self.deliveries(self.work, run),
+                abandoned=run in self.abandoned,
+                entries=entries,
+            )
+        return self._books[run]
+
+    def has_waiting(self, run: RunId) -> bool:
+        """Tell whether events of a run wait, or may wait."""
+        books = self.books(run).books
+        return books is None or books.all_waiting > 0
+
+    @cached_property
+    def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
+        """Reads the deliveries of a run once, because its downlinks follow each other."""
+        return lru_cache(maxsize=RUNS_KEPT)(partial(Deliveries, only_look=True))
+
+
+class DownlinkFacts:
+    """What the files of one downlink say, each read once.
+
+    Attributes
+    ----------
+    survey, id, settings, work
+        The survey, and the downlink.
+    plan
+        Its RetDefs in its directory and on the search path, and its chunks.
+    last, damage
+        The last hand-off, None before the first; or why its records cannot be read.
+    receipt
+        The receipt of the last hand-off, if the downlink has a receipt now.
+    receipt_time
+        Time of the receipt, Unix seconds.
+    record, confirmed
+        The attempts to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
+    in_progress
+        The process that works on it.
+    is_submitted
+        Whether Level-1 has the hand-off of its receipt.
+    decoded
+        Without a receipt, the readable ``{chunk}.json`` of its chunks. Damaged ones are decoded again.
+    """
+
+    def __init__(self, survey: Survey, downlink: DownlinkId) -> None:
+        self.survey, self.id, self.settings, self.work = survey, downlink, survey.settings, survey.work
+        self.plan = survey.plan.of(downlink)
+        self.receipt_time = self.plan.handed_off  # first, because a receipt appears after its record
+        self.last: receipt_file.HandOff | None = None
+        self.damage: HalfPipeError | None = None
+        try:
+            self.last = receipt_file.last_hand_off(self.work, downlink, only_look=True)
+        except HalfPipeError as error:
+            self.damage = error
+        self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
+        self.record: Attempts | None = None
+        with suppress(HalfPipeError):
+            self.record = submissions(self.work, downlink, only_look=True)
+        self.confirmed = self.record.last_confirmed if self.record else None
+        self.in_progress = leases.in_progress(self.work, downlink)
+        self.is_submitted = (
+            self.receipt is not None
+            and self.record is not None
+            and stage_look.is_submitted(self.receipt, self.record)
+        )
+        self.decoded = list[Mapping[str, Any]]()
+        for name in self.plan.chunk_files if self.receipt is None else ():
+            with suppress(HalfPipeError):
+                self.decoded.append(read_json(self.work / name))
+
+    @cached_property
+    def books(self) -> dict[RunId, Standing]:
+        """The books of the runs whose waiting events are counted at this downlink.
+
+        If a record of a run cannot be read, its books are not known: another cause names the record.
+        """
+        entries = {RunId(run["run"]): run for run in (self.receipt["runs"] if self.receipt else ())}
+        found = {}
+        for run in entries or self.plan.runs:
+            try:
+                if manifest_books.counted_at(self.work, run) == self.id:
+                    found[run] = self.survey.books(run, *filter(None, [entries.get(run)]))
+            except (HalfPipeError, OSError):
+                found[run] = Standing(None)
+        return found

@@ -1,0 +1,3 @@
+"""The version of HalfPipe, which each receipt records."""
+
+__version__ = "0.1.0"
