@@ -1,8 +1,8 @@
 """`halfpipe status` over a whole mission of SIMULATED downlinks: processed, submitted, taken by Level-1.
 
 `python -m benchmarks.history [NUMBER]` makes their working directory and measures: first with cold caches, then again,
-then for the last week. Three downlinks that share a run are simulated and processed; all others are copies with their
-own ids, times and checksums.
+then for the last week, and each frame of `halfpipe.open`. Three downlinks that share a run are simulated and processed;
+all others are copies with their own ids, times and checksums.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks.measure import ROOT, SNAKEMAKE, Launcher
 from benchmarks.sizes import Sizes
 from halfpipe import paths
+from halfpipe.cli.show import TABLES
 from halfpipe.config import load
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
@@ -223,10 +224,13 @@ def main() -> None:
     subprocess.run(["sync"], check=True)
     with suppress(OSError):  # only root may drop caches; otherwise they are warm
         DROP.write_text("3\n")
-    for what, more in {"cold": ["--all"], "again": ["--all"], "a week": []}.items():
-        used = launcher.run([*status, *more], statuses=(0, 1))
+    commands = {"cold": [*status, "--all"], "again": [*status, "--all"], "a week": status}
+    site = f"import halfpipe; halfpipe.open({str(history.home / 'config.yaml')!r})"
+    commands |= {name: [sys.executable, "-c", f"{site}.{name}"] for name in TABLES}
+    for what, command in commands.items():
+        used = launcher.run(command, statuses=(0, 1))
         peak = (used.peak or 0) / 1e6
-        sys.stdout.write(f"{what:8} {used.wall:6.1f} s, {used.cpu:5.1f} s of CPU, {peak:4.0f} MB\n")
+        sys.stdout.write(f"{what:9} {used.wall:6.1f} s, {used.cpu:5.1f} s of CPU, {peak:4.0f} MB\n")
     launcher.close()
 
 

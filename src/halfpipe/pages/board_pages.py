@@ -28,6 +28,7 @@ from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
+from halfpipe.tables.frames import chunk_row
 from halfpipe.tables.site_frames import SiteFrames
 
 
@@ -187,6 +188,7 @@ def _downlink(settings: Settings, one: Account) -> dict[str, Any]:
         "one": one,
         "simulated": settings.is_simulated or bool(receipt.get("simulated")),
         "receipt": receipt,
+        "chunk_row": chunk_row,
         "handoffs": made,
         "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],

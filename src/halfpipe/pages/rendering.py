@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Verdict
-from halfpipe.decode.shortfall import missing_hours, sentences
+from halfpipe.decode.shortfall import sentences
 from halfpipe.downlink.receipt import state_word
 from halfpipe.formats.met import met_to_unix
 from halfpipe.words import lasted
@@ -36,7 +36,6 @@ def _environment() -> Environment:
         "SIGNS": SIGNS,
         "PHASES": PHASES,
         "state_word": state_word,
-        "missing_hours": missing_hours,
         "lacks": sentences,
         "index": paths.BOARD,
         "page_of": paths.board_page,

@@ -1,6 +1,7 @@
 """Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, a copy of the last for Snakemake and people."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.files.durable import remove_file
-from halfpipe.files.reading import modified
-from halfpipe.files.records import Record, Series, file_of
+from halfpipe.files.reading import modified, read_whole
+from halfpipe.files.records import Record, Series, file_of, parse_record
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 
@@ -83,6 +84,17 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
     if not made and (work / paths.receipt(downlink)).is_file():
         raise series(work, downlink).damaged(1)
     return made[-1] if made else None
+
+
+def receipt_copy(work: Path, downlink: DownlinkId) -> Record | None:
+    """Return the record in ``dl=<id>``; None if this file is gone or damaged.
+
+    This is for frames of all downlinks of a mission: it opens one file for each. It does not notice damaged records.
+    """
+    with suppress(OSError):
+        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"))
+        return copy if copy and copy.values.get("downlink") == downlink else None
+    return None
 
 
 def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from halfpipe.formats.met import met_to_unix_array, unix_to_met_array
 
 TEXT, WHOLE, NUMBER, YES_NO, UTC = "str", "Int64", "float64", "boolean", "datetime64[us, UTC]"
+BATCH = 20_000  # rows at a time, because rows take more memory than columns
 MET = "met"  # mission elapsed time, seconds, as float64
 
 
@@ -42,9 +44,18 @@ class Columns:
         times
             In which form the rows have times, for columns of UTC and of MET: ``unix`` (UTC seconds) or ``met``.
         """
-        every = self.index + self.data
-        found = pd.DataFrame.from_records(list(rows), columns=[column.name for column in every])
-        for column in every:
+        every, left = self.index + self.data, iter(rows)
+        parts = [self._typed(list(islice(left, BATCH)), times)]
+        while len(parts[-1]) == BATCH:
+            parts.append(self._typed(list(islice(left, BATCH)), times))
+        found = pd.concat(parts).set_index([column.name for column in self.index]).sort_index()
+        found.attrs["units"] = {column.name: column.unit for column in every if column.unit}
+        return found
+
+    def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> pd.DataFrame:
+        """Return some rows with the types of their columns."""
+        found = pd.DataFrame.from_records(rows, columns=[column.name for column in self.index + self.data])
+        for column in self.index + self.data:
             values = found[column.name]
             if column.dtype in {UTC, MET}:
                 seconds = values.astype("float64")
@@ -54,8 +65,6 @@ class Columns:
                     found[column.name] = utc(seconds if times == "unix" else met_to_unix_array(seconds))
             else:
                 found[column.name] = values.astype(column.dtype)
-        found = found.set_index([column.name for column in self.index]).sort_index()
-        found.attrs["units"] = {column.name: column.unit for column in every if column.unit}
         return found
 
 

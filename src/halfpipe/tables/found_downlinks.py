@@ -66,7 +66,7 @@ def find(
         except HalfPipeError as error:
             failed(error)
     there = [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()]
-    receipts = list(frames.read_receipts(work, there, lambda _, error: failed(error)))
+    receipts = list(frames.read_receipts(work, there, lambda _, error: failed(error), named=True))
     taken_over = [receipt["downlink"] for receipt in receipts if receipt.get("taken_over")]
     done = frames.runs(receipts).reset_index()[["downlink", "run"]]
     files = frames.event_files(receipts).reset_index()[

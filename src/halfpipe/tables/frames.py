@@ -13,11 +13,12 @@ from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.receipt_file import last_hand_off, receipt_copy
 from halfpipe.tables import columns
 
 Receipt = Mapping[str, Any]
 Failed = Callable[[DownlinkId, HalfPipeError], object]
+Submitted = Callable[[DownlinkId], int | None]
 
 
 def read_receipts(
@@ -25,12 +26,14 @@ def read_receipts(
 ) -> Iterator[Receipt]:
     """Yield the receipt of the latest hand-off of each downlink.
 
-    `failed` is called with the errors of those that cannot be read and, if the downlinks were `named`, of those that
-    were not handed off.
+    If the downlinks were `named`, their records are read, otherwise first their copies in ``dl=<id>``. `failed` is
+    called with the errors of those that cannot be read and, if they were named, of those that were not handed off.
     """
     for downlink in downlinks:
         try:
-            if made := last_hand_off(work, downlink, only_look=True):
+            if not named and (copy := receipt_copy(work, downlink)):
+                yield copy.values
+            elif made := last_hand_off(work, downlink, only_look=True):
                 yield made.receipt
             elif named:
                 remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
@@ -40,23 +43,29 @@ def read_receipts(
 
 
 def downlinks(
-    work: Path, receipts: Iterable[Receipt], broken: Mapping[DownlinkId, HalfPipeError]
+    work: Path,
+    receipts: Iterable[Receipt],
+    broken: Mapping[DownlinkId, HalfPipeError],
+    submitted: Submitted,
 ) -> pd.DataFrame:
-    """Return one row for each receipt, and one for each downlink that is `broken`, with the problem."""
+    """Return one row for each receipt, and one for each downlink that is `broken`, with the problem.
+
+    `submitted` returns the number of the hand-off that Level-1 has.
+    """
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for receipt in receipts:
-            downlink, problem, submitted = DownlinkId(receipt["downlink"]), None, None
+            downlink, problem, told = DownlinkId(receipt["downlink"]), None, None
             try:
-                submitted = submitted_number(work, downlink)
+                told = submitted(downlink)
             except HalfPipeError as error:
                 problem = error.text
             runs, times = receipt["runs"], _times(receipt["runs"])
-            handed_off = modified(f"{work}/{paths.receipts(downlink)}/000001.json")
+            handed_off = first_handed_off(work, downlink)
             yield (
                 downlink,
                 receipt["handoff"],
-                submitted,
+                told,
                 handed_off,
                 len(receipt["chunks"]),
                 len(runs),
@@ -73,6 +82,11 @@ def downlinks(
     return columns.DOWNLINKS.frame(rows())
 
 
+def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
+    """Return the time of the first hand-off of a downlink, Unix seconds; None if it is unknown."""
+    return modified(f"{work}/{paths.receipts(downlink)}/000001.json")
+
+
 def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
     """Return the number of the hand-off that Level-1 has.
 
@@ -87,9 +101,7 @@ def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
     return confirmed.handoff if confirmed else None
 
 
-def runs(
-    receipts: Iterable[Receipt], submitted: Callable[[DownlinkId], int | None] = lambda _: None
-) -> pd.DataFrame:
+def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> pd.DataFrame:
     """Return one row for each run and downlink: what the downlink delivered of the run, and its state at that time.
 
     `submitted` returns the number of the hand-off that Level-1 has.
@@ -97,7 +109,7 @@ def runs(
     return columns.RUNS.frame(
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
-            submitted(DownlinkId(receipt["downlink"])),
+            told,
             *(
                 len(run["files"]),
                 run["delivered"],
@@ -108,6 +120,7 @@ def runs(
             ),
         )
         for receipt in receipts
+        for told in (submitted(DownlinkId(receipt["downlink"])),)
         for run in receipt["runs"]
     )
 
@@ -138,14 +151,16 @@ def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
 def chunks(receipts: Iterable[Receipt]) -> pd.DataFrame:
     """Return one row for each chunk in a receipt."""
     return columns.CHUNKS.frame(
-        (receipt["downlink"], *_chunk(chunk)) for receipt in receipts for chunk in receipt["chunks"]
+        (receipt["downlink"], *chunk_row(chunk)) for receipt in receipts for chunk in receipt["chunks"]
     )
 
 
-def _chunk(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
+def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the values of `halfpipe.tables.columns.CHUNKS`, without the downlink, for an entry of a receipt."""
     indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
     counts = (sum(file.get(key, 0) for file in indexes) for key in ("events", "datagrams", "missing_events"))
     size = sum(file["size"] for file in chunk["files"] if file["kind"] == "evt")
     level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
-    hours = (level0.get("needed"), len(level0.get("missing") or ()))
+    missing = level0.get("missing")  # null if the archive was not visible
+    hours = (level0.get("needed"), None if missing is None else len(missing))
     return (chunk["chunk"], " ".join(chunk["runs"]), *counts, size, sum(exceptions.values()), *hours)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from operator import itemgetter
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from halfpipe import paths
 from halfpipe.config import find_profile, load
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import read_whole
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
@@ -25,7 +28,7 @@ from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unknown
 from halfpipe.run.merged_index import events_there, known_indexes
-from halfpipe.run.receipt_file import hand_offs, last_hand_off
+from halfpipe.run.receipt_file import hand_offs, last_hand_off, receipt_copy
 from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, coverage, frames
@@ -33,6 +36,8 @@ from halfpipe.tables.incomplete_runs import waiting_runs
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+JOB = itemgetter("job", "begun", "host", "seconds", "cpu_seconds", "memory")
 
 
 def open_site(profile: str | PathLike[str] | None = None) -> "SiteFrames":
@@ -74,8 +79,14 @@ class SiteFrames:
         return self._only or every_downlink(self._work)
 
     def _submitted(self, downlink: DownlinkId) -> int | None:
+        if not self._only:  # this file is removed before each record
+            with suppress(HalfPipeError, KeyError, TypeError):
+                return int(read_json(self._work / paths.submitted(downlink))["submitted"])
+        return frames.submitted_number(self._work, downlink)
+
+    def _submitted_if_known(self, downlink: DownlinkId) -> int | None:
         try:
-            return frames.submitted_number(self._work, downlink)
+            return self._submitted(downlink)
         except HalfPipeError as error:
             self.problems[downlink] = error
             return None
@@ -88,12 +99,12 @@ class SiteFrames:
     @cached_property
     def downlinks(self) -> pd.DataFrame:
         """One row for each downlink, with what its latest receipt contains."""
-        return frames.downlinks(self._work, self._receipts(), self.problems)
+        return frames.downlinks(self._work, self._receipts(), self.problems, self._submitted)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return frames.runs(self._receipts(), self._submitted)
+        return frames.runs(self._receipts(), self._submitted_if_known)
 
     @cached_property
     def files(self) -> pd.DataFrame:
@@ -149,18 +160,22 @@ class SiteFrames:
     def _jobs(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             with suppress(OSError):
-                for line in (self._work / paths.usage(downlink)).read_text().splitlines():
+                for line in read_whole(f"{self._work}/{paths.usage(downlink)}").splitlines():
                     with suppress(ValueError, KeyError, TypeError):  # a line that a full disk cut off
-                        job = json.loads(line)
-                        begun = datetime.fromisoformat(job["begun"]).timestamp()
-                        measured = (job[key] for key in ("host", "seconds", "cpu_seconds", "memory"))
-                        yield (downlink, job["job"], begun, *measured)
+                        name, begun, *measured = JOB(json.loads(line))
+                        yield (downlink, name, datetime.fromisoformat(begun).timestamp(), *measured)
 
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             with suppress(HalfPipeError):  # `downlinks` has the problem
-                for made in hand_offs(self._work, downlink, only_look=True):
-                    yield downlink, made.made, "hand-off", made.number, None, made.receipt.get("reason")
+                copy = None if self._only else receipt_copy(self._work, downlink)
+                if copy and copy.previous is None:
+                    made = [(frames.first_handed_off(self._work, downlink), copy.values)]
+                else:
+                    every = hand_offs(self._work, downlink, only_look=True)
+                    made = [(one.made, one.receipt) for one in every]
+                for when, receipt in made:
+                    yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
                 for one in submissions(self._work, downlink, only_look=True).every:
                     yield downlink, one.since, str(one.action), one.handoff, one.word or None, None
 

@@ -25,6 +25,7 @@ from halfpipe.ids import RunId
 from halfpipe.merge.intervals import join
 from halfpipe.tables import columns, coverage
 from halfpipe.tables.site_frames import SiteFrames
+from halfpipe.words import count
 from halfpipe_simulator.scenario import Simulation
 from tests.support.in_process import ROOT
 from tests.support.month import simulated_month
@@ -315,3 +316,28 @@ def test_events_of_a_run_and_of_a_file(frames: SiteFrames, month: Site) -> None:
     assert [(one["sequence"], one["epu"]) for one in listed] == [
         (one["sequence"], one["epu"]) for one in delivered if one["sequence"] in sequences
     ]
+
+
+def test_screens_show_the_numbers_of_the_frames(frames: SiteFrames, month: Site, tmp_path: Path) -> None:
+    """Also those that docs/frames.md names as computed elsewhere."""
+    accounts = {one["dl"]: one for one in month.told("status", "--all")["downlinks"]}
+    of_status = ["handoff", "submitted", "events"]
+    expected = frames.downlinks[of_status]
+    assert [[accounts[name][key] for key in of_status] for name in expected.index] == [
+        [row[key] for key in of_status] for row in columns.as_rows(expected)
+    ]
+    waiting = frames.waiting["waiting"].sum()
+    assert sum(one["waiting"] for one in accounts.values()) == waiting > 0
+    month.halfpipe("board", "-o", tmp_path, "--config", "board.days=100000")
+    for name in expected.index:
+        page = (tmp_path / paths.board_page(name)).read_text()
+        said = re.findall(r"<tr><th>(\d{5})<td>([^<]*)<td>[^<]*<td[^>]*>([\d,]+)<td[^>]*>(\d*)", page)
+        assert [(chunk, runs, int(n.replace(",", "")), int(e or 0)) for chunk, runs, n, e in said] == [
+            (row["chunk"], row["runs"], row["events"], row["exceptions"])
+            for row in columns.as_rows(frames.chunks.loc[[name]])
+        ]
+        assert f"<span>{expected['events'][name]:,} events, " in page
+    for run in frames.runs.index.unique("run"):
+        of_run, rows = month.halfpipe("show", run).good(), frames.runs.loc[run]
+        assert f"in all {count(rows['events'].sum(), 'event')} staged" in of_run.out
+        assert f": {count(rows['events'].sum(), 'event')} delivered, " in month.halfpipe("explain", run).out
