@@ -1,8 +1,8 @@
 """The columns of the frames: names, types, units and meanings, for frames, files and the documentation."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -44,16 +44,12 @@ class Columns:
         times
             In which form the rows have times, for columns of UTC and of MET: ``unix`` (UTC seconds) or ``met``.
         """
-        found = pd.concat(self._parts(iter(rows), times))
+        left = iter(rows)
+        parts = chain([()], iter(lambda: list(islice(left, BATCH)), []))  # the first has the types of no rows
+        found = pd.concat(self._typed(part, times) for part in parts)
         found = found.set_index([column.name for column in self.index]).sort_index()
         found.attrs["units"] = {column.name: column.unit for column in self.index + self.data if column.unit}
         return found
-
-    def _parts(self, rows: Iterator[Sequence[Any]], times: str) -> Iterator[pd.DataFrame]:
-        """Yield frames of at most `BATCH` rows; the last one may be empty."""
-        while len(part := self._typed(list(islice(rows, BATCH)), times)) == BATCH:
-            yield part
-        yield part
 
     def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> pd.DataFrame:
         """Return some rows with the types of their columns."""
