@@ -47,7 +47,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert row.startswith(f"{RUN}  r0741234567  LPA   2024-06-28T02:29:22Z  741234567  ")
     (one,) = site.told("show", "--table", "waiting")["waiting"]
     assert list(one) == head.split()
-    assert (one["run"], one["met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
+    assert (one["run"], one["started_met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
 
     (site.work / "force").mkdir()
     (site.work / "force" / RUN).touch()
