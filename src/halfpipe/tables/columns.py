@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -44,12 +44,11 @@ class Columns:
         times
             In which form the rows have times, for columns of UTC and of MET: ``unix`` (UTC seconds) or ``met``.
         """
-        every, left = self.index + self.data, iter(rows)
-        parts = [self._typed(list(islice(left, BATCH)), times)]
-        while len(parts[-1]) == BATCH:
-            parts.append(self._typed(list(islice(left, BATCH)), times))
-        found = pd.concat(parts).set_index([column.name for column in self.index]).sort_index()
-        found.attrs["units"] = {column.name: column.unit for column in every if column.unit}
+        left = iter(rows)
+        parts = chain([()], iter(lambda: list(islice(left, BATCH)), []))  # the first has the types of no rows
+        found = pd.concat(self._typed(part, times) for part in parts)
+        found = found.set_index([column.name for column in self.index]).sort_index()
+        found.attrs["units"] = {column.name: column.unit for column in self.index + self.data if column.unit}
         return found
 
     def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> pd.DataFrame:

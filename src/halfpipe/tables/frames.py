@@ -96,8 +96,6 @@ def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
     HalfPipeError
         If the records of the submissions are damaged.
     """
-    if not Path(f"{work}/{paths.submissions(downlink)}").exists():  # so for most downlinks of a mission
-        return None
     confirmed = submissions(work, downlink, only_look=True).last_confirmed
     return confirmed.handoff if confirmed else None
 

@@ -172,8 +172,7 @@ class SiteFrames:
                 if copy and copy.previous is None:
                     made = [(frames.first_handed_off(self._work, downlink), copy.values)]
                 else:
-                    every = hand_offs(self._work, downlink, only_look=True)
-                    made = [(one.made, one.receipt) for one in every]
+                    made = [(e.made, e.receipt) for e in hand_offs(self._work, downlink, only_look=True)]
                 for when, receipt in made:
                     yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
                 for one in submissions(self._work, downlink, only_look=True).every:

@@ -1,6 +1,7 @@
 """Frames of a simulated month: they agree with the events that were simulated, the receipts, and the files."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt, met
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import join
 from halfpipe.tables import columns, coverage
 from halfpipe.tables.site_frames import SiteFrames
@@ -162,8 +163,16 @@ def test_a_damaged_receipt_costs_its_own_row(
 ) -> None:
     site, downlink = month.clone(tmp_path / "other"), simulations[1].downlinks[0]
     whole = halfpipe.open(site.configfile).downlinks
-    for path in (site.work / paths.receipt(downlink), *site.work.rglob(f"{downlink}/receipts/*.json")):
+    copy, records = site.work / paths.receipt(downlink), list(site.work.rglob(f"{downlink}/receipts/*.json"))
+    copy.write_bytes((site.work / paths.receipt(simulations[0].downlinks[0])).read_bytes())
+    assert halfpipe.open(site.configfile).downlinks.equals(whole), "its record is good"
+    copy.write_bytes(records[0].read_bytes())
+    for path in records:
         path.write_text("{")
+        os.utime(path, (whole["handed_off"][downlink].timestamp(),) * 2)
+    assert halfpipe.open(site.configfile).downlinks.equals(whole), "its copy is good"
+    assert "record 1" in SiteFrames(site.settings, [DownlinkId(downlink)]).downlinks["problem"][downlink]
+    copy.write_text("{")
     found = halfpipe.open(site.configfile)
     assert found.downlinks.drop(downlink).equals(whole.drop(downlink))
     assert "record 1" in found.downlinks["problem"][downlink]
