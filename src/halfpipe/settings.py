@@ -444,7 +444,7 @@ class Ignore(Section):
     the decoder, N. N."}."""
     late: tuple[OfRun, ...] = ()
     """Runs with late events that are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "no
-    roll-back, N. N."}."""
+    rollback, N. N."}."""
 
 
 @dataclass(frozen=True)
