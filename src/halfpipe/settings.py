@@ -295,8 +295,8 @@ class Submit(Section):
     rollback: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Rolls a downlink's stream back, for a later hand-off; only `halfpipe submit --rollback` runs it. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
-    """Time limit of command and rollback. If the process running the command was killed, HalfPipe accepts from
-    submit.check or a person that no stream was created only after 1.2 times this limit."""
+    """Time limit of command and rollback. If the process that ran the command was killed, submit.check or a person can
+    settle that no stream was created only after 1.2 times this limit."""
 
 
 @dataclass(frozen=True)
