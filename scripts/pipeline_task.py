@@ -2,7 +2,7 @@
 """Jobs of the task HalfPipe in Pipeline-II: ``process`` hands the stream's downlink off, ``launchL1`` submits it.
 
 The server starts both (profiles/s3df/HalfPipe.xml) with the stream's variables in the environment. Exit status 0
-becomes the state SUCCESS, any other FAILED. A roll-back runs the same job again and leaves finished work alone. The job
+becomes the state SUCCESS, any other FAILED. A rollback runs the same job again and leaves finished work alone. The job
 may be killed at any moment; the next attempt continues. docs/submission.md describes both jobs for operators.
 """
 
@@ -59,7 +59,7 @@ class Stream:
     start_l1
         Whether to submit the downlink to Level-1.
     again
-        Whether to process everything again; an argument of the roll-back.
+        Whether to process everything again; an argument of the rollback.
     """
 
     downlink: DownlinkId

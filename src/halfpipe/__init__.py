@@ -4,11 +4,14 @@ This module is for notebooks and scripts of other people. No module of the packa
 """
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halfpipe.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from halfpipe.tables.site_frames import SiteFrames
 
 
@@ -36,3 +39,18 @@ def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":
     from halfpipe.tables.site_frames import open_site  # noqa: PLC0415 - pandas only when a frame is wanted
 
     return open_site(profile)
+
+
+def events(file: str | PathLike[str]) -> "pd.DataFrame":
+    """Return the header fields of the events in an event file, with the position of each.
+
+    Times are the whole seconds of their time tones. `halfpipe.tables.columns.EVENTS` describes the columns.
+
+    Raises
+    ------
+    FormatError, MissingInputError
+        If this is not an event file, or it cannot be read.
+    """
+    from halfpipe.tables.site_frames import events_of_file  # noqa: PLC0415 - pandas only when a frame is wanted
+
+    return events_of_file(Path(file))[0]

@@ -16,7 +16,7 @@ class Remedy:
         Steps or choices of a person before the commands, in words.
     hands_off
         Whether the commands make another hand-off. If Level-1 has one already, it takes the new one only by a
-        roll-back.
+        rollback.
     """
 
     do: tuple[str, ...]

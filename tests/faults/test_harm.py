@@ -35,7 +35,7 @@ MOMENTS = ("delivered", "submitted", "taken")
 HARMS = ("removed", "cut", "flipped", "{}", "garbage")
 COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
-# Codes that are always allowed: those of the site and the moment, and of a hand-off that waits for its roll-back.
+# Codes that are always allowed: those of the site and the moment, and of a hand-off that waits for its rollback.
 OFTEN = {"doctor", "receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
 STOPS = {"stops"}  # every command refuses
 PRODUCT = {"cleaned-up", "damaged", "format", "missing-input"}
@@ -138,14 +138,14 @@ class Story:
         return Counter(file.read_text().splitlines() if file.exists() else [])
 
     def take(self) -> None:
-        """Take all submitted hand-offs as Level-1 does; a hand-off after a roll-back replaces the earlier one."""
+        """Take all submitted hand-offs as Level-1 does; a hand-off after a rollback replaces the earlier one."""
         calls = self.calls()
         for dl in DOWNLINKS:
             home, level1 = self.site.stage / dl, self.site.home / "level1" / dl
             done, told = level1 / "told", calls[f"submit {dl}"] + calls[f"rollback {dl}"]
             if not told or (done.exists() and int(done.read_text()) == told) or not home.is_dir():
                 continue
-            # After a roll-back it keeps the runs that are not in the new hand-off.
+            # After a rollback it keeps the runs that are not in the new hand-off.
             for of_run in home.glob("r*/"):
                 shutil.rmtree(level1 / of_run.name, ignore_errors=True)
             self.site.take(dl)

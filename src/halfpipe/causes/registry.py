@@ -271,7 +271,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "handoff-not-submitted",
             Phase.SUBMITTED,
-            "Level-1 has an earlier hand-off of the downlink, and replaces it only by a roll-back.",
+            "Level-1 has an earlier hand-off of the downlink, and replaces it only by a rollback.",
             "Decide whether Level-1 needs the later hand-off, then roll the stream back.",
         ),
         # taken

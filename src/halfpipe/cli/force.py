@@ -19,7 +19,7 @@ from halfpipe.words import count
         ("halfpipe force", "list the abandoned runs"),
         ('halfpipe force r0702010205 --reason "EPU 1 was off"', "deliver its known events"),
         ("halfpipe force r0702010205 --take-back", "wait for its missing data again"),
-        ('halfpipe force 29d7d35d --reopen 230401001 --reason "…"', "after a roll-back in Level-1"),
+        ('halfpipe force 29d7d35d --reopen 230401001 --reason "…"', "after a rollback in Level-1"),
     ],
     statuses={0: "good", 1: "a run is unknown or has no closed sequences, or force/ has a wrong name"},
 )

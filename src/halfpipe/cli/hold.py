@@ -30,7 +30,7 @@ from halfpipe.words import count
     "what",
     required=False,
     type=click.Choice(Switch, case_sensitive=False),
-    help="stage: staging and the hand-off; l1: submission and roll-backs; online; cleanup.",
+    help="stage: staging and the hand-off; l1: submission and rollbacks; online; cleanup.",
 )
 @click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help="Downlinks; none: all.")
 @click.option("--reason", metavar="TEXT", help="Why, for the next person; who and when are added.")

@@ -23,7 +23,7 @@ TABLE_DROP = (
     "sha256",
     "begin_met",
     "end_met",
-    "met",
+    "started_met",
     "begin",
     "end",
     "l1_run",
@@ -220,7 +220,7 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: prin
     abandoned = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {abandoned} of them abandoned" if abandoned else ""
-    drop = ["old", "met", "started", "downlinks"]
+    drop = ["old", "started_met", "started", "downlinks"]
     simulated, document = site.settings.is_simulated, {"work": site.work}
     printed.listed(target, "waiting", found, foot, simulated=simulated, drop=drop, document=document)
     return 1 if abandoned < len(found) else 0

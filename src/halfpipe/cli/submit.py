@@ -31,13 +31,13 @@ from halfpipe.ids import DownlinkId
 @click.option(
     "--settle",
     type=click.Choice(["submitted", "not-submitted"]),
-    help="Record what the pipeline shows of the last attempt, or of a roll-back by hand.",
+    help="Record what the pipeline shows of the last attempt, or of a rollback by hand.",
 )
 def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None) -> None:
     """Submit a downlink to Level-1, roll it back, or record what a person found out.
 
     A downlink is submitted once, even if processes die or the command is repeated. A later hand-off reaches Level-1
-    only by a roll-back, which needs this command. `halfpipe status` shows attempts with an unknown outcome. Details:
+    only by a rollback, which needs this command. `halfpipe status` shows attempts with an unknown outcome. Details:
     docs/submission.md.
     """
     if rollback and settle:

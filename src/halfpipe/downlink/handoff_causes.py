@@ -283,7 +283,7 @@ def at_level1(
             "handoff-not-submitted",
             Verdict.ACTION,
             f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {number} ({_what(receipt)}) needs a "
-            "manual roll-back",
+            "manual rollback",
             how_to_roll_back(settings, downlink),
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
@@ -301,7 +301,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
         return []
     return [
         f"downlink {downlink}: Level-1 has hand-off {last.handoff} (submitted {last.when}), and takes later "
-        f"hand-offs only by a roll-back: {how_to_roll_back(settings, downlink)}"
+        f"hand-offs only by a rollback: {how_to_roll_back(settings, downlink)}"
     ]
 
 
@@ -367,7 +367,7 @@ def unsettled(
     last, downlink = record.last, DownlinkId(record.id)
     if last is None or last.is_known:
         return None
-    what = f"hand-off {last.handoff}" + (" by a roll-back" if last.action is Action.ROLLBACK else "")
+    what = f"hand-off {last.handoff}" + (" by a rollback" if last.action is Action.ROLLBACK else "")
     confirm, taken = f"halfpipe submit {downlink} --settle submitted", ""
     has_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
@@ -377,7 +377,7 @@ def unsettled(
         text = f"{what} is not confirmed: a person must run its command, which is in {line}{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
-    # A rerun asks submit.check, unless the check has found no stream already; the check cannot tell roll-backs.
+    # A rerun asks submit.check, unless the check has found no stream already; the check cannot tell rollbacks.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
     see = "Look in the pipeline, and record what it shows (submitted or not-submitted)"
     return Cause(

@@ -197,7 +197,7 @@ def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
                     continue
             except (OSError, HalfPipeError):  # cannot be compared
                 continue
-            text = f"the RetDef of chunk {chunk} was re-issued: {home / name} differs from the one that was processed"
+            text = f"the RetDef of chunk {chunk} was reissued: {home / name} differs from the one that was processed"
             remedy = Remedy(f"snakemake -F dl={of.downlink}", first="To use the new one", hands_off=True)
             yield Cause("retdef-reissued", Verdict.ACTION, text, remedy)
 

@@ -108,7 +108,7 @@ def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> s
 
 
 def is_submitted(receipt: Mapping[str, Any], record: Attempts) -> bool:
-    """Return whether the last confirmed submission, or roll-back, was of the hand-off of a receipt."""
+    """Return whether the last confirmed submission, or rollback, was of the hand-off of a receipt."""
     return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
 
 

@@ -1,6 +1,6 @@
 """Submission of a downlink to Level-1: its stream is created once, and after that only rolled back.
 
-Stream numbers are unique within Level-1's task (ground-chain §6). So a second hand-off of a downlink is a roll-back of
+Stream numbers are unique within Level-1's task (ground-chain §6). So a second hand-off of a downlink is a rollback of
 its stream, which a person requests for this downlink, and never a second stream. Callers hold the lease of the
 downlink.
 """
@@ -253,7 +253,7 @@ def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping
     for run in (RunId(run["run"]) for run in receipt["runs"]):
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
-    # Before a roll-back, Level-1 may have removed tokens.
+    # Before a rollback, Level-1 may have removed tokens.
     for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first, work=work):
         raise StageError(
             f"{wrong.text}: the stage differs from hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}",

@@ -313,7 +313,8 @@ def record_checks(
 
     The checksum is the exclusive or of the record's 32-bit words, counted from its start, after each word is mixed. So
     the checksum does not depend on the record's position, and takes half the time of a CRC-32, which needs one call per
-    record. A change of one word is never missed. A change of one bit in each of two words is missed once in a thousand.
+    record. A change of one word is never missed. If the same bit changes in two words, one case in a thousand is
+    missed.
 
     Parameters
     ----------

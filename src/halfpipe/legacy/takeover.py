@@ -228,7 +228,7 @@ def _write(
         "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
         "texts": [],
     }
-    # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a roll-back.
+    # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a rollback.
     known = submissions(work, downlink)
     if not known.every:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}

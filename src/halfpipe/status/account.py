@@ -20,7 +20,7 @@ from halfpipe.merge.books import Standing
 from halfpipe.status.downlink_causes import downlink_causes
 from halfpipe.status.survey import DownlinkFacts, Survey
 
-COSTS = "The remedy makes a hand-off that needs a roll-back"
+COSTS = "The remedy makes a hand-off that needs a rollback"
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 
 

@@ -81,8 +81,7 @@ def find(
     done.loc[none & ~legacy, "events"] = 0
     announced = pd.DataFrame(_announced(settings), columns=COLUMNS).assign(outstanding=True)
     if when is not None:
-        # Times of events are whole seconds, so the last event may be up to a second later.
-        has_it = (done["begin"] <= when) & (when < done["end"] + 1)
+        has_it = (done["begin"] <= when) & (when < done["end"])
         done = done[has_it | (none & legacy & (done["run"] == last))]
         announced = announced[(announced["begin"] <= when) & (when <= announced["end"])]
     spans = announced.groupby(["downlink", "run", "what", "outstanding"], as_index=False)

@@ -12,7 +12,8 @@ from halfpipe.downlink.receipt import state_word
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.reading import modified
-from halfpipe.ids import DownlinkId
+from halfpipe.formats.met import met_to_unix
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_hand_off, receipt_copy
 from halfpipe.tables import columns
 
@@ -107,7 +108,7 @@ def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> 
     return columns.RUNS.frame(
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
-            told,
+            *(told, met_to_unix(RunId(run["run"]).met), RunId(run["run"]).met),
             *(
                 len(run["files"]),
                 run["delivered"],
@@ -137,11 +138,12 @@ def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
     rows = (
         (
             *(run["run"], receipt["downlink"], file["name"], file["events"], file["size"]),
-            *(*file["sequences"], *file["seconds"], *file["seconds"], file["sha256"]),
+            *(*file["sequences"], first, last + 1, first, last + 1, file["sha256"]),
         )
         for receipt in receipts
         for run in receipt["runs"]
         for file in run["files"]
+        for first, last in (file["seconds"],)
     )
     return columns.FILES.frame(rows, times="met")
 

@@ -187,6 +187,10 @@ class PartFrames:
     ) -> None:
         self._settings, self.name, self.runs, self.delivered_by = settings, name, tuple(runs), downlink
 
+    def __repr__(self) -> str:
+        simulated = ", SIMULATED data" if self._settings.is_simulated else ""
+        return f"<{self.name}{simulated}: events, coverage, gaps, coverage_table>"
+
     def events(self) -> pd.DataFrame:
         """Return the known events, each once, in order, with the fields of their headers.
 

@@ -137,7 +137,7 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
         "account": found,
         "runs": frames.runs(receipts)
         .reset_index()
-        .drop(columns=["submitted", "begin", "end", "begin_met", "end_met"]),
+        .drop(columns=["submitted", "started", "started_met", "begin", "end", "begin_met", "end_met"]),
         "handoffs": handoffs,
         "submissions": attempts,
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],

@@ -343,7 +343,7 @@ def test_a_submission_is_noted_in_the_stage_before_its_command_runs(level1: Leve
 
 
 def test_an_outdated_product_is_removed_before_the_roll_back(level1: Level1) -> None:
-    """Otherwise a killed roll-back would leave it, and nothing would write it again."""
+    """Otherwise a killed rollback would leave it, and nothing would write it again."""
     settings = level1.settings()
     submit.save(settings, DL, submitted(settings))
     level1.hand_off(2)

@@ -34,11 +34,11 @@ def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = F
 
 def test_the_time_of_a_delivered_event(half_done: Site) -> None:
     (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
-    begin, end = file["seconds"]
-    one = {"downlink": FIRST, "run": RUN, "begin": begin, "end": end}
-    for when in (begin, end, end + 0.9):
+    begin, last = file["seconds"]
+    one = {"downlink": FIRST, "run": RUN, "begin": begin, "end": last + 1}
+    for when in (begin, last, last + 0.9):
         assert found_on(half_done, when) == [one | {"events": file["events"], "what": file["name"]}]
-    assert found_on(half_done, begin - 1) == found_on(half_done, end + 1) == []
+    assert found_on(half_done, begin - 1) == found_on(half_done, last + 1) == []
 
 
 def test_a_time_in_an_outstanding_chunk(half_done: Site) -> None:

@@ -21,9 +21,9 @@ def diff(site: Site) -> Any:
 
 
 def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, Any]:
-    """Return the entry of a run in a receipt, without the keys that are not compared."""
+    """Return the entry of run ``0000000<name>`` in a receipt, without the keys that are not compared."""
     return {
-        "run": name,
+        "run": f"0000000{name}",
         "l1_run": "",
         "kind": "LPA",
         "files": [
@@ -48,6 +48,7 @@ def test_changes_of_each_run() -> None:
     now = run("a", one, ("y", "9"), ("w", "4"), delivered=1_410)
     after = receipt(now, run("c", one), run("d", ("x", "5")), run("e", delivered=0))
     found = changed_runs(before, after)
+    found["run"] = found["run"].str[-1]
     assert found.set_index("run")[[*KINDS, "events", "events_before"]].T.to_dict("list") == {
         "a": [1, 1, 1, 1, 1410, 10],
         "b": [0, 1, 0, 0, 0, 10],
@@ -64,7 +65,7 @@ def test_changes_of_each_run() -> None:
 @pytest.mark.parametrize("runs", [[run("a", ("x", "1"))], []])
 def test_everything_in_a_first_hand_off_is_new(runs: list[dict[str, Any]]) -> None:
     found = changed_bytes(changed_runs(None, receipt(*runs)))
-    assert found[["run", "new", "events"]].to_numpy().tolist() == [["a", 1, 10]] * len(runs)
+    assert found[["run", "new", "events"]].to_numpy().tolist() == [["0000000a", 1, 10]] * len(runs)
 
 
 def test_two_equal_hand_offs_with_a_reason(site: Site) -> None:

@@ -37,17 +37,17 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     build("split2", site, "240601001")
     (found,) = found_on(site)
     assert (found.run, found.kind, found.downlinks, found.last) == (RUN, "LPA", 1, "240601001")
-    assert (found.state, found.met) == ("open", 741234567)
+    assert (found.state, found.started_met) == ("open", 741234567)
     assert all(f"EPU {apid} stops after datagram " in found.missing for apid in (956, 957))
     assert "its start" not in found.missing
     assert found_on(site, -10) == [], "too young"
     ended = give(site)
     assert ended.status == 1
     head, row, _ = ended.out.splitlines()
-    assert row.startswith(f"{RUN}  r0741234567  LPA   2024-06-28T02:29:22Z  741234567  ")
+    assert row.startswith(f"{RUN}  r0741234567  LPA   2024-06-28T02:29:22Z    741234567  ")
     (one,) = site.told("show", "--table", "waiting")["waiting"]
     assert list(one) == head.split()
-    assert (one["run"], one["met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
+    assert (one["run"], one["started_met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
 
     (site.work / "force").mkdir()
     (site.work / "force" / RUN).touch()
