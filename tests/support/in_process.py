@@ -71,10 +71,10 @@ def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
         os._exit(status)
 
 
-def _run(words: Sequence[str], **keys: Any) -> Any:
+def _run(words: Sequence[str], *, check: bool = False, **keys: Any) -> Any:
     """Run a program to its end; in this process the client's `find`, which never dies."""
     if words[0] != sys.executable or "find" not in words:
-        return run(words, **keys)
+        return run(words, check=check, **keys)
     with patch.object(sys, "argv", words[1:]), redirect_stdout(io.StringIO()) as said:
         status = ended(module(words[1]).main)
     return subprocess.CompletedProcess(words, status, said.getvalue())
