@@ -149,11 +149,11 @@ class Paths(Section):
     work: Annotated[Place, Check(_without_wildcards)]
     """Snakemake's working directory: receipts, chunk products and the state of runs."""
     stage: Place
-    """The directory that Level-1 takes its event files from; it may be on another file system."""
+    """The directory from which Level-1 takes its event files; it may be on another file system."""
     online: Place | None = None
     """Where `halfpipe online` puts complete runs for Online, <ground id>-<run>.evt; null: Online is off."""
     retdef: tuple[Place, ...] = ()
-    """Search path of RetDefs, <dir>/<dl>/RetDef-<dl>-<chunk>.xml: the first hit counts. Each must exist."""
+    """Search path of RetDefs, <dir>/<dl>/RetDef-<dl>-<chunk>.xml: the first match counts. Each directory must exist."""
     level0: Place | None = None
     """Root of the level-0 archive; null: the <arch> of the RetDef, translated by paths.map."""
     map: Mapping[str, Text] = field(default_factory=dict)
@@ -170,15 +170,15 @@ class Level0(Section):
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """Above this size (GB of 10^9 bytes) the longest unused hours are removed; hours in use are not counted. An hour
-    has about 3 GB."""
+    """Above this size (GB, 10^9 bytes), the hours unused the longest are removed; hours in use are not counted. An hour
+    takes about 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
-    """Time limit of fetch; after it the job that needs the hour fails."""
+    """Time limit of fetch; after it, the job that needs the hour fails."""
 
 
 @dataclass(frozen=True)
 class Decoder(Section):
-    """The program that turns level-0 packets of one chunk into an evt file and its index."""
+    """The program that turns the level-0 packets of a chunk into an evt file and its index."""
 
     command: Annotated[Text, command_with("level0")] = BUILT_IN
     """Called as <command> -r RETDEF -o OUTDIR [-k LATC]. "{level0}" is the root of the level-0 archive. "built-in": for
@@ -188,7 +188,7 @@ class Decoder(Section):
     max_exceptions: Annotated[int, Check(ge=0)] | None = None
     """A downlink with more decoder exceptions is not handed off; null: no limit."""
     max_missing_events: Annotated[float, Check(ge=0, le=1)] | None = None
-    """A chunk fails if a larger share of its announced events is missing; null: HalfPipe only reports it."""
+    """A chunk fails if a larger fraction of its announced events is missing; null: HalfPipe only reports them."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ class RetDefs(Section):
     """When all RetDefs of a downlink are assumed to be there."""
 
     settle_seconds: Annotated[float, Check(ge=0)] = 60.0
-    """A downlink with a younger RetDef is not outstanding yet, unless you name it. RetDefs of one downlink arrive
-    within some dozens of seconds."""
+    """A downlink with a younger RetDef is not outstanding yet, unless you name it. A downlink's RetDefs arrive within a
+    few dozen seconds."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class Magic7(Section):
 
 @dataclass(frozen=True)
 class Merge(Section):
-    """Which events go to Level-1, in files of the legacy's sizes by default: 125000, 112500, ... 59786, 125000."""
+    """Which events go to Level-1, by default in files of the legacy's sizes: 125000, 112500, ... 59786, 125000."""
 
     max_events: int = 125000
     """Events in the first file of a series; 0 or less: no limit."""
@@ -232,8 +232,8 @@ class Merge(Section):
     min_epus: Annotated[int, Check(ge=1, le=4)] = 2
     """Event processing units that an LPA run needs before any event is settled; two are active in flight."""
     latc_override: Annotated[int, Check(ge=0, lt=2**32 - 1)] | None = None
-    """Replaces LATC_master of all LPA events, a number of 32 bits, as 5460 or 0x1554; null: none (0xFFFFFFFF in the
-    legacy)."""
+    """Replaces LATC_master of all LPA events: a 32-bit number, such as 5460 or 0x1554; null, the legacy's 0xFFFFFFFF:
+    not replaced."""
     without_context: bool = False
     """Whether to merge a run without earlier chunks that were cleaned up and whose level-0 is gone, instead of failing;
     the receipt lists what is missing."""
@@ -247,7 +247,7 @@ class Retire(Section):
     """Whether the next downlink of an abandoned run delivers all known events; if false, waiting events stay
     undelivered."""
     report_days: Days = 7.0
-    """Open runs that started earlier are reported; only an operator abandons a run."""
+    """Open runs older than this are reported; only an operator abandons a run."""
 
 
 @dataclass(frozen=True)
@@ -255,8 +255,7 @@ class Ledger(Section):
     """The database with the state of each run, which Level-1 reads; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
-    """URL of SQLAlchemy, without a password; docs/ledger.md. "built-in": an SQLite file in paths.work; null: no
-    ledger."""
+    """SQLAlchemy URL without a password; docs/ledger.md. "built-in": an SQLite file in paths.work; null: no ledger."""
     thick: bool = False
     """Oracle only: use the Oracle client, which a wallet needs; LD_LIBRARY_PATH must contain it."""
     tns_admin: Place | None = None
@@ -268,37 +267,36 @@ class Moot(Section):
     """MOOT key and alias of runs."""
 
     file: Place | None = None
-    """Lines "r%010d key alias"; other runs get 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the ledger it takes
-    precedence over the mapping."""
+    """Lines "r%010d key alias"; other runs get 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the ledger, the file
+    takes precedence over the mapping."""
     update: Annotated[Text, command_with()] | None = None
     """Command for each run with a changed row in the ledger; docs/ledger.md has the arguments. null: the MOOT database
     is not notified."""
     mapping: bool = False
     """Whether event files and texts of runs that are not in moot.file get key and alias from the ledger's tables of
-    acquisitions, as the ledger always does. Each merge then needs the database, and fails if it is down."""
+    acquisitions, as the ledger always does. Each merge then needs the database, and fails if that is down."""
 
 
 @dataclass(frozen=True)
 class Submit(Section):
     """How a hand-off is submitted to Level-1; docs/submission.md.
 
-    In the commands "{dl}" (required) is the downlink, and "{rawdir}" its directory in the stage.
+    In the commands, "{dl}" (required) is the downlink, and "{rawdir}" its directory in the stage.
     """
 
     automatic: bool = False
-    """Whether a command without a target continues to the submission, or stops at the receipt."""
+    """Whether a command without a target continues to the submission instead of stopping at the receipt."""
     command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
-    """Creates the stream of Level-1, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl}
-    -D DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is written to a file, for a person to run."""
+    """Creates the Level-1 stream, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D
+    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is written to a file, for a person to run."""
     check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
-    """Checks whether Level-1 has the stream of a downlink: exit status 0 yes, 1 no, any other unknown. Runs before each
-    submission. null: an interrupted submission needs a person."""
+    """Checks whether Level-1 has a downlink's stream: exit status 0 yes, 1 no, any other unknown. Runs before and after
+    each submission. null: an interrupted submission needs a person."""
     rollback: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
-    """Rolls the stream of a downlink back, for a later hand-off; only `halfpipe submit --rollback` runs it. null:
-    none."""
+    """Rolls a downlink's stream back, for a later hand-off; only `halfpipe submit --rollback` runs it. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
-    """Time limit of command and rollback. If the process that ran the command was killed, HalfPipe waits 1.2 times this
-    limit before it concludes that no stream was created."""
+    """Time limit of command and rollback. If the process that ran the command was killed, submit.check or a person can
+    settle that no stream was created only after 1.2 times this limit."""
 
 
 @dataclass(frozen=True)
@@ -310,9 +308,9 @@ class Online(Section):
     command: (
         Annotated[Text, command_with("file", "run", "l1_run", "gid", "key", "alias", needed="file")] | None
     ) = None
-    """Command for each new file; docs/online.md has an example. "{file}" (required) is the file; "{run}" and
-    "{gid}" are run and ground id as in its name, "{l1_run}" is the run at Level-1, "{key}" and "{alias}" are those of
-    MOOT. null: none."""
+    """Command for each new file; docs/online.md has an example. "{file}" (required) is the file; "{run}" and "{gid}"
+    are run and ground id as in its name, "{l1_run}" is the run at Level-1, "{key}" and "{alias}" are its MOOT key and
+    alias. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
     """Time limit of the command."""
 
@@ -322,11 +320,10 @@ class CleanUp(Section):
     """What `halfpipe cleanup` removes, and when."""
 
     retention_days: Days = 30.0
-    """How many days to keep the event records and indexes of a run's chunks, from the run's last hand-off. Only chunks
-    of retired runs that Level-1 has taken are cleaned up, and they can be decoded again. 30 days are about 2 TB at
-    70 GB a day."""
+    """Days to keep the event records and indexes of a run's chunks, from the run's last hand-off. Only chunks of
+    retired runs that Level-1 has taken are cleaned up, and they can be decoded again. 30 days take about 2 TB."""
     log_days: Days = 90.0
-    """Older logs are removed."""
+    """Logs older than this are removed."""
 
 
 @dataclass(frozen=True)
@@ -391,17 +388,17 @@ class History(Section):
     """How `halfpipe process` divides many downlinks."""
 
     batch: Annotated[int, Check(ge=1)] = 20
-    """Neighboring downlinks in one batch: one Slurm job, or one process here, that processes them one after the other.
-    About an hour of work; a killed batch restarts with the downlinks that are not handed off."""
+    """Neighboring downlinks in one batch: one Slurm job, or one process here, that processes them one after another.
+    Twenty are about an hour of work; a killed batch restarts with the downlinks that are not handed off."""
 
 
 @dataclass(frozen=True)
 class Lease(Section):
-    """How long a killed process, or a host that is down, stops others."""
+    """How long a killed process, or a host that is down, blocks others."""
 
     seconds: Annotated[float, Check(ge=1)] = 300.0
     """Seconds without a heartbeat, by the file server's clock, after which other processes may take a lease. A process
-    sends thirty in that time."""
+    sends thirty heartbeats in that time."""
 
 
 @dataclass(frozen=True)
@@ -409,11 +406,11 @@ class Alarm(Section):
     """What unattended processing reports, and how often."""
 
     silence_hours: Annotated[float, Check(gt=0)] | None = 6.0
-    """Alarm if no new RetDef arrives for this time; null: never."""
+    """Alarm if no new RetDef arrives for this long; null: never."""
     late_hours: Annotated[float, Check(gt=0)] = 24.0
     """Alarm if a downlink waits longer than this for a RetDef."""
     remind_hours: Annotated[float, Check(gt=0)] = 24.0
-    """While a problem lasts, the alarm is repeated after this time."""
+    """While a problem lasts, the alarm is repeated at this interval."""
     command: Annotated[Text, command_with("subject")] | None = None
     """Gets the message on standard input; "{subject}" is its first line. null: the message is printed, for cron or
     systemd to mail."""
@@ -427,14 +424,15 @@ class Board(Section):
     """Directory to which each turn of unattended processing writes these pages. Use it for nothing else. null: no
     pages."""
     days: Days = 28.0
-    """How far the board looks back; unfinished work and what needs action is on it regardless of age."""
+    """How far the board looks back; unfinished work and whatever needs action appear regardless of age."""
 
 
 @dataclass(frozen=True)
 class Ignore(Section):
     """Losses that an operator has accepted.
 
-    Entries of events have the same keys as those of chunks, and entries of shrink.accept the same as those of late.
+    Entries of ignore.events have the same keys as those of ignore.chunks, and entries of shrink.accept the same as
+    those of ignore.late.
     """
 
     chunks: tuple[OfChunk, ...] = ()
@@ -451,7 +449,7 @@ class Ignore(Section):
 class Settings(Section):
     """The whole configuration, with all paths absolute.
 
-    A config file holds only what differs from the defaults.
+    A config file contains only what differs from the defaults.
     """
 
     paths: Paths
