@@ -21,7 +21,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache, partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, run
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn, get_type_hints
 from unittest.mock import patch
@@ -55,7 +55,7 @@ def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
         os.closerange(3, 1024)  # the parent waits for one of them
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        vars(sys)["argv"], vars(subprocess)["Popen"] = words, _popen
+        vars(sys)["argv"], vars(subprocess)["run"] = words, _run
         with (
             patch.object(sys, "stdin", open(0, closefd=False)),
             open(1, "w", closefd=False) as out,
@@ -69,6 +69,15 @@ def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
                 traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _run(words: Sequence[str], *, check: bool = False, **keys: Any) -> Any:
+    """Run a program to its end; in this process the client's `find`, which never dies."""
+    if words[0] != sys.executable or "find" not in words:
+        return run(words, check=check, **keys)
+    with patch.object(sys, "argv", words[1:]), redirect_stdout(io.StringIO()) as said:
+        status = ended(module(words[1]).main)
+    return subprocess.CompletedProcess(words, status, said.getvalue())
 
 
 def _run_path(path: str) -> None:
