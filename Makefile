@@ -55,7 +55,7 @@ $(DEMO)/profile.v9+.yaml: | what-demo-does $(VENV)
 demo: what-demo-does $(VENV) $(DEMO)/profile.v9+.yaml ## simulate a downlink and process it to its receipt
 	@$(BIN)/snakemake dl=230401001 --profile $(DEMO)
 
-test: $(VENV) ## what every change must pass; two minutes
+test: $(VENV) ## what every change must pass; a minute or two
 	$(PYTEST) -n auto --dist worksteal
 
 test-another-day: $(VENV) ## a short pass of them in 40 days in Kiritimati; root has libfaketime installed if need be
