@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
 from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
@@ -193,6 +195,21 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert entry(site, FIRST)["delivered"] == 0
 
 
+def test_a_token_stays_if_another_downlink_delivers_a_file_of_its_name(tmp_path: Path) -> None:
+    site, _ = with_another_run(tmp_path)
+    site.process(SECOND)
+    site.process(FIRST)
+    (file,) = entry(site, FIRST)["files"]
+    vanish(site)
+    accept(site)
+    deliveries = Deliveries(site.work, RUN)
+    theirs = deliveries.latest()[SECOND]
+    deliveries.publish(replace(theirs, files=(replace(theirs.files[0], name=file["name"]),)))
+    site.process(FIRST)
+    assert entry(site, FIRST)["files"] == []
+    assert (site.stage / paths.tokens(RUN.l1) / Path(file["name"]).stem).exists()
+
+
 def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: Path) -> None:
     site, _ = with_another_run(tmp_path)
     site.process(SECOND)
@@ -204,6 +221,8 @@ def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: P
     site.process(FIRST)
     assert told(site, SECOND)["closed"].verdict is Verdict.NOTE
     assert told(site, FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
+    site.halfpipe("submit", FIRST, "--settle", "submitted").good()
+    assert told(site, SECOND)["closed"].verdict is Verdict.ACTION, "it was rolled back"
 
 
 def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> None:

@@ -38,7 +38,7 @@ def test_later_events_of_an_abandoned_run_are_late_inside_its_spans_and_delivere
     assert all(one[1] < other[0] for one, other in itertools.pairwise(spans)), "nothing twice"
     assert first["delivered"] + second["delivered"] + second["late"] + second["waiting"] == second["known"]
     assert min(second["late"], second["delivered"]) > 0
-    assert second["complete"]
+    assert (second["complete"], second["abandoned"]) == (True, False)
     assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"]
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     again = open_run.receipt(FIRST)["runs"][0]

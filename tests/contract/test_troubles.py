@@ -1,5 +1,6 @@
 """Twelve troubles of an operator: a block of at most 40 words names each, and its remedy helps when it is pasted."""
 
+import os
 import re
 import shlex
 import shutil
@@ -176,3 +177,12 @@ def test_a_wrong_key_is_named_with_the_right_one(site: Site) -> None:
         *_, last = ended.said.splitlines()
         assert "merge.min_epus" in last
         assert len(last.split()) <= MOST_WORDS
+
+
+def test_a_command_that_fails_names_no_failure_of_an_earlier_one(site: Site) -> None:
+    job_log(site.work, "deliver_run-29d7d35d", Failure("memory", "it needed 9 TB"), SECOND)
+    for path in (site.work / paths.job_logs(SECOND)).iterdir():
+        os.utime(path, (1, 1))
+    site.configure(decoder={"command": "sh -c 'exit 3'"})
+    ended = process(site, SECOND).bad("exit status 3")
+    assert "it needed 9 TB" not in ended.said

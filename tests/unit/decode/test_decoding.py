@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from halfpipe.decode.announced import MOST_GAPS, gaps, too_many_missing
-from halfpipe.decode.chunk_products import check_products
+from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
@@ -275,3 +275,28 @@ def test_gaps_between_datagrams_in_spans(
     spans: list[Span], datagrams: list[NDArray[np.void]], expected: list[tuple[float, ...]]
 ) -> None:
     assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
+
+
+def test_rows_are_never_beside_products_of_another_decoding(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, steps = tmp_path / "chunks", list[bool]()
+    home.mkdir()
+
+    def watched(act: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *given: Any) -> Any:
+            done = act(path, *given)
+            there = {each.name: each.read_text() for each in home.iterdir()}
+            steps.append(ROWS not in there or [*there.values()] == 3 * [there[ROWS]])
+            return done
+
+        return call
+
+    for name in ("unlink", "rename"):
+        monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
+    for decoding in ("first", "second"):
+        out.mkdir(exist_ok=True)
+        for name in (EVT, IDX, ROWS):
+            (out / name).write_text(decoding)
+        publish_products(out, home, CHUNK)
+    assert steps == [True] * 9

@@ -1,14 +1,17 @@
 """The plan: chunks and runs of a downlink, which RetDefs count, and which downlinks a range means."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, retdef_to_stage
+from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, outstanding_chunks, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
+from halfpipe.files.reading import changed
 from halfpipe.ids import ChunkId, DownlinkId
+from tests.support.series import sealed_text
 from tests.support.settings import RUN_A, content, plan_of, put, searching
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
@@ -161,3 +164,16 @@ def test_a_range_means_its_known_downlinks(
             expand(searching(work, home), words)
     else:
         assert list(expand(searching(work, home), words)) == found
+
+
+@pytest.mark.parametrize(("before", "found"), [(-90, ["00002"]), (-30, ["00002"]), (30, ["00002"]), (90, [])])
+def test_chunks_that_arrived_after_a_hand_off_are_outstanding(
+    work: Path, home: Path, before: float, found: list[str]
+) -> None:
+    """The clocks of two file systems may be a minute apart; a directory that is older is not read."""
+    put(home, 1, 2)
+    receipt = work / paths.receipt(DL)
+    receipt.write_text(sealed_text({"chunks": [{"chunk": "00001"}], "downlink": DL, "handoff": 1}))
+    came = changed(str(home / DL)) or 0.0
+    os.utime(receipt, (came + before, came + before))
+    assert [each.chunk for each in outstanding_chunks(plan_of(work, home))] == found

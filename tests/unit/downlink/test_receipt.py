@@ -4,12 +4,14 @@ import re
 import shutil
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink import receipt
+from halfpipe.config import write_down
+from halfpipe.downlink import halts, receipt
 from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json, write_json
@@ -20,7 +22,8 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import halt_cleanup
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, publish_receipt, read_receipt, series, withdraw
-from halfpipe.settings import ROOT
+from halfpipe.settings import ROOT, Paths, Settings
+from scripts import receipt as program
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
@@ -150,3 +153,13 @@ def test_without_its_lease_a_process_writes_no_text_and_removes_no_token(deliver
     with pytest.raises(LeaseLostError):
         receipt.hand_off(delivered.settings, lost, DL, CHUNKS, (LPA, LCI, OPEN), StringIO())
     assert list((delivered.stage / DL).glob("*.txt")) == []
+
+
+def test_a_downlink_that_was_held_after_its_deliveries_is_not_handed_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(Paths(tmp_path / "work", tmp_path / "stage"))
+    halts.hold(settings.paths.work, halts.Switch.STAGE, DL, "the robot is down")
+    assert program.main(["--settings", str(write_down(settings)), "--downlink", DL]) == 1
+    assert "staging is held by" in capsys.readouterr().err
+    assert not (settings.paths.work / paths.receipt(DL)).exists()

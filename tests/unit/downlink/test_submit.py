@@ -240,6 +240,11 @@ def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> N
     level1.hand_off(2)
     assert submitted(settings) == expected | {"handoff": 2}
     assert level1.words() == ["written"] * 2
+    moved = level1.stage.rename(level1.home / "moved")
+    level1.stage = moved
+    settings = level1.settings(command=None, check=None)
+    assert f"DOWNLINK_RAWDIR={moved / DL} " in submitted(settings)["command"]
+    assert level1.words() == ["written"] * 3
     assert level1.commands() == []
 
 

@@ -25,8 +25,8 @@ from halfpipe.files.lease import Found, Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.settings import Paths, Settings
 from tests.support.forks import ended, started
+from tests.support.leases import job_of_another, left_by_another
 from tests.support.leases import leases as left
-from tests.support.leases import left_by_another
 
 DL = DownlinkId("230401001")
 RUN = RunId("2c2e5787")
@@ -448,3 +448,18 @@ def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest
     assert there(tmp_path, PLACE).number == 2, "a lost lease is not released"
     with pytest.raises(LockedError):
         leases.check_head(tmp_path)
+
+
+def test_at_the_end_of_a_head_a_job_is_dead_after_three_beats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    slept = list[float]()
+    leases.hold_downlink(site(tmp_path, 300.0), DL, print)
+    beat = 300.0 / heartbeat.BEATS
+    living, dead = (job_of_another(tmp_path, PLACE, beats * beat) for beats in (2, 4))
+    with monkeypatch.context() as quick:
+        quick.setattr(time, "sleep", slept.append)
+        leases.release_downlinks()
+    assert slept == [3 * beat]
+    assert (living.exists(), dead.exists()) == (True, False)

@@ -192,3 +192,15 @@ def test_a_record_that_does_not_fit_on_the_disk_does_not_exist(tmp_path: Path) -
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert values(tmp_path) == [1]
+
+
+def test_a_first_copy_in_place_of_a_lost_one_is_put_right_at_once(tmp_path: Path) -> None:
+    slow, fast = published(tmp_path, 1), series(tmp_path)
+    fast.read()
+    fast.publish({"value": 2})
+    first, second = (tmp_path / home / "000002.json" for home in (PLACE, f"copies/{PLACE}"))
+    first.unlink()
+    with pytest.raises(TakenError):
+        slow.publish({"value": 9})
+    assert first.read_bytes() == second.read_bytes()
+    assert values(tmp_path) == [1, 2]

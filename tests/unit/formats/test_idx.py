@@ -248,3 +248,10 @@ def test_original_index_takes_the_fast_path(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delattr(idx._Reader, "_take_any")
     monkeypatch.delattr(idx, "_datagram_fields")
     assert outcome(path) == expected
+
+
+@pytest.mark.parametrize("block", [len(EVT), idx.BLOCK])
+def test_events_of_two_runs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(idx, "BLOCK", block)
+    with pytest.raises(FormatError, match=r"line 2 is of run 741234568"):
+        read(tmp_path, EVT, EVT.replace(b"741234567", b"741234568"))

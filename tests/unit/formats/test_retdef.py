@@ -187,3 +187,13 @@ def test_bad_file_names_are_refused() -> None:
     ):
         with pytest.raises(FormatError):
             ids_of(Path(name))
+
+
+def test_dates_are_utc_on_a_host_with_another_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        test_both_forms_of_times("2024-06-28 02:29:32", 1719541772.0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -111,3 +111,11 @@ def test_an_event_that_another_downlink_has_in_another_datagram_is_not_late() ->
     for of, late in ((own, 0), (None, 1)):
         found, closed = late_and_closed(known, inside, {SECOND: [delivered]}, {SECOND: of}.get)
         assert (sum(len(events) for _, events in found), closed) == (late, [])
+
+
+def test_a_delivery_of_more_events_than_are_known_hides_no_loss() -> None:
+    """A chunk was ignored after its events were delivered."""
+    latest = {FIRST: SimpleNamespace(counts=counts_of(rows([(955, 0, sequence) for sequence in range(5)])))}
+    known = rows([(955, 0, 1), (956, 0, 7)])
+    assert lost_events(known[:1], [], latest) == 0
+    assert lost_events(known, [], latest) == 1

@@ -66,3 +66,36 @@ def test_events_of_an_abandoned_run_are_due() -> None:
     run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
     run.abandoned = True
     assert explained.check(run) == [Group(NotDelivered.DUE, 957, 1093, 1163, 21)]
+
+
+def chunk_of(apid: int, datagrams: dict[int, tuple[int, ...]]) -> Chunk:
+    """Return a chunk of one EPU that opens with datagram 0 and does not close."""
+    lines = tuple(
+        Datagram(apid, n, "continue" if n else "start", "continue", len(of), of[0], of[-1])
+        for n, of in datagrams.items()
+    )
+    events = tuple(Event(one, apid, n, one) for n, of in datagrams.items() for one in of)
+    return Chunk(f"0077014d-2c2e5787-0{apid}-{len(events):05}.idx", events, lines)
+
+
+def test_an_event_after_the_last_of_another_epu_lacks_that_epu_too() -> None:
+    run = Run(Rules(min_events=1, min_epus=3))
+    ends = {955: (10, 20), 956: (12, 30), 957: (14, 25, 30, 31, 40)}
+    run.process("240601001", [chunk_of(apid, {0: of}) for apid, of in ends.items()])
+    of_955, of_956 = (Lack(MissingPart.END, apid, 1) for apid in (955, 956))
+    assert explained.check(run) == [
+        Group(NotDelivered.WAITING, 957, 25, 30, 2, (of_955,)),
+        Group(NotDelivered.WAITING, 956, 30, 30, 1, (of_955,)),
+        Group(NotDelivered.WAITING, 957, 31, 40, 2, (of_955, of_956)),
+    ]
+
+
+@pytest.mark.parametrize(("events", "kind"), [(3, NotDelivered.CLOSED), (1, NotDelivered.WITHHELD)])
+def test_closed_events_need_only_what_level_1_takes(events: int, kind: NotDelivered) -> None:
+    """Fewer than `min_events`, but no fewer than two, are delivered once their place is opened."""
+    run = Run(Rules(min_events=4, min_epus=1))
+    sequences = tuple(range(10, 20))
+    run.process("240601001", [chunk_of(956, {0: sequences})])
+    run.process("240601001", [chunk_of(956, {0: sequences[events:]})])
+    run.process("240601002", [chunk_of(956, {0: sequences[:events], 1: sequences[events:]})])
+    assert [(group.kind, group.events) for group in explained.said_of(run)] == [(kind, events)]

@@ -217,3 +217,10 @@ def test_equal_notes_share_a_row_with_counts() -> None:
     assert list(map(str, several.cells)) == ["✓", "–", "✓", "✓", "✓", "! 1/3", "1/3"]
     assert (several.state, several.accounts[0].downlink, found[1].state) == ("", "230401007", "taken")
     assert next(rows(accounts[2:3])).state == "handed off 1"
+
+
+def test_a_phase_that_a_downlink_does_not_have_is_not_counted_as_done() -> None:
+    note = cause("not-submitted")
+    accounts = [one(2, note, phases=(*TAKEN[:5], (0, 0), (0, 1))), one(1, note)]
+    (row,) = rows(accounts)
+    assert row.cells[PHASES.index("submitted")] == Cell(Verdict.NOTE, 1, 1)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
+import snakemake_executor_plugin_halfpipe as executor
 import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
@@ -148,6 +149,25 @@ def test_the_error_of_the_executor_counts_without_a_record_of_the_job(
     assert why is not None
     assert (why.code, why.text, why.command) == ("executor", "sbatch: no such partition", "do it")
     assert (str(of_slurm) in str(why.remedy)) is submitted
+
+
+def test_a_state_that_does_not_explain_the_record_of_the_job_leaves_it(
+    head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm ended the whole group, and this job had failed before."""
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="TIMEOUT\n"))
+    before = Failure("shrunk", "it would lose events")
+    before.write(tmp_path / "job.log")
+    failing(head, tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log")
+    assert Failure.read(tmp_path / "job.log") == before
+
+
+def test_the_executor_reads_the_state_of_a_job_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "11|CANCELLED by 1000\n12|PREEMPTED\n13|\n\n14|RUNNING\n"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=said))
+    one = object.__new__(executor.Executor)
+    one.run_uuid = "a"
+    assert one._states() == {"11": "CANCELLED", "12": "PREEMPTED", "14": "RUNNING"}
 
 
 @pytest.mark.parametrize("dryrun", [False, True])

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import EventFile
+from halfpipe.run.halt_cleanup import touch
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = RunId("2c2e5787")
@@ -71,3 +74,17 @@ def test_texts_replace_those_of_an_earlier_hand_off(tmp_path: Path) -> None:
         expected = {f"{DL}/{name}_{DL}.txt": content for name, content in texts.items()}
         assert tree(tmp_path) == {*expected, f"{DL}/not-a-text"}
         assert {name: (tmp_path / name).read_text() for name in expected} == expected
+
+
+def test_no_token_is_left_of_a_file_that_level_1_has_taken_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process was suspended, and another job has staged the file."""
+
+    def taken(home: Path, token: str) -> None:
+        touch(home, token)
+        (home / DL / L1 / f"{Path(token).name}.evt").unlink(missing_ok=True)
+
+    monkeypatch.setattr(stage, "touch", taken)
+    place(tmp_path, 1000)
+    assert tree(tmp_path) == set()

@@ -13,7 +13,8 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.merge.intervals import Interval
+from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.status.account import COSTS, account
 from halfpipe.status.receipt_check import check
 from halfpipe.status.survey import Survey
@@ -283,3 +284,12 @@ def test_a_file_of_somebody_else_is_one_cause(site: Site) -> None:
     assert (cause.code, path_of(cause)) == ("stage-foreign", stray)
     assert "older than a minute" in cause.remedy.first, "another host may have staged it just now"
     stray.unlink()
+
+
+def test_a_foreign_token_is_named_at_the_latest_downlink_of_its_run_only(site: Site) -> None:
+    stray = site.stage / paths.tokens(RUN.l1) / "left-by-a-person"
+    stray.touch()
+    assert [path_of(one) for one in found(site)] == [stray]
+    later = Delivery(DownlinkId("240601002"), (Interval(1, 2),), {}, (), None, None)
+    Deliveries(site.work, RUN).publish(later)
+    assert stray not in [path_of(one) for one in found(site)]

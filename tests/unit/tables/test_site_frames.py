@@ -140,11 +140,9 @@ def test_intervals_and_gaps_divide_any_time(parts: list[tuple[int, int]], begin:
     covered = join((first, first + length) for first, length in parts)
     assert {second for first, last in covered for second in range(int(first), int(last))} == seconds
     assert all(one[1] < other[0] for one, other in pairwise(covered))
-    left = {
-        second
-        for first, last in coverage.gaps(covered, begin, end)
-        for second in range(int(first), int(last))
-    }
+    gaps = coverage.gaps(covered, begin, end)
+    assert all(first < last for first, last in gaps)
+    left = {second for first, last in gaps for second in range(int(first), int(last))}
     assert left == set(range(begin, end)) - seconds
 
 

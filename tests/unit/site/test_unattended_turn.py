@@ -1,0 +1,29 @@
+"""A turn of a timer: when it looks at all downlinks, and when only at new ones."""
+
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.files.json_files import write_json
+from halfpipe.site import unattended_turn
+
+NOW = 1717200000.0  # 2024-06-01
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("ago", "since"),
+    [
+        (HOUR, "240525000"),
+        (0.0, "240525000"),
+        (25 * HOUR, ""),
+        (-HOUR, ""),  # the clock was set back: nobody knows when
+        (None, ""),
+    ],
+)
+def test_all_downlinks_are_looked_at_once_a_day(ago: float | None, since: str, tmp_path: Path) -> None:
+    if ago is not None:
+        write_json(tmp_path / paths.LAST_TURN, {"ended": NOW, "all": NOW - ago})
+    expected = (NOW - ago if since and ago is not None else NOW, since)
+    assert unattended_turn._last_look_at_all(tmp_path, NOW) == expected
