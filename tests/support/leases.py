@@ -72,8 +72,8 @@ def living(work: Path, holder: Holder) -> Iterator[None]:
 def time_passes(work: Path) -> None:
     """Let the lifetime of all dead processes end."""
     beats = (work / paths.HEARTBEATS).glob("*")
-    # After a crash of the machine a number may be empty, without a heartbeat.
-    torn = (path for path in (work / paths.LEASES).glob("*/[0-9]*") if not path.stat().st_size)
+    # After a crash of the machine a number may be empty or cut short, and then no heartbeat belongs to it.
+    torn = (path for path in (work / paths.LEASES).glob("*/[0-9]*") if not path.read_bytes().endswith(b"}"))
     for path in (*beats, *torn):
         os.utime(path, (1, 1))
 
