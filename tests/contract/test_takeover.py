@@ -224,14 +224,14 @@ def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:
     kept = text.read_text()
     text.unlink()
     report = take(site, home)
-    assert report["left"] == {"the legacy has begun it and not handed it off": [SECOND]}
+    assert report["left"] == {"the legacy system has begun it and not handed it off": [SECOND]}
     assert (report["taken"], report["unchanged"], report["abandoned"]) == (0, 1, [])
     text.write_text(kept)
     (home / "lock").mkdir()
     lock = home / "lock" / f"halfpipe-{SECOND}"
     lock.touch()
     os.utime(lock, (2**31, 2**31))
-    assert take(site, home)["left"] == {"the legacy is processing it": [SECOND]}
+    assert take(site, home)["left"] == {"the legacy system is processing it": [SECOND]}
     os.utime(lock, (1, 1))
     report = take(site, home)
     assert (report["taken"], report["unchanged"], report["left"]) == (1, 1, {})
