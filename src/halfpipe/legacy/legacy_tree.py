@@ -200,7 +200,9 @@ class LegacyDownlink:
         """Return why it cannot be taken over yet; empty if the legacy has finished it."""
         text = self.text("delivered_events")
         if text.name not in self.names:
-            return f"the legacy system has {'begun it and not handed it off' if self.begun else 'not begun it'}"
+            return (
+                f"the legacy system has {'begun it and not handed it off' if self.begun else 'not begun it'}"
+            )
         lock = self.home.parent / "lock" / f"halfpipe-{self.id}"
         in_progress = lock.exists() and lock.stat().st_mtime > text.stat().st_mtime
         return f"the legacy system is processing it: {lock} is newer than {text.name}" if in_progress else ""
