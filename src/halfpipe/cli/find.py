@@ -59,8 +59,7 @@ def command(
         found.insert(found.columns.get_loc(end) + 1, f"{end}_met", found[end])
         found[end] = columns.utc(met_of.met_to_unix_array(found[end])).to_numpy()
     drop = ["l1_run", "end", "begin_met", "end_met", "outstanding"]
-    simulated, document = site.settings.is_simulated, {"work": site.work, "met": when, "do": do}
-    printed.listed(target, "found", found, foot, simulated=simulated, drop=drop, document=document)
+    site.listed(target, "found", found, foot, drop=drop, document={"met": when, "do": do})
     for error in failed:
         click.echo(str(error), err=True)
     return 1 if failed or found.empty else 0

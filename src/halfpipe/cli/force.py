@@ -76,6 +76,5 @@ def command(
         for run, files in sorted(found.runs.items())
     ]
     foot = "\n".join([*found.refused, f"{count(len(abandoned), 'run')} abandoned"])
-    simulated, document = site.settings.is_simulated, {"work": site.work, "refused": found.refused}
-    printed.listed(target, "runs", abandoned, foot, simulated=simulated, document=document)
+    site.listed(target, "runs", abandoned, foot, document={"refused": found.refused})
     return 1 if found.refused else 0

@@ -66,5 +66,4 @@ def command(
     foot = count(len(held), "halt switch", "halt switches")
     if what is not None and not resume:
         foot += f"\nto resume: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
-    simulated, document = site.settings.is_simulated, {"work": site.work}
-    printed.listed(target, "held", held, foot, simulated=simulated, document=document)
+    site.listed(target, "held", held, foot)

@@ -204,9 +204,8 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
     foot = ", ".join(of.values())
     if name == "runs":
         foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
-    document = {"work": site.work, "failed": list(map(str, frames.problems.values()))}
-    simulated = site.settings.is_simulated
-    printed.listed(target, name, found, foot, simulated=simulated, drop=TABLE_DROP, document=document)
+    document = {"failed": list(map(str, frames.problems.values()))}
+    site.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())
     return 1 if frames.problems else 0
 
@@ -221,6 +220,5 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: prin
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {abandoned} of them abandoned" if abandoned else ""
     drop = ["old", "started_met", "started", "downlinks"]
-    simulated, document = site.settings.is_simulated, {"work": site.work}
-    printed.listed(target, "waiting", found, foot, simulated=simulated, drop=drop, document=document)
+    site.listed(target, "waiting", found, foot, drop=drop)
     return 1 if abandoned < len(found) else 0

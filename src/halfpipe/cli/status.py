@@ -102,20 +102,9 @@ def command(
         ]
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
-    document = {
-        "downlinks": found.accounts,
-        "site": found.site,
-        "work": site.work,
-    }
-    printed.listed(
-        target,
-        "downlinks",
-        shown,
-        found.headline(survey),
-        simulated=site.settings.is_simulated,
-        drop=DROP,
-        colors=colors,
-        document=document,
+    document = {"downlinks": found.accounts, "site": found.site}
+    site.listed(
+        target, "downlinks", shown, found.headline(survey), drop=DROP, colors=colors, document=document
     )
     if is_table:
         causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
 from halfpipe.site.invocation import SnakemakeCall
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 UNUSABLE = {2: "wrong command line or configuration: nothing was done"}
 
@@ -83,6 +86,13 @@ class Site:
         """Print a problem of the stage, before a verb shows what it can read."""
         if cause := stage_mark.trouble(self.settings):
             printed.cause("site", cause, err=True)
+
+    def listed(
+        self, target: printed.Target, name: str, found: "printed.Rows | DataFrame", foot: str, **how: Any
+    ) -> None:
+        """Print rows about the site, as `printed.listed` does with `how`; JSON has the working directory, too."""
+        how["document"] = {"work": self.work, **how.get("document", {})}
+        printed.listed(target, name, found, foot, simulated=self.settings.is_simulated, **how)
 
     def check(self, *, only_look: bool = True) -> None:
         """Make sure that the working directory exists, because an empty result would be misleading.
