@@ -14,7 +14,6 @@ its maintainers:
 
 import json
 import shlex
-import subprocess
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from halfpipe.errors import Remedy
+from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import Failure, in_a_line
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
@@ -134,16 +134,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _states(self) -> dict[str, str]:
         """Return the state of each job of this command, in one word; empty if sacct does not answer."""
-        try:
-            said = subprocess.run(
-                shlex.split(query_job_status_sacct(self.run_uuid)),
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=ANSWER_SECONDS,
-            ).stdout
-        except (OSError, subprocess.SubprocessError):
-            return {}
+        said = answer(shlex.split(query_job_status_sacct(self.run_uuid)), ANSWER_SECONDS)
         rows = (line.split("|") for line in said.splitlines() if "|" in line)
         return {job: state.split()[0] for job, state in rows if state}
 

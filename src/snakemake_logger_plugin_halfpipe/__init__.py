@@ -6,10 +6,8 @@ record the reason itself, the plugin writes the record next to the log (`halfpip
 
 import logging
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
+from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
 
 LOGGER = logging.getLogger("snakemake.logging")
@@ -161,20 +160,12 @@ def _log_of(job: Mapping[str, Any]) -> Path | None:
 def _state(job: str) -> str:
     """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
     for words in QUERIES:
-        with suppress(OSError, subprocess.SubprocessError):
-            said = subprocess.run(
-                [*words, job],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=ANSWER_SECONDS,
-            ).stdout
-            job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
-            if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
-                return job_and_steps[0]
-            if NO_MEMORY in job_and_steps:  # of a step: the job itself has only failed
-                return NO_MEMORY
+        said = answer([*words, job], ANSWER_SECONDS)
+        job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
+        if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
+            return job_and_steps[0]
+        if NO_MEMORY in job_and_steps:  # of a step: the job itself has only failed
+            return NO_MEMORY
     return ""
 
 

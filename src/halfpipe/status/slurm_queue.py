@@ -2,11 +2,11 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
+from halfpipe.process.answers import answer
 from halfpipe.words import count
 
 ANSWER_SECONDS = 20.0  # that squeue may take
@@ -37,19 +37,8 @@ def troubles() -> list[Cause]:
     if shutil.which("squeue") is None:
         return []
     words = ("squeue", "--me", "--noheader", "--states=PENDING", "--format=%j|%r|%S")
-    try:
-        said = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=ANSWER_SECONDS,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
     starts: dict[str, list[str]] = {}  # of the jobs that wait for a reason
-    for line in said.splitlines():
+    for line in answer(words, ANSWER_SECONDS).splitlines():
         if line.startswith(OURS) and line.count("|") == 2:
             _, reason, start = line.split("|")
             starts.setdefault(reason, []).append(start)
