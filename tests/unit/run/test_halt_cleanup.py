@@ -4,16 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import RunId
 from halfpipe.run import halt_cleanup
-
-DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
-RUN = RunId("2c2e5787")
-L1 = "r0741234567"
-
-
-def tree(home: Path) -> set[str]:
-    return {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+from tests.unit.run.test_stage import DL, L1, OTHER, RUN, tree
 
 
 def test_level1_may_remove_the_token_directory_at_any_time(
