@@ -29,7 +29,7 @@ HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are he
   /^Installing/ {print "  unpacking them"} {fflush()}'
 
 .PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
-.PHONY: test-board pictures bench docs lint format lock clean
+.PHONY: test-board test-parquet pictures bench docs lint format lock clean
 
 help: ## list what there is to make; a bare `make` does it too
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -89,6 +89,14 @@ test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; 
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.servers slurm
 	$(PYTEST) -n 2 -m "slurm and not long" tests/site
 
+# Beside the environment, because pandas, and so each start of Snakemake, imports the pyarrow that it finds there.
+build/parquet: requirements-parquet.lock $(VENV)
+	@$(PIP) --quiet --require-hashes --upgrade --target $@ -r $<
+	@touch $@
+
+test-parquet: build/parquet ## tables as Parquet files, with pyarrow
+	PYTHONPATH=build/parquet $(PYTEST) -m parquet tests/unit/tables
+
 pictures: $(VENV) ## the pictures of docs/pictures.md
 	$(BIN)/python -m tests.support.gallery docs/pictures
 
@@ -115,9 +123,10 @@ format: $(VENV) ## put the layout right where lint complains of it
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-lock: ## renew requirements.lock after a change of dependencies; needs uv
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-	  --group dev -o requirements.lock pyproject.toml
+LOCKED = uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11
+lock: ## renew the lock files after a change of dependencies; needs uv
+	$(LOCKED) --group dev -o requirements.lock pyproject.toml
+	echo pyarrow | $(LOCKED) -o requirements-parquet.lock -
 
 clean: ## all that is made here, but for the environment
 	rm -rf $(DEMO) build work stage .snakemake .hypothesis .mypy_cache .ruff_cache

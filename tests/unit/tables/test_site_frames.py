@@ -291,7 +291,7 @@ def test_the_questions_of_the_documentation(frames: SiteFrames, month: Site) -> 
 
 def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_path: Path) -> None:
     for name in NAMES:
-        files = {form: tmp_path / f"{name}.{form}" for form in ("csv", "json", "ecsv", "parquet")}
+        files = {form: tmp_path / f"{name}.{form}" for form in ("csv", "json", "ecsv")}
         for file in files.values():
             month.halfpipe(
                 "show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else [])
@@ -308,8 +308,20 @@ def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_pat
         assert table["simulated"].all()
         units = {column.name: column.unit for column in columns.FRAMES[name].data if column.unit}
         assert {key: str(table[key].unit) for key in units} == units
-        back = pd.read_parquet(files["parquet"])
-        assert back.reset_index().astype(str).equals(whole.reset_index().astype(str))
+
+
+@pytest.mark.parquet
+@pytest.mark.parametrize("name", NAMES)
+def test_parquet_files_are_the_frames(frames: SiteFrames, month: Site, tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.parquet"
+    month.halfpipe("show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else []))
+    whole = getattr(frames, name).assign(simulated=True)
+    assert pd.read_parquet(file).reset_index().astype(str).equals(whole.reset_index().astype(str))
+
+
+def test_without_pyarrow_parquet_is_refused(month: Site, tmp_path: Path) -> None:
+    asked = month.halfpipe("show", "--table", "runs", "-o", tmp_path / "runs.parquet")
+    assert (asked.status, "pyarrow" in asked.errors) == (2, True)
 
 
 def test_events_of_a_run_and_of_a_file(frames: SiteFrames, month: Site) -> None:
