@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,49 @@ def test_the_conda_environment_has_the_dependencies_of_jobs() -> None:
     asked = {re.split("[=<>]", entry)[0] for entry in project["dependencies"]}
     of_the_head = {name for name in asked if name.startswith("snakemake") or name == "pandas"}  # no job's
     assert {entry.split()[0] for entry in named} - {"python"} == asked - of_the_head
+
+
+# conda itself comes from no registry that tests may use. This stand-in answers what Snakemake asks, and makes an
+# environment with our packages, but without HalfPipe.
+CONDA = """#!/bin/bash
+case "$1 $2" in
+  "--version "*) echo conda 25.1.0 ;;
+  "clean -y") ;;
+  "info --json") echo '{"conda_prefix": "HOME", "platform": "linux-64"}' ;;
+  "config --get") echo '{"get": {"channel_priority": "strict"}}' ;;
+  "env create")
+    file=$(sed 's/.*--file \\([^ ]*\\).*/\\1/' <<<"$*") home=$(sed 's/.*--prefix \\([^ ]*\\).*/\\1/' <<<"$*")
+    cmp "$file" ENVIRONMENT && PYTHON -m venv --without-pip "$home" || exit 1
+    started='import sys; print(sys.argv[1:], file=open("HOME/started", "a"))'
+    printf '%s\\n' PACKAGES "$started" >"$(echo "$home"/lib/python3*/site-packages)/our.pth" ;;
+  *) exit 1 ;;
+esac
+"""
+ACTIVATE = "PATH=$1/bin:$PATH"
+
+
+@pytest.mark.workflow
+def test_jobs_run_in_the_conda_environment(site: Site, tmp_path: Path) -> None:
+    build("complete_basic", site)
+    home = tmp_path / "conda"
+    values = {
+        "HOME": home,
+        "ENVIRONMENT": ROOT / "envs" / "halfpipe.yaml",
+        "PYTHON": sys.executable,
+        "PACKAGES": Path(pytest.__file__).parents[1],
+    }
+    (home / "bin").mkdir(parents=True)
+    for name, text in (("conda", CONDA), ("activate", ACTIVATE)):
+        for key, value in values.items():
+            text = text.replace(key, str(value))  # noqa: PLW2901
+        (home / "bin" / name).write_text(text)
+        (home / "bin" / name).chmod(0o755)
+    path = f"{home / 'bin'}:{os.environ['PATH']}"
+    site.typed(f"dl={DL}", "--sdm", "conda", "--conda-prefix", str(home / "envs"), env={"PATH": path}).good()
+    assert site.has_receipt(DL)
+    logs = set(re.findall(rf"'logs/{DL}/(\S+)'", (home / "started").read_text()))
+    jobs = site.snakemake("-n", "-F", f"dl={DL}").good().jobs
+    assert sorted(re.split("[-.]", log)[0] for log in logs) == sorted(job.rule for job in jobs)
 
 
 def test_the_config_of_s3df_is_valid(tmp_path: Path) -> None:
