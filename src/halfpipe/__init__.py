@@ -34,7 +34,7 @@ def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":
     Examples
     --------
     >>> site = halfpipe.open("s3df")
-    >>> site.downlinks.latency.resample("MS").median()  # doctest: +SKIP
+    >>> site.downlinks.set_index("end").latency.resample("MS").median()  # doctest: +SKIP
     """
     from halfpipe.tables.site_frames import open_site  # noqa: PLC0415 - pandas only when a frame is wanted
 

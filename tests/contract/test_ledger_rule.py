@@ -120,6 +120,18 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     assert level1.commands() == ["createStream"]
 
 
+def test_the_remedy_of_a_later_hand_off_loads_it_and_rolls_back(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    site.configure(ledger={"url": "built-in"})
+    site.snakemake(f"submit={FIRST}").good()
+    site.process(FIRST, again=True)
+    (cause,) = site.told("status")["downlinks"][0]["causes"]
+    assert cause["code"] == "handoff-not-submitted"
+    for line in cause["do"].splitlines():
+        site.halfpipe(*line.split()[1:]).good()
+    assert level1.commands() == ["createStream", "rollbackStream"]
+
+
 def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
     site, _ = with_level1(tmp_path, FIRST)
     site.configure(ledger={"url": "built-in"})

@@ -42,8 +42,8 @@ def command(
 ) -> int:
     """Hand whole runs to Online.
 
-    Each run with complete data from start to stop becomes one file in paths.online, once. The other runs are listed
-    with their missing data. Details: docs/online.md.
+    Each run with complete data from start to stop becomes one file in paths.online, once. The runs that wait are
+    listed with their missing data. Details: docs/online.md.
     """
     named = [run for run in (again, started, not_started) if run]
     if len(named) > 1:

@@ -343,7 +343,8 @@ def _what(receipt: Mapping[str, Any]) -> str:
 def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
     """Return the remedy that brings a later hand-off to Level-1: the command of the config, or by hand."""
     if settings.submit.rollback is not None:
-        return Remedy(f"halfpipe submit {downlink} --rollback")
+        load = [f"halfpipe ledger load {downlink}"] if settings.ledger.url is not None else []
+        return Remedy(*load, f"halfpipe submit {downlink} --rollback")
     return Remedy(
         f"halfpipe submit {downlink} --settle submitted",
         first=f"roll stream {downlink} back in the pipeline by hand",

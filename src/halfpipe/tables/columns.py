@@ -213,7 +213,7 @@ EVENTS = Columns(
         Column("met", MET, "time of the event, mission elapsed time", "s"),
         Column("utc", UTC, "time of the event"),
         Column("downlink", TEXT, "the downlink that contains the event"),
-        Column("delivered", TEXT, "the downlink that delivered it; missing while it waits"),
+        Column("delivered", TEXT, "the downlink that delivered it; missing if none did"),
         Column(
             "file", TEXT, "the file with the record: of the chunk (in `DL/chunks`), or the one that was read"
         ),
