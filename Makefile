@@ -37,7 +37,7 @@ help: ## list what there is to make; a bare `make` does it too
 # The environment comes from the lock file alone: exact versions, checked against their hashes.
 $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "HalfPipe needs Python 3.11 to 3.13 with venv. $(PYTHON) is" \
-	  "$$($(PYTHON) --version 2>&1 | tail -1). Name another one: make PYTHON=/path/to/python3.12" \
+	  "$$($(PYTHON) --version 2>&1 | tail -1). Name another one: make .venv PYTHON=/path/to/python3.12" \
 	  "(docs/operations.md says how to get one)" >&2; exit 1; }
 	@echo "installing what requirements.lock names into $(VENV): some 100 packages, a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)

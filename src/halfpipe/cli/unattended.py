@@ -25,6 +25,7 @@ from halfpipe.site import unattended_turn
     statuses={
         0: "good, or nothing was outstanding",
         1: "a downlink failed or needs action",
+        2: "wrong command line or configuration, or more outstanding downlinks than outstanding.max: nothing was done",
         3: "downlinks ran out of time; others may have failed",
         4: "another unattended turn is running: nothing was done",
         130: "ended by SIGINT, with all jobs (143: by SIGTERM)",

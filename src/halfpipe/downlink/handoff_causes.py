@@ -342,12 +342,13 @@ def _what(receipt: Mapping[str, Any]) -> str:
 
 def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
     """Return the remedy that brings a later hand-off to Level-1: the command of the config, or by hand."""
+    load = f"halfpipe ledger load {downlink}" if settings.ledger.url is not None else ""
     if settings.submit.rollback is not None:
-        load = [f"halfpipe ledger load {downlink}"] if settings.ledger.url is not None else []
-        return Remedy(*load, f"halfpipe submit {downlink} --rollback")
+        return Remedy(*filter(None, [load]), f"halfpipe submit {downlink} --rollback")
+    by_hand = f"roll stream {downlink} back in the pipeline by hand"
     return Remedy(
         f"halfpipe submit {downlink} --settle submitted",
-        first=f"roll stream {downlink} back in the pipeline by hand",
+        first=f"run {load}, then {by_hand}" if load else by_hand,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
+from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
@@ -244,8 +245,8 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
     with suppress(HalfPipeError):
         if told := submissions(state.work, inside).last_confirmed:
             why.append(
-                f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
-                "--settle submitted."
+                f"Level-1 has hand-off {told.handoff} of it, and takes the next one only by a rollback: "
+                f"{how_to_roll_back(state.settings, inside)}."
             )
     return why
 
