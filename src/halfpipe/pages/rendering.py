@@ -30,7 +30,11 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
 def _environment() -> Environment:
     """Return the templates of the package, with their filters and shared values."""
     made = Environment(
-        loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("halfpipe.pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,  # a template of the package does not change
     )
     made.filters |= {"utc": _utc, "grouped": "{:,}".format, "lasted": lasted, "unix": met_to_unix}
     made.globals |= {
