@@ -18,7 +18,7 @@ ONE_IN = 20  # has a problem
 NEED_ACTION = 10  # of those; the others are not handed off yet
 CUT = 100  # bytes off the end of a damaged receipt
 ASKED = ("--config", "board.days=10000")
-SECONDS, PAGE = 10.0, 400_000  # limits: seconds, and bytes of the page of the site
+SECONDS, PAGE = 10.0, 300_000  # limits: seconds, and bytes of the page of the site
 ROW = re.compile(r"<tbody>\n(.*?)</tbody>", re.DOTALL)
 PROGRAM = Path(sys.executable).with_name("halfpipe")
 

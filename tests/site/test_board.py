@@ -15,9 +15,9 @@ from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Account
-from halfpipe.status.overview import Overview, overview, recent
+from halfpipe.status.overview import Overview, recent
 from halfpipe.status.survey import Survey
-from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, lay_out
+from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, SECOND, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
 
@@ -28,6 +28,13 @@ CUT = """return [...document.querySelectorAll("body *")].filter((each) =>
   each.clientWidth && each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX !== "visible")
   .map((each) => each.outerHTML.slice(0, 100))"""
 
+# Left edges and bottoms of the cells of the time axis: of the links, and of the first that is drawn.
+PLACES = """const place = (box) => [Math.round(box.left), Math.round(box.bottom)];
+  const path = document.querySelector("#days .cell"), start = path.getPointAtLength(0);
+  const drawn = new DOMPoint(start.x - 6, start.y).matrixTransform(path.getScreenCTM());
+  return {drawn: [Math.round(drawn.x), Math.round(drawn.y)],
+    links: [...document.querySelectorAll("#days a rect")].map((each) => place(each.getBoundingClientRect()))}"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Site]) -> Path:
@@ -35,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Si
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
     survey = Survey(settings)
-    board_pages.make(survey, overview(survey, recent(survey, DAYS)), root / "board")
+    board_pages.make(survey, recent(survey, DAYS), root / "board")
     return root / "board"
 
 
@@ -117,6 +124,20 @@ def test_links_lead_to_pages_and_back_and_log_lines_are_text(board: Browser) -> 
     assert board.driver.title.startswith(FAILED)
 
 
+def test_a_cell_of_the_time_axis_names_its_downlink_and_leads_to_it(board: Browser) -> None:
+    cells = board.driver.find_elements(By.CSS_SELECTOR, "#days a")
+    assert [cell.find_element(By.TAG_NAME, "title").get_attribute("textContent") for cell in cells] == [
+        f"{FIRST}: handed off 1",
+        f"{SECOND}: handed off 1",
+        f"{FAILED}: failed",
+    ]
+    places = board.driver.execute_script(PLACES)
+    assert len({tuple(place) for place in places["links"]}) == 3
+    assert places["links"][0] == places["drawn"], "the first cell covers the start of what is drawn"
+    cells[-1].click()
+    assert board.driver.title.startswith(FAILED)
+
+
 def test_a_command_is_copied(board: Browser) -> None:
     row = board.driver.find_element(By.CSS_SELECTOR, "#board tr.a")
     button = row.find_element(By.CSS_SELECTOR, "button.copy")
@@ -167,7 +188,7 @@ def test_the_page_is_complete_without_its_script(board: Browser) -> None:
 
 
 def test_ten_of_two_thousand_that_need_action_fit_on_the_screen(
-    opened: Browser, site: Site, tmp_path: Path
+    opened: Browser, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accounts = [
         Account(
@@ -186,7 +207,8 @@ def test_ten_of_two_thousand_that_need_action_fit_on_the_screen(
     worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.ACTION, reverse=True)
     assert sum(one.verdict is Verdict.ACTION for one in accounts) == 10
     page = tmp_path / "board" / paths.BOARD
-    board_pages.make(Survey(site.settings), Overview(tuple(worst_first), ()), page.parent)
+    monkeypatch.setattr(board_pages, "overview", lambda *_, **__: Overview(tuple(worst_first), ()))
+    board_pages.make(Survey(site.settings), (), page.parent)
     assert page.stat().st_size < 300_000
     opened.look(DESK)
     opened.driver.get(page.as_uri())

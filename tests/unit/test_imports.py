@@ -44,6 +44,7 @@ def test_the_verbs_start_light() -> None:
     modules = loaded("import halfpipe.cli.main as main; main.command(['--version'])")
     assert not modules & (HEAVY - {"click"} | {"numpy"})
     assert "numpy" not in loaded("import halfpipe.cli.status")
+    assert "pandas" not in loaded("import halfpipe.pages.board_pages")
 
 
 def test_the_rules_load_nothing_heavy() -> None:

@@ -8,7 +8,7 @@ import click
 from halfpipe import paths
 from halfpipe.cli.verbs import Site, Verb
 from halfpipe.errors import ConfigError
-from halfpipe.status.overview import DAY, overview, recent
+from halfpipe.status.overview import DAY, recent
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
@@ -44,7 +44,6 @@ def command(site: Site, output: Path | None) -> int:
         raise ConfigError("there is no directory for the pages: give -o DIR, or set board.dir in the config")
     now = time.time()
     survey = Survey(site.settings, now, now - days * DAY)
-    found = overview(survey, recent(survey, days))
-    board_pages.make(survey, found, home)
+    found = board_pages.make(survey, recent(survey, days), home)
     click.echo(f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}")
     return 1 if found.needs_action else 0

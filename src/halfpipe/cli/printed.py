@@ -96,7 +96,7 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequenc
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:
     """Return a frame as rows by column; missing values are None."""
-    from halfpipe.tables.columns import as_rows  # noqa: PLC0415 - pandas, which most verbs do without
+    from halfpipe.tables.columns import as_rows  # noqa: PLC0415 - arrays, which most verbs do without
 
     return as_rows(data)
 

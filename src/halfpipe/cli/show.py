@@ -212,10 +212,11 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
     from halfpipe.status.survey import Survey
-    from halfpipe.tables.incomplete_runs import waiting_runs
+    from halfpipe.tables import columns, incomplete_runs
 
     days = site.settings.retire.report_days if days is None else days
-    found = waiting_runs(Survey(site.settings), what or every_run(site.work), days)
+    rows = incomplete_runs.waiting_runs(Survey(site.settings), what or every_run(site.work), days)
+    found = columns.WAITING.frame(rows, times="met")
     abandoned = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {abandoned} of them abandoned" if abandoned else ""

@@ -1,6 +1,6 @@
 """The books of a run: the number of known events in each account. It loads no arrays."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Books:
 
     def as_json(self) -> dict[str, int]:
         """Write them as JSON."""
-        return asdict(self)
+        return {**vars(self)}
 
     @property
     def all_waiting(self) -> int:

@@ -7,29 +7,24 @@ The page of the site is a matrix with a row for each downlink, or for several wi
 phase.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
-from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import timeline
 from halfpipe.pages.rendering import SIGNS, render
-from halfpipe.pages.run_pages import MOST_PICTURES, run_pages
-from halfpipe.run.receipt_file import hand_offs
-from halfpipe.settings import Settings
+from halfpipe.pages.run_pages import MOST_PICTURES, parts_of, run_pages
 from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
-from halfpipe.status.overview import Overview
+from halfpipe.status.overview import Overview, overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
-from halfpipe.status.survey import Survey
+from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.tables import columns
-from halfpipe.tables.frames import chunk_row
-from halfpipe.tables.site_frames import SiteFrames
+from halfpipe.tables.frames import chunk_row, downlink_row
 
 
 class Cell(NamedTuple):
@@ -95,64 +90,59 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
-def make(survey: Survey, found: Overview, home: Path) -> None:
-    """Write the board into a directory.
+def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overview:
+    """Draw up the accounts of downlinks, and write the board into a directory.
 
     Parameters
     ----------
-    survey, found
-        The survey of the site, and the accounts of the downlinks on the board.
+    survey, downlinks
+        The survey of the site, and the downlinks on the board.
     home
         The directory, which is made if necessary. Pages of downlinks and runs that are no longer on the board are
         removed.
+
+    Returns
+    -------
+    Overview
+        The accounts.
 
     Raises
     ------
     HalfPipeError
         If a page cannot be written.
     """
-    downlinks = [one.downlink for one in found.accounts]
-    frame = SiteFrames(survey.settings, downlinks).downlinks if downlinks else columns.DOWNLINKS.frame(())
-    delivered = {row["downlink"]: row for row in columns.as_rows(frame)}
-    runs, pages = run_pages(survey, found), set[str]()
-
-    of_site = {
-        "work": str(survey.work),
-        "simulated": survey.settings.is_simulated,
-        "now": survey.now,
-        "runs": runs,
-    }
+    of_site = {"work": str(survey.work), "simulated": survey.settings.is_simulated, "now": survey.now}
+    pages, handed_off, parts = set[str](), dict[str, dict[str, Any]](), list[Mapping[str, Any]]()
 
     def write(page: str, template: str, values: Mapping[str, Any]) -> None:
         write_bytes(home / page, render(template, {**of_site, **values}), lasting=False)
         pages.add(page)
 
-    for one in found.accounts:
-        late = {"latency": delivered.get(one.downlink, {}).get("latency")}
-        write(paths.board_page(one.downlink), "downlink.html", _downlink(survey.settings, one) | late)
+    def see(one: Account, facts: DownlinkFacts | None) -> Account:
+        if facts and facts.last:
+            values = downlink_row(survey.work, facts.last.receipt, facts.submitted)
+            handed_off[one.downlink] = columns.DOWNLINKS.row(values)
+            parts.extend(parts_of(facts))
+        late = {"latency": handed_off.get(one.downlink, {}).get("latency")}
+        write(paths.board_page(one.downlink), "downlink.html", _downlink(survey, one, facts) | late)
+        return one
+
+    found = overview(survey, downlinks, see=see)
+    runs, shown = run_pages(survey, found, parts), {one.downlink for one in found.accounts}
     for run, page in runs.items():
-        marks = [
-            of_site["simulated"],
-            *(delivered[dl]["simulated"] for dl in {row["downlink"] for row in page.rows} & delivered.keys()),
-        ]
-        of_run = {"page": page, "most": MOST_PICTURES, "shown": delivered, "simulated": any(marks)}
+        there = {row["downlink"] for row in page.rows} & handed_off.keys()
+        marks = [of_site["simulated"], *(handed_off[downlink]["simulated"] for downlink in there)]
+        of_run = {"page": page, "most": MOST_PICTURES, "shown": shown, "simulated": any(marks)}
         write(paths.board_run(run), "run.html", of_run)
     values = {"waits": [page.wait for page in runs.values() if page.wait]}
     write(paths.BOARD_RUNS, "runs.html", values)
     values |= _site(survey, found) | {"rows": list(rows(found.accounts))}
-    write(paths.BOARD, "board.html", values | {"timeline": timeline.of(found.accounts, delivered)})
+    write(paths.BOARD, "board.html", values | {"timeline": timeline.of(found.accounts, handed_off)})
     for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
         for path in home.glob(of_any):
             if path.name not in pages:
                 remove_file(path)
-
-
-def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: DownlinkId) -> Any:
-    """Return what `read` reads for a downlink, or nothing if it is damaged: the account reports that."""
-    try:
-        return read(work, downlink)
-    except HalfPipeError:
-        return ()
+    return found
 
 
 def _site(survey: Survey, found: Overview) -> dict[str, Any]:
@@ -178,18 +168,17 @@ def _site(survey: Survey, found: Overview) -> dict[str, Any]:
     }
 
 
-def _downlink(settings: Settings, one: Account) -> dict[str, Any]:
-    """Return the content of the page of a downlink."""
-    work, downlink = settings.paths.work, one.downlink
-    failed = failed_jobs(work, downlink) if any(cause.failed for cause in one.causes) else ()
-    made = _readable(lambda home, dl: hand_offs(home, dl, only_look=True), work, downlink)
+def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict[str, Any]:
+    """Return the content of the page of a downlink. The account reports what cannot be read."""
+    failed = failed_jobs(survey.work, one.downlink) if any(cause.failed for cause in one.causes) else ()
+    made = facts.hand_offs if facts else ()
     receipt = made[-1].receipt if made else {}
     return {
         "one": one,
-        "simulated": settings.is_simulated or bool(receipt.get("simulated")),
+        "simulated": survey.settings.is_simulated or bool(receipt.get("simulated")),
         "receipt": receipt,
         "chunk_row": chunk_row,
         "handoffs": made,
-        "attempts": _readable(lambda home, dl: submissions(home, dl).every, work, downlink),
+        "attempts": facts.record.every if facts and facts.record else (),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -29,7 +30,11 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
 def _environment() -> Environment:
     """Return the templates of the package, with their filters and shared values."""
     made = Environment(
-        loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("halfpipe.pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,  # a template of the package does not change
     )
     made.filters |= {"utc": _utc, "grouped": "{:,}".format, "lasted": lasted, "unix": met_to_unix}
     made.globals |= {
@@ -42,10 +47,10 @@ def _environment() -> Environment:
         "run_page": paths.board_run,
         "runs_page": paths.BOARD_RUNS,
     }
-    # A browser runs only this script and style, and loads nothing.
+    # A browser runs only this script and style, and loads nothing. Comments and indentation stay in the sources.
     allowed = "default-src 'none'; img-src data:"
     for what, name in {"style": "board.css", "script": "board.js"}.items():
-        text = made.get_template(name).render()
+        text = re.sub(r"^(\s+|//.*\n)+", "", made.get_template(name).render(), flags=re.MULTILINE)
         made.globals[what] = Markup(text)  # noqa: S704 - of the package
         allowed += (
             f"; {what}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

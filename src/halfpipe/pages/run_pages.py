@@ -1,20 +1,21 @@
 """What the board's pages of runs show."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import RunId
 from halfpipe.merge.books import Standing
 from halfpipe.pages.pictures import Picture, picture
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.status.overview import Overview
-from halfpipe.status.survey import Survey
+from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.tables import columns
+from halfpipe.tables.frames import run_rows
 from halfpipe.tables.incomplete_runs import waiting_runs
-from halfpipe.tables.site_frames import SiteFrames
 
 MOST_PICTURES = 40  # because each reads all events of its run
 Row = Mapping[str, Any]
@@ -58,19 +59,23 @@ class RunPage:
     @property
     def state(self) -> str:
         """Its state in a word: of now, or of the hand-offs if it waits for nothing or is damaged."""
-        of_rows = {str(row["state"]) for row in self.rows}
+        of_rows = {str(row["state"]) for row in self.rows} or {"unknown"}
         return self.wait["state"] if self.wait else "complete" if "complete" in of_rows else min(of_rows)
 
 
-def run_pages(survey: Survey, found: Overview) -> dict[RunId, RunPage]:
-    """Return the pages of the open runs and of the runs of the downlinks on the board, in order."""
+def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, RunPage]:
+    """Return the pages of the open runs and of the runs of the downlinks on the board, in order.
+
+    `parts` are the rows of `halfpipe.tables.columns.RUNS` for the downlinks on the board.
+    """
     shown, wanting = {one.downlink for one in found.accounts}, {one.downlink for one in found.wanting}
-    rows = _rows(survey, shown)
     books = {run: standing for one in found.accounts for run, standing in one.books.items()}
-    runs = sorted({*books, *(RunId(row["run"]) for row in rows)})
+    runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
     pages = {run: RunPage(run, standing=books.get(run)) for run in runs}
-    others = {downlink for run in pages for downlink in begun_downlinks(survey.work, run)} - shown
-    for row in sorted([*_rows(survey, others), *rows], key=itemgetter("downlink")):
+    for other in {downlink for run in pages for downlink in begun_downlinks(survey.work, run)} - shown:
+        with suppress(HalfPipeError, OSError):
+            parts = parts + parts_of(DownlinkFacts(survey, other))
+    for row in sorted(parts, key=itemgetter("downlink")):
         if page := pages.get(row["run"]):
             page.rows.append(row)
             page.urgent |= row["downlink"] in wanting
@@ -78,9 +83,8 @@ def run_pages(survey: Survey, found: Overview) -> dict[RunId, RunPage]:
         pages[run].urgent = True
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
-    for row in columns.as_rows(waiting_runs(survey, may_wait, damaged=lambda _: None)):
+    for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, damaged=lambda _: None)):
         pages[row["run"]].wait = row
-    pages = {run: page for run, page in pages.items() if page.rows or page.wait}
     for page in [page for page in pages.values() if page.urgent or page.state != "complete"][-MOST_PICTURES:]:
         try:
             page.picture = picture(survey, page.run)
@@ -89,6 +93,7 @@ def run_pages(survey: Survey, found: Overview) -> dict[RunId, RunPage]:
     return pages
 
 
-def _rows(survey: Survey, downlinks: Collection[DownlinkId]) -> list[Row]:
-    """Return the rows of the runs of downlinks."""
-    return list(columns.as_rows(SiteFrames(survey.settings, downlinks).runs)) if downlinks else []
+def parts_of(facts: DownlinkFacts) -> list[Row]:
+    """Return the rows of `halfpipe.tables.columns.RUNS` of a downlink that is handed off."""
+    made = run_rows(facts.last.receipt, facts.submitted) if facts.last else ()
+    return [*map(columns.RUNS.row, made)]

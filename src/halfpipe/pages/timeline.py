@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from math import isfinite
+from datetime import date, timedelta
 from typing import Any
 
 from halfpipe.status.account import Account
@@ -34,38 +33,30 @@ class Timeline:
     goal: float = GOAL_HOURS
 
 
-def of(accounts: Sequence[Account], delivered: Mapping[str, Mapping[str, Any]]) -> Timeline:
-    """Return the timeline of accounts; `delivered` as for `days`."""
-    found = days(accounts, delivered)
-    hours = [each for day in found for each in day.hours]
-    return Timeline(
-        found,
-        max((len(day.downlinks) for day in found), default=0),
-        max([*hours, 1.5 * GOAL_HOURS]),
-        max([*(day.events for day in found), 1]),
-    )
+def of(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, Any]]) -> Timeline:
+    """Return the days from the first downlink to the last, also those without downlinks.
 
-
-def days(accounts: Sequence[Account], delivered: Mapping[str, Mapping[str, Any]]) -> list[Day]:
-    """Return all days from the first downlink to the last, also days without downlinks.
-
-    `delivered` has the ``latency`` (seconds) and the ``events`` of downlinks that were handed off.
+    Parameters
+    ----------
+    accounts
+        The downlinks. Made-up ids without a date are left out.
+    handed_off
+        The ``latency`` (seconds, or None) and the ``events`` of the downlinks that were handed off.
     """
     by_date: dict[date, list[Account]] = {}
     for one in sorted(accounts, key=lambda account: account.downlink):
-        with suppress(ValueError):  # made-up ids may have no date
-            day = datetime.strptime(one.downlink[:6], "%y%m%d").replace(tzinfo=UTC).date()
-            by_date.setdefault(day, []).append(one)
-    if not by_date:
-        return []
-    last = max(by_date)
-    first = max(min(by_date), last - timedelta(days=MOST_DAYS - 1))
-    found = []
-    for number in range((last - first).days + 1):
-        day = first + timedelta(days=number)
-        rows = [delivered[one.downlink] for one in by_date.get(day, ()) if one.downlink in delivered]
-        hours = [
-            row["latency"] / 3600 for row in rows if row["latency"] is not None and isfinite(row["latency"])
-        ]
-        found.append(Day(day, by_date.get(day, []), hours, sum(row["events"] or 0 for row in rows)))
-    return found
+        with suppress(ValueError):
+            by_date.setdefault(date.fromisoformat(f"20{one.downlink[:6]}"), []).append(one)
+    days = []
+    for number in range(-MOST_DAYS, 0) if by_date else ():
+        day = max(by_date) + timedelta(days=number + 1)
+        rows = [handed_off[one.downlink] for one in by_date.get(day, ()) if one.downlink in handed_off]
+        hours = sorted(row["latency"] / 3600 for row in rows if row["latency"] is not None)
+        days.append(Day(day, by_date.get(day, ()), hours, sum(row["events"] for row in rows)))
+    days = days[next((place for place, day in enumerate(days) if day.downlinks), 0) :]
+    return Timeline(
+        days,
+        max((len(day.downlinks) for day in days), default=0),
+        max([*(hours for day in days for hours in day.hours), 1.5 * GOAL_HOURS]),
+        max([*(day.events for day in days), 1]),
+    )

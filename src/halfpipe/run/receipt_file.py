@@ -72,8 +72,8 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
     return [found[number] for number in sorted(found)]
 
 
-def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> HandOff | None:
-    """Return the last hand-off, None before the first; `only_look` as for `Series`.
+def hand_offs_of_receipt(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> list[HandOff]:
+    """Return the hand-offs of `downlink` in order; `only_look` as for `Series`.
 
     Raises
     ------
@@ -83,6 +83,12 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
     made = hand_offs(work, downlink, only_look=only_look)
     if not made and (work / paths.receipt(downlink)).is_file():
         raise series(work, downlink).damaged(1)
+    return made
+
+
+def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> HandOff | None:
+    """Return the last hand-off, None before the first; arguments and errors as for `hand_offs_of_receipt`."""
+    made = hand_offs_of_receipt(work, downlink, only_look=only_look)
     return made[-1] if made else None
 
 

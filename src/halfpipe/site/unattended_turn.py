@@ -125,7 +125,7 @@ def publish(settings: Settings) -> Iterator[Cause]:
     try:
         from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-        board_pages.make(survey, overview(survey, recent(survey, settings.board.days)), board)
+        board_pages.make(survey, recent(survey, settings.board.days), board)
     except Exception as error:  # an error of the pages must not stop the processing
         what = f"the board could not be written: {error or type(error).__name__}"
         yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)

@@ -88,13 +88,22 @@ class Account:
 
 def account(survey: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) -> Account:
     """Return the account of one downlink with causes found in its files. An error becomes its cause."""
+    return account_and_facts(survey, downlink, of_files)[0]
+
+
+def account_and_facts(
+    survey: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()
+) -> tuple[Account, DownlinkFacts | None]:
+    """Return the account as `account` does, and what was read for it; None if that failed."""
+    facts = None
     try:
-        return _account(DownlinkFacts(survey, downlink), of_files)
+        facts = DownlinkFacts(survey, downlink)
+        return _account(facts, of_files), facts
     except OSError as error:
         cause = Cause("file-system", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
         cause = Cause(error.code, Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
-    return Account(downlink, UNKNOWN, (cause, *of_files))
+    return Account(downlink, UNKNOWN, (cause, *of_files)), facts
 
 
 def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
@@ -125,7 +134,7 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
         sum(run["delivered"] for run in runs),
         of.books,
         receipt["handoff"] if receipt else None,
-        of.confirmed.handoff if of.confirmed else None,
+        of.submitted,
         of.receipt_time if receipt else None,
         _phases(of, chunks, taken=state == TAKEN),
     )

@@ -8,9 +8,9 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, account
+from halfpipe.status.account import Account, account_and_facts
 from halfpipe.status.site_causes import site_troubles
-from halfpipe.status.survey import Survey
+from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.status.told import read_told
 from halfpipe.words import count
 
@@ -51,11 +51,15 @@ def overview(
     survey: Survey,
     downlinks: Iterable[DownlinkId],
     of_files: OfFiles | None = None,
+    see: Callable[[Account, DownlinkFacts | None], Account] = lambda one, _: one,
 ) -> Overview:
-    """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files."""
+    """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files.
+
+    `see` gets each account with what was read for it, too much to keep for all, and returns the account.
+    """
     # Look at the files first, because drawing up an account repairs the records that it reads.
     accounts = [
-        account(survey, downlink, [*of_files(downlink)] if of_files else ())
+        see(*account_and_facts(survey, downlink, [*of_files(downlink)] if of_files else ()))
         for downlink in sorted(set(downlinks))
     ]
     worst_first = sorted(

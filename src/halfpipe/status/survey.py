@@ -129,14 +129,15 @@ class DownlinkFacts:
         The survey, and the downlink.
     plan
         Its RetDefs in its directory and on the search path, and its chunks.
-    last, damage
-        The last hand-off, None before the first; or why its records cannot be read.
+    hand_offs, last, damage
+        The hand-offs, and the last one, None before the first; or why their records cannot be read.
     receipt
         The receipt of the last hand-off, if the downlink has a receipt now.
     receipt_time
         Time of the receipt, Unix seconds.
-    record, confirmed
-        The attempts to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
+    record, confirmed, submitted
+        The attempts to submit it, None if a record is damaged; the attempt by which Level-1 has a hand-off, and the
+        number of that hand-off, None without one.
     in_progress
         The process that works on it.
     is_submitted
@@ -149,17 +150,19 @@ class DownlinkFacts:
         self.survey, self.id, self.settings, self.work = survey, downlink, survey.settings, survey.work
         self.plan = survey.plan.of(downlink)
         self.receipt_time = self.plan.handed_off  # first, because a receipt appears after its record
-        self.last: receipt_file.HandOff | None = None
+        self.hand_offs: Sequence[receipt_file.HandOff] = ()
         self.damage: HalfPipeError | None = None
         try:
-            self.last = receipt_file.last_hand_off(self.work, downlink, only_look=True)
+            self.hand_offs = receipt_file.hand_offs_of_receipt(self.work, downlink, only_look=True)
         except HalfPipeError as error:
             self.damage = error
+        self.last = self.hand_offs[-1] if self.hand_offs else None
         self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
         self.record: Attempts | None = None
         with suppress(HalfPipeError):
             self.record = submissions(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
+        self.submitted = self.confirmed.handoff if self.confirmed else None
         self.in_progress = leases.in_progress(self.work, downlink)
         self.is_submitted = (
             self.receipt is not None

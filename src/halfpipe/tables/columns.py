@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from halfpipe.formats.met import met_to_unix_array, unix_to_met_array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXT, WHOLE, NUMBER, YES_NO, UTC = "str", "Int64", "float64", "boolean", "datetime64[us, UTC]"
 BATCH = 20_000  # rows at a time, because rows take more memory than columns
@@ -34,7 +36,11 @@ class Columns:
     index: tuple[Column, ...]
     data: tuple[Column, ...]
 
-    def frame(self, rows: Iterable[Sequence[Any]], times: str = "unix") -> pd.DataFrame:
+    def row(self, values: Iterable[Any]) -> dict[str, Any]:
+        """Return the values of one row by column, as they are; a frame converts them."""
+        return dict(zip((column.name for column in self.index + self.data), values, strict=True))
+
+    def frame(self, rows: Iterable[Sequence[Any]], times: str = "unix") -> "pd.DataFrame":
         """Return rows as a frame sorted by its index.
 
         Parameters
@@ -44,6 +50,8 @@ class Columns:
         times
             In which form the rows have times, for columns of UTC and of MET: ``unix`` (UTC seconds) or ``met``.
         """
+        import pandas as pd  # noqa: PLC0415 - the board makes rows without frames
+
         left = iter(rows)
         parts = chain([()], iter(lambda: list(islice(left, BATCH)), []))  # the first has the types of no rows
         found = pd.concat(self._typed(part, times) for part in parts)
@@ -51,8 +59,10 @@ class Columns:
         found.attrs["units"] = {column.name: column.unit for column in self.index + self.data if column.unit}
         return found
 
-    def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> pd.DataFrame:
+    def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> "pd.DataFrame":
         """Return some rows with the types of their columns."""
+        import pandas as pd  # noqa: PLC0415 - as for `frame`
+
         found = pd.DataFrame.from_records(rows, columns=[column.name for column in self.index + self.data])
         for column in self.index + self.data:
             values = found[column.name]
@@ -67,12 +77,12 @@ class Columns:
         return found
 
 
-def flat(frame: pd.DataFrame) -> pd.DataFrame:
+def flat(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Return a frame with its named index as columns."""
     return frame.reset_index() if frame.index.names != [None] else frame
 
 
-def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def as_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return a frame as rows by column, also those of a named index; missing values are None."""
     found = flat(frame)
     rows: list[dict[str, Any]] = found.astype(object).where(found.notna(), None).to_dict("records")
@@ -81,6 +91,8 @@ def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def utc(unix: ArrayLike) -> "pd.Series[Any]":
     """Convert Unix UTC seconds to times with a zone, to the microsecond; NaN becomes NaT."""
+    import pandas as pd  # noqa: PLC0415 - as for `Columns.frame`
+
     microseconds = (pd.Series(unix, dtype="float64") * 1e6).round()
     return pd.to_datetime(microseconds, unit="us", utc=True).astype(UTC)
 

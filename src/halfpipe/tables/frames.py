@@ -1,11 +1,8 @@
 """Receipts as pandas frames, with the columns of `halfpipe.tables.columns`; reports select, sum and merge them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import nan
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from halfpipe import paths
 from halfpipe.downlink.receipt import state_word
@@ -16,6 +13,9 @@ from halfpipe.formats.met import met_to_unix
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_hand_off, receipt_copy
 from halfpipe.tables import columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Receipt = Mapping[str, Any]
 Failed = Callable[[DownlinkId, HalfPipeError], object]
@@ -48,7 +48,7 @@ def downlinks(
     receipts: Iterable[Receipt],
     broken: Mapping[DownlinkId, HalfPipeError],
     submitted: Submitted,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return one row for each receipt, and one for each downlink that is `broken`, with the problem.
 
     `submitted` returns the number of the hand-off that Level-1 has.
@@ -61,26 +61,33 @@ def downlinks(
                 told = submitted(downlink)
             except HalfPipeError as error:
                 problem = error.text
-            runs, times = receipt["runs"], _times(receipt["runs"])
-            handed_off = first_handed_off(work, downlink)
-            yield (
-                downlink,
-                receipt["handoff"],
-                told,
-                handed_off,
-                len(receipt["chunks"]),
-                len(runs),
-                *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
-                *times,
-                nan if handed_off is None else handed_off - times[1],
-                bool(receipt.get("simulated")),
-                bool(receipt.get("taken_over")),
-                problem,
-            )
+            yield downlink_row(work, receipt, told, problem)
         unknown = [None] * (len(columns.DOWNLINKS.data) - 1)
         yield from ((downlink, *unknown, error.text) for downlink, error in broken.items())
 
     return columns.DOWNLINKS.frame(rows())
+
+
+def downlink_row(
+    work: Path, receipt: Receipt, told: int | None, problem: str | None = None
+) -> tuple[Any, ...]:
+    """Return the values of `halfpipe.tables.columns.DOWNLINKS` for a receipt; Level-1 has hand-off `told`."""
+    downlink, runs, times = DownlinkId(receipt["downlink"]), receipt["runs"], _times(receipt["runs"])
+    handed_off, end = first_handed_off(work, downlink), times[1]
+    return (
+        downlink,
+        receipt["handoff"],
+        told,
+        handed_off,
+        len(receipt["chunks"]),
+        len(runs),
+        *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
+        *times,
+        None if handed_off is None or end is None else handed_off - end,
+        bool(receipt.get("simulated")),
+        bool(receipt.get("taken_over")),
+        problem,
+    )
 
 
 def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
@@ -100,40 +107,39 @@ def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
     return confirmed.handoff if confirmed else None
 
 
-def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> pd.DataFrame:
+def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> "pd.DataFrame":
     """Return one row for each run and downlink: what the downlink delivered of the run, and its state at that time.
 
     `submitted` returns the number of the hand-off that Level-1 has.
     """
     return columns.RUNS.frame(
+        row for receipt in receipts for row in run_rows(receipt, submitted(DownlinkId(receipt["downlink"])))
+    )
+
+
+def run_rows(receipt: Receipt, told: int | None) -> Iterator[tuple[Any, ...]]:
+    """Return the values of `halfpipe.tables.columns.RUNS` for each run of a receipt; Level-1 has hand-off `told`."""
+    return (
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
             *(told, met_to_unix(RunId(run["run"]).met), RunId(run["run"]).met),
-            *(
-                len(run["files"]),
-                run["delivered"],
-                run["waiting"],
-                run["late"],
-                state_word(run),
-                *_times([run]),
-            ),
+            *(len(run["files"]), run["delivered"], run["waiting"], run["late"], state_word(run)),
+            *_times([run]),
         )
-        for receipt in receipts
-        for told in (submitted(DownlinkId(receipt["downlink"])),)
         for run in receipt["runs"]
     )
 
 
-def _times(runs: Iterable[Receipt]) -> tuple[float, float, float, float]:
-    """Return the first and the last time of delivered events, twice (Unix seconds); NaN without events."""
+def _times(runs: Iterable[Receipt]) -> tuple[float | None, ...]:
+    """Return the first and the last time of delivered events, twice (Unix seconds); None without events."""
     times = [run["times"] for run in runs if run.get("times")]
     if not times:
-        return nan, nan, nan, nan
+        return None, None, None, None
     edges = min(first for first, _ in times), max(last for _, last in times)
     return (*edges, *edges)
 
 
-def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
+def event_files(receipts: Iterable[Receipt]) -> "pd.DataFrame":
     """Return one row for each delivered event file."""
     rows = (
         (
@@ -148,7 +154,7 @@ def event_files(receipts: Iterable[Receipt]) -> pd.DataFrame:
     return columns.FILES.frame(rows, times="met")
 
 
-def chunks(receipts: Iterable[Receipt]) -> pd.DataFrame:
+def chunks(receipts: Iterable[Receipt]) -> "pd.DataFrame":
     """Return one row for each chunk in a receipt."""
     return columns.CHUNKS.frame(
         (receipt["downlink"], *chunk_row(chunk)) for receipt in receipts for chunk in receipt["chunks"]

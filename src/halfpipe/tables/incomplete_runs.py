@@ -1,11 +1,9 @@
 """Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError
@@ -16,7 +14,6 @@ from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run.downlinks_of_run import known_downlinks, refuse_unknown
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.status.survey import Survey
-from halfpipe.tables import columns
 
 DAY = 86400
 NOTHING = "nothing: its next delivery completes it"
@@ -27,8 +24,8 @@ def waiting_runs(
     runs: Iterable[RunId],
     days: float = -inf,
     damaged: Callable[[HalfPipeError], object] | None = None,
-) -> pd.DataFrame:
-    """Return the runs among `runs` that are not complete and started more than `days` days ago.
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the runs among `runs` that are not complete and started more than `days` days ago.
 
     Parameters
     ----------
@@ -39,10 +36,10 @@ def waiting_runs(
     damaged
         Called with the error of a run that is unknown or damaged; None: the error is raised.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `halfpipe.tables.columns.WAITING`.
+    Yields
+    ------
+    tuple
+        The values of `halfpipe.tables.columns.WAITING`, with times in MET.
 
     Raises
     ------
@@ -51,15 +48,13 @@ def waiting_runs(
     FormatError
         If a merged index of a run is damaged.
     """
-    found = []
     for run in runs:
         try:
-            found += _row(survey, run, days)
+            yield from _row(survey, run, days)
         except HalfPipeError as error:
             if damaged is None:
                 raise
             damaged(error)
-    return columns.WAITING.frame(found, times="met")
 
 
 def _row(survey: Survey, run: RunId, days: float) -> list[tuple[Any, ...]]:

@@ -119,7 +119,8 @@ class SiteFrames:
     @cached_property
     def waiting(self) -> pd.DataFrame:
         """One row for each run that is not complete. Damaged runs are left out: status reports them."""
-        return waiting_runs(Survey(self.settings), every_run(self._work), damaged=lambda _: None)
+        survey, runs = Survey(self.settings), every_run(self._work)
+        return columns.WAITING.frame(waiting_runs(survey, runs, damaged=lambda _: None), times="met")
 
     @cached_property
     def jobs(self) -> pd.DataFrame:

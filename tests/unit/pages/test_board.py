@@ -14,7 +14,7 @@ from halfpipe.pages import board_pages, run_pages
 from halfpipe.pages.board_pages import Cell, cells, phase_of, rows
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account
-from halfpipe.status.overview import overview, recent
+from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, SECOND, lay_out
@@ -28,7 +28,7 @@ def site(worked: Callable[..., Site]) -> Site:
 
 def make(site: Site, home: Path) -> None:
     survey = Survey(site.settings)
-    board_pages.make(survey, overview(survey, recent(survey, DAYS)), home)
+    board_pages.make(survey, recent(survey, DAYS), home)
 
 
 def text(page: Path) -> str:

@@ -7,6 +7,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.survey import Survey
+from halfpipe.tables import columns
 from halfpipe.tables.incomplete_runs import waiting_runs
 from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
@@ -19,7 +20,8 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
     """Return the open runs `age` seconds after the run started."""
     survey = Survey(site.settings, STARTED + age)
-    return list(waiting_runs(survey, every_run(site.work), 0).reset_index().itertuples())
+    frame = columns.WAITING.frame(waiting_runs(survey, every_run(site.work), 0), times="met")
+    return list(frame.reset_index().itertuples())
 
 
 def give(site: Site, *words: str) -> Ended:

@@ -76,6 +76,19 @@ function board(table) {
   filter();
 }
 
+// Each cell of the time axis links to its downlink, like the table, and has the state from there.
+function cells(svg) {
+  const day = (id) => Date.parse(id.replace(/^(..)(..)(..)...$/, "20$1-$2-$3")) / 864e5, there = {};
+  for (const link of [...document.querySelectorAll("#board a")].sort()) {
+    const x = day(link.text) - day(svg.dataset.first), y = (there[x] = (there[x] ?? 0) + 1);
+    if (!(x >= 0)) continue;
+    const cell = svg.firstElementChild.appendChild(document.createElementNS(svg.namespaceURI, "a"));
+    cell.setAttribute("href", link);
+    cell.innerHTML = `<title/><rect x="${14 * x - 6}" y="${2 - 14 * y}"/>`;
+    cell.firstChild.textContent = `${link.text}: ${link.closest("tr").cells[1].textContent}`;
+  }
+}
+
 function copyable(code) {
   const button = document.createElement("button");
   button.type = "button";
@@ -118,6 +131,8 @@ for (const each of document.querySelectorAll("table")) {
 }
 const table = document.getElementById("board");
 if (table) board(table);
+const axis = document.getElementById("days");
+if (axis) cells(axis);
 document.querySelectorAll("td code, .causes code, .command code").forEach(copyable);
 ages();
 setInterval(ages, MINUTE / 2);
