@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -97,20 +98,17 @@ def test_a_chunk_that_also_contains_a_run_of_other_chunks(
     equal_on_all_screens(site, FIRST, run=OTHER)
 
 
-def test_a_chunk_that_contains_a_run_of_others_needs_no_second_command(multi3: Site) -> None:
+@pytest.mark.parametrize("words", [None, ["-F"], ["-R", "decode_chunk"]])
+def test_a_chunk_that_contains_another_run_needs_no_second_command(
+    words: list[str] | None, multi3: Site
+) -> None:
+    """It is decoded for the first time, or again."""
     (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
+    if words:
+        multi3.process(FIRST)
+        assert entry(multi3, FIRST, OTHER)["known"] == 28
     multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
-    multi3.process(FIRST)
-    assert entry(multi3, FIRST, OTHER)["known"] == 38
-
-
-@pytest.mark.parametrize("words", [["-F"], ["-R", "decode_chunk"]])
-def test_a_chunk_that_contains_another_run_when_it_is_decoded_again(words: list[str], multi3: Site) -> None:
-    (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
-    multi3.process(FIRST)
-    assert entry(multi3, FIRST, OTHER)["known"] == 28
-    multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
-    multi3.snakemake(f"dl={FIRST}", *words).good()
+    multi3.snakemake(f"dl={FIRST}", *(words or [])).good()
     assert entry(multi3, FIRST, OTHER)["known"] == 38
 
 
@@ -266,51 +264,35 @@ def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
     assert (group["first"], group["events"]) == (1067, 1)
 
 
-@pytest.mark.parametrize("fails", ["staging", "receipt"])
-def test_a_downlink_that_fails_between_merge_and_receipt(
-    fails: str, site: Site, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "fails", [(event_files, "write_all"), (stage, "place"), None], ids=["merge", "staging", "receipt"]
+)
+def test_a_downlink_that_fails_before_its_receipt(
+    fails: tuple[ModuleType, str] | None, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 9: what it contains is known from its merge on, and counts on every screen."""
     build("split2", site)
     site.configure(ledger={"url": None})
     site.by_hand(FIRST)
     before = equal_on_all_screens(site, FIRST)
-    with monkeypatch.context() as full:
-        if fails == "staging":
 
-            def no_space(*_: object) -> None:
-                raise HalfPipeError("no space left on device")
+    def no_space(*_: object) -> None:
+        raise HalfPipeError("no space left on device")
 
-            full.setattr(stage, "place", no_space)
+    if fails:
+        with monkeypatch.context() as full:
+            full.setattr(*fails, no_space)
             with pytest.raises(AssertionError):
                 site.by_hand(SECOND, "decode_chunk", "deliver_run")
-        else:
-            site.by_hand(SECOND, "decode_chunk", "deliver_run")
+    else:
+        site.by_hand(SECOND, "decode_chunk", "deliver_run")
     assert not site.has_receipt(SECOND)
     after = equal_on_all_screens(site, FIRST, SECOND)
     assert after.known == 130 > before.known
+    if fails and fails[0] is event_files:
+        assert (after.delivered, after.due) == (before.delivered, 130 - before.delivered)
     site.process(SECOND)
     assert equal_on_all_screens(site, FIRST, SECOND).delivered == 130
-
-
-def test_a_merge_that_dies_before_it_records_counts_what_it_made_known(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Row 9: nothing is recorded of the delivery, and the merged index is there."""
-    build("split2", site)
-    site.configure(ledger={"url": None})
-    site.by_hand(FIRST)
-    delivered = equal_on_all_screens(site, FIRST).delivered
-    with monkeypatch.context() as full:
-
-        def no_space(*_: object) -> None:
-            raise HalfPipeError("no space left on device")
-
-        full.setattr(event_files, "write_all", no_space)
-        with pytest.raises(AssertionError):
-            site.by_hand(SECOND, "decode_chunk", "deliver_run")
-    books = equal_on_all_screens(site, FIRST, SECOND)
-    assert (books.known, books.delivered, books.due) == (130, delivered, 130 - delivered)
 
 
 def open_runs(site: Site) -> dict[str, str]:

@@ -115,6 +115,8 @@ def changes(site: Site) -> Iterator[str]:
     site.configure(merge={"max_events": 10, "min_events": 3}, moot={"file": str(site.configfile)})
     site.configure(decoder={"command": "another-decoder"}, magic7={"command": "another-magic7"})
     yield "the policy has changed"
+    site.abandon(LPA)
+    yield "a run was abandoned"
     site.take(DL)
     yield "Level-1 has taken everything"
     shutil.rmtree(site.retdefs / DL)
