@@ -38,13 +38,11 @@ def told(site: Site, downlink: DownlinkId) -> dict[str, Cause]:
 
 
 def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
-    """Return the entry of a run in a receipt."""
     (found,) = [each for each in site.receipt(downlink)["runs"] if each["run"] == run]
     return dict(found)
 
 
 def failed(site: Site, rule: str, *ids: str) -> str:
-    """Return the code with which a job failed."""
     failure = Failure.read(site.work / paths.log(rule, *ids))
     assert failure is not None
     return failure.code

@@ -23,7 +23,6 @@ DL = "240601001"
 
 
 def profile(name: str) -> dict[str, Any]:
-    """Read a profile."""
     content: dict[str, Any] = yaml.safe_load((PROFILES / name / "profile.v9+.yaml").read_text())
     return content
 

@@ -84,7 +84,6 @@ def test_a_submission_that_is_killed_at_any_moment_happens_once(
 
 
 def switch(path: Path) -> Path:
-    """Set a halt switch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path

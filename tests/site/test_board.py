@@ -31,7 +31,6 @@ CUT = """return [...document.querySelectorAll("body *")].filter((each) =>
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Site]) -> Path:
-    """A board."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
     survey = Survey(settings)

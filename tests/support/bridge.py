@@ -150,7 +150,6 @@ class Run:
 
     @property
     def recorded(self) -> DeliveryHistory:
-        """What was recorded."""
         return DeliveryHistory((line, "") for line in self.lines)
 
     def again(self, downlink: str) -> Decision:

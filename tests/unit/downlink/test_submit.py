@@ -56,7 +56,6 @@ def settled(level1: Level1, heard: bool) -> None:
 
 
 def create(level1: Level1) -> None:
-    """Create the stream by hand."""
     ask(shlex.split(level1.creates), StringIO())
 
 
