@@ -29,8 +29,8 @@ from tests.support.workflow import Site
 SHORT = (0, 44, 105)  # histories without known events, and with a downlink that is merged again without files
 UNTOUCHED = [*SHORT, *(n for n in range(30) if n not in SHORT), 118, 159]  # their originals must be explained
 HISTORIES = range(8)  # histories in which harm is done
-LEAST = 200  # kinds of harm that can be done in them
-EVERY = 12  # `make test` does one of so many kinds of harm, in one history
+LEAST = 140  # kinds of harm that can be done in them
+EVERY = 9  # `make test` does one of so many kinds of harm, in one history
 FLIPS = 1_000
 SEED = 19
 OURS, LEGACY = "ours", "the legacy's"
