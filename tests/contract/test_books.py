@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
+from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
+from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
@@ -150,9 +153,9 @@ def accept(site: Site) -> None:
 
 @pytest.mark.parametrize("words", [(), ("-F",)], ids=["plain", "again"])
 def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
-    words: tuple[str, ...], tmp_path: Path
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows 3 and 4: events of it are repeated in another downlink."""
+    """Rows 3 and 4: events of it are repeated in another downlink. Its job may be killed once."""
     site, _ = with_another_run(tmp_path)
     site.process(SECOND)
     site.process(FIRST)
@@ -162,12 +165,18 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     assert not site.has_receipt(FIRST)
     accept(site)
+    with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
+        killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            merge_and_deliver(site.settings, lease, FIRST, RUN, (), threads=1, output=StringIO())
     site.process(FIRST)
     after = entry(site, FIRST)
+    assert (after["brought"], after["accepted"], after["handoff"]) == (0, "lost", 2)
     assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
     assert site.receipt(FIRST)["handoff"] == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
     assert "stage-foreign" not in told(site, FIRST)
+    assert told(site, FIRST)["shrunk"].verdict is Verdict.NOTE
     assert site.outstanding(FIRST) == frozenset()
 
     books = equal_on_all_screens(site, FIRST, SECOND)

@@ -126,15 +126,6 @@ def test_a_decoder_may_find_other_runs(work: Path, home: Path) -> None:
         assert plan_of(work, home).of(DL).runs == (RUN_A,), damaged
 
 
-def test_a_damaged_retdef_hides_only_its_own_run(work: Path, home: Path) -> None:
-    put(home, 1, run=RUN_A)
-    bad = put(home, 2, text="<retdef>")
-    plan = plan_of(work, home).of(DL)
-    assert (plan.chunks, plan.runs) == ((ONE, TWO), (RUN_A,))
-    (error,) = plan.unreadable
-    assert str(bad) in str(error)
-
-
 BEGUN, HANDED_OFF = "230402002", "230402003"
 
 
