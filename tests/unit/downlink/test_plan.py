@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, outstanding_chunks, retdef_to_stage
+from halfpipe.downlink.plan import MOST_HOLES, expand, outstanding_chunks, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.files.reading import changed
 from halfpipe.ids import ChunkId, DownlinkId
@@ -29,14 +29,6 @@ def work(tmp_path: Path) -> Path:
 def home(tmp_path: Path) -> Path:
     (tmp_path / "retdefs").mkdir()
     return tmp_path / "retdefs"
-
-
-def test_a_downlink_goes_to_its_submission_unless_that_is_held_or_manual(work: Path, home: Path) -> None:
-    plan = Plan(searching(work, home, submitting=True))
-    assert (plan.target(DL), plan_of(work, home).target(DL)) == (paths.submitted(DL), paths.receipt(DL))
-    (work / DL).mkdir()
-    (work / DL / "haltL1").touch()
-    assert (plan.target(DL), plan.target(OTHER)) == (paths.receipt(DL), paths.submitted(OTHER))
 
 
 def test_chunks_runs_and_files(work: Path, home: Path) -> None:
