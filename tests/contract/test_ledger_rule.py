@@ -118,12 +118,3 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     assert list(site_troubles(site.settings, [DownlinkId(FIRST)])) == []
     site.snakemake(f"submit={FIRST}").good()
     assert level1.commands() == ["createStream"]
-
-
-def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
-    site, _ = with_level1(tmp_path, FIRST)
-    site.configure(ledger={"url": "built-in"})
-    site.by_hand(FIRST)
-    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {LEDGER, SUBMIT}
-    site.configure(ledger={"url": None})
-    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
