@@ -31,6 +31,8 @@ GIVEN = {
 
 def test_the_task_has_the_variables_of_the_dispatcher() -> None:
     assert (ROOT / "s3df" / TASK_XML.name).read_bytes() == TASK_XML.read_bytes()
+    text = TASK_XML.read_text()
+    assert task_xml.problems(text) == []
     (task,) = task_xml.tasks(TASK_XML)
     assert task.name == "HalfPipe"
     kinds = {"string": [], "integer": []}  # type: dict[str, list[str]]

@@ -1,21 +1,58 @@
-"""Tasks of Pipeline-II as their XML has them, for the stand-in and for tests.
+"""Tasks of Pipeline-II as their XML has them, for the stand-in and for tests: what may stand where, and what it means.
 
 The facts are those of the public schema 2.2 (slaclab/pipeline-web, ``schemas/2.2``) and of the public User's Guide. The
 flight server's own schema is 2.3, which is not public.
 """
 
+import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 NAMESPACE = "{http://glast-ground.slac.stanford.edu/pipeline}"
-MOST = {
-    "name": 30,
-    "version": 12,
-    "site": 64,
-    "executable": 256,
-    "batchOptions": 256,
-}  # letters of attributes
+NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # letters at most
+STATES = [
+    "WAITING", "READY", "QUEUED", "SUBMITTED", "RUNNING", "SUCCESS", "FAILED", "TERMINATING", "TERMINATED",
+    "CANCELING", "CANCELED", "SKIPPED",
+]  # fmt: skip
+OF_A_JOB = [
+    "executable", "maxCPU", "maxWallClock", "maxMemory", "workingDir", "batchOptions", "queue",
+    "allocationGroup", "jobName", "priority", "logFile",
+]  # fmt: skip
+# By element: its children, in order, as an expression of their names; its attributes, with the most letters of each.
+FORM: dict[str, tuple[str, dict[str, int]]] = {
+    "pipeline": ("(variables )?(task )+", {}),
+    "variables": ("(var )+", {}),
+    "environment": ("(var )+", {}),
+    "var": ("", {"name": NAME}),
+    "prerequisites": ("(prerequisite )+", {}),
+    "prerequisite": ("", {"name": NAME, "type": NAME}),
+    "task": (
+        "(notation )?(variables )?(prerequisites )?(process )+(task )*",
+        {"name": NAME, "type": NAME, "version": VERSION, "priority": NAME},
+    ),
+    "notation": ("", {}),
+    "process": (
+        "(notation )?(variables )?(script |job )(depends )?(createsSubtasks )?",
+        {"name": NAME, "site": SITE, "autoRetryMaxAttempts": NAME, "retryOn": SITE},
+    ),
+    "script": ("", {"language": NAME}),
+    "job": ("(environment )?", dict.fromkeys(OF_A_JOB, PATH)),
+    "depends": ("(before )*(after )*", {}),
+    "before": ("", {"process": PATH, "status": NAME}),
+    "after": ("", {"process": PATH, "status": NAME}),
+    "createsSubtasks": ("(subtask )*", {}),
+    "subtask": ("", {}),
+}
+NEEDED = {
+    "var": {"name"},
+    "task": {"name", "type"},
+    "process": {"name"},
+    "before": {"process"},
+    "after": {"process"},
+}
+TYPES = {"string", "integer"}  # of prerequisites: those that are known
 
 
 @dataclass(frozen=True)
@@ -40,20 +77,74 @@ class Task:
     processes: tuple[Process, ...]
 
 
+def problems(text: str) -> list[str]:
+    """Return what is wrong with a file of tasks, nothing if it is good."""
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        return [str(error)]
+    return [*_problems(root, ""), *_unknown_processes(root)]
+
+
+def _problems(element: ET.Element, place: str) -> Iterator[str]:
+    name = element.tag.removeprefix(NAMESPACE)
+    place = f"{place}/{name}[{element.get('name', '')}]"
+    if name not in FORM or (not place.count("/", 1) and name != "pipeline"):
+        yield f"{place}: no such element here"
+        return
+    children, attributes = FORM[name]
+    found = "".join(f"{child.tag.removeprefix(NAMESPACE)} " for child in element)
+    if not re.fullmatch(children, found):
+        yield f"{place}: has {found or 'nothing'}, should have {children}"
+    for missing in NEEDED.get(name, set()) - set(element.keys()):
+        yield f"{place}: has no {missing}"
+    for key, value in element.items():
+        most = attributes.get(key)
+        if most is None:
+            if not key.startswith("{http://www.w3.org/2001/XMLSchema-instance}"):
+                yield f"{place}: {key} is not known"
+        elif not 1 <= len(value) <= most:
+            yield f"{place}: {key} has {len(value)} letters, 1 to {most} are allowed"
+    text = element.text or ""
+    if (
+        name in {"notation", "subtask"}
+        and not 1 <= len(text) <= {"notation": NOTATION, "subtask": PATH}[name]
+    ):
+        yield f"{place}: {len(text)} letters"
+    if name in {"before", "after"} and element.get("status", "SUCCESS") not in {"DONE", *STATES}:
+        yield f"{place}: no status {element.get('status')}"
+    if name == "prerequisite" and element.get("type") not in TYPES:
+        yield f"{place}: no type {element.get('type')}"
+    for child in element:
+        yield from _problems(child, place)
+
+
+def _unknown_processes(root: ET.Element) -> Iterator[str]:
+    """Yield dependencies on processes that the task does not have, by name or as SUBTASK.PROCESS."""
+    for task in root.iter(f"{NAMESPACE}task"):
+        known = {p.get("name") for p in task.findall(f"{NAMESPACE}process")}
+        for sub in task.findall(f"{NAMESPACE}task"):
+            known |= {f"{sub.get('name')}.{p.get('name')}" for p in sub.findall(f"{NAMESPACE}process")}
+        for path in (
+            f"{NAMESPACE}process/{NAMESPACE}depends/{NAMESPACE}{kind}" for kind in ("before", "after")
+        ):
+            for each in task.findall(path):
+                if each.get("process") not in known:
+                    yield f"task {task.get('name')}: no process {each.get('process')}"
+
+
 def tasks(path: Path) -> list[Task]:
-    """Read a file of tasks whose processes are all jobs; ValueError if the server would not take it."""
-    root = ET.fromstring(path.read_text())
-    for element in root.iter():
-        long = [key for key, value in element.items() if len(value) > MOST.get(key, len(value))]
-        if long:
-            raise ValueError(f"{element.tag}: too long: {long}")
-    read = [_task(one) for one in root.findall(f"{NAMESPACE}task")]
-    for task in read:
-        if unknown := {name for one in task.processes for name in one.after} - {
-            p.name for p in task.processes
-        }:
-            raise ValueError(f"task {task.name}: no process {unknown}")
-    return read
+    """Read a file of tasks whose processes are all jobs.
+
+    Raises
+    ------
+    ValueError
+        If the file is not as the schema has it.
+    """
+    text = path.read_text()
+    if wrong := problems(text):
+        raise ValueError("; ".join(wrong))
+    return [_task(one) for one in ET.fromstring(text).findall(f"{NAMESPACE}task")]
 
 
 def _task(one: ET.Element) -> Task:
