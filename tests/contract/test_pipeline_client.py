@@ -47,6 +47,27 @@ def test_the_task_has_the_variables_of_the_dispatcher() -> None:
     assert [each.name for each in task.processes] == ["process", "launchL1"]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ('name="HalfPipe"', f'name="{"H" * 31}"'),
+        ('version="3.0"', 'version="3.0-2026-11-26"'),
+        ("--mem 8G", f"--mem 8G {'--nice=1 ' * 30}"),
+        ('process="process"', 'process="mergeEvt"'),
+        ('status="SUCCESS"', 'status="GOOD"'),
+        ('type="integer"', 'type="number"'),
+        ("<prerequisites>", "<prerequisites><var name='a'>1</var>"),
+        ("</task>", ""),
+        ("autoRetryMaxAttempts", "retries"),
+        ("<notation>", f"<notation>{'n' * 200}"),
+    ],
+)
+def test_our_check_finds_a_task_that_the_server_would_refuse(good: str, bad: str) -> None:
+    text = TASK_XML.read_text()
+    assert good in text
+    assert len(task_xml.problems(text.replace(good, bad))) >= 1
+
+
 def test_the_variables_of_a_stream_must_agree() -> None:
     program = module(str(ROOT / "scripts" / "pipeline_task.py"))
     stream = program.Stream.of(GIVEN)
