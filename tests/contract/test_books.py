@@ -3,15 +3,19 @@
 import re
 import shutil
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
+from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
+from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
@@ -37,13 +41,11 @@ def told(site: Site, downlink: DownlinkId) -> dict[str, Cause]:
 
 
 def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
-    """Return the entry of a run in a receipt."""
     (found,) = [each for each in site.receipt(downlink)["runs"] if each["run"] == run]
     return dict(found)
 
 
 def failed(site: Site, rule: str, *ids: str) -> str:
-    """Return the code with which a job failed."""
     failure = Failure.read(site.work / paths.log(rule, *ids))
     assert failure is not None
     return failure.code
@@ -97,20 +99,17 @@ def test_a_chunk_that_also_contains_a_run_of_other_chunks(
     equal_on_all_screens(site, FIRST, run=OTHER)
 
 
-def test_a_chunk_that_contains_a_run_of_others_needs_no_second_command(multi3: Site) -> None:
+@pytest.mark.parametrize("words", [None, ["-F"], ["-R", "decode_chunk"]])
+def test_a_chunk_that_contains_another_run_needs_no_second_command(
+    words: list[str] | None, multi3: Site
+) -> None:
+    """It is decoded for the first time, or again."""
     (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
+    if words:
+        multi3.process(FIRST)
+        assert entry(multi3, FIRST, OTHER)["known"] == 28
     multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
-    multi3.process(FIRST)
-    assert entry(multi3, FIRST, OTHER)["known"] == 38
-
-
-@pytest.mark.parametrize("words", [["-F"], ["-R", "decode_chunk"]])
-def test_a_chunk_that_contains_another_run_when_it_is_decoded_again(words: list[str], multi3: Site) -> None:
-    (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
-    multi3.process(FIRST)
-    assert entry(multi3, FIRST, OTHER)["known"] == 28
-    multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
-    multi3.snakemake(f"dl={FIRST}", *words).good()
+    multi3.snakemake(f"dl={FIRST}", *(words or [])).good()
     assert entry(multi3, FIRST, OTHER)["known"] == 38
 
 
@@ -154,9 +153,9 @@ def accept(site: Site) -> None:
 
 @pytest.mark.parametrize("words", [(), ("-F",)], ids=["plain", "again"])
 def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
-    words: tuple[str, ...], tmp_path: Path
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows 3 and 4: events of it are repeated in another downlink."""
+    """Rows 3 and 4: events of it are repeated in another downlink. Its job may be killed once."""
     site, _ = with_another_run(tmp_path)
     site.process(SECOND)
     site.process(FIRST)
@@ -166,12 +165,18 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     assert not site.has_receipt(FIRST)
     accept(site)
+    with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
+        killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            merge_and_deliver(site.settings, lease, FIRST, RUN, (), threads=1, output=StringIO())
     site.process(FIRST)
     after = entry(site, FIRST)
+    assert (after["brought"], after["accepted"], after["handoff"]) == (0, "lost", 2)
     assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
     assert site.receipt(FIRST)["handoff"] == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
     assert "stage-foreign" not in told(site, FIRST)
+    assert told(site, FIRST)["shrunk"].verdict is Verdict.NOTE
     assert site.outstanding(FIRST) == frozenset()
 
     books = equal_on_all_screens(site, FIRST, SECOND)
@@ -266,51 +271,35 @@ def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
     assert (group["first"], group["events"]) == (1067, 1)
 
 
-@pytest.mark.parametrize("fails", ["staging", "receipt"])
-def test_a_downlink_that_fails_between_merge_and_receipt(
-    fails: str, site: Site, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "fails", [(event_files, "write_all"), (stage, "place"), None], ids=["merge", "staging", "receipt"]
+)
+def test_a_downlink_that_fails_before_its_receipt(
+    fails: tuple[ModuleType, str] | None, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 9: what it contains is known from its merge on, and counts on every screen."""
     build("split2", site)
     site.configure(ledger={"url": None})
     site.by_hand(FIRST)
     before = equal_on_all_screens(site, FIRST)
-    with monkeypatch.context() as full:
-        if fails == "staging":
 
-            def no_space(*_: object) -> None:
-                raise HalfPipeError("no space left on device")
+    def no_space(*_: object) -> None:
+        raise HalfPipeError("no space left on device")
 
-            full.setattr(stage, "place", no_space)
+    if fails:
+        with monkeypatch.context() as full:
+            full.setattr(*fails, no_space)
             with pytest.raises(AssertionError):
                 site.by_hand(SECOND, "decode_chunk", "deliver_run")
-        else:
-            site.by_hand(SECOND, "decode_chunk", "deliver_run")
+    else:
+        site.by_hand(SECOND, "decode_chunk", "deliver_run")
     assert not site.has_receipt(SECOND)
     after = equal_on_all_screens(site, FIRST, SECOND)
     assert after.known == 130 > before.known
+    if fails and fails[0] is event_files:
+        assert (after.delivered, after.due) == (before.delivered, 130 - before.delivered)
     site.process(SECOND)
     assert equal_on_all_screens(site, FIRST, SECOND).delivered == 130
-
-
-def test_a_merge_that_dies_before_it_records_counts_what_it_made_known(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Row 9: nothing is recorded of the delivery, and the merged index is there."""
-    build("split2", site)
-    site.configure(ledger={"url": None})
-    site.by_hand(FIRST)
-    delivered = equal_on_all_screens(site, FIRST).delivered
-    with monkeypatch.context() as full:
-
-        def no_space(*_: object) -> None:
-            raise HalfPipeError("no space left on device")
-
-        full.setattr(event_files, "write_all", no_space)
-        with pytest.raises(AssertionError):
-            site.by_hand(SECOND, "decode_chunk", "deliver_run")
-    books = equal_on_all_screens(site, FIRST, SECOND)
-    assert (books.known, books.delivered, books.due) == (130, delivered, 130 - delivered)
 
 
 def open_runs(site: Site) -> dict[str, str]:

@@ -115,6 +115,8 @@ def changes(site: Site) -> Iterator[str]:
     site.configure(merge={"max_events": 10, "min_events": 3}, moot={"file": str(site.configfile)})
     site.configure(decoder={"command": "another-decoder"}, magic7={"command": "another-magic7"})
     yield "the policy has changed"
+    site.abandon(LPA)
+    yield "a run was abandoned"
     site.take(DL)
     yield "Level-1 has taken everything"
     shutil.rmtree(site.retdefs / DL)
@@ -227,9 +229,10 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     assert "r0741234567 COMPLETE" in done.text("retired_runs", DL)
     named = {run["run"]: run["named"] for run in receipt["runs"]}
     assert named == {LPA: True, LCI: not taken}
-    # A receipt that is made again keeps its number and its content.
+    # A receipt that is made again keeps its number and its content, and restores a text with the runs that it names.
     before = done.tree()
     (done.work / paths.receipt(DL)).unlink()
+    (done.stage / DL / f"delivered_events_{DL}.txt").unlink()
     assert done.process(DL).jobs == {RECEIPT}
     assert done.tree() == before
 

@@ -5,7 +5,6 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -250,19 +249,9 @@ def test_it_reads_the_yaml_of_this_project_without_a_library(path: Path) -> None
     assert DOCTOR["yaml"](as_snakemake_has_it) == yaml.safe_load(text)
 
 
-def test_it_needs_no_newer_python_than_3_6(s3df: S3df) -> None:
+def test_it_needs_no_newer_python_than_3_6() -> None:
     ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
     assert re.findall(NEWER, SCRIPT.read_text()) == []
-    old = shutil.which("python3.6")
-    if old is None or subprocess.run([old, "-c", ""], check=False, capture_output=True).returncode:
-        pytest.skip("no python3.6 to run it with: it was parsed as one")
-    code = "import sys; print(sys.executable, sys.base_prefix)"
-    executable, home = subprocess.check_output([old, "-c", code], text=True).split()
-    s3df.mounts = ["--ro-bind", home, home]
-    (s3df.bin / "python3").unlink()
-    (s3df.bin / "python3").symlink_to(executable)
-    examined = s3df.doctor()
-    assert (examined.status, examined.all("problem", "unknown")) == (0, [])
 
 
 @pytest.mark.workflow

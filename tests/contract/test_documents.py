@@ -93,7 +93,6 @@ def test_table_and_schema_of_the_config_follow_from_the_model() -> None:
 
 
 def anchors(document: str) -> set[str]:
-    """Return the anchors of the headings of a document."""
     headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,9 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.handoff_causes import contradictions
 from halfpipe.downlink.receipt import state_word
-from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import stage
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.status.failed_jobs import failures
 from tests.support.golden_cases import Case, build, copied
@@ -145,38 +141,6 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     (second,) = site.receipt(SECOND)["runs"]
     assert last < second["spans"][0][0] <= 1102, "now they go with the second downlink"
     assert site.staged(SECOND) != before
-
-
-def test_a_run_that_is_in_no_chunk_any_more_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run has no job any more that could refuse the loss."""
-    site, _, _ = on_site(tmp_path, "multi3")
-    site.process(FIRST)
-    other = RunId("2c2e8430")
-    runs = {run["run"]: run for run in site.receipt(FIRST)["runs"]}
-    gone = runs[other]
-    assert gone["delivered"] > 0
-    chunks = [c["chunk"] for c in site.receipt(FIRST)["chunks"] if other in c["runs"]]
-    ignored = [{"dl": str(FIRST), "chunk": chunk, "reason": "lost on ground"} for chunk in chunks]
-    site.configure(ignore={"chunks": ignored})
-    site.snakemake(f"dl={FIRST}", "-F").bad(other, f"{gone['delivered']} delivered events", chunks[0])
-    assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk"]
-    site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
-    with monkeypatch.context() as killed, leases.downlink_job(site.settings, FIRST) as lease:
-        killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
-        with pytest.raises(pytest.fail.Exception):
-            merge_and_deliver(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
-    site.process(FIRST)
-    (left,) = [run for run in site.receipt(FIRST)["runs"] if run["run"] == other]
-    assert (left["brought"], left["delivered"], left["files"]) == (0, 0, [])
-    assert left["accepted"] == "it was noise"
-    assert left["closed"] == gone["spans"]
-    assert left["handoff"] == site.receipt(FIRST)["handoff"] == 2
-    assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
-    assert codes(site, FIRST) == {"shrunk": Verdict.NOTE, "closed": Verdict.NOTE}
-    site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
 def test_a_run_without_datagrams_is_refused(tmp_path: Path) -> None:

@@ -278,10 +278,14 @@ def process_odd(history: ArrivalHistory) -> None:
 
 @dataclass(frozen=True)
 class Policy:
-    """The settings of one step: `min_events`, whether a loss is accepted, and the downlink released before it."""
+    """The settings of one step: `min_events`, whether a loss is accepted, and the run abandoned.
+
+    And the downlink released before it.
+    """
 
     min_events: int
     accept: bool
+    abandoned: bool
     release: str | None
 
 
@@ -297,6 +301,7 @@ def process_with_policies(history: ArrivalHistory, policies: Sequence[Policy]) -
             log.run.release(policy.release)
             level1[policy.release] = level1[policy.release][-1:]
         log.run.rules = replace(history.rules, min_events=policy.min_events)
+        log.run.abandoned = policy.abandoned
         before, state = log.latest.get(downlink), (dict(log.run.arrived), list(log.run.lines))
         try:
             decision = log.step(downlink, accept=policy.accept)
@@ -305,6 +310,7 @@ def process_with_policies(history: ArrivalHistory, policies: Sequence[Policy]) -
             assert before is not None
             continue
         log.check()
+        explained.check(log.run, odd=True)
         level1.setdefault(downlink, []).append(set(keys(decision)))
         for other, deliveries in level1.items():
             taken = set().union(*deliveries) if other != downlink else set()
@@ -342,6 +348,7 @@ def histories_with_policies(draw: st.DrawFn) -> tuple[ArrivalHistory, tuple[Poli
         Policy,
         st.sampled_from([history.rules.min_events, history.rules.min_events, 1, 2, 3, 4]),
         st.booleans(),
+        st.sampled_from([False, False, True]),
         st.sampled_from(downlinks),
     )
     steps = len(history.steps)

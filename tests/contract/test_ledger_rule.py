@@ -130,12 +130,3 @@ def test_the_remedy_of_a_later_hand_off_loads_it_and_rolls_back(tmp_path: Path) 
     for line in cause["do"].splitlines():
         site.halfpipe(*line.split()[1:]).good()
     assert level1.commands() == ["createStream", "rollbackStream"]
-
-
-def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
-    site, _ = with_level1(tmp_path, FIRST)
-    site.configure(ledger={"url": "built-in"})
-    site.by_hand(FIRST)
-    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {LEDGER, SUBMIT}
-    site.configure(ledger={"url": None})
-    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}

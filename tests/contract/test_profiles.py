@@ -12,7 +12,7 @@ import yaml
 
 from halfpipe.config import find_profile, load
 from halfpipe.errors import ConfigError
-from halfpipe.settings import BUILT_IN, Submit
+from halfpipe.settings import BUILT_IN, Settings, Submit
 from tests.support import in_process
 from tests.support.golden_cases import build
 from tests.support.in_process import ROOT
@@ -24,7 +24,6 @@ DL = "240601001"
 
 
 def profile(name: str) -> dict[str, Any]:
-    """Read a profile."""
     content: dict[str, Any] = yaml.safe_load((PROFILES / name / "profile.v9+.yaml").read_text())
     return content
 
@@ -119,14 +118,16 @@ def test_the_config_of_s3df_is_valid(tmp_path: Path) -> None:
         assert f"{outside}:{inside}" in binds
 
 
-def test_the_shadow_differs_from_production_in_places_and_messages_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "of", "differs"),
+    [("shadow", "s3df", {"configfile", "halfpipe-jobname-prefix"}), ("dev", "pipeline", {"configfile"})],
+)
+def test_a_trial_differs_from_production_in_places_and_messages_only(
+    name: str, of: str, differs: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, theirs = profile("shadow"), profile("s3df")
-    differs = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
-    assert differs == {"configfile", "halfpipe-jobname-prefix"}
+    ours, theirs = profile(name), profile(of)
+    assert {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)} == differs
     monkeypatch.chdir(ROOT)
-    here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
     # On the day of the switch production submits, by the commented lines of its config.
     lines = re.findall(
         r"^  # (command|check|rollback): (.*)$", Path("config/s3df.yaml").read_text(), re.MULTILINE
@@ -134,38 +135,31 @@ def test_the_shadow_differs_from_production_in_places_and_messages_only(
     assert len(lines) == 3
     switched = tmp_path / "switched.yaml"
     switched.write_text(yaml.safe_dump({"submit": dict(lines)}))
-    (production, shadow) = (
-        load([found.configfiles[0], switched, *found.configfiles[1:]], here)
-        for name in ("s3df", "shadow")
-        if (found := find_profile(name))
-    )
+    production, trial = (settings_of(each, tmp_path, switched) for each in (of, name))
     assert None not in (production.submit.command, production.submit.check, production.submit.rollback)
-    places = [each for one in (production, shadow) for each in (one.paths.work, one.paths.stage)]
+    places = [place for each in (production, trial) for place in (each.paths.work, each.paths.stage)]
     assert len(set(places)) == 4
     legacys = "/sdf/group/fermi/a/isoc/flightOps"
     assert not [place for place in places if place.is_relative_to(legacys)]
-    assert shadow.submit == Submit(seconds=production.submit.seconds)
-    assert (shadow.ledger.url, shadow.moot.update, shadow.paths.online) == (BUILT_IN, None, None)
+    assert trial.submit == Submit(seconds=production.submit.seconds)
+    assert (trial.ledger.url, trial.moot.update, trial.paths.online) == (BUILT_IN, None, None)
 
 
-def test_streams_use_local_cores_and_trials_have_their_own_places(
+def settings_of(name: str, retdefs: Path, *more: Path) -> Settings:
+    """Return the settings of a profile, with a search path that is here and more config files behind its first."""
+    found = find_profile(str(PROFILES / name))
+    assert found is not None
+    first, *others = found.configfiles
+    return load([first, *more, *others], {"paths": {"retdef": [str(retdefs)]}, "moot": {"file": None}})
+
+
+def test_streams_use_local_cores_and_each_trial_has_its_own_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    ours, trials = profile("pipeline"), profile("dev")
-    assert {"executor", "jobs", "slurm"}.isdisjoint(ours)
-    assert not profile("default").keys() & ours.keys()
-    assert {key for key in ours.keys() | trials.keys() if ours.get(key) != trials.get(key)} == {"configfile"}
-    here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
-    settings = {
-        name: load(found.configfiles, here)
-        for name in ("s3df", "pipeline", "shadow", "dev")
-        if (found := find_profile(str(PROFILES / name)))
-    }
-    assert settings["pipeline"] == settings["s3df"]
-    of = [settings[name].paths for name in ("s3df", "shadow", "dev")]
-    assert len({each for paths in of for each in (paths.work, paths.stage)}) == 6
-    dev = settings["dev"]
-    assert dev.submit == Submit(seconds=settings["s3df"].submit.seconds)
-    assert dev.ledger.url == BUILT_IN
-    assert not any((dev.moot.update, dev.paths.online, dev.alarm.command))
+    assert {"executor", "jobs", "slurm"}.isdisjoint(profile("pipeline"))
+    assert not profile("default").keys() & profile("pipeline").keys()
+    assert settings_of("pipeline", tmp_path) == settings_of("s3df", tmp_path)
+    shadow, dev = (settings_of(name, tmp_path) for name in ("shadow", "dev"))
+    assert len({place for each in (shadow, dev) for place in (each.paths.work, each.paths.stage)}) == 4
+    assert dev.alarm.command is None

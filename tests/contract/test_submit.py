@@ -84,7 +84,6 @@ def test_a_submission_that_is_killed_at_any_moment_happens_once(
 
 
 def switch(path: Path) -> Path:
-    """Set a halt switch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
@@ -201,15 +200,3 @@ def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     file.unlink()
     assert site.snakemake().good().jobs == ({SUBMIT} if place == FIRST else {SUBMIT} | other)
     assert level1.commands(FIRST) == level1.commands(SECOND) == ["createStream"]
-
-
-@pytest.mark.workflow
-def test_unattended_leaves_held_downlinks_out_and_submits(tmp_path: Path) -> None:
-    site, level1 = with_level1(tmp_path, FIRST, SECOND)
-    site.configure(submit={"automatic": True}, ledger={"url": "built-in"})
-    site.by_hand(SECOND)
-    switch(site.work / FIRST / "haltStage")
-    assert site.halfpipe("unattended", "--cores", "2").good().said == "", "no mail"
-    assert not (site.work / paths.receipt(FIRST)).exists()
-    assert level1.commands(SECOND) == ["createStream"]
-    assert (site.work / paths.loaded(SECOND)).exists()

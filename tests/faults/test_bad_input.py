@@ -1,24 +1,15 @@
 """Bad input in the workflow: it is named, and nothing beside it is lost."""
 
-from pathlib import Path
-
 from halfpipe import paths
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, build, read_case
 from tests.support.harness import failure_code
+from tests.support.settings import put
 from tests.support.workflow import Site
 
 DL = "240601001"
 LPA_RUN, LCI_RUN, OPEN_RUN = "r0741234567", "r0741240000", "r0741246000"  # of the case multi3
 RETDEF = (GOLDEN / "multi3" / "in" / DL / f"RetDef-{DL}-00001.xml").read_text()
-
-
-def add_retdef(site: Site, downlink: str, chunk: int, content: str) -> Path:
-    """Put a RetDef on the search path."""
-    path = site.retdefs / downlink / f"RetDef-{downlink}-{chunk:05d}.xml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(content)
-    return path
 
 
 def expected(case: str) -> Expected:
@@ -39,7 +30,7 @@ def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     assert {job.dl for job in looked.jobs if job.rule == "decode_chunk"} == {DL}
     assert "refused" in {job.rule for job in looked.jobs}
     assert not (site.work / "logs").exists()
-    paths_of = [add_retdef(site, downlink, 1, content) for downlink, content in BAD_RETDEFS.items()]
+    paths_of = [put(site.retdefs, 1, dl=downlink, text=content) for downlink, content in BAD_RETDEFS.items()]
     bad = [*BAD_RETDEFS, "240601009"]
     ended = site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in bad))
     ended.bad(*(f"decode_chunk 00001: {path}: " for path in paths_of), f"{site.retdefs}/240601009")

@@ -123,7 +123,6 @@ class Story:
         shutil.copytree(self.site.home, self.home / moment)
 
     def restore(self, moment: str) -> None:
-        """Restore the site to a moment."""
         shutil.rmtree(self.site.home)
         shutil.copytree(self.home / moment, self.site.home)
 
@@ -210,7 +209,6 @@ class Story:
         return self.everything() != before
 
     def everything(self) -> dict[Path, bytes]:
-        """Return all files of the site."""
         return {path: path.read_bytes() for path in self.site.home.rglob("*") if path.is_file()}
 
     def asked(self, *options: str) -> tuple[int, set[str], list[str]]:
@@ -290,7 +288,6 @@ def look(
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The story, which runs once."""
     return Story(tmp_path_factory.mktemp("story"))
 
 

@@ -38,7 +38,6 @@ PLACES = """const place = (box) => [Math.round(box.left), Math.round(box.bottom)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, worked_once: Callable[..., Site]) -> Path:
-    """A board."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(worked_once(*HANDED_OFF).clone(root / "site")).settings
     survey = Survey(settings)

@@ -39,7 +39,6 @@ def legacy(database: Database) -> LegacyLedger:
 
 
 def status(ledger: Ledger, run: RunId) -> tuple[str, int, int]:
-    """Return status and counts of a run."""
     row = run_rows(ledger)[run]
     return row["status"], row["ndgms"], row["nevts"]
 

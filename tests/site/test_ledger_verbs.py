@@ -16,7 +16,6 @@ RUN = RunId("2c2e5787")
 
 
 def status(site: Site, *words: str) -> int:
-    """Return the exit status of a verb."""
     ended = site.halfpipe("ledger", *words)
     assert PASSWORD not in ended.said
     return ended.status

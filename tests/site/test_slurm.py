@@ -108,7 +108,6 @@ class SlurmSite(Site):
         return found
 
     def wait_for_decoders(self) -> None:
-        """Wait until a decoder runs."""
         logs = self.work / "logs" / DL
         wait_for("a decoder", lambda: any(logs.glob("decode_chunk-*.log")), 60)
 

@@ -43,25 +43,26 @@ def library_events(chunks: Sequence[Chunk], number: int = 0) -> NDArray[np.void]
     return events
 
 
+FIGURES = ("complete", "known", "undelivered", "withheld", "late")
+"""Fields that a decision of the library and one of the model have alike."""
+
+
+def figures(decision: Decision | model.ModelDecision) -> dict[str, object]:
+    values = {name: getattr(decision, name) for name in FIGURES}
+    return values | {"kind": str(decision.kind), "epus": list(decision.epus)}
+
+
 def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, object]:
     """Return a decision as plain values; each of `downlinks` has one evt file."""
     entries = [
         (int(e["sequence"]), int(e["apid"]), int(e["datagram"]), downlinks[e["file"]], int(e["offset"]))
         for e in decision.events
     ]
-    return {
-        "kind": str(decision.kind),
-        "epus": list(decision.epus),
-        "complete": decision.complete,
+    return figures(decision) | {
         "settled": [tuple(interval) for interval in decision.settled],
         "gaps": [tuple(gap) for gap in decision.gaps],
-        "events": entries,
         "files": [entries[begin:end] for begin, end in decision.files],
         "spans": [tuple(span) for span in decision.spans],
-        "known": decision.known,
-        "undelivered": decision.undelivered,
-        "withheld": decision.withheld,
-        "late": decision.late,
         "datagrams": {apid: tuple(map(tuple, ranges)) for apid, ranges in decision.datagrams.items()},
     }
 
@@ -69,26 +70,17 @@ def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, obje
 def model_view(outcome: model.ModelDecision) -> dict[str, object]:
     """Return a decision of the reference model in the same form."""
 
-    def plain(entry: tuple[str, Event]) -> tuple[int, int, int, str, int]:
-        downlink, event = entry
+    def plain(downlink: str, event: Event) -> tuple[int, int, int, str, int]:
         return event.sequence, event.apid, event.datagram, downlink, event.copy
 
-    return {
-        "kind": outcome.kind,
-        "epus": outcome.epus,
-        "complete": outcome.complete,
+    return figures(outcome) | {
         "settled": [
             (LOWEST if first == -inf else first, HIGHEST if last == inf else last)
             for first, last in outcome.settled
         ],
         "gaps": outcome.gaps,
-        "events": [plain(entry) for entry in outcome.delivered],
-        "files": [[plain(entry) for entry in file] for file in outcome.files],
+        "files": [[plain(*entry) for entry in file] for file in outcome.files],
         "spans": outcome.spans,
-        "known": outcome.known,
-        "undelivered": outcome.undelivered,
-        "withheld": outcome.withheld,
-        "late": outcome.late,
         "datagrams": ranges(outcome.listed),
     }
 
@@ -132,6 +124,7 @@ class Run:
         outcome = model.decide(downlink, self.arrived, self.deliveries, self.rules, self.abandoned)
         decision = self._decide(DownlinkId(downlink))
         assert library_view(decision, list(self.arrived)) == model_view(outcome)
+        assert len(decision.events) == len(outcome.delivered)
         latest = self.recorded.latest().get(DownlinkId(downlink))
         loss = lost(latest, decision.events["sequence"]) if latest else {}
         assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
@@ -150,7 +143,6 @@ class Run:
 
     @property
     def recorded(self) -> DeliveryHistory:
-        """What was recorded."""
         return DeliveryHistory((line, "") for line in self.lines)
 
     def again(self, downlink: str) -> Decision:

@@ -94,7 +94,6 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Open a browser, and close it."""
     servers.needed("browser")
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))

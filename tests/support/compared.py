@@ -69,7 +69,6 @@ def event_file(root: Path, downlink: str) -> Path:
 
 
 def sequence_of(record: bytes) -> int:
-    """Return the sequence of an event."""
     return int(np.frombuffer(record, evt.CONTEXT, 1)["scalers_sequence"][0])
 
 

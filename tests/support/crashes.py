@@ -86,7 +86,6 @@ class Crashes:
         assert forks.ended(forks.started(partial(self.process, missing=missing), self.site.home)) == 0
 
     def moments(self) -> list[str]:
-        """Process the downlink, and return the moments of that."""
         return forks.moments(self.process, self.site.home)
 
     def restore(self) -> None:

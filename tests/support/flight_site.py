@@ -55,7 +55,6 @@ class FlightSite:
 
     @property
     def file(self) -> Path:
-        """The settings file."""
         return self.home / "flight.yaml"
 
     def configure(self, **sections: Any) -> None:
@@ -86,7 +85,6 @@ class FlightSite:
         shutil.copytree(source, self.arch / "standin", dirs_exist_ok=True)
 
     def command(self, name: str, *arguments: str) -> list[str]:
-        """Return the command line of a wrapper."""
         script = str(ROOT / "scripts" / f"{name}.py")
         return [sys.executable, script, "--settings", str(self.file), *arguments]
 
@@ -99,12 +97,10 @@ class FlightSite:
     def run(
         self, name: str, *arguments: str, env: dict[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a wrapper to its end."""
         words, environment = self.command(name, *arguments), {**os.environ, **(env or {})}
         return subprocess.run(words, capture_output=True, encoding="utf-8", env=environment, check=False)
 
     def products(self) -> dict[str, bytes]:
-        """The files in OUTDIR."""
         return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
 
     def hanging(self) -> list[int]:

@@ -89,7 +89,6 @@ class Shadow:
                 os.link(path, f"{self.home}/alive/{info.st_ino}")
 
     def close(self) -> None:
-        """Close the handles."""
         for handle in self.handles:
             os.close(handle)
         self.handles.clear()

@@ -22,8 +22,6 @@ TEXTS = ("delivered_events", "retired_runs", "event_gaps")
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected output of one step."""
-
     directory: Path
     downlink: str
 
@@ -131,12 +129,10 @@ def read_case(name: str | Path) -> Case:
 
 
 def case_names(home: Path = GOLDEN) -> list[str]:
-    """Return the names of all cases below a directory."""
     return sorted(path.parent.name for path in home.glob("*/case.yaml"))
 
 
 def cases() -> Iterator[Case]:
-    """Read all golden cases."""
     return map(read_case, case_names())
 
 

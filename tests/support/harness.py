@@ -18,7 +18,6 @@ def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[
 
 
 def event_records(files: Iterable[Path]) -> list[bytes]:
-    """Return the event records of event files, sorted."""
     return sorted(record for path in files for record in records_of(path.read_bytes()))
 
 

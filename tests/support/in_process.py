@@ -107,7 +107,6 @@ class Executor(local.Executor):  # type: ignore[misc]
     """Runs a job by the `main` of its program, one after the other."""
 
     def run_single_job(self, job: Any) -> "Future[None]":
-        """Run a job to its end."""
         self.job_args_and_prepare(job)
         done: Future[None] = Future()
         if job.shellcmd and program(job.shellcmd):
@@ -172,7 +171,6 @@ def program(command: str) -> int:
 
 @cache
 def module(path: str) -> ModuleType:
-    """Load a program."""
     name = f"scripts.{Path(path).stem}"
     spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
     assert spec is not None

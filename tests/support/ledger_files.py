@@ -75,7 +75,6 @@ class Database:
         return Ledger.of(self.of(Settings(Paths(Path("work"), Path("stage")))), waits)
 
     def of(self, settings: Settings) -> Settings:
-        """Return the settings with this ledger."""
         return replace(settings, ledger=LedgerSettings(self.url))
 
     def by_others(self, *statements: str) -> None:
@@ -150,5 +149,4 @@ def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
 
 
 def run_rows(ledger: Ledger) -> dict[RunId, dict[str, Any]]:
-    """Return the rows of the runs."""
     return {RunId.from_met(row["startedat"]): row for row in content(ledger)[RUNS.name]}

@@ -40,7 +40,6 @@ class Dgm(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Dgm":
-        """Read one."""
         w = text.split()
         return cls(
             int(w[4]), int(w[5]), w[9], w[11], int(w[17]), int(w[19]), (float(w[16]), float(w[18])), text
@@ -59,7 +58,6 @@ class Evt(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Evt":
-        """Read one."""
         w = text.split()
         return cls(int(w[2]), int(w[7]), float(w[5]), int(w[13]), w[14], text)
 
@@ -77,7 +75,6 @@ class Merge:
 
     @property
     def recorded(self) -> list[Span]:
-        """The spans that it records."""
         return [(events[0].sequence, events[-1].sequence) for events in self.indexes]
 
 
@@ -268,7 +265,6 @@ class Legacy:
             (tokens / path.stem).touch()
 
     def write(self, events: Sequence[Evt], home: Path, environment: tuple[int, str]) -> None:
-        """Write the files of an index."""
         rules, rest = self.case.rules, events
         limit = rules.max_events
         before = b""  # the handlers of the event before
@@ -328,12 +324,10 @@ class Legacy:
 
 
 def lines_in(path: Path) -> list[str]:
-    """Return the lines of a file."""
     return path.read_text().splitlines()
 
 
 def dgms(path: Path) -> list[Dgm]:
-    """Return the datagrams of an index."""
     return [Dgm.of(line) for line in lines_in(path) if line.startswith("DGM")]
 
 

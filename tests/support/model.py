@@ -62,8 +62,6 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Rules:
-    """The knobs."""
-
     max_events: int = 125000
     chunk_scale: float = 0.9
     chunk_floor: float = 0.5
@@ -106,7 +104,6 @@ class ModelDecision:
 
     @property
     def delivery(self) -> Delivery:
-        """The recorded delivery."""
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
         counts = Counter((event.apid, event.datagram) for _, event in self.delivered)
         return Delivery(tuple(self.spans), counts, files)

@@ -29,7 +29,6 @@ class Online:
 
     @property
     def home(self) -> Path:
-        """The directory for Online."""
         return self.site.home / "online"
 
     @property
@@ -61,7 +60,6 @@ class Online:
         return result
 
     def files(self) -> dict[str, bytes]:
-        """Return the files in the directory for Online."""
         return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
 
     def state(self) -> OnlineState:

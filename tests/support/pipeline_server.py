@@ -43,7 +43,6 @@ class Server:
         return {"PIPELINE_STANDIN": str(self.home), "PYTHONPATH": str(self.checkout / "src")}
 
     def client(self, *words: str) -> Ended:
-        """Give a command of the client."""
         return run([sys.executable, str(CLIENT), "-m", self.mode, *words], self.environment)
 
     def create(self, downlink: str, chunks: int, **variables: Any) -> Ended:
@@ -88,7 +87,6 @@ class Server:
         return max(places, key=lambda place: place.stat().st_mtime)
 
     def stream(self, downlink: str) -> dict[str, Any]:
-        """Return the newest stream of a downlink."""
         stream: dict[str, Any] = json.loads((self.place(downlink) / "stream.json").read_text())
         return stream
 

@@ -21,8 +21,6 @@ ACCOUNT = "postgres"
 
 
 class PrivatePostgresql:
-    """The server and its directory."""
-
     def __init__(self, home: Path) -> None:
         self.home, self._own = home, home / "server"
         self._passfile = home / "pgpass"
@@ -52,7 +50,6 @@ class PrivatePostgresql:
         )
 
     def make_database(self, name: str) -> str:
-        """Make an empty database and return its URL."""
         with self.connect() as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url_of(name)

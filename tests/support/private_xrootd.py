@@ -63,7 +63,6 @@ class PrivateXrootd:
         self._server.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
-        """Stop the server."""
         if self._server is not None:
             self._server.kill()
             self._server.wait(STOP_SECONDS)

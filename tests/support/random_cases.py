@@ -148,7 +148,6 @@ class RandomCase:
 
 
 def record_utc(record: bytes) -> float:
-    """Return the time of an event."""
     return float(np.frombuffer(record, evt.CONTEXT, 1)["ccsds_utc"][0])
 
 

@@ -133,7 +133,6 @@ class S3df:
         return self.home / path.lstrip("/")
 
     def program(self, path: str, *lines: str) -> None:
-        """Write a program of a shell."""
         self.at(path).parent.mkdir(parents=True, exist_ok=True)
         self.at(path).write_text("\n".join(["#!/bin/sh", *lines, ""]))
         self.at(path).chmod(0o755)
@@ -199,7 +198,6 @@ class S3df:
         return [*options, "--chdir", "/tmp", "sh", "-c", f'{self.before}\nexec "$@"', "sh", *words]
 
     def run(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run a command in the container."""
         for name, lines in self.says.items():
             (self.said / name).write_text("".join(f"{line}\n" for line in lines))
         command = self.command(*words)
@@ -211,7 +209,6 @@ class S3df:
         )
 
     def doctor(self, *options: str, script: str = f"{CHECKOUT}/profiles/s3df/doctor.sh") -> "Examined":
-        """Run the doctor on the site."""
         self.checkout()
         return Examined.of(self.run("bash", script, *options))
 
@@ -226,7 +223,6 @@ class Examined:
 
     @classmethod
     def of(cls, done: "subprocess.CompletedProcess[str]") -> "Examined":
-        """Read its output."""
         lines = done.stdout.splitlines()
         assert lines, done.stderr
         assert lines[-1].startswith("{"), f"{done.stdout}{done.stderr}"

@@ -30,7 +30,6 @@ def searching(
 
 
 def plan_of(work: Path, *search: Path, ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = ()) -> Plan:
-    """Return the plan for a search path."""
     return Plan(searching(work, *search, ignored=ignored))
 
 

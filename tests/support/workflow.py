@@ -48,8 +48,6 @@ LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
 class Job(NamedTuple):
-    """One job: its rule and its wildcards."""
-
     rule: str
     dl: str = ""
     run: str = ""
@@ -223,7 +221,6 @@ class Site:
         self.configure(paths={"level0": str(made.level0)}, moot={"file": str(made.path / "moot.txt")})
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the command that an operator types."""
         return [str(SNAKEMAKE), "-c2", *arguments, "--configfile", str(self.configfile)]
 
     def typed(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
@@ -281,7 +278,6 @@ class Site:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the config."""
         return config.load([self.configfile])
 
     def abandon(self, run: str) -> Path:
@@ -296,7 +292,6 @@ class Site:
         return (self.work / paths.receipt(downlink)).exists()
 
     def receipt(self, downlink: str) -> dict[str, Any]:
-        """Read a receipt."""
         content: dict[str, Any] = json.loads((self.work / paths.receipt(downlink)).read_text())
         return content
 

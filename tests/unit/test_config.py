@@ -80,7 +80,6 @@ def test_later_files_win(tmp_path: Path) -> None:
 
 
 def ignoring(**entry: Any) -> dict[str, Any]:
-    """Return a config that ignores one chunk."""
     return {"ignore": {"chunks": [entry]}}
 
 

@@ -31,7 +31,6 @@ def shrunk(seed: int, kind: str, steps: Sequence[Step]) -> tuple[list[Step], lis
 
 
 def main() -> int:
-    """Tell stories."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", nargs="+", help="Numbers, or as 1-300.")
     parser.add_argument("--shrink", action="store_true", help="Look for fewer steps with the same fault.")

@@ -72,8 +72,6 @@ Stamps = dict[str, int]
 
 @dataclass
 class Downlink:
-    """The state of one downlink in a story."""
-
     begun: bool = False
     handoff: int = 0
     submitted: int = 0
@@ -421,7 +419,6 @@ class Books:
         assert len(left) <= self.withheld[run], f"run {run} is {row['status']} without {sorted(left)}"
 
     def problems(self, dl: str) -> dict[str, Problem]:
-        """Return the problems of a downlink."""
         of, found = self.of[dl], dict[str, Problem]()
         if not of.begun:
             chunks = [c for c in self.world.chunks[dl] if c.voucher not in self.ignored]
@@ -456,7 +453,6 @@ class Books:
         return found
 
     def _problems_of(self, chunk: NewInput) -> dict[str, Problem]:
-        """Return the problems of a chunk."""
         if chunk.voucher in self.ignored:
             return {"a chunk is ignored": Problem.MAYBE}
         source = self.world.version(chunk, self.world.source(chunk))
@@ -526,7 +522,6 @@ class Books:
         return True
 
     def check_verdict(self, dl: str, row: dict[str, Any]) -> None:
-        """Compare a verdict with the books."""
         problems = self.problems(dl)
         worst = max(problems.values(), default=None)
         codes = [cause["code"] for cause in row["causes"]]

@@ -32,7 +32,6 @@ MOMENTS = range(1, 350)  # of a head
 
 
 def step(weight: int) -> Callable[[Do], Do]:
-    """Make a function a step."""
 
     def take(do: Do) -> Do:
         STEPS[do] = weight
@@ -52,7 +51,6 @@ class Story:
     told: list[Any] = field(default_factory=list)  # what is drawn next, if a story is told again
 
     def one_of(self, choices: Sequence[Choice]) -> Choice:
-        """Draw one."""
         choice = self.rng.choice(choices)
         if self.told:
             again = self.told.pop(0)
@@ -66,7 +64,6 @@ class Story:
         return dl, self.books.of[dl]
 
     def chunk(self, dl: str) -> NewInput:
-        """Draw a chunk of a downlink."""
         chunks = self.world.chunks[dl]
         return chunks[self.one_of(range(len(chunks)))]
 
@@ -82,7 +79,6 @@ class Story:
         return ended
 
     def halfpipe(self, *words: str) -> Ended:
-        """Give a verb."""
         return self.heard(self.world.site.halfpipe(*words))
 
     def invoke(
@@ -180,7 +176,6 @@ class Story:
         return not announced.issuperset(str(d.run) for version in versions for d in version.datagrams)
 
     def is_there(self, chunk: NewInput) -> bool:
-        """Tell whether there is a RetDef of a chunk."""
         return self.world.source(chunk).exists() or self.world.staged_version(chunk) is not None
 
     def has_hole(self, dl: str) -> bool:
@@ -457,7 +452,6 @@ def products_gone(story: Story) -> bool:
 
 @step(2)
 def cleanup(story: Story) -> bool:
-    """Clean up."""
     if not story.world.site.work.is_dir():
         return False
     story.halfpipe("cleanup", "--remove")
@@ -544,7 +538,6 @@ def wiped(story: Story) -> bool:
 
 @step(2)
 def policy(story: Story) -> bool:
-    """Change the policy."""
     key, value = story.one_of(["max_events", "min_events"]), story.one_of([2, 3, 5, 125000])
     if (key == "min_events" and value > 3) or getattr(story.books.rules, key) == value:
         return False

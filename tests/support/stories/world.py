@@ -249,7 +249,6 @@ class World:
         return found
 
     def in_ledger(self) -> dict[RunId, dict[str, Any]]:
-        """Return the rows that the ledger has of runs."""
         file = self.site.work / paths.LEDGER
         return run_rows(Ledger(f"sqlite:///{file}")) if file.exists() else {}
 
@@ -297,7 +296,6 @@ class StagedFile:
 
     @classmethod
     def read(cls, path: Path) -> "StagedFile":
-        """Read one."""
         header, keys = evt.read_header(path), tuple(events_of(path.read_bytes()))
         seconds = int(header["secs_beg"]), int(header["secs_end"])
         return cls(path.name, keys, (keys[0][0], keys[-1][0]), seconds)

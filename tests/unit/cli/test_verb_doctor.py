@@ -57,7 +57,6 @@ class Here:
         (home / f"level0/src0077/{at:%Y/%m/%j.%m.%d}.{day}/utc{at:%H}").mkdir(parents=True)
 
     def program(self, name: str, text: str) -> None:
-        """Write a program of the path."""
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 

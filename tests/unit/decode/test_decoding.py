@@ -240,7 +240,6 @@ def test_too_many_missing_events(out: Path) -> None:
 
 
 def rows(number: list[int], utc: list[float], apid: int = 956) -> NDArray[np.void]:
-    """Return datagrams of one index."""
     made = np.zeros(len(number), idx.DATAGRAM)
     made["apid"], made["datagram"], made["utc"] = apid, number, utc
     return made

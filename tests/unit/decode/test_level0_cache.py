@@ -66,7 +66,6 @@ def home(tmp_path: Path, simulation: Simulation) -> Path:
 
 @pytest.fixture
 def empty(home: Path) -> Path:
-    """The same with an empty archive."""
     shutil.rmtree(home / "archive" / "src0077")
     return home
 

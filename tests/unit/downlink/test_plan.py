@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, outstanding_chunks, retdef_to_stage
+from halfpipe.downlink.plan import MOST_HOLES, expand, outstanding_chunks, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.files.reading import changed
 from halfpipe.ids import ChunkId, DownlinkId
@@ -29,14 +29,6 @@ def work(tmp_path: Path) -> Path:
 def home(tmp_path: Path) -> Path:
     (tmp_path / "retdefs").mkdir()
     return tmp_path / "retdefs"
-
-
-def test_a_downlink_goes_to_its_submission_unless_that_is_held_or_manual(work: Path, home: Path) -> None:
-    plan = Plan(searching(work, home, submitting=True))
-    assert (plan.target(DL), plan_of(work, home).target(DL)) == (paths.submitted(DL), paths.receipt(DL))
-    (work / DL).mkdir()
-    (work / DL / "haltL1").touch()
-    assert (plan.target(DL), plan.target(OTHER)) == (paths.receipt(DL), paths.submitted(OTHER))
 
 
 def test_chunks_runs_and_files(work: Path, home: Path) -> None:
@@ -124,15 +116,6 @@ def test_a_decoder_may_find_other_runs(work: Path, home: Path) -> None:
     for damaged in ("", "[]", "{}", '{"runs": ["x"]}', '{"runs": 1}', "\xff"):
         product.write_text(damaged)
         assert plan_of(work, home).of(DL).runs == (RUN_A,), damaged
-
-
-def test_a_damaged_retdef_hides_only_its_own_run(work: Path, home: Path) -> None:
-    put(home, 1, run=RUN_A)
-    bad = put(home, 2, text="<retdef>")
-    plan = plan_of(work, home).of(DL)
-    assert (plan.chunks, plan.runs) == ((ONE, TWO), (RUN_A,))
-    (error,) = plan.unreadable
-    assert str(bad) in str(error)
 
 
 BEGUN, HANDED_OFF = "230402002", "230402003"

@@ -108,17 +108,6 @@ def test_books_decoder_errors_and_vanished_files_refuse_a_hand_off(delivered: Si
     assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1]
 
 
-def test_a_run_that_level_1_took_with_an_earlier_hand_off_is_not_named(delivered: Site) -> None:
-    manifest = delivered.work / "runs" / LPA / DL / "manifest.json"
-    write_json(manifest, read_json(manifest) | {"handoff": 2})
-    shutil.rmtree(delivered.stage / DL / LCI.l1)
-    made = hand_off(delivered)
-    assert [run["named"] for run in made["runs"]] == [True, False, True]
-    assert made["handoff"] == 2
-    lines = (delivered.stage / DL / f"delivered_events_{DL}.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == [LPA.l1, OPEN.l1]
-
-
 def test_level_1_may_retire_runs_only_after_the_receipt(delivered: Site) -> None:
     halt_cleanup.put(delivered.stage, DL, [LPA, LCI])
     made, known = hand_off(delivered), series(delivered.work, DL)

@@ -56,7 +56,6 @@ def settled(level1: Level1, heard: bool) -> None:
 
 
 def create(level1: Level1) -> None:
-    """Create the stream by hand."""
     ask(shlex.split(level1.creates), StringIO())
 
 
@@ -249,7 +248,9 @@ def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> N
 
 
 @pytest.mark.parametrize("command", ["as it is", None])
-def test_a_stage_that_differs_from_the_hand_off_is_not_submitted(command: str | None, level1: Level1) -> None:
+def test_a_stage_that_differs_or_has_no_hand_off_is_not_submitted(
+    command: str | None, level1: Level1
+) -> None:
     file = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
     content, token = file.read_bytes(), level1.stage / paths.tokens(RUN.l1) / file.stem
     settings = level1.settings() if command else level1.settings(command=None, check=None)
@@ -269,20 +270,12 @@ def test_a_stage_that_differs_from_the_hand_off_is_not_submitted(command: str | 
     with pytest.MonkeyPatch.context() as level1_is:
         level1_is.setattr(level1_acceptance, "failures", lambda *_: iter(["Level-1 would not read this"]))
         assert "Level-1 would not read this" in refused(settings, StageError)
+    receipt = level1.work / paths.receipt(DL)
+    outstanding = receipt.rename(level1.home / "aside")
+    refused(settings, MissingInputError)
+    outstanding.rename(receipt)
     assert level1.words() == []
     assert submitted(settings)["handoff"] == 1
-
-
-def test_a_held_or_outstanding_downlink_is_not_submitted(level1: Level1) -> None:
-    held = level1.work / DL / "haltL1"
-    held.parent.mkdir(exist_ok=True)
-    held.touch()
-    assert str(held) in refused(level1.settings(), HeldError)
-    held.unlink()
-    (level1.work / paths.receipt(DL)).unlink()
-    refused(level1.settings(), MissingInputError)
-    assert not (level1.work / paths.submissions(DL)).exists()
-    assert level1.commands() == []
 
 
 def left_behind(level1: Level1, seconds: float = 300.0) -> None:

@@ -60,14 +60,6 @@ def test_no_group_of_waiting_events_contains_delivered_events() -> None:
     ]
 
 
-def test_events_of_an_abandoned_run_are_due() -> None:
-    case = read_case("gap_one")
-    run = Run(case.rules)
-    run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
-    run.abandoned = True
-    assert explained.check(run) == [Group(NotDelivered.DUE, 957, 1093, 1163, 21)]
-
-
 def chunk_of(apid: int, datagrams: dict[int, tuple[int, ...]]) -> Chunk:
     """Return a chunk of one EPU that opens with datagram 0 and does not close."""
     lines = tuple(

@@ -32,7 +32,6 @@ def make(site: Site, home: Path) -> None:
 
 
 def text(page: Path) -> str:
-    """Return the text of a page."""
     return unescape(
         re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]+>", "", page.read_text(), flags=re.DOTALL)
     )
@@ -40,7 +39,6 @@ def text(page: Path) -> str:
 
 @pytest.fixture
 def home(site: Site, tmp_path: Path) -> Path:
-    """A board."""
     make(site, tmp_path / "board")
     return tmp_path / "board"
 

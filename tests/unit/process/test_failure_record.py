@@ -81,14 +81,12 @@ def common(*, dryrun: bool) -> Any:
 
 @pytest.fixture
 def head() -> Iterator[plugin.LogHandler]:
-    """The plugin in a head."""
     handler = plugin.LogHandler(common(dryrun=False), None)
     yield handler
     handler.close()
 
 
 def log_event(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
-    """Pass an event to the plugin."""
     record = logging.LogRecord("snakemake", logging.INFO, "", 0, "said", (), None)
     vars(record).update(event=event, **what)
     assert head._take(record)

@@ -25,7 +25,6 @@ def log_of(work: Path) -> Path:
 
 
 def tries(work: Path) -> list[dict[str, Any]]:
-    """Return the recorded lines."""
     return [json.loads(line) for line in (work / paths.usage(DOWNLINK)).read_text().splitlines()]
 
 
