@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import ConfigError
 from halfpipe.files import markers, working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.files.heartbeat import whoami
@@ -26,6 +25,8 @@ from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 from halfpipe.words import utc
 
+LAST_REAL = 990000000  # made-up downlinks have higher ids: month 00 of 2099 is not a date
+
 
 def prepare(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
     """Make the made-up downlink of a run, or return an unfinished one.
@@ -39,8 +40,6 @@ def prepare(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
 
     Raises
     ------
-    ConfigError
-        If all ids are in use.
     HalfPipeError
         As `halfpipe.repipe.run_retdefs.retdefs_of`.
     """
@@ -76,23 +75,16 @@ def _created(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
 
 def _new_id(settings: Settings) -> DownlinkId:
     """Take the next id. Creating its directory fails if another process has taken it."""
-    work, (first, last) = settings.paths.work, (one.number for one in settings.repipe.ids)
+    work = settings.paths.work
     home = make_directory(work, paths.REPIPES)
     used = [int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name)]
-    for number in range(max([first - 1, *(one for one in used if first <= one <= last)]) + 1, last + 1):
+    number = max([LAST_REAL, *used])
+    while True:
+        number += 1
         downlink = DownlinkId(f"{number:09d}")
-        real = (
-            work / downlink,
-            work / paths.receipt(downlink),
-            *(d / downlink for d in settings.paths.retdef),
-        )
-        if not any(place.exists() for place in real):
-            with suppress(FileExistsError):  # another command has just taken it
-                (work / paths.repipe(downlink)).mkdir()
-                return downlink
-    raise ConfigError(
-        f"repipe.ids: all ids up to {settings.repipe.ids[1]} are in use. Set another range in the config."
-    )
+        with suppress(FileExistsError):  # another command has just taken it
+            (work / paths.repipe(downlink)).mkdir()
+            return downlink
 
 
 def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
