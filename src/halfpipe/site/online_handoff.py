@@ -48,10 +48,6 @@ FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # `paths.online_fil
 WHOLE = Merge(max_events=0, min_events=1, min_epus=1)  # one file for any number of events
 
 
-class OnlineError(HalfPipeError):
-    """A hand-off to Online failed."""
-
-
 class OnlineOutcome(StrEnum):
     """What became of a run. `OTHER`: its type is not for Online; `BEFORE`: it was handed off earlier."""
 
@@ -288,7 +284,7 @@ class _Run:
 
         Raises
         ------
-        OnlineError
+        HalfPipeError
             If it failed.
         """
         run, online = self._run, self._settings.online
@@ -306,7 +302,7 @@ class _Run:
         words = filled_in(online.command, values)
         answer = run_program(words, ROOT, Log(self._output), seconds=online.seconds, whole_group=True)
         if not answer.well:
-            raise OnlineError(
+            raise HalfPipeError(
                 f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this. The next "
                 "halfpipe online makes the file again, and runs the command again."
             )
