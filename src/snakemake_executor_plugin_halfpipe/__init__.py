@@ -54,6 +54,15 @@ FOR_NOW = (
     "try again",
     "resource temporarily",
 )
+# Words of sbatch if it refuses a job for good, and the key of the profile to correct.
+KEYS = {
+    "account": "default-resources: slurm_account",
+    "partition": "default-resources: slurm_partition",
+    "qos": "default-resources: qos",
+    "memory": "set-resources: mem_mb",
+    "node configuration": "default-resources: slurm_partition, mem_mb",
+    "time limit": "default-resources: runtime",
+}
 
 
 class Executor(SlurmExecutor):  # type: ignore[misc]
@@ -148,12 +157,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if self._is_over.is_set():
             return
         self._is_over.set()
+        keys = [key for word, key in KEYS.items() if word in words.lower()]
         had = {name: job_info.job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")}
         why = Failure(
             "executor",
             f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
             Remedy(
-                first="correct default-resources or set-resources in the profile, then re-run the command"
+                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then re-run the command"
             ),
         )
         if log is not None:
