@@ -7,7 +7,6 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import RUN, Site, Verb, as_json
-from halfpipe.downlink import halts
 from halfpipe.ids import RunId
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.site import online_handoff
@@ -40,10 +39,6 @@ def command(site: Site, again: RunId | None, as_json: bool) -> int:
         click.echo("paths.online is null: the hand-off to Online is switched off")
         return 0
     with online_handoff.alone(site.settings):
-        switch = halts.holding(site.work, halts.Switch.ONLINE)
-        if switch is not None and again is None:
-            click.echo(f"the hand-off to Online is held by {switch}")
-            return 0
         runs = [again] if again else every_run(site.work)
         results = online_handoff.hand_off(site.settings, runs, sys.stderr, again=again is not None)
         found = []
