@@ -2,7 +2,8 @@
 
 Everything else of the package may import this module; it imports only ids and errors. `halfpipe.config` reads the
 config files, checks them once in the process that a person started, and writes the result to a file. Jobs read this
-file here, without the libraries for checking. The docstring below a key is its text in config/README.md.
+file here, without the libraries for checking. The docstring below a key is its text in config/README.md and in the
+schema.
 """
 
 import json
@@ -26,7 +27,7 @@ SUBMIT_CONTRACT = (
 
 
 class Check:
-    """A check of a value besides its type; pydantic calls the method by name.
+    """A check of a value besides its type; pydantic calls the two methods by name.
 
     It does not use pydantic's own classes, because importing them would double the time that a job takes to start.
 
@@ -34,6 +35,8 @@ class Check:
     ----------
     read
         Converts the value before its type is checked; a ConfigError refuses the value.
+    written
+        The JSON schema of the value in a file; None: that of its type.
     **bounds
         ge, gt, le, min_length, max_length, pattern.
     """
@@ -41,9 +44,10 @@ class Check:
     def __init__(
         self,
         read: Callable[[Any], Any] | None = None,
+        written: Mapping[str, Any] | None = None,
         **bounds: float | str,
     ) -> None:
-        self._read, self._bounds = read, bounds
+        self._read, self._written, self._bounds = read, written, bounds
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Return the schema that checks the value."""
@@ -53,6 +57,10 @@ class Check:
         from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
 
         return core_schema.no_info_before_validator_function(self._read, checked)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        """Return the schema for editors."""
+        return self._written or handler(schema)
 
 
 def command_with(*names: str, needed: str = "") -> Check:
@@ -314,6 +322,8 @@ class CleanUp(Section):
     retention_days: Days = 30.0
     """Days to keep the event records and indexes of a run's chunks, from the run's last hand-off. Only chunks of
     retired runs that Level-1 has taken are cleaned up, and they can be decoded again. 30 days take about 2 TB."""
+    log_days: Days = 90.0
+    """Logs older than this are removed."""
 
 
 @dataclass(frozen=True)
@@ -362,6 +372,15 @@ class Shrink(Section):
     accept: tuple[OfRun, ...] = ()
     """The runs, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. Sequences that only the earlier spans covered
     stay closed to other downlinks until `halfpipe force --reopen`."""
+
+
+@dataclass(frozen=True)
+class Repipe(Section):
+    """How one run is processed again on its own: `halfpipe process RUN`."""
+
+    ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
+    """First and last id of made-up downlinks, which no real downlink may have; each is used once, the lowest first.
+    Month 00 of 2099 is not a date."""
 
 
 @dataclass(frozen=True)
@@ -432,7 +451,9 @@ class Settings(Section):
     """
 
     paths: Paths
-    dl: Annotated[tuple[Downlinks, ...], Check(downlinks)] = ()
+    dl: Annotated[
+        tuple[Downlinks, ...], Check(downlinks, {"type": ["array", "string", "number", "null"]})
+    ] = ()
     """Downlinks to process if no target is named: a list, or text with ids separated by commas or spaces. Write ids in
     quotes, nine digits each. A range (230401001..230401018), a month (2023-04) or a day (2023-04-01) means the
     downlinks that exist in it. Empty: every outstanding downlink on the RetDef search path."""
@@ -453,6 +474,7 @@ class Settings(Section):
     cleanup: CleanUp = CleanUp()
     ignore: Ignore = Ignore()
     shrink: Shrink = Shrink()
+    repipe: Repipe = Repipe()
     history: History = History()
     lease: Lease = Lease()
     alarm: Alarm = Alarm()

@@ -5,6 +5,7 @@ command must succeed, or end with the status in the comment behind it.
 """
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ import click
 import pytest
 
 from halfpipe import paths
+from halfpipe.cli.config import schema
 from halfpipe.cli.main import command as halfpipe
 from halfpipe.settings import Settings
 from tests.support import documents
@@ -81,10 +83,13 @@ def test_the_source_has_each_message_that_operations_explains() -> None:
     assert [piece for piece in sorted(pieces) if not any(piece in text for text in texts)] == []
 
 
-def test_the_table_of_the_config_follows_from_the_model() -> None:
+def test_table_and_schema_of_the_config_follow_from_the_model() -> None:
     between = PLACE.search(FILE.read_text())
     assert between is not None
     assert between[1].strip() == "\n".join(table()).strip()
+    path = ROOT / "config" / "config.schema.json"
+    assert json.loads(path.read_text()) == json.loads(json.dumps(schema()))
+    assert f"$schema={path.name}" in (ROOT / "config" / "s3df.yaml").read_text().splitlines()[0]
 
 
 def anchors(document: str) -> set[str]:

@@ -1,5 +1,6 @@
 """A run that is processed alone, with RetDefs made from level-0, has the events that were delivered."""
 
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.config import load
-from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.errors import ConfigError, FormatError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
@@ -204,7 +205,12 @@ def test_an_id_is_used_once_and_an_interrupted_repipe_goes_on(theirs: Site, simu
     assert run_alone.prepare(theirs.settings, run, waiting=False) == FIRST
     assert run_alone.prepare(theirs.settings, run, waiting=False) == FIRST
     assert run_alone.prepare(theirs.settings, run, waiting=True) == "990000002"
-    assert run_alone.prepare(theirs.settings, other, waiting=False) == "990000003"
+    shutil.rmtree(theirs.work / paths.repipe("990000002"))
+    theirs.configure(repipe={"ids": [FIRST, FIRST]})
+    with pytest.raises(ConfigError):
+        run_alone.prepare(theirs.settings, other, waiting=False)
+    theirs.configure(repipe={"ids": ["230401003", "230401004"]})  # a real downlink has the first
+    assert run_alone.prepare(theirs.settings, other, waiting=False) == "230401004"
 
 
 @pytest.mark.workflow

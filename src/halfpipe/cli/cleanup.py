@@ -30,7 +30,7 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
 
     Decoded chunks of a run are removed when the run is retired, all its downlinks are handed off and
     submitted, and cleanup.retention_days have passed; partial files of killed jobs after a day; logs after
-    90 days. Files in use stay.
+    cleanup.log_days. Files in use stay.
     """
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)

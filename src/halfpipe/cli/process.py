@@ -68,7 +68,7 @@ def command(
     downlink that fails stops no other one. Downlinks that wait for RetDefs, are held, or are in progress elsewhere are
     skipped and listed. Nothing is submitted to Level-1. The same command continues where it ended.
 
-    A run is processed from all its data in the level-0 archive, as a made-up downlink, 990000001 or later, with its own
+    A run is processed from all its data in the level-0 archive, as a made-up downlink (repipe.ids) with its own
     working directory and stage in repipe/ under paths.work. The records of deliveries do not change. Level-1 gets
     the run only by hand: first roll back the earlier data of the run.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.errors import ConfigError
 from halfpipe.files import markers, working_directory
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.files.heartbeat import whoami
@@ -25,8 +26,6 @@ from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 from halfpipe.words import utc
 
-LAST_REAL = 990000000  # made-up downlinks have higher ids: month 00 of 2099 is not a date
-
 
 def prepare(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
     """Make the made-up downlink of a run, or return an unfinished one.
@@ -40,6 +39,8 @@ def prepare(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
 
     Raises
     ------
+    ConfigError
+        If all ids are in use.
     HalfPipeError
         As `halfpipe.repipe.run_retdefs.retdefs_of`.
     """
@@ -75,16 +76,23 @@ def _created(settings: Settings, run: RunId, *, waiting: bool) -> DownlinkId:
 
 def _new_id(settings: Settings) -> DownlinkId:
     """Take the next id. Creating its directory fails if another process has taken it."""
-    work = settings.paths.work
+    work, (first, last) = settings.paths.work, (one.number for one in settings.repipe.ids)
     home = make_directory(work, paths.REPIPES)
     used = [int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name)]
-    number = max([LAST_REAL, *used])
-    while True:
-        number += 1
+    for number in range(max([first - 1, *(one for one in used if first <= one <= last)]) + 1, last + 1):
         downlink = DownlinkId(f"{number:09d}")
-        with suppress(FileExistsError):  # another command has just taken it
-            (work / paths.repipe(downlink)).mkdir()
-            return downlink
+        real = (
+            work / downlink,
+            work / paths.receipt(downlink),
+            *(d / downlink for d in settings.paths.retdef),
+        )
+        if not any(place.exists() for place in real):
+            with suppress(FileExistsError):  # another command has just taken it
+                (work / paths.repipe(downlink)).mkdir()
+                return downlink
+    raise ConfigError(
+        f"repipe.ids: all ids up to {settings.repipe.ids[1]} are in use. Set another range in the config."
+    )
 
 
 def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:

@@ -40,7 +40,6 @@ DAY = 86400.0
 # Seconds before partial files are removed: longer than any job runs. A job that was suspended for as long has lost its
 # leases, and notices that before it writes anything.
 LEAST_AGE = DAY
-LOG_SECONDS = 90 * DAY  # after which logs are removed
 DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
 # Files below `paths.work` that can be regenerated.
 PRODUCTS = re.compile(rf"{paths.chunks(f'(?P<dl>{DL})')}/(\.replaced/)?{PRODUCT.pattern}")
@@ -148,7 +147,7 @@ def removable(settings: Settings, now: float) -> list[Removable]:
             elif match := PRODUCTS.fullmatch(name):
                 products[RunId(match["run"])][str(path)] = path.lstat().st_size
                 downlinks[RunId(match["run"])].add(DownlinkId(match["dl"]))
-            elif LOG.fullmatch(name) and path.lstat().st_mtime < now - LOG_SECONDS:
+            elif LOG.fullmatch(name) and path.lstat().st_mtime < now - settings.cleanup.log_days * DAY:
                 logs[str(path)] = path.lstat().st_size
     runs = [
         Removable(FileKind.RUN, sizes, run, tuple(sorted({*begun_downlinks(work, run), *downlinks[run]})))

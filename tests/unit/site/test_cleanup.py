@@ -55,7 +55,7 @@ def cleaned(
     now: float = NOW,
 ) -> list[Removable]:
     """Clean up; return what became of files of one kind."""
-    settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days))
+    settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
     return [each for each in cleanup.clean(settings, now, halted, remove=remove) if each.what is what]
 
 
@@ -154,7 +154,7 @@ def test_each_reason_keeps_the_run(what: str, old: Site) -> None:
 
 def test_a_halt_keeps_everything(old: Site) -> None:
     leave(old, f"work/{FIRST}/.part.part", OLD)
-    leave(old, f"work/logs/{FIRST}/receipt.log", NOW - 2 * cleanup.LOG_SECONDS)
+    leave(old, f"work/logs/{FIRST}/receipt.log", OLD)
     before = old.tree()
     kept = [row.kept for what in FileKind for row in cleaned(old, what, halted="held by a file")]
     assert kept == ["held by a file"] * 3
@@ -248,7 +248,7 @@ def test_files_of_one_chunk_are_removed_by_run(old: Site) -> None:
     "place", [f"{FIRST}", paths.chunks(FIRST), "runs", f"{paths.run(RUN)}/{FIRST}", "logs"]
 )
 def test_a_directory_that_is_a_link_is_not_searched(place: str, old: Site) -> None:
-    leave(old, "work/logs/x.log", NOW - 2 * cleanup.LOG_SECONDS)
+    leave(old, "work/logs/x.log", OLD)
     outside = old.home / "outside"
     (old.work / place).rename(outside)
     (old.work / place).symlink_to(outside)
@@ -381,12 +381,11 @@ def test_partial_files_changed_within_a_day_stay(old: Site, monkeypatch: pytest.
 
 def test_old_logs_are_removed(old: Site) -> None:
     shutil.rmtree(old.work / "logs", ignore_errors=True)
-    then = NOW - cleanup.LOG_SECONDS - cleanup.DAY
-    goes = [leave(old, f"work/logs/{name}", then) for name in (f"{FIRST}/receipt.log", "unattended/x.log")]
+    goes = [leave(old, f"work/logs/{name}", OLD) for name in (f"{FIRST}/receipt.log", "unattended/x.log")]
     stays = [
-        leave(old, f"work/logs/{name}", OLD) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
+        leave(old, f"work/logs/{name}", NOW) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
     ]
-    stays.append(leave(old, f"work/{paths.usage(FIRST)}", then))
+    stays.append(leave(old, f"work/{paths.usage(FIRST)}", OLD))
     expected = [Removable(FileKind.LOGS, {str(path): 4 for path in goes})]
     assert cleaned(old, FileKind.LOGS, remove=False) == expected
     assert all(path.exists() for path in goes)
