@@ -1,11 +1,13 @@
-"""Batches of history with downlinks that fail or are in progress."""
+"""Batches of history with downlinks that fail, are in progress, or find a full disk."""
 
 import pytest
 
 from halfpipe import paths
 from halfpipe.config import write_down
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure_record import Failure
 from halfpipe.site import batches
 from halfpipe.site.batches import Batches, process_batch, record
 from halfpipe.site.invocation import SnakemakeCall
@@ -24,6 +26,7 @@ FIRST, SECOND, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waiting times."""
     monkeypatch.setattr(batches, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(batches, "FULL_SECONDS", 0.1)
     monkeypatch.setattr(batches, "BUSY_SECONDS", 0.1)
 
 
@@ -60,6 +63,24 @@ def test_a_batch_waits_for_a_downlink_in_work_and_then_leaves_it(three: Site) ->
         assert batch(three, FIRST, SECOND) is False
     assert failure_code(three.work / record(FIRST)) in batches.LEFT
     assert [three.has_receipt(dl) for dl in (FIRST, SECOND)] == [False, True]
+
+
+def test_a_batch_tries_again_while_a_disk_is_full(three: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, codes, process_one = three.home / "room", list[str](), batches._process_one
+
+    def tried(*given: object, **keys: object) -> Failure | None:
+        why = process_one(*given, **keys)  # type: ignore[arg-type]
+        codes.append(why.code if why else "")
+        room.touch()
+        return why
+
+    monkeypatch.setattr(batches, "_process_one", tried)
+    replay = three.config["decoder"]["command"]
+    full = f'[ -e {room} ] || {{ echo "No space left on device" >&2; exit 1; }}; exec {replay} "$@"'
+    three.configure(decoder={"command": f"sh -c '{full}' sh"})
+    assert batch(three, FIRST) is False
+    assert codes == [DISK_FULL, ""]
+    assert three.has_receipt(FIRST)
 
 
 def test_a_command_stops_after_equal_failures_and_continues_later(

@@ -152,7 +152,8 @@ def _progress(batch: Batches, begun: float) -> str:
     if done and left:
         ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
-    return "; waits: ".join([", ".join(words), *(cause.text for cause in slurm_queue.troubles())])
+    waits = filter(None, [batch.waits, *(cause.text for cause in slurm_queue.troubles())])
+    return "; waits: ".join([", ".join(words), *waits])
 
 
 def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[str]:

@@ -22,6 +22,7 @@ from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId
@@ -35,6 +36,7 @@ from halfpipe.status.failed_jobs import end_of, failed_jobs
 SNAKEFILE = ROOT / "workflow" / "history.smk"
 EQUAL = 20  # downlinks that fail one after the other with one code: the cause is shared
 LOOK_SECONDS = 10.0  # between two looks at what has become of downlinks
+FULL_SECONDS = 60.0  # between two tries of a downlink where a disk is full
 BUSY_SECONDS = 900.0  # that a batch waits for a downlink that another process has in progress
 # Codes of why a downlink was not handed off.
 LEFT = frozenset({HeldError.code, LockedError.code})  # it was left alone
@@ -115,6 +117,12 @@ class Batches:
         others = {*self.done, *self.left}
         return [dl for dl in self.todo if dl not in others]
 
+    @property
+    def waits(self) -> str:
+        """The full disk that the downlinks wait for; empty without one."""
+        full = (f"{dl}: {why.text}" for dl, why in self.ends.items() if why and why.code == DISK_FULL)
+        return next(full, "")
+
     def run(self, snakemake: SnakemakeCall) -> Iterator[None]:
         """Process the batches, and yield after each look at the files.
 
@@ -169,7 +177,7 @@ class Batches:
                 continue
             log = work / record(dl)
             if is_made(str(log.with_suffix(paths.FAILURE_SUFFIX)), begun) and (why := Failure.read(log)):
-                if why != before and why.code not in LEFT:
+                if why != before and why.code not in LEFT | {DISK_FULL}:
                     self._equal = [*(one for one in self._equal if one.code == why.code), why]
                 self.ends[dl] = why
         if len(self._equal) >= EQUAL:
@@ -204,9 +212,12 @@ def process_batch(
     """
     wants_memory = False
     for downlink in downlinks:
-        if not _is_done(settings, downlink, since):
+        while not _is_done(settings, downlink, since):
             why = _process_one(settings, written, downlink, again=since > 0, cores=cores, log=log)
             wants_memory |= why is not None and why.code in MEMORY
+            if why is None or why.code != DISK_FULL:
+                break
+            time.sleep(FULL_SECONDS)
     return wants_memory
 
 
