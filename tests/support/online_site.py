@@ -10,7 +10,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineResult
+from halfpipe.site.online_handoff import OnlineRecord, OnlineResult, OnlineState
 from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 
@@ -44,18 +44,14 @@ class Online:
         return f"sh -c '{script}' sh {{file}} {{run}} {{l1_run}} {{gid}} {{key}} {{alias}}"
 
     def settings(
-        self,
-        command: str | None = None,
-        types: Sequence[RunKind] = (RunKind.LCI,),
-        seconds: float = 300.0,
-        **merge: Any,
+        self, command: str | None = None, types: Sequence[RunKind] = (RunKind.LCI,), **merge: Any
     ) -> Settings:
         """Return the settings with the hand-off switched on."""
         settings = self.site.settings
         return replace(
             settings,
             paths=replace(settings.paths, online=self.home),
-            online=OnlineSettings(tuple(types), command, seconds),
+            online=OnlineSettings(tuple(types), command),
             merge=replace(settings.merge, **merge),
         )
 
@@ -67,6 +63,10 @@ class Online:
     def files(self) -> dict[str, bytes]:
         """Return the files in the directory for Online."""
         return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
+
+    def state(self) -> OnlineState:
+        """Return how far the run is."""
+        return OnlineRecord(self.site.work, RUN).state
 
 
 def on_site(

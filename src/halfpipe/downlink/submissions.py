@@ -10,10 +10,12 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.attempts import Attempts
 from halfpipe.settings import Settings
 
+DONE = "submitted"
+
 
 def submissions(work: Path, downlink: str, *, only_look: bool = False) -> Attempts:
     """Read the submissions of a downlink. The last confirmed one is the hand-off that Level-1 has."""
-    return Attempts(work, downlink, only_look=only_look)
+    return Attempts(work, paths.submissions(downlink), downlink, DONE, only_look=only_look)
 
 
 def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
@@ -24,7 +26,14 @@ def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
     """
     work, product = settings.paths.work, settings.paths.work / paths.submitted(downlink)
     note = partial(stage_mark.noted, settings)
-    found = Attempts(work, downlink, before=partial(remove_file, product), after=note)
+    found = Attempts(
+        work,
+        paths.submissions(downlink),
+        downlink,
+        DONE,
+        before=partial(remove_file, product),
+        after=note,
+    )
     if found.every and not product.exists():
         note(found.place, found.series.records[-1])
     return found

@@ -1,9 +1,9 @@
-"""Commands that Level-1 must receive at most once, although any process may die at any time.
+"""Commands that another system, such as Level-1, must receive at most once, although any process may die at any time.
 
 An attempt has two records in a series (`halfpipe.files.records`): its intent before the command starts, and its outcome
 afterwards. Of two processes that decide on the same records only one can publish its intent, and the other one runs
 nothing. The outcome is *submitted*, *not submitted* or *unknown*. It is unknown until it is recorded, and stays unknown
-if the command failed, because a command may fail after Level-1 accepted it. An unknown attempt is not repeated
+if the command failed, because a command may fail after the other system accepted it. An unknown attempt is not repeated
 until a check or a person finds out. Unlike products, these records contain times and persons.
 
 A killed process leaves its command running. So commands run under ``timeout``, and the intent contains the time after
@@ -23,7 +23,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
-from halfpipe import paths
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.heartbeat import file_server_time, whoami
 from halfpipe.files.lease import Say
@@ -36,7 +35,10 @@ from halfpipe.settings import ROOT
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2
 CLOCK_SECONDS = 0.05  # by which a file's time may lag behind the clock, a tick of Linux
 TIMED_OUT = 124  # exit status of timeout(1)
-FAILED, WRITTEN = "failed", "written"  # recorded words of two kinds of unknown attempts
+FAILED, WRITTEN = (
+    "failed",
+    "written",
+)  # recorded words of two kinds of unknown attempts; an open attempt has no word
 
 
 class Outcome(StrEnum):
@@ -52,6 +54,7 @@ class Action(StrEnum):
 
     SUBMIT = "submit"
     ROLLBACK = "rollback"
+    START = "start"
 
 
 class By(StrEnum):
@@ -77,27 +80,27 @@ class Attempt:
         When the intent was recorded, ISO 8601.
     seconds
         After this time the command has certainly ended.
-    action, handoff
-        What was to be submitted.
     outcome, word
         What is known, and the word for it in the record; empty while the attempt is open.
     by
         The source of the outcome. An open attempt with a source was killed by a signal.
+    action, handoff
+        What was to be submitted.
     """
 
     number: int
     command: tuple[str, ...]
     when: str
-    seconds: float
-    action: Action
-    handoff: int
+    seconds: float = 0.0
     outcome: Outcome = Outcome.UNKNOWN
     word: str = ""
     by: By | None = None
+    action: Action = Action.START
+    handoff: int = 0
 
     @property
     def is_known(self) -> bool:
-        """Whether it is known that Level-1 has received it, or that it has not."""
+        """Whether it is known that the other system has received it, or that it has not."""
         return self.outcome is not Outcome.UNKNOWN
 
     @property
@@ -133,11 +136,6 @@ class Attempt:
         return "a process ended between its command and the record of its answer"
 
 
-def _word(outcome: Outcome, why: str) -> str:
-    """Return the recorded word of an outcome; `why` it is unknown, `FAILED` or `WRITTEN`."""
-    return why if outcome is Outcome.UNKNOWN else str(outcome)
-
-
 class UnknownOutcomeError(HalfPipeError):
     """It is unknown whether a command was received: it was killed, or it may still run."""
 
@@ -161,12 +159,17 @@ def _run_in_time(words: Sequence[str], output: IO[str], seconds: float, late: fl
 
 
 class Attempts:
-    """The attempts to submit one downlink, or to roll it back.
+    """The attempts of one series of records.
 
     Parameters
     ----------
-    work, id
-        `paths.work`, and the downlink.
+    work, place, id
+        `paths.work`, the directory of the series, and the downlink or run.
+    done
+        The word of a successful attempt in the records: ``submitted`` or ``started``.
+    other
+        Checks a record that does not belong to an attempt. It returns whether the attempts before that record stop to
+        count, and raises ValueError, KeyError or TypeError for a damaged record.
     before, after
         Called before a record is published, and after, with the directory of the series and the record.
     only_look
@@ -176,6 +179,8 @@ class Attempts:
     ----------
     every
         All attempts, in order.
+    others
+        Values of the other records, in order.
 
     Raises
     ------
@@ -186,15 +191,19 @@ class Attempts:
     def __init__(
         self,
         work: Path,
+        place: str,
         id: str,
+        done: str,
         *,
+        other: Callable[[Mapping[str, Any]], bool] | None = None,
         before: Callable[[], object] = lambda: None,
         after: Callable[[str, Record], object] = lambda *_: None,
         only_look: bool = False,
     ) -> None:
-        self.id, self.place, self._work = id, paths.submissions(id), work
-        self._before, self._after = before, after
-        self.series = Series(work, self.place, "nothing is submitted", only_look=only_look)
+        self.id, self.place, self._work = id, place, work
+        self._words = {Outcome.SUBMITTED: done, Outcome.NOT_SUBMITTED: f"not-{done}"}
+        self._other, self._before, self._after = other, before, after
+        self.series = Series(work, place, "nothing is submitted", only_look=only_look)
         self.path = self.series.home
         self._waited_for = 0  # number of the intent whose command has had all its time
         self.read()
@@ -202,7 +211,8 @@ class Attempts:
     def read(self) -> None:
         """Read all records again."""
         self.every: list[Attempt] = []
-        self._intent = 0
+        self.others: list[Mapping[str, Any]] = []
+        self._first = self._intent = 0
         for record in self.series.read():
             try:
                 self._add(record)
@@ -211,6 +221,11 @@ class Attempts:
 
     def _add(self, record: Record) -> None:
         value = record.values
+        if "attempt" not in value and self._other is not None:
+            if self._other(value):
+                self._first = len(self.every)
+            self.others.append(value)
+            return
         if "command" in value:
             self._intent = record.number
             self.every.append(
@@ -219,27 +234,29 @@ class Attempts:
                     command=tuple(map(str, value["command"])),
                     when=str(value["when"]),
                     seconds=float(value["seconds"]),
-                    action=Action(value["action"]),
-                    handoff=int(value["handoff"]),
+                    action=Action(value.get("action", Action.START)),
+                    handoff=int(value.get("handoff", 0)),
                 )
             )
         at = int(value["attempt"]) - 1
         if at not in range(len(self.every)):
             raise ValueError(value["attempt"])
         if "outcome" in value:
+            outcomes = {word: outcome for outcome, word in self._words.items()}
+            outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
             word = value["outcome"]
-            outcome = Outcome.UNKNOWN if word in {"", FAILED, WRITTEN} else Outcome(word)
-            self.every[at] = replace(self.every[at], outcome=outcome, word=word, by=By(value["by"]))
+            self.every[at] = replace(self.every[at], outcome=outcomes[word], word=word, by=By(value["by"]))
 
     @property
     def last(self) -> Attempt | None:
-        """The latest attempt."""
-        return self.every[-1] if self.every else None
+        """The latest attempt that counts."""
+        return self.every[-1] if self.every[self._first :] else None
 
     @property
     def last_confirmed(self) -> Attempt | None:
         """The latest attempt that was submitted; None if none was, or that is unknown."""
-        return next((a for a in reversed(self.every) if a.outcome is Outcome.SUBMITTED), None)
+        mine = self.every[self._first :]
+        return next((a for a in reversed(mine) if a.outcome is Outcome.SUBMITTED), None)
 
     @property
     def is_open(self) -> bool:
@@ -312,12 +329,11 @@ class Attempts:
             The number of the attempt; None: the latest.
         """
         answer = {"status": status, "said": list(said)} if by is By.ANSWER or said else {}
-        self.publish(
-            {"attempt": attempt or len(self.every), "outcome": _word(outcome, why), "by": str(by)} | answer
-        )
+        word = self._words.get(outcome, why)
+        self.publish({"attempt": attempt or len(self.every), "outcome": word, "by": str(by)} | answer)
 
     def settle(self, submitted: bool, by: By) -> None:
-        """Record what a check or a person found out about the latest attempt.
+        """Record what a check or a person found out about the latest attempt, or did if there was none.
 
         Raises
         ------
@@ -329,13 +345,17 @@ class Attempts:
                 f"the command of attempt {len(self.every)} for {self.id} may run for another {seconds:.0f} s. Look "
                 "again after that, and re-run the command."
             )
-        self.conclude(Outcome.SUBMITTED if submitted else Outcome.NOT_SUBMITTED, by)
+        outcome = Outcome.SUBMITTED if submitted else Outcome.NOT_SUBMITTED
+        if self.last is None:
+            self.add(outcome, by)
+        else:
+            self.conclude(outcome, by)
 
     def add(
         self, outcome: Outcome, by: By, command: Sequence[str] = (), *, why: str = "", **more: Any
     ) -> Attempt:
         """Record an attempt of another system or person, with its outcome; arguments as for `conclude`."""
-        return self.intend(command, outcome=_word(outcome, why), by=str(by), **more)
+        return self.intend(command, outcome=self._words.get(outcome, why), by=str(by), **more)
 
     def publish(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person."""

@@ -3,15 +3,17 @@
 Online takes a run as a whole, once. So a run waits until each of its EPUs is complete from start to stop, or an
 operator gives the run up. Data that arrive later are reported, and never change a file that Online may have read.
 
-Two records in a series (`halfpipe.files.records`) enclose each hand-off. So a file of a process that died differs from
-a file of another program. A hand-off without its second record is repeated, with its command.
+Each step has two records in a series (`halfpipe.files.records`): its intent, and its result. So a file of a process
+that died differs from a file of another program, and a command with an unknown end from one that never started.
 """
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,21 +25,21 @@ from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.files.lease import Lease
 from halfpipe.files.reading import names_in
-from halfpipe.files.records import Series
+from halfpipe.files.records import Record
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import decide
+from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
+from halfpipe.process.attempts import Attempts, By, UnknownOutcomeError
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.programs import Log
-from halfpipe.process.programs import run as run_program
 from halfpipe.run import abandoned_runs, event_files
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
-from halfpipe.settings import ROOT, Merge, Settings
+from halfpipe.settings import Merge, Settings
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +50,15 @@ FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # `paths.online_fil
 WHOLE = Merge(max_events=0, min_events=1, min_epus=1)  # one file for any number of events
 
 
+class OnlineError(HalfPipeError):
+    """A hand-off to Online failed, or its outcome is unknown."""
+
+
 class OnlineOutcome(StrEnum):
     """What became of a run. `OTHER`: its type is not for Online; `BEFORE`: it was handed off earlier."""
 
     MADE = "made"
+    TOLD = "told"
     WAITS = "waits"
     HELD = "held"
     MORE = "more"
@@ -60,36 +67,63 @@ class OnlineOutcome(StrEnum):
     FAILED = "failed"
 
 
+class OnlineState(StrEnum):
+    """How far the hand-off of a run is. `NOT_STARTED`: its command must still run; `OPEN`: the outcome is unknown."""
+
+    NOTHING = "nothing"
+    MAKING = "making"
+    NOT_STARTED = "not-started"
+    OPEN = "open"
+    DONE = "done"
+
+
 class OnlineRecord:
     """What was done for one run.
 
-    The name of a file is recorded as ``making`` before the file is written. Once its command has ended well, the file
-    is described as ``made``: the ``file`` as in a delivery, its ``ground_id`` and ``moot`` key and alias; the number of
-    known ``datagrams``; the bytes of datagram lines of each downlink (``brought``); and what was ``missing``, empty if
-    nothing.
+    The name of a file is recorded as ``making`` before the file is written, and its description as ``made`` afterwards:
+    the ``file`` as in a delivery, its ``ground_id`` and ``moot`` key and alias; the numbers of its ``datagrams`` by
+    APID; the bytes of datagram lines of each downlink (``brought``); what was ``missing``, empty if nothing; and
+    whether a command follows (``tell``). The attempts after the last ``made`` count: those to run the command.
 
     Attributes
     ----------
-    series
-        The records.
+    attempts
+        The attempts to run the command.
     """
 
-    def __init__(self, work: Path, run: RunId) -> None:
-        self.series = Series(work, paths.online_record(run), "the run is not handed to Online")
-        self.series.read()
+    def __init__(
+        self, work: Path, run: RunId, note: Callable[[str, Record], object] = lambda *_: None
+    ) -> None:
+        self.attempts = Attempts(work, paths.online_record(run), run, "started", other=_is_made, after=note)
 
     @property
     def names(self) -> frozenset[str]:
         """The names of all files that were begun."""
-        return frozenset(one.values["making"] for one in self.series.records if "making" in one.values)
+        return frozenset(str(each["making"]) for each in self.attempts.others if "making" in each)
 
     @property
     def made(self) -> Mapping[str, Any] | None:
-        """The description of the file that was handed off; None without one, or while another one is made."""
-        made: Mapping[str, Any] | None = (
-            self.series.records[-1].values.get("made") if self.series.records else None
-        )
-        return made
+        """The description of the latest file; None without one."""
+        return next((each["made"] for each in reversed(self.attempts.others) if "made" in each), None)
+
+    @property
+    def state(self) -> OnlineState:
+        """How far the hand-off is."""
+        if self.attempts.others and "making" in self.attempts.others[-1]:
+            return OnlineState.MAKING
+        if self.made is None:
+            return OnlineState.NOTHING
+        if not self.made["tell"] or self.attempts.last_confirmed:
+            return OnlineState.DONE
+        return OnlineState.OPEN if self.attempts.is_open else OnlineState.NOT_STARTED
+
+
+def _is_made(value: Mapping[str, Any]) -> bool:
+    """Check a record of a file; return whether it is finished, so that earlier attempts do not count."""
+    name = value["making"] if "making" in value else value["made"]["file"]["name"]
+    if not isinstance(name, str):
+        raise TypeError(name)
+    return "made" in value
 
 
 @dataclass(frozen=True)
@@ -105,7 +139,7 @@ class OnlineResult:
 
 
 def alone(settings: Settings) -> Lease:
-    """Wait until no other process hands runs off, and take the lease. Callers of `hand_off` hold it."""
+    """Wait until no other process hands runs off, and take the lease. Callers of `hand_off` and `settle` hold it."""
     return Lease.of(settings, paths.ONLINE_LEASE).take("another hand-off to Online", log.warning)
 
 
@@ -135,12 +169,35 @@ def hand_off(
             yield OnlineResult(run, OnlineOutcome.FAILED, f"error: {error}")
 
 
+def settle(settings: Settings, run: RunId, *, started: bool) -> None:
+    """Record what a person found out: whether the command of a run was received.
+
+    Raises
+    ------
+    OnlineError
+        If the outcome is known.
+    UnknownOutcomeError
+        As for `Attempts.settle`.
+    """
+    record = _record_to_extend(settings, run)
+    if record.state not in {OnlineState.OPEN, OnlineState.NOT_STARTED}:
+        raise OnlineError(
+            f"run {run}: there is nothing to settle, no command is open ({record.attempts.path})."
+        )
+    record.attempts.settle(started, By.PERSON)
+
+
 def _home(settings: Settings) -> Path:
     if settings.paths.online is None:
         raise ConfigError(
             "paths.online is null: the hand-off to Online is switched off. Set it in the config."
         )
     return settings.paths.online
+
+
+def _record_to_extend(settings: Settings, run: RunId) -> OnlineRecord:
+    """Return the record of a run; the stage's mark is extended with each new record, because a backup lacks it."""
+    return OnlineRecord(settings.paths.work, run, partial(stage_mark.noted, settings))
 
 
 def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
@@ -182,7 +239,7 @@ def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
         If the record is damaged.
     """
     record = OnlineRecord(work, run)
-    return record.made is not None if record.names else run in files_there(home)
+    return run in files_there(home) if record.state is OnlineState.NOTHING else record.made is not None
 
 
 class _Run:
@@ -191,25 +248,31 @@ class _Run:
     def __init__(self, settings: Settings, run: RunId, output: IO[str]) -> None:
         self._settings, self._run, self._output = settings, run, output
         self._work, self._home = settings.paths.work, _home(settings)
-        self._record = OnlineRecord(self._work, run)
+        self._record = _record_to_extend(settings, run)
 
     def go(self, other: str | None, *, again: bool) -> OnlineResult:
         """Hand the run off if it is ready and was not; `other` is a file of it, perhaps from another program."""
         work, run, record = self._work, self._run, self._record
-        if record.made is not None and not again:
-            return self._compare(record.made)
-        if other is not None and not (record.names or again):
+        if record.state is OnlineState.OPEN:
+            record.attempts.wait(log.warning)
+        if record.state is OnlineState.OPEN:
+            raise self._unknown()
+        state = OnlineState.MAKING if again else record.state
+        if state is OnlineState.DONE:
+            return self._compare(record.made or {})
+        if state is OnlineState.NOTHING and other is not None:
             text = f"{other} existed and was made by another program: it is not changed"
             return OnlineResult(run, OnlineOutcome.BEFORE, text)
-        kind = kind_of(work, run)
-        if kind not in self._settings.online.types:
-            why = f"{kind}: not for Online (online.types)" if kind else "no downlink has delivered it yet"
-            return OnlineResult(run, OnlineOutcome.OTHER, why)
+        if state is not OnlineState.NOT_STARTED:
+            kind = kind_of(work, run)
+            if kind not in self._settings.online.types:
+                why = f"{kind}: not for Online (online.types)" if kind else "no downlink has delivered it yet"
+                return OnlineResult(run, OnlineOutcome.OTHER, why)
         for downlink in [None, *known_downlinks(work, run)]:
             if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
                 return OnlineResult(run, OnlineOutcome.HELD, f"held by {switch}")
-        stage_mark.refuse_delivery(self._settings, paths.online_record(run))
-        return self._make()
+        stage_mark.refuse_delivery(self._settings, record.attempts.place)
+        return self._start() if state is OnlineState.NOT_STARTED else self._make()
 
     def _sizes(self) -> dict[str, int]:
         """Return the bytes of datagram lines of each downlink."""
@@ -222,8 +285,9 @@ class _Run:
         """Return whether more is known of the run than when its file was made."""
         name = made["file"]["name"]
         if self._sizes() != made["brought"]:
-            new = len(known_datagrams(self._settings, self._run).rows) - made["datagrams"]
-            if new > 0:
+            known = known_datagrams(self._settings, self._run).rows
+            then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
+            if new := int((~listed(known, then)).sum()):
                 text = f"{name} was made before {new} datagrams came and is not changed; to make it again: "
                 return OnlineResult(
                     self._run, OnlineOutcome.MORE, f"{text}halfpipe online --again {self._run}"
@@ -231,7 +295,7 @@ class _Run:
         return OnlineResult(self._run, OnlineOutcome.BEFORE, f"{name} was made before")
 
     def _make(self) -> OnlineResult:
-        """Make the file of the run if the run is whole or abandoned, and run its command."""
+        """Make the file of the run if the run is whole or abandoned, then start its command."""
         work, run, settings = self._work, self._run, self._settings
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             known = KnownRun.read(Context(settings, run, self._output))
@@ -251,7 +315,7 @@ class _Run:
             ground_id = int(datagrams.rows["groundid"].min())
             (described,) = event_files.name_files(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
-            self._publish({"making": described.name})
+            self._record.attempts.publish({"making": described.name})
             make_directory(self._home.parent, self._home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
             file = event_files.write_file(records, decision.files[0], described, header, self._home)
@@ -262,35 +326,40 @@ class _Run:
                 "file": file.as_json(),
                 "ground_id": ground_id,
                 "moot": {"key": moot.key, "alias": moot.alias},
-                "datagrams": len(datagrams.rows),
+                "datagrams": {
+                    str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
+                },
                 "brought": self._sizes(),
                 "missing": missing,
+                "tell": settings.online.command is not None,
             }
-        self._tell(made)
-        self._publish({"made": made})
+            self._record.attempts.publish({"made": made})
 
         parts = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
         parts += [f"abandoned, though it lacks {missing}"] if missing else []
         parts += [f"without: {gone}" for gone in known.missing]
+        parts += [self._start().text] if settings.online.command is not None else []
         return OnlineResult(run, OnlineOutcome.MADE, "; ".join(parts))
 
-    def _publish(self, values: Mapping[str, Any]) -> None:
-        """Publish a record, and note it in the stage's mark, because a backup may lack it."""
-        record = self._record.series.publish(values)
-        stage_mark.noted(self._settings, paths.online_record(self._run), record)
-
-    def _tell(self, made: Mapping[str, Any]) -> None:
-        """Run the command for the file, if there is one.
+    def _start(self) -> OnlineResult:
+        """Run the command for the file.
 
         Raises
         ------
-        HalfPipeError
-            If it failed.
+        OnlineError
+            If it failed, or its outcome is unknown.
         """
-        run, online = self._run, self._settings.online
-        if online.command is None:
-            return
+        run, made, online = self._run, self._record.made or {}, self._settings.online
         file = self._home / made["file"]["name"]
+        if online.command is None:
+            return OnlineResult(
+                run, OnlineOutcome.WAITS, f"{file.name} is made, its command waits: online.command is null"
+            )
+        if not file.exists():
+            raise OnlineError(
+                f"run {run}: {file} is gone and its command was not run yet. Make it again: halfpipe online --again "
+                f"{run}; or if Online has it, record that: halfpipe online --started {run}"
+            )
         values = {
             "file": str(file),
             "run": run,
@@ -299,10 +368,25 @@ class _Run:
             "key": str(made["moot"]["key"]),
             "alias": made["moot"]["alias"],
         }
-        words = filled_in(online.command, values)
-        answer = run_program(words, ROOT, Log(self._output), seconds=online.seconds, whole_group=True)
-        if not answer.well:
-            raise HalfPipeError(
-                f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this. The next "
-                "halfpipe online makes the file again, and runs the command again."
+        try:
+            words = filled_in(online.command, values)
+            answer = self._record.attempts.run(words, self._output, online.seconds)
+        except UnknownOutcomeError as error:
+            raise self._unknown(str(error)) from error
+        if answer.status != 0:
+            raise OnlineError(
+                f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and re-run the "
+                "command, which runs it again. If it has done its work, record that first: halfpipe online --started "
+                f"{run}"
             )
+        return OnlineResult(run, OnlineOutcome.TOLD, f"command run for {file.name}")
+
+    def _unknown(self, how: str = "") -> OnlineError:
+        """Return the error that asks a person to find out whether a command did its work."""
+        run, attempts = self._run, self._record.attempts
+        return OnlineError(
+            f"run {run}: it is unknown whether its command did its work: {attempts.every[-1].why_unknown(how)} "
+            f"({attempts.path}): {shlex.join(attempts.every[-1].command)}\nIt is not run again. See whether Online has "
+            f"the file, then record that: halfpipe online --started {run} (or --not-started {run}), and re-run the "
+            "command."
+        )

@@ -19,7 +19,7 @@ from tests.support.workflow import Site
         ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
         ["force", SPREAD], ["force", "--take-back"], ["force", FIRST], ["force", "--reopen", FIRST],
         ["force", SPREAD, "--reopen", FIRST, "--take-back"], ["force", SPREAD, "--reopen", FIRST],
-        ["online", "--again"],
+        ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--mend"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],

@@ -2,23 +2,30 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from halfpipe import paths
+from halfpipe.errors import StateError
 from halfpipe.files.reading import sha256
+from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import (
+    OnlineError,
     OnlineOutcome,
     OnlineRecord,
     OnlineResult,
+    OnlineState,
     is_handed_off,
 )
 from tests.support.harness import events_of
@@ -35,12 +42,23 @@ from tests.support.online_site import (
     staged,
     without_downlink,
 )
-from tests.support.series import damage, values
+from tests.support.series import damage, forget, values
 from tests.support.workflow import Site
 
 LPA = (RunKind.LPA,)
 OTHER_NAME = f"{7799000:08x}-{RUN}.evt"
-MADE = {"file": {"name": NAME}}
+CRASHES = "kill -SEGV $$"
+MADE = {
+    "file": {"name": NAME, "events": 2, "sequences": [1, 2], "seconds": [3, 4], "size": 500, "sha256": "ab"},
+    "ground_id": 0x77014D,
+    "moot": {"key": 7, "alias": "x"},
+    "datagrams": {"965": [[0, 3]]},
+    "brought": {FIRST: 9},
+    "missing": "",
+    "tell": True,
+}
+ATTEMPT: dict[str, Any] = {"attempt": 1, "command": ["a b", "é"], "seconds": 0.0}
+TOLD: dict[str, Any] = {"attempt": 1, "outcome": "started", "by": "answer"}
 
 
 def lower_ground_id_in_second(home: Path) -> None:
@@ -81,7 +99,7 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
     site.abandon(RUN)
-    OnlineRecord(site.work, RUN).series.publish({"making": f"00770888-{RUN}.evt"})
+    OnlineRecord(site.work, RUN).attempts.publish({"making": f"00770888-{RUN}.evt"})
     online.home.mkdir()
     (online.home / f"00770888-{RUN}.evt").write_text("whole, and its process was killed")
     online.go()
@@ -224,26 +242,68 @@ def test_a_file_of_another_program_is_not_changed(site: Site) -> None:
 def test_a_run_that_fails_does_not_stop_the_next(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     damaged = RunId("00000001")
-    OnlineRecord(site.work, damaged).series.publish({"making": NAME})
+    OnlineRecord(site.work, damaged).attempts.publish({"making": NAME})
     damage(site.work, paths.online_record(damaged))
     one, other = online_handoff.hand_off(online.settings(), [damaged, RUN], StringIO())
     assert (one.what, other.what) == (OnlineOutcome.FAILED, OnlineOutcome.MADE)
     assert f"{paths.online_record(damaged)}/000001.json" in str(one)
 
 
-@pytest.mark.parametrize("then", ["exit 3", "kill -SEGV $$", "sleep 60"])
-def test_the_command_gets_its_values_and_is_run_until_it_ends_well(then: str, site: Site) -> None:
+def test_the_command_gets_its_values_and_is_run_again_if_it_fails(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
-    result = online.go(online.settings(online.command(then), seconds=0.5))
-    assert (result.what, OnlineRecord(site.work, RUN).made) == (OnlineOutcome.FAILED, None)
-    assert "Fix this" in result.text
-    (content,) = online.files().values()
+    result = online.go(online.settings(online.command("exit 3")))
+    assert (result.what, online.state()) == (OnlineOutcome.FAILED, OnlineState.NOT_STARTED)
+    assert "ended with exit status 3" in result.text
+    before = (online.home / NAME).stat()
+    assert online.go().what is OnlineOutcome.WAITS, "the command was switched off"
     output = StringIO()
     (result,) = online_handoff.hand_off(online.settings(online.command()), [RUN], output)
-    assert online.told == 2 * [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
-    assert (result.what, output.getvalue()) == (OnlineOutcome.MADE, "heard\n")
-    assert online.files() == {NAME: content}
-    assert online.go(online.settings(online.command())).what is OnlineOutcome.BEFORE
+    assert online.told[1:] == [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
+    assert (result.what, output.getvalue()) == (OnlineOutcome.TOLD, "heard\n")
+    assert ((online.home / NAME).stat(), online.state()) == (before, OnlineState.DONE)
+    last = values(site.work, paths.online_record(RUN))[-1]
+    assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
+
+
+def test_no_command_is_run_without_the_file(site: Site) -> None:
+    online = on_site(site, "lci_acd", FIRST)
+    settings = online.settings(online.command("exit 1"))
+    online.go(settings)
+    (online.home / NAME).unlink()
+    assert (online.go(settings).what, len(online.told)) == (OnlineOutcome.FAILED, 1)
+    online_handoff.settle(settings, RUN, started=True)  # a person has given it
+    assert (online.go(settings).what, online.state()) == (OnlineOutcome.BEFORE, OnlineState.DONE)
+
+
+def test_a_killed_command_needs_a_person(site: Site) -> None:
+    online = on_site(site, "lci_acd", FIRST)
+    settings = online.settings(online.command(CRASHES))
+    assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in online.go(settings).text
+    assert online.go(settings).what is OnlineOutcome.FAILED
+    assert online.go(again=True).what is OnlineOutcome.FAILED
+    assert len(online.told) == 1
+    online_handoff.settle(settings, RUN, started=False)
+    assert online.go(settings).what is OnlineOutcome.FAILED, "it is run again"
+    assert len(online.told) == 2
+    online_handoff.settle(settings, RUN, started=True)
+    assert online.go(settings).what is OnlineOutcome.BEFORE
+    with pytest.raises(OnlineError, match="nothing to settle"):
+        online_handoff.settle(settings, RUN, started=False)
+
+
+def test_a_command_of_a_killed_process_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    online, said = on_site(site, "lci_acd", FIRST), list[str]()
+    monkeypatch.setattr(online_handoff.log, "warning", lambda text, *_: said.append(text))
+    online.go(online.settings(online.command("exit 1")))
+    OnlineRecord(site.work, RUN).attempts.intend(["of a process that was killed"], seconds=1.0)
+    with pytest.raises(UnknownOutcomeError, match="Look again"):
+        online_handoff.settle(online.settings(), RUN, started=False)
+    begun = time.monotonic()
+    assert online.go().what is OnlineOutcome.FAILED
+    assert time.monotonic() - begun > 0.5
+    assert (len(said), online.state()) == (1, OnlineState.OPEN)
+    online_handoff.settle(online.settings(), RUN, started=False)
+    assert online.state() is OnlineState.NOT_STARTED
 
 
 @pytest.mark.parametrize("place", ["halts/haltOnline", f"{SECOND}/haltOnline"])
@@ -263,6 +323,15 @@ def test_a_switch_holds_runs_and_commands(place: str, site: Site) -> None:
     assert len(online.told) == 1
 
 
+def told(work: Path) -> OnlineRecord:
+    record = OnlineRecord(work, RUN)
+    record.attempts.publish({"making": NAME})
+    record.attempts.publish({"made": MADE})
+    record.attempts.intend(ATTEMPT["command"])
+    record.attempts.conclude(Outcome.SUBMITTED, By.ANSWER, 0, ("said",))
+    return record
+
+
 def test_a_run_is_handed_off_once_its_file_is_made(tmp_path: Path) -> None:
     home, record = tmp_path / "online", OnlineRecord(tmp_path, RUN)
     assert not is_handed_off(tmp_path, home, RUN)
@@ -270,7 +339,56 @@ def test_a_run_is_handed_off_once_its_file_is_made(tmp_path: Path) -> None:
     (home / f"00000001-{RUN}.evt").touch()
     assert is_handed_off(tmp_path, home, RUN), "a file of another program counts"
     assert not is_handed_off(tmp_path, home, RunId("2c2e5788"))
-    record.series.publish({"making": NAME})
+    record.attempts.publish({"making": NAME})
     assert not is_handed_off(tmp_path, home, RUN), "it may be made again"
-    record.series.publish({"made": MADE})
+    record.attempts.publish({"made": MADE})
     assert is_handed_off(tmp_path, tmp_path / "empty", RUN), "Online took it away"
+
+
+def test_records_and_states(tmp_path: Path) -> None:
+    for record in (told(tmp_path), OnlineRecord(tmp_path, RUN)):
+        assert (record.state, record.made, record.names) == (OnlineState.DONE, MADE, frozenset({NAME}))
+        assert record.attempts.every[-1].command == ("a b", "é")
+    assert [
+        {key: one[key] for key in one.keys() - {"sha256", "previous", "when", "who"}}
+        for one in values(tmp_path, paths.online_record(RUN))
+    ] == [{"making": NAME}, {"made": MADE}, ATTEMPT, TOLD | {"status": 0, "said": ["said"]}]
+    for number, state in (
+        (4, OnlineState.OPEN),
+        (3, OnlineState.NOT_STARTED),
+        (2, OnlineState.MAKING),
+        (1, OnlineState.NOTHING),
+    ):
+        forget(tmp_path, paths.online_record(RUN), number)
+        assert OnlineRecord(tmp_path, RUN).state is state
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ([{"making": NAME}], OnlineState.MAKING),
+        ([{"made": MADE}], OnlineState.NOT_STARTED),
+        ([{"made": MADE | {"tell": False}}], OnlineState.DONE),
+        ([{"made": MADE}, ATTEMPT | TOLD | {"attempt": 2, "by": "person"}], OnlineState.DONE),
+        ([{"made": MADE}, ATTEMPT | {"attempt": 2}], OnlineState.OPEN),
+        # A late answer of a suspended process, for the file before.
+        ([{"made": MADE}, TOLD], OnlineState.NOT_STARTED),
+    ],
+)
+def test_the_state_after_a_second_file(
+    more: list[dict[str, object]], state: OnlineState, tmp_path: Path
+) -> None:
+    record = told(tmp_path)
+    for one in more:
+        record.attempts.publish(one)
+    assert OnlineRecord(tmp_path, RUN).state is record.state is state
+
+
+@pytest.mark.parametrize("one", [{}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
+def test_a_damaged_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
+    told(tmp_path)
+    series = Series(tmp_path, paths.online_record(RUN))
+    series.read()
+    series.publish(one)
+    with pytest.raises(StateError, match=r"000005\.json"):
+        OnlineRecord(tmp_path, RUN)
