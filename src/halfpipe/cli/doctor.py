@@ -32,7 +32,7 @@ COLORS = {"problem": "red", "unknown": "yellow"}
     "--probe",
     "probes",
     is_flag=True,
-    help="Submit one job: it runs the doctor on its node, and tests files between two hosts.",
+    help="Submit one job, and test locks, clocks and files between two hosts.",
 )
 @click.option(
     "--no-message",
@@ -47,8 +47,8 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
     the ledger within half a minute, and sends a test message by alarm.command. The result is kept: `halfpipe status`
     shows when it has problems, is a month old, or the site has changed since.
 
-    With --probe the doctor also submits one job, which runs the doctor on its node. Then both hosts publish files in a
-    temporary directory below paths.work at the same time. docs/assumptions.md lists the assumptions.
+    With --probe the doctor writes to a temporary directory below paths.work and submits one job: two hosts compare
+    their clocks, race for numbers, and take and lose a lease. docs/assumptions.md lists the assumptions.
     """
     findings: list[doctor.Finding] = []
     options = ["--no-message"] if no_message else []

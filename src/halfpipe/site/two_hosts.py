@@ -1,111 +1,251 @@
-"""The test of two hosts: `halfpipe doctor --probe`.
+"""Tests of a directory that two hosts see: `halfpipe doctor --probe`.
 
-A job in Slurm is the second host. It runs the doctor on its node. Then both hosts publish numbers in one directory, as
-two processes publish the next record of a series: each number must go to exactly one of them.
-
-``python -m halfpipe.site.two_hosts DIRECTORY`` is the job.
+``python -m halfpipe.site.two_hosts DIRECTORY SIDE`` is one of the two sides, 1 or 2. Both take the same steps. A step
+begins when both sides have reached it; a side that waits too long for the other one stops. At its end each side writes
+a report, and `judge` compares the two.
 """
 
 import json
 import os
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.config import Profile
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, LeaseLostError
 from halfpipe.files.durable import publish, write_bytes
+from halfpipe.files.lease import Lease
 from halfpipe.files.reading import names_in
+from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.doctor import Finding, finding, of_script
-from halfpipe.site.invocation import running, ticks
 
-RACES = 1000  # numbers that both sides try to publish
-LOOK_SECONDS = 0.1  # between two looks whether the job has begun
-MEET_SECONDS = 0.001  # between two looks whether the other side begins, too
-WAIT_SECONDS = 90.0  # that a side waits for the other one to begin
-SITE, REPORT, LOG = "site.json", "report.json", "job.log"
-HERE, JOB = 1, 2  # the two sides
+RACES = 1000  # numbers that both sides try to publish, like two processes the next record
+EXCHANGES = 20  # to compare the clocks
+RENAMES, LINES = 300, 2000  # renames of a file while the other side reads it, and its lines
+LIFETIME = 3.0  # seconds, of the lease that is lost
+# A side waits for the other one to begin, and to reach a step.
+MEET_SECONDS, STEP_SECONDS = 600.0, 90.0
+# A larger difference of clocks, or a later visibility (the profile's latency-wait), is a problem.
+CLOCK_SECONDS, SHOWN_SECONDS = 10.0, 60.0
+SITE, JOB_LOG = "site.json", "job.log"  # input of the job's doctor, and output of the job
 
 
-def race(home: Path, me: int) -> list[int]:
-    """Publish numbers as fast as possible against the other side.
+class NotSeenError(HalfPipeError):
+    """The other side, or its file, was not seen in time."""
+
+
+class Side:
+    """One of the two sides; `seen` will be its report.
 
     Parameters
     ----------
     home
         The directory of the test.
     me
-        This side.
-
-    Returns
-    -------
-    list
-        The numbers that this side has published.
-
-    Raises
-    ------
-    HalfPipeError
-        If the other side does not begin in time.
+        Its number, 1 or 2.
     """
-    series, wins, until = home / "race", list[int](), time.monotonic() + WAIT_SECONDS
-    publish(_mark(home, me), b"", lasting=False)
-    while not _mark(home, HERE + JOB - me).exists():
-        if time.monotonic() > until:
-            raise HalfPipeError(f"the other side was not seen in {home}")
-        time.sleep(MEET_SECONDS)
-    while (last := max(map(int, filter(str.isdigit, names_in(series))), default=0)) < RACES:
-        if publish(series / f"{last + 1:06d}", str(me).encode(), lasting=False):
-            wins.append(last + 1)
-    return wins
+
+    def __init__(self, home: Path, me: int) -> None:
+        self.home, self.me, self.step = home, me, "meet"
+        self.seen: dict[str, Any] = {"host": socket.gethostname()}
+
+    def say(self, name: str, content: object = "") -> None:
+        """Write a value for the other side, completely or not at all."""
+        write_bytes(self.home / f"{name}-{self.me}", json.dumps(content).encode(), lasting=False)
+
+    def hear(self, name: str, seconds: float | None = None) -> Any:
+        """Wait for a value of the other side."""
+        path = self.home / f"{name}-{3 - self.me}"
+        until = time.monotonic() + (STEP_SECONDS if seconds is None else seconds)
+        while time.monotonic() < until:
+            with suppress(FileNotFoundError):
+                return json.loads(path.read_bytes())
+            time.sleep(0.002)
+        raise NotSeenError(f"{path} of the other side was not seen in time")
+
+    def together(self, step: str, seconds: float | None = None) -> None:
+        """Wait until both sides begin a step."""
+        self.step = step
+        self.say(step)
+        self.hear(step, seconds)
+
+    def go(self) -> None:
+        """Take all steps, and write the report."""
+        try:
+            self.together("meet", MEET_SECONDS)
+            for step in (self.clock, self.rename, self.race, self.lease):
+                self.together(step.__name__)
+                step()
+        except NotSeenError as error:
+            self.seen["stopped"] = f"{self.step}: {error}"
+        self.say("report", self.seen)
+
+    def clock(self) -> None:
+        """Compare the clocks: the fastest exchange bounds the difference."""
+        best = float("inf"), 0.0
+        for number in range(EXCHANGES):
+            if self.me == 1:
+                sent = time.time()
+                self.say(f"ping{number}")
+                there, heard = self.hear(f"pong{number}"), time.time()
+                best = min(best, (heard - sent, there - (sent + heard) / 2))
+            else:
+                self.hear(f"ping{number}")
+                self.say(f"pong{number}", time.time())
+        self.seen["round"], self.seen["ahead"] = best  # seconds; of side 1
+
+    def rename(self) -> None:
+        """Read a file that the other side replaces: every look must find a complete file, and never an older one."""
+        path, until = self.home / "renamed", time.monotonic() + STEP_SECONDS
+        if self.me == 1:
+            for number in range(RENAMES + 1):
+                write_bytes(path, f"{number} {time.time()}\n".encode() * LINES, lasting=False)
+                time.sleep(0.002)
+            self.hear("read")
+            return
+        torn, back, last, slowest = 0, 0, -1, 0.0
+        while last < RENAMES and time.monotonic() < until:
+            lines = []
+            with suppress(FileNotFoundError):
+                lines = path.read_bytes().splitlines()
+            if len(lines) != LINES or len(set(lines)) > 1:
+                torn += bool(lines) or last >= 0  # at first the file does not exist
+            else:
+                number, written = int(lines[0].split()[0]), float(lines[0].split()[1])
+                back += number < last
+                slowest = max(slowest, time.time() - written) if number > last else slowest
+                last = max(number, last)
+        self.seen.update(torn=torn, back=back, renamed=last, slowest=slowest)
+        self.say("read")
+
+    def race(self) -> None:
+        """Publish the next number of a series as fast as possible, against the other side."""
+        series, wins, tries = self.home / "race", list[int](), 0
+        while (last := max(map(int, filter(str.isdigit, names_in(series))), default=0)) < RACES:
+            tries += 1
+            if publish(series / f"{last + 1:06d}", str(self.me).encode(), lasting=False):
+                wins.append(last + 1)
+        self.together("raced")
+        owners = {
+            int(name): int((series / name).read_text()) for name in filter(str.isdigit, names_in(series))
+        }
+        self.seen.update(wins=wins, tries=tries, owners=owners)
+
+    def lease(self) -> None:
+        """Side 1 holds a lease and loses it while it is suspended; side 2 is refused, then takes over."""
+        lease = Lease(self.home, "leases/probe", LIFETIME)
+        if self.me == 1:
+            child = os.fork()  # because this process may have a terminal, from which it must not be stopped
+            if not child:
+                os._exit(_hold(lease))
+            for _ in range(1000):  # until it has taken the lease, which takes a moment
+                time.sleep(0 if lease.look() else 0.01)
+            try:
+                for step in ("taken", "refused"):
+                    self.together(step)
+                os.kill(child, signal.SIGSTOP)
+                self.together("stands-still")
+                self.hear("followed", 20 * LIFETIME)
+            finally:
+                os.kill(child, signal.SIGCONT)
+                self.seen["lost"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            return
+        self.together("taken")
+        self.seen["refused"] = not lease.try_take()
+        for step in ("refused", "stands-still"):
+            self.together(step)
+        since = time.monotonic()
+        while not lease.try_take() and time.monotonic() < since + 15 * LIFETIME:
+            time.sleep(LIFETIME / 30)
+        self.seen["followed"] = time.monotonic() - since if lease.is_of_this_process else None
+        self.say("followed")
 
 
-def _mark(home: Path, side: int) -> Path:
-    """Return the file that a side makes when it begins."""
-    return home / f"side-{side}"
+def _hold(lease: Lease) -> int:
+    """Take a lease and hold it until it is lost; return 0 if that was noticed."""
+    until = time.monotonic() + 30 * LIFETIME
+    with suppress(LeaseLostError):
+        while lease.is_of_this_process or lease.try_take():
+            lease.check()
+            if time.monotonic() > until:
+                return 1
+            time.sleep(LIFETIME / 30)
+        return 2
+    return 0
 
 
-def judge(home: Path, host: str, wins: list[int], other: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the findings.
+def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the findings of the two sides; `one` is the first.
 
     Parameters
     ----------
-    home
-        The directory of the test.
-    host, wins
-        The name of this host, and the numbers that it has published.
-    other
-        The report of the job.
+    one, other
+        The report of each side.
     """
-    for one in other["node"]:
-        yield {**one, "seen": f"on {other['host']}: {one['seen']}"}
-    if host == other["host"]:
-        yield finding("unknown", "two-hosts", f"both sides ran on {host}", "run it on another host")
+    if one["host"] == other["host"]:
+        yield finding("unknown", "two-hosts", f"both sides ran on {one['host']}", "run it on another host")
     else:
-        yield finding("good", "two-hosts", f"{host} and {other['host']} met in the working directory")
-    series = home / "race"
-    owners = {int(name): int((series / name).read_bytes()) for name in filter(str.isdigit, names_in(series))}
-    seen = f"{host} published {len(wins)} of {RACES} numbers, {other['host']} {len(other['wins'])}"
-    if (
-        len(wins) + len(other["wins"]) == RACES
-        and dict.fromkeys(wins, HERE) | dict.fromkeys(other["wins"], JOB) == owners
+        yield finding("good", "two-hosts", f"{one['host']} and {other['host']} met in the working directory")
+    stopped = [f"{side['host']} stopped at {side['stopped']}" for side in (one, other) if "stopped" in side]
+    if stopped:
+        do = "process on one host only, and ask s3df how the file system synchronizes hosts"
+        yield finding("problem", "probe-unseen", "; ".join(stopped), do)
+        return
+    late, followed = other["slowest"] - one["ahead"], other["followed"]
+    wins = {1: set(one["wins"]), 2: set(other["wins"])}
+    twice, neither = wins[1] & wins[2], set(range(1, RACES + 1)) - wins[1] - wins[2]
+    wrong = [
+        number
+        for side in (one, other)
+        for number, of in side["owners"].items()
+        if int(number) not in wins[of]
+    ]
+    for well, code, seen, do in (
+        (
+            abs(one["ahead"]) <= CLOCK_SECONDS,
+            "clock",
+            f"{other['host']} is {one['ahead']:+.3f} s ahead, within {one['round'] / 2:.3f} s",
+            "have the clocks set (chrony, NTP)",
+        ),
+        (
+            not other["torn"] + other["back"] and other["renamed"] == RENAMES and late <= SHOWN_SECONDS,
+            "rename",
+            f"{other['torn']} looks found no whole file and {other['back']} an older one; {other['renamed']} of "
+            f"{RENAMES} renames were seen, the slowest after {late:.3f} s",
+            "mount the file system without caches of names, or raise latency-wait of the profile",
+        ),
+        (
+            not (twice or neither or wrong),
+            "link",
+            f"{one['host']} got {len(wins[1])} of {RACES} numbers and {other['host']} {len(wins[2])}, in "
+            f"{one['tries'] + other['tries']} tries; both got {len(twice)}, neither {len(neither)}; {len(wrong)} have "
+            "the content of the loser",
+            "link(2) is not exclusive here: process on one host only, and tell HalfPipe's developers",
+        ),
+        (
+            other["refused"] and followed is not None and one["lost"],
+            "lease",
+            f"a held lease was {'' if other['refused'] else 'NOT '}refused; while its holder was suspended the other "
+            f"host took over after {followed and round(followed, 1)} s (lifetime {LIFETIME:g} s); the holder did "
+            f"{'' if one['lost'] else 'NOT '}notice",
+            "leases do not hold between these hosts: process on one host only, and tell HalfPipe's developers",
+        ),
     ):
-        yield finding("good", "link", seen)
-    else:
-        do = "link(2) is not exclusive here: process on one host only, and tell HalfPipe's developers"
-        yield finding("problem", "link", f"{seen}, and some went to both, to none, or to the wrong host", do)
+        yield finding("good" if well else "problem", code, seen, "" if well else do)
 
 
 def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iterator[Finding]:
     """Submit a job as the second side, run the first side, and yield the findings, also of the doctor on that host.
-
-    Slurm removes the job if it does not begin in ten minutes.
 
     Parameters
     ----------
@@ -114,38 +254,64 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
     site
         The input of the doctor's script, from `site_of`.
     """
-    home = settings.paths.work / paths.probe(os.urandom(4).hex())
+    home, job = settings.paths.work / paths.probe(os.urandom(4).hex()), ""
+    home.mkdir()
+    write_bytes(home / SITE, json.dumps(site).encode())
     given = profile.content.get("default-resources") or {}
     named = {"--partition": "slurm_partition", "--account": "slurm_account", "--qos": "qos"}
-    words = ["sbatch", "--wait", "--time=5", "--deadline=now+15minutes", "--mem=2000M", "--no-requeue"]
-    words += [f"{option}={given[key]}" for option, key in named.items() if given.get(key)]
-    words += [f"--chdir={ROOT}", f"--output={home / LOG}", "--open-mode=append", "--job-name=halfpipe-doctor"]
-    words += [f"--wrap=exec {shlex.join([sys.executable, '-m', __spec__.name, str(home)])}"]
-    wins: list[int] = []
-    home.mkdir()
+    options = [f"{option}={given[key]}" for option, key in named.items() if given.get(key)]
+    options += [f"--chdir={ROOT}", f"--output={home / JOB_LOG}", "--job-name=halfpipe-doctor", "--no-requeue"]
+    options += [f"--wrap=exec {shlex.join([sys.executable, '-m', __spec__.name, str(home), '2'])}"]
     try:
-        write_bytes(home / SITE, json.dumps(site).encode())
-        with running(words, home / LOG) as job:
-            for _ in ticks(job, LOOK_SECONDS):
-                if not wins and _mark(home, JOB).exists():
-                    wins = race(home, HERE)
-        yield from judge(home, socket.gethostname(), wins, json.loads((home / REPORT).read_bytes()))
-    except (HalfPipeError, OSError) as error:
-        printed = (home / LOG).read_text(errors="replace")[-500:] if (home / LOG).exists() else ""
-        do = "check that the job's node has paths.work and is free, then: halfpipe doctor --probe"
-        yield finding("problem", "probe-unmet", f"{error}; the job printed: {printed.strip()}", do)
+        job = _slurm("sbatch", "--parsable", "--time=15", "--mem=2000M", *options)
+        until, side = time.monotonic() + MEET_SECONDS, Side(home, 1)
+        while not (home / "meet-2").exists():
+            state = _slurm("squeue", "--noheader", f"--jobs={job}", "--format=%T, %r, expected to start %S")
+            if not state:
+                said = (
+                    (home / JOB_LOG).read_text(errors="replace")[-500:]
+                    if (home / JOB_LOG).exists()
+                    else "no log"
+                )
+                raise NotSeenError(f"job {job} ended without being seen: {said.strip()}")
+            if time.monotonic() > until:
+                do = "re-run the command when nodes are free"
+                yield finding("unknown", "probe-unmet", f"job {job} has not begun: {state}", do)
+                return
+            time.sleep(1)
+        side.go()
+        other = side.hear("report")
+        for one in other.pop("node"):
+            yield {**one, "seen": f"on {other['host']}: {one['seen']}"}
+        yield from judge(side.seen, other)
+    except HalfPipeError as error:
+        do = "check that the job's node has paths.work, then: halfpipe doctor --probe"
+        yield finding("problem", "probe-unmet", error, do)
     finally:
+        if job:
+            with suppress(HalfPipeError):
+                _slurm("scancel", job)
         shutil.rmtree(home, ignore_errors=True)
 
 
-def main(home: Path) -> None:
-    """Run the side of the job, and write its report."""
+def _slurm(*words: str) -> str:
+    """Run a command of Slurm and return its output."""
+    out = StringIO()
+    ending = run(words, ROOT, Log(out), seconds=60)
+    if not ending.well:
+        raise HalfPipeError(f"{words[0]} {ending.saying}")
+    return out.getvalue().strip()
+
+
+def main(home: Path, me: int) -> None:
+    """Run one side; the second one also reports the findings of the doctor on its host."""
     if not home.is_dir():
         sys.exit(f"{home}: not seen on {socket.gethostname()}")
-    node = of_script(json.loads((home / SITE).read_bytes()), "--no-message")
-    report = {"host": socket.gethostname(), "node": node, "wins": race(home, JOB)}
-    write_bytes(home / REPORT, json.dumps(report).encode())
+    side = Side(home, me)
+    if me == 2:
+        side.seen["node"] = of_script(json.loads((home / SITE).read_bytes()), "--no-message")
+    side.go()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

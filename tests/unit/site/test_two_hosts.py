@@ -1,51 +1,118 @@
-"""What the numbers of two sides are taken for, and a job that Slurm refuses."""
+"""Two sides that meet in a directory: on two hosts of namespaces, and what their reports are taken for."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halfpipe.config import Profile
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.durable import write_bytes
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import two_hosts
-from halfpipe.site.two_hosts import RACES, judge
+from halfpipe.site.two_hosts import RACES, RENAMES, Side, judge
 
-WINS = [*range(1, 600)]
-OTHER: dict[str, Any] = {"host": "node2", "wins": [*range(600, RACES + 1)], "node": []}
-
-
-def verdicts(home: Path, wins: list[int] = WINS, **other: Any) -> dict[str, str]:
-    return {each["code"]: each["verdict"] for each in judge(home, "node1", wins, OTHER | other)}
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "race").mkdir()
-    for number in range(1, RACES + 1):
-        (tmp_path / "race" / f"{number:06d}").write_text("1" if number < 600 else "2")
-    return tmp_path
+ONE: dict[str, Any] = {
+    "host": "node1", "ahead": 0.2, "round": 0.1, "tries": 700, "lost": True,
+    "wins": [*range(1, 600)], "owners": {str(n): 1 + (n >= 600) for n in range(1, RACES + 1)},
+}  # fmt: skip
+OTHER: dict[str, Any] = {
+    "host": "node2", "owners": {}, "torn": 0, "back": 0, "renamed": RENAMES, "slowest": 0.5, "tries": 500,
+    "wins": [*range(600, RACES + 1)], "refused": True, "followed": 3.4,
+}  # fmt: skip
 
 
-def test_a_number_that_went_to_both_to_none_or_to_the_wrong_host_is_found(home: Path) -> None:
-    assert verdicts(home) == {"two-hosts": "good", "link": "good"}
-    assert verdicts(home, [*WINS, 600])["link"] == "problem"
-    assert verdicts(home, WINS[:-1])["link"] == "problem"
-    (home / "race" / "000001").write_text("2")
-    assert verdicts(home)["link"] == "problem"
+def verdicts(one: dict[str, Any] | None = None, other: dict[str, Any] | None = None) -> dict[str, str]:
+    return {each["code"]: each["verdict"] for each in judge(ONE | (one or {}), OTHER | (other or {}))}
 
 
-def test_one_host_proves_nothing_of_two(home: Path) -> None:
-    assert verdicts(home, host="node1") == {"two-hosts": "unknown", "link": "good"}
+@pytest.mark.parametrize(
+    ("code", "one", "other"),
+    [
+        ("clock", {"ahead": -600.0}, {"slowest": -599.0}),
+        ("rename", {}, {"torn": 1}),
+        ("rename", {}, {"back": 1}),
+        ("rename", {}, {"renamed": RENAMES - 1}),
+        ("rename", {}, {"slowest": 61.0}),
+        ("link", {"wins": [*range(1, 601)]}, {}),
+        ("link", {"wins": [*range(1, 599)]}, {}),
+        ("link", {"owners": ONE["owners"] | {"1": 2}}, {}),
+        ("lease", {"lost": False}, {}),
+        ("lease", {}, {"refused": False}),
+        ("lease", {}, {"followed": None}),
+    ],
+)
+def test_a_file_system_that_cannot_be_relied_on_is_found(
+    code: str, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    well = dict.fromkeys(("two-hosts", "clock", "rename", "link", "lease"), "good")
+    assert verdicts() == well
+    assert verdicts(one, other) == well | {code: "problem"}
+
+
+def test_one_host_proves_nothing_of_two() -> None:
+    assert verdicts(other={"host": "node1"})["two-hosts"] == "unknown"
+
+
+def test_a_side_that_is_not_seen_stops_and_says_at_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has begun, and nothing more of it shows: as on a file system that each host caches alone."""
+    monkeypatch.setattr(two_hosts, "STEP_SECONDS", 0.1)
+    write_bytes(tmp_path / "meet-2", b'""')
+    side = Side(tmp_path, 1)
+    side.go()
+    assert side.seen["stopped"].startswith("clock: ")
+    assert json.loads((tmp_path / "report-1").read_bytes()) == side.seen
+    assert [each["code"] for each in judge(side.seen, OTHER) if each["verdict"] == "problem"] == [
+        "probe-unseen"
+    ]
+
+
+@pytest.mark.workflow
+def test_two_hosts(tmp_path: Path) -> None:
+    """Of names and mounts of their own, on one kernel; the second one looks by the doctor's script besides."""
+    site = {
+        "config": {"paths": {}},
+        "profile": {},
+        "flight": {},
+        "names": {"config": "c", "profile": "p", "flight": "f"},
+    }
+    (tmp_path / two_hosts.SITE).write_text(json.dumps(site))
+    sides = []
+    for side in ("1", "2"):
+        inside = 'hostname node$1 && mount --bind "$2" "$2" && exec "$3" -m halfpipe.site.two_hosts "$2" "$1"'
+        words = [
+            "unshare",
+            "--map-root-user",
+            "--uts",
+            "--mount",
+            "sh",
+            "-c",
+            inside,
+            "sh",
+            side,
+            str(tmp_path),
+        ]
+        sides.append(subprocess.Popen([*words, sys.executable]))
+    assert [each.wait(120) for each in sides] == [0, 0]
+    one, other = (json.loads((tmp_path / f"report-{side}").read_bytes()) for side in "12")
+    assert {each["code"]: each["verdict"] for each in judge(one, other)} == {
+        "two-hosts": "good", "clock": "good", "rename": "good", "link": "good", "lease": "good"
+    }  # fmt: skip
+    assert one["tries"] + other["tries"] > RACES, "they met at numbers"
+    assert {each["code"] for each in other["node"]} >= {"host-umask", "person"}
 
 
 def test_a_job_that_slurm_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.write_text("#!/bin/sh\necho Invalid account >&2\nexit 1\n")
-    sbatch.chmod(0o755)
-    monkeypatch.setenv("PATH", str(sbatch.parent))
+    def refused(*words: str) -> str:
+        raise HalfPipeError(f"{words[0]} ended with exit status 1, saying: Invalid account")
+
+    monkeypatch.setattr(two_hosts, "_slurm", refused)
     settings = Settings(Paths(tmp_path, tmp_path / "stage"))
     (found,) = two_hosts.probe(settings, Profile("x", tmp_path, (), {}, {}), {})
     assert (found["verdict"], found["code"]) == ("problem", "probe-unmet")
-    assert "Invalid account" in found["seen"]
-    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+    assert not list(tmp_path.iterdir())
