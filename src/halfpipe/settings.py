@@ -137,7 +137,7 @@ Days = Annotated[float, Check(ge=0)]
 
 
 class Section:
-    """Base of all sections: unknown keys are refused; docstrings describe sections and keys (`config.model`)."""
+    """Base of all sections: unknown keys are refused; docstrings describe sections and keys."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -409,8 +409,6 @@ class Alarm(Section):
     """Alarm if no new RetDef arrives for this long; null: never."""
     late_hours: Annotated[float, Check(gt=0)] = 24.0
     """Alarm if a downlink waits longer than this for a RetDef."""
-    remind_hours: Annotated[float, Check(gt=0)] = 24.0
-    """While a problem lasts, the alarm is repeated at this interval."""
     command: Annotated[Text, command_with("subject")] | None = None
     """Gets the message on standard input; "{subject}" is its first line. null: the message is printed, for cron or
     systemd to mail."""

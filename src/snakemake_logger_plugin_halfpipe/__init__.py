@@ -20,10 +20,7 @@ from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
 
 LOGGER = logging.getLogger("snakemake.logging")
-QUERIES = (
-    ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs"),
-    ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # for a site without accounting
-)
+QUERY = ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs")
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
 ENDED_FROM_OUTSIDE = {code for code, _ in SIGNALS.values()} | {
     "decoder"
@@ -159,14 +156,11 @@ def _log_of(job: Mapping[str, Any]) -> Path | None:
 
 def _state(job: str) -> str:
     """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
-    for words in QUERIES:
-        said = answer([*words, job], ANSWER_SECONDS)
-        job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
-        if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
-            return job_and_steps[0]
-        if NO_MEMORY in job_and_steps:  # of a step: the job itself has only failed
-            return NO_MEMORY
-    return ""
+    said = answer([*QUERY, job], ANSWER_SECONDS)
+    job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
+    if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
+        return job_and_steps[0]
+    return NO_MEMORY if NO_MEMORY in job_and_steps else ""  # of a step: the job itself has only failed
 
 
 class LineAJob(logging.Formatter):

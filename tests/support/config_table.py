@@ -4,8 +4,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest.mock import patch
 
-from halfpipe.config import model
+from pydantic import TypeAdapter
+
+from halfpipe.settings import Section, Settings
 from tests.support.in_process import ROOT
 
 HEAD = ("| key | default | meaning |", "| --- | --- | --- |")
@@ -18,7 +21,8 @@ def table() -> Iterator[str]:
 
     The keys of list entries of one type appear once.
     """
-    whole, seen = model(described=True).json_schema(), set[str]()
+    with patch.dict(Section.__pydantic_config__, use_attribute_docstrings=True):
+        whole, seen = TypeAdapter(Settings).json_schema(), set[str]()
     defs = whole["$defs"]
     sections = {
         key: defs[part["$ref"].rpartition("/")[2]]

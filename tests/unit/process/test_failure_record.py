@@ -116,9 +116,7 @@ def test_the_state_in_slurm_replaces_the_record_of_the_job(
     head: plugin.LogHandler, tmp_path: Path, state: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(words: list[str], **_: Any) -> Any:
-        assert words[-1] == "4711"
-        if words[0] == "sacct":
-            raise FileNotFoundError(words[0])
+        assert (words[0], words[-1]) == ("sacct", "4711")
         return SimpleNamespace(stdout=f"{state}\n")
 
     monkeypatch.setattr(subprocess, "run", run)
