@@ -15,7 +15,7 @@ import yaml
 from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files.durable import write_text
-from halfpipe.settings import Settings
+from halfpipe.settings import Section, Settings
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -175,10 +175,12 @@ def _update(
 
 
 @cache
-def model(kind: Any = Settings) -> "TypeAdapter[Any]":
-    """Return the model that checks settings."""
+def model(kind: Any = Settings, *, described: bool = False) -> "TypeAdapter[Any]":
+    """Return the model that checks settings; if `described`, it also has the text of each key."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - 0.1 s that only the head and people pay
 
+    # For the texts, pydantic parses the module once for each section, which takes longer than everything else here.
+    Section.__pydantic_config__["use_attribute_docstrings"] = described
     return TypeAdapter(kind)
 
 

@@ -4,11 +4,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from unittest.mock import patch
 
-from pydantic import TypeAdapter
-
-from halfpipe.settings import Section, Settings
+from halfpipe.config import model
 from tests.support.in_process import ROOT
 
 HEAD = ("| key | default | meaning |", "| --- | --- | --- |")
@@ -21,8 +18,7 @@ def table() -> Iterator[str]:
 
     The keys of list entries of one type appear once.
     """
-    with patch.dict(Section.__pydantic_config__, use_attribute_docstrings=True):
-        whole, seen = TypeAdapter(Settings).json_schema(), set[str]()
+    whole, seen = model(described=True).json_schema(), set[str]()
     defs = whole["$defs"]
     sections = {
         key: defs[part["$ref"].rpartition("/")[2]]
