@@ -170,8 +170,8 @@ class Level0(Section):
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """Above this size (GB, 10^9 bytes), the hours unused the longest are removed; hours in use are not counted. An hour
-    takes about 3 GB."""
+    """Above this size (GB, 10^9 bytes), the hours unused the longest are removed, but none that a job started to use in
+    the last 60 minutes. An hour takes about 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """Time limit of fetch; after it, the job that needs the hour fails."""
 
