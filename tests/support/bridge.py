@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile, Release
@@ -58,10 +58,6 @@ def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, obje
         "events": entries,
         "files": [entries[begin:end] for begin, end in decision.files],
         "spans": [tuple(span) for span in decision.spans],
-        "known": decision.known,
-        "undelivered": decision.undelivered,
-        "withheld": decision.withheld,
-        "late": decision.late,
         "datagrams": {apid: tuple(map(tuple, ranges)) for apid, ranges in decision.datagrams.items()},
     }
 
@@ -85,10 +81,6 @@ def model_view(outcome: model.ModelDecision) -> dict[str, object]:
         "events": [plain(entry) for entry in outcome.delivered],
         "files": [[plain(entry) for entry in file] for file in outcome.files],
         "spans": outcome.spans,
-        "known": outcome.known,
-        "undelivered": outcome.undelivered,
-        "withheld": outcome.withheld,
-        "late": outcome.late,
         "datagrams": ranges(outcome.listed),
     }
 
@@ -164,13 +156,14 @@ class Run:
         self.lines.append(_line(DownlinkId(downlink), self._decide(DownlinkId(downlink), vanished=True)))
 
     def _decide(self, downlink: DownlinkId, *, vanished: bool = False) -> Decision:
+        events = {
+            DownlinkId(dl): library_events(chunks, number)
+            for number, (dl, chunks) in enumerate(self.arrived.items())
+        }
         return decide(
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.arrived.values()),
-            {
-                DownlinkId(dl): library_events(chunks, number)
-                for number, (dl, chunks) in enumerate(self.arrived.items())
-            },
+            all_known(events, downlink),
             self.recorded.latest(),
             limits(self.rules),
             earlier=self.recorded.earlier(),

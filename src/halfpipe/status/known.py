@@ -58,7 +58,7 @@ class Known:
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
         found = {dl: events_there(work, dl, index) for dl, index in indexes.items()}
         self.events = {dl: events for dl, events in found.items() if events is not None}
-        self.known = all_known(tuple(self.events), self.events)
+        self.known = all_known(self.events)
         self.deliveries = Deliveries(work, run)
         self.recorded = self.deliveries.all_recorded()
         latest = self.deliveries.latest().values()

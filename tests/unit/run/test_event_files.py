@@ -43,9 +43,7 @@ class CaseFiles:
         files: dict[Path, int] = {}
         source = self.case.directory / "in" / step.downlink
         merged, events = merge_chunks(decoded(source, home / "in", self.run), files)
-        self.decision = decide(
-            self.downlink, merged.datagrams, {self.downlink: events}, {}, limits(self.case.rules)
-        )
+        self.decision = decide(self.downlink, merged.datagrams, events, {}, limits(self.case.rules))
         self.records = Records(self.decision, files)
         self.described = event_files.name_files(self.records, self.decision.files, self.run)
         self.evt = max((home / "in").rglob("*.evt"))
