@@ -302,8 +302,7 @@ def decide(
     )
 
     for series in _series(due, _breaks(places, taken, waiting, own)):
-        again = inside(series[0][1].sequence, own) and len(series) >= 2
-        if len(series) < rules.min_events and not again:
+        if len(series) < rules.min_events:
             outcome.withheld += len(series)
             outcome.undelivered += len(series)
             continue
