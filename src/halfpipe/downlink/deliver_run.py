@@ -312,7 +312,8 @@ class Attempt:
             own=events.get,
             just=None if is_refused else self.downlink,
         )
-        return closed_books(groups, latest, is_refused=is_refused, lost=lost_events(rows, groups, latest))
+        delivered = sum(delivery.events for delivery in latest.values())
+        return closed_books(groups, delivered, is_refused=is_refused, lost=lost_events(rows, groups, latest))
 
     def stage(self, planned: Planned, number: int) -> Delivery:
         """Write the event files, record the delivery, and replace the files in the stage."""

@@ -6,7 +6,6 @@ deliveries, datagram by datagram.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import numpy as np
 
@@ -17,20 +16,8 @@ from halfpipe.merge.ordering import numbers_in
 from halfpipe.merge.undelivered import Group, NotDelivered
 
 
-class CountedDelivery(RecordedDelivery, Protocol):
-    """A recorded delivery with the number of its events."""
-
-    @property
-    def events(self) -> int:
-        """The known number of events in the delivery."""
-
-
 def closed_books(
-    groups: Iterable[Group],
-    latest: Mapping[DownlinkId, CountedDelivery],
-    *,
-    is_refused: bool = False,
-    lost: int = 0,
+    groups: Iterable[Group], delivered: int, *, is_refused: bool = False, lost: int = 0
 ) -> Books:
     """Return the books of a run.
 
@@ -38,8 +25,8 @@ def closed_books(
     ----------
     groups
         The events that are not delivered, from `halfpipe.merge.undelivered.undelivered`.
-    latest
-        The latest delivery of each downlink.
+    delivered
+        The number of events in the latest deliveries of all downlinks.
     is_refused
         Whether Level-1 would refuse the run: due events are refused.
     lost
@@ -49,7 +36,6 @@ def closed_books(
     for group in groups:
         refused = is_refused and group.kind is NotDelivered.DUE
         accounts["refused" if refused else str(group.kind)] += group.events
-    delivered = sum(delivery.events for delivery in latest.values())
     return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
 
 

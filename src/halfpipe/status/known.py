@@ -85,7 +85,8 @@ class Known:
         """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
         latest = self.deliveries.latest()
         lost = lost_events(self.known, self.undelivered, latest)
-        return closed_books(self.undelivered, latest, is_refused=is_refused, lost=lost)
+        delivered = sum(delivery.events for delivery in latest.values())
+        return closed_books(self.undelivered, delivered, is_refused=is_refused, lost=lost)
 
 
 def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:
