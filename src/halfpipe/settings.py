@@ -187,8 +187,6 @@ class Decoder(Section):
     """LATC master key for the decoder's -k, in quotes; null: no -k."""
     max_exceptions: Annotated[int, Check(ge=0)] | None = None
     """A downlink with more decoder exceptions is not handed off; null: no limit."""
-    max_missing_events: Annotated[float, Check(ge=0, le=1)] | None = None
-    """A chunk fails if a larger fraction of its announced events is missing; null: HalfPipe only reports them."""
 
 
 @dataclass(frozen=True)
