@@ -35,7 +35,7 @@ RETRY_SECONDS = 3600.0  # before an hour is fetched again that was not complete,
 IN_USE_SECONDS = 3600.0  # after its last use, an hour is not removed: most jobs end sooner
 LEFTOVER_SECONDS = 2 * 86400.0  # no job runs for so long, so older directories are leftovers of killed jobs
 FETCHED = ".fetched"  # a file in the directory of an hour; its modification time is when the hour was fetched
-FETCHING, REMOVING = ".part-", ".gone-"  # directories of an hour that is being fetched, or removed
+SCRATCH = ".part-"  # directory of an hour that is being fetched or removed
 GB = 10**9
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _fetch(settings: Settings, cache: Path, directory: str, output: IO[str]) -> 
     keys = settings.level0
     make_room(cache, keys.cache_gb * GB)
     # A new directory each time, because the command of a killed job may still be writing.
-    part = cache / f"{FETCHING}{secrets.token_hex(8)}"
+    part = cache / f"{SCRATCH}{secrets.token_hex(8)}"
     try:
         out, whole, place = part / "out", part / "whole", cache / directory
         out.mkdir(parents=True)
@@ -129,9 +129,7 @@ def make_room(cache: Path, limit: float) -> None:
     Hours that are in use or being fetched come on top.
     """
     now = time.time()
-    for path in cache.glob(f"{REMOVING}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in cache.glob(f"{FETCHING}*"):
+    for path in cache.glob(f"{SCRATCH}*"):
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < now - LEFTOVER_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
@@ -150,7 +148,7 @@ def make_room(cache: Path, limit: float) -> None:
 
 def _remove(cache: Path, place: Path) -> None:
     """Remove an hour from the cache; rename it first, so that under its own name it is always complete."""
-    gone = cache / f"{REMOVING}{secrets.token_hex(8)}"
+    gone = cache / f"{SCRATCH}{secrets.token_hex(8)}"
     with suppress(FileNotFoundError):  # not there, or removed on another node
         place.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
