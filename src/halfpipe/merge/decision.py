@@ -1,6 +1,6 @@
 """Which events of a run a downlink delivers, and in which files: the merge rule as a pure function over arrays."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -14,7 +14,7 @@ from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
 from halfpipe.merge.late_events import RecordedDelivery, counts_of
-from halfpipe.merge.ordering import count_below, count_up_to, in_one
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
 
@@ -136,7 +136,7 @@ def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> N
     """Tell for each of the ordered sequences whether it is in one of the intervals."""
     inside = np.zeros(len(sequence), dtype=bool)
     for first, last in intervals:
-        inside[count_below(sequence, first) : count_up_to(sequence, last)] = True
+        inside[bisect_left(sequence, first) : bisect_right(sequence, last)] = True
     return inside
 
 
@@ -162,8 +162,8 @@ def series_of(
     """
     if not len(sequence):
         return []
-    cuts = {count_below(sequence, interval.first) for interval in (*places, *foreign, *own)}
-    cuts |= {count_up_to(sequence, span.last) for span in own}
+    cuts = {bisect_left(sequence, interval.first) for interval in (*places, *foreign, *own)}
+    cuts |= {bisect_right(sequence, span.last) for span in own}
     return list(pairwise(sorted({0, *cuts, len(sequence)})))
 
 
