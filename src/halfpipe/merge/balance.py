@@ -7,12 +7,9 @@ deliveries, datagram by datagram.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
-from halfpipe.merge.late_events import Events, RecordedDelivery, by_datagram
-from halfpipe.merge.ordering import numbers_in
+from halfpipe.merge.late_events import Events, RecordedDelivery, by_datagram, counts_of
 from halfpipe.merge.undelivered import Group, NotDelivered
 
 
@@ -64,16 +61,13 @@ def lost_events(
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    for apid in numbers_in(known["apid"]):
-        of_apid = known["datagram"][known["apid"] == apid]
-        if (of_apid[1:] < of_apid[:-1]).any():
-            of_apid.sort()
-        there = set(of_apid[np.r_[True, of_apid[1:] != of_apid[:-1]]].tolist())
+    for apid, counts in counts_of(known).items():
+        there = by_datagram(counts)
         delivered = sum(
             events
             for delivery in latest.values()
             for number, events in by_datagram((delivery.counts or {}).get(apid, "")).items()
             if number in there
         )
-        lost += max(0, len(of_apid) - undelivered[apid] - delivered)
+        lost += max(0, sum(there.values()) - undelivered[apid] - delivered)
     return lost

@@ -27,14 +27,10 @@ def counts_of(events: Events) -> dict[int, str]:
     """
     found = {}
     for apid in numbers_in(events["apid"]):
-        numbers = events["datagram"][events["apid"] == apid]
-        if (numbers[1:] < numbers[:-1]).any():
-            numbers.sort()
-        edges = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
-        counts = np.diff(edges, prepend=0, append=len(numbers))
+        numbers, counts = np.unique(events["datagram"][events["apid"] == apid], return_counts=True)
         words: list[str] = []
         follows = -1
-        for number, events_of_it in zip(numbers[np.r_[0, edges]].tolist(), counts.tolist(), strict=True):
+        for number, events_of_it in zip(numbers.tolist(), counts.tolist(), strict=True):
             words += [str(events_of_it)] if number == follows else [f"{number}:", str(events_of_it)]
             follows = number + 1
         found[apid] = " ".join(words)
