@@ -110,6 +110,7 @@ class Run:
     deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
     lines: list[Delivery | Release] = field(default_factory=list)
     abandoned: bool = False
+    outcome: model.ModelDecision = field(init=False)  # of the reference, for the latest step
 
     def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
         """Process `downlink` with `chunks`, record its delivery, and return the library's decision.
@@ -121,7 +122,9 @@ class Run:
         """
         before = self.arrived.get(downlink)
         self.arrived[downlink] = chunks
-        outcome = model.decide(downlink, self.arrived, self.deliveries, self.rules, self.abandoned)
+        outcome = self.outcome = model.decide(
+            downlink, self.arrived, self.deliveries, self.rules, self.abandoned
+        )
         decision = self._decide(DownlinkId(downlink))
         assert library_view(decision, list(self.arrived)) == model_view(outcome)
         latest = self.recorded.latest().get(DownlinkId(downlink))
