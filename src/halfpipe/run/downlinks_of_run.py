@@ -1,5 +1,6 @@
 """Lists of downlinks and runs, and the downlinks that contain a run."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -7,21 +8,29 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import modified, names_in
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 
 LATEST = 200  # runs from which waiting times are estimated
 
 
+def _names(directory: str) -> list[str]:
+    """Return the names in a directory; none if it does not exist. Called for all runs, so it makes no paths."""
+    try:
+        return os.listdir(directory)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+
+
 def every_downlink(work: Path) -> list[DownlinkId]:
     """Return all downlinks that have a receipt, or a directory for their products, in order."""
-    names = {name.removeprefix(paths.receipt("")) for name in names_in(work)}
+    names = {name.removeprefix(paths.receipt("")) for name in _names(str(work))}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
 def every_run(work: Path) -> list[RunId]:
     """Return all runs that have a directory, in order."""
-    return sorted(RunId(name) for name in names_in(f"{work}/{paths.RUNS}") if RunId.matches(name))
+    return sorted(RunId(name) for name in _names(f"{work}/{paths.RUNS}") if RunId.matches(name))
 
 
 def repipes(work: Path, run: RunId) -> list[dict[str, Any]]:
@@ -53,7 +62,7 @@ def refuse_unknown(work: Path, run: RunId) -> None:
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     """Return the downlinks that have a directory in `run`, in order. It may still be empty."""
-    names = names_in(f"{work}/{paths.run(run)}")
+    names = _names(f"{work}/{paths.run(run)}")
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
