@@ -302,7 +302,8 @@ def decide(
     )
 
     for series in _series(due, _breaks(places, taken, waiting, own)):
-        if len(series) < rules.min_events:
+        again = inside(series[0][1].sequence, own) and len(series) >= 2
+        if len(series) < rules.min_events and not again:
             outcome.withheld += len(series)
             outcome.undelivered += len(series)
             continue

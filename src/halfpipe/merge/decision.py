@@ -13,10 +13,12 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
-from halfpipe.merge.late_events import RecordedDelivery, counts_of
+from halfpipe.merge.late_events import RecordedDelivery, counts_of, numbers_inside
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
+
+LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,12 @@ def decide(
     runs = _runs_of(chosen)
     deliverable = sequence[slice(*runs[0])] if len(runs) == 1 else sequence[chosen]
     series = series_of(deliverable, places, foreign, own)
-    large = [(a, b) for a, b in series if b - a >= limits.min_events]
+    least = _least(deliverable, series, own, limits)
+    large = [(a, b) for (a, b), enough in zip(series, least, strict=True) if b - a >= enough]
     if len(large) < len(series):
         numbers = np.flatnonzero(chosen)
-        for a, b in series:
-            chosen[numbers[a:b]] = b - a >= limits.min_events
+        for (a, b), enough in zip(series, least, strict=True):
+            chosen[numbers[a:b]] = b - a >= enough
     delivered = _cut_out(known, _runs_of(chosen))
     cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # the same series, in `delivered`
 
@@ -165,6 +168,21 @@ def series_of(
     cuts = {bisect_left(sequence, interval.first) for interval in (*places, *foreign, *own)}
     cuts |= {bisect_right(sequence, span.last) for span in own}
     return list(pairwise(sorted({0, *cuts, len(sequence)})))
+
+
+def _least(
+    sequence: NDArray[np.uint64], series: Sequence[tuple[int, int]], own: Sequence[Interval], limits: Merge
+) -> list[int]:
+    """Return how many events each series needs to be delivered.
+
+    A series that the downlink delivered before is delivered again, even if `min_events` was raised later. The exception
+    is a lone event, because Level-1 refuses the run for it.
+    """
+    if limits.min_events <= LEAST_IN_A_FILE or not own:
+        return [limits.min_events] * len(series)
+    # A series is inside an own span as a whole or not at all.
+    again = numbers_inside(sequence[[a for a, _ in series]], join(own)) if series else ()
+    return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
 
 
 def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:

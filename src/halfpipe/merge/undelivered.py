@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import inside_any, series_of
+from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
 from halfpipe.merge.late_events import RecordedDelivery, late_and_closed, numbers_inside
 from halfpipe.merge.settle import Segment, enough_epus, settled
@@ -153,10 +153,11 @@ def _closed(
 ) -> Iterator[Group]:
     """Yield closed events; withheld are those too few for a file even if their place is opened."""
     latest = join(span for records in recorded.values() for span in records[-1].spans)
+    least = min(LEAST_IN_A_FILE, limits.min_events)
     for downlink, rows in found:
         left = rows[~numbers_inside(rows["sequence"], latest)]
         for a, b in series_of(left["sequence"], (), latest, ()):
-            if b - a < limits.min_events:
+            if b - a < least:
                 yield from _by_epu(NotDelivered.WITHHELD, left[a:b])
             else:
                 yield from _by_epu(NotDelivered.CLOSED, left[a:b], inside=downlink)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex
 
-LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
 Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file
 
 
