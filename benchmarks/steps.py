@@ -72,7 +72,7 @@ class Merge:
         """Find the settled intervals, and decide which events are delivered in which files."""
         downlink = self.scene.downlinks[0]
         known = KnownDatagrams.of([line for read in self.indexes for line in read.lines])
-        self.decision: Decision = decide(downlink, known, {downlink: self.events}, {}, limits(self.scene))
+        self.decision: Decision = decide(downlink, known, self.events, {}, limits(self.scene))
 
     def all(self) -> None:
         """Do all three."""
@@ -91,7 +91,7 @@ class Copy:
         products = [ChunkProducts.of(read_json(path), run) for path in vouchers]
         files: dict[Path, int] = {}
         index, events = merge_chunks([(chunk, home) for chunk in products], files)
-        self.decision = decide(downlink, index.datagrams, {downlink: events}, {}, limits(scene))
+        self.decision = decide(downlink, index.datagrams, events, {}, limits(scene))
         self._records = Records(self.decision, files)
 
     def write(self, out: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile, Release
@@ -110,6 +110,7 @@ class Run:
     deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
     lines: list[Delivery | Release] = field(default_factory=list)
     abandoned: bool = False
+    outcome: model.ModelDecision = field(init=False)  # of the reference, for the latest step
 
     def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
         """Process `downlink` with `chunks`, record its delivery, and return the library's decision.
@@ -121,7 +122,9 @@ class Run:
         """
         before = self.arrived.get(downlink)
         self.arrived[downlink] = chunks
-        outcome = model.decide(downlink, self.arrived, self.deliveries, self.rules, self.abandoned)
+        outcome = self.outcome = model.decide(
+            downlink, self.arrived, self.deliveries, self.rules, self.abandoned
+        )
         decision = self._decide(DownlinkId(downlink))
         assert library_view(decision, list(self.arrived)) == model_view(outcome)
         assert len(decision.events) == len(outcome.delivered)
@@ -156,13 +159,14 @@ class Run:
         self.lines.append(_line(DownlinkId(downlink), self._decide(DownlinkId(downlink), vanished=True)))
 
     def _decide(self, downlink: DownlinkId, *, vanished: bool = False) -> Decision:
+        events = {
+            DownlinkId(dl): library_events(chunks, number)
+            for number, (dl, chunks) in enumerate(self.arrived.items())
+        }
         return decide(
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.arrived.values()),
-            {
-                DownlinkId(dl): library_events(chunks, number)
-                for number, (dl, chunks) in enumerate(self.arrived.items())
-            },
+            all_known(events, downlink),
             self.recorded.latest(),
             limits(self.rules),
             earlier=self.recorded.earlier(),

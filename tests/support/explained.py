@@ -23,7 +23,7 @@ def said_of(run: Run) -> list[Group]:
     latest, earlier = run.recorded.latest(), run.recorded.earlier()
     return undelivered(
         KnownDatagrams.together(library_datagrams(chunks) for chunks in run.arrived.values()).segments(),
-        all_known(sorted(events), events),
+        all_known(events),
         {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
         limits(run.rules),
         settle_all=run.abandoned,
@@ -78,10 +78,11 @@ def check(run: Run, *, odd: bool = False) -> list[Group]:
 def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
     """Check that the books of a run balance: no event is lost, and each known event is in one account."""
     latest = run.recorded.latest()
-    events = all_known(sorted(arrived := _library_events(run)), arrived)
-    books = closed_books(groups, latest, lost=lost_events(events, groups, latest))
+    events = all_known(_library_events(run))
+    delivered = sum(delivery.events for delivery in latest.values())
+    books = closed_books(groups, delivered, lost=lost_events(events, groups, latest))
     assert books.lost == 0
-    gone = sum(delivery.events for delivery in latest.values()) + sum(g.events for g in groups) - known
+    gone = delivered + sum(g.events for g in groups) - known
     assert gone >= 0, "every known event is in an account"
     assert books.known == books.parts == known + gone
 

@@ -91,7 +91,6 @@ class ModelDecision:
     gaps: list[Interval]
     files: list[list[tuple[str, Event]]] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
-    known: int = 0
     undelivered: int = 0
     withheld: int = 0
     late: int = 0
@@ -282,7 +281,6 @@ def decide(
         listed=frozenset((apid, number) for apid, numbers in known.items() for number in numbers),
     )
     events = known_events(current, arrived)
-    outcome.known = len(events)
 
     due: list[tuple[str, Event]] = []
     waiting: list[int] = []

@@ -5,7 +5,7 @@ contradicts itself is refused. Events that are announced but not listed are coun
 in the spans of the RetDef.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -153,18 +153,3 @@ def count_unlisted(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int
             walked = evt.walk(evt.open_evt(file).data, "")
             records = len(np.setdiff1d(walked, listed, assume_unique=True))
     return uncovered, records
-
-
-def too_many_missing(files: Sequence[Mapping[str, Any]], most: float | None) -> str | None:
-    """Return a message if a larger share of a chunk's events than `most` is missing; None allows any share."""
-    indexes = [file for file in files if file["kind"] == "idx"]
-    missing = sum(file["missing_events"] for file in indexes)
-    announced = sum(file["announced"] for file in indexes)
-    if most is None or missing <= most * announced:
-        return None
-    where = "; ".join(
-        f"run {file['run']}, APID {file['apid']}: {file['missing_events']} of {file['announced']}"
-        for file in indexes
-        if file["missing_events"]
-    )
-    return f"{missing} of {announced} events are missing ({where})"

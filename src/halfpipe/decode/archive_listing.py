@@ -7,6 +7,7 @@ file that was moved away only while the decoder ran is noticed too, because a re
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,11 +111,11 @@ def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
 def _files(directory: Path, scid: int, apid: int) -> dict[str, FileStatus]:
     found = {}
     for path in archive_hours.files(directory, scid, apid):
-        try:
+        with suppress(FileNotFoundError):  # moved away after it was listed
             status = path.stat()
-        except FileNotFoundError:  # moved away after it was listed
-            continue
-        found[path.name] = FileStatus(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            found[path.name] = FileStatus(
+                status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+            )
     return found
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode import level0_cache
-from halfpipe.decode.announced import gaps, too_many_missing
+from halfpipe.decode.announced import gaps
 from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
 from halfpipe.decode.chunk_products import REJECTED, check_products
 from halfpipe.decode.shortfall import first_names
@@ -120,8 +120,8 @@ def decode(
     ------
     DecoderError
         If the decoder fails or breaks the contract. If it writes no data, or none of a run that it reports as
-        processed, without an exception or a missing hour, because a RetDef always announces data. If more events are
-        missing than the settings allow. If level-0 changed during each attempt.
+        processed, without an exception or a missing hour, because a RetDef always announces data. If level-0 changed
+        during each attempt.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
     FormatError
@@ -139,12 +139,6 @@ def decode(
     absent = ran.log.processing - {f"{file['ground']}-{file['run']}" for file in files}
     if (nothing or absent) and not ran.log.exceptions and not hours["missing"]:  # `status` reports these two
         raise _silent(settings, ran.retdef_file, retdef, absent)
-    if not again and (complaint := too_many_missing(files, settings.decoder.max_missing_events)) is not None:
-        raise DecoderError(
-            f"chunk {retdef.chunk}: {complaint}, more than decoder.max_missing_events "
-            f"({settings.decoder.max_missing_events:g}) allows. The decoder's messages are in the log. {REJECTED} Fix "
-            "this or raise the limit, then re-run the command."
-        )
     said = ran.log.summary({str(out): "OUTDIR", str(ran.retdef_file): ran.retdef_file.name})
     level0 = hours | {"gaps": gaps(retdef.spans, datagrams)}
     return {"files": files, "said": said, "level0": level0, "read": ran.archive.as_json()}
@@ -193,26 +187,22 @@ def _run_once(
     """Run the decoder once; return the decoding or its error, and which level-0 files changed meanwhile."""
     root = Path(command_words.archive(settings, retdef.arch))
     archive = list_archive(root, retdef)
+    level0, read = level0_cache.source(settings, retdef, root, archive, log)
+    if level0 != root:
+        # The flight decoder reads only the archive that its RetDef names.
+        copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
+        retdef_file = copy
     ran: _Decoding | HalfPipeError
-    gone: list[str] = []
     try:
-        with level0_cache.source(settings, retdef, root, archive, log) as (level0, read):
-            if level0 != root:
-                # The flight decoder reads only the archive that its RetDef names.
-                copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
-                retdef_file = copy
-            try:
-                decoder_log = _run(settings, level0, retdef_file, retdef, out, log)
-                ran = _Decoding(retdef_file, decoder_log, archive, read)
-            finally:
-                if level0 != root:
-                    gone = sorted(read.by_name.keys() - list_archive(level0, retdef).by_name.keys())
+        ran = _Decoding(retdef_file, _run(settings, level0, retdef_file, retdef, out, log), archive, read)
     except HalfPipeError as error:
         ran = error
     differ = changes(archive, list_again(root, retdef, archive))
-    return ran, [*(f"{name} (gone from the cache)" for name in gone), *differ]
+    if level0 != root:
+        differ += changes(read, list_archive(level0, retdef))
+    return ran, differ
 
 
 def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[str]) -> DecoderError:

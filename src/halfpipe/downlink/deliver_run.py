@@ -19,7 +19,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
-from halfpipe.merge.decision import Decision, all_known, decide, in_sources
+from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import undelivered
 from halfpipe.process.environment import keep_together, release_memory
@@ -237,16 +237,15 @@ class Attempt:
             raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
         events, recorded = known.events_for(downlink), known.recorded.latest()
         abandoned = run in abandoned_runs.read(known.context.work).runs
-        rows = all_known(in_sources(downlink, events), events)
+        rows = all_known(events, downlink)
         decision = decide(
             downlink,
             known.all_datagrams,
-            events,
+            rows,
             recorded,
             settings.merge,
             earlier=known.recorded.earlier(),
             settle_all=abandoned and settings.retire.deliver_waiting,
-            known=rows,
             vanished=not known.indexes[downlink].chunks,
         )
         records = Records(decision, known.files)
@@ -313,7 +312,8 @@ class Attempt:
             own=events.get,
             just=None if is_refused else self.downlink,
         )
-        return closed_books(groups, latest, is_refused=is_refused, lost=lost_events(rows, groups, latest))
+        delivered = sum(delivery.events for delivery in latest.values())
+        return closed_books(groups, delivered, is_refused=is_refused, lost=lost_events(rows, groups, latest))
 
     def stage(self, planned: Planned, number: int) -> Delivery:
         """Write the event files, record the delivery, and replace the files in the stage."""

@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,10 @@ class Room:
         OSError
             If it cannot be looked at.
         """
-        mount = next(
-            place for place in (path.absolute(), *path.absolute().parents) if place.exists()
-        ).resolve()
-        while mount != mount.parent and mount.parent.stat().st_dev == mount.stat().st_dev:
-            mount = mount.parent
-        found = os.statvfs(mount)
-        return cls(mount, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        place = path.resolve()
+        mount = next(each for each in (place, *place.parents) if each.is_mount())
+        found = shutil.disk_usage(mount)
+        return cls(mount, found.free, found.total)
 
     @property
     def is_full(self) -> bool:

@@ -6,31 +6,15 @@ deliveries, datagram by datagram.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
-
-import numpy as np
 
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
-from halfpipe.merge.late_events import Events, RecordedDelivery, by_datagram
-from halfpipe.merge.ordering import numbers_in
+from halfpipe.merge.late_events import Events, RecordedDelivery, by_datagram, counts_of
 from halfpipe.merge.undelivered import Group, NotDelivered
 
 
-class CountedDelivery(RecordedDelivery, Protocol):
-    """A recorded delivery with the number of its events."""
-
-    @property
-    def events(self) -> int:
-        """The known number of events in the delivery."""
-
-
 def closed_books(
-    groups: Iterable[Group],
-    latest: Mapping[DownlinkId, CountedDelivery],
-    *,
-    is_refused: bool = False,
-    lost: int = 0,
+    groups: Iterable[Group], delivered: int, *, is_refused: bool = False, lost: int = 0
 ) -> Books:
     """Return the books of a run.
 
@@ -38,8 +22,8 @@ def closed_books(
     ----------
     groups
         The events that are not delivered, from `halfpipe.merge.undelivered.undelivered`.
-    latest
-        The latest delivery of each downlink.
+    delivered
+        The number of events in the latest deliveries of all downlinks.
     is_refused
         Whether Level-1 would refuse the run: due events are refused.
     lost
@@ -49,7 +33,6 @@ def closed_books(
     for group in groups:
         refused = is_refused and group.kind is NotDelivered.DUE
         accounts["refused" if refused else str(group.kind)] += group.events
-    delivered = sum(delivery.events for delivery in latest.values())
     return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
 
 
@@ -78,16 +61,13 @@ def lost_events(
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    for apid in numbers_in(known["apid"]):
-        of_apid = known["datagram"][known["apid"] == apid]
-        if (of_apid[1:] < of_apid[:-1]).any():
-            of_apid.sort()
-        there = set(of_apid[np.r_[True, of_apid[1:] != of_apid[:-1]]].tolist())
+    for apid, counts in counts_of(known).items():
+        there = by_datagram(counts)
         delivered = sum(
             events
             for delivery in latest.values()
             for number, events in by_datagram((delivery.counts or {}).get(apid, "")).items()
             if number in there
         )
-        lost += max(0, len(of_apid) - undelivered[apid] - delivered)
+        lost += max(0, sum(there.values()) - undelivered[apid] - delivered)
     return lost

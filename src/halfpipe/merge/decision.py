@@ -1,7 +1,7 @@
 """Which events of a run a downlink delivers, and in which files: the merge rule as a pure function over arrays."""
 
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from types import MappingProxyType
@@ -13,8 +13,8 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
-from halfpipe.merge.late_events import RecordedDelivery, counts_of, late_and_closed, numbers_inside
-from halfpipe.merge.ordering import count_below, count_up_to, in_one
+from halfpipe.merge.late_events import RecordedDelivery, counts_of, numbers_inside
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
 
@@ -33,11 +33,6 @@ class Decision:
         Half-open slices of `events`, one per file; first and last sequence of each file series.
     counts
         The number of delivered events of each datagram, in the form of `counts_of`.
-    known, foreign, late
-        Number of known events without duplicates; of events inside spans of other downlinks; and of those among the
-        latter that were not delivered there.
-    undelivered, withheld
-        Number of events that are not delivered yet, including the withheld ones; and of the withheld ones.
     datagrams
         All known datagrams of the run.
     """
@@ -51,24 +46,18 @@ class Decision:
     files: tuple[tuple[int, int], ...]
     spans: tuple[Interval, ...]
     counts: Mapping[int, str]
-    known: int
-    foreign: int
-    undelivered: int
-    withheld: int
-    late: int
     datagrams: Ranges
 
 
 def decide(
     downlink: DownlinkId,
     datagrams: KnownDatagrams,
-    events: Mapping[DownlinkId, NDArray[np.void]],
+    known: NDArray[np.void],
     recorded: Mapping[DownlinkId, RecordedDelivery],
     limits: Merge,
     *,
     earlier: Mapping[DownlinkId, Sequence[RecordedDelivery]] = MappingProxyType({}),
     settle_all: bool = False,
-    known: NDArray[np.void] | None = None,
     vanished: bool = False,
 ) -> Decision:
     """Decide what `downlink` delivers of a run.
@@ -79,8 +68,8 @@ def decide(
         The downlink that is processed.
     datagrams
         The datagrams of the run from all downlinks.
-    events
-        The events of each downlink (dtype `EVENT`), in order and each once.
+    known
+        All known events (dtype `EVENT`), in order and each once, from `all_known`.
     recorded
         The latest recorded delivery of each downlink that has one.
     limits
@@ -90,8 +79,6 @@ def decide(
         still have these events, so they count as recorded.
     settle_all
         As for `settled`: all known events that are not delivered yet are delivered now.
-    known
-        What `all_known` returns for `events`, if it was called already.
     vanished
         No chunk of the downlink contains the run any more: it delivers nothing, also inside its own spans, where other
         downlinks may have events.
@@ -101,8 +88,6 @@ def decide(
     own = [span for record in others.pop(downlink, ()) for span in record.spans]
     places = settled(segments, limits.min_epus, own, settle_all=settle_all)
 
-    if known is None:
-        known = all_known(in_sources(downlink, events), events)
     sequence = known["sequence"]
     is_settled = inside_any(sequence, places)
     foreign = join(span for records in others.values() for record in records for span in record.spans)
@@ -116,14 +101,12 @@ def decide(
     series = series_of(deliverable, places, foreign, own)
     least = _least(deliverable, series, own, limits)
     large = [(a, b) for (a, b), enough in zip(series, least, strict=True) if b - a >= enough]
-    withheld = len(deliverable) - sum(b - a for a, b in large)
-    if withheld:
+    if len(large) < len(series):
         numbers = np.flatnonzero(chosen)
         for (a, b), enough in zip(series, least, strict=True):
             chosen[numbers[a:b]] = b - a >= enough
     delivered = _cut_out(known, _runs_of(chosen))
     cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # the same series, in `delivered`
-    late, _ = late_and_closed(known, is_foreign, others, events.get)
 
     return Decision(
         kind=RunKind.of(segments),
@@ -137,32 +120,26 @@ def decide(
             Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in cuts
         ),
         counts=counts_of(delivered),
-        known=len(known),
-        foreign=int(np.count_nonzero(is_foreign)),
-        undelivered=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
-        withheld=withheld,
-        late=sum(len(rows) for _, rows in late),
         datagrams=datagrams.ranges(),
     )
 
 
-def in_sources(downlink: DownlinkId, events: Iterable[DownlinkId]) -> tuple[DownlinkId, ...]:
-    """Return the order of preference for copies of one event: the copy of `downlink` itself first."""
-    return (downlink, *sorted(dl for dl in events if dl != downlink))
-
-
 def all_known(
-    sources: Sequence[DownlinkId], events: Mapping[DownlinkId, NDArray[np.void]]
+    events: Mapping[DownlinkId, NDArray[np.void]], first: DownlinkId | None = None
 ) -> NDArray[np.void]:
-    """Join the events of `sources`; for equal (sequence, APID) the copy of the first source stays."""
-    return in_one([np.empty(0, EVENT), *(events[source] for source in sources if source in events)])
+    """Join the events of all downlinks, in order and each once.
+
+    For equal (sequence, APID) the copy of the downlink `first` stays, otherwise that of the lowest downlink.
+    """
+    sources = sorted(events, key=lambda downlink: (downlink != first, downlink))
+    return in_one([np.empty(0, EVENT), *(events[source] for source in sources)])
 
 
 def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
     """Tell for each of the ordered sequences whether it is in one of the intervals."""
     inside = np.zeros(len(sequence), dtype=bool)
     for first, last in intervals:
-        inside[count_below(sequence, first) : count_up_to(sequence, last)] = True
+        inside[bisect_left(sequence, first) : bisect_right(sequence, last)] = True
     return inside
 
 
@@ -188,8 +165,8 @@ def series_of(
     """
     if not len(sequence):
         return []
-    cuts = {count_below(sequence, interval.first) for interval in (*places, *foreign, *own)}
-    cuts |= {count_up_to(sequence, span.last) for span in own}
+    cuts = {bisect_left(sequence, interval.first) for interval in (*places, *foreign, *own)}
+    cuts |= {bisect_right(sequence, span.last) for span in own}
     return list(pairwise(sorted({0, *cuts, len(sequence)})))
 
 

@@ -5,7 +5,7 @@ spans, only a part of the datagram was there then, or nothing. Datagram lines ca
 incomplete datagram may announce only the part that was there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,14 +27,10 @@ def counts_of(events: Events) -> dict[int, str]:
     """
     found = {}
     for apid in numbers_in(events["apid"]):
-        numbers = events["datagram"][events["apid"] == apid]
-        if (numbers[1:] < numbers[:-1]).any():
-            numbers.sort()
-        edges = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
-        counts = np.diff(edges, prepend=0, append=len(numbers))
+        numbers, counts = np.unique(events["datagram"][events["apid"] == apid], return_counts=True)
         words: list[str] = []
         follows = -1
-        for number, events_of_it in zip(numbers[np.r_[0, edges]].tolist(), counts.tolist(), strict=True):
+        for number, events_of_it in zip(numbers.tolist(), counts.tolist(), strict=True):
             words += [str(events_of_it)] if number == follows else [f"{number}:", str(events_of_it)]
             follows = number + 1
         found[apid] = " ".join(words)
@@ -102,33 +98,22 @@ def late_and_closed(
         The downlink of a span, and the late or closed events in it.
     """
     late, closed = [], []
-    for downlink, rows, beyond, is_latest in _compared(known, inside, recorded, own):
-        late.append((downlink, rows[beyond]))
-        if not is_latest:
-            closed.append((downlink, rows[~beyond]))
-    return late, closed
-
-
-def _compared(
-    known: Events,
-    inside: NDArray[np.bool_],
-    recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
-    own: Callable[[DownlinkId], Events | None],
-) -> Iterator[tuple[DownlinkId, Events, NDArray[np.bool_], bool]]:
-    """Yield the events inside each delivery, which of them it did not contain, and whether it is the latest."""
     rows = known.take(np.flatnonzero(inside))
     for downlink, records in recorded.items():
+        mine = partial(own, downlink)
         for n, record in enumerate(records):
             later = [span for after in records[n + 1 :] for span in after.spans]
             here = rows[numbers_inside(rows["sequence"], subtract(join(record.spans), later))]
-            mine = partial(own, downlink)
             if record.counts is not None:
                 beyond = _more_than(here, record.counts, mine)
             else:
                 beyond = ~listed(here, record.datagrams)
                 if record.total is not None and not later:
                     beyond[_surplus(here, np.flatnonzero(~beyond), record.total, mine)] = True
-            yield downlink, here, beyond, n == len(records) - 1
+            late.append((downlink, here[beyond]))
+            if n < len(records) - 1:
+                closed.append((downlink, here[~beyond]))
+    return late, closed
 
 
 def _more_than(

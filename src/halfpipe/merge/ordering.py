@@ -1,6 +1,10 @@
-"""Sorting rows of events by sequence and APID, without duplicates."""
+"""Sorting rows of events by sequence and APID, without duplicates.
 
-from bisect import bisect_left, bisect_right
+In ordered rows, the merge searches with `bisect`: a column of a table is not contiguous in memory, so numpy's search
+would copy all of it.
+"""
+
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -44,7 +48,7 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
     events, end = np.empty(sum(map(len, left)), left[0].dtype), 0
     borders = sorted({border for part in left for border in part["sequence"][::WINDOW].tolist()})
     for border in [*borders[1:], None]:
-        sizes = [len(part) if border is None else count_below(part["sequence"], border) for part in left]
+        sizes = [len(part) if border is None else bisect_left(part["sequence"], border) for part in left]
         begin = end
         for part, size in zip(left, sizes, strict=True):
             put(events[end : end + size], part[:size])
@@ -54,19 +58,6 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
         end = begin + len(window)
         left = [part[size:] for part, size in zip(left, sizes, strict=True) if size < len(part)]
     return events[:end]
-
-
-def count_up_to(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
-    """Return how many of the ordered sequences are at most `last`.
-
-    The sequences of a table are not contiguous in memory, so numpy's search would copy all of them.
-    """
-    return bisect_right(sequence, last)
-
-
-def count_below(sequence: NDArray[np.uint64], first: int) -> int:
-    """Return how many of the ordered sequences are less than `first`, without a copy like `count_up_to`."""
-    return bisect_left(sequence, first)
 
 
 def numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:

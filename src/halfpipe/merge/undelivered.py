@@ -4,6 +4,7 @@ The result explains the current state of a run, independent of any downlink: whi
 without any new data would deliver, and which not.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +18,6 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
 from halfpipe.merge.late_events import RecordedDelivery, late_and_closed, numbers_inside
-from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
 
@@ -176,7 +176,7 @@ def _of_downlinks(
 
 
 def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
-    return rows[count_below(rows["sequence"], place.first) : count_up_to(rows["sequence"], place.last)]
+    return rows[bisect_left(rows["sequence"], place.first) : bisect_right(rows["sequence"], place.last)]
 
 
 def _stretches(

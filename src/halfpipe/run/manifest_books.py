@@ -5,12 +5,13 @@ are read here.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.files.reading import read_whole
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.run.deliveries import DeliveryHistory
@@ -44,14 +45,9 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, aband
 
 def _head(work: Path, run: RunId, downlink: DownlinkId) -> bytes:
     """Return the checksum in the first line of a merged index; empty if there is none."""
-    try:
-        file = os.open(f"{work}/{paths.datagrams(run, downlink)}", os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        return os.read(file, LONGEST).partition(b"\n")[0]
-    finally:
-        os.close(file)
+    with suppress(OSError):
+        return read_whole(f"{work}/{paths.datagrams(run, downlink)}", LONGEST).partition(b"\n")[0]
+    return b""
 
 
 def of_entry(entry: Mapping[str, Any]) -> Books:

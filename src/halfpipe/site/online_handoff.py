@@ -28,7 +28,7 @@ from halfpipe.files.reading import names_in
 from halfpipe.files.records import Record
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
-from halfpipe.merge.decision import decide
+from halfpipe.merge.decision import all_known, decide
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
@@ -306,7 +306,8 @@ class _Run:
             # The rule of the merge without deliveries: one file with all events of all downlinks, in order, each once.
             # Of several copies that of the lowest downlink counts.
             events = {downlink: known.events(downlink) for downlink in known.indexes}
-            decision = decide(min(events), datagrams, events, {}, WHOLE, settle_all=True)
+            rows = all_known(events)
+            decision = decide(min(events), datagrams, rows, {}, WHOLE, settle_all=True)
             records = Records(decision, known.files)
             if not decision.files:
                 return OnlineResult(run, OnlineOutcome.WAITS, "has no events, so there is no file of it")

@@ -58,7 +58,7 @@ class Known:
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
         found = {dl: events_there(work, dl, index) for dl, index in indexes.items()}
         self.events = {dl: events for dl, events in found.items() if events is not None}
-        self.known = all_known(tuple(self.events), self.events)
+        self.known = all_known(self.events)
         self.deliveries = Deliveries(work, run)
         self.recorded = self.deliveries.all_recorded()
         latest = self.deliveries.latest().values()
@@ -85,7 +85,8 @@ class Known:
         """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
         latest = self.deliveries.latest()
         lost = lost_events(self.known, self.undelivered, latest)
-        return closed_books(self.undelivered, latest, is_refused=is_refused, lost=lost)
+        delivered = sum(delivery.events for delivery in latest.values())
+        return closed_books(self.undelivered, delivered, is_refused=is_refused, lost=lost)
 
 
 def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:

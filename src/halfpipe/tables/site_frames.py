@@ -266,7 +266,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     for downlink, index in known_indexes(settings, run).items():
         if (read := events_there(work, downlink, index, files)) is not None:
             events[downlink] = read
-    known = all_known(tuple(events), events)
+    known = all_known(events)
     source = np.full(len(known), None, object)
     for downlink in reversed(events):
         source[_are_in(known, events[downlink])] = str(downlink)

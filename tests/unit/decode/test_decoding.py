@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from halfpipe.decode.announced import MOST_GAPS, gaps, too_many_missing
+from halfpipe.decode.announced import MOST_GAPS, gaps
 from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
@@ -230,13 +230,6 @@ def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(out: P
     with pytest.raises(FormatError, match=rf"{IDX}: datagram \d of APID 965 "):
         counted(out)
     assert counted(out, again=True)[0] == 40
-
-
-def test_too_many_missing_events(out: Path) -> None:
-    FAULTS["line-less"](out)
-    files = check_products(out, CHUNK)
-    assert [too_many_missing(files, most) is None for most in (None, 1 / 40, 0.02)] == [True, True, False]
-    assert too_many_missing([], 0) is None
 
 
 def rows(number: list[int], utc: list[float], apid: int = 956) -> NDArray[np.void]:
