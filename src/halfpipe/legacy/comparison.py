@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
@@ -429,17 +430,10 @@ class _Run:
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
-    """Return where each event of `rows` is `among`, -1 if it is not there; both in order, by sequence and APID."""
-    found = np.full(len(rows), -1, np.intp)
-    if not len(among):
-        return found
-    sequences = np.ascontiguousarray(among["sequence"])
-    at = np.searchsorted(sequences, rows["sequence"])
-    for step in range(4):  # at most so many EPUs share a sequence
-        place = np.minimum(at + step, len(among) - 1)
-        equal = (sequences[place] == rows["sequence"]) & (among["apid"][place] == rows["apid"])
-        found[equal] = place[equal]
-    return found
+    """Return where each event of `rows` is `among`, -1 if it is not there; each is there once."""
+    one, other = (pd.DataFrame({key: of[key] for key in ("sequence", "apid")}) for of in (rows, among))
+    found = one.merge(other.reset_index(names="at"), how="left")["at"]
+    return found.fillna(-1).to_numpy(np.intp)
 
 
 def _weight(findings: Sequence[Finding]) -> int:
