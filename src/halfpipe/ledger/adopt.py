@@ -58,7 +58,7 @@ from halfpipe.ledger.tables import (
 OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
 OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
-SAMPLE, LATEST = 200, 20  # number of runs to compare: from the whole mission, and the latest
+SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the first of the mission
 
 Answers = dict[int, list[tuple[Any, ...]]]
 
@@ -73,21 +73,6 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class ColumnLook:
-    """A column, with its SQL type in the legacy's table and in HalfPipe's; None: the table lacks it.
-
-    `what` explains a difference. If the difference is `bad`, rows cannot be copied.
-    """
-
-    table: str
-    column: str
-    legacy: str | None
-    here: str | None
-    what: str = ""
-    bad: bool = False
-
-
-@dataclass(frozen=True)
 class TableLook:
     """One of the legacy's tables.
 
@@ -95,7 +80,7 @@ class TableLook:
     ----------
     name, adopted_name
         Its name before and after the adoption.
-    rows, left
+    rows, not_copied
         Number of its rows, and of those that are not copied because they have NULL in HalfPipe's key.
     readers
         Database users who may read it, besides its owner.
@@ -104,7 +89,7 @@ class TableLook:
     name: str
     adopted_name: str
     rows: int
-    left: int
+    not_copied: int
     readers: tuple[str, ...] = ()
 
 
@@ -118,10 +103,12 @@ class Adoption:
         State of the database before.
     back
         Whether this is the way back.
-    tables, columns
-        The legacy's tables, and the columns of both systems' tables.
+    tables
+        The legacy's tables.
     statements
         The SQL, in order.
+    problems
+        Columns whose values cannot be copied, each with the reason. With any of them the tables cannot be adopted.
     carried
         Number of runs that only HalfPipe has. On the way back their rows go into the legacy's table, so that Level-1
         still finds them.
@@ -133,17 +120,12 @@ class Adoption:
 
     state: State
     back: bool
-    tables: tuple[TableLook, ...]
-    statements: tuple[str, ...]
-    columns: tuple[ColumnLook, ...] = ()
+    tables: tuple[TableLook, ...] = ()
+    statements: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     carried: int = 0
     compared: int = 0
     done: bool = False
-
-    @property
-    def problems(self) -> list[ColumnLook]:
-        """The bad columns: with any of them the tables cannot be adopted."""
-        return [each for each in self.columns if each.bad]
 
 
 def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
@@ -244,12 +226,11 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
     if (state := _state(connection, names)) is not State.LEGACY:
         raise _refusal(name, state)
-    columns = tuple(each for table in SHARED for each in _columns(connection, table, names))
-    if any(each.bad for each in columns):
-        return Adoption(state, False, (), (), columns)
+    if problems := tuple(each for table in SHARED for each in _problems(connection, table, names)):
+        return Adoption(state, back=False, problems=problems)
     tables = tuple(_table(connection, table) for table in SHARED)
     steps = adoption(connection.dialect, names, {each.name: each.readers for each in tables})
-    found = Adoption(state, False, tables, _sql(connection, steps), columns)
+    found = Adoption(state, False, tables, _sql(connection, steps))
     if not do:
         return found
     runs = _sample(connection, RUNS.name)
@@ -257,8 +238,8 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     for step in steps:
         connection.execute(step)
     for each in tables:
-        if (rows := _count(connection, each.name)) != each.rows - each.left:
-            raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.left}")
+        if (rows := _count(connection, each.name)) != each.rows - each.not_copied:
+            raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.not_copied}")
     return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
 
 
@@ -315,34 +296,27 @@ def _table(connection: Connection, table: Table) -> TableLook:
     return TableLook(table.name, legacy_name(table), _count(connection, table.name), left, names)
 
 
-def _columns(connection: Connection, table: Table, names: set[str]) -> Iterator[ColumnLook]:
-    """Compare the legacy's table with HalfPipe's, column by column."""
+def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator[str]:
+    """Yield what keeps the rows of a legacy table from being copied, each after the name of the column."""
     if table.name not in names:
-        yield ColumnLook(table.name, "", None, None, "the legacy's table is missing", bad=True)
+        yield f"{table.name}: missing"
         return
     legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
-    as_sql = partial(TypeEngine.compile, dialect=connection.dialect)
     for each in table.columns:
-        theirs = legacy.pop(each.name, None)
-        if each.name in OWN:
-            bad = theirs is not None
-            what = "HalfPipe's own column" if bad else f"{COPIED.get(each.name, 'empty')} in copied rows"
-        else:
-            what = "missing in the legacy's table" if theirs is None else _misfit(theirs, each.type)
-            bad = bool(what)
-        there = None if theirs is None else as_sql(theirs)
-        yield ColumnLook(table.name, each.name, there, as_sql(each.type), what, bad)
-    for name, theirs in legacy.items():
-        yield ColumnLook(table.name, name, as_sql(theirs), None, f"stays in {legacy_name(table)} only")
+        theirs = legacy.get(each.name)
+        if (theirs is None) != (each.name in OWN):
+            why = "missing" if theirs is None else "HalfPipe has a column of its own with this name"
+            yield f"{table.name}.{each.name}: {why}"
+        elif theirs is not None and not _fits(theirs, each.type):
+            as_sql = partial(TypeEngine.compile, dialect=connection.dialect)
+            yield f"{table.name}.{each.name}: {as_sql(theirs)} does not fit into {as_sql(each.type)}"
 
 
-def _misfit(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> str:
-    """Return why a legacy column's values do not fit into HalfPipe's column; empty if they do."""
+def _fits(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> bool:
+    """Tell whether a legacy column's values fit into HalfPipe's column."""
     kind = next((each for each in (String, DateTime) if isinstance(ours, each)), (Integer, Numeric))
-    if not isinstance(theirs, kind):
-        return "another type of value"
     length, most = getattr(theirs, "length", None), getattr(ours, "length", None)
-    return f"may be longer than {most} letters" if most and (length is None or length > most) else ""
+    return isinstance(theirs, kind) and (most is None or (length is not None and length <= most))
 
 
 def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
@@ -418,11 +392,11 @@ def _count(connection: Connection, name: str) -> int:
 
 
 def _sample(connection: Connection, name: str) -> list[int]:
-    """Return some runs of a table, evenly spread, and the latest."""
+    """Return some runs of a table: the latest, and others evenly spread."""
     runs = sorted(
         map(int, connection.execute(select(sql_table(name, column("startedat")).c.startedat)).scalars())
     )
-    return sorted({*runs[:: len(runs) // SAMPLE + 1], *runs[-LATEST:]})
+    return runs[:: -(len(runs) // SAMPLE + 1)]
 
 
 def _compare(name: str, before: Answers, after: Answers) -> int:
