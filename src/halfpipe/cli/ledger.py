@@ -51,7 +51,6 @@ TAKES_DOWNLINKS = {
 @click.argument(
     "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}. check without any: all."
 )
-@click.option("--no-moot", is_flag=True, help="rebuild: do not notify MOOT, which has these runs.")
 @click.option("--do", is_flag=True, help="adopt: do it. Without this, only look.")
 @click.option("--back", is_flag=True, help="adopt: undo it. HalfPipe's tables are dropped.")
 @as_json
@@ -59,7 +58,6 @@ def command(
     site: Site,
     what: str,
     downlinks: tuple[DownlinkId, ...],
-    no_moot: bool,
     do: bool,
     back: bool,
     as_json: bool,
@@ -94,7 +92,7 @@ def command(
             printed.cause("ledger", each)
         click.echo(f"{count(len(found), 'difference')} between {ledger.name} and {site.work}")
     elif what == "rebuild":
-        number = load.rebuild(ledger, site.settings, notify_moot=not no_moot, shown=printed.shown)
+        number = load.rebuild(ledger, site.settings, shown=printed.shown)
         click.echo(f"{count(number, 'downlink')} in {ledger.name}")
     elif what == "moot":
         if site.settings.moot.update is None:

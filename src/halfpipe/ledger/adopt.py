@@ -50,7 +50,6 @@ from halfpipe.ledger.tables import (
     REVISION,
     RUNS,
     SHARED,
-    Unsigned64,
     legacy_name,
     legacy_table,
 )
@@ -194,8 +193,8 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
     for table in METADATA.sorted_tables:
         if table is not RUNS and table.name not in stay:
             steps += _made(table, dialect, readers)
-    steps += (_copy(table, dialect) for table in OTHERS)
-    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS, dialect)]
+    steps += map(_copy, OTHERS)
+    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS)]
     return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
 
 
@@ -357,16 +356,14 @@ def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]])
     return [CreateTable(table), *map(CreateIndex, table.indexes), *grants]
 
 
-def _copy(table: Table, dialect: Dialect) -> Any:
+def _copy(table: Table) -> Any:
     """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
     source, values = legacy_table(table), dict[str, Any]()
     for each in table.columns:
         if each.name in COPIED:
             values[each.name] = literal_column(repr(COPIED[each.name]))
         elif each.name in source.c:
-            value = source.c[each.name]
-            as_text = isinstance(each.type, Unsigned64) and dialect.name == "sqlite"
-            values[each.name] = func.printf("%020d", value) if as_text else value
+            values[each.name] = source.c[each.name]
     keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))
     return insert(table).from_select(list(values), select(*values.values()).where(keys))
 

@@ -4,7 +4,6 @@ If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises a
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,9 +43,6 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # to wait for another writer, at each try
 FOREIGN = "ledger-foreign"  # code of the error that another working directory uses the ledger
 
-CONNECTING = re.compile(
-    r"^connection failed: connection to server .*? failed: "
-)  # how psycopg's errors begin
 UNCHANGED = "Nothing was changed in it."
 
 # Errors of the connection, of another transaction or by an operator (PEP 249): the next try may succeed.
@@ -154,8 +150,6 @@ class Ledger:
         LedgerError
             As for `write`, and if the ledger does not exist.
         """
-        if self._file is not None and not self._file.exists():
-            self._compare(None)
         return self._tried(lambda: self._once(work))
 
     def alter(self, work: Callable[[Connection], T]) -> T:
@@ -166,9 +160,7 @@ class Ledger:
         LedgerError
             As for `write`. Oracle commits at each change of a table, so there earlier changes stay.
         """
-        if self._file is not None and not self._file.exists():
-            self._compare(None)
-        kept = "Earlier changes stay." if self._engine.dialect.name == "oracle" else UNCHANGED
+        kept = "Nothing was changed in it, except on Oracle."
         return self._tried(lambda: self._once(work, compare=False), kept=kept)
 
     def read_if_there(self, work: Callable[[Connection], T], nothing: T) -> T:
@@ -181,6 +173,8 @@ class Ledger:
     def _once(
         self, work: Callable[[Connection], T], first: Update | None = None, *, compare: bool = True
     ) -> T:
+        if first is None and self._file is not None and not self._file.exists():
+            self._compare(None)  # or reading would make the file
         with self._engine.begin() as connection:
             if first is not None:
                 connection.execute(first)
@@ -246,9 +240,8 @@ class Ledger:
 
 
 def _message_of(error: SQLAlchemyError) -> str:
-    """Return a driver's message in one line, without the address. Drivers print no passwords."""
-    first, *_ = (line for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip())
-    return CONNECTING.sub("", " ".join(first.split()))
+    """Return the first line of a driver's message. Drivers print no passwords."""
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:

@@ -341,10 +341,8 @@ def _datagram(row: np.void) -> Row:
         "modechanges": int(row["modechanges"]),
         **{name: row[name].decode("ascii", "replace") for name in words},
         # In the line of a datagram without events these fields mean nothing.
-        "evtutc0": time_of(row["evtutc0"]) if events else None,
-        "evtseq0": int(row["evtseq0"]) if events else None,
-        "evtutc1": time_of(row["evtutc1"]) if events else None,
-        "evtseq1": int(row["evtseq1"]) if events else None,
+        **{name: time_of(row[name]) if events else None for name in ("evtutc0", "evtutc1")},
+        **{name: int(row[name]) if events and row[name] <= MOST else None for name in ("evtseq0", "evtseq1")},
         "nevts": events,
         "hwkey": int(row["hwkey"]),
         "swkey": int(row["swkey"]),
