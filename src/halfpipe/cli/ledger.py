@@ -119,10 +119,9 @@ def _say(name: str, found: "Adoption", as_json: bool) -> int:
         done = "restored" if found.back else "adopted"
         rows = count(sum(each.rows for each in found.tables), "row")
         click.echo(f"{done}: {count(len(found.tables), 'table')} of the legacy with {rows}")
-        click.echo(
-            f"Level-1's query has the same answers as before ({count(found.compared, 'run')} compared)"
-        )
         if not found.back:
+            compared = count(found.compared, "run")
+            click.echo(f"Level-1's query has the same answers as before ({compared} compared)")
             click.echo("load HalfPipe's downlinks: halfpipe ledger rebuild")
     elif found.problems:
         click.echo("\n".join(["these columns cannot be adopted:", *found.problems]))

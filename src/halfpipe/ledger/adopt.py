@@ -11,7 +11,6 @@ When a table is renamed, its grants stay with it. So HalfPipe's tables get grant
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -62,15 +61,6 @@ SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the 
 Answers = dict[int, list[tuple[Any, ...]]]
 
 
-class State(StrEnum):
-    """State of a database: no tables of the legacy, the legacy's tables, an adoption cut off, or adopted tables."""
-
-    NONE = "none"
-    LEGACY = "legacy"
-    CUT_OFF = "cut off"
-    ADOPTED = "adopted"
-
-
 @dataclass(frozen=True)
 class TableLook:
     """One of the legacy's tables.
@@ -98,8 +88,6 @@ class Adoption:
 
     Attributes
     ----------
-    state
-        State of the database before.
     back
         Whether this is the way back.
     tables
@@ -112,12 +100,11 @@ class Adoption:
         Number of runs that only HalfPipe has. On the way back their rows go into the legacy's table, so that Level-1
         still finds them.
     compared
-        Number of runs with the same answer to Level-1's query before and after.
+        Number of runs with the same answer to Level-1's query before and after an adoption.
     done
         False: this was only a look.
     """
 
-    state: State
     back: bool
     tables: tuple[TableLook, ...] = ()
     statements: tuple[str, ...] = ()
@@ -142,15 +129,13 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     Raises
     ------
     LedgerError
-        If the database is in another state, or if row counts or answers to Level-1's query differ afterwards. Then
-        nothing was changed, except on Oracle.
+        If the database is in another state, or if row counts or answers to Level-1's query differ after an adoption.
+        Then nothing was changed, except on Oracle.
     """
     return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
 
 
-def read_as_level1(
-    connection: Connection, runs: Sequence[int], table: str = "GLASTOPS_ACQSUMMARY"
-) -> Answers:
+def read_as_level1(connection: Connection, runs: Sequence[int]) -> Answers:
     """Run Level-1's query for some runs (ground-chain §6).
 
     Parameters
@@ -159,8 +144,6 @@ def read_as_level1(
         A connection to the database that Level-1 reads.
     runs
         Starts of at most 1000 runs, in mission elapsed time.
-    table
-        The table; Level-1's by default.
 
     Returns
     -------
@@ -170,7 +153,7 @@ def read_as_level1(
     found: Answers = {}
     if runs:
         which = ", ".join(map(str, runs))
-        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM {table} WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
+        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM GLASTOPS_ACQSUMMARY WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
         for run, *row in connection.execute(text(query)):
             found.setdefault(int(run), []).append(tuple(row))
     return {run: sorted(rows, key=str) for run, rows in found.items()}
@@ -223,16 +206,15 @@ def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any
 
 def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    if (state := _state(connection, names)) is not State.LEGACY:
-        raise _refusal(name, state)
+    _refuse(name, connection, names)
     if problems := tuple(each for table in SHARED for each in _problems(connection, table, names)):
-        return Adoption(state, back=False, problems=problems)
+        return Adoption(back=False, problems=problems)
     tables = tuple(_table(connection, table) for table in SHARED)
     steps = adoption(connection.dialect, names, {each.name: each.readers for each in tables})
-    found = Adoption(state, False, tables, _sql(connection, steps))
+    found = Adoption(False, tables, _sql(connection, steps))
     if not do:
         return found
-    runs = _sample(connection, RUNS.name)
+    runs = _sample(connection)
     before = read_as_level1(connection, runs)
     for step in steps:
         connection.execute(step)
@@ -242,49 +224,33 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
 
 
+def _refuse(name: str, connection: Connection, names: set[str]) -> None:
+    """Refuse a database in which no tables of the legacy wait for an adoption."""
+    if any(legacy_name(table) in names for table in SHARED):
+        if lock_row(connection) is not None:
+            raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
+        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+        raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
+    if LOCK.name in names or not any(table.name in names for table in SHARED):
+        raise LedgerError(
+            f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
+        )
+
+
 def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    state = _state(connection, names)
     renamed = [table for table in SHARED if legacy_name(table) in names]
     if not renamed:
         raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to undo.")
     tables = tuple(
         TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
     )
-    carry = state is State.ADOPTED
+    carry = lock_row(connection) is not None  # else the adoption was cut off
     carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
     steps = way_back(connection.dialect, names, carry=carry)
-    found = Adoption(state, True, tables, _sql(connection, steps), carried=int(carried))
-    if not do:
-        return found
-    runs, before = set[int](), Answers()
-    if RUNS in renamed:
-        runs = {*_sample(connection, legacy_name(RUNS)), *(_sample(connection, RUNS.name) if carry else ())}
-        before = read_as_level1(connection, sorted(runs)) if carry else {}
-        before |= read_as_level1(connection, sorted(runs), legacy_name(RUNS))
-    for step in steps:
+    for step in steps if do else ():
         connection.execute(step)
-    after = read_as_level1(connection, sorted(runs))
-    return replace(found, done=True, compared=_compare(name, before, after))
-
-
-def _state(connection: Connection, names: set[str]) -> State:
-    if renamed := [table for table in SHARED if legacy_name(table) in names]:
-        whole = len(renamed) == len(SHARED) and lock_row(connection) is not None
-        return State.ADOPTED if whole else State.CUT_OFF
-    is_legacy = LOCK.name not in names and any(table.name in names for table in SHARED)
-    return State.LEGACY if is_legacy else State.NONE
-
-
-def _refusal(name: str, state: State) -> LedgerError:
-    if state is State.CUT_OFF:
-        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
-        return LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
-    if state is State.ADOPTED:
-        return LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
-    return LedgerError(
-        f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
-    )
+    return Adoption(True, tables, _sql(connection, steps), carried=int(carried), done=do)
 
 
 def _table(connection: Connection, table: Table) -> TableLook:
@@ -388,11 +354,9 @@ def _count(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.count()).select_from(sql_table(name))).scalar_one())
 
 
-def _sample(connection: Connection, name: str) -> list[int]:
-    """Return some runs of a table: the latest, and others evenly spread."""
-    runs = sorted(
-        map(int, connection.execute(select(sql_table(name, column("startedat")).c.startedat)).scalars())
-    )
+def _sample(connection: Connection) -> list[int]:
+    """Return some runs of the legacy's table: the latest, and others evenly spread."""
+    runs = sorted(map(int, connection.execute(select(RUNS.c.startedat)).scalars()))
     return runs[:: -(len(runs) // SAMPLE + 1)]
 
 

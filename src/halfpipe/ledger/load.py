@@ -251,14 +251,14 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
 
 
 def _store(connection: Connection, entry: Entry) -> None:
-    rows = entry.rows()
     same = update(DOWNLINKS).where(of_downlink(DOWNLINKS, entry.downlink)).values(entry.row)
     if not connection.execute(same).rowcount:
         connection.execute(insert(DOWNLINKS), [entry.row])
     for table in OF_A_DOWNLINK:
         connection.execute(delete(table).where(of_downlink(table, entry.downlink)))
-        if rows[table.name]:
-            connection.execute(insert(table), rows[table.name])
+    for part in entry.parts.values():
+        for table, rows in part.rows().items():
+            connection.execute(insert(table), rows)
 
 
 def _sum_up(connection: Connection, run: RunId, settings: Settings) -> None:
