@@ -27,6 +27,7 @@ from halfpipe.legacy.replayed import Expected, Inputs, expected_of
 from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, TIMES, Side, lines_of, record_at, side_at
 from halfpipe.merge.decision import inside_any
 from halfpipe.run import magic7
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
@@ -171,9 +172,11 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     optional = {TIMES} if there.is_tree else set()
     problems += [f"text {name}: missing" for name in TEXTS if name not in {*names, *optional}]
     findings = [Finding("stage", "", *_unexplained(text)) for text in problems]
-    known = {*here.reads, *there.reads, *(RunId(entry["run"]) for entry in receipt["runs"])}
+    keys = {RunId(entry["run"]): MootKey(**entry["moot"]) for entry in receipt["runs"]}
+    known = {*here.reads, *there.reads, *keys}
     sides, work = (here, there), settings.paths.work
-    runs = [_Run(settings, Inputs(work, run), downlink, sides, root) for run in sorted(known)]
+    inputs = [Inputs(work, run, keys.get(run)) for run in sorted(known)]
+    runs = [_Run(settings, of_run, downlink, sides, root) for of_run in inputs]
     for run in runs:
         findings += run.findings(is_sound=is_sound)
     for name in names:

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
-from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt, rows
 from halfpipe.formats.idx import EVENT, parse_datagrams
 from halfpipe.ids import DownlinkId, RunId
@@ -25,6 +23,7 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there
+from halfpipe.run.moot_keys import UNSET, MootKey
 from halfpipe.settings import Merge
 
 # Lines of its text of MOOT keys for a run that could not be mapped: none, one without a key, or one with UNKNOWN.
@@ -64,10 +63,13 @@ class Expected:
 
 
 class Inputs:
-    """Everything that HalfPipe knows of a run. Each part is read when it is first needed."""
+    """Everything that HalfPipe knows of a run. Each part is read when it is first needed.
 
-    def __init__(self, work: Path, run: RunId) -> None:
-        self.work, self.run = work, run
+    `key` is its MOOT key in the downlink that is compared, if this has the run.
+    """
+
+    def __init__(self, work: Path, run: RunId, key: MootKey | None) -> None:
+        self.work, self.run, self.key = work, run, key
         self.files: dict[Path, int] = {}  # the evt files that events of `parts` count into
 
     @cached_property
@@ -102,11 +104,6 @@ class Inputs:
                 raise MissingInputError(f"the chunk products of downlink {dl} were cleaned up here")
             found[dl] = Part(index.datagrams, events, self.taken_over.get(dl))
         return found
-
-    def manifest(self, downlink: DownlinkId) -> Mapping[str, Any]:
-        """Return the manifest of a downlink; empty without one."""
-        path = self.work / paths.manifest(self.run, downlink)
-        return dict(read_json(path)) if path.exists() else {}
 
     @cached_property
     def order(self) -> list[DownlinkId]:
@@ -169,8 +166,7 @@ def expected_of(
             files.append(file_of(name, of_index[a:b], of_file))
     begins = np.zeros(len(wrote.events), bool)
     begins[[begin for begin, _ in wrote.series]] = True
-    key = inputs.manifest(downlink).get("moot")
-    mine = [f"{run.l1} {key['key']} {key['alias']}"] if key else []
+    mine = [f"{run.l1} {inputs.key.key} {inputs.key.alias}"] if inputs.key else []
     unmapped = [[line.format(run.l1)] if line else [] for line in UNMAPPED]
     order = [dl for dl, _ in history.merges]
     before = order[: len(order) - order[::-1].index(downlink)]
@@ -184,7 +180,7 @@ def expected_of(
         {
             **{name: [lines] for name, lines in merged.lines(run).items()},
             TIMES: [inputs.times(before)],
-            MOOT_KEYS: [mine, *(unmapped if key and key["key"] == evt.MOOT_UNSET_KEY else [])],
+            MOOT_KEYS: [mine, *(unmapped if inputs.key == UNSET else [])],
         },
         merged,
         in_one([wrote.events[:0], *(one.events[one.delivered] for one in others)]),
