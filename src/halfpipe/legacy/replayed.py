@@ -1,7 +1,7 @@
 """The legacy's hand-off of a run in a downlink: its rule, replayed on the datagrams and events that are known here."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,12 +171,18 @@ def expected_of(
     order = [dl for dl, _ in history.merges]
     before = order[: len(order) - order[::-1].index(downlink)]
     others = (one for dl, one in history.latest.items() if dl != downlink)
+    firsts = {  # of all files so far, because the legacy never removes a token
+        int(one.events["sequence"][begin + a])
+        for _, one in history.merges
+        for begin, end in one.series
+        for a, _ in cut(end - begin, limits)
+    }
+    tokens = frozenset(Path(paths.event_file(run.l1, file_number(first))).stem for first in firsts)
     return Expected(
         wrote.events[wrote.delivered],
         begins[wrote.delivered],
         files,
-        # The legacy never removes a token.
-        frozenset(token for _, one in history.merges for token in _tokens(run, one, limits)),
+        tokens,
         {
             **{name: [lines] for name, lines in merged.lines(run).items()},
             TIMES: [inputs.times(before)],
@@ -205,10 +211,3 @@ def _moot(files: Sequence[Path], chunks: NDArray[np.uint16], begin: int, end: in
     opened = np.flatnonzero((begin < firsts) & (firsts < end))
     last = which[opened[firsts[opened].argmax()]] if len(opened) else None
     return None if last is None else moot_of(evt.read_header(files[last]))
-
-
-def _tokens(run: RunId, merged: Merged, limits: Merge) -> Iterator[str]:
-    """Yield the tokens of the files of a merge."""
-    firsts = (begin + a for begin, end in merged.series for a, _ in cut(end - begin, limits))
-    for first in firsts:
-        yield Path(paths.event_file(run.l1, file_number(int(merged.events["sequence"][first])))).stem
