@@ -4,6 +4,7 @@ If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises a
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # to wait for another writer, at each try
 FOREIGN = "ledger-foreign"  # code of the error that another working directory uses the ledger
 
+# How psycopg's errors begin.
+CONNECTING = re.compile(r"^connection failed: connection to server .*? failed: ")
 UNCHANGED = "Nothing was changed in it."
 
 # Errors of the connection, of another transaction or by an operator (PEP 249): the next try may succeed.
@@ -240,8 +243,9 @@ class Ledger:
 
 
 def _message_of(error: SQLAlchemyError) -> str:
-    """Return the first line of a driver's message. Drivers print no passwords."""
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    """Return the first line of a driver's message, without the address. Drivers print no passwords."""
+    first = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return CONNECTING.sub("", first)
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:
