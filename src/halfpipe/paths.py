@@ -88,12 +88,10 @@ pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's r
 probe = Place("doctor-{name}")
 
 
-# Directory of a made-up downlink that processes one run again. It stays, because it marks the id as used.
-repipe = Place("repipe/{dl}")
-repipe_note = Place("repipe/{dl}/run.json")  # its run, who started it and when, and the result
-repipe_config = Place("repipe/{dl}/config.yaml")  # its config, rewritten at each attempt
+# Of a made-up downlink that processes one run again. Its directory stays, because it marks the id as used.
+repipe_config = Place("repipe/{dl}/config.yaml")
 repipe_retdefs = Place("repipe/{dl}/retdefs")  # the directory on its own search path that has its RetDefs
-repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run, if the ledger maps them
+repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run
 repipe_work = Place("repipe/{dl}/work")  # its own working directory
 repipe_stage = Place("repipe/{dl}/stage")  # its own stage
 

@@ -373,15 +373,6 @@ class Shrink(Section):
 
 
 @dataclass(frozen=True)
-class Repipe(Section):
-    """How one run is processed again on its own: `halfpipe process RUN`."""
-
-    ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
-    """First and last id of made-up downlinks, which no real downlink may have; each is used once, the lowest first.
-    Month 00 of 2099 is not a date."""
-
-
-@dataclass(frozen=True)
 class History(Section):
     """How `halfpipe process` divides many downlinks."""
 
@@ -472,7 +463,6 @@ class Settings(Section):
     cleanup: CleanUp = CleanUp()
     ignore: Ignore = Ignore()
     shrink: Shrink = Shrink()
-    repipe: Repipe = Repipe()
     history: History = History()
     lease: Lease = Lease()
     alarm: Alarm = Alarm()

@@ -1,6 +1,5 @@
 """A run that is processed alone, with RetDefs made from level-0, has the events that were delivered."""
 
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +10,16 @@ from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.config import load
-from halfpipe.errors import ConfigError, FormatError, MissingInputError
+from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt
-from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
-from halfpipe.repipe import run_alone, run_retdefs
-from halfpipe.repipe.run_retdefs import retdefs_of
+from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import repipes
+from halfpipe.run.merged_index import known_datagrams
+from halfpipe.site import run_alone
+from halfpipe.site.run_alone import MARGIN, _span, retdefs_of
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process
 from tests.support.harness import event_records
@@ -28,7 +27,7 @@ from tests.support.level1_accepts import level_1_takes
 from tests.support.workflow import Site
 
 DOWNLINKS = ("230401001", "230401002", "230401003")
-FIRST, LAST = "990000001", "990009999"
+FIRST = "990000001"
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +80,27 @@ def all_of(site: Site, run: RunId) -> list[bytes]:
     return records(site.stage, "[12]*", run)
 
 
-def repiped(site: Site, run: RunId, *, waiting: bool = False) -> tuple[DownlinkId, Mapping[str, Any], Site]:
-    """Re-pipe a run in this process; return its downlink, the result, and its own site."""
-    downlink = run_alone.prepare(site.settings, run, waiting=waiting)
-    configfile = site.work / paths.repipe_config(downlink)
-    status, said = in_process.snakemake([paths.receipt(downlink), "-c2", "--configfile", str(configfile)])
-    assert status == 0, said
-    found, others = run_alone.finish(site.settings, run, downlink)
-    assert others == []
+def own_site(site: Site, downlink: DownlinkId) -> Site:
+    """Return the site of a made-up downlink."""
     own = object.__new__(Site)  # without a new config
-    own.home = site.work / paths.repipe(downlink)
+    own.home = (site.work / paths.repipe_config(downlink)).parent
     own.work, own.stage = own.home / "work", own.home / "stage"
-    return downlink, found, own
+    return own
+
+
+def processed(site: Site, downlink: DownlinkId, *options: str) -> Mapping[str, Any]:
+    """Process a made-up downlink in this process; return the only run in its receipt."""
+    config = str(site.work / paths.repipe_config(downlink))
+    status, said = in_process.snakemake([paths.receipt(downlink), "-c2", "--configfile", config, *options])
+    assert status == 0, said
+    (entry,) = own_site(site, downlink).receipt(downlink)["runs"]
+    return dict(entry)
+
+
+def repiped(site: Site, run: RunId) -> tuple[DownlinkId, Mapping[str, Any], Site]:
+    """Re-pipe a run in this process; return its downlink, its entry in the receipt, and its own site."""
+    downlink = run_alone.prepare(site.settings, run)
+    return downlink, processed(site, downlink), own_site(site, downlink)
 
 
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.workflow), 2])
@@ -103,7 +111,6 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     before = theirs.tree()
     downlink, found, own = repiped(theirs, run)
     assert downlink == FIRST
-    assert [note["downlink"] for note in repipes(theirs.work, run)] == [downlink]
     events = records(own.stage, FIRST, run)
     assert len(events) == sum(file["events"] for file in found["files"]) > 100
     assert events == all_of(theirs, run)
@@ -118,7 +125,6 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     after = {name: content for name, content in theirs.tree().items() if "/repipe/" not in name}
     assert after == before, "the site has not changed"
     assert theirs.outstanding(*DOWNLINKS) == frozenset()
-    assert f"{len(events):,} events" in theirs.halfpipe("show", run).good().said
 
 
 @pytest.mark.workflow
@@ -154,13 +160,17 @@ def keys_of(site: Site, run: RunId) -> list[str]:
     return sorted(line for line in lines if line.startswith(run.l1))
 
 
-def test_waiting_events_are_delivered_on_request(theirs: Site, simulation: Simulation) -> None:
+def test_waiting_events_are_delivered_if_the_run_is_abandoned_there(
+    theirs: Site, simulation: Simulation
+) -> None:
     run = simulation.runs[1]
     settled = all_of(theirs, run)
     kept_back = theirs.receipt(DOWNLINKS[-1])["runs"]
     waiting = next(entry["waiting"] for entry in kept_back if entry["run"] == run)
     assert waiting > 0
-    _, found, own = repiped(theirs, run, waiting=True)
+    downlink, _, own = repiped(theirs, run)
+    abandoned_runs.abandon(own.work, run, "a test")
+    found = processed(theirs, downlink, "-R", "deliver_run")
     events = records(own.stage, FIRST, run)
     assert set(settled) < set(events)
     assert (len(events), found["waiting"]) == (len(settled) + waiting, 0)
@@ -168,23 +178,33 @@ def test_waiting_events_are_delivered_on_request(theirs: Site, simulation: Simul
     assert not (theirs.work / paths.FORCE).exists()
 
 
-def test_the_retdefs_of_a_run_are_those_of_the_simulator(
-    theirs: Site, simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+def test_a_retdef_spans_the_run_up_to_the_middle_between_two_runs(
+    theirs: Site, simulation: Simulation
 ) -> None:
-    sent = [read_retdef(simulation.retdef(chunk)) for chunk in simulation.chunks]
-    run = simulation.runs[1]
-    ours = [(each.kind, each.gndid, span) for each in retdefs_of(theirs.settings, run) for span in each.spans]
-    assert ours
-    assert ours == [(each.kind, each.gndid, span) for each in sent if each.run == run for span in each.spans]
-    with monkeypatch.context() as changed:
-        changed.setattr(run_retdefs, "MOST_HOURS", 2)
-        with pytest.raises(FormatError):
-            retdefs_of(theirs.settings, run)
+    known = {
+        run: known_datagrams(theirs.settings, run).by_apid()[956]["utc"].tolist()
+        for run in simulation.runs[:2]
+    }
+    (_, end), (begin, _) = ((times[0], times[-1]) for times in known.values())
+    one, other = (
+        {retdef.spans[0].apid: retdef for retdef in retdefs_of(theirs.settings, run)} for run in known
+    )
+    middle = (end + begin) / 2
+    assert one.keys() == other.keys() == {956, 957}
+    assert one[956].spans[0].end == min(middle, end + MARGIN)
+    assert other[956].spans[0].begin == max(middle, begin - MARGIN)
+    assert one[956].spans[0].begin == known[simulation.runs[0]][0] - MARGIN
     with pytest.raises(MissingInputError):  # no datagrams
-        run_alone.prepare(theirs.settings, RunId.from_met(simulation.runs[0].met - 1), waiting=False)
-    theirs.configure(paths={"level0": str(theirs.home)})
-    with pytest.raises(MissingInputError):  # no packets
-        retdefs_of(theirs.settings, simulation.runs[0])
+        run_alone.prepare(theirs.settings, RunId.from_met(simulation.runs[0].met - 1))
+
+
+def test_packets_between_two_runs_belong_to_the_nearer_one() -> None:
+    assert _span((100.0, 200.0), []) == (100.0 - MARGIN, 200.0 + MARGIN)
+    assert _span((100.0, 200.0), [(0.0, 90.0), (204.0, 300.0)]) == (95.0, 202.0)
+    assert _span((100.0, 200.0), [(0.0, 100.0 - 3 * MARGIN), (10.0, 98.0), (150.0, 160.0)]) == (
+        99.0,
+        200.0 + MARGIN,
+    )
 
 
 def test_a_repipe_gets_the_moot_keys_of_the_ledger_in_a_file(theirs: Site, simulation: Simulation) -> None:
@@ -193,24 +213,16 @@ def test_a_repipe_gets_the_moot_keys_of_the_ledger_in_a_file(theirs: Site, simul
     Ledger.of(theirs.settings).write(lambda connection: connection.execute(insert(DEFAULTS).values(row)))
     theirs.configure(moot={"file": None, "mapping": True})
     run = simulation.runs[0]
-    downlink = run_alone.prepare(theirs.settings, run, waiting=False)
+    downlink = run_alone.prepare(theirs.settings, run)
     own = load([theirs.work / paths.repipe_config(downlink)])
     assert own.moot.file == theirs.work / paths.repipe_moot(downlink)
     assert own.moot.file.read_text() == f"{run.l1} 77 nomSciOps\n"
     assert (own.moot.mapping, own.ledger.url) == (False, None)
 
 
-def test_an_id_is_used_once_and_an_interrupted_repipe_goes_on(theirs: Site, simulation: Simulation) -> None:
-    run, other = simulation.runs[:2]
-    assert run_alone.prepare(theirs.settings, run, waiting=False) == FIRST
-    assert run_alone.prepare(theirs.settings, run, waiting=False) == FIRST
-    assert run_alone.prepare(theirs.settings, run, waiting=True) == "990000002"
-    shutil.rmtree(theirs.work / paths.repipe("990000002"))
-    theirs.configure(repipe={"ids": [FIRST, FIRST]})
-    with pytest.raises(ConfigError):
-        run_alone.prepare(theirs.settings, other, waiting=False)
-    theirs.configure(repipe={"ids": ["230401003", "230401004"]})  # a real downlink has the first
-    assert run_alone.prepare(theirs.settings, other, waiting=False) == "230401004"
+def test_an_id_is_used_once(theirs: Site, simulation: Simulation) -> None:
+    ids = [run_alone.prepare(theirs.settings, run) for run in (*simulation.runs[:2], simulation.runs[0])]
+    assert ids == [FIRST, "990000002", "990000003"]
 
 
 @pytest.mark.workflow
@@ -220,6 +232,5 @@ def test_the_verb(theirs: Site, simulation: Simulation) -> None:
     assert f"as downlink {FIRST}: {len(all_of(theirs, run)):,} events in " in said
     theirs.configure(magic7={"command": "python no-such-program"})
     theirs.halfpipe("process", run, "--cores", "2").bad(str(theirs.work / paths.repipe_config("990000002")))
-    # The same command goes on with the changed config.
     theirs.configure(magic7={"command": None})
-    assert "downlink 990000002" in theirs.halfpipe("process", run, "--cores", "2").good().said
+    assert "downlink 990000003" in theirs.halfpipe("process", run, "--cores", "2").good().said

@@ -19,6 +19,7 @@ from halfpipe.ledger import moot_key
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
+from halfpipe.ledger.rows import Part
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import abandoned_runs
@@ -347,3 +348,10 @@ def test_a_lost_ledger_is_rebuilt_from_the_files(empty: Callable[[], Database], 
     (tmp_path / paths.datagrams(RUN, TWO)).unlink()
     assert rebuild(again, settings) == 1
     assert (codes(again, tmp_path), ndgms(again)) == ([], {RUN: ("InProgress", 2)})
+
+
+def test_a_sequence_that_no_database_holds_is_null() -> None:
+    known = KnownDatagrams.of([Datagram(956, 0).line(RUN)])
+    known.rows["evtseq1"] = 2**63
+    (row,) = Part(ONE, RUN, 77, "", refused=False, datagrams=known).rows()[DATAGRAMS]
+    assert (row["evtseq0"], row["evtseq1"]) == (1006, None)

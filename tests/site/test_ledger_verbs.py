@@ -79,7 +79,7 @@ def test_adopt_and_go_back(database: Database, site: Site) -> None:
     site.by_hand(first)
 
     found = site.told("ledger", "adopt")
-    assert (found["state"], found["problems"], len(found["tables"])) == ("legacy", [], 5)
+    assert (found["problems"], len(found["tables"])) == ([], 5)
     assert not [each for each in found["statements"] if ":" in each or "?" in each]
     assert (status(site, "adopt"), status(site, "load", first), legacy.content()) == (0, 1, before)
     assert status(site, "adopt", "--do") == 0

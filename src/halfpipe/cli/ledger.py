@@ -51,7 +51,6 @@ TAKES_DOWNLINKS = {
 @click.argument(
     "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}. check without any: all."
 )
-@click.option("--no-moot", is_flag=True, help="rebuild: do not notify MOOT, which has these runs.")
 @click.option("--do", is_flag=True, help="adopt: do it. Without this, only look.")
 @click.option("--back", is_flag=True, help="adopt: undo it. HalfPipe's tables are dropped.")
 @as_json
@@ -59,7 +58,6 @@ def command(
     site: Site,
     what: str,
     downlinks: tuple[DownlinkId, ...],
-    no_moot: bool,
     do: bool,
     back: bool,
     as_json: bool,
@@ -94,7 +92,7 @@ def command(
             printed.cause("ledger", each)
         click.echo(f"{count(len(found), 'difference')} between {ledger.name} and {site.work}")
     elif what == "rebuild":
-        number = load.rebuild(ledger, site.settings, notify_moot=not no_moot, shown=printed.shown)
+        number = load.rebuild(ledger, site.settings, shown=printed.shown)
         click.echo(f"{count(number, 'downlink')} in {ledger.name}")
     elif what == "moot":
         if site.settings.moot.update is None:
@@ -116,51 +114,22 @@ def command(
 def _say(name: str, found: "Adoption", as_json: bool) -> int:
     """Print the result of `adopt`; return the exit status."""
     if as_json:
-        printed.as_json(ledger=name, problems=found.problems, **vars(found))
+        printed.as_json(ledger=name, **vars(found))
     elif found.done:
         done = "restored" if found.back else "adopted"
         rows = count(sum(each.rows for each in found.tables), "row")
         click.echo(f"{done}: {count(len(found.tables), 'table')} of the legacy with {rows}")
-        click.echo(
-            f"Level-1's query has the same answers as before ({count(found.compared, 'run')} compared)"
-        )
         if not found.back:
+            compared = count(found.compared, "run")
+            click.echo(f"Level-1's query has the same answers as before ({compared} compared)")
             click.echo("load HalfPipe's downlinks: halfpipe ledger rebuild")
+    elif found.problems:
+        click.echo("\n".join(["these columns cannot be adopted:", *found.problems]))
     else:
-        _say_look(found)
-    return 1 if found.problems else 0
-
-
-def _say_look(found: "Adoption") -> None:
-    for_now, then = ("adopted_name", "name") if found.back else ("name", "adopted_name")
-    printed.table(
-        [
-            {"table": getattr(each, for_now), "rows": each.rows, "becomes": getattr(each, then)}
-            for each in found.tables
-        ]
-    )
-    printed.table(
-        [
-            {
-                "column": f"{each.table}.{each.column}",
-                "legacy": each.legacy,
-                "here": each.here,
-                "what": each.what,
-            }
-            for each in sorted(found.columns, key=lambda each: not each.bad)
-            if each.what
-        ]
-    )
-    if same := [each for each in found.columns if not each.what]:
-        click.echo(f"{count(len(same), 'other column is', 'other columns are')} in both")
-    for each in found.tables:
-        if each.left:
-            click.echo(f"{each.name}: {count(each.left, 'row')} without a downlink will not be copied")
-    if readers := sorted({reader for each in found.tables for reader in each.readers}):
-        click.echo(f"users who can read the tables, before and after: {', '.join(readers)}")
-    if found.carried:
-        click.echo(f"{count(found.carried, 'run')} only in HalfPipe's table: their rows go into the legacy's")
-    if found.problems:
-        click.echo(f"cannot be adopted: {count(len(found.problems), 'column does', 'columns do')} not fit")
-    else:
+        printed.table([vars(each) | {"readers": ", ".join(each.readers)} for each in found.tables])
+        if found.carried:
+            click.echo(
+                f"{count(found.carried, 'run')} only in HalfPipe's table: their rows go into the legacy's"
+            )
         click.echo(f"to do it: halfpipe ledger adopt {'--back ' if found.back else ''}--do")
+    return 1 if found.problems else 0

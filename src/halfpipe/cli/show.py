@@ -167,11 +167,6 @@ def _print_run(run: Mapping[str, Any]) -> None:
     )
     printed.table(parts, drop=["begin", "end", "handed_off"])
     printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
-    for each in run["repipes"]:
-        click.echo(
-            f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into its own "
-            "stage; they do not count here"
-        )
     events = parts[parts["events"].notna()]
     click.echo(f"in all {_staged(events)}, by {count(len(events), 'downlink')}")
 

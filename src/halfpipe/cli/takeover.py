@@ -1,6 +1,5 @@
 """`halfpipe takeover`."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,8 +46,9 @@ def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
 def _print(report: Report) -> None:
     would = "" if report.done else "would be "
     click.echo(f"{count(report.taken, 'downlink')} {would}taken over, {report.unchanged} had been before")
-    for known, many in Counter(report.runs.values()).most_common():
-        click.echo(f"  {count(many, 'run')} {known}: {DESCRIPTIONS[known]}")
+    for known, runs in report.runs.items():
+        if runs:
+            click.echo(f"  {count(len(runs), 'run')} {known}: {DESCRIPTIONS[known]}")
     groups: list[tuple[Sequence[str], str]] = [
         *((downlinks, f"left, {reason}") for reason, downlinks in sorted(report.left.items())),
         (report.abandoned, f"{would}abandoned, as runs in the legacy"),

@@ -11,7 +11,6 @@ When a table is renamed, its grants stay with it. So HalfPipe's tables get grant
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -50,7 +49,6 @@ from halfpipe.ledger.tables import (
     REVISION,
     RUNS,
     SHARED,
-    Unsigned64,
     legacy_name,
     legacy_table,
 )
@@ -58,33 +56,9 @@ from halfpipe.ledger.tables import (
 OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
 OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
-SAMPLE, LATEST = 200, 20  # number of runs to compare: from the whole mission, and the latest
+SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the first of the mission
 
 Answers = dict[int, list[tuple[Any, ...]]]
-
-
-class State(StrEnum):
-    """State of a database: no tables of the legacy, the legacy's tables, an adoption cut off, or adopted tables."""
-
-    NONE = "none"
-    LEGACY = "legacy"
-    CUT_OFF = "cut off"
-    ADOPTED = "adopted"
-
-
-@dataclass(frozen=True)
-class ColumnLook:
-    """A column, with its SQL type in the legacy's table and in HalfPipe's; None: the table lacks it.
-
-    `what` explains a difference. If the difference is `bad`, rows cannot be copied.
-    """
-
-    table: str
-    column: str
-    legacy: str | None
-    here: str | None
-    what: str = ""
-    bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +69,7 @@ class TableLook:
     ----------
     name, adopted_name
         Its name before and after the adoption.
-    rows, left
+    rows, not_copied
         Number of its rows, and of those that are not copied because they have NULL in HalfPipe's key.
     readers
         Database users who may read it, besides its owner.
@@ -104,7 +78,7 @@ class TableLook:
     name: str
     adopted_name: str
     rows: int
-    left: int
+    not_copied: int
     readers: tuple[str, ...] = ()
 
 
@@ -114,36 +88,30 @@ class Adoption:
 
     Attributes
     ----------
-    state
-        State of the database before.
     back
         Whether this is the way back.
-    tables, columns
-        The legacy's tables, and the columns of both systems' tables.
+    tables
+        The legacy's tables.
     statements
         The SQL, in order.
+    problems
+        Columns whose values cannot be copied, each with the reason. With any of them the tables cannot be adopted.
     carried
         Number of runs that only HalfPipe has. On the way back their rows go into the legacy's table, so that Level-1
         still finds them.
     compared
-        Number of runs with the same answer to Level-1's query before and after.
+        Number of runs with the same answer to Level-1's query before and after an adoption.
     done
         False: this was only a look.
     """
 
-    state: State
     back: bool
-    tables: tuple[TableLook, ...]
-    statements: tuple[str, ...]
-    columns: tuple[ColumnLook, ...] = ()
+    tables: tuple[TableLook, ...] = ()
+    statements: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     carried: int = 0
     compared: int = 0
     done: bool = False
-
-    @property
-    def problems(self) -> list[ColumnLook]:
-        """The bad columns: with any of them the tables cannot be adopted."""
-        return [each for each in self.columns if each.bad]
 
 
 def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
@@ -161,15 +129,13 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     Raises
     ------
     LedgerError
-        If the database is in another state, or if row counts or answers to Level-1's query differ afterwards. Then
-        nothing was changed, except on Oracle.
+        If the database is in another state, or if row counts or answers to Level-1's query differ after an adoption.
+        Then nothing was changed, except on Oracle.
     """
     return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
 
 
-def read_as_level1(
-    connection: Connection, runs: Sequence[int], table: str = "GLASTOPS_ACQSUMMARY"
-) -> Answers:
+def read_as_level1(connection: Connection, runs: Sequence[int]) -> Answers:
     """Run Level-1's query for some runs (ground-chain §6).
 
     Parameters
@@ -178,8 +144,6 @@ def read_as_level1(
         A connection to the database that Level-1 reads.
     runs
         Starts of at most 1000 runs, in mission elapsed time.
-    table
-        The table; Level-1's by default.
 
     Returns
     -------
@@ -189,7 +153,7 @@ def read_as_level1(
     found: Answers = {}
     if runs:
         which = ", ".join(map(str, runs))
-        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM {table} WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
+        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM GLASTOPS_ACQSUMMARY WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
         for run, *row in connection.execute(text(query)):
             found.setdefault(int(run), []).append(tuple(row))
     return {run: sorted(rows, key=str) for run, rows in found.items()}
@@ -212,8 +176,8 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
     for table in METADATA.sorted_tables:
         if table is not RUNS and table.name not in stay:
             steps += _made(table, dialect, readers)
-    steps += (_copy(table, dialect) for table in OTHERS)
-    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS, dialect)]
+    steps += map(_copy, OTHERS)
+    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS)]
     return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
 
 
@@ -242,69 +206,51 @@ def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any
 
 def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    if (state := _state(connection, names)) is not State.LEGACY:
-        raise _refusal(name, state)
-    columns = tuple(each for table in SHARED for each in _columns(connection, table, names))
-    if any(each.bad for each in columns):
-        return Adoption(state, False, (), (), columns)
+    _refuse(name, connection, names)
+    if problems := tuple(each for table in SHARED for each in _problems(connection, table, names)):
+        return Adoption(back=False, problems=problems)
     tables = tuple(_table(connection, table) for table in SHARED)
     steps = adoption(connection.dialect, names, {each.name: each.readers for each in tables})
-    found = Adoption(state, False, tables, _sql(connection, steps), columns)
+    found = Adoption(False, tables, _sql(connection, steps))
     if not do:
         return found
-    runs = _sample(connection, RUNS.name)
+    runs = _sample(connection)
     before = read_as_level1(connection, runs)
     for step in steps:
         connection.execute(step)
     for each in tables:
-        if (rows := _count(connection, each.name)) != each.rows - each.left:
-            raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.left}")
+        if (rows := _count(connection, each.name)) != each.rows - each.not_copied:
+            raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.not_copied}")
     return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
+
+
+def _refuse(name: str, connection: Connection, names: set[str]) -> None:
+    """Refuse a database in which no tables of the legacy wait for an adoption."""
+    if any(legacy_name(table) in names for table in SHARED):
+        if lock_row(connection) is not None:
+            raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
+        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+        raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
+    if LOCK.name in names or not any(table.name in names for table in SHARED):
+        raise LedgerError(
+            f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
+        )
 
 
 def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    state = _state(connection, names)
     renamed = [table for table in SHARED if legacy_name(table) in names]
     if not renamed:
         raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to undo.")
     tables = tuple(
         TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
     )
-    carry = state is State.ADOPTED
+    carry = lock_row(connection) is not None  # else the adoption was cut off
     carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
     steps = way_back(connection.dialect, names, carry=carry)
-    found = Adoption(state, True, tables, _sql(connection, steps), carried=int(carried))
-    if not do:
-        return found
-    runs, before = set[int](), Answers()
-    if RUNS in renamed:
-        runs = {*_sample(connection, legacy_name(RUNS)), *(_sample(connection, RUNS.name) if carry else ())}
-        before = read_as_level1(connection, sorted(runs)) if carry else {}
-        before |= read_as_level1(connection, sorted(runs), legacy_name(RUNS))
-    for step in steps:
+    for step in steps if do else ():
         connection.execute(step)
-    after = read_as_level1(connection, sorted(runs))
-    return replace(found, done=True, compared=_compare(name, before, after))
-
-
-def _state(connection: Connection, names: set[str]) -> State:
-    if renamed := [table for table in SHARED if legacy_name(table) in names]:
-        whole = len(renamed) == len(SHARED) and lock_row(connection) is not None
-        return State.ADOPTED if whole else State.CUT_OFF
-    is_legacy = LOCK.name not in names and any(table.name in names for table in SHARED)
-    return State.LEGACY if is_legacy else State.NONE
-
-
-def _refusal(name: str, state: State) -> LedgerError:
-    if state is State.CUT_OFF:
-        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
-        return LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
-    if state is State.ADOPTED:
-        return LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
-    return LedgerError(
-        f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
-    )
+    return Adoption(True, tables, _sql(connection, steps), carried=int(carried), done=do)
 
 
 def _table(connection: Connection, table: Table) -> TableLook:
@@ -315,34 +261,27 @@ def _table(connection: Connection, table: Table) -> TableLook:
     return TableLook(table.name, legacy_name(table), _count(connection, table.name), left, names)
 
 
-def _columns(connection: Connection, table: Table, names: set[str]) -> Iterator[ColumnLook]:
-    """Compare the legacy's table with HalfPipe's, column by column."""
+def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator[str]:
+    """Yield what keeps the rows of a legacy table from being copied, each after the name of the column."""
     if table.name not in names:
-        yield ColumnLook(table.name, "", None, None, "the legacy's table is missing", bad=True)
+        yield f"{table.name}: missing"
         return
     legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
-    as_sql = partial(TypeEngine.compile, dialect=connection.dialect)
     for each in table.columns:
-        theirs = legacy.pop(each.name, None)
-        if each.name in OWN:
-            bad = theirs is not None
-            what = "HalfPipe's own column" if bad else f"{COPIED.get(each.name, 'empty')} in copied rows"
-        else:
-            what = "missing in the legacy's table" if theirs is None else _misfit(theirs, each.type)
-            bad = bool(what)
-        there = None if theirs is None else as_sql(theirs)
-        yield ColumnLook(table.name, each.name, there, as_sql(each.type), what, bad)
-    for name, theirs in legacy.items():
-        yield ColumnLook(table.name, name, as_sql(theirs), None, f"stays in {legacy_name(table)} only")
+        theirs = legacy.get(each.name)
+        if (theirs is None) != (each.name in OWN):
+            why = "missing" if theirs is None else "HalfPipe has a column of its own with this name"
+            yield f"{table.name}.{each.name}: {why}"
+        elif theirs is not None and not _fits(theirs, each.type):
+            as_sql = partial(TypeEngine.compile, dialect=connection.dialect)
+            yield f"{table.name}.{each.name}: {as_sql(theirs)} does not fit into {as_sql(each.type)}"
 
 
-def _misfit(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> str:
-    """Return why a legacy column's values do not fit into HalfPipe's column; empty if they do."""
+def _fits(theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> bool:
+    """Tell whether a legacy column's values fit into HalfPipe's column."""
     kind = next((each for each in (String, DateTime) if isinstance(ours, each)), (Integer, Numeric))
-    if not isinstance(theirs, kind):
-        return "another type of value"
     length, most = getattr(theirs, "length", None), getattr(ours, "length", None)
-    return f"may be longer than {most} letters" if most and (length is None or length > most) else ""
+    return isinstance(theirs, kind) and (most is None or (length is not None and length <= most))
 
 
 def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
@@ -383,16 +322,14 @@ def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]])
     return [CreateTable(table), *map(CreateIndex, table.indexes), *grants]
 
 
-def _copy(table: Table, dialect: Dialect) -> Any:
+def _copy(table: Table) -> Any:
     """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
     source, values = legacy_table(table), dict[str, Any]()
     for each in table.columns:
         if each.name in COPIED:
             values[each.name] = literal_column(repr(COPIED[each.name]))
         elif each.name in source.c:
-            value = source.c[each.name]
-            as_text = isinstance(each.type, Unsigned64) and dialect.name == "sqlite"
-            values[each.name] = func.printf("%020d", value) if as_text else value
+            values[each.name] = source.c[each.name]
     keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))
     return insert(table).from_select(list(values), select(*values.values()).where(keys))
 
@@ -417,12 +354,10 @@ def _count(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.count()).select_from(sql_table(name))).scalar_one())
 
 
-def _sample(connection: Connection, name: str) -> list[int]:
-    """Return some runs of a table, evenly spread, and the latest."""
-    runs = sorted(
-        map(int, connection.execute(select(sql_table(name, column("startedat")).c.startedat)).scalars())
-    )
-    return sorted({*runs[:: len(runs) // SAMPLE + 1], *runs[-LATEST:]})
+def _sample(connection: Connection) -> list[int]:
+    """Return some runs of the legacy's table: the latest, and others evenly spread."""
+    runs = sorted(map(int, connection.execute(select(RUNS.c.startedat)).scalars()))
+    return runs[:: -(len(runs) // SAMPLE + 1)]
 
 
 def _compare(name: str, before: Answers, after: Answers) -> int:

@@ -19,7 +19,7 @@ from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.receipt_file import last_hand_off
-from halfpipe.settings import BUILT_IN, Settings
+from halfpipe.settings import Settings
 from halfpipe.words import count
 
 MOST_NAMED = 10  # a cause names at most this many downlinks, the latest
@@ -163,8 +163,6 @@ def site_troubles(
     """
     work = settings.paths.work
     entered = {dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")}  # noqa: PTH110 - thousands of files
-    if not entered and settings.ledger.url == BUILT_IN:
-        return
     try:
         ledger = Ledger.of(settings, waits=())
         known = ledger.read_if_there(loaded, dict[DownlinkId, int]())

@@ -44,9 +44,8 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # to wait for another writer, at each try
 FOREIGN = "ledger-foreign"  # code of the error that another working directory uses the ledger
 
-CONNECTING = re.compile(
-    r"^connection failed: connection to server .*? failed: "
-)  # how psycopg's errors begin
+# How psycopg's errors begin.
+CONNECTING = re.compile(r"^connection failed: connection to server .*? failed: ")
 UNCHANGED = "Nothing was changed in it."
 
 # Errors of the connection, of another transaction or by an operator (PEP 249): the next try may succeed.
@@ -154,8 +153,6 @@ class Ledger:
         LedgerError
             As for `write`, and if the ledger does not exist.
         """
-        if self._file is not None and not self._file.exists():
-            self._compare(None)
         return self._tried(lambda: self._once(work))
 
     def alter(self, work: Callable[[Connection], T]) -> T:
@@ -166,9 +163,7 @@ class Ledger:
         LedgerError
             As for `write`. Oracle commits at each change of a table, so there earlier changes stay.
         """
-        if self._file is not None and not self._file.exists():
-            self._compare(None)
-        kept = "Earlier changes stay." if self._engine.dialect.name == "oracle" else UNCHANGED
+        kept = "Nothing was changed in it, except on Oracle."
         return self._tried(lambda: self._once(work, compare=False), kept=kept)
 
     def read_if_there(self, work: Callable[[Connection], T], nothing: T) -> T:
@@ -181,6 +176,8 @@ class Ledger:
     def _once(
         self, work: Callable[[Connection], T], first: Update | None = None, *, compare: bool = True
     ) -> T:
+        if first is None and self._file is not None and not self._file.exists():
+            self._compare(None)  # or reading would make the file
         with self._engine.begin() as connection:
             if first is not None:
                 connection.execute(first)
@@ -246,9 +243,9 @@ class Ledger:
 
 
 def _message_of(error: SQLAlchemyError) -> str:
-    """Return a driver's message in one line, without the address. Drivers print no passwords."""
-    first, *_ = (line for line in str(getattr(error, "orig", None) or error).splitlines() if line.strip())
-    return CONNECTING.sub("", " ".join(first.split()))
+    """Return the first line of a driver's message, without the address. Drivers print no passwords."""
+    first = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return CONNECTING.sub("", first)
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:

@@ -105,7 +105,7 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
     runs = {*runs_of(connection, [downlink]), *entry.parts}
     _store(connection, entry)
     for run in sorted(runs):
-        _sum_up(connection, run, settings, entry.parts.get(run))
+        _sum_up(connection, run, settings)
     for run in entry.staged:
         # Without this row Level-1 fails on the whole downlink.
         if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
@@ -141,7 +141,6 @@ def rebuild(
     ledger: Ledger,
     settings: Settings,
     *,
-    notify_moot: bool = True,
     shown: Callable[[Collection[DownlinkId]], Iterable[DownlinkId]] = iter,
 ) -> int:
     """Load all downlinks that were handed off, and remove all others; return the number of downlinks.
@@ -152,8 +151,6 @@ def rebuild(
     ----------
     ledger, settings
         As for `load`.
-    notify_moot
-        False: do not notify the MOOT database, which knows these runs already.
     shown
         Wraps the downlinks, to show progress.
 
@@ -164,8 +161,6 @@ def rebuild(
     ConfigError, LedgerError
         As for `load`, at once.
     """
-    if not notify_moot:
-        settings = replace(settings, moot=replace(settings.moot, update=None))
     there = handed_off(settings.paths.work)
     stale = sorted(ledger.write(loaded).keys() - set(there))
     if stale:
@@ -256,18 +251,18 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
 
 
 def _store(connection: Connection, entry: Entry) -> None:
-    rows = entry.rows()
     same = update(DOWNLINKS).where(of_downlink(DOWNLINKS, entry.downlink)).values(entry.row)
     if not connection.execute(same).rowcount:
         connection.execute(insert(DOWNLINKS), [entry.row])
     for table in OF_A_DOWNLINK:
         connection.execute(delete(table).where(of_downlink(table, entry.downlink)))
-        if rows[table.name]:
-            connection.execute(insert(table), rows[table.name])
+    for part in entry.parts.values():
+        for table, rows in part.rows().items():
+            connection.execute(insert(table), rows)
 
 
-def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | None = None) -> None:
-    """Compute the row of `run` again; `own` is the part that was just read, so its file is not read again."""
+def _sum_up(connection: Connection, run: RunId, settings: Settings) -> None:
+    """Compute the row of `run` again."""
     parts = []
     columns = (LINKS.c.downlink_id, LINKS.c.refused, LINKS.c.digest)
     links = connection.execute(
@@ -276,9 +271,7 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
         .order_by(LINKS.c.downlink_id)
     )
     for number, refused, digest in links.all():
-        downlink = _downlink(number)
-        same = own is not None and own.downlink == downlink
-        part = own if same else Part.read(settings.paths.work, run, downlink, refused=bool(refused))
+        part = Part.read(settings.paths.work, run, _downlink(number), refused=bool(refused))
         if part is not None:
             # If the downlink was processed again, whether its run is refused is not known until it is loaded.
             parts.append(part if part.digest == digest else replace(part, refused=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, Table, inspect, select
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
@@ -18,9 +18,7 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.tables import (
     DATAGRAMS,
-    DOWNLINKS,
     LINKS,
-    OF_A_DOWNLINK,
     RUNS,
     SEGMENTS,
     legacy_name,
@@ -115,7 +113,7 @@ class Part:
     def _of(self) -> Row:
         return {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
 
-    def rows(self) -> dict[str, list[Row]]:
+    def rows(self) -> dict[Table, list[Row]]:
         """Return its rows for each table, sorted by key."""
         segments, datagrams = [], []
         ranges = self.datagrams.ranges()
@@ -135,7 +133,7 @@ class Part:
                 ends = inside[[0, -1]] if first != last else inside
                 datagrams += [{**self._of, **_datagram(row)} for row in ends]
         link = {**self._of, "digest": self.digest, "refused": int(self.refused)}
-        return {LINKS.name: [link], SEGMENTS.name: segments, DATAGRAMS.name: datagrams}
+        return {LINKS: [link], SEGMENTS: segments, DATAGRAMS: datagrams}
 
 
 @dataclass(frozen=True)
@@ -146,14 +144,6 @@ class Entry:
     row: Row
     parts: Mapping[RunId, Part]
     staged: tuple[RunId, ...]
-
-    def rows(self) -> dict[str, list[Row]]:
-        """Return all rows for each table, except those of runs."""
-        tables: dict[str, list[Row]] = {DOWNLINKS.name: [self.row], **{t.name: [] for t in OF_A_DOWNLINK}}
-        for part in self.parts.values():
-            for name, rows in part.rows().items():
-                tables[name] += rows
-        return tables
 
     def as_json(self) -> dict[str, Any]:
         """Return what was loaded; it does not depend on the time or on other downlinks."""
@@ -341,10 +331,8 @@ def _datagram(row: np.void) -> Row:
         "modechanges": int(row["modechanges"]),
         **{name: row[name].decode("ascii", "replace") for name in words},
         # In the line of a datagram without events these fields mean nothing.
-        "evtutc0": time_of(row["evtutc0"]) if events else None,
-        "evtseq0": int(row["evtseq0"]) if events else None,
-        "evtutc1": time_of(row["evtutc1"]) if events else None,
-        "evtseq1": int(row["evtseq1"]) if events else None,
+        **{name: time_of(row[name]) if events else None for name in ("evtutc0", "evtutc1")},
+        **{name: int(row[name]) if events and row[name] <= MOST else None for name in ("evtseq0", "evtseq1")},
         "nevts": events,
         "hwkey": int(row["hwkey"]),
         "swkey": int(row["swkey"]),

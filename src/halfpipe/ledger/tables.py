@@ -20,19 +20,16 @@ The tables deviate from the legacy's where a downlink could not be loaded again 
 """
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
     Column,
     ColumnElement,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
     MetaData,
-    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     String,
@@ -41,33 +38,13 @@ from sqlalchemy import (
     column,
 )
 from sqlalchemy import table as sql_table
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0006"  # of these tables; a change of them needs another number
+REVISION = "0007"  # of these tables; a change of them needs another number
 WORD = 16  # letters of a word in an index line (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
-
-
-class Unsigned64(TypeDecorator[int]):
-    """A whole number from 0 to 2**64 - 1, up to 20 digits; text on SQLite, which has no such number."""
-
-    impl = Numeric(20, 0)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Use text on SQLite, which rounds numbers above 2**63."""
-        return dialect.type_descriptor(String(20) if dialect.name == "sqlite" else Numeric(20, 0))
-
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
-        """Write text with leading zeros, so that texts sort as numbers do."""
-        return f"{value:020d}" if value is not None and dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Read a number in either case."""
-        return None if value is None else int(value)
 
 
 METADATA = MetaData()
@@ -147,9 +124,9 @@ DATAGRAMS = Table(
         for name in ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
     ),
     Column("evtutc0", TIMESTAMP),
-    Column("evtseq0", Unsigned64),
+    Column("evtseq0", BigInteger),
     Column("evtutc1", TIMESTAMP),
-    Column("evtseq1", Unsigned64),
+    Column("evtseq1", BigInteger),
     Column("nevts", BigInteger),
     *_keys(),
     PrimaryKeyConstraint(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
@@ -23,9 +24,21 @@ from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, History, Merged, defect_of_copy, is_written
 from halfpipe.legacy.replayed import Expected, Inputs, expected_of
-from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, TIMES, Side, lines_of, record_at, side_at
+from halfpipe.legacy.sides import (
+    GONE,
+    MAGIC7,
+    NOTHING,
+    TEXTS,
+    TIMES,
+    Delivered,
+    Side,
+    lines_of,
+    record_at,
+    side_at,
+)
 from halfpipe.merge.decision import inside_any
 from halfpipe.run import magic7
+from halfpipe.run.moot_keys import MootKey
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
@@ -147,13 +160,12 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
         If records here, or indexes there, cannot be read.
     """
     stage = settings.paths.stage
-    here, there = side_at(stage, downlink), side_at(root, downlink, settings.merge.latc_override)
-    if here is None:
+    if (here := side_at(stage, downlink)) is None:
         raise MissingInputError(
             f"downlink {downlink} is not in {stage}, so there is nothing to compare. Process it, or "
             f"process it again if Level-1 has taken it: snakemake dl={downlink}"
         )
-    if there is None:
+    if (there := side_at(root, downlink, settings.merge.latc_override)) is None:
         raise MissingInputError(
             f"{root}: downlink {downlink} was not handed off there. Expected is a stage or an archive of deliveries "
             f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), or the tree of the legacy "
@@ -170,9 +182,11 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     optional = {TIMES} if there.is_tree else set()
     problems += [f"text {name}: missing" for name in TEXTS if name not in {*names, *optional}]
     findings = [Finding("stage", "", *_unexplained(text)) for text in problems]
-    known = {*here.reads, *there.reads, *(RunId(entry["run"]) for entry in receipt["runs"])}
+    keys = {RunId(entry["run"]): MootKey(**entry["moot"]) for entry in receipt["runs"]}
+    known = {*here.runs, *there.runs, *keys}
     sides, work = (here, there), settings.paths.work
-    runs = [_Run(settings, Inputs(work, run), downlink, sides, root) for run in sorted(known)]
+    inputs = [Inputs(work, run, keys.get(run)) for run in sorted(known)]
+    runs = [_Run(settings, of_run, downlink, sides, root) for of_run in inputs]
     for run in runs:
         findings += run.findings(is_sound=is_sound)
     for name in names:
@@ -233,7 +247,7 @@ class _Run:
     ) -> None:
         self.settings, self.inputs, self.downlink, self.root = settings, inputs, downlink, root
         self.run, self.sides, self.there = inputs.run, sides, sides[1]
-        self.ours, self.theirs = (side.delivered(self.run) for side in sides)
+        self.ours, self.theirs = (side.runs.get(self.run, Delivered()) for side in sides)
         self.nearest = self._as_here()
 
     @property
@@ -246,7 +260,7 @@ class _Run:
         unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
         try:
             for history in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
-                expected = self.expected(history)
+                expected = expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
                 differs = self.unlike(expected)
                 first = self.there.is_tree and not self.nearest.merged  # a tree never contains what is ours
                 if first or _weight(differs) < _weight(unlike):
@@ -293,10 +307,6 @@ class _Run:
         lines = {name: [self.sides[0].lines(name, self.run.l1)] for name in TEXTS}
         files = [replace(file, moot=None) if self.there.is_tree else file for file in self.ours.files]
         return Expected(rows, np.zeros(len(rows), bool), files, tokens, lines)
-
-    def expected(self, history: History) -> Expected:
-        """Return the legacy's hand-off of the downlink after a history of merges."""
-        return expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
 
     def _histories(self) -> Iterator[History]:
         """Yield possible histories of the other side: in the order of hand-offs here, then in the order there."""
@@ -429,17 +439,10 @@ class _Run:
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
-    """Return where each event of `rows` is `among`, -1 if it is not there; both in order, by sequence and APID."""
-    found = np.full(len(rows), -1, np.intp)
-    if not len(among):
-        return found
-    sequences = np.ascontiguousarray(among["sequence"])
-    at = np.searchsorted(sequences, rows["sequence"])
-    for step in range(4):  # at most so many EPUs share a sequence
-        place = np.minimum(at + step, len(among) - 1)
-        equal = (sequences[place] == rows["sequence"]) & (among["apid"][place] == rows["apid"])
-        found[equal] = place[equal]
-    return found
+    """Return where each event of `rows` is `among`, -1 if it is not there; each is there once."""
+    one, other = (pd.DataFrame({key: of[key] for key in ("sequence", "apid")}) for of in (rows, among))
+    found = one.merge(other.reset_index(names="at"), how="left")
+    return np.array(found["at"].fillna(-1), np.intp)
 
 
 def _weight(findings: Sequence[Finding]) -> int:

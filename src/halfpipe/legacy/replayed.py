@@ -1,18 +1,16 @@
 """The legacy's hand-off of a run in a downlink: its rule, replayed on the datagrams and events that are known here."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
-from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt, rows
 from halfpipe.formats.idx import EVENT, parse_datagrams
 from halfpipe.ids import DownlinkId, RunId
@@ -25,6 +23,7 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there
+from halfpipe.run.moot_keys import UNSET, MootKey
 from halfpipe.settings import Merge
 
 # Lines of its text of MOOT keys for a run that could not be mapped: none, one without a key, or one with UNKNOWN.
@@ -64,10 +63,13 @@ class Expected:
 
 
 class Inputs:
-    """Everything that HalfPipe knows of a run. Each part is read when it is first needed."""
+    """Everything that HalfPipe knows of a run. Each part is read when it is first needed.
 
-    def __init__(self, work: Path, run: RunId) -> None:
-        self.work, self.run = work, run
+    `key` is its MOOT key in the downlink that is compared, if this has the run.
+    """
+
+    def __init__(self, work: Path, run: RunId, key: MootKey | None) -> None:
+        self.work, self.run, self.key = work, run, key
         self.files: dict[Path, int] = {}  # the evt files that events of `parts` count into
 
     @cached_property
@@ -102,11 +104,6 @@ class Inputs:
                 raise MissingInputError(f"the chunk products of downlink {dl} were cleaned up here")
             found[dl] = Part(index.datagrams, events, self.taken_over.get(dl))
         return found
-
-    def manifest(self, downlink: DownlinkId) -> Mapping[str, Any]:
-        """Return the manifest of a downlink; empty without one."""
-        path = self.work / paths.manifest(self.run, downlink)
-        return dict(read_json(path)) if path.exists() else {}
 
     @cached_property
     def order(self) -> list[DownlinkId]:
@@ -169,22 +166,27 @@ def expected_of(
             files.append(file_of(name, of_index[a:b], of_file))
     begins = np.zeros(len(wrote.events), bool)
     begins[[begin for begin, _ in wrote.series]] = True
-    key = inputs.manifest(downlink).get("moot")
-    mine = [f"{run.l1} {key['key']} {key['alias']}"] if key else []
+    mine = [f"{run.l1} {inputs.key.key} {inputs.key.alias}"] if inputs.key else []
     unmapped = [[line.format(run.l1)] if line else [] for line in UNMAPPED]
     order = [dl for dl, _ in history.merges]
     before = order[: len(order) - order[::-1].index(downlink)]
     others = (one for dl, one in history.latest.items() if dl != downlink)
+    firsts = {  # of all files so far, because the legacy never removes a token
+        int(one.events["sequence"][begin + a])
+        for _, one in history.merges
+        for begin, end in one.series
+        for a, _ in cut(end - begin, limits)
+    }
+    tokens = frozenset(Path(paths.event_file(run.l1, file_number(first))).stem for first in firsts)
     return Expected(
         wrote.events[wrote.delivered],
         begins[wrote.delivered],
         files,
-        # The legacy never removes a token.
-        frozenset(token for _, one in history.merges for token in _tokens(run, one, limits)),
+        tokens,
         {
             **{name: [lines] for name, lines in merged.lines(run).items()},
             TIMES: [inputs.times(before)],
-            MOOT_KEYS: [mine, *(unmapped if key and key["key"] == evt.MOOT_UNSET_KEY else [])],
+            MOOT_KEYS: [mine, *(unmapped if inputs.key == UNSET else [])],
         },
         merged,
         in_one([wrote.events[:0], *(one.events[one.delivered] for one in others)]),
@@ -209,10 +211,3 @@ def _moot(files: Sequence[Path], chunks: NDArray[np.uint16], begin: int, end: in
     opened = np.flatnonzero((begin < firsts) & (firsts < end))
     last = which[opened[firsts[opened].argmax()]] if len(opened) else None
     return None if last is None else moot_of(evt.read_header(files[last]))
-
-
-def _tokens(run: RunId, merged: Merged, limits: Merge) -> Iterator[str]:
-    """Yield the tokens of the files of a merge."""
-    firsts = (begin + a for begin, end in merged.series for a, _ in cut(end - begin, limits))
-    for first in firsts:
-        yield Path(paths.event_file(run.l1, file_number(int(merged.events["sequence"][first])))).stem

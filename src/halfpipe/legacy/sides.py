@@ -1,14 +1,14 @@
 """The delivery of a downlink in a stage, in an archive of deliveries, or in the legacy's tree.
 
-Each run is read when it is first needed. Contradictions within a delivery are always reported: a header that does not
+Contradictions within a delivery are always reported: a header that does not
 match its events, events that are not in order, an empty directory, a file that is not an event file.
 """
 
 import csv
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +95,8 @@ class Side:
 
     Attributes
     ----------
-    reads
-        Functions that read each run.
+    runs
+        The delivery of each run.
     texts
         The lines of each text.
     stage
@@ -107,15 +107,11 @@ class Side:
         Files and directories that are not part of a hand-off, by name.
     """
 
-    reads: Mapping[RunId, Callable[[], Delivered]]
+    runs: Mapping[RunId, Delivered]
     texts: Mapping[str, Sequence[str]]
     stage: Path | None = None
     is_tree: bool = False
     others: Mapping[str, Path] = field(default_factory=dict)
-
-    def delivered(self, run: RunId) -> Delivered:
-        """Read the delivery of a run; an empty one if there is none."""
-        return self.reads.get(run, Delivered)()
 
     def lines(self, name: str, run: str) -> list[str]:
         """Return the sorted lines of a text that begin with Level-1's name of a run."""
@@ -127,7 +123,7 @@ class Side:
 
 
 def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side | None:
-    """Return the delivery of a downlink below `root`; None if there is none, or if the legacy has not handed it off.
+    """Read the delivery of a downlink below `root`; None if there is none, or if the legacy has not handed it off.
 
     The legacy's tree contains records as they were decoded, so `latc` is put into them, as a merge does.
     """
@@ -138,12 +134,12 @@ def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side |
     there = {path.name: path for path in home.iterdir()}
     runs = [RunId.from_met(int(name)) for name in there if MET.fullmatch(name)]
     if runs and any(map(FILE_NAME.fullmatch, there)):  # only the legacy's tree has RetDefs beside the runs
-        begun = all(lines == [GONE] for lines in texts.values())
-        reads = {run: partial(_recorded, root, downlink, run, latc) for run in runs}
-        return None if begun else Side(reads, texts, is_tree=True)
+        if all(lines == [GONE] for lines in texts.values()):
+            return None
+        return Side({run: _recorded(root, downlink, run, latc) for run in runs}, texts, is_tree=True)
     if not there:
         return None
-    staged = {run: partial(_staged, path) for path in there.values() if (run := _run_of(path))}
+    staged = {run: _staged(path) for path in there.values() if (run := _run_of(path))}
     known = {run.l1 for run in staged} | {paths.text(name, downlink) for name in texts}
     others = {name: path for name, path in there.items() if name not in known and not SCRATCH.fullmatch(name)}
     return Side(staged, texts, root if home.parent == root else None, others=others)

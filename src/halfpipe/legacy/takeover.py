@@ -70,7 +70,7 @@ class Report:
     left
         Downlinks that were not taken over, by reason.
     runs
-        What is known of the runs of downlinks that were taken over now: the least that one of these downlinks has.
+        The runs of downlinks that were taken over now, by what one of these downlinks has of them.
     refused
         Messages by downlink: records and chunk products that cannot be read, and failures.
     both
@@ -88,7 +88,7 @@ class Report:
     taken: int = 0
     unchanged: int = 0
     left: dict[str, list[DownlinkId]] = field(default_factory=lambda: defaultdict(list))
-    runs: dict[RunId, Known] = field(default_factory=dict)
+    runs: dict[Known, set[RunId]] = field(default_factory=lambda: {known: set() for known in Known})
     refused: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
     both: dict[DownlinkId, list[str]] = field(default_factory=lambda: defaultdict(list))
     abandoned: list[RunId] = field(default_factory=list)
@@ -96,9 +96,8 @@ class Report:
     odd: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON, with the runs grouped by what is known of them."""
-        runs = {str(known): sorted(run for run, of in self.runs.items() if of is known) for known in Known}
-        return vars(self) | {"runs": runs}
+        """Return the report as JSON."""
+        return vars(self) | {"runs": {str(known): sorted(runs) for known, runs in self.runs.items()}}
 
 
 def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
@@ -143,8 +142,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
                 report.refused[legacy.id].append(f"run {run.run}: {run.refused}")
             elif run.run in with_products or (work / paths.datagrams(run.run, legacy.id)).exists():
                 run.known = Known.WHOLE
-            before = report.runs.get(run.run, Known.WHOLE)
-            report.runs[run.run] = min(before, run.known, key=list(Known).index)
+            report.runs[run.known].add(run.run)
         if do:
             _write(settings, legacy, runs, entries)
     report.taken += 1

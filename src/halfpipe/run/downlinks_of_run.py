@@ -3,11 +3,9 @@
 import os
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
-from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 
@@ -31,18 +29,6 @@ def every_downlink(work: Path) -> list[DownlinkId]:
 def every_run(work: Path) -> list[RunId]:
     """Return all runs that have a directory, in order."""
     return sorted(RunId(name) for name in _names(f"{work}/{paths.RUNS}") if RunId.matches(name))
-
-
-def repipes(work: Path, run: RunId) -> list[dict[str, Any]]:
-    """Return the notes of a run's re-pipes, in order of their made-up downlinks; finished ones have ``events``.
-
-    Raises
-    ------
-    HalfPipeError
-        If a note cannot be read.
-    """
-    noted = (read_json(file) for file in sorted(work.glob(paths.repipe_note("*"))))
-    return [note for note in noted if note["run"] == run]
 
 
 def refuse_unknown(work: Path, run: RunId) -> None:

@@ -17,7 +17,7 @@ from halfpipe.words import count, utc
 
 MONTH = 31 * 86400.0  # seconds
 # Sections of the settings that decide nothing about the site: what people decide from day to day, and what is merged.
-OF_EVERY_DAY = ("dl", "reason", "ignore", "shrink", "merge", "retire", "cleanup", "outstanding", "repipe")
+OF_EVERY_DAY = ("dl", "reason", "ignore", "shrink", "merge", "retire", "cleanup", "outstanding")
 EXAMINE = Remedy("halfpipe doctor")
 
 

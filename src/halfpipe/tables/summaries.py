@@ -15,7 +15,7 @@ from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import refuse_unknown, repipes
+from halfpipe.run.downlinks_of_run import refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import account
@@ -35,17 +35,14 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         ``run`` and ``l1_run``: its names here and at Level-1. ``started`` and ``met``: its start, UTC and MET.
         ``parts``: a frame with one row per downlink: the number of the hand-off, if there is a manifest; the number of
         the downlink's hand-off at Level-1, if any; when it was handed off; the number of events; the times of the first
-        and the last; the state of the run at that time. ``files``: a frame with the event files. ``repipes``: the
-        made-up downlinks that processed the run again; their events do not count.
+        and the last; the state of the run at that time. ``files``: a frame with the event files.
 
     Raises
     ------
     MissingInputError
         If the run is unknown.
     """
-    repiped = [each for each in repipes(work, run) if "events" in each]
-    if not repiped:
-        refuse_unknown(work, run)
+    refuse_unknown(work, run)
     manifests = {
         DownlinkId(path.parent.name): read_json(path)
         for path in sorted((work / paths.run(run)).glob("*/manifest.json"))
@@ -81,7 +78,6 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         "met": run.met,
         "parts": pd.DataFrame(parts, columns=PARTS, dtype=object),
         "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
-        "repipes": repiped,
     }
 
 

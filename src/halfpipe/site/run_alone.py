@@ -1,0 +1,115 @@
+"""Process one run again on its own: as a made-up downlink, with its own working directory and stage.
+
+So it cannot change what counts as delivered. Only the datagram contains the run of a packet, so the times of the
+known datagrams tell which packets of the level-0 archive belong to the run.
+"""
+
+from dataclasses import replace
+
+from halfpipe import paths
+from halfpipe.downlink.plan import Plan
+from halfpipe.errors import MissingInputError
+from halfpipe.files.durable import make_directory, write_bytes, write_text
+from halfpipe.formats.retdef import RetDef, Span, content_of, read_retdef
+from halfpipe.ids import LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.ledger import moot_key
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import known_datagrams
+from halfpipe.settings import Ledger, Settings
+
+FIRST_ID = (
+    990000001  # of made-up downlinks: month 00 of 2099 is not a date, so no real downlink has such an id
+)
+MARGIN = 60.0  # seconds before and after the known datagrams of a run; there is a datagram every second
+
+Times = tuple[float, float]
+
+
+def prepare(settings: Settings, run: RunId) -> DownlinkId:
+    """Make the made-up downlink of a run, with its RetDefs and its config, and return its id.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written, or another command has just taken the id.
+    HalfPipeError
+        As `retdefs_of`, or if the MOOT key cannot be looked up.
+    """
+    work, retdefs = settings.paths.work, retdefs_of(settings, run)
+    home = make_directory(work, paths.REPIPES)
+    used = (int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name))
+    downlink = DownlinkId(f"{max(used, default=FIRST_ID - 1) + 1}")
+    (home / downlink).mkdir()
+    search_path = work / paths.repipe_retdefs(downlink)
+    make_directory(search_path, downlink)
+    for retdef in retdefs:
+        write_bytes(search_path / paths.retdef(downlink, retdef.chunk), content_of(retdef))
+    key, keys = (
+        moot_key.of_run(settings, run, known_datagrams(settings, run).rows),
+        paths.repipe_moot(downlink),
+    )
+    write_text(work / keys, f"{run.l1} {key.key} {key.alias}\n")
+    own = replace(
+        settings,
+        dl=(),
+        paths=replace(
+            settings.paths,
+            work=work / paths.repipe_work(downlink),
+            stage=work / paths.repipe_stage(downlink),
+            retdef=(search_path,),
+            online=None,
+        ),
+        ledger=Ledger(url=None),
+        moot=replace(settings.moot, file=work / keys, mapping=False, update=None),
+        submit=replace(settings.submit, automatic=False),
+    )
+    write_text(work / paths.repipe_config(downlink), own.as_json())
+    return downlink
+
+
+def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
+    """Make the RetDefs of a run: one for each APID with known datagrams, for an archive that a RetDef here names.
+
+    Raises
+    ------
+    MissingInputError
+        If no datagram or no RetDef of the run's downlinks is known here.
+    HalfPipeError
+        If a file cannot be read.
+    """
+    plan = Plan(settings)
+    downlinks = [plan.of(downlink) for downlink in known_downlinks(settings.paths.work, run)]
+    known = {each: _times(settings, each) for each in {run}.union(*(one.runs for one in downlinks))}
+    retdefs = [path for one in downlinks for path in one.retdefs.values()]
+    own = known.pop(run)
+    if not own or not retdefs:
+        raise MissingInputError(
+            f"run {run} ({run.l1}): no datagram or RetDef of the run is known here, so the times of its packets are "
+            "unknown. Process one of its downlinks first: snakemake dl=DL"
+        )
+    return [
+        replace(
+            read_retdef(retdefs[0]),
+            kind="LSEP" if apid in LPA_APIDS else "LSEC",
+            run=run,
+            l0key=-1,
+            chunk=ChunkId.of(number),
+            gndid=-1,
+            spans=(Span(apid, *_span(times, [of[apid] for of in known.values() if apid in of])),),
+        )
+        for number, (apid, times) in enumerate(sorted(own.items()), 1)
+    ]
+
+
+def _times(settings: Settings, run: RunId) -> dict[int, Times]:
+    """Return the times of the first and the last known datagram of a run, for each APID."""
+    known = known_datagrams(settings, run).by_apid()
+    return {apid: (float(rows["utc"].min()), float(rows["utc"].max())) for apid, rows in known.items()}
+
+
+def _span(own: Times, others: list[Times]) -> Times:
+    """Return the known times of a run with `MARGIN`, at most halfway to the known times of `others`."""
+    first, last = own
+    begins = [(first + end) / 2 for _, end in others if end <= first]
+    ends = [(last + begin) / 2 for begin, _ in others if begin >= last]
+    return max([first - MARGIN, *begins]), min([last + MARGIN, *ends])
