@@ -54,16 +54,16 @@ class Columns:
     def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> pd.DataFrame:
         """Return some rows with the types of their columns."""
         found = pd.DataFrame.from_records(rows, columns=[column.name for column in self.index + self.data])
+        is_met = times == "met"
         for column in self.index + self.data:
             values = found[column.name]
-            if column.dtype in {UTC, MET}:
-                seconds = values.astype("float64")
-                if column.dtype == MET:
-                    found[column.name] = seconds if times == "met" else unix_to_met_array(seconds)
-                else:
-                    found[column.name] = utc(seconds if times == "unix" else met_to_unix_array(seconds))
+            if column.dtype == MET:
+                values = values.astype("float64") if is_met else unix_to_met_array(values)
+            elif column.dtype == UTC:
+                values = utc(met_to_unix_array(values) if is_met else values)
             else:
-                found[column.name] = values.astype(column.dtype)
+                values = values.astype(column.dtype)
+            found[column.name] = values
         return found
 
 
