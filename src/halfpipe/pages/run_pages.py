@@ -78,7 +78,7 @@ def run_pages(survey: Survey, found: Overview) -> dict[RunId, RunPage]:
         pages[run].urgent = True
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
-    for row in columns.as_rows(waiting_runs(survey, may_wait, damaged=lambda _: None)):
+    for row in columns.as_rows(waiting_runs(survey, may_wait, skipped=(HalfPipeError,))):
         pages[row["run"]].wait = row
     pages = {run: page for run, page in pages.items() if page.rows or page.wait}
     for page in [page for page in pages.values() if page.urgent or page.state != "complete"][-MOST_PICTURES:]:

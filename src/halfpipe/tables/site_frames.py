@@ -89,7 +89,7 @@ class SiteFrames:
     @cached_property
     def waiting(self) -> pd.DataFrame:
         """One row for each run that is not complete. Damaged runs are left out: status reports them."""
-        return waiting_runs(Survey(self.settings), every_run(self._work), damaged=lambda _: None)
+        return waiting_runs(Survey(self.settings), every_run(self._work), skipped=(HalfPipeError,))
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -161,14 +161,10 @@ class SiteFrames:
     def _downlinks(self) -> Iterator[tuple[Any, ...]]:
         known = set[DownlinkId]()
         for receipt in self._receipts():
-            downlink, runs, times = (
-                DownlinkId(receipt["downlink"]),
-                receipt["runs"],
-                frames.times(receipt["runs"]),
-            )
+            downlink, runs = DownlinkId(receipt["downlink"]), receipt["runs"]
             known.add(downlink)
             told, handed_off = self.submitted(downlink), self._first_handed_off(downlink)
-            problem = self.problems.get(downlink)
+            times, problem = frames.times(runs), self.problems.get(downlink)
             yield (
                 *(downlink, receipt["handoff"], told, handed_off, len(receipt["chunks"]), len(runs)),
                 *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
