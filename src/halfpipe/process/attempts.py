@@ -202,6 +202,8 @@ class Attempts:
     ) -> None:
         self.id, self.place, self._work = id, place, work
         self._words = {Outcome.SUBMITTED: done, Outcome.NOT_SUBMITTED: f"not-{done}"}
+        self._outcomes = {word: outcome for outcome, word in self._words.items()}
+        self._outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
         self._other, self._before, self._after = other, before, after
         self.series = Series(work, place, "nothing is submitted", only_look=only_look)
         self.path = self.series.home
@@ -242,10 +244,10 @@ class Attempts:
         if at not in range(len(self.every)):
             raise ValueError(value["attempt"])
         if "outcome" in value:
-            outcomes = {word: outcome for outcome, word in self._words.items()}
-            outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
             word = value["outcome"]
-            self.every[at] = replace(self.every[at], outcome=outcomes[word], word=word, by=By(value["by"]))
+            self.every[at] = replace(
+                self.every[at], outcome=self._outcomes[word], word=word, by=By(value["by"])
+            )
 
     @property
     def last(self) -> Attempt | None:
