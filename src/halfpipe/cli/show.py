@@ -13,7 +13,9 @@ from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.downlinks_of_run import every_run, refuse_unknown, repipes
+from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 if TYPE_CHECKING:
@@ -170,8 +172,6 @@ def _run(site: Site, run: RunId) -> dict[str, Any]:
 
 def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
     """Return what is shown of a downlink: its account, runs and records, and the last lines of running jobs."""
-    from halfpipe.status.account import account
-    from halfpipe.status.survey import Survey
     from halfpipe.tables.site_frames import SiteFrames
 
     found, frames = account(Survey(site.settings), downlink), SiteFrames(site.settings, [downlink])
@@ -189,7 +189,6 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
 
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
     from halfpipe.status.books_table import table
-    from halfpipe.status.survey import Survey
 
     survey = Survey(site.settings)
     found = [table(survey, one) for one in what]
@@ -270,7 +269,6 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
-    from halfpipe.status.survey import Survey
     from halfpipe.tables.incomplete_runs import waiting_runs
 
     days = site.settings.retire.report_days if days is None else days

@@ -67,14 +67,9 @@ class Columns:
         return found
 
 
-def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with its named index as columns."""
-    return frame.reset_index() if frame.index.names != [None] else frame
-
-
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame as rows by column, also those of a named index; missing values are None."""
-    found = flat(frame)
+    found = frame.reset_index(drop=frame.index.names == [None])
     rows: list[dict[str, Any]] = found.astype(object).where(found.notna(), None).to_dict("records")
     return rows
 

@@ -7,7 +7,7 @@ from typing import IO, Any
 import pandas as pd
 
 from halfpipe.errors import ConfigError
-from halfpipe.tables.columns import UTC, flat
+from halfpipe.tables.columns import UTC
 
 
 def write(
@@ -25,20 +25,20 @@ def write(
     frame = found if isinstance(found, pd.DataFrame) else pd.DataFrame(list(found))
     if simulated and "simulated" not in frame:
         frame = frame.assign(simulated=True)
+    table = frame.reset_index(drop=frame.index.names == [None])
     if form == "parquet":
         if find_spec("pyarrow") is None:
             raise ConfigError("Parquet needs pyarrow: .venv/bin/pip install pyarrow")
         frame.to_parquet(out.name)
     elif form == "csv":
-        flat(frame).to_csv(out, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        table.to_csv(out, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
     else:
         from astropy.table import Table  # noqa: PLC0415 - half a second
 
-        table = flat(frame)
         times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone
         table = table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
-        units = frame.attrs.get("units", {})
-        ecsv = Table.from_pandas(table, units={name: unit for name, unit in units.items() if name in table})
+        units = {name: unit for name, unit in frame.attrs.get("units", {}).items() if name in table}
+        ecsv = Table.from_pandas(table, units=units)
         ecsv.meta["time"] = (
             "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
         )

@@ -20,7 +20,6 @@ from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, read_whole
-from halfpipe.files.records import Record
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import all_known
@@ -139,10 +138,6 @@ class SiteFrames:
     def _names(self) -> Sequence[DownlinkId]:
         return every_downlink(self._work) if self._named is None else self._named
 
-    def _copy(self, downlink: DownlinkId) -> Record | None:
-        """Return the last record of a downlink in ``dl=<id>``, unless it was named: then its records are read."""
-        return receipt_copy(self._work, downlink) if self._named is None else None
-
     def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
         if made := last_hand_off(self._work, downlink, only_look=True):
             return made.receipt
@@ -152,7 +147,7 @@ class SiteFrames:
     def _receipts(self) -> Iterator[Mapping[str, Any]]:
         for downlink in self._names():
             try:
-                copy = self._copy(downlink)
+                copy = None if self._named else receipt_copy(self._work, downlink)
                 yield copy.values if copy else self._last_receipt(downlink)
             except HalfPipeError as error:
                 if self._named is not None or not isinstance(error, MissingInputError):
@@ -188,7 +183,7 @@ class SiteFrames:
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             with suppress(HalfPipeError):  # `downlinks` has the problem
-                copy = self._copy(downlink)
+                copy = None if self._named else receipt_copy(self._work, downlink)
                 if copy and copy.previous is None:
                     made = [(self._first_handed_off(downlink), copy.values)]
                 else:
