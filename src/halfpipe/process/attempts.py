@@ -17,11 +17,11 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.heartbeat import file_server_time, whoami
@@ -66,8 +66,7 @@ class By(StrEnum):
     LEGACY = "legacy"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt.
 
     Attributes
@@ -245,8 +244,8 @@ class Attempts:
             raise ValueError(value["attempt"])
         if "outcome" in value:
             word = value["outcome"]
-            self.every[at] = replace(
-                self.every[at], outcome=self._outcomes[word], word=word, by=By(value["by"])
+            self.every[at] = self.every[at]._replace(
+                outcome=self._outcomes[word], word=word, by=By(value["by"])
             )
 
     @property
