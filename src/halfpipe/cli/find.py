@@ -7,7 +7,6 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
-from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.account import account
@@ -59,8 +58,8 @@ def command(
     from halfpipe.tables.found_downlinks import find
 
     when = met if utc is None else met_of.unix_to_met(unix(utc))
-    failed: list[HalfPipeError] = []
-    found = find(site.settings, when, runs, failed.append).reset_index()
+    found, failed = find(site.settings, when, runs)
+    found = found.reset_index()
     survey = Survey(site.settings, time.time(), time.time())
     states = {dl: account(survey, DownlinkId(dl)).state for dl in found["downlink"].unique()}
     found["state"], found["l1_run"] = found["downlink"].map(states), [RunId(run).l1 for run in found["run"]]

@@ -1,6 +1,6 @@
 """Find downlinks by time or run, in receipts and in the RetDefs of outstanding chunks."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from math import nan
 from typing import Any
 
@@ -27,8 +27,7 @@ def find(
     settings: Settings,
     when: float | None,
     runs: Collection[RunId],
-    failed: Callable[[HalfPipeError], object],
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, list[HalfPipeError]]:
     """Return the event files and outstanding chunks with a time, a run, or both, in order of time.
 
     Parameters
@@ -39,8 +38,6 @@ def find(
         MET seconds; None: any time.
     runs
         Any of these runs; empty: any run.
-    failed
-        Called with the error of a damaged receipt; the other receipts are still used.
 
     Returns
     -------
@@ -49,6 +46,8 @@ def find(
         ``outstanding`` (``name`` is the chunk, most other columns are missing). A run without delivered files has one
         row without times. If only the spans of a run were taken over from the legacy, the run is found by a time if
         no other run began between its start and this time.
+    list
+        The errors of damaged records; the other records are still used.
 
     Notes
     -----
@@ -61,13 +60,13 @@ def find(
         every = every_run(work)
         last = max((run for run in every if run.met <= when), default=None)
         among = runs or [run for run in every if -EARLIER <= when - run.met <= LONGEST]
-    candidates = set[DownlinkId]()
+    candidates, failed = set[DownlinkId](), list[HalfPipeError]()
     for run in among:
         candidates.update(begun_downlinks(work, run))
-        try:
-            candidates.update(Deliveries(work, run).latest())
+        try:  # of what was taken over, there may be nothing but a delivery
+            candidates.update(Deliveries(work, run, only_look=True).latest())
         except HalfPipeError as error:
-            failed(error)
+            failed.append(error)
     frames = SiteFrames(settings, [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()])
     files = frames.files if when is None else frames.files.query("begin_met <= @when < end_met")
     legacy = set(frames.downlinks.query("taken_over").index)
@@ -79,9 +78,7 @@ def find(
     done = pd.concat([files, FILES.frame(rows, times="met")]).assign(outstanding=False)
     announced = FILES.frame(_announced(settings, when), times="met").assign(outstanding=True)
     found = pd.concat([done, announced]).sort_index()
-    for problem in frames.problems.values():
-        failed(problem)
-    return found[found.index.isin(runs, "run")] if runs else found
+    return found[found.index.isin(runs, "run")] if runs else found, [*failed, *frames.problems.values()]
 
 
 def _announced(settings: Settings, when: float | None) -> Iterator[tuple[Any, ...]]:

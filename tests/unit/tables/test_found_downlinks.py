@@ -26,8 +26,7 @@ def half_done(worked: Callable[..., Site]) -> Site:
 
 def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
     """Return what is found among processed or outstanding downlinks."""
-    failed: list[Exception] = []
-    found = find(site.settings, when, runs, failed.append)
+    found, failed = find(site.settings, when, runs)
     assert failed == []
     return as_rows(found[found["outstanding"] == outstanding])
 
