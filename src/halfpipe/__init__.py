@@ -36,9 +36,12 @@ def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":
     >>> site = halfpipe.open("s3df")
     >>> site.downlinks.set_index("end").latency.resample("MS").median()  # doctest: +SKIP
     """
-    from halfpipe.tables.site_frames import open_site  # noqa: PLC0415 - pandas only when a frame is wanted
+    from halfpipe.cli.verbs import Site  # noqa: PLC0415 - nothing is imported before it is needed
+    from halfpipe.tables.site_frames import SiteFrames  # noqa: PLC0415 - pandas only when a frame is wanted
 
-    return open_site(profile)
+    if profile is not None and Path(profile).is_file() and not Path(profile).name.endswith("v9+.yaml"):
+        return SiteFrames(Site(given_configfiles=(Path(profile),)).settings)
+    return SiteFrames(Site(None if profile is None else str(profile)).settings)
 
 
 def events(file: str | PathLike[str]) -> "pd.DataFrame":
@@ -53,4 +56,4 @@ def events(file: str | PathLike[str]) -> "pd.DataFrame":
     """
     from halfpipe.tables.site_frames import events_of_file  # noqa: PLC0415 - pandas only when a frame is wanted
 
-    return events_of_file(Path(file))[0]
+    return events_of_file(Path(file))

@@ -40,7 +40,8 @@ def command(site: Site, what: RunId | Path, target: printed.Target) -> None:
     from halfpipe.tables.site_frames import SiteFrames, events_of_file  # noqa: PLC0415 - pandas
 
     if isinstance(what, Path):
-        found, simulated = events_of_file(what)
+        found = events_of_file(what)
+        simulated = found.attrs["simulated"]
     else:
         site.check()
         found, simulated = SiteFrames(site.settings).run(what).events(), site.settings.is_simulated

@@ -7,12 +7,25 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
-from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
+
+COLUMNS = [
+    "downlink",
+    "run",
+    "l1_run",
+    "begin",
+    "begin_met",
+    "end",
+    "end_met",
+    "events",
+    "state",
+    "name",
+    "outstanding",
+]
 
 
 @click.command(
@@ -42,24 +55,18 @@ def command(
         raise click.UsageError("Give --utc or --met, not both.")
     if utc is None and met is None and not runs:
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
-    from halfpipe.tables import columns
     from halfpipe.tables.found_downlinks import find
 
     when = met if utc is None else met_of.unix_to_met(unix(utc))
-    failed: list[HalfPipeError] = []
-    found = find(site.settings, when, runs, failed.append)
+    found, failed = find(site.settings, when, runs)
+    found = found.reset_index()
     survey = Survey(site.settings, time.time(), time.time())
     states = {dl: account(survey, DownlinkId(dl)).state for dl in found["downlink"].unique()}
+    found["state"], found["l1_run"] = found["downlink"].map(states), [RunId(run).l1 for run in found["run"]]
     outstanding = sorted(set(found["downlink"][found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
-    found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])
-    found.insert(6, "state", found["downlink"].map(states))
     foot = f"{count(len(states), 'downlink')} found" + (f"\noutstanding: {do}" if do else "")
-    for end in ("begin", "end"):
-        found.insert(found.columns.get_loc(end) + 1, f"{end}_met", found[end])
-        found[end] = columns.utc(met_of.met_to_unix_array(found[end])).to_numpy()
     drop = ["l1_run", "end", "begin_met", "end_met", "outstanding"]
-    site.listed(target, "found", found, foot, drop=drop, document={"met": when, "do": do})
-    for error in failed:
-        click.echo(str(error), err=True)
+    site.listed(target, "found", found[COLUMNS], foot, drop=drop, document={"met": when, "do": do})
+    printed.errors(failed)
     return 1 if failed or found.empty else 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -145,16 +145,6 @@ class Target:
     form: str
     file: Path | None
 
-    @classmethod
-    def of(cls, form: str | None, file: Path | None) -> "Target":
-        """Check the options of a verb; without a format the suffix of the file counts."""
-        form = form or (file.suffix.removeprefix(".") if file else FORMS[0])
-        if form not in FORMS or (file and form == FORMS[0]):
-            raise click.UsageError(f"--output: give a --format, or a file named *.{', *.'.join(FORMS[1:])}.")
-        if form == "parquet" and file is None:
-            raise click.UsageError("--format parquet: name a file (--output).")
-        return cls(form, file)
-
 
 def listed(
     target: Target,
@@ -184,23 +174,18 @@ def listed(
         table(found, drop=drop, colors=colors)
         click.echo(foot)
         return
-    text: str | None
-    if target.form == "json":
-        values = {name: found, "simulated": simulated, **(document or {})}
-        text = json.dumps(values, default=_for_json, indent=1) + "\n"
-    else:
-        from halfpipe.tables.files import written  # noqa: PLC0415 - pandas and astropy
+    with click.open_file(str(target.file or "-"), "w") as out:
+        if target.form == "json":
+            as_json(out, **{name: found, "simulated": simulated, **(document or {})})
+        else:
+            from halfpipe.tables.files import write  # noqa: PLC0415 - pandas and astropy
 
-        text = written(found, target.form, target.file, simulated=simulated)
-    if text is not None and target.file is not None:
-        target.file.write_text(text)
-    elif text is not None:
-        click.echo(text, nl=False)
+            write(found, target.form, out, simulated=simulated)
 
 
-def as_json(**values: Any) -> None:
+def as_json(out: IO[str] | None = None, /, **values: Any) -> None:
     """Print values as one JSON object: dataclasses by their own form, else their fields, frames by rows."""
-    click.echo(json.dumps(values, default=_for_json, indent=1))
+    click.echo(json.dumps(values, default=_for_json, indent=1), out)
 
 
 def _for_json(value: Any) -> Any:

@@ -8,22 +8,42 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
-from halfpipe.errors import HalfPipeError
-from halfpipe.formats import evt_view
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.run.downlinks_of_run import every_run
+from halfpipe.process.failure_record import Failure
+from halfpipe.run.downlinks_of_run import every_run, refuse_unknown
+from halfpipe.status.account import account
+from halfpipe.status.failed_jobs import end_of, failed_jobs
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 RECEIPT_DROP = ("l1_run", "files")
+PARTS = (
+    "downlink",
+    "handoff",
+    "submitted",
+    "handed_off",
+    "events",
+    "waiting",
+    "late",
+    "begin",
+    "end",
+    "state",
+)
+RUNS_LACK = ("submitted", "started", "started_met", "begin", "end", "begin_met", "end_met")  # in `show DL`
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 TABLE_DROP = (
     "sha256",
     "begin_met",
     "end_met",
+    "handed_off",
     "started_met",
+    "first_sequence",
+    "last_sequence",
     "begin",
     "end",
     "l1_run",
@@ -108,14 +128,10 @@ def command(
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
     if books:
         return _books(site, what, not is_table)
-    from halfpipe.tables.summaries import show, show_downlink
-
     found, failed = [], list[HalfPipeError]()
     for one in what:
         try:
-            found.append(
-                show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one)
-            )
+            found.append(_run(site, one) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
     if not is_table:
@@ -128,9 +144,49 @@ def command(
     return 1 if failed else 0
 
 
+def _run(site: Site, run: RunId) -> dict[str, Any]:
+    """Return what is shown of a run: its deliveries and their files."""
+    from halfpipe.tables.frames import event_files, of_run, runs
+    from halfpipe.tables.site_frames import SiteFrames
+
+    refuse_unknown(site.work, run)
+    delivered = list(of_run(site.work, run))
+    frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
+    handed_off = (
+        frames.records.query("action == 'hand-off'").reset_index().rename(columns={"when": "handed_off"})
+    )
+    parts = runs(delivered, frames.submitted).reset_index().astype({"submitted": object})
+    parts.loc[parts["downlink"].isin(frames.problems), "submitted"] = "not known"
+    parts = parts.merge(handed_off[["downlink", "handoff", "handed_off"]], "left")[list(PARTS)]
+    files = event_files(delivered).droplevel("run")
+    names = {
+        "run": run,
+        "l1_run": run.l1,
+        "started": met.utc_datetime(met.met_to_unix(run.met)),
+        "met": run.met,
+    }
+    return {**names, "parts": parts, "files": files}
+
+
+def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
+    """Return what is shown of a downlink: its account, runs and records, and the last lines of running jobs."""
+    from halfpipe.tables.site_frames import SiteFrames
+
+    found, frames = account(Survey(site.settings), downlink), SiteFrames(site.settings, [downlink])
+    if not found.chunks[1] and not (site.work / downlink).is_dir():
+        where = ", ".join(str(home / downlink) for home in (site.work, *site.settings.paths.retdef))
+        raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
+    begun = [failed.log for failed in failed_jobs(site.work, downlink) if Failure.read(failed.log) is None]
+    return {
+        "account": found,
+        "runs": frames.runs.reset_index().drop(columns=list(RUNS_LACK)),
+        "records": frames.records.droplevel("downlink"),
+        "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
+    }
+
+
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
     from halfpipe.status.books_table import table
-    from halfpipe.status.survey import Survey
 
     survey = Survey(site.settings)
     found = [table(survey, one) for one in what]
@@ -165,15 +221,16 @@ def _print_run(run: Mapping[str, Any]) -> None:
     click.echo(
         f"run {run['run']}, {run['l1_run']}, started {utc(run['started'].timestamp())}, MET {run['met']}"
     )
-    printed.table(parts, drop=["begin", "end", "handed_off"])
-    printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
-    events = parts[parts["events"].notna()]
+    printed.table(parts, drop=TABLE_DROP)
+    shown = files.assign(sha256=files["sha256"].str[:16]).drop(columns=["size", "begin_met", "end_met"])
+    printed.table(shown, drop=TABLE_DROP)
+    events = parts[parts["events"] > 0]
     click.echo(f"in all {_staged(events)}, by {count(len(events), 'downlink')}")
 
 
 def _staged(rows: "DataFrame") -> str:
     """Return how many events were staged, and how many of them were submitted."""
-    told = rows[rows["submitted"].notna() & (rows["submitted"] == rows["handoff"])]
+    told = rows[rows["submitted"].astype("string") == rows["handoff"].astype("string")]
     return f"{count(sum(rows['events']), 'event')} staged, {sum(told['events']):,} of them submitted"
 
 
@@ -186,14 +243,13 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     for line in shown["running"]:
         click.echo(f"  {line}")
     printed.table(shown["runs"], drop=RECEIPT_DROP)
-    printed.table([{"handoff": number, "handed_off": when} for number, when in shown["handoffs"].items()])
-    printed.table(shown["submissions"])
+    printed.table(shown["records"], drop=["reason"])
 
 
 def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Target) -> int:
     from halfpipe.tables.site_frames import SiteFrames
 
-    frames = SiteFrames(site.settings, what)
+    frames = SiteFrames(site.settings, what or None)
     found = getattr(frames, name)
     of = {each: count(found.index.get_level_values(each).nunique(), each) for each in found.index.names[:2]}
     foot = ", ".join(of.values())
@@ -206,7 +262,6 @@ def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Ta
 
 
 def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
-    from halfpipe.status.survey import Survey
     from halfpipe.tables import columns, incomplete_runs
 
     days = site.settings.retire.report_days if days is None else days

@@ -271,7 +271,13 @@ def row_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def with_target(*args: Any, form: str | None, output: Path | None, **more: Any) -> Any:
-        return function(*args, target=printed.Target.of(form, output), **more)
+        form = form or (output.suffix.removeprefix(".") if output else printed.FORMS[0])
+        if form not in printed.FORMS or (output and form == printed.FORMS[0]):
+            names = ", *.".join(printed.FORMS[1:])
+            raise click.UsageError(f"--output: give a --format, or a file named *.{names}.")
+        if form == "parquet" and output is None:
+            raise click.UsageError("--format parquet: name a file (--output).")
+        return function(*args, target=printed.Target(form, output), **more)
 
     text = "Format of the rows; else by the suffix of --output, or a table."
     with_form = click.option("--format", "form", type=click.Choice(printed.FORMS), help=text)(with_target)

@@ -19,7 +19,7 @@ from halfpipe.downlink import halts
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified, names_in, read_whole
-from halfpipe.files.records import parse_record
+from halfpipe.files.records import parse_again
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.run import halt_cleanup
@@ -240,7 +240,7 @@ class DownlinkPlan:
         """
         made_of = self.staged.chunks
         with suppress(OSError):
-            if receipt := parse_record(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
+            if receipt := parse_again(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
                 made_of = [chunk["chunk"] for chunk in receipt.values["chunks"]]
         return set(map(int, made_of))
 

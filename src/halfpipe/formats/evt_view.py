@@ -3,6 +3,7 @@
 The format itself is in `halfpipe.formats.evt`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,10 +88,8 @@ def describe_file(path: Path) -> Iterator[str]:
     apids = context_column(evt.data, offsets, "ccsds_apid")
     infotypes = record_layout(evt.data, offsets, str(path)).infotypes
     yield f"{offsets.size} events"
-    for apid in np.unique(apids):
-        for kind in np.unique(infotypes[apids == apid]):
-            count = np.count_nonzero((apids == apid) & (infotypes == kind))
-            yield f"APID {apid:04d}  {InfoType(kind).name:<8} {count}"
+    for (apid, kind), count in sorted(Counter(zip(apids.tolist(), infotypes.tolist(), strict=True)).items()):
+        yield f"APID {apid:04d}  {InfoType(kind).name:<8} {count}"
 
 
 def describe_events(path: Path, *, number: int | None = None, sequence: int | None = None) -> Iterator[str]:
@@ -105,15 +104,13 @@ def describe_events(path: Path, *, number: int | None = None, sequence: int | No
     """
     evt = open_evt(path)
     offsets = walk(evt.data, str(path))
-    if number is not None:
-        numbers = [number % offsets.size] if -offsets.size <= number < offsets.size else []
-        what = f"event {number}: there are {offsets.size}, counted from 0"
+    if number is None:
+        numbers = np.flatnonzero(context_column(evt.data, offsets, "scalers_sequence") == sequence)
     else:
-        sequences = context_column(evt.data, offsets, "scalers_sequence")
-        numbers = np.flatnonzero(sequences == sequence).tolist()
-        what = f"event of sequence {sequence} among {offsets.size}"
-    if not numbers:
-        raise MissingInputError(f"{path}: no {what}")
+        numbers = np.arange(offsets.size)[number : number + 1 or None]
+    if not numbers.size:
+        what = f"of sequence {sequence}" if number is None else f"{number}, counted from 0,"
+        raise MissingInputError(f"{path}: no event {what} among {offsets.size}")
     for i in numbers:
         yield f"event {i}"
         for field in fields(evt.data, int(offsets[i]), str(path)):

@@ -83,7 +83,7 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
         pages[run].urgent = True
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
-    for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, damaged=lambda _: None)):
+    for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, skipped=(HalfPipeError,))):
         pages[row["run"]].wait = row
     for page in [page for page in pages.values() if page.urgent or page.state != "complete"][-MOST_PICTURES:]:
         try:

@@ -17,11 +17,11 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.heartbeat import file_server_time, whoami
@@ -66,8 +66,7 @@ class By(StrEnum):
     LEGACY = "legacy"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt.
 
     Attributes
@@ -202,6 +201,8 @@ class Attempts:
     ) -> None:
         self.id, self.place, self._work = id, place, work
         self._words = {Outcome.SUBMITTED: done, Outcome.NOT_SUBMITTED: f"not-{done}"}
+        self._outcomes = {word: outcome for outcome, word in self._words.items()}
+        self._outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
         self._other, self._before, self._after = other, before, after
         self.series = Series(work, place, "nothing is submitted", only_look=only_look)
         self.path = self.series.home
@@ -242,10 +243,10 @@ class Attempts:
         if at not in range(len(self.every)):
             raise ValueError(value["attempt"])
         if "outcome" in value:
-            outcomes = {word: outcome for outcome, word in self._words.items()}
-            outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
             word = value["outcome"]
-            self.every[at] = replace(self.every[at], outcome=outcomes[word], word=word, by=By(value["by"]))
+            self.every[at] = self.every[at]._replace(
+                outcome=self._outcomes[word], word=word, by=By(value["by"])
+            )
 
     @property
     def last(self) -> Attempt | None:

@@ -97,8 +97,10 @@ def receipt_copy(work: Path, downlink: DownlinkId) -> Record | None:
 
     This is for frames of all downlinks of a mission: it opens one file for each. It does not notice damaged records.
     """
+    import orjson  # noqa: PLC0415 - jobs do without
+
     with suppress(OSError):
-        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"))
+        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"), orjson.loads)
         return copy if copy and copy.values.get("downlink") == downlink else None
     return None
 

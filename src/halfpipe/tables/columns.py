@@ -37,8 +37,9 @@ class Columns:
     data: tuple[Column, ...]
 
     def row(self, values: Iterable[Any]) -> dict[str, Any]:
-        """Return the values of one row by column, as they are; a frame converts them."""
-        return dict(zip((column.name for column in self.index + self.data), values, strict=True))
+        """Return the values of one row by column, as they are but for NaN, which is None; a frame converts them."""
+        known = (None if value != value else value for value in values)  # noqa: PLR0124 - only NaN
+        return dict(zip((column.name for column in self.index + self.data), known, strict=True))
 
     def frame(self, rows: Iterable[Sequence[Any]], times: str = "unix") -> "pd.DataFrame":
         """Return rows as a frame sorted by its index.
@@ -64,27 +65,22 @@ class Columns:
         import pandas as pd  # noqa: PLC0415 - as for `frame`
 
         found = pd.DataFrame.from_records(rows, columns=[column.name for column in self.index + self.data])
+        is_met = times == "met"
         for column in self.index + self.data:
             values = found[column.name]
-            if column.dtype in {UTC, MET}:
-                seconds = values.astype("float64")
-                if column.dtype == MET:
-                    found[column.name] = seconds if times == "met" else unix_to_met_array(seconds)
-                else:
-                    found[column.name] = utc(seconds if times == "unix" else met_to_unix_array(seconds))
+            if column.dtype == MET:
+                values = values.astype("float64") if is_met else unix_to_met_array(values)
+            elif column.dtype == UTC:
+                values = utc(met_to_unix_array(values) if is_met else values)
             else:
-                found[column.name] = values.astype(column.dtype)
+                values = values.astype(column.dtype)
+            found[column.name] = values
         return found
-
-
-def flat(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Return a frame with its named index as columns."""
-    return frame.reset_index() if frame.index.names != [None] else frame
 
 
 def as_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return a frame as rows by column, also those of a named index; missing values are None."""
-    found = flat(frame)
+    found = frame.reset_index(drop=frame.index.names == [None])
     rows: list[dict[str, Any]] = found.astype(object).where(found.notna(), None).to_dict("records")
     return rows
 

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from io import StringIO
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from halfpipe.errors import ConfigError
-from halfpipe.tables.columns import UTC, flat
+from halfpipe.tables.columns import UTC
 
 
-def written(
-    found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, file: Path | None, *, simulated: bool
-) -> str | None:
-    """Return rows as text in a format (``csv`` or ``ecsv``); write ``parquet`` to the file and return None.
+def write(
+    found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, out: IO[str], *, simulated: bool
+) -> None:
+    """Write rows to a file in a format: ``csv``, ``ecsv`` or ``parquet``.
 
     Rows of SIMULATED data have a column `simulated`.
 
@@ -27,24 +25,21 @@ def written(
     frame = found if isinstance(found, pd.DataFrame) else pd.DataFrame(list(found))
     if simulated and "simulated" not in frame:
         frame = frame.assign(simulated=True)
+    table = frame.reset_index(drop=frame.index.names == [None])
     if form == "parquet":
         if find_spec("pyarrow") is None:
             raise ConfigError("Parquet needs pyarrow: .venv/bin/pip install pyarrow")
-        frame.to_parquet(file)
-        return None
-    table = flat(frame)
-    if form == "csv":
-        text: str = table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
-        return text
-    from astropy.table import Table  # noqa: PLC0415 - half a second
+        frame.to_parquet(out.name)
+    elif form == "csv":
+        table.to_csv(out, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+    else:
+        from astropy.table import Table  # noqa: PLC0415 - half a second
 
-    times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone
-    table = table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
-    units = frame.attrs.get("units", {})
-    ecsv = Table.from_pandas(table, units={name: unit for name, unit in units.items() if name in table})
-    ecsv.meta["time"] = (
-        "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
-    )
-    out = StringIO()
-    ecsv.write(out, format="ascii.ecsv")
-    return out.getvalue()
+        times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone
+        table = table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
+        units = {name: unit for name, unit in frame.attrs.get("units", {}).items() if name in table}
+        ecsv = Table.from_pandas(table, units=units)
+        ecsv.meta["time"] = (
+            "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
+        )
+        ecsv.write(out, format="ascii.ecsv")

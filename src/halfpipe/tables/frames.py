@@ -1,79 +1,32 @@
 """Receipts as pandas frames, with the columns of `halfpipe.tables.columns`; reports select, sum and merge them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfpipe import paths
 from halfpipe.downlink.receipt import state_word
-from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.formats.met import met_to_unix
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.receipt_file import last_hand_off, receipt_copy
+from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.tables import columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Receipt = Mapping[str, Any]
-Failed = Callable[[DownlinkId, HalfPipeError], object]
-Submitted = Callable[[DownlinkId], int | None]
-
-
-def read_receipts(
-    work: Path, downlinks: Iterable[DownlinkId], failed: Failed, *, named: bool = False
-) -> Iterator[Receipt]:
-    """Yield the receipt of the latest hand-off of each downlink.
-
-    If the downlinks were `named`, their records are read, otherwise first their copies in ``dl=<id>``. `failed` is
-    called with the errors of those that cannot be read and, if they were named, of those that were not handed off.
-    """
-    for downlink in downlinks:
-        try:
-            if not named and (copy := receipt_copy(work, downlink)):
-                yield copy.values
-            elif made := last_hand_off(work, downlink, only_look=True):
-                yield made.receipt
-            elif named:
-                remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
-                raise MissingInputError(f"downlink {downlink} was not handed off.", remedy)
-        except HalfPipeError as error:
-            failed(downlink, error)
-
-
-def downlinks(
-    work: Path,
-    receipts: Iterable[Receipt],
-    broken: Mapping[DownlinkId, HalfPipeError],
-    submitted: Submitted,
-) -> "pd.DataFrame":
-    """Return one row for each receipt, and one for each downlink that is `broken`, with the problem.
-
-    `submitted` returns the number of the hand-off that Level-1 has.
-    """
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        for receipt in receipts:
-            downlink, problem, told = DownlinkId(receipt["downlink"]), None, None
-            try:
-                told = submitted(downlink)
-            except HalfPipeError as error:
-                problem = error.text
-            yield downlink_row(work, receipt, told, problem)
-        unknown = [None] * (len(columns.DOWNLINKS.data) - 1)
-        yield from ((downlink, *unknown, error.text) for downlink, error in broken.items())
-
-    return columns.DOWNLINKS.frame(rows())
 
 
 def downlink_row(
     work: Path, receipt: Receipt, told: int | None, problem: str | None = None
 ) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.DOWNLINKS` for a receipt; Level-1 has hand-off `told`."""
-    downlink, runs, times = DownlinkId(receipt["downlink"]), receipt["runs"], _times(receipt["runs"])
-    handed_off, end = first_handed_off(work, downlink), times[1]
+    downlink, runs, edges = DownlinkId(receipt["downlink"]), receipt["runs"], times(receipt["runs"])
+    handed_off = first_handed_off(work, downlink)
     return (
         downlink,
         receipt["handoff"],
@@ -82,8 +35,8 @@ def downlink_row(
         len(receipt["chunks"]),
         len(runs),
         *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
-        *times,
-        None if handed_off is None or end is None else handed_off - end,
+        *edges,
+        nan if handed_off is None else handed_off - edges[1],
         bool(receipt.get("simulated")),
         bool(receipt.get("taken_over")),
         problem,
@@ -95,19 +48,9 @@ def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
     return modified(f"{work}/{paths.receipts(downlink)}/000001.json")
 
 
-def submitted_number(work: Path, downlink: DownlinkId) -> int | None:
-    """Return the number of the hand-off that Level-1 has.
-
-    Raises
-    ------
-    HalfPipeError
-        If the records of the submissions are damaged.
-    """
-    confirmed = submissions(work, downlink, only_look=True).last_confirmed
-    return confirmed.handoff if confirmed else None
-
-
-def runs(receipts: Iterable[Receipt], submitted: Submitted = lambda _: None) -> "pd.DataFrame":
+def runs(
+    receipts: Iterable[Receipt], submitted: Callable[[DownlinkId], int | None] = lambda _: None
+) -> "pd.DataFrame":
     """Return one row for each run and downlink: what the downlink delivered of the run, and its state at that time.
 
     `submitted` returns the number of the hand-off that Level-1 has.
@@ -122,21 +65,47 @@ def run_rows(receipt: Receipt, told: int | None) -> Iterator[tuple[Any, ...]]:
     return (
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
-            *(told, met_to_unix(RunId(run["run"]).met), RunId(run["run"]).met),
-            *(len(run["files"]), run["delivered"], run["waiting"], run["late"], state_word(run)),
-            *_times([run]),
+            *(told, met_to_unix(RunId(run["run"]).met), RunId(run["run"]).met, len(run["files"])),
+            *(run["delivered"], run["waiting"], run["late"]),
+            *(state_word(run) if "complete" in run else None, *times([run])),
         )
         for run in receipt["runs"]
     )
 
 
-def _times(runs: Iterable[Receipt]) -> tuple[float | None, ...]:
-    """Return the first and the last time of delivered events, twice (Unix seconds); None without events."""
-    times = [run["times"] for run in runs if run.get("times")]
-    if not times:
-        return None, None, None, None
-    edges = min(first for first, _ in times), max(last for _, last in times)
+def times(runs: Iterable[Receipt]) -> tuple[float, float, float, float]:
+    """Return the first and the last time of delivered events, twice (Unix seconds); NaN without events."""
+    known = [run["times"] for run in runs if run.get("times")] or [(nan, nan)]
+    edges = min(first for first, _ in known), max(last for _, last in known)
     return (*edges, *edges)
+
+
+def of_run(work: Path, run: RunId) -> Iterator[Receipt]:
+    """Yield what each downlink delivered of a run in the form of receipts, also if it is not handed off yet.
+
+    Without a manifest, the number of the hand-off and the state are not known.
+
+    Raises
+    ------
+    HalfPipeError
+        If a record or a manifest of the run is damaged.
+    """
+    unknown = dict.fromkeys(("kind", "waiting", "late", "refused"))
+    latest = Deliveries(work, run, only_look=True).latest()
+    for downlink in sorted({*begun_downlinks(work, run), *latest}):
+        path = work / paths.manifest(run, downlink)
+        manifest = read_json(path) if path.exists() else {}
+        one = latest.get(downlink) or Delivery(downlink, (), {}, (), None, None)
+        if manifest or downlink in latest:
+            entry = {
+                **unknown,
+                **manifest,
+                **one.as_json(),
+                "delivered": one.events,
+                "run": run,
+                "l1_run": run.l1,
+            }
+            yield {"downlink": downlink, "handoff": manifest.get("handoff"), "runs": [entry]}
 
 
 def event_files(receipts: Iterable[Receipt]) -> "pd.DataFrame":

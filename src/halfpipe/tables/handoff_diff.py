@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from halfpipe.decode.shortfall import missing_hours
@@ -14,7 +15,8 @@ from halfpipe.tables import frames
 from halfpipe.tables.frames import Receipt
 from halfpipe.words import count
 
-SIDES = {"left_only": "gone", "right_only": "new", "both": "same"}
+KINDS = ["new", "gone", "changed", "same"]  # of files
+SIDE_BY_SIDE: Any = {"how": "outer", "left_index": True, "right_index": True, "suffixes": ("_before", "")}
 NUMBERS = ("events", "waiting", "late")
 
 
@@ -61,34 +63,29 @@ def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
         One row per run: ``events``, ``waiting``, ``late`` and ``state`` now; the same before (``_before``); and the
         numbers of event files that are ``new``, ``gone``, ``changed`` (same name, other bytes) and the ``same``.
     """
-    both = [[before] if before else [], [after]]
-    runs = _joined(
-        ["run"], *(frames.runs(of).reset_index()[["run", *NUMBERS, "state"]] for of in both)
-    ).set_index("run")
-    files = _joined(
-        ["run", "name"], *(frames.event_files(of).reset_index()[["run", "name", "sha256"]] for of in both)
-    )
-    files.loc[(files["side"] == "same") & (files["sha256"] != files["sha256_before"]), "side"] = "changed"
-    kinds = ["new", "gone", "changed", "same"]
-    counted = pd.crosstab(files["run"], files["side"]).reindex(index=runs.index, columns=kinds, fill_value=0)
-    for name in NUMBERS:
-        runs[[name, f"{name}_before"]] = runs[[name, f"{name}_before"]].fillna(0).astype(int)
-    states = runs[["state", "state_before"]].fillna("not there")
-    return runs.assign(**states, **counted).drop(columns="side").reset_index()
+    both = [before] if before else [], [after]
+    one, other = (frames.runs(of).droplevel("downlink")[[*NUMBERS, "state"]] for of in both)
+    runs = one.merge(other, **SIDE_BY_SIDE)
+    one, other = (frames.event_files(of).droplevel("downlink")[["sha256"]] for of in both)
+    files = one.merge(other, **SIDE_BY_SIDE)
+    sums = files["sha256_before"], files["sha256"]
+    kinds = np.select([sums[0].isna(), sums[1].isna(), sums[0] != sums[1]], KINDS[:3], KINDS[3])
+    counted = pd.crosstab(files.index.get_level_values("run"), kinds)
+    runs[KINDS] = counted.reindex(index=runs.index, columns=KINDS, fill_value=0)
+    nothing = {f"{name}{when}": 0 for name in NUMBERS for when in ("", "_before")}
+    return runs.fillna({**nothing, "state": "not there", "state_before": "not there"}).reset_index()
 
 
 def changed_bytes(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with a different set of event files, or files with other bytes."""
-    return runs[
-        (runs[["new", "gone", "changed"]].sum(axis=1) > 0) | (runs["events"] != runs["events_before"])
-    ]
+    return runs[(runs[KINDS[:3]].sum(axis=1) > 0) | (runs["events"] != runs["events_before"])]
 
 
 def sentences(runs: pd.DataFrame) -> Iterator[str]:
     """Yield one line per run on its changes."""
     for run in runs.itertuples():
         parts = [f"{run.events - run.events_before:+,} events"]
-        for kind in ("new", "gone", "changed", "same"):
+        for kind in KINDS:
             parts += [f"{count(number, 'file')} {kind}"] if (number := getattr(run, kind)) else []
         for name in ("waiting", "late", "state"):
             now, then = getattr(run, name), getattr(run, f"{name}_before")
@@ -134,9 +131,3 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     keys = sorted(flat[0].keys() | flat[1].keys())
     pairs = ((key, *(each.get(key) for each in flat)) for key in keys)
     return [f"{key}: {then} → {now}" for key, then, now in pairs if then != now]
-
-
-def _joined(on: list[str], before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of both frames, joined and sorted; ``side`` is ``new``, ``gone`` or ``same``."""
-    found = before.merge(after, "outer", on, suffixes=("_before", ""), indicator="side")
-    return found.assign(side=found["side"].astype(str).map(SIDES))

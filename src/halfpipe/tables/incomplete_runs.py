@@ -1,6 +1,7 @@
 """Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def waiting_runs(
     survey: Survey,
     runs: Iterable[RunId],
     days: float = -inf,
-    damaged: Callable[[HalfPipeError], object] | None = None,
+    skipped: tuple[type[HalfPipeError], ...] = (),
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the runs among `runs` that are not complete and started more than `days` days ago.
 
@@ -33,8 +34,8 @@ def waiting_runs(
         The survey, which has the present time.
     runs, days
         The runs, and their least age.
-    damaged
-        Called with the error of a run that is unknown or damaged; None: the error is raised.
+    skipped
+        The errors of runs that are left out, because they are unknown or damaged.
 
     Yields
     ------
@@ -49,46 +50,32 @@ def waiting_runs(
         If a merged index of a run is damaged.
     """
     for run in runs:
-        try:
+        with suppress(*skipped):
             yield from _row(survey, run, days)
-        except HalfPipeError as error:
-            if damaged is None:
-                raise
-            damaged(error)
 
 
-def _row(survey: Survey, run: RunId, days: float) -> list[tuple[Any, ...]]:
-    """Return the row of a run, or none if the run is younger or complete."""
+def _row(survey: Survey, run: RunId, days: float) -> Iterator[tuple[Any, ...]]:
+    """Yield the row of a run, unless the run is younger or complete."""
     settings, work = survey.settings, survey.work
     age = (survey.now - met.met_to_unix(run.met)) / DAY
     if age <= days:
-        return []
+        return
     refuse_unknown(work, run)
     downlinks = known_downlinks(work, run)
-    if not downlinks:
-        return []
     # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
     is_ignored = any(settings.ignored(dl) for dl in downlinks)
-    if not is_ignored and _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
-        return []
+    manifests = [work / paths.manifest(run, dl) for dl in downlinks]
+    if not downlinks or (not is_ignored and _recorded_complete(manifests)):
+        return
     segments, now = known_datagrams(settings, run).segments(), survey.books(run)
     missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
-    if not missing and survey.has_waiting(run):
-        missing = NOTHING
-    number = now.books.all_waiting if now.books else None
-    state = "abandoned" if run in survey.abandoned else "open"
-    row = (
-        run,
-        run.l1,
-        str(RunKind.of(segments)),
-        run.met,
-        run.met,
-        round(age, 1),
-        state,
-        number,
-        now.old or None,
-    )
-    return [(*row, len(downlinks), downlinks[-1], missing)] if missing else []
+    if missing or survey.has_waiting(run):
+        yield (
+            *(run, run.l1, str(RunKind.of(segments)), run.met, run.met, round(age, 1)),
+            "abandoned" if run in survey.abandoned else "open",
+            *(now.books.all_waiting if now.books else None, now.old or None),
+            *(len(downlinks), downlinks[-1], missing or NOTHING),
+        )
 
 
 def _recorded_complete(manifests: Sequence[Path]) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from itertools import repeat
 from operator import itemgetter
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.config import find_profile, load
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import read_whole
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
@@ -40,16 +39,6 @@ if TYPE_CHECKING:
 JOB = itemgetter("job", "begun", "host", "seconds", "cpu_seconds", "memory")
 
 
-def open_site(profile: str | PathLike[str] | None = None) -> "SiteFrames":
-    """Read the settings that a profile or a config file names; errors as for `halfpipe.open`."""
-    if profile is not None and Path(profile).is_file() and not Path(profile).name.endswith("v9+.yaml"):
-        return SiteFrames(load([Path(profile)], only_look=True))
-    found = find_profile(None if profile is None else str(profile))
-    return SiteFrames(
-        load(found.configfiles, found.config, only_look=True) if found else load(only_look=True)
-    )
-
-
 class SiteFrames:
     """What HalfPipe knows of a site. `halfpipe.tables.columns` describes the columns of each frame.
 
@@ -58,53 +47,32 @@ class SiteFrames:
     settings
         The settings of the site.
     downlinks
-        The downlinks to look at; empty: all.
+        The downlinks to look at; None: all.
 
     Attributes
     ----------
     problems
-        The downlinks whose receipts could not be read when a frame was made.
+        The downlinks whose records could not be read when a frame was made.
     """
 
-    def __init__(self, settings: Settings, downlinks: Iterable[DownlinkId] = ()) -> None:
-        self.settings, self._only = settings, tuple(downlinks)
-        self._work = settings.paths.work
+    def __init__(self, settings: Settings, downlinks: Iterable[DownlinkId] | None = None) -> None:
+        self.settings, self._work = settings, settings.paths.work
+        self._named = None if downlinks is None else tuple(downlinks)
         self.problems: dict[DownlinkId, HalfPipeError] = {}
 
     def __repr__(self) -> str:
         simulated = ", SIMULATED data" if self.settings.is_simulated else ""
         return f"<HalfPipe site at {self._work}{simulated}: {', '.join(columns.FRAMES)}>"
 
-    def _names(self) -> Sequence[DownlinkId]:
-        return self._only or every_downlink(self._work)
-
-    def _submitted(self, downlink: DownlinkId) -> int | None:
-        if not self._only:  # this file is removed before each record
-            with suppress(HalfPipeError, KeyError, TypeError):
-                return int(read_json(self._work / paths.submitted(downlink))["submitted"])
-        return frames.submitted_number(self._work, downlink)
-
-    def _submitted_if_known(self, downlink: DownlinkId) -> int | None:
-        try:
-            return self._submitted(downlink)
-        except HalfPipeError as error:
-            self.problems[downlink] = error
-            return None
-
-    def _receipts(self) -> Iterator[Mapping[str, Any]]:
-        return frames.read_receipts(
-            self._work, self._names(), self.problems.__setitem__, named=bool(self._only)
-        )
-
     @cached_property
     def downlinks(self) -> pd.DataFrame:
         """One row for each downlink, with what its latest receipt contains."""
-        return frames.downlinks(self._work, self._receipts(), self.problems, self._submitted)
+        return columns.DOWNLINKS.frame(self._downlinks())
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return frames.runs(self._receipts(), self._submitted_if_known)
+        return frames.runs(self._receipts(), self.submitted)
 
     @cached_property
     def files(self) -> pd.DataFrame:
@@ -120,7 +88,7 @@ class SiteFrames:
     def waiting(self) -> pd.DataFrame:
         """One row for each run that is not complete. Damaged runs are left out: status reports them."""
         survey, runs = Survey(self.settings), every_run(self._work)
-        return columns.WAITING.frame(waiting_runs(survey, runs, damaged=lambda _: None), times="met")
+        return columns.WAITING.frame(waiting_runs(survey, runs, skipped=(HalfPipeError,)), times="met")
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -153,10 +121,47 @@ class SiteFrames:
             If this is not a downlink, or it was not handed off.
         """
         of = DownlinkId(downlink)
-        made = last_hand_off(self._work, of, only_look=True)
-        if made is None:
-            raise MissingInputError(f"downlink {of} was not handed off. Process it: snakemake dl={of}")
-        return PartFrames(self.settings, of, [RunId(run["run"]) for run in made.receipt["runs"]], of)
+        receipt = self._last_receipt(of)
+        return PartFrames(self.settings, of, [RunId(run["run"]) for run in receipt["runs"]], of)
+
+    def submitted(self, downlink: DownlinkId) -> int | None:
+        """Return the number of the hand-off that Level-1 has; None also if the records are damaged: a problem."""
+        if self._named is None:  # this file is removed before each record
+            with suppress(HalfPipeError, KeyError, TypeError):
+                return int(read_json(self._work / paths.submitted(downlink))["submitted"])
+        try:
+            confirmed = submissions(self._work, downlink, only_look=True).last_confirmed
+        except HalfPipeError as error:
+            self.problems[downlink], confirmed = error, None
+        return confirmed.handoff if confirmed else None
+
+    def _names(self) -> Sequence[DownlinkId]:
+        return every_downlink(self._work) if self._named is None else self._named
+
+    def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
+        if made := last_hand_off(self._work, downlink, only_look=True):
+            return made.receipt
+        remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
+        raise MissingInputError(f"downlink {downlink} was not handed off.", remedy)
+
+    def _receipts(self) -> Iterator[Mapping[str, Any]]:
+        for downlink in self._names():
+            try:
+                copy = None if self._named else receipt_copy(self._work, downlink)
+                yield copy.values if copy else self._last_receipt(downlink)
+            except HalfPipeError as error:
+                if self._named is not None or not isinstance(error, MissingInputError):
+                    self.problems[downlink] = error
+
+    def _downlinks(self) -> Iterator[tuple[Any, ...]]:
+        known = set[DownlinkId]()
+        for receipt in self._receipts():
+            known.add(downlink := DownlinkId(receipt["downlink"]))
+            told = self.submitted(downlink)
+            problem = self.problems.get(downlink)
+            yield frames.downlink_row(self._work, receipt, told, problem.text if problem else None)
+        unknown = [None] * (len(columns.DOWNLINKS.data) - 1)
+        yield from ((dl, *unknown, error.text) for dl, error in self.problems.items() if dl not in known)
 
     def _jobs(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
@@ -169,7 +174,7 @@ class SiteFrames:
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             with suppress(HalfPipeError):  # `downlinks` has the problem
-                copy = None if self._only else receipt_copy(self._work, downlink)
+                copy = None if self._named else receipt_copy(self._work, downlink)
                 if copy and copy.previous is None:
                     made = [(frames.first_handed_off(self._work, downlink), copy.values)]
                 else:
@@ -236,8 +241,8 @@ class PartFrames:
         return join((first, last + 1) for first, last in files)
 
 
-def events_of_file(path: Path) -> tuple[pd.DataFrame, bool]:
-    """Return the header fields of the events in an event file, and whether a simulation made any of them.
+def events_of_file(path: Path) -> pd.DataFrame:
+    """Return the header fields of the events in an event file; ``attrs`` has whether a simulation made any of them.
 
     Times are the whole seconds of the time tones.
 
@@ -248,16 +253,15 @@ def events_of_file(path: Path) -> tuple[pd.DataFrame, bool]:
     """
     data = open_evt(path).data
     offsets = walk(data, str(path))
-    sequence, apid, seconds = (
-        context_column(data, offsets, name) for name in ("scalers_sequence", "ccsds_apid", "current_timeSecs")
-    )
-    unknown = [None] * len(offsets)
+    names = ("scalers_sequence", "ccsds_apid", "current_timeSecs", "run_origin")
+    sequence, apid, seconds, origin = (context_column(data, offsets, name) for name in names)
     rows = zip(
-        *(sequence, apid, seconds, seconds, unknown, unknown, [path.name] * len(offsets), offsets),
-        strict=True,
+        *(sequence, apid, seconds, seconds, repeat(None), repeat(None), repeat(path.name), offsets),
+        strict=False,
     )
-    simulated = context_column(data, offsets, "run_origin") == MONTECARLO
-    return columns.EVENTS.frame(rows, times="met"), bool(simulated.any())
+    found = columns.EVENTS.frame(rows, times="met")
+    found.attrs["simulated"] = bool((origin == MONTECARLO).any())
+    return found
 
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
@@ -267,29 +271,31 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
         if (read := events_there(work, downlink, index, files)) is not None:
             events[downlink] = read
     known = all_known(events)
-    source = np.full(len(known), None, object)
+    source, delivered = np.full((2, len(known)), None, object)
     for downlink in reversed(events):
         source[_are_in(known, events[downlink])] = str(downlink)
-    delivered, deliveries = np.full(len(known), None, object), Deliveries(work, run, only_look=True)
+    deliveries = Deliveries(work, run, only_look=True)
     for downlink, delivery in deliveries.latest().items():
         delivered[numbers_inside(known["sequence"], join(delivery.spans))] = str(downlink)
     inside = delivered != None  # noqa: E711 - element by element
     for _, late in late_and_closed(known, inside, deliveries.all_recorded(), events.get)[0]:
         delivered[_are_in(known, late)] = None
     unix, names = known["utc"], np.array([path.name for path in files], object)
-    rows = zip(
-        *(known["sequence"], known["apid"], unix, unix, source, delivered),
-        *(names[known["file"]], known["offset"]),
-        strict=True,
+    rows = (
+        known["sequence"],
+        known["apid"],
+        unix,
+        unix,
+        source,
+        delivered,
+        names[known["file"]],
+        known["offset"],
     )
-    frame = columns.EVENTS.frame(rows)
+    frame = columns.EVENTS.frame(zip(*rows, strict=True))
     return frame if delivered_by is None else frame[frame["delivered"] == delivered_by]
 
 
 def _are_in(some: Events, others: Events) -> NDArray[np.bool_]:
     """Tell for each event whether it is among others, by EPU and sequence."""
-    found = np.zeros(len(some), dtype=bool)
-    for apid in np.unique(others["apid"]):
-        theirs = others["sequence"][others["apid"] == apid]
-        found |= (some["apid"] == apid) & np.isin(some["sequence"], theirs)
-    return found
+    places, of_others = (pd.MultiIndex.from_arrays([of["apid"], of["sequence"]]) for of in (some, others))
+    return np.asarray(places.isin(of_others), bool)

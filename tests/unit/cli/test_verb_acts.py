@@ -52,9 +52,11 @@ def test_an_unknown_run_or_downlink_is_an_error(shared: Site, verb: str, of: str
 
 def test_a_downlink_with_its_hand_offs_and_submissions(shared: Site) -> None:
     said = shared.halfpipe("show", FIRST).out
-    words = [line.split()[:2] for line in said.splitlines()]
-    after = words.index(["handoff", "handed_off"])
-    assert [word for word, *_ in words[after:]] == ["handoff", "1", "2", "action", "submit"], said
+    words = [line.split() for line in said.splitlines()]
+    after = words.index(["when", "action", "handoff", "outcome", "reason"])
+    assert [(action, handoff) for _, action, handoff, *_ in words[after + 1 :]] == [
+        ("hand-off", "1"), ("hand-off", "2"), ("submit", "2")
+    ], said  # fmt: skip
 
 
 def test_a_failed_submission_is_settled_and_repeated(own: Site) -> None:

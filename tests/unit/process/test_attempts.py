@@ -102,7 +102,7 @@ def test_an_attempt_without_a_recorded_answer_is_open(lost: bool, tmp_path: Path
         known.run(["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **ABOUT)
     assert known.is_open
     if lost:
-        known.path.unlink()
+        Path(known.path).unlink()
         away.rename(known.path)
     assert recorded(tmp_path) == [""]
     assert (submissions(tmp_path, ID).may_run > 0) == lost, "it has ended, and that is recorded"
@@ -162,7 +162,7 @@ def test_an_intent_with_an_absurd_time_costs_no_more_than_a_command_may_take(
 ) -> None:
     known = submissions(tmp_path, ID)
     known.intend([], seconds=7.0, **ABOUT)
-    (file,) = known.path.iterdir()
+    (file,) = Path(known.path).iterdir()
     if written is None:
         file.unlink()
     else:

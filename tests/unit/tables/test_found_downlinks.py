@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from halfpipe import paths
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.tables.columns import as_rows
 from halfpipe.tables.found_downlinks import find
+from halfpipe.tables.site_frames import SiteFrames
 from tests.support.series import damage
 from tests.support.workflow import Site
 
@@ -25,19 +26,19 @@ def half_done(worked: Callable[..., Site]) -> Site:
 
 def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
     """Return what is found among processed or outstanding downlinks."""
-    failed: list[Exception] = []
-    found: pd.DataFrame = find(site.settings, when, runs, failed.append)
+    found, failed = find(site.settings, when, runs)
     assert failed == []
-    rows: list[dict[str, Any]] = found[found.pop("outstanding") == outstanding].to_dict("records")
-    return rows
+    return as_rows(found[found["outstanding"] == outstanding])
 
 
 def test_the_time_of_a_delivered_event(half_done: Site) -> None:
     (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
     begin, last = file["seconds"]
-    one = {"downlink": FIRST, "run": RUN, "begin": begin, "end": last + 1}
+    (one,) = as_rows(SiteFrames(half_done.settings).files)
+    assert (one["downlink"], one["run"], one["name"]) == (FIRST, RUN, file["name"])
+    assert (one["events"], one["begin_met"], one["end_met"]) == (file["events"], begin, last + 1)
     for when in (begin, last, last + 0.9):
-        assert found_on(half_done, when) == [one | {"events": file["events"], "what": file["name"]}]
+        assert found_on(half_done, when) == [one | {"outstanding": False}]
     assert found_on(half_done, begin - 1) == found_on(half_done, last + 1) == []
 
 
@@ -46,8 +47,9 @@ def test_a_time_in_an_outstanding_chunk(half_done: Site) -> None:
     assert {one["downlink"] for one in found_on(half_done, None, RUN)} == {FIRST}
     assert {one["downlink"] for one in outstanding} == {SECOND}
     for one in outstanding:
-        assert one["what"] in {other["what"] for other in found_on(half_done, one["begin"], outstanding=True)}
-    assert found_on(half_done, min(each["begin"] for each in outstanding) - 1, outstanding=True) == []
+        at_begin = found_on(half_done, one["begin_met"], outstanding=True)
+        assert one["name"] in {other["name"] for other in at_begin}
+    assert found_on(half_done, min(each["begin_met"] for each in outstanding) - 1, outstanding=True) == []
     assert found_on(half_done, None, RunId("00000001")) == []
     half_done.by_hand(SECOND)
     assert found_on(half_done, None, RUN, outstanding=True) == []

@@ -1,4 +1,4 @@
-"""`show`: the deliveries of a run and the state of a downlink."""
+"""`halfpipe show`: the deliveries of a run and the state of a downlink."""
 
 import shutil
 from typing import Any
@@ -23,11 +23,12 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     first = shown(site, RUN)
     assert (first["run"], first["l1_run"], first["met"]) == (RUN, L1, 741234567)
     assert first["started"] == "2024-06-28T02:29:22+00:00"
-    sha = site.receipt("240601001")["runs"][0]["files"][0]["sha256"]
     name = f"{L1}-e00000000000000001000.evt"
-    assert [list(file.values()) for file in first["files"]] == [
-        ["240601001", name, 51, "1000-1104", "741234567-741234583", sha]
-    ]
+    (file,) = first["files"]
+    assert (file["name"], file["events"]) == (name, 51)
+    assert (file["first_sequence"], file["last_sequence"]) == (1000, 1104)
+    assert (file["begin_met"], file["end_met"]) == (741234567, 741234584)
+    assert [{"run": RUN, **file}] == site.told("show", "--table", "files")["files"]
     (part,) = first["parts"]
     times = "2024-06-28T02:29:27", "2024-06-28T02:29:43"
     assert (part["begin"][:19], part["end"][:19]) == times
