@@ -43,13 +43,9 @@ def library_events(chunks: Sequence[Chunk], number: int = 0) -> NDArray[np.void]
     return events
 
 
-FIGURES = ("complete", "known", "undelivered", "withheld", "late")
-"""Fields that a decision of the library and one of the model have alike."""
-
-
 def figures(decision: Decision | model.ModelDecision) -> dict[str, object]:
-    values = {name: getattr(decision, name) for name in FIGURES}
-    return values | {"kind": str(decision.kind), "epus": list(decision.epus)}
+    """Return the fields that a decision of the library and one of the model have alike."""
+    return {"kind": str(decision.kind), "epus": list(decision.epus), "complete": decision.complete}
 
 
 def library_view(decision: Decision, downlinks: Sequence[str]) -> dict[str, object]:
