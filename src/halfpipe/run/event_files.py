@@ -2,14 +2,16 @@
 
 import hashlib
 import logging
+import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from halfpipe import paths
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.system_calls import reserve
 from halfpipe.formats import evt
@@ -50,7 +52,12 @@ def name_files(records: Records, files: tuple[tuple[int, int], ...], run: RunId)
 
 
 def write_file(
-    records: Records, cut: tuple[int, int], file: EventFile, header: Header, home: Path
+    records: Records,
+    cut: tuple[int, int],
+    file: EventFile,
+    header: Header,
+    home: Path,
+    stop: threading.Event | None = None,
 ) -> EventFile:
     """Write one event file into the directory `home`; return its description with the checksum.
 
@@ -64,13 +71,15 @@ def write_file(
         The part of the header that the run's files share.
     home
         Scratch directory on the stage's file system.
+    stop
+        Once it is set, writing stops with an error.
 
     Raises
     ------
     StateError
         If a record cannot be read or is not at its indexed place.
     HalfPipeError
-        If the file cannot be written. The unfinished file is removed.
+        If the file cannot be written, or `stop` was set. The unfinished file is removed.
     """
     packed = evt.pack_header(
         runid=header.downlink.number,
@@ -87,6 +96,8 @@ def write_file(
         for content in records.batches(*cut, header.latc):
             write_whole(out, content.data)
             digest.update(content.data)
+            if stop is not None and stop.is_set():
+                raise HalfPipeError(f"{file.name}: stopped, because the delivery failed")
     return replace(file, sha256=digest.hexdigest())
 
 
@@ -101,18 +112,27 @@ def write_all(
     """Write event files as `write_file` does, several at a time to keep `threads` cores busy.
 
     Reading, hashing and writing release Python's global lock. While one file is flushed to disk, another is written.
-    After an error, or when the program is interrupted, no other file is begun. The job's log gets a line for each file.
+    At the first error, or when the program is interrupted, unfinished files are stopped. The job's log gets a line for
+    each file.
 
     Raises
     ------
     HalfPipeError
-        The error of the first file that failed.
+        The error of the file that failed first.
     """
+    stop = threading.Event()
 
     def one(cut: tuple[int, int], file: EventFile) -> EventFile:
-        made = write_file(records, cut, file, header, home)
+        made = write_file(records, cut, file, header, home, stop)
         log.info("%s: %d events, %d bytes", file.name, file.events, file.size)
         return made
 
     with ThreadPoolExecutor(2 * threads) as pool:
-        return list(pool.map(one, cuts, files))
+        try:
+            jobs = [pool.submit(one, cut, file) for cut, file in zip(cuts, files, strict=True)]
+            done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+            return [job.result() for job in jobs if job in done]  # all of them, or one that raises
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
