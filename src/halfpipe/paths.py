@@ -43,6 +43,7 @@ HEARTBEATS = f"{LEASES}/alive"  # directory of the files that processes with a l
 UNATTENDED_LEASE = f"{LEASES}/unattended"  # lease of unattended processing: one turn at a time
 ONLINE_LEASE = f"{LEASES}/online"  # lease of the hand-off to Online: one at a time
 TAKEOVER_LEASE = f"{LEASES}/takeover"  # lease of the takeover: one at a time
+TOLD_LEASE = f"{LEASES}/told"  # lease of the messages already sent
 UNATTENDED_LOGS = "logs/unattended"  # directory of the logs of unattended processing
 BATCH_LOGS = "logs/process"  # directory of the logs of `halfpipe process`
 ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"  # messages already sent, so that they are not repeated

@@ -398,6 +398,8 @@ class Alarm(Section):
     """Alarm if no new RetDef arrives for this long; null: never."""
     late_hours: Annotated[float, Check(gt=0)] = 24.0
     """Alarm if a downlink waits longer than this for a RetDef."""
+    remind_hours: Annotated[float, Check(gt=0)] = 24.0
+    """While a problem lasts, the alarm is repeated at this interval."""
     command: Annotated[Text, command_with("subject")] | None = None
     """Gets the message on standard input; "{subject}" is its first line. null: the message is printed, for cron or
     systemd to mail."""

@@ -56,8 +56,8 @@ def command(
     receipt, and with submit.automatic up to its submission. A downlink that fails stops no other one, and comes last in
     the next turn. Downlinks that are held or in progress elsewhere are skipped.
 
-    Silent on success. A problem is reported when it appears, changes or is resolved, and once a day while it lasts.
-    Cron or systemd mail the report, or alarm.command receives it.
+    Silent on success. A problem is reported when it appears, changes or is resolved, and again after
+    alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it.
     """
     # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))

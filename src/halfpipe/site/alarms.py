@@ -7,10 +7,12 @@ Which messages are due is a pure function of the messages sent before, the cause
 messages sent before. If this file is deleted, the lasting problems are reported once more.
 """
 
+import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
@@ -19,6 +21,8 @@ from textwrap import shorten
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import sentence
+from halfpipe.files.lease import Lease
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
@@ -27,9 +31,10 @@ from halfpipe.words import utc
 
 SITE = "site "  # before a code: the subject of a cause of the whole site
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
-REMIND_SECONDS = 86400.0  # after which a lasting problem is reported again
 MOST_IN_SUBJECT = 100  # letters
 MOST_CAUSES = 10  # of a subject in one mail
+
+log = logging.getLogger(__name__)
 
 
 class Occasion(IntEnum):
@@ -175,17 +180,30 @@ class Alarms:
     def report_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Report one problem of the site, and leave all other subjects as they are."""
         subject = site_subject(code)
-        self.report([(subject, cause) for cause in causes], read_told(self._path).keys() - {subject})
+        with self._alone():
+            self._report([(subject, cause) for cause in causes], read_told(self._path).keys() - {subject})
 
     def report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str] = ()) -> None:
-        """Send the messages that are due; arguments as for `due_messages`.
+        """Send the messages that are due; arguments as for `due_messages`."""
+        with self._alone():
+            self._report(found, unknown)
 
-        If two turns report at the same moment, one of them forgets what the other one has sent. Then that message is
-        repeated.
-        """
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold a lease, because a turn that cannot begin reports that while another turn reports, too."""
+        with ExitStack() as stack:
+            try:
+                lease = Lease.of(self._settings, paths.TOLD_LEASE)
+                stack.enter_context(lease.take("the messages sent before", log.warning))
+            except OSError as error:  # a full disk must not stop a message
+                log.warning("%s", sentence(error))
+            yield
+
+    def _report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str]) -> None:
         now, before = time.time(), read_told(self._path)
         urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
-        messages, sent = due_messages(before, urgent, now, REMIND_SECONDS, unknown)
+        remind_seconds = self._settings.alarm.remind_hours * 3600
+        messages, sent = due_messages(before, urgent, now, remind_seconds, unknown)
         if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
             return  # the next turn tries again
         if sent != before:

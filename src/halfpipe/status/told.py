@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.durable import write_bytes
-from halfpipe.files.json_files import read_json, sealed
+from halfpipe.files.json_files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -29,5 +28,4 @@ def read_told(path: Path) -> dict[str, Told]:
 def write_told(path: Path, told: Mapping[str, Told]) -> None:
     """Write the last message about each subject, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = sealed({"sent": {subject: asdict(one) for subject, one in told.items()}})
-    write_bytes(path, content, locked=False)  # another turn may do the same at this moment
+    write_json(path, {"sent": {subject: asdict(one) for subject, one in told.items()}})

@@ -3,13 +3,16 @@
 import json
 import shlex
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
 
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
@@ -159,6 +162,25 @@ def test_the_command_gets_the_message_and_its_failure_loses_nothing(tmp_path: Pa
         'It\'s bad\n\na\nb\n\nalarm.command ended with exit status 1, saying: "no mail today".'
     )
     assert send(Settings(Paths(tmp_path, tmp_path)), "x", "y", lambda _: False) is False
+
+
+def test_two_processes_at_once_remember_both_messages(tmp_path: Path) -> None:
+    """A turn reports, and another one, which cannot begin, reports that meanwhile."""
+    settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
+    other = Thread(target=lambda: Alarms(settings, said).report_site("silence", CAUSES[:1]))
+
+    def meanwhile(text: str) -> bool:
+        other.start()
+        time.sleep(0.5)
+        return said(text)
+
+    alarms = Alarms(settings, meanwhile)
+    alarms.report([("240601001", CAUSES[0])])
+    other.join()
+    assert (set(read_told(settings.paths.work / paths.ALERT_STATE)), len(said)) == (
+        {"240601001", site_subject("silence")},
+        2,
+    )
 
 
 def test_a_message_that_was_not_sent_is_repeated(tmp_path: Path) -> None:
