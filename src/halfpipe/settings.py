@@ -168,10 +168,10 @@ class Level0(Section):
     """Command that fetches an hour before the decoder starts; docs/level0.md. "{hour}" (required) is its directory in
     the archive, "{out}" an empty directory for its files. null: hours stay missing."""
     cache: Place | None = None
-    """Directory of fetched hours for all jobs on all nodes, in the archive's layout. Needed with fetch."""
+    """Directory of fetched hours for all jobs on all nodes. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """Above this size (GB, 10^9 bytes), the hours unused the longest are removed, but none that a job started to use in
-    the last 60 minutes. An hour takes about 3 GB."""
+    """Above this size (GB, 10^9 bytes), the hours unused the longest are removed. Removed hours that jobs still read
+    take extra space. An hour takes about 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """Time limit of fetch; after it, the job that needs the hour fails."""
 

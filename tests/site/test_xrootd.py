@@ -49,15 +49,19 @@ def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> list[tuple[st
     """Fetch all hours; return those that a decoder would miss."""
     archive = server.home / "archive"
     given = settings(server, **keys)
-    root, read = level0_cache.source(given, retdef, archive, list_archive(archive, retdef), io.StringIO())
-    assert root != archive
-    return read.missing
+    with level0_cache.source(given, retdef, archive, list_archive(archive, retdef), io.StringIO()) as (
+        root,
+        read,
+    ):
+        assert root != archive
+        return read.missing
 
 
 def content(root: Path) -> dict[tuple[str, str], str]:
     """Return the checksums of the files of an archive or a cache, by hour and name."""
     files = [path for path in root.rglob("s0077a*") if path.is_file()]
-    return {(str(path.parent.relative_to(root)), path.name): sha256(path) for path in files}
+    hours = [str(path.parent.relative_to(root)).replace("/", "+").split("~")[0] for path in files]
+    return {(hour, path.name): sha256(path) for hour, path in zip(hours, files, strict=True)}
 
 
 def test_hours_are_fetched_into_the_cache(server: PrivateXrootd, retdef: RetDef) -> None:

@@ -187,22 +187,26 @@ def _run_once(
     """Run the decoder once; return the decoding or its error, and which level-0 files changed meanwhile."""
     root = Path(command_words.archive(settings, retdef.arch))
     archive = list_archive(root, retdef)
-    level0, read = level0_cache.source(settings, retdef, root, archive, log)
-    if level0 != root:
-        # The flight decoder reads only the archive that its RetDef names.
-        copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
-        retdef_file = copy
     ran: _Decoding | HalfPipeError
+    gone: list[str] = []
     try:
-        ran = _Decoding(retdef_file, _run(settings, level0, retdef_file, retdef, out, log), archive, read)
+        with level0_cache.source(settings, retdef, root, archive, log) as (level0, read):
+            if level0 != root:
+                # The flight decoder reads only the archive that its RetDef names.
+                copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
+                retdef_file = copy
+            try:
+                decoder_log = _run(settings, level0, retdef_file, retdef, out, log)
+                ran = _Decoding(retdef_file, decoder_log, archive, read)
+            finally:
+                if level0 != root:
+                    gone = sorted(read.by_name.keys() - list_archive(level0, retdef).by_name.keys())
     except HalfPipeError as error:
         ran = error
     differ = changes(archive, list_again(root, retdef, archive))
-    if level0 != root:
-        differ += changes(read, list_archive(level0, retdef))
-    return ran, differ
+    return ran, [*(f"{name} (gone from the cache)" for name in gone), *differ]
 
 
 def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[str]) -> DecoderError:

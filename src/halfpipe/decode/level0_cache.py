@@ -1,10 +1,10 @@
-"""A cache of level-0 hours that have left the archive, in the archive's layout. All jobs on all nodes share it.
+"""A cache of level-0 hours that have left the archive. All jobs on all nodes share it.
 
-An hour is fetched next to its place and renamed when it is complete. A lease makes one job at a time fetch an hour. If
-the lease is lost, the hour is fetched twice, which only costs time.
-
-Decoders read the cache itself. An hour that was used a short time ago is not removed. If a job uses an hour for longer,
-and another one removes it meanwhile, the job finds the files changed and decodes its chunk again.
+An hour in the cache is a directory. It is fetched next to its place and renamed when it is complete, and its name is
+never used again. Each job makes hard links to the files it needs, in its own directory with the layout of an archive,
+and its decoder reads these links. So a job on another node may remove an hour from the cache at any moment, and no
+decoder loses data. No locks are needed for that. A lease makes one job at a time fetch an hour. If the lease is lost,
+the hour is fetched twice, which only costs time.
 
 The hours are not inputs of a rule, because another set of inputs would make all earlier downlinks outstanding.
 """
@@ -15,7 +15,9 @@ import secrets
 import shlex
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -32,22 +34,22 @@ from halfpipe.settings import ROOT, Settings
 
 SETTLED_SECONDS = 14 * 86400.0  # after its begin, when the copy of an hour is complete
 RETRY_SECONDS = 3600.0  # before an hour is fetched again that was not complete, or not in the copy
-IN_USE_SECONDS = 3600.0  # after its last use, an hour is not removed: most jobs end sooner
 LEFTOVER_SECONDS = 2 * 86400.0  # no job runs for so long, so older directories are leftovers of killed jobs
-FETCHED = ".fetched"  # a file in the directory of an hour; its modification time is when the hour was fetched
-SCRATCH = ".part-"  # directory of an hour that is being fetched or removed
+# Directories of an hour that is being fetched, of the links of one job, and of an hour that is being removed.
+FETCHING, LINKS, REMOVING = ".part-", ".used-", ".gone-"
 GB = 10**9
 
 log = logging.getLogger(__name__)
 
 
+@contextmanager
 def source(
     settings: Settings, retdef: RetDef, root: Path, archive: ArchiveListing, output: IO[str]
-) -> tuple[Path, ArchiveListing]:
-    """Return the archive root that a decoder must read for a chunk, and a listing of it.
+) -> Iterator[tuple[Path, ArchiveListing]]:
+    """Yield the archive root that a decoder must read for a chunk, and a listing of it.
 
     This is the archive itself, if it has all hours of the chunk or the config does not fetch hours. Otherwise all hours
-    are fetched, and it is the cache, unless this has no fewer missing hours than the archive.
+    are fetched, and it is a directory of links to them, unless these have no fewer missing hours than the archive.
 
     Parameters
     ----------
@@ -65,82 +67,133 @@ def source(
     """
     cache = settings.level0.cache
     if settings.level0.fetch is None or cache is None or archive.missing == []:
-        return root, archive
-    for directory, begin in directories(retdef).items():
-        if not _is_cached(cache / directory, begin):
-            lease = Lease(cache, f"{paths.LEASES}/{directory.replace('/', '+')}", settings.lease.seconds)
-            with lease.take(f"level-0 of {directory}", log.warning):
-                if not _is_cached(cache / directory, begin):
-                    _fetch(settings, cache, directory, output)
-    cached = list_archive(cache, retdef)
-    fewer = cached.missing is not None and (
-        archive.missing is None or len(cached.missing) < len(archive.missing)
-    )
-    return (cache, cached) if fewer else (root, archive)
-
-
-def _is_cached(place: Path, begin: int) -> bool:
-    """Tell whether an hour is in the cache and the copy has no more of it by now; if so, note that it is used."""
+        yield root, archive
+        return
+    links = cache / f"{LINKS}{secrets.token_hex(8)}"
     try:
-        with suppress(PermissionError):  # another account may own the directory
-            os.utime(place)
-        fetched = (place / FETCHED).stat().st_mtime
-        settled = fetched > begin + SETTLED_SECONDS and any(path.name != FETCHED for path in place.iterdir())
-    except FileNotFoundError:
-        return False
-    return settled or time.time() <= fetched + RETRY_SECONDS
-
-
-def _fetch(settings: Settings, cache: Path, directory: str, output: IO[str]) -> None:
-    """Fetch an hour and put it into the cache."""
-    keys = settings.level0
-    make_room(cache, keys.cache_gb * GB)
-    # A new directory each time, because the command of a killed job may still be writing.
-    part = cache / f"{SCRATCH}{secrets.token_hex(8)}"
-    try:
-        out, whole, place = part / "out", part / "whole", cache / directory
-        out.mkdir(parents=True)
-        whole.mkdir()
-        words = command_words.filled_in(keys.fetch or "", {"hour": directory, "out": str(out)})
-        log.info("fetching level-0 of %s: %s", directory, shlex.join(words))
-        ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
-        if not ended.well:
-            raise MissingInputError(
-                f"level-0 of {directory} is not in the archive and cannot be fetched: the command of level0.fetch "
-                f"{ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run the command."
-            )
-        for path in sorted(out.rglob("*")):
-            if archive_hours.NAME.fullmatch(path.name) and path.is_file():
-                fsync_file(path)
-                path.rename(whole / path.name)
-        if not any(whole.iterdir()):
-            log.warning("level-0 of %s is not in the copy either", directory)
-        (whole / FETCHED).touch()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _remove(cache, place)
-        whole.rename(place)
+        for directory, begin in directories(retdef).items():
+            apids = {span.apid for span in retdef.spans}
+            _Hour(settings, cache, directory, begin, retdef.scid).provide(links / directory, apids, output)
+        linked = list_archive(links, retdef)
+        fewer = linked.missing is not None and (
+            archive.missing is None or len(linked.missing) < len(archive.missing)
+        )
+        yield (links, linked) if fewer else (root, archive)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(links, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Hour:
+    """An hour of level-0: its `directory`, relative to the root of an archive, and its `begin`, Unix seconds."""
+
+    settings: Settings
+    cache: Path
+    directory: str
+    begin: int
+    scid: int
+
+    @property
+    def _name(self) -> str:
+        return self.directory.replace("/", "+")
+
+    def provide(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
+        """Link the files of some APIDs into the directory `links`; fetch the hour first if necessary."""
+        if self._link_cached(links, apids):
+            return
+        lease = Lease(self.cache, f"{paths.LEASES}/{self._name}", self.settings.lease.seconds)
+        with lease.take(f"level-0 of {self.directory}", log.warning):
+            if not self._link_cached(links, apids):
+                self._fetch(links, apids, output)
+
+    def _link_cached(self, links: Path, apids: Collection[int]) -> bool:
+        """Link the files of the latest fetch; return False if there is none, or the copy may have more by now."""
+        places = self._places()
+        if not places:
+            return False
+        fetched, place = places[-1]
+        try:
+            settled = fetched > self.begin + SETTLED_SECONDS and any(place.iterdir())
+            if not settled and time.time() > fetched + RETRY_SECONDS:
+                return False
+            self._link(place, links, apids)
+            place.stat()  # its name is never used again: if it still exists, the list of files was complete
+        except FileNotFoundError:  # removed on another node
+            shutil.rmtree(links, ignore_errors=True)
+            return False
+        with suppress(OSError):  # the time of the last use; another account may own the directory
+            os.utime(place)
+        return True
+
+    def _places(self) -> list[tuple[int, Path]]:
+        """Return the directories of this hour, the latest last, with the Unix second when each was fetched."""
+        return sorted((int(path.name.split("~")[1]), path) for path in self.cache.glob(f"{self._name}~*~*"))
+
+    def _link(self, place: Path, links: Path, apids: Collection[int]) -> None:
+        links.mkdir(parents=True, exist_ok=True)
+        for path in (path for apid in apids for path in archive_hours.files(place, self.scid, apid)):
+            try:
+                os.link(path, links / path.name)
+            except PermissionError as error:
+                raise MissingInputError(
+                    f"{path}: cannot make a hard link: {error.strerror}. All of {self.cache} must belong to the "
+                    "account that runs the jobs. Name another directory in level0.cache, then re-run the command."
+                ) from error
+
+    def _fetch(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
+        """Fetch the hour, link it into `links`, and put it into the cache."""
+        keys = self.settings.level0
+        make_room(self.cache, keys.cache_gb * GB)
+        # A new directory each time, because the command of a killed job may still be writing.
+        part = self.cache / f"{FETCHING}{secrets.token_hex(8)}"
+        try:
+            out, whole = part / "out", part / "whole"
+            out.mkdir(parents=True)
+            whole.mkdir()
+            words = command_words.filled_in(keys.fetch or "", {"hour": self.directory, "out": str(out)})
+            log.info("fetching level-0 of %s: %s", self.directory, shlex.join(words))
+            ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
+            if not ended.well:
+                raise MissingInputError(
+                    f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
+                    f"level0.fetch {ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run "
+                    "the command."
+                )
+            for path in sorted(out.rglob("*")):
+                name = archive_hours.NAME.fullmatch(path.name)
+                if name and int(name[1]) == self.scid and path.is_file():
+                    fsync_file(path)
+                    path.rename(whole / path.name)
+            if not any(whole.iterdir()):
+                log.warning("level-0 of %s is not in the copy either", self.directory)
+            self._link(whole, links, apids)  # first: once it is in the cache, it may be removed
+            earlier = self._places()
+            whole.rename(self.cache / f"{self._name}~{int(time.time()):011d}~{secrets.token_hex(4)}")
+            for _, path in earlier:
+                _remove(self.cache, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def make_room(cache: Path, limit: float) -> None:
     """Remove hours, the longest unused first, until the cache is smaller than `limit`, bytes.
 
-    Hours that are in use or being fetched come on top.
+    Removed files that jobs still read take space until these jobs end. Hours that are being fetched come on top.
     """
-    now = time.time()
-    for path in cache.glob(f"{SCRATCH}*"):
+    for path in cache.glob(f"{REMOVING}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*cache.glob(f"{FETCHING}*"), *cache.glob(f"{LINKS}*")):
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime < now - LEFTOVER_SECONDS:
+            if path.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
     found = []
-    for path in cache.glob("src*/*/*/*/utc*"):
+    for path in cache.glob("src*~*~*"):
         with suppress(FileNotFoundError):  # removed on another node
-            size = sum(file.stat().st_size for file in path.iterdir())
-            found.append((path.stat().st_mtime, path, size))
+            used = path.stat().st_mtime
+            found.append((used, path, sum(file.stat().st_size for file in path.iterdir())))
     left = sum(size for _, _, size in found)
-    for used, path, size in sorted(found):
-        if left < limit or used > now - IN_USE_SECONDS:
+    for _, path, size in sorted(found):
+        if left < limit:
             return
         _remove(cache, path)
         left -= size
@@ -148,7 +201,7 @@ def make_room(cache: Path, limit: float) -> None:
 
 def _remove(cache: Path, place: Path) -> None:
     """Remove an hour from the cache; rename it first, so that under its own name it is always complete."""
-    gone = cache / f"{SCRATCH}{secrets.token_hex(8)}"
-    with suppress(FileNotFoundError):  # not there, or removed on another node
+    gone = cache / f"{REMOVING}{secrets.token_hex(8)}"
+    with suppress(FileNotFoundError):  # removed on another node
         place.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -93,16 +93,18 @@ def calls(home: Path) -> list[str]:
     return (home / "calls").read_text().split() if (home / "calls").exists() else []
 
 
-def files_of(root: Path, names: str = "s*") -> dict[str, list[str]]:
-    """Return the names of the files of each hour in an archive or a cache."""
-    hours = [(hour, hour.glob(names)) for hour in sorted(root.glob("src*/*/*/*/utc*"))]
-    found = {str(hour.relative_to(root)): sorted(file.name for file in files) for hour, files in hours}
-    return {hour: files for hour, files in found.items() if files}
+def files_of(root: Path) -> dict[str, list[str]]:
+    """Return the names of the files of each hour in an archive."""
+    hours = sorted(path for path in root.glob("src*/*/*/*/utc*") if any(path.iterdir()))
+    return {str(hour.relative_to(root)): sorted(file.name for file in hour.iterdir()) for hour in hours}
 
 
 def in_cache(home: Path) -> dict[str, list[str]]:
     """Return the names of the files of each hour in the cache."""
-    return files_of(home / "cache")
+    return {
+        path.name.split("~")[0].replace("+", "/"): sorted(file.name for file in path.iterdir())
+        for path in sorted((home / "cache").glob("src*"))
+    }
 
 
 def left(home: Path) -> list[str]:
@@ -113,30 +115,25 @@ def left(home: Path) -> list[str]:
 def provided(home: Path, retdef: RetDef, **keys: float) -> dict[str, list[str]] | None:
     """Return the files that a decoder of the chunk gets from the cache; None if it reads the archive."""
     seen = list_archive(home / "archive", retdef)
-    root, read = level0_cache.source(settings(home, **keys), retdef, home / "archive", seen, io.StringIO())
-    assert read == list_archive(root, retdef)
-    return None if root == home / "archive" else files_of(root, f"s*{apid_of(retdef)}*")
-
-
-def apid_of(retdef: RetDef) -> str:
-    """Return the part of a file's name for the APID of the chunk."""
-    return f"a{retdef.spans[0].apid:04d}t"
+    with level0_cache.source(settings(home, **keys), retdef, home / "archive", seen, io.StringIO()) as (
+        root,
+        read,
+    ):
+        assert read.by_name.keys() == list_archive(root, retdef).by_name.keys()
+        return None if root == home / "archive" else files_of(root)
 
 
 def of_apid(home: Path, retdef: RetDef) -> dict[str, list[str]]:
     """Return the files of the copy that the chunk needs."""
-    return files_of(home / "copy", f"s*{apid_of(retdef)}*")
+    apid = f"a{retdef.spans[0].apid:04d}t"
+    return {hour: [name for name in files if apid in name] for hour, files in files_of(home / "copy").items()}
 
 
 def set_fetch_time(home: Path, directory: str, fetched_at: float) -> None:
     """Change the time when an hour in the cache was fetched."""
-    os.utime(home / "cache" / directory / level0_cache.FETCHED, (fetched_at, fetched_at))
-
-
-def set_last_use(home: Path, used_at: float) -> None:
-    """Change the time when all hours in the cache were last used."""
-    for hour in in_cache(home):
-        os.utime(home / "cache" / hour, (used_at, used_at))
+    (place,) = (home / "cache").glob(f"{directory.replace('/', '+')}~*")
+    hour, _, token = place.name.split("~")
+    place.rename(place.with_name(f"{hour}~{int(fetched_at):011d}~{token}"))
 
 
 def test_hours_in_the_archive_are_not_fetched(home: Path, retdef: RetDef) -> None:
@@ -174,7 +171,7 @@ def test_an_hour_that_was_fetched_young_is_fetched_again(empty: Path, retdef: Re
     assert provided(empty, retdef) == of_apid(empty, retdef)
     assert in_cache(empty) == files_of(empty / "copy")
     assert calls(empty) == [directory, other, directory]
-    assert left(empty) == [], "the earlier one is removed"
+    assert len(list((empty / "cache").glob("src*"))) == 2, "the earlier one is removed"
 
 
 @pytest.mark.parametrize(
@@ -250,42 +247,35 @@ def lacks_events(home: Path, simulation: Simulation) -> bool:
     return events != sum(len(datagram.sequences) for datagram in chunk.sound) or bool(made["level0"]["gaps"])
 
 
-@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("links", [False, True])
 def test_a_decoder_loses_nothing_when_another_node_removes_its_hours(
-    empty: Path, simulation: Simulation, long: bool
+    empty: Path, simulation: Simulation, links: bool
 ) -> None:
-    """Only if it takes long its hours are removed; then it is run again."""
+    """With its links, which only a person removes, it is run again."""
     decoder = started(partial(lacks_events, empty, simulation))
     wait_for("the decoder", (empty / "reads").exists)
     assert in_cache(empty) == files_of(empty / "copy")
-    if long:
-        set_last_use(empty, time.time() - level0_cache.IN_USE_SECONDS - 1)
     level0_cache.make_room(empty / "cache", 0)
-    assert (in_cache(empty) == {}) is long
+    assert in_cache(empty) == {}
+    if links:
+        shutil.rmtree(empty / "cache")
     (empty / "reads").unlink()
     (empty / "go").touch()
     assert ended(decoder) == 0
-    assert (len(calls(empty)), (empty / "reads").exists()) == ((4, True) if long else (2, False))
+    assert (len(calls(empty)), (empty / "reads").exists()) == ((4, True) if links else (2, False))
     assert left(empty) == []
 
 
 def test_an_hour_may_be_removed_at_any_moment(empty: Path, retdef: RetDef) -> None:
-    cache, first = empty / "cache", next(iter(directories(retdef)))
-
-    def ready() -> None:
-        """Have the second hour in the cache, unused, and the first one not."""
-        provided(empty, retdef)
-        set_last_use(empty, 0)
-        shutil.rmtree(cache / first)
+    provided(empty, retdef)  # so that it is in the cache until it is removed
 
     def lacks() -> bool:
         return provided(empty, retdef) != of_apid(empty, retdef)
 
-    ready()
+    cache = empty / "cache"
     every = moments(lacks, cache)
-    assert any(moment.startswith("os.rename") for moment in every)
+    assert any(moment.startswith("os.link") for moment in every)
     for at, moment in enumerate(every, 1):
-        ready()
         node = started(lacks, cache, at, do=lambda _: level0_cache.make_room(cache, 0))
         assert ended(node) == 0, moment
     assert left(empty) == []
@@ -294,7 +284,7 @@ def test_an_hour_may_be_removed_at_any_moment(empty: Path, retdef: RetDef) -> No
 def test_the_longest_unused_hours_are_removed_first(empty: Path, retdef: RetDef) -> None:
     old = []
     for number in range(3):  # 1 MB each
-        place = empty / "cache" / f"src0077/2012/11/307.11.02.Fri/utc{number:02d}"
+        place = empty / "cache" / f"src0077+2012+11+307.11.02.Fri+utc{number:02d}~01600000000~{number}"
         place.mkdir(parents=True)
         (place / f"s0077a0956t000000000{number}.0000000000").write_bytes(bytes(10**6))
         os.utime(place, (when := time.time() - 86400 * (4 - number), when))
