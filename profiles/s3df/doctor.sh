@@ -221,7 +221,7 @@ def host(site):
     yield found(all(map(os.path.isdir, tops)), "host-mounts", ", ".join(here), OTHER_HOST)
     wanted = {}
     if site.slurm:
-        wanted["slurm"] = ["sbatch", "squeue", "sacctmgr", "scontrol", "sinfo", "scancel"]
+        wanted["slurm"] = ["sbatch", "squeue", "sacctmgr", "sacct", "scontrol", "sinfo", "scancel"]
     if site.flight.get("runtime", "none") != "none":
         wanted["container"] = [site.flight["runtime"]]
     if "xrootd" in site("level0.fetch", ""):

@@ -145,7 +145,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[S3df], object]]] = {
         both(lambda site: site.python(THIS), before(PROXY))),
     "no make": ("tools", "login hosts mount only homes", gone("make")),
     "no Slurm on the path": ("host-slurm slurm-away limits", "PATH, which jobs inherit",
-        gone("sbatch", "squeue", "sacctmgr", "scontrol", "sinfo", "scancel")),
+        gone("sbatch", "squeue", "sacctmgr", "sacct", "scontrol", "sinfo", "scancel")),
     "no apptainer on the path": ("host-container", "PATH, which jobs inherit", gone("apptainer")),
     "no xrootd on the path": ("host-xrootd", "login hosts mount only homes", gone("xrdfs")),
     "the umask shuts the group out": ("host-umask", "umask 0002", has(before="umask 0077")),

@@ -44,6 +44,7 @@ SAYS = {
     ],
     "sinfo": ["*|0|200 mixed\\n12 drained"],
     "squeue": ["*|0|"],
+    "sacct": ["*|0|"],
     "scancel": ["*|0|"],
     "quota": ["*|0|"],
     "mail": ["*|0|"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import wrap
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -174,18 +174,24 @@ def listed(
         table(found, drop=drop, colors=colors)
         click.echo(foot)
         return
-    with click.open_file(str(target.file or "-"), "w") as out:
-        if target.form == "json":
-            as_json(out, **{name: found, "simulated": simulated, **(document or {})})
-        else:
-            from halfpipe.tables.files import write  # noqa: PLC0415 - pandas and astropy
+    if target.form == "json":
+        content = _json({name: found, "simulated": simulated, **(document or {})}).encode()
+    else:
+        from halfpipe.tables import files  # noqa: PLC0415 - pandas and astropy
 
-            write(found, target.form, out, simulated=simulated)
+        content = files.content(found, target.form, simulated=simulated)
+    place = Path(target.file or "-")
+    with click.open_file(str(place), "wb", atomic=place.is_file() or not place.exists()) as out:
+        out.write(content)
 
 
-def as_json(out: IO[str] | None = None, /, **values: Any) -> None:
+def as_json(**values: Any) -> None:
     """Print values as one JSON object: dataclasses by their own form, else their fields, frames by rows."""
-    click.echo(json.dumps(values, default=_for_json, indent=1), out)
+    click.echo(_json(values), nl=False)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, default=_for_json, indent=1) + "\n"
 
 
 def _for_json(value: Any) -> Any:

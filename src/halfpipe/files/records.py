@@ -11,7 +11,7 @@ that is lost or damaged.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import publish, write_bytes
 from halfpipe.files.json_files import SEAL, seal_of
-from halfpipe.files.reading import modified, names_in, read_whole
+from halfpipe.files.reading import names_in, read_whole
 
 PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # the receipt of thousands of chunks; a larger file is not a record
@@ -62,7 +62,8 @@ def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
 def parse_record(content: bytes, loads: Callable[[bytes], Any] = json.loads) -> Record | None:
     """Return the record with this content, without its number; None if the content is damaged.
 
-    `loads` reads JSON. All programs read records with the same function, because functions differ in what they accept.
+    `loads` reads JSON. Records are read with the default, because functions differ in what they accept; frames read
+    copies with a faster one, and the record where that fails.
     """
     seal = seal_of(content)
     if seal is None:
@@ -75,9 +76,8 @@ def parse_record(content: bytes, loads: Callable[[bytes], Any] = json.loads) -> 
         return None
 
 
-parse_again = lru_cache(maxsize=8)(
-    parse_record
-)  # an account reads a receipt twice: as dl=<id>, and as a record
+# An account reads a receipt twice: as dl=<id>, and as a record.
+parse_again = lru_cache(maxsize=8)(parse_record)
 
 
 class Series:
@@ -92,8 +92,7 @@ class Series:
     at_stake
         The consequence of a damaged record for messages, like ``nothing is delivered``.
     only_look
-        No decision depends on the records, so a good first copy of the last record is enough, and a second copy is
-        not missed.
+        No decision depends on the records, so a good first copy of the last record is enough.
 
     Attributes
     ----------
@@ -117,8 +116,7 @@ class Series:
         DamagedError
             If both copies of a record are gone or damaged, or a record does not follow the one before it.
         """
-        first = numbers(self.home)
-        second = set(self._to_look_for(first)) if self._only_look else numbers(self.second)
+        first, second = numbers(self.home), numbers(self.second)
         self.records = []
         next_one: Record | None = None
         for number in range(max(first | second, default=0), 0, -1):
@@ -189,13 +187,6 @@ class Series:
             f"is restored, {self._at_stake}.",
             Remedy(first="Restore one of the two files from a backup"),
         )
-
-    def _to_look_for(self, first: set[int]) -> Iterable[int]:
-        """Return the numbers up to the last copy, in whichever directory; faster than listing the second one."""
-        last = max(first, default=0)
-        while modified(f"{self.second}/{last + 1:06d}.json") is not None:
-            last += 1
-        return range(1, last + 1)
 
     def _open(self, home: str, number: int) -> Record | None:
         try:

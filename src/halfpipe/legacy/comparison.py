@@ -439,7 +439,7 @@ class _Run:
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
-    """Return where each event of `rows` is `among`, -1 if it is not there; each is there once."""
+    """Return where each event of `rows` is `among`, -1 if it is not there; `among` must have each once."""
     one, other = (pd.DataFrame({key: of[key] for key in ("sequence", "apid")}) for of in (rows, among))
     found = one.merge(other.reset_index(names="at"), how="left")
     return np.array(found["at"].fillna(-1), np.intp)

@@ -1,7 +1,7 @@
 """The delivery of a downlink in a stage, in an archive of deliveries, or in the legacy's tree.
 
-Contradictions within a delivery are always reported: a header that does not
-match its events, events that are not in order, an empty directory, a file that is not an event file.
+Contradictions within a delivery are always reported: a header that does not match its events, events that are not in
+order, an empty directory, a file that is not an event file.
 """
 
 import csv

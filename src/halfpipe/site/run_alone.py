@@ -4,22 +4,23 @@ So it cannot change what counts as delivered. Only the datagram contains the run
 known datagrams tell which packets of the level-0 archive belong to the run.
 """
 
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.downlink.plan import Plan
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.formats.retdef import RetDef, Span, content_of, read_retdef
 from halfpipe.ids import LPA_APIDS, ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.settings import Ledger, Settings
+from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 
-FIRST_ID = (
-    990000001  # of made-up downlinks: month 00 of 2099 is not a date, so no real downlink has such an id
-)
+FIRST_ID = 990000001  # of made-up downlinks: no real one has such an id, because month 00 is no date
 MARGIN = 60.0  # seconds before and after the known datagrams of a run; there is a datagram every second
 
 Times = tuple[float, float]
@@ -31,24 +32,29 @@ def prepare(settings: Settings, run: RunId) -> DownlinkId:
     Raises
     ------
     OSError
-        If a file cannot be written, or another command has just taken the id.
+        If a file cannot be written.
     HalfPipeError
         As `retdefs_of`, or if the MOOT key cannot be looked up.
     """
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
     home = make_directory(work, paths.REPIPES)
-    used = (int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name))
-    downlink = DownlinkId(f"{max(used, default=FIRST_ID - 1) + 1}")
-    (home / downlink).mkdir()
+    for number in count(FIRST_ID):
+        with suppress(FileExistsError):
+            (home / str(number)).mkdir()
+            break
+    downlink = DownlinkId(str(number))
     search_path = work / paths.repipe_retdefs(downlink)
     make_directory(search_path, downlink)
     for retdef in retdefs:
         write_bytes(search_path / paths.retdef(downlink, retdef.chunk), content_of(retdef))
-    key, keys = (
-        moot_key.of_run(settings, run, known_datagrams(settings, run).rows),
-        paths.repipe_moot(downlink),
-    )
-    write_text(work / keys, f"{run.l1} {key.key} {key.alias}\n")
+    moot = settings.moot
+    if moot.mapping:
+        known, file = (
+            moot_key.of_run(settings, run, known_datagrams(settings, run).rows),
+            paths.repipe_moot(downlink),
+        )
+        write_text(work / file, f"{run.l1} {known.key} {known.alias}\n")
+        moot = replace(moot, file=work / file)
     own = replace(
         settings,
         dl=(),
@@ -60,8 +66,11 @@ def prepare(settings: Settings, run: RunId) -> DownlinkId:
             online=None,
         ),
         ledger=Ledger(url=None),
-        moot=replace(settings.moot, file=work / keys, mapping=False, update=None),
+        moot=replace(moot, mapping=False, update=None),
+        retire=replace(settings.retire, deliver_waiting=True),
         submit=replace(settings.submit, automatic=False),
+        ignore=Ignore(),
+        shrink=Shrink(),
     )
     write_text(work / paths.repipe_config(downlink), own.as_json())
     return downlink
@@ -80,16 +89,16 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     plan = Plan(settings)
     downlinks = [plan.of(downlink) for downlink in known_downlinks(settings.paths.work, run)]
     known = {each: _times(settings, each) for each in {run}.union(*(one.runs for one in downlinks))}
-    retdefs = [path for one in downlinks for path in one.retdefs.values()]
-    own = known.pop(run)
-    if not own or not retdefs:
+    retdefs = filter(None, (_readable(path) for one in downlinks for path in one.retdefs.values()))
+    own, archive = known.pop(run), next(retdefs, None)
+    if not own or archive is None:
         raise MissingInputError(
             f"run {run} ({run.l1}): no datagram or RetDef of the run is known here, so the times of its packets are "
             "unknown. Process one of its downlinks first: snakemake dl=DL"
         )
     return [
         replace(
-            read_retdef(retdefs[0]),
+            archive,
             kind="LSEP" if apid in LPA_APIDS else "LSEC",
             run=run,
             l0key=-1,
@@ -99,6 +108,13 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         )
         for number, (apid, times) in enumerate(sorted(own.items()), 1)
     ]
+
+
+def _readable(path: Path) -> RetDef | None:
+    """Return a RetDef, None if it is damaged or gone: others of the run name the same archive."""
+    with suppress(HalfPipeError):
+        return read_retdef(path)
+    return None
 
 
 def _times(settings: Settings, run: RunId) -> dict[int, Times]:

@@ -94,7 +94,7 @@ def account(survey: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()
 def account_and_facts(
     survey: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()
 ) -> tuple[Account, DownlinkFacts | None]:
-    """Return the account as `account` does, and what was read for it; None if that failed."""
+    """Return the account as `account` does, and what was read for it; None if nothing could be read."""
     facts = None
     try:
         facts = DownlinkFacts(survey, downlink)

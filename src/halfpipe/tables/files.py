@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import IO, Any
+from io import StringIO
+from typing import Any
 
 import pandas as pd
 
@@ -10,10 +11,8 @@ from halfpipe.errors import ConfigError
 from halfpipe.tables.columns import UTC
 
 
-def write(
-    found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, out: IO[str], *, simulated: bool
-) -> None:
-    """Write rows to a file in a format: ``csv``, ``ecsv`` or ``parquet``.
+def content(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, *, simulated: bool) -> bytes:
+    """Return the content of a file of rows in a format: ``csv``, ``ecsv`` or ``parquet``.
 
     Rows of SIMULATED data have a column `simulated`.
 
@@ -28,18 +27,21 @@ def write(
     table = frame.reset_index(drop=frame.index.names == [None])
     if form == "parquet":
         if find_spec("pyarrow") is None:
-            raise ConfigError("Parquet needs pyarrow: .venv/bin/pip install pyarrow")
-        frame.to_parquet(out.name)
-    elif form == "csv":
-        table.to_csv(out, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
-    else:
-        from astropy.table import Table  # noqa: PLC0415 - half a second
+            raise ConfigError("Parquet needs pyarrow: pip install pyarrow, in an environment of your own")
+        data: bytes = frame.to_parquet()
+        return data
+    if form == "csv":
+        text: str = table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        return text.encode()
+    from astropy.table import Table  # noqa: PLC0415 - half a second
 
-        times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone
-        table = table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
-        units = {name: unit for name, unit in frame.attrs.get("units", {}).items() if name in table}
-        ecsv = Table.from_pandas(table, units=units)
-        ecsv.meta["time"] = (
-            "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
-        )
-        ecsv.write(out, format="ascii.ecsv")
+    times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone
+    table = table.assign(**{name: table[name].dt.tz_localize(None) for name in times})
+    units = {name: unit for name, unit in frame.attrs.get("units", {}).items() if name in table}
+    ecsv = Table.from_pandas(table, units=units)
+    ecsv.meta["time"] = (
+        "times are UTC; columns that end in met are seconds of MET, since 2001-01-01 00:00:00 UTC"
+    )
+    out = StringIO()
+    ecsv.write(out, format="ascii.ecsv")
+    return out.getvalue().encode()

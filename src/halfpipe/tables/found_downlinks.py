@@ -28,7 +28,7 @@ def find(
     when: float | None,
     runs: Collection[RunId],
 ) -> tuple[pd.DataFrame, list[HalfPipeError]]:
-    """Return the event files and outstanding chunks with a time, a run, or both, in order of time.
+    """Return the event files and outstanding chunks with a time, a run, or both, in order of runs.
 
     Parameters
     ----------

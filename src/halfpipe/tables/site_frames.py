@@ -173,7 +173,7 @@ class SiteFrames:
 
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
-            with suppress(HalfPipeError):  # `downlinks` has the problem
+            try:
                 copy = None if self._named else receipt_copy(self._work, downlink)
                 if copy and copy.previous is None:
                     made = [(frames.first_handed_off(self._work, downlink), copy.values)]
@@ -183,6 +183,8 @@ class SiteFrames:
                     yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
                 for one in submissions(self._work, downlink, only_look=True).every:
                     yield downlink, one.since, str(one.action), one.handoff, one.word or None, None
+            except HalfPipeError as error:
+                self.problems[downlink] = error
 
 
 class PartFrames:

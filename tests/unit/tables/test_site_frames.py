@@ -319,9 +319,13 @@ def test_parquet_files_are_the_frames(frames: SiteFrames, month: Site, tmp_path:
     assert pd.read_parquet(file).reset_index().astype(str).equals(whole.reset_index().astype(str))
 
 
-def test_without_pyarrow_parquet_is_refused(month: Site, tmp_path: Path) -> None:
-    asked = month.halfpipe("show", "--table", "runs", "-o", tmp_path / "runs.parquet")
-    assert (asked.status, "pyarrow" in asked.errors) == (2, True)
+def test_without_pyarrow_parquet_is_refused_and_the_file_of_before_stays(month: Site, tmp_path: Path) -> None:
+    file = tmp_path / "runs.parquet"
+    file.write_bytes(b"before")
+    asked = month.halfpipe("show", "--table", "runs", "-o", file)
+    assert (asked.status, "pyarrow" in asked.errors, file.read_bytes()) == (2, True, b"before")
+    month.halfpipe("show", "--table", "runs", "--format", "csv", "-o", "/dev/null").good()
+    assert Path("/dev/null").is_char_device()
 
 
 def test_events_of_a_run_and_of_a_file(frames: SiteFrames, month: Site) -> None:

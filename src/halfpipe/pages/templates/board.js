@@ -85,7 +85,7 @@ function cells(svg) {
     const cell = svg.firstElementChild.appendChild(document.createElementNS(svg.namespaceURI, "a"));
     cell.setAttribute("href", link);
     cell.innerHTML = `<title/><rect x="${14 * x - 6}" y="${2 - 14 * y}"/>`;
-    cell.firstChild.textContent = `${link.text}: ${link.closest("tr").cells[1].textContent}`;
+    cell.firstChild.textContent = [link.text, link.closest("tr").cells[1].textContent].filter(Boolean).join(": ");
   }
 }
 
