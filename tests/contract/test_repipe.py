@@ -12,6 +12,7 @@ from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt
+from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
@@ -182,8 +183,7 @@ def test_a_retdef_spans_the_run_up_to_the_middle_between_two_runs(
     theirs: Site, simulation: Simulation
 ) -> None:
     known = {
-        run: known_datagrams(theirs.settings, run).by_apid()[956]["utc"].tolist()
-        for run in simulation.runs[:2]
+        run: sorted(known_datagrams(theirs.settings, run).rows["utc"].tolist()) for run in simulation.runs[:2]
     }
     (_, end), (begin, _) = ((times[0], times[-1]) for times in known.values())
     one, other = (
@@ -234,3 +234,18 @@ def test_the_verb(theirs: Site, simulation: Simulation) -> None:
     theirs.halfpipe("process", run, "--cores", "2").bad(str(theirs.work / paths.repipe_config("990000002")))
     theirs.configure(magic7={"command": None})
     assert "downlink 990000003" in theirs.halfpipe("process", run, "--cores", "2").good().said
+
+
+def test_an_epu_that_is_unknown_here_comes_from_the_archive(theirs: Site, simulation: Simulation) -> None:
+    run = simulation.runs[0]
+    chunks = [
+        {"dl": dl, "chunk": chunk["chunk"], "reason": "a test"}
+        for dl in DOWNLINKS[:2]
+        for chunk in theirs.receipt(dl)["chunks"]
+        if read_retdef(theirs.work / paths.retdef(dl, chunk["chunk"])).spans[0].apid == 957
+    ]
+    everything = all_of(theirs, run)
+    theirs.configure(ignore={"chunks": chunks})
+    _, found, own = repiped(theirs, run)
+    assert records(own.stage, FIRST, run) == everything
+    assert found["epus"] == [956, 957]

@@ -16,6 +16,7 @@ import click
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.durable import write_bytes
 from halfpipe.words import aligned, utc
 
 if TYPE_CHECKING:
@@ -180,8 +181,12 @@ def listed(
         from halfpipe.tables import files  # noqa: PLC0415 - pandas and astropy
 
         content = files.content(found, target.form, simulated=simulated)
-    place = Path(target.file or "-")
-    with click.open_file(str(place), "wb", atomic=place.is_file() or not place.exists()) as out:
+    if target.file and target.file.parent.is_dir() and (target.file.is_file() or not target.file.exists()):
+        write_bytes(
+            target.file.resolve(), content, lasting=False, locked=False
+        )  # whole, or the file of before
+        return
+    with click.open_file(str(target.file or "-"), "wb") as out:
         out.write(content)
 
 

@@ -152,11 +152,11 @@ def _run(site: Site, run: RunId) -> dict[str, Any]:
     refuse_unknown(site.work, run)
     delivered = list(of_run(site.work, run))
     frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
+    parts = runs(delivered, frames.submitted).reset_index().astype({"submitted": object})
+    parts.loc[parts["downlink"].isin(frames.problems), "submitted"] = "not known"
     handed_off = (
         frames.records.query("action == 'hand-off'").reset_index().rename(columns={"when": "handed_off"})
     )
-    parts = runs(delivered, frames.submitted).reset_index().astype({"submitted": object})
-    parts.loc[parts["downlink"].isin(frames.problems), "submitted"] = "not known"
     parts = parts.merge(handed_off[["downlink", "handoff", "handed_off"]], "left")[list(PARTS)]
     files = event_files(delivered).droplevel("run")
     names = {

@@ -1,4 +1,4 @@
-"""Messages to a person about problems: when one appears, changes or is over, and once a day while it lasts.
+"""Messages to a person about problems: when one appears, changes or is over, and again while it lasts.
 
 A problem changes when the codes of its causes change, or their numbers. The sentences alone do not count, because they
 contain times and sizes.

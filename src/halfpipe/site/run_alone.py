@@ -4,6 +4,7 @@ So it cannot change what counts as delivered. Only the datagram contains the run
 known datagrams tell which packets of the level-0 archive belong to the run.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -14,11 +15,11 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.formats.retdef import RetDef, Span, content_of, read_retdef
-from halfpipe.ids import LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.settings import Ignore, Ledger, Settings, Shrink
+from halfpipe.settings import Alarm, Board, Ignore, Ledger, Settings, Shrink
 
 FIRST_ID = 990000001  # of made-up downlinks: no real one has such an id, because month 00 is no date
 MARGIN = 60.0  # seconds before and after the known datagrams of a run; there is a datagram every second
@@ -36,6 +37,7 @@ def prepare(settings: Settings, run: RunId) -> DownlinkId:
     HalfPipeError
         As `retdefs_of`, or if the MOOT key cannot be looked up.
     """
+    settings = replace(settings, ignore=Ignore())  # of chunks, too, so that their times and events count
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
     home = make_directory(work, paths.REPIPES)
     for number in count(FIRST_ID):
@@ -69,15 +71,19 @@ def prepare(settings: Settings, run: RunId) -> DownlinkId:
         moot=replace(moot, mapping=False, update=None),
         retire=replace(settings.retire, deliver_waiting=True),
         submit=replace(settings.submit, automatic=False),
-        ignore=Ignore(),
         shrink=Shrink(),
+        board=Board(),
+        alarm=Alarm(silence_hours=None),
     )
     write_text(work / paths.repipe_config(downlink), own.as_json())
     return downlink
 
 
 def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
-    """Make the RetDefs of a run: one for each APID with known datagrams, for an archive that a RetDef here names.
+    """Make the RetDefs of a run: one for each APID that data here have, for an archive that a RetDef here names.
+
+    All have the same times, those of the known datagrams of the run and a `MARGIN`, because an EPU without known data
+    may have some in the archive.
 
     Raises
     ------
@@ -89,24 +95,29 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     plan = Plan(settings)
     downlinks = [plan.of(downlink) for downlink in known_downlinks(settings.paths.work, run)]
     known = {each: _times(settings, each) for each in {run}.union(*(one.runs for one in downlinks))}
-    retdefs = filter(None, (_readable(path) for one in downlinks for path in one.retdefs.values()))
-    own, archive = known.pop(run), next(retdefs, None)
-    if not own or archive is None:
+    paths_of_all = (path for one in downlinks for path in one.retdefs.values())
+    retdefs, own = [retdef for retdef in map(_readable, paths_of_all) if retdef], known.pop(run)
+    if not own or not retdefs:
         raise MissingInputError(
             f"run {run} ({run.l1}): no datagram or RetDef of the run is known here, so the times of its packets are "
             "unknown. Process one of its downlinks first: snakemake dl=DL"
         )
+    kind = RunKind.of(own)
+    apids = {apid for of in (own, *known.values()) for apid in of}
+    apids |= {span.apid for retdef in retdefs for span in retdef.spans}
+    apids = {apid for apid in apids if RunKind.of([apid]) is kind}
+    begin, end = _span(_edges(own), [_edges(of) for of in known.values() if of.keys() & apids])
     return [
         replace(
-            archive,
-            kind="LSEP" if apid in LPA_APIDS else "LSEC",
+            retdefs[0],
+            kind="LSEP" if kind is RunKind.LPA else "LSEC",
             run=run,
             l0key=-1,
             chunk=ChunkId.of(number),
             gndid=-1,
-            spans=(Span(apid, *_span(times, [of[apid] for of in known.values() if apid in of])),),
+            spans=(Span(apid, begin, end),),
         )
-        for number, (apid, times) in enumerate(sorted(own.items()), 1)
+        for number, apid in enumerate(sorted(apids), 1)
     ]
 
 
@@ -121,6 +132,11 @@ def _times(settings: Settings, run: RunId) -> dict[int, Times]:
     """Return the times of the first and the last known datagram of a run, for each APID."""
     known = known_datagrams(settings, run).by_apid()
     return {apid: (float(rows["utc"].min()), float(rows["utc"].max())) for apid, rows in known.items()}
+
+
+def _edges(times: Mapping[int, Times]) -> Times:
+    """Return the first and the last time of a run over all its APIDs."""
+    return min(first for first, _ in times.values()), max(last for _, last in times.values())
 
 
 def _span(own: Times, others: list[Times]) -> Times:

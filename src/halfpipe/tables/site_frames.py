@@ -154,7 +154,7 @@ class SiteFrames:
                     self.problems[downlink] = error
 
     def _downlinks(self) -> Iterator[tuple[Any, ...]]:
-        known = set[DownlinkId]()
+        known, of_others, self.problems = set[DownlinkId](), self.problems, {}
         for receipt in self._receipts():
             known.add(downlink := DownlinkId(receipt["downlink"]))
             told = self.submitted(downlink)
@@ -162,6 +162,7 @@ class SiteFrames:
             yield frames.downlink_row(self._work, receipt, told, problem.text if problem else None)
         unknown = [None] * (len(columns.DOWNLINKS.data) - 1)
         yield from ((dl, *unknown, error.text) for dl, error in self.problems.items() if dl not in known)
+        self.problems = {**of_others, **self.problems}
 
     def _jobs(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():

@@ -160,6 +160,6 @@ def test_make_says_at_once_which_python_it_needs(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "3.11 to 3.13" in done.stderr
         assert python in done.stderr
-        assert "make PYTHON=" in done.stderr
+        assert "make .venv PYTHON=" in done.stderr
         assert ("Python 3.6.8" in done.stderr) == python.endswith("python3")
         assert not (tmp_path / ".venv").exists()
