@@ -13,11 +13,11 @@ OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
 PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
 
 # The tests that a day, a zone or an umask can spoil, as far as they are fast.
-OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_status.py) \
+OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_show.py cli/test_verb_status.py) \
   $(addprefix tests/unit/status/test_,failed_jobs.py harm.py site_causes.py) \
   tests/unit/pages/test_board.py \
   $(addprefix tests/unit/site/test_,alarms.py cleanup.py publish.py) \
-  $(addprefix tests/unit/tables/test_,found_downlinks.py summaries.py incomplete_runs.py) \
+  $(addprefix tests/unit/tables/test_,found_downlinks.py incomplete_runs.py) \
   $(addprefix tests/unit/downlink/test_,submit.py handoff_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
