@@ -8,6 +8,7 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
+from halfpipe.errors import ConfigError
 from halfpipe.site import doctor, two_hosts
 from halfpipe.status import examined
 
@@ -52,7 +53,6 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
     """
     findings: list[doctor.Finding] = []
     options = ["--no-message"] if no_message else []
-    settings, profile = site.settings, site.profile
 
     def note(new: Iterable[doctor.Finding]) -> None:
         for each in new:
@@ -60,14 +60,23 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
             if not as_json:
                 _print(each)
 
-    given = doctor.site_of(settings, profile, ", ".join(map(str, site.configfiles)) or "--config")
-    note(doctor.of_package(settings))
-    note(doctor.of_script(given, *options))
-    if probes:
-        note(two_hosts.probe(settings, profile, given))
-    if site.work.is_dir():
-        files = [Path(given["names"][name]) for name in ("profile", "flight") if given[name]]
-        examined.keep(settings, files, findings, time.time())
+    profile = site.profile
+    try:
+        settings = site.settings
+        given = doctor.site_of(settings, profile, ", ".join(map(str, site.configfiles)) or "--config")
+    except ConfigError as error:  # the script reads the config itself, and reports a missing file system
+        note([doctor.finding("problem", "config", error, "correct it, then: halfpipe doctor")])
+        options += [f"--config={path}" for path in site.configfiles[-1:]]
+        options += [f"--profile={profile.file}"] if profile.name else []
+        note(doctor.of_script(None, *options))
+    else:
+        note(doctor.of_package(settings))
+        note(doctor.of_script(given, *options))
+        if probes:
+            note(two_hosts.probe(settings, profile, given))
+        if site.work.is_dir():
+            files = [Path(given["names"][name]) for name in ("profile", "flight") if given[name]]
+            examined.keep(settings, files, findings, time.time())
     ready = doctor.is_ready(findings)
     if as_json:
         printed.as_json(ready=ready, findings=findings)

@@ -44,15 +44,15 @@ def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str,
     }
 
 
-def of_script(site: Mapping[str, Any], *options: str) -> list[Finding]:
-    """Run the script for a site, and return its findings.
+def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
+    """Run the script for a site, or for None the site of its `options`, and return its findings.
 
     Raises
     ------
     HalfPipeError
         If the script prints no findings.
     """
-    words = ["bash", str(SCRIPT), "--site", "-", *options]
+    words = ["bash", str(SCRIPT), *([] if site is None else ["--site", "-"]), *options]
     try:
         done = subprocess.run(
             words, input=json.dumps(site).encode(), capture_output=True, timeout=SECONDS, check=False

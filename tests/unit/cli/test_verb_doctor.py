@@ -124,6 +124,13 @@ def test_a_ledger_that_cannot_be_used(here: Here) -> None:
     assert here.doctor()[1]["ledger-driver"] == "problem"
 
 
+def test_an_invalid_config_is_a_problem_and_the_rest_is_checked(here: Here) -> None:
+    here.config["paths"] |= {"retdef": [f"{here.home}/none"], "no_key": "x"}
+    status, verdicts, _ = here.doctor()
+    assert (status, verdicts["config"], verdicts["path-missing"]) == (1, "problem", "problem")
+    assert not (here.home / "work" / paths.EXAMINED).exists()
+
+
 @pytest.mark.parametrize("sees", [True, False])
 def test_the_probe_meets_a_second_host_and_leaves_nothing(here: Here, sees: bool) -> None:
     """With its own name and mounts; the doctor also runs there."""
