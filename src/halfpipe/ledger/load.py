@@ -105,7 +105,7 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
     runs = {*runs_of(connection, [downlink]), *entry.parts}
     _store(connection, entry)
     for run in sorted(runs):
-        _sum_up(connection, run, settings)
+        _sum_up(connection, run, settings, entry.parts.get(run))
     for run in entry.staged:
         # Without this row Level-1 fails on the whole downlink.
         if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
@@ -261,8 +261,8 @@ def _store(connection: Connection, entry: Entry) -> None:
             connection.execute(insert(table), rows)
 
 
-def _sum_up(connection: Connection, run: RunId, settings: Settings) -> None:
-    """Compute the row of `run` again."""
+def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | None = None) -> None:
+    """Compute the row of `run` again; `own` is the part that was just read, so its file is not read again."""
     parts = []
     columns = (LINKS.c.downlink_id, LINKS.c.refused, LINKS.c.digest)
     links = connection.execute(
@@ -271,7 +271,9 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings) -> None:
         .order_by(LINKS.c.downlink_id)
     )
     for number, refused, digest in links.all():
-        part = Part.read(settings.paths.work, run, _downlink(number), refused=bool(refused))
+        downlink = _downlink(number)
+        same = own is not None and own.downlink == downlink
+        part = own if same else Part.read(settings.paths.work, run, downlink, refused=bool(refused))
         if part is not None:
             # If the downlink was processed again, whether its run is refused is not known until it is loaded.
             parts.append(part if part.digest == digest else replace(part, refused=True))
