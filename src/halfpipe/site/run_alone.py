@@ -4,11 +4,13 @@ So it cannot change what counts as delivered. Only the datagram contains the run
 known datagrams tell which packets of the level-0 archive belong to the run.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.downlink.plan import Plan
@@ -17,6 +19,7 @@ from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.formats.retdef import RetDef, Span, content_of, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
+from halfpipe.merge.ordering import numbers_in
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import Alarm, Board, Ignore, Ledger, Settings, Shrink
@@ -51,10 +54,8 @@ def prepare(settings: Settings, run: RunId) -> DownlinkId:
         write_bytes(search_path / paths.retdef(downlink, retdef.chunk), content_of(retdef))
     moot = settings.moot
     if moot.mapping:
-        known, file = (
-            moot_key.of_run(settings, run, known_datagrams(settings, run).rows),
-            paths.repipe_moot(downlink),
-        )
+        file = paths.repipe_moot(downlink)
+        known = moot_key.of_run(settings, run, known_datagrams(settings, run).rows)
         write_text(work / file, f"{run.l1} {known.key} {known.alias}\n")
         moot = replace(moot, file=work / file)
     own = replace(
@@ -94,19 +95,22 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     """
     plan = Plan(settings)
     downlinks = [plan.of(downlink) for downlink in known_downlinks(settings.paths.work, run)]
-    known = {each: _times(settings, each) for each in {run}.union(*(one.runs for one in downlinks))}
-    paths_of_all = (path for one in downlinks for path in one.retdefs.values())
-    retdefs, own = [retdef for retdef in map(_readable, paths_of_all) if retdef], known.pop(run)
-    if not own or not retdefs:
+    known = {
+        each: known_datagrams(settings, each).rows for each in {run}.union(*(one.runs for one in downlinks))
+    }
+    every_path = (path for one in downlinks for path in one.retdefs.values())
+    retdefs, own = [retdef for retdef in map(_readable, every_path) if retdef], known.pop(run)
+    if not len(own) or not retdefs:
         raise MissingInputError(
             f"run {run} ({run.l1}): no datagram or RetDef of the run is known here, so the times of its packets are "
             "unknown. Process one of its downlinks first: snakemake dl=DL"
         )
-    kind = RunKind.of(own)
-    apids = {apid for of in (own, *known.values()) for apid in of}
+    kind = RunKind.of(numbers_in(own["apid"]))
+    apids = {apid for rows in (own, *known.values()) for apid in numbers_in(rows["apid"])}
     apids |= {span.apid for retdef in retdefs for span in retdef.spans}
     apids = {apid for apid in apids if RunKind.of([apid]) is kind}
-    begin, end = _span(_edges(own), [_edges(of) for of in known.values() if of.keys() & apids])
+    others = [rows for rows in known.values() if apids.intersection(numbers_in(rows["apid"]))]
+    begin, end = _span(_edges(own), list(map(_edges, others)))
     return [
         replace(
             retdefs[0],
@@ -128,15 +132,9 @@ def _readable(path: Path) -> RetDef | None:
     return None
 
 
-def _times(settings: Settings, run: RunId) -> dict[int, Times]:
-    """Return the times of the first and the last known datagram of a run, for each APID."""
-    known = known_datagrams(settings, run).by_apid()
-    return {apid: (float(rows["utc"].min()), float(rows["utc"].max())) for apid, rows in known.items()}
-
-
-def _edges(times: Mapping[int, Times]) -> Times:
-    """Return the first and the last time of a run over all its APIDs."""
-    return min(first for first, _ in times.values()), max(last for _, last in times.values())
+def _edges(rows: NDArray[np.void]) -> Times:
+    """Return the times of the first and the last of some datagrams."""
+    return float(rows["utc"].min()), float(rows["utc"].max())
 
 
 def _span(own: Times, others: list[Times]) -> Times:
