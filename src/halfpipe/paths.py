@@ -92,7 +92,7 @@ probe = Place("doctor-{name}")
 # Of a made-up downlink that processes one run again. Its directory stays, because it marks the id as used.
 repipe_config = Place("repipe/{dl}/config.yaml")
 repipe_retdefs = Place("repipe/{dl}/retdefs")  # the directory on its own search path that has its RetDefs
-repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run
+repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run, if the ledger maps them
 repipe_work = Place("repipe/{dl}/work")  # its own working directory
 repipe_stage = Place("repipe/{dl}/stage")  # its own stage
 

@@ -137,7 +137,7 @@ Days = Annotated[float, Check(ge=0)]
 
 
 class Section:
-    """Base of all sections: unknown keys are refused; docstrings describe sections and keys."""
+    """Base of all sections: unknown keys are refused; docstrings describe sections and keys (`config.model`)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

@@ -182,9 +182,8 @@ def listed(
 
         content = files.content(found, target.form, simulated=simulated)
     if target.file and target.file.parent.is_dir() and (target.file.is_file() or not target.file.exists()):
-        write_bytes(
-            target.file.resolve(), content, lasting=False, locked=False
-        )  # whole, or the file of before
+        # The whole file, or, if that fails, the file of before; devices and pipes are written to.
+        write_bytes(target.file.resolve(), content, lasting=False, locked=False)
         return
     with click.open_file(str(target.file or "-"), "wb") as out:
         out.write(content)
