@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 from halfpipe.downlink.deliver_run import deliver_run
@@ -24,11 +25,18 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
     )
 
 
+def chunk_of(product: str) -> ChunkId:
+    """Return the chunk of a product `paths.chunk`."""
+    return ChunkId(Path(product).stem)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
     parser = rule_program.parser(__doc__)
     parser.add_argument("--run", type=RunId, required=True)
-    parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="chunks with data of the run")
+    parser.add_argument(
+        "--chunks", type=chunk_of, nargs="*", default=[], help="products of the chunks to merge"
+    )
     parser.add_argument("--runs", type=RunId, nargs="+", required=True, help="all runs of the downlink")
     parser.add_argument("--threads", type=int, default=1, help="event files written at the same time")
     return rule_program.run(job, parser, argv)

@@ -151,16 +151,13 @@ def all_outstanding():
 
 
 def program(name):
-    """Return a function that returns the command of a rule's program, because braces in a path would be wildcards.
+    """Return the start of a rule's command. Braces are doubled, because single ones would be wildcards.
 
     With ``--sdm conda`` the program runs in the environment of its rule, otherwise in that of Snakemake.
     """
-
-    def command(wildcards):
-        in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-        script = f"{workflow.basedir}/scripts/{name}.py"
-        # The environment has the dependencies of the package, but not the package.
-        python = ["env", f"PYTHONPATH={workflow.basedir}/src", "python"] if in_conda else [sys.executable]
-        return shlex.join([*python, script, "--settings", os.environ[SETTINGS]])
-
-    return command
+    in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    # The environment has the dependencies of the package, but not the package.
+    python = ["env", f"PYTHONPATH={workflow.basedir}/src", "python"] if in_conda else [sys.executable]
+    script = f"{workflow.basedir}/scripts/{name}.py"
+    command = shlex.join([*python, script, "--settings", os.environ[SETTINGS]])
+    return command.replace("{", "{{").replace("}", "}}")

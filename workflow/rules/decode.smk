@@ -7,8 +7,6 @@ rule decode_chunk:
     because it cannot be made again where its source is gone. Nor is its source an input, so that a copy with new
     times makes nothing outstanding (`test_dag.py::test_finished_work_stays_finished`). Uses wildcards `dl`, `chunk`.
     """
-    input:
-        of_downlink(lambda of, wildcards: []),
     output:
         paths.chunk(),
     log:
@@ -17,7 +15,5 @@ rule decode_chunk:
     priority: 1
     conda:
         "../../envs/halfpipe.yaml"
-    params:
-        program=program("decode_chunk"),
     shell:
-        "{params.program} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"
+        program("decode_chunk") + " --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"

@@ -22,12 +22,10 @@ rule deliver_run:
         "../../envs/halfpipe.yaml"
     threads: 2
     params:
-        program=program("deliver_run"),
-        chunks=lambda wildcards: chunks_for(downlink(wildcards.dl), wildcards.run),
-        runs=lambda wildcards: downlink(wildcards.dl).runs,
+        plan=lambda wildcards: downlink(wildcards.dl),
     shell:
-        "{params.program} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"
-        " --runs {params.runs} --threads {threads} --log {log}"
+        program("deliver_run") + " --downlink {wildcards.dl} --run {wildcards.run} --chunks {input}"
+        " --runs {params.plan.runs} --threads {threads} --log {log}"
 
 
 rule receipt:
@@ -47,9 +45,8 @@ rule receipt:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        program=program("receipt"),
-        chunks=lambda wildcards: downlink(wildcards.dl).chunks,
-        runs=lambda wildcards: downlink(wildcards.dl).runs,
+        plan=lambda wildcards: downlink(wildcards.dl),
     shell:
-        "{params.program} --downlink {wildcards.dl} --chunks {params.chunks} --runs {params.runs}"
+        program("receipt")
+        + " --downlink {wildcards.dl} --chunks {params.plan.chunks} --runs {params.plan.runs}"
         " --log {log}"

@@ -15,7 +15,5 @@ rule ledger:
     localrule: True
     conda:
         "../../envs/halfpipe.yaml"
-    params:
-        program=program("ledger"),
     shell:
-        "{params.program} --downlink {wildcards.dl} --log {log}"
+        program("ledger") + " --downlink {wildcards.dl} --log {log}"

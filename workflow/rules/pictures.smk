@@ -21,7 +21,5 @@ rule pictures:
     localrule: True
     conda:
         "../../envs/halfpipe.yaml"
-    params:
-        program=program("pictures"),
     shell:
-        "{params.program} --downlink {wildcards.dl} --log {log}"
+        program("pictures") + " --downlink {wildcards.dl} --log {log}"

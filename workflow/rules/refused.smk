@@ -17,10 +17,9 @@ rule refused:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        program=program("refused"),
         why=lambda wildcards: str(refusals.get(wildcards.target, "not refused any more")),
     shell:
-        "{params.program} --why {params.why:q} --log {log}"
+        program("refused") + " --why {params.why:q} --log {log}"
 
 
 rule misspelt:

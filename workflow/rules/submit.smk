@@ -19,7 +19,5 @@ rule submit:
     localrule: True
     conda:
         "../../envs/halfpipe.yaml"
-    params:
-        program=program("submit"),
     shell:
-        "{params.program} --downlink {wildcards.dl} --log {log}"
+        program("submit") + " --downlink {wildcards.dl} --log {log}"

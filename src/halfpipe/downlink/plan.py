@@ -110,8 +110,8 @@ class DownlinkPlan:
         """
         names = [self.downlink, paths.chunks(self.downlink), paths.RUNS]
         names += [name for run in self.runs for name in (paths.run(run), f"{paths.run(run)}/{self.downlink}")]
-        for name in ("", *names):
-            refuse_closed(self.plan.work / name)
+        for place in (str(self.plan.work), *(f"{self.plan.work}/{name}" for name in names)):
+            refuse_closed(place)
         for name in (paths.receipt(self.downlink), *self.manifests):
             path = self.plan.work / name
             if path.is_dir():
@@ -124,6 +124,7 @@ class DownlinkPlan:
     def _read(self) -> tuple[dict[ChunkId, frozenset[RunId]], list[HalfPipeError]]:
         """The runs of each chunk, and why RetDefs cannot be read."""
         found, unreadable, retdefs = {}, [], self.retdefs
+        same = dict[frozenset[RunId], frozenset[RunId]]()  # one object for equal sets: there are many chunks
         for chunk in self.chunks:
             runs = set(self._decoded.get(chunk, ()))
             try:
@@ -131,7 +132,7 @@ class DownlinkPlan:
                     runs.add(read_retdef(retdefs[chunk]).run)
             except HalfPipeError as error:
                 unreadable.append(error)
-            found[chunk] = frozenset(runs)
+            found[chunk] = same.setdefault(frozenset(runs), frozenset(runs))
         return found, unreadable
 
     @cached_property
@@ -140,7 +141,7 @@ class DownlinkPlan:
         found = {}
         for chunk in self.chunks:
             with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads((self.plan.work / paths.chunk(self.downlink, chunk)).read_bytes())
+                content = json.loads(read_whole(f"{self.plan.work}/{paths.chunk(self.downlink, chunk)}"))
                 found[chunk] = frozenset(RunId(run) for run in content["runs"])
         return found
 
@@ -196,7 +197,7 @@ class DownlinkPlan:
         these are the chunks that contain the run, or contained it when it was merged. A late RetDef must not stage
         other runs again, because Level-1 may have taken their files.
         """
-        merged = self._merged(RunId(run))
+        merged = self._merged.get(RunId(run))
         if merged is None:
             return self.chunks
         contain = (chunk for chunk in self.chunks if run in self.runs_of[chunk] or chunk in merged)
@@ -215,16 +216,19 @@ class DownlinkPlan:
         found = []
         for run in self.runs:
             contains = {chunk for chunk, runs in self._decoded.items() if run in runs}
-            if self._merged(run) not in ({*contains}, None):
+            if self._merged.get(run) not in ({*contains}, None):
                 found.append(paths.manifest(run, self.downlink))
         return (*found, *([paths.receipt(self.downlink)] if self.handed_off is not None else []))
 
-    def _merged(self, run: RunId) -> set[ChunkId] | None:
-        """Return the chunks from which the manifest of a run was made; None without a readable manifest."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads((self.plan.work / paths.manifest(run, self.downlink)).read_bytes())
-            return {ChunkId(chunk) for chunk in content["chunks"]}
-        return None
+    @cached_property
+    def _merged(self) -> dict[RunId, set[ChunkId]]:
+        """The chunks from which each manifest was made; nothing of a manifest that cannot be read."""
+        found = {}
+        for run, manifest in zip(self.runs, self.manifests, strict=True):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads(read_whole(f"{self.plan.work}/{manifest}"))
+                found[run] = {ChunkId(chunk) for chunk in content["chunks"]}
+        return found
 
     @cached_property
     def handed_off(self) -> float | None:
@@ -347,7 +351,7 @@ def listed(directory: str, downlink: str) -> Listing:
     return Listing(sorted(chunks), sorted(elsewhere), frozenset(names))
 
 
-def refuse_closed(place: Path) -> None:
+def refuse_closed(place: str | Path) -> None:
     """Raise an error if `place` is a directory that this user may not read.
 
     Raises

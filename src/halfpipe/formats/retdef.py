@@ -48,6 +48,8 @@ DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
 <!ATTLIST span apid CDATA #REQUIRED tbeg CDATA #REQUIRED tend CDATA #REQUIRED>
 ]>
 """  # noqa: E501
+# The same number of lines. Reading the DTD, which declares no entity and no default, takes half of the parser's time.
+NO_DTD = DTD.partition("\n")[0] + "\n" * DTD.count("\n")
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def _root(content: bytes) -> "Element":
     _expect(content.strip(), "the file is empty")
     _expect(len(content) <= MAX_SIZE, f"more than {MAX_SIZE} bytes; a RetDef has a few hundred")
     try:
-        root: Element = fromstring(content, forbid_entities=True, forbid_external=True)
+        short = content.replace(DTD.encode(), NO_DTD.encode(), 1)
+        root: Element = fromstring(short, forbid_entities=True, forbid_external=True)
     except DefusedXmlException as error:
         raise FormatError(
             f"declares an entity or an external reference, which is not allowed: {error}"

@@ -21,7 +21,7 @@ def look_for_garbage_seldom() -> None:
     Snakemake's DAG of a thousand downlinks consists of about a million objects, which all stay. Looking through them
     takes a sixth of the time of a dry run, and finds nothing.
     """
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(1_000_000, 20, 50)
 
 
 def release_memory() -> None:

@@ -201,8 +201,8 @@ def test_a_directory_of_another_user_is_refused_by_name(
     for closed in (work, work / DL, work / paths.chunks(DL), work / paths.run(RUN_A) / DL):
         closed.mkdir(parents=True, exist_ok=True)
 
-        def access(path: Path, *_: object, closed: Path = closed, **__: object) -> bool:
-            return path != closed
+        def access(path: str | Path, *_: object, closed: Path = closed, **__: object) -> bool:
+            return Path(path) != closed
 
         monkeypatch.setattr(os, "access", access)  # root may read everything
         with pytest.raises(HalfPipeError, match=rf"^{closed} cannot be read: .*{closed} belongs to "):
