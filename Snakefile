@@ -27,6 +27,7 @@ wildcard_constraints:
 
 
 onstart:
+    start_no_timers()
     if is_head():
         end_at_sigterm()
         begin_working_directory()

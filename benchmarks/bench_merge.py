@@ -52,7 +52,8 @@ def command(scene: Scene, home: Path, threads: int) -> list[object]:
     program = [sys.executable, ROOT / "scripts" / "deliver_run.py"]
     write_text(home / "settings.json", settings(scene, home).as_json())
     what = ["--settings", home / "settings.json", "--downlink", downlink, "--run", run]
-    which = ["--chunks", *scene.chunks(run), "--runs", *scene.runs]
+    chunks = [paths.chunk(downlink, chunk) for chunk in scene.chunks(run)]
+    which = ["--chunks", *chunks, "--runs", *scene.runs]
     return [*program, *what, *which, "--threads", str(threads), "--log", home / "deliver_run.log"]
 
 

@@ -85,6 +85,15 @@ def end_at_sigterm():
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
 
 
+def start_no_timers():
+    """Look for the next jobs only when a job has ended.
+
+    Snakemake limits the jobs of a second. After each look for jobs it starts a timer of a second, which causes another
+    look, and a command waits for its last timer before it ends.
+    """
+    workflow.scheduler.job_rate_limiter = None
+
+
 @in_words
 def begin_working_directory():
     """Make the mark of a new working directory, write the settings for jobs, and check the ledger."""

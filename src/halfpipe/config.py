@@ -138,6 +138,19 @@ def load(
     return settings
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but an error if a key occurs twice: PyYAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                why = f"{key.value} occurs twice; put all its values under one {key.value}"
+                raise yaml.MarkedYAMLError(problem=why, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Mapping[str, Any]:
     """Read a YAML file that contains a mapping.
 
@@ -147,7 +160,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         If the file cannot be read, or contains something else.
     """
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.load(path.read_text(), _Loader) or {}  # noqa: S506 - a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, Mapping):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
@@ -294,6 +295,17 @@ def test_several_downlinks_in_one_command(site: Site) -> None:
         assert site.snakemake("-n").good().jobs == frozenset(), "a downlink in progress is left out"
     assert site.snakemake().good().jobs == per_downlink[LATER]
     assert site.snakemake().good().jobs == frozenset()
+
+
+def test_a_command_starts_no_timers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for the last one, up to a second."""
+    build("split2", site)
+    started = list[int]()
+    monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", lambda _, seconds: started.append(seconds))
+    site.process(DL)
+    assert started == []
+    site.snakemake(f"dl={DL}", "-F", "--no-hooks").good()
+    assert started != [], "otherwise `start_no_timers` is not needed"
 
 
 def test_downlinks_named_in_the_config(site: Site) -> None:

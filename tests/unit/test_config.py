@@ -152,7 +152,13 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     assert said.endswith("config/README.md has every key with its default.")
 
 
-@pytest.mark.parametrize("content", [b"merge: {", b"\t- x: [", b"a: \xff\n", b"- a\n- b\n", b"just words\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"merge: {", b"\t- x: [", b"a: \xff\n", b"- a\n- b\n", b"just words\n"),
+        *(b"ignore: {}\nignore: {}\n", b"ignore: {late: [], chunks: [], late: []}\n"),
+    ],
+)
 def test_files_that_are_not_a_config(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
