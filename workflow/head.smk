@@ -110,6 +110,9 @@ def begin_working_directory():
 def withdraw_receipts():
     """Remove the receipts of downlinks with jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
+        downlink(dl)  # the input of no other job has checked the downlink of a chunk that is a target
+        if dl in refusals:
+            raise refusals[dl]
         leases.hold_downlink(
             settings, DownlinkId(dl), logger.info
         ).check()  # another process may have taken over and handed the downlink off
