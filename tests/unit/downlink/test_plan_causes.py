@@ -166,6 +166,9 @@ def test_a_directory_that_cannot_be_listed_stops_only_its_downlink(settings: Set
     assert told([cause]) == [("file-system", Verdict.ACTION, f"ls -ld {place}")]
     assert found(settings, dl=OTHER) == []
     assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",))
+    handed_off = hand_off(settings, 1)
+    assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",)), "one may be late"
+    handed_off.unlink()
     # A command that names the downlink uses the RetDefs that it can read.
     assert Plan(settings).of(DL).chunks == (ChunkId("00001"),)
     assert retdef_to_stage(settings, DL, ChunkId("00001")).startswith(b"<retdef")
