@@ -190,9 +190,13 @@ def test_a_late_retdef_is_reported_if_snakemake_fails_before_its_first_job(outst
     site.process(FIRST)
     (site.home / late.name).rename(late)
 
+    def say(text: str) -> bool:
+        said.append(text)
+        return True
+
     def turn(*options: str) -> int:
         call = SnakemakeCall(("--configfile", str(site.configfile), *options), cores=1)
-        return program.turn(site.settings, call, 1.0, lambda text: not said.append(text), timer=False)
+        return program.turn(site.settings, call, 1.0, say, timer=False)
 
     assert turn("--no-such-option") == program.FAILED
     assert f"downlink {FIRST}" in said[0]

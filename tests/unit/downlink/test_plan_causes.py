@@ -151,6 +151,18 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     assert told(found(settings)) == [("retdef-elsewhere", Verdict.NOTE, f"rm {stray}")]
 
 
+@pytest.mark.parametrize("name", [f"RetDef-{DL}-2.xml", f"RetDef-{DL}-00000.xml", f"RetDef-{DL}-00002.XML"])
+def test_a_misnamed_retdef_is_named(name: str, settings: Settings) -> None:
+    """Without it the downlink looks complete if it is the last one."""
+    retdef = put(settings.paths.retdef[0], 1)
+    retdef.with_name(name).touch()
+    retdef.with_name(f".{retdef.name}.part").touch()  # rsync is copying it
+    (cause,) = found(settings)
+    assert codes([cause]) == [("retdef-elsewhere", Verdict.ACTION)]
+    assert name in cause.text
+    assert len(reported(settings)) == 1
+
+
 def loop(path: Path) -> Path:
     """Make a link at `path` that not even root can list."""
     path.symlink_to(path.name)
