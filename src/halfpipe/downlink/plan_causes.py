@@ -26,6 +26,7 @@ STAGED_AFTER_SECONDS = 60.0
 # Codes that a command reports for a named downlink, although it processes the downlink.
 REPORTED = {
     "waits-retdef",
+    "no-retdefs",
     "file-system",
     "retdef-elsewhere",
     "retdef-new",
@@ -61,9 +62,15 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             "no-retdefs",
             Verdict.ACTION,
             "begun and not handed off, and its RetDefs are gone from the search path (paths.retdef)",
-            Remedy(f"snakemake dl={downlink}", first=f"To process the {there} that are staged")
-            if there
-            else Remedy(first="Have them copied again"),
+            Remedy(
+                # Not a command to paste: if a file system is not mounted, the hand-off would lack chunks.
+                first="Have them copied again, or their file system mounted"
+                + (
+                    f". If they are gone for good: snakemake dl={downlink} processes the {there} staged"
+                    if there
+                    else ""
+                )
+            ),
             modified(str(place)),
         )
     if of.new:
