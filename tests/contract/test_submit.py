@@ -163,6 +163,10 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     named = site.snakemake(f"dl={FIRST}")
     remedy = f"halfpipe hold stage {FIRST} --resume\n" if place == FIRST else "halfpipe hold\n"
     assert (named.status, str(file) in named.said, remedy in named.said) == (1, True, True), named.said
+    # So is a chunk as a target, and a downlink that was handed off keeps its receipt.
+    for dl in (FIRST,) if place == FIRST else (FIRST, SECOND):
+        chunk = site.snakemake("-F", paths.chunk(dl, "00001"))
+        assert (chunk.status, str(file) in chunk.said) == (1, True), chunk.said
     assert site.tree() == before
     # The default target leaves it out. What was handed off is submitted.
     for words in (["-n"], []):

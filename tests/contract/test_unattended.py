@@ -15,6 +15,7 @@ from halfpipe import paths
 from halfpipe.downlink.plan import Plan
 from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn as program
+from halfpipe.site.invocation import SnakemakeCall
 from halfpipe.status.site_causes import last_turn
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import job_log
@@ -179,3 +180,26 @@ def test_downlinks_that_failed_before_are_last(outstanding: Site) -> None:
     assert program.in_turn(plan) == [[first, second], []]
     job_log(outstanding.work, "decode_chunk-00001", downlink=FIRST)
     assert program.in_turn(plan) == [[second], [first]]
+
+
+def test_a_late_retdef_is_reported_if_snakemake_fails_before_its_first_job(outstanding: Site) -> None:
+    site, said = outstanding, list[str]()
+    shutil.rmtree(site.retdefs / SECOND)
+    late = site.retdefs / FIRST / f"RetDef-{FIRST}-00002.xml"
+    late.rename(site.home / late.name)
+    site.process(FIRST)
+    (site.home / late.name).rename(late)
+
+    def say(text: str) -> bool:
+        said.append(text)
+        return True
+
+    def turn(*options: str) -> int:
+        call = SnakemakeCall(("--configfile", str(site.configfile), *options), cores=1)
+        return program.turn(site.settings, call, 1.0, say, timer=False)
+
+    assert turn("--no-such-option") == program.FAILED
+    assert f"downlink {FIRST}" in said[0]
+    assert turn() == program.GOOD
+    assert site.receipt(FIRST)["handoff"] == 2
+    assert len(said) == 2, "it is over"

@@ -1,6 +1,10 @@
 """Bad input in the workflow: it is named, and nothing beside it is lost."""
 
 from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.ids import DownlinkId
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, build, read_case
 from tests.support.harness import failure_code
@@ -39,6 +43,31 @@ def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     assert [downlink for downlink in (DL, *bad) if site.has_receipt(downlink)] == [DL]
     assert not [path for downlink in bad for path in (site.work / downlink).glob("RetDef*")]
     assert sorted(path.name for path in site.stage.iterdir()) == [paths.STAGE_MARK, DL, "chunktokens"]
+
+
+def test_a_hand_off_lacks_a_chunk_whose_bad_retdef_was_removed(site: Site) -> None:
+    build("runid_small", site)
+    last = max((site.retdefs / DL).iterdir())
+    good = last.read_text()
+    last.write_text(good[:-9])
+    site.snakemake(f"dl={DL}").bad()
+    last.unlink()
+    assert "no-retdefs" not in codes(site)
+    site.process(DL)
+    assert codes(site)["no-retdefs"] is Verdict.ACTION
+    chunk = {"dl": DL, "chunk": last.stem[-5:], "reason": "lost"}
+    site.configure(ignore={"chunks": [chunk]})
+    assert "no-retdefs" not in codes(site)
+    site.configure(ignore={"chunks": []})
+    last.write_text(good)
+    site.process(DL)
+    assert "no-retdefs" not in codes(site)
+    assert site.staged(DL) == expected("runid_small").files
+
+
+def codes(site: Site) -> dict[str, Verdict]:
+    """Return the causes of the downlink's account."""
+    return {cause.code: cause.verdict for cause in account(Survey(site.settings), DownlinkId(DL)).causes}
 
 
 def test_after_delete_all_output_nothing_is_delivered_twice(site: Site) -> None:

@@ -92,8 +92,8 @@ CODES: Mapping[str, Code] = {
         Code(
             "retdef-elsewhere",
             Phase.RETDEFS,
-            "A RetDef is in the directory of another downlink, where it does not count.",
-            "Move it to the directory of its own downlink.",
+            "A RetDef does not count: it is in the directory of another downlink, or its name is not that of a RetDef.",
+            "Move it to the directory of its own downlink, or rename it.",
         ),
         # level-0
         Code(

@@ -88,6 +88,9 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
             continue
         of = plan.of(dl)
         if handed_off and not of.to_stage and not submits:
+            # A late RetDef cannot be seen in a directory that cannot be listed.
+            unread = (one.unread for one in of.listings.values() if one.unread)
+            waiting += [f"downlink {dl}: cannot list RetDefs: {why}" for why in unread]
             continue
         try:
             file = halts.holding(plan.work, Switch.STAGE if of.to_stage else Switch.L1, dl)

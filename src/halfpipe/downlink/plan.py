@@ -20,7 +20,7 @@ from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remed
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified, names_in, read_whole
 from halfpipe.files.records import parse_again
-from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
+from halfpipe.formats.retdef import RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.run import halt_cleanup
 from halfpipe.run.receipt_file import last_hand_off
@@ -33,7 +33,7 @@ CLOCKS_APART = 60.0  # most seconds between the clocks of two file systems
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A directory: the chunks of its RetDefs in order, the names of RetDefs of other downlinks, and all names.
+    """A directory: the chunks of its RetDefs in order, the names of RetDefs that do not count here, and all names.
 
     `unread` says why the directory cannot be listed; it is empty if it can.
     """
@@ -342,11 +342,10 @@ def listed(directory: str, downlink: str) -> Listing:
     before, after = f"RetDef-{downlink}-", ".xml"
     chunks, elsewhere = [], []
     for name in names:
-        if name.startswith(before) and name.endswith(after):
-            chunk = name[len(before) : -len(after)]
-            if ChunkId.matches(chunk) and int(chunk) > 0:
-                chunks.append(chunk)
-        elif name.startswith("RetDef-") and FILE_NAME.fullmatch(name):
+        chunk = name[len(before) : -len(after)] if name.startswith(before) and name.endswith(after) else ""
+        if ChunkId.matches(chunk) and int(chunk) > 0:
+            chunks.append(chunk)
+        elif name.lower().startswith("retdef-") and name.lower().endswith(after):
             elsewhere.append(name)
     return Listing(sorted(chunks), sorted(elsewhere), frozenset(names))
 

@@ -18,7 +18,7 @@ from halfpipe.downlink.stage_look import foreign, refuse_foreign
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import lease, leases
 from halfpipe.files.reading import modified, names_in
-from halfpipe.formats.retdef import read_content
+from halfpipe.formats.retdef import FILE_NAME, read_content
 from halfpipe.ids import ChunkId, DownlinkId
 
 # A RetDef that did not change for so long before it was staged equals the staged one. Clocks of file servers differ.
@@ -26,6 +26,7 @@ STAGED_AFTER_SECONDS = 60.0
 # Codes that a command reports for a named downlink, although it processes the downlink.
 REPORTED = {
     "waits-retdef",
+    "no-retdefs",
     "file-system",
     "retdef-elsewhere",
     "retdef-new",
@@ -61,9 +62,15 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             "no-retdefs",
             Verdict.ACTION,
             "begun and not handed off, and its RetDefs are gone from the search path (paths.retdef)",
-            Remedy(f"snakemake dl={downlink}", first=f"To process the {there} that are staged")
-            if there
-            else Remedy(first="Have them copied again"),
+            Remedy(
+                # Not a command to paste: if a file system is not mounted, the hand-off would lack chunks.
+                first="Have them copied again, or their file system mounted"
+                + (
+                    f". If they are gone for good: snakemake dl={downlink} processes the {there} staged"
+                    if there
+                    else ""
+                )
+            ),
             modified(str(place)),
         )
     if of.new:
@@ -164,10 +171,18 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
 
 
 def _problems(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield RetDefs of other downlinks in the directories of a downlink, and directories that cannot be listed."""
+    """Yield RetDefs that do not count in the directories of a downlink, and directories that cannot be listed."""
     for home, listing in of.listings.items():
         for name in listing.elsewhere:
-            path, right = home / of.downlink / name, home / name.split("-")[1]
+            path, match = home / of.downlink / name, FILE_NAME.fullmatch(name)
+            if match is None or match[1] == of.downlink:  # there is no chunk 00000
+                text = f"{path} does not count: the name is not RetDef-{of.downlink}-<chunk>.xml, chunk 00001 to 99999"
+                first = "Rename or remove it"
+                yield Cause(
+                    "retdef-elsewhere", Verdict.ACTION, text, Remedy(first=first), modified(str(path))
+                )
+                continue
+            right = home / match[1]
             twice = (right / name).exists()
             yield Cause(
                 "retdef-elsewhere",

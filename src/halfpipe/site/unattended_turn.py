@@ -18,9 +18,10 @@ from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.heartbeat import whoami
+from halfpipe.files.heartbeat import file_server_time, whoami
 from halfpipe.files.json_files import write_json
 from halfpipe.files.lease import Lease
+from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Alarms, site_subject
@@ -144,11 +145,15 @@ class Turn:
 
     def run(self) -> int:
         """Process the downlinks, report all problems, and return the exit status."""
-        plan, failed = Plan(self.settings), dict[DownlinkId, Cause]()
+        plan, failed, begun = (
+            Plan(self.settings),
+            dict[DownlinkId, Cause](),
+            file_server_time(self.lease.work),
+        )
         # Without a stage every downlink would be refused, and reported, for the same reason.
         ready = in_turn(plan, self.since) if Survey(self.settings).stage_trouble is None else []
         for todo in filter(None, ready):
-            failed |= self._process(plan, todo)
+            failed |= self._process(plan, todo, begun)
         self.lease.report_progress()
         survey = Survey(self.settings)
         found = overview(survey, {*recent(survey, DAYS, self.since), *failed})
@@ -166,8 +171,11 @@ class Turn:
             return OUT_OF_TIME
         return FAILED if failed or found.wanting else GOOD
 
-    def _process(self, plan: Plan, todo: Sequence[DownlinkId]) -> dict[DownlinkId, Cause]:
-        """Process downlinks by one command of Snakemake; return the causes that their jobs have not recorded."""
+    def _process(self, plan: Plan, todo: Sequence[DownlinkId], begun: float) -> dict[DownlinkId, Cause]:
+        """Process downlinks by one command of Snakemake; return the causes that their jobs have not recorded.
+
+        The turn began at the Unix time `begun`. A downlink with a late RetDef has an older receipt.
+        """
         log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.log"
         targets = {dl: plan.target(dl) for dl in todo}
         is_late = False
@@ -175,7 +183,7 @@ class Turn:
             done, progress, reported = set[DownlinkId](), time.monotonic(), time.monotonic()
             for _ in ticks(process, LOOK_SECONDS):
                 now = time.monotonic()
-                before, done = done, {dl for dl in todo if (plan.work / targets[dl]).exists()}
+                before, done = done, {dl for dl in todo if is_made(f"{plan.work}/{targets[dl]}", begun)}
                 if done - before:
                     progress = now
                 if now - reported > REPORT_SECONDS:
@@ -189,7 +197,7 @@ class Turn:
                 is_late = True
                 break
             status = process.poll()
-        left = [dl for dl in todo if not (plan.work / targets[dl]).exists()]
+        left = [dl for dl in todo if not is_made(f"{plan.work}/{targets[dl]}", begun)]
         if is_late:
             do = Remedy(first=f"see what hung, often a file system: {log}")
             return {dl: Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do) for dl in left}

@@ -13,11 +13,11 @@ from halfpipe.downlink import handoff_causes, plan_causes, stage_look, unbalance
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files.json_files import read_json
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.settings import reason_of
-from halfpipe.status.failed_jobs import failures
+from halfpipe.status.failed_jobs import failed_jobs, failures
 from halfpipe.status.survey import DownlinkFacts
 from halfpipe.words import count
 
@@ -102,6 +102,7 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
             )
     if receipt.get("taken_over"):
         return
+    yield from _without_retdef(of, receipt)
     yield from unbalanced.findings(of.id, receipt["chunks"], receipt["runs"])
     place = of.work / paths.chunks(of.id)
     if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
@@ -118,6 +119,24 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
             Remedy(f"halfpipe explain {of.id}"),
             of.receipt_time,
         )
+
+
+def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield the chunks that a hand-off lacks because their jobs failed and their RetDefs are gone since."""
+    known = {int(chunk["chunk"]) for chunk in receipt["chunks"]} | of.plan.numbers | of.plan.ignored
+    for job in failed_jobs(of.work, of.id):
+        if job.rule == "decode_chunk" and ChunkId.matches(job.ids) and int(job.ids) not in known:
+            yield Cause(
+                "no-retdefs",
+                Verdict.ACTION,
+                f"the hand-off lacks chunk {job.ids}: its job failed, and its RetDef is gone since. {job.text}",
+                Remedy(
+                    f"snakemake dl={of.id}",
+                    first="Have the RetDef copied again, or list the chunk under ignore.chunks",
+                    hands_off=True,
+                ),
+                job.ended,
+            )
 
 
 def _chunks_with_level0(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -159,7 +159,9 @@ def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator
         other = [key for key, value in expected.items() if content[key] != value]
     except MissingInputError:
         yield fault(DAMAGED, path, MISSING, remedy)
-    except (HalfPipeError, KeyError, TypeError) as error:
+    except HalfPipeError as error:
+        yield fault(DAMAGED, path, error.text.removeprefix(f"{path}: "), remedy)
+    except (KeyError, TypeError) as error:
         yield fault(DAMAGED, path, str(error), remedy)
     else:
         if other:

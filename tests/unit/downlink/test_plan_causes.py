@@ -151,6 +151,18 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     assert told(found(settings)) == [("retdef-elsewhere", Verdict.NOTE, f"rm {stray}")]
 
 
+@pytest.mark.parametrize("name", [f"RetDef-{DL}-2.xml", f"RetDef-{DL}-00000.xml", f"RetDef-{DL}-00002.XML"])
+def test_a_misnamed_retdef_is_named(name: str, settings: Settings) -> None:
+    """Without it the downlink looks complete if it is the last one."""
+    retdef = put(settings.paths.retdef[0], 1)
+    retdef.with_name(name).touch()
+    retdef.with_name(f".{retdef.name}.part").touch()  # rsync is copying it
+    (cause,) = found(settings)
+    assert codes([cause]) == [("retdef-elsewhere", Verdict.ACTION)]
+    assert name in cause.text
+    assert len(reported(settings)) == 1
+
+
 def loop(path: Path) -> Path:
     """Make a link at `path` that not even root can list."""
     path.symlink_to(path.name)
@@ -166,6 +178,9 @@ def test_a_directory_that_cannot_be_listed_stops_only_its_downlink(settings: Set
     assert told([cause]) == [("file-system", Verdict.ACTION, f"ls -ld {place}")]
     assert found(settings, dl=OTHER) == []
     assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",))
+    handed_off = hand_off(settings, 1)
+    assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",)), "one may be late"
+    handed_off.unlink()
     # A command that names the downlink uses the RetDefs that it can read.
     assert Plan(settings).of(DL).chunks == (ChunkId("00001"),)
     assert retdef_to_stage(settings, DL, ChunkId("00001")).startswith(b"<retdef")
@@ -232,7 +247,8 @@ def test_a_begun_downlink_without_retdefs_needs_action(settings: Settings) -> No
     assert told(found(settings)) == [("no-retdefs", Verdict.ACTION, "")]
     put(work, 1)
     (cause,) = found(settings)
-    assert told([cause]) == [("no-retdefs", Verdict.ACTION, f"snakemake dl={DL}")]
+    assert told([cause]) == [("no-retdefs", Verdict.ACTION, "")], "the file system may not be mounted"
+    assert len(reported(settings)) == 1
     assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     hand_off(settings, 1)
     assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
