@@ -7,8 +7,6 @@ rule decode_chunk:
     because it cannot be made again where its source is gone. Nor is its source an input, so that a copy with new
     times makes nothing outstanding (`test_dag.py::test_finished_work_stays_finished`). Uses wildcards `dl`, `chunk`.
     """
-    input:
-        of_downlink(lambda of, wildcards: []),  # no file, but the lease and the switches, also of a chunk as a target
     output:
         paths.chunk(),
     log:
