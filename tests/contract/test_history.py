@@ -3,6 +3,8 @@
 import pytest
 
 from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.cli import process, verbs
 from halfpipe.config import write_down
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import DISK_FULL
@@ -104,3 +106,13 @@ def test_a_held_downlink_is_left_out_and_named(three: Site) -> None:
     three.halfpipe("hold", "stage", FIRST, "--reason", "test").good()
     named = Batches.of(three.settings, [FIRST, SECOND])
     assert (named.todo, [*named.left]) == ((FIRST, SECOND), [FIRST])
+
+
+def test_a_downlink_that_no_job_explains_is_named_with_the_end_of_its_command(three: Site) -> None:
+    why = Failure("failed", "snakemake ended with status -9")
+    found = Batches(three.settings, (FIRST, SECOND), ends={FIRST: why})
+    verb = verbs.Site(None, (three.configfile,))
+    assert [(dl, cause.code, cause.text, cause.verdict) for dl, cause in process._problems(verb, found)] == [
+        (FIRST, why.code, why.text, Verdict.ACTION),
+        (SECOND, batches.UNKNOWN.code, batches.UNKNOWN.text, Verdict.ACTION),
+    ]

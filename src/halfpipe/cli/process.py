@@ -14,7 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import EITHER, SEVERAL, Site, Verb, cores
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
@@ -179,9 +179,12 @@ def _problems(site: Site, batch: Batches) -> Iterator[tuple[DownlinkId, Cause]]:
         if (why := batch.left.get(dl)) is not None:
             yield dl, Cause(why.code, Verdict.NOTE, f"skipped: {why.text}")
             continue
-        for cause in account(survey, dl).causes:
-            if cause.verdict is Verdict.ACTION or dl not in batch.done:
-                yield dl, cause
+        causes, is_done = account(survey, dl).causes, dl in batch.done
+        if not is_done and not any(cause.verdict is Verdict.ACTION for cause in causes):
+            why = batch.ends.get(dl) or batches.UNKNOWN
+            yield dl, Cause(why.code, Verdict.ACTION, why.text, Remedy(f"snakemake dl={dl}"))
+            continue
+        yield from ((dl, cause) for cause in causes if cause.verdict is Verdict.ACTION or not is_done)
 
 
 def _same_command() -> str:
