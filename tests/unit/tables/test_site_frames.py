@@ -181,6 +181,7 @@ def test_frames_have_the_documented_columns(frames: SiteFrames, tmp_path: Path) 
     empty = Site(tmp_path)
     empty.work.mkdir()
     nothing = halfpipe.open(empty.configfile)
+    assert str(empty.work) in repr(nothing)
     for name in NAMES:
         described = columns.FRAMES[name]
         for found in (getattr(frames, name), getattr(nothing, name)):
