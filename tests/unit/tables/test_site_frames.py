@@ -101,6 +101,8 @@ def test_runs_files_and_chunks_add_up(frames: SiteFrames, month: Site, simulatio
             row = chunks.loc[(chunk.downlink, chunk.number)]
             assert row["events"] + row["missing_events"] >= sum(len(d.sequences) for d in chunk.sound)
             assert row["runs"] == chunk.run
+            decoded = (month.work / paths.chunks(chunk.downlink)).glob(f"*-{chunk.number}.evt")
+            assert row["size"] == sum(path.stat().st_size for path in decoded)
 
 
 def test_the_events_are_those_that_were_simulated(frames: SiteFrames, simulations: list[Simulation]) -> None:
