@@ -109,6 +109,7 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     """Level-1 may have the lost events, so another downlink must not deliver its copies of them."""
     site, case, source = on_site(tmp_path)
     site.process(FIRST)
+    assert site.receipt(FIRST)["runs"][0]["shrunk"] == 0
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
     accepted = {"dl": str(FIRST), "run": str(RUN), "reason": "the tape is gone"}
     site.configure(shrink={"accept": [{**accepted, "events": 1}]})

@@ -112,8 +112,8 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     assert level1.commands() == []
     (failed,) = failures(site.settings, DownlinkId(FIRST), after_receipt=True)
     assert (failed.code, failed.verdict) == ("ledger-lacks", Verdict.ACTION)
-    of_the_site = [each.code for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
-    assert of_the_site == ([] if lost == "run" else ["ledger-lacks"])
+    of_the_site = [(each.code, *each.remedy.do) for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
+    assert of_the_site == [("ledger-lacks", f"halfpipe ledger load {FIRST}")] * (lost != "run")
     site.halfpipe("ledger", "load", FIRST).good()
     assert list(site_troubles(site.settings, [DownlinkId(FIRST)])) == []
     site.snakemake(f"submit={FIRST}").good()

@@ -167,11 +167,14 @@ def test_an_hour_that_was_fetched_young_is_fetched_again(empty: Path, retdef: Re
     provided(empty, retdef)
     (directory, begin), (other, _) = directories(retdef).items()
     (empty / "copy" / directory / "s0077a0956t9999999999.9999999999").write_text("arrived later")
-    set_fetch_time(empty, directory, begin + 86400)
+    set_fetch_time(empty, directory, begin + 14 * 86400 - 1)
     assert provided(empty, retdef) == of_apid(empty, retdef)
     assert in_cache(empty) == files_of(empty / "copy")
     assert calls(empty) == [directory, other, directory]
     assert len(list((empty / "cache").glob("src*"))) == 2, "the earlier one is removed"
+    set_fetch_time(empty, directory, begin + 14 * 86400 + 1)
+    provided(empty, retdef)
+    assert len(calls(empty)) == 3, "its copy is complete"
 
 
 @pytest.mark.parametrize(

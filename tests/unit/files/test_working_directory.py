@@ -8,7 +8,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files.working_directory import FORMAT, begin, refuse_other
+from halfpipe.files.working_directory import begin, refuse_other
 from tests.support.forks import ended, started
 
 
@@ -21,7 +21,7 @@ def test_the_mark_is_made_once(tmp_path: Path) -> None:
     assert refuse_other(work) is None
     assert not work.exists()
     known = begin(work)
-    assert json.loads((work / "format.json").read_text()) == {"format": FORMAT, "id": known}
+    assert json.loads((work / "format.json").read_text()) == {"format": 3, "id": known}
     before = (work / "format.json").stat()
     assert begin(work) == refuse_other(work) == known
     assert (work / "format.json").stat() == before

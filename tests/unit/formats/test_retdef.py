@@ -87,6 +87,12 @@ def test_both_forms_of_times(written: str, seconds: float) -> None:
     )
 
 
+def test_the_last_run_and_the_longest_spans_are_read() -> None:
+    text = BODY.replace("741234567", "4294967295")
+    retdef = parse(text.replace("1719541772.408994", "0").replace("1719541813.552478", "2678400"))
+    assert (retdef.run, retdef.spans) == (RunId("ffffffff"), (Span(956, 0.0, 2678400.0),))
+
+
 def test_several_spans_unknown_keys_and_lci() -> None:
     text = BODY.replace("LSEP", "LSEC").replace('"956"', '"965"').replace('l0key="1081721"', 'l0key="-1"')
     more = '<span apid="968" tbeg="5" tend="5"/></spans>'

@@ -6,12 +6,14 @@ from halfpipe.ids import RunId
 from halfpipe.legacy.legacy_replay import (
     EIGHT_DIGITS,
     Piece,
+    cut,
     defect_of_copy,
     is_written,
     merged,
     spans_of_two,
 )
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.settings import Merge
 from tests.support.legacy_beside import RUN, table
 from tests.support.model import Datagram
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD
@@ -21,6 +23,11 @@ STOP, ABORT, GO = b"stop", b"abort", b"continue"
 
 def piece(first: int, last: int, closing: bytes = GO) -> Piece:
     return Piece(first, last, opens=False, closing=closing)
+
+
+def test_files_shrink_down_to_the_floor_and_then_begin_again() -> None:
+    limits = Merge(max_events=100, chunk_scale=0.5, chunk_floor=0.25)
+    assert list(cut(300, limits)) == [(0, 100), (100, 150), (150, 175), (175, 275), (275, 300)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
-from halfpipe.merge.late_events import Events, counts_of, late_and_closed
+from halfpipe.merge.late_events import Events, by_datagram, counts_of, late_and_closed
 from halfpipe.merge.undelivered import Group, NotDelivered
 from tests.support.bridge import Run
 from tests.support.explained import said_of
@@ -47,6 +47,12 @@ def test_lost_events_are_those_in_no_account(keys: list[tuple[int, int, int]], d
     undelivered = Counter(key[0] for key, at in zip(keys, where, strict=True) if at == "group")
     groups = [Group(NotDelivered.WAITING, apid, 0, 99, events) for apid, events in undelivered.items()]
     assert lost_events(rows(keys), groups, latest) == where.count("nowhere")
+
+
+def test_consecutive_datagrams_are_recorded_by_the_first_number() -> None:
+    datagrams = [0, 0, 1, 17]
+    counts = counts_of(rows([(955, datagram, sequence) for sequence, datagram in enumerate(datagrams)]))
+    assert (counts, by_datagram(counts[955])) == ({955: "0: 2 1 17: 1"}, Counter(datagrams))
 
 
 def test_the_accounts_of_kinds() -> None:

@@ -150,8 +150,8 @@ def test_a_command_that_was_left_and_does_not_end_is_ended(tmp_path: Path) -> No
     late = tmp_path / "late"
     killed(tmp_path, f"trap '' TERM; (sleep 1.0; touch {late}) & wait; wait", seconds=0.5)
     known = submissions(tmp_path, ID)
-    known.wait(lambda _: None)
-    assert known.may_run == 0
+    known.wait(lambda _: submissions(tmp_path, ID).settle(True, By.PERSON))
+    assert (known.may_run, known.is_open) == (0, False), "a person settled it meanwhile"
     time.sleep(0.7)
     assert not late.exists()
 

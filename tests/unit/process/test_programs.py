@@ -143,7 +143,10 @@ def test_it_is_ended_when_this_process_ends(tmp_path: Path, first: str, then: st
         os.waitpid(-1, os.WNOHANG)
 
 
-@pytest.mark.parametrize("code", ["echo x; sleep 60", "echo x"], ids=["lives", "has just ended"])
+LIVES = "trap 'touch asked; exit' TERM; echo x; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize("code", [LIVES, "echo x"], ids=["lives", "has just ended"])
 def test_an_error_of_the_output_callback_ends_it(tmp_path: Path, code: str) -> None:
     def gone(data: bytes) -> None:
         if data:
@@ -153,6 +156,7 @@ def test_an_error_of_the_output_callback_ends_it(tmp_path: Path, code: str) -> N
     with pytest.raises(BrokenPipeError):
         programs.run(shell(f"{code} # {tmp_path}"), tmp_path, gone)
     assert not command_lines(str(tmp_path))
+    assert (tmp_path / "asked").exists() is (code == LIVES), "SIGTERM comes first"
 
 
 @pytest.mark.parametrize(("lines", "kept"), [(3, 3), (4, 4), (100_000, 4)])

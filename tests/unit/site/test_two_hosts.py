@@ -108,6 +108,9 @@ def test_two_hosts(tmp_path: Path) -> None:
 
 
 def test_a_job_that_slurm_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HalfPipeError):
+        two_hosts._slurm("false")
+
     def refused(*words: str) -> str:
         raise HalfPipeError(f"{words[0]} ended with exit status 1, saying: Invalid account")
 

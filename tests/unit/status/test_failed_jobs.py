@@ -14,7 +14,7 @@ from halfpipe.files.advice import NoRoomError, Room
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
-from halfpipe.status.failed_jobs import failed, failed_jobs, failures, together
+from halfpipe.status.failed_jobs import end_of, failed, failed_jobs, failures, together
 from tests.support.harness import job_log
 from tests.support.settings import searching
 
@@ -122,6 +122,14 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     assert (one.code, one.remedy.do) == ("takeover", commands)
     assert one.text.endswith("and that is all")
     assert len(one.text) < 600
+
+
+def test_only_the_end_of_a_log_is_read_and_long_lines_are_cut(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"\n" * 100_000)
+    assert len(end_of(log, 100_000)) == 65536
+    log.write_bytes(b"x" * 1000)
+    assert [len(line) for line in end_of(log)] == [600]
 
 
 def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) -> None:

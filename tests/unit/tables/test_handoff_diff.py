@@ -8,7 +8,7 @@ import pytest
 
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences, two_hand_offs
+from halfpipe.tables.handoff_diff import changed_bytes, changed_input, changed_runs, sentences, two_hand_offs
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
@@ -66,6 +66,14 @@ def test_changes_of_each_run() -> None:
 def test_everything_in_a_first_hand_off_is_new(runs: list[dict[str, Any]]) -> None:
     found = changed_bytes(changed_runs(None, receipt(*runs)))
     assert found[["run", "new", "events"]].to_numpy().tolist() == [["0000000a", 1, 10]] * len(runs)
+
+
+def test_chunks_are_listed_in_order() -> None:
+    names = [f"{number:05}" for number in range(1, 10)]
+    before, after = (
+        {"chunks": [{"chunk": name, "level0": {}} for name in of], "ignored": []} for of in ([], names)
+    )
+    assert changed_input(before, after) == [f"chunk {name} added" for name in names]
 
 
 def test_two_equal_hand_offs_with_a_reason(site: Site) -> None:

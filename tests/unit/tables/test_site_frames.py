@@ -101,6 +101,8 @@ def test_runs_files_and_chunks_add_up(frames: SiteFrames, month: Site, simulatio
             row = chunks.loc[(chunk.downlink, chunk.number)]
             assert row["events"] + row["missing_events"] >= sum(len(d.sequences) for d in chunk.sound)
             assert row["runs"] == chunk.run
+            decoded = (month.work / paths.chunks(chunk.downlink)).glob(f"*-{chunk.number}.evt")
+            assert row["size"] == sum(path.stat().st_size for path in decoded)
 
 
 def test_the_events_are_those_that_were_simulated(frames: SiteFrames, simulations: list[Simulation]) -> None:
@@ -181,6 +183,7 @@ def test_frames_have_the_documented_columns(frames: SiteFrames, tmp_path: Path) 
     empty = Site(tmp_path)
     empty.work.mkdir()
     nothing = halfpipe.open(empty.configfile)
+    assert str(empty.work) in repr(nothing)
     for name in NAMES:
         described = columns.FRAMES[name]
         for found in (getattr(frames, name), getattr(nothing, name)):
