@@ -186,19 +186,19 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
 
 
 def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
-    from halfpipe.status.books_table import table
+    from halfpipe.tables import books_table
 
     survey = Survey(site.settings)
-    found = [table(survey, one) for one in what]
-    bad = any(one.findings or any(row["lost"] for row in one.accounts) for one in found)
+    found = [books_table.books(survey, one) for one in what]
+    bad = any(one["findings"] or any(row["lost"] for row in one["accounts"]) for one in found)
     if as_json:
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)
         return int(bad)
     for one in found:
-        click.echo(f"books of {one.what}")
-        for part in (one.chunks, one.runs, one.accounts, one.handoffs):
-            printed.table(part)
-        for finding in one.findings:
+        click.echo(f"books of {one['what']}")
+        for part in ("chunks", "runs", "accounts"):
+            printed.table(one[part])
+        for finding in one["findings"]:
             printed.cause(finding.verdict, finding)
     return int(bad)
 
