@@ -21,20 +21,7 @@ from halfpipe.words import count, utc
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-RECEIPT_DROP = ("l1_run", "files")
-PARTS = (
-    "downlink",
-    "handoff",
-    "submitted",
-    "handed_off",
-    "events",
-    "waiting",
-    "late",
-    "begin",
-    "end",
-    "state",
-)
-RUNS_LACK = ("submitted", "started", "started_met", "begin", "end", "begin_met", "end_met")  # in `show DL`
+SAME_IN_RUN = ("l1_run", "kind", "started", "started_met")  # for all downlinks
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 TABLE_DROP = (
     "sha256",
@@ -131,7 +118,7 @@ def command(
     found, failed = [], list[HalfPipeError]()
     for one in what:
         try:
-            found.append(_run(site, one) if isinstance(one, RunId) else _downlink(site, one))
+            found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
     if not is_table:
@@ -144,28 +131,19 @@ def command(
     return 1 if failed else 0
 
 
-def _run(site: Site, run: RunId) -> dict[str, Any]:
-    """Return what is shown of a run: its deliveries and their files."""
+def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> dict[str, Any]:
+    """Return what is shown of a run: its deliveries and their files; add the errors of damaged submissions."""
     from halfpipe.tables.frames import event_files, of_run, runs
     from halfpipe.tables.site_frames import SiteFrames
 
     refuse_unknown(site.work, run)
     delivered = list(of_run(site.work, run))
     frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
-    parts = runs(delivered, frames.submitted).reset_index().astype({"submitted": object})
-    parts.loc[parts["downlink"].isin(frames.problems), "submitted"] = "not known"
-    handed_off = (
-        frames.records.query("action == 'hand-off'").reset_index().rename(columns={"when": "handed_off"})
-    )
-    parts = parts.merge(handed_off[["downlink", "handoff", "handed_off"]], "left")[list(PARTS)]
-    files = event_files(delivered).droplevel("run")
-    names = {
-        "run": run,
-        "l1_run": run.l1,
-        "started": met.utc_datetime(met.met_to_unix(run.met)),
-        "met": run.met,
-    }
-    return {**names, "parts": parts, "files": files}
+    started = met.utc_datetime(met.met_to_unix(run.met))
+    names = {"run": run, "l1_run": run.l1, "started": started, "met": run.met}
+    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=list(SAME_IN_RUN))
+    failed.extend(frames.problems.values())
+    return {**names, "parts": parts, "files": event_files(delivered).droplevel("run")}
 
 
 def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
@@ -179,7 +157,7 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
     begun = [failed.log for failed in failed_jobs(site.work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
-        "runs": frames.runs.reset_index().drop(columns=list(RUNS_LACK)),
+        "runs": frames.runs,
         "records": frames.records.droplevel("downlink"),
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }
@@ -222,16 +200,14 @@ def _print_run(run: Mapping[str, Any]) -> None:
         f"run {run['run']}, {run['l1_run']}, started {utc(run['started'].timestamp())}, MET {run['met']}"
     )
     printed.table(parts, drop=TABLE_DROP)
-    shown = files.assign(sha256=files["sha256"].str[:16]).drop(columns=["size", "begin_met", "end_met"])
-    printed.table(shown, drop=TABLE_DROP)
-    events = parts[parts["events"] > 0]
-    click.echo(f"in all {_staged(events)}, by {count(len(events), 'downlink')}")
+    printed.table(files, drop=TABLE_DROP)
+    click.echo(f"in all {_staged(parts)}, by {count(sum(parts['events'] > 0), 'downlink')}")
 
 
 def _staged(rows: "DataFrame") -> str:
     """Return how many events were staged, and how many of them were submitted."""
-    told = rows[rows["submitted"].astype("string") == rows["handoff"].astype("string")]
-    return f"{count(sum(rows['events']), 'event')} staged, {sum(told['events']):,} of them submitted"
+    told = rows["events"][rows["submitted"] == rows["handoff"]]
+    return f"{count(rows['events'].sum(), 'event')} staged, {told.sum():,} of them submitted"
 
 
 def _print_downlink(shown: Mapping[str, Any]) -> None:
@@ -242,7 +218,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown["running"]:
         click.echo(f"  {line}")
-    printed.table(shown["runs"], drop=RECEIPT_DROP)
+    printed.table(shown["runs"], drop=TABLE_DROP)
     printed.table(shown["records"], drop=["reason"])
 
 
