@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import write_bytes
 from halfpipe.words import aligned, utc
 
@@ -122,8 +121,9 @@ def cause(what: str, one: Cause, *, err: bool = False) -> None:
         click.echo(line if line.startswith("  → ") else folded(line, room), err=err)
 
 
-def errors(found: Iterable[HalfPipeError]) -> None:
-    """Print errors to standard error."""
+def errors(found: Iterable[object]) -> None:
+    """Print errors to standard error, after what was printed before."""
+    sys.stdout.flush()
     for error in found:
         click.echo(f"{tinted('error: ', fg='red', bold=True)}{error}", err=True)
 

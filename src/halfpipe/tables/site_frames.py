@@ -21,14 +21,13 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import read_whole
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unknown
-from halfpipe.run.merged_index import events_there, known_indexes
+from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, last_hand_off, receipt_copy
 from halfpipe.settings import Settings
+from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, coverage, frames
 from halfpipe.tables.incomplete_runs import waiting_runs
@@ -205,7 +204,8 @@ class PartFrames:
 
         They are read from the products of chunks. After a cleanup these are gone, and so are the rows.
         """
-        parts = [_events_of(self._settings, run, self.delivered_by) for run in self.runs]
+        known = [run for run in self.runs if known_downlinks(self._settings.paths.work, run)]
+        parts = [_events_of(self._settings, run, self.delivered_by) for run in known]
         return pd.concat(parts) if parts else columns.EVENTS.frame(())
 
     def coverage(self) -> pd.DataFrame:
@@ -269,19 +269,15 @@ def events_of_file(path: Path) -> pd.DataFrame:
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
-    work, files, events = settings.paths.work, dict[Path, int](), dict[DownlinkId, Events]()
-    for downlink, index in known_indexes(settings, run).items():
-        if (read := events_there(work, downlink, index, files)) is not None:
-            events[downlink] = read
-    known = all_known(events)
+    of = Known(settings, run, is_abandoned=False)
+    known, files = of.known, of.files
     source, delivered = np.full((2, len(known)), None, object)
-    for downlink in reversed(events):
-        source[_are_in(known, events[downlink])] = str(downlink)
-    deliveries = Deliveries(work, run, only_look=True)
-    for downlink, delivery in deliveries.latest().items():
+    for downlink in reversed(of.events):
+        source[_are_in(known, of.events[downlink])] = str(downlink)
+    for downlink, delivery in of.deliveries.latest().items():
         delivered[numbers_inside(known["sequence"], join(delivery.spans))] = str(downlink)
     inside = delivered != None  # noqa: E711 - element by element
-    for _, late in late_and_closed(known, inside, deliveries.all_recorded(), events.get)[0]:
+    for _, late in late_and_closed(known, inside, of.recorded, of.events.get)[0]:
         delivered[_are_in(known, late)] = None
     unix, names = known["utc"], np.array([path.name for path in files], object)
     rows = (
