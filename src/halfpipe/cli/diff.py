@@ -35,9 +35,9 @@ def command(site: Site, downlink: DownlinkId, before: int | None, after: int | N
     old, new = one.receipt, other.receipt
     runs = handoff_diff.changed_runs(old, new)
     changes = {
-        "input": handoff_diff.changed_input(old, new),
-        "settings": handoff_diff.changed_settings(old["config"], new["config"]),
-        "HalfPipe": handoff_diff.changed_settings({"": old["software"]}, {"": new["software"]}),
+        "input": handoff_diff.changes(*map(handoff_diff.input_of, (old, new))),
+        "settings": handoff_diff.changes(*map(handoff_diff.settings_of, (old, new))),
+        "HalfPipe": handoff_diff.changes(old["software"], new["software"]),
     }
     if as_json:
         numbers = {"before": one.number, "after": other.number, "reason": new.get("reason")}

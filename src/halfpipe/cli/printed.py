@@ -94,11 +94,10 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequenc
         click.echo(tinted(line, fg=color, bold=True) if bold else line, color=terminal)
 
 
-def records(data: "DataFrame") -> list[dict[str, Any]]:
-    """Return a frame as rows by column; missing values are None."""
-    from halfpipe.tables.columns import as_rows  # noqa: PLC0415 - arrays, which most verbs do without
-
-    return as_rows(data)
+def records(frame: "DataFrame") -> list[dict[str, Any]]:
+    """Return a frame as rows by column, also those of a named index; missing values are None."""
+    found = frame.reset_index(drop=frame.index.names == [None])
+    return list(found.astype(object).where(found.notna(), None).to_dict("records"))
 
 
 def _text(value: Any, terminal: bool) -> str:

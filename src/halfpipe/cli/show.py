@@ -113,12 +113,13 @@ def command(
         return _waiting(site, what, days, target) if name == "waiting" else _table(site, name, what, target)
     if target.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
-    if books:
-        return _books(site, what, not is_table)
-    found, failed = [], list[HalfPipeError]()
+    found, failed = list[dict[str, Any]](), list[HalfPipeError]()
     for one in what:
         try:
-            found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
+            if books:
+                found.append(_books(site, one))
+            else:
+                found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
     if not is_table:
@@ -126,9 +127,10 @@ def command(
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
     else:
         for each in found:
-            _print_run(each) if "parts" in each else _print_downlink(each)
+            (_print_books if books else _print_run if "parts" in each else _print_downlink)(each)
     printed.errors(failed)
-    return 1 if failed else 0
+    unbalanced = any(each["findings"] or any(row["lost"] for row in each["accounts"]) for each in found if books)
+    return 1 if failed or unbalanced else 0
 
 
 def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> dict[str, Any]:
@@ -163,22 +165,10 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
     }
 
 
-def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
+def _books(site: Site, what: RunId | DownlinkId) -> dict[str, Any]:
     from halfpipe.tables import books_table
 
-    survey = Survey(site.settings)
-    found = [books_table.books(survey, one) for one in what]
-    bad = any(one["findings"] or any(row["lost"] for row in one["accounts"]) for one in found)
-    if as_json:
-        printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)
-        return int(bad)
-    for one in found:
-        click.echo(f"books of {one['what']}")
-        for part in ("chunks", "runs", "accounts"):
-            printed.table(one[part])
-        for finding in one["findings"]:
-            printed.cause(finding.verdict, finding)
-    return int(bad)
+    return books_table.books(Survey(site.settings), what)
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
@@ -192,6 +182,14 @@ def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> in
         for line in lines:
             click.echo(line)
     return 0
+
+
+def _print_books(books: Mapping[str, Any]) -> None:
+    click.echo(f"books of {books['what']}")
+    for part in ("chunks", "runs", "accounts"):
+        printed.table(books[part])
+    for finding in books["findings"]:
+        printed.cause(finding.verdict, finding)
 
 
 def _print_run(run: Mapping[str, Any]) -> None:

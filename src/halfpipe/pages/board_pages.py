@@ -95,9 +95,9 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     found = overview(survey, downlinks, see=see)
     runs, shown = run_pages(survey, found, parts), {one.downlink for one in found.accounts}
     for run, page in runs.items():
-        there = {row["downlink"] for row in page.rows} & handed_off.keys()
-        marks = [of_site["simulated"], *(handed_off[downlink]["simulated"] for downlink in there)]
-        of_run = {"page": page, "most": MOST_PICTURES, "shown": shown, "simulated": any(marks)}
+        there = (handed_off[row["downlink"]] for row in page.rows if row["downlink"] in handed_off)
+        simulated = of_site["simulated"] or any(row["simulated"] for row in there)
+        of_run = {"page": page, "most": MOST_PICTURES, "shown": shown, "simulated": simulated}
         write(paths.board_run(run), "run.html", of_run)
     values = {"waits": [page.wait for page in runs.values() if page.wait]}
     write(paths.BOARD_RUNS, "runs.html", values)

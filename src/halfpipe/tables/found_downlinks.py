@@ -19,7 +19,6 @@ from halfpipe.tables.site_frames import SiteFrames
 LONGEST = 7 * 86400  # seconds that a run may last
 EARLIER = 3600  # seconds that an event may have before the start of its run
 NO_FILES = "no files"
-UNKNOWN = (None, None, None)  # size and sequences
 
 
 def find(
@@ -64,7 +63,7 @@ def find(
             failed.append(error)
     frames = SiteFrames(settings, [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()])
     announced = (
-        (each.retdef.run, each.downlink, f"chunk {each.chunk}", None, *UNKNOWN, *times, *times, None)
+        (each.retdef.run, each.downlink, f"chunk {each.chunk}", *[None] * 4, *times, *times, None)
         for each in outstanding_chunks(Plan(settings))
         for span in each.retdef.spans
         for times in [(unix_to_met(span.begin), unix_to_met(span.end))]
@@ -76,7 +75,6 @@ def find(
         found = found.query("begin_met <= @when < end_met")
         begun = max((run for run in near if run.met <= when), default="")
         empty = empty[empty.index.get_level_values("run") == begun]
-    times = (nan, nan, nan, nan)
-    without = ((*of, NO_FILES, events, *UNKNOWN, *times, None) for of, events in empty.items())
+    without = ((*of, NO_FILES, events, *[None] * 3, *[nan] * 4, None) for of, events in empty.items())
     found = pd.concat([found, FILES.frame(without, times="met").assign(outstanding=False)]).sort_index()
     return found[found.index.isin(runs, "run")] if runs else found, [*failed, *frames.problems.values()]

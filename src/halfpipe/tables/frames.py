@@ -123,13 +123,6 @@ def event_files(receipts: Iterable[Receipt]) -> "pd.DataFrame":
     return columns.FILES.frame(rows, times="met")
 
 
-def chunks(receipts: Iterable[Receipt]) -> "pd.DataFrame":
-    """Return one row for each chunk in a receipt."""
-    return columns.CHUNKS.frame(
-        (receipt["downlink"], *chunk_row(chunk)) for receipt in receipts for chunk in receipt["chunks"]
-    )
-
-
 def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.CHUNKS`, without the downlink, for an entry of a receipt."""
     indexes = [file for file in chunk["files"] if file["kind"] == "idx"]

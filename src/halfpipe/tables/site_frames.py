@@ -81,7 +81,11 @@ class SiteFrames:
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """One row for each chunk in a receipt."""
-        return frames.chunks(self._receipts())
+        return columns.CHUNKS.frame(
+            (receipt["downlink"], *frames.chunk_row(chunk))
+            for receipt in self._receipts()
+            for chunk in receipt["chunks"]
+        )
 
     @cached_property
     def waiting(self) -> pd.DataFrame:
