@@ -9,8 +9,9 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.files.durable import remove_file
+from halfpipe.files.json_files import SEAL, parts_of
 from halfpipe.files.reading import modified, read_whole
-from halfpipe.files.records import Record, Series, file_of, parse_record
+from halfpipe.files.records import PREVIOUS, Record, Series, file_of, parse_record
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 
@@ -92,15 +93,17 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
     return made[-1] if made else None
 
 
-def receipt_copy(work: Path, downlink: DownlinkId) -> Record | None:
-    """Return the record in ``dl=<id>``; None if this file is gone or damaged.
+def receipt_copy(work: Path, downlink: DownlinkId, *keys: str) -> Record | None:
+    """Return the record in ``dl=<id>``, with some keys of its receipt; None if this file is gone or damaged.
 
     This is for frames of all downlinks of a mission: it opens one file for each. It does not notice damaged records.
     """
     import orjson  # noqa: PLC0415 - jobs do without
 
+    wanted = {*keys, "downlink", SEAL, PREVIOUS}
     with suppress(OSError):
-        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"), orjson.loads)
+        content = read_whole(f"{work}/{paths.receipt(downlink)}")
+        copy = parse_record(content, lambda content: parts_of(content, wanted, orjson.loads))
         return copy if copy and copy.values.get("downlink") == downlink else None
     return None
 

@@ -71,19 +71,19 @@ class SiteFrames:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return frames.runs(self._receipts(), self.submitted)
+        return frames.runs(self._receipts("handoff", "runs"), self.submitted)
 
     @cached_property
     def files(self) -> pd.DataFrame:
         """One row for each delivered event file."""
-        return frames.event_files(self._receipts())
+        return frames.event_files(self._receipts("runs"))
 
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """One row for each chunk in a receipt."""
         return columns.CHUNKS.frame(
             (receipt["downlink"], *frames.chunk_row(chunk))
-            for receipt in self._receipts()
+            for receipt in self._receipts("chunks")
             for chunk in receipt["chunks"]
         )
 
@@ -147,10 +147,11 @@ class SiteFrames:
         remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
         raise MissingInputError(f"downlink {downlink} was not handed off.", remedy)
 
-    def _receipts(self) -> Iterator[Mapping[str, Any]]:
+    def _receipts(self, *keys: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the latest receipts, with at least these keys and the downlink."""
         for downlink in self._names():
             try:
-                copy = None if self._named else receipt_copy(self._work, downlink)
+                copy = None if self._named else receipt_copy(self._work, downlink, *keys)
                 yield copy.values if copy else self._last_receipt(downlink)
             except HalfPipeError as error:
                 if self._named is not None or not isinstance(error, MissingInputError):
@@ -158,7 +159,7 @@ class SiteFrames:
 
     def _downlinks(self) -> Iterator[tuple[Any, ...]]:
         known, of_others, self.problems = set[DownlinkId](), self.problems, {}
-        for receipt in self._receipts():
+        for receipt in self._receipts("handoff", "chunks", "runs", "simulated", "taken_over"):
             known.add(downlink := DownlinkId(receipt["downlink"]))
             told = self.submitted(downlink)
             problem = self.problems.get(downlink)
@@ -178,7 +179,7 @@ class SiteFrames:
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             try:
-                copy = None if self._named else receipt_copy(self._work, downlink)
+                copy = None if self._named else receipt_copy(self._work, downlink, "handoff", "reason")
                 if copy and copy.previous is None:
                     made = [(frames.first_handed_off(self._work, downlink), copy.values)]
                 else:
