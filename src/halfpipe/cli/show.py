@@ -12,7 +12,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.process.failure_record import Failure
-from halfpipe.run.downlinks_of_run import every_run, refuse_unknown
+from halfpipe.run.downlinks_of_run import refuse_unknown
 from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.survey import Survey
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SAME_IN_RUN = ("l1_run", "kind", "started", "started_met")  # for all downlinks
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 TABLE_DROP = (
+    "old",
     "sha256",
     "begin_met",
     "end_met",
@@ -110,7 +111,7 @@ def command(
         site.say()
         site.say_trouble()
     if name is not None:
-        return _waiting(site, what, days, target) if name == "waiting" else _table(site, name, what, target)
+        return _table(site, name, what, days, target)
     if target.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
     found, failed = list[dict[str, Any]](), list[HalfPipeError]()
@@ -220,30 +221,24 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     printed.table(shown["records"], drop=["reason"])
 
 
-def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Target) -> int:
+def _table(
+    site: Site, name: str, what: Sequence[RunId | DownlinkId], days: float | None, target: printed.Target
+) -> int:
     from halfpipe.tables.site_frames import SiteFrames
 
     frames = SiteFrames(site.settings, what or None)
     found = getattr(frames, name)
     of = {each: count(found.index.get_level_values(each).nunique(), each) for each in found.index.names[:2]}
-    foot = ", ".join(of.values())
+    foot, is_bad = ", ".join(of.values()), False
     if name == "runs":
         foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
+    if name == "waiting":
+        days = site.settings.retire.report_days if days is None else days
+        found = found.query("days > @days")
+        abandoned = int((found["state"] == "abandoned").sum())
+        more = f", {abandoned} of them abandoned" if abandoned else ""
+        foot, is_bad = f"{count(len(found), 'open run')} older than {days:g} days{more}", abandoned < len(found)
     document = {"failed": list(map(str, frames.problems.values()))}
     site.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())
-    return 1 if frames.problems else 0
-
-
-def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
-    from halfpipe.tables import columns, incomplete_runs
-
-    days = site.settings.retire.report_days if days is None else days
-    rows = incomplete_runs.waiting_runs(Survey(site.settings), what or every_run(site.work), days)
-    found = columns.WAITING.frame(rows, times="met")
-    abandoned = int((found["state"] == "abandoned").sum())
-    foot = f"{count(len(found), 'open run')} older than {days:g} days"
-    foot += f", {abandoned} of them abandoned" if abandoned else ""
-    drop = ["old", "started_met", "started", "downlinks"]
-    site.listed(target, "waiting", found, foot, drop=drop)
-    return 1 if abandoned < len(found) else 0
+    return 1 if is_bad or frames.problems else 0

@@ -77,7 +77,7 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
             page.rows.append(row)
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
-    for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, skipped=(HalfPipeError,))):
+    for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, {})):
         pages[row["run"]].wait = row
     for page in [page for page in pages.values() if page.state != "complete"][-MOST_PICTURES:]:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,9 @@ def receipt_copy(work: Path, downlink: DownlinkId, *keys: str) -> Record | None:
     """
     import orjson  # noqa: PLC0415 - jobs do without
 
-    wanted = {*keys, "downlink", SEAL, PREVIOUS}
+    parts = partial(parts_of, keys={*keys, "downlink", SEAL, PREVIOUS}, loads=orjson.loads)
     with suppress(OSError):
-        content = read_whole(f"{work}/{paths.receipt(downlink)}")
-        copy = parse_record(content, lambda content: parts_of(content, wanted, orjson.loads))
+        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"), parts)
         return copy if copy and copy.values.get("downlink") == downlink else None
     return None
 

@@ -45,19 +45,19 @@ class SiteFrames:
     ----------
     settings
         The settings of the site.
-    downlinks
-        The downlinks to look at; None: all.
+    named
+        The downlinks to look at, or for `waiting` the runs; None: all.
 
     Attributes
     ----------
     problems
-        The downlinks whose records could not be read when a frame was made.
+        The downlinks, and for `waiting` the runs, whose records could not be read when a frame was made.
     """
 
-    def __init__(self, settings: Settings, downlinks: Iterable[DownlinkId] | None = None) -> None:
+    def __init__(self, settings: Settings, named: Iterable[str] | None = None) -> None:
         self.settings, self._work = settings, settings.paths.work
-        self._named = None if downlinks is None else tuple(downlinks)
-        self.problems: dict[DownlinkId, HalfPipeError] = {}
+        self._named = None if named is None else tuple(named)
+        self.problems: dict[str, HalfPipeError] = {}
 
     def __repr__(self) -> str:
         simulated = ", SIMULATED data" if self.settings.is_simulated else ""
@@ -89,9 +89,9 @@ class SiteFrames:
 
     @cached_property
     def waiting(self) -> pd.DataFrame:
-        """One row for each run that is not complete. Damaged runs are left out: status reports them."""
-        survey, runs = Survey(self.settings), every_run(self._work)
-        return columns.WAITING.frame(waiting_runs(survey, runs, skipped=(HalfPipeError,)), times="met")
+        """One row for each run that is not complete."""
+        runs = every_run(self._work) if self._named is None else map(RunId, self._named)
+        return columns.WAITING.frame(waiting_runs(Survey(self.settings), runs, self.problems), times="met")
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -139,7 +139,7 @@ class SiteFrames:
         return confirmed.handoff if confirmed else None
 
     def _names(self) -> Sequence[DownlinkId]:
-        return every_downlink(self._work) if self._named is None else self._named
+        return every_downlink(self._work) if self._named is None else [*map(DownlinkId, self._named)]
 
     def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
         if made := last_hand_off(self._work, downlink, only_look=True):
