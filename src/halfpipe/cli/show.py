@@ -10,7 +10,7 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt_view, met
-from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.downlinks_of_run import refuse_unknown
 from halfpipe.status.account import account
@@ -21,7 +21,6 @@ from halfpipe.words import count, utc
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SAME_IN_RUN = ("l1_run", "kind", "started", "started_met")  # for all downlinks
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 TABLE_DROP = (
     "old",
@@ -42,10 +41,6 @@ TABLE_DROP = (
 )
 
 
-def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
-    return Path(text) if text.endswith(".evt") else read_either(text)
-
-
 @click.command(
     "show",
     cls=Verb,
@@ -61,7 +56,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
 @click.argument(
     "what",
     nargs=-1,
-    type=Named("run", _read),
+    type=Named("run", lambda text: Path(text) if text.endswith(".evt") else read_either(text)),
     metavar="[RUN|DL|FILE]...",
     help="Runs, as 2c2e5787 or r0741234567; downlinks, as 230401001 or 2023-04; event files.",
 )
@@ -114,11 +109,13 @@ def command(
         return _table(site, name, what, days, target)
     if target.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
+    from halfpipe.tables import books_table
+
     found, failed = list[dict[str, Any]](), list[HalfPipeError]()
     for one in what:
         try:
             if books:
-                found.append(_books(site, one))
+                found.append(books_table.books(Survey(site.settings), one))
             else:
                 found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
@@ -143,10 +140,11 @@ def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> dict[str, Any]:
     delivered = list(of_run(site.work, run))
     frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
     started = met.utc_datetime(met.met_to_unix(run.met))
-    names = {"run": run, "l1_run": run.l1, "started": started, "met": run.met}
-    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=list(SAME_IN_RUN))
+    of_run_itself = ["l1_run", "kind", "started", "started_met"]
+    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=of_run_itself)
     failed.extend(frames.problems.values())
-    return {**names, "parts": parts, "files": event_files(delivered).droplevel("run")}
+    files = event_files(delivered).droplevel("run")
+    return {"run": run, "l1_run": run.l1, "started": started, "met": run.met, "parts": parts, "files": files}
 
 
 def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
@@ -164,12 +162,6 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
         "records": frames.records.droplevel("downlink"),
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }
-
-
-def _books(site: Site, what: RunId | DownlinkId) -> dict[str, Any]:
-    from halfpipe.tables import books_table
-
-    return books_table.books(Survey(site.settings), what)
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:

@@ -99,12 +99,12 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         simulated = of_site["simulated"] or any(row["simulated"] for row in there)
         of_run = {"page": page, "most": MOST_PICTURES, "shown": shown, "simulated": simulated}
         write(paths.board_run(run), "run.html", of_run)
-    values = {"waits": [page.wait for page in runs.values() if page.wait]}
-    write(paths.BOARD_RUNS, "runs.html", values)
+    waits = [page.wait for page in runs.values() if page.wait]
+    write(paths.BOARD_RUNS, "runs.html", {"waits": waits})
     # The cause shows what failed, and which process is at work.
     rows = [(one, re.sub(r"^(taken|failed) .*", r"\1", one.state), cells(one)) for one in found.accounts]
-    values |= _site(survey, found) | {"rows": rows}
-    write(paths.BOARD, "board.html", values | {"timeline": timeline.of(found.accounts, handed_off)})
+    days = timeline.of(found.accounts, handed_off)
+    write(paths.BOARD, "board.html", {**_site(survey, found), "waits": waits, "rows": rows, "timeline": days})
     for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
         for path in home.glob(of_any):
             if path.name not in pages:

@@ -18,7 +18,6 @@ from halfpipe.tables.site_frames import SiteFrames
 
 LONGEST = 7 * 86400  # seconds that a run may last
 EARLIER = 3600  # seconds that an event may have before the start of its run
-NO_FILES = "no files"
 
 
 def find(
@@ -75,6 +74,6 @@ def find(
         found = found.query("begin_met <= @when < end_met")
         begun = max((run for run in near if run.met <= when), default="")
         empty = empty[empty.index.get_level_values("run") == begun]
-    without = ((*of, NO_FILES, events, *[None] * 3, *[nan] * 4, None) for of, events in empty.items())
+    without = ((*of, "no files", events, *[None] * 3, *[nan] * 4, None) for of, events in empty.items())
     found = pd.concat([found, FILES.frame(without, times="met").assign(outstanding=False)]).sort_index()
     return found[found.index.isin(runs, "run")] if runs else found, [*failed, *frames.problems.values()]

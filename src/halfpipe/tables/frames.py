@@ -93,18 +93,10 @@ def of_run(work: Path, run: RunId) -> Iterator[Receipt]:
     unknown = dict.fromkeys(("kind", "waiting", "late", "refused"))
     latest = Deliveries(work, run, only_look=True).latest()
     for downlink in sorted({*begun_downlinks(work, run), *latest}):
-        path = work / paths.manifest(run, downlink)
-        manifest = read_json(path) if path.exists() else {}
+        manifest = read_json(path) if (path := work / paths.manifest(run, downlink)).exists() else {}
         one = latest.get(downlink) or Delivery(downlink, (), {}, (), None, None)
+        entry = {**unknown, **manifest, **one.as_json(), "delivered": one.events, "run": run, "l1_run": run.l1}
         if manifest or downlink in latest:
-            entry = {
-                **unknown,
-                **manifest,
-                **one.as_json(),
-                "delivered": one.events,
-                "run": run,
-                "l1_run": run.l1,
-            }
             yield {"downlink": downlink, "handoff": manifest.get("handoff"), "runs": [entry]}
 
 

@@ -144,8 +144,10 @@ class SiteFrames:
     def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
         if made := last_hand_off(self._work, downlink, only_look=True):
             return made.receipt
-        remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
-        raise MissingInputError(f"downlink {downlink} was not handed off.", remedy)
+        raise MissingInputError(
+            f"downlink {downlink} was not handed off.",
+            Remedy(f"snakemake dl={downlink}", first="Process it first"),
+        )
 
     def _receipts(self, *keys: str) -> Iterator[Mapping[str, Any]]:
         """Yield the latest receipts, with at least these keys and the downlink."""
