@@ -118,8 +118,9 @@ def event_files(receipts: Iterable[Receipt]) -> "pd.DataFrame":
 def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.CHUNKS`, without the downlink, for an entry of a receipt."""
     indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
-    counts = (sum(file.get(key, 0) for file in indexes) for key in ("events", "datagrams", "missing_events"))
-    size = sum(file["size"] for file in chunk["files"] if file["kind"] == "evt")
+    # Lists, which are faster than generators: this is called for all chunks of a mission.
+    counts = [sum([file.get(key, 0) for file in indexes]) for key in ("events", "datagrams", "missing_events")]
+    size = sum([file["size"] for file in chunk["files"] if file["kind"] == "evt"])
     level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
     missing = level0.get("missing")  # null if the archive was not visible
     hours = (level0.get("needed"), None if missing is None else len(missing))
