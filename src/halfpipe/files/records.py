@@ -59,10 +59,8 @@ def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
     return json_files.sealed({**values, PREVIOUS: previous})
 
 
-def parse_record(
-    content: bytes, number: int = 0, loads: Callable[[bytes], Any] = json.loads
-) -> Record | None:
-    """Return the record with this content and number; None if the content is damaged.
+def parse_record(content: bytes, loads: Callable[[bytes], Any] = json.loads) -> Record | None:
+    """Return the record with this content, without its number; None if the content is damaged.
 
     `loads` reads JSON. Records are read with the default, because functions differ in what they accept; frames read
     copies with a faster one, and the record where that fails.
@@ -73,7 +71,7 @@ def parse_record(
     try:
         values = loads(content)
         del values[SEAL]
-        return Record(values, seal, values.pop(PREVIOUS), content, number)
+        return Record(values, seal, values.pop(PREVIOUS), content)
     except (ValueError, KeyError, RecursionError):
         return None
 
@@ -166,7 +164,7 @@ class Series:
             if other is not None and other.content != content:
                 write_bytes(file_of(self.home, number), other.content, locked=False)
                 raise
-        record = parse_again(content, number)
+        record = _numbered(content, number)
         assert record is not None
         self.records.append(record)
         return record
@@ -192,7 +190,7 @@ class Series:
 
     def _open(self, home: str, number: int) -> Record | None:
         try:
-            return parse_again(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
+            return _numbered(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
@@ -216,6 +214,11 @@ class Series:
             self.harmed[path] = f"is lost or damaged, and cannot be repaired: {error}"
         else:
             self.harmed[path] = "was lost or damaged; repaired from the other copy"
+
+
+def _numbered(content: bytes, number: int) -> Record | None:
+    found = parse_again(content)
+    return found and Record(found.values, found.seal, found.previous, content, number)
 
 
 def file_of(home: Path | str, number: int) -> Path:

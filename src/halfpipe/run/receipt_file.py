@@ -103,7 +103,7 @@ def receipt_copy(work: Path, downlink: DownlinkId, *keys: str) -> Record | None:
 
     parts = partial(parts_of, keys={*keys, "downlink", SEAL, PREVIOUS}, loads=orjson.loads)
     with suppress(OSError):
-        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"), loads=parts)
+        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"), parts)
         return copy if copy and copy.values.get("downlink") == downlink else None
     return None
 
