@@ -44,7 +44,9 @@ def command(site: Site, downlink: DownlinkId, before: int | None, after: int | N
         printed.as_json(work=site.work, downlink=downlink, **numbers, runs=runs, **changes)
         return
     reason = f", because {new['reason']}" if new.get("reason") else ""
-    made = (f"hand-off {each.number}" + (f" ({utc(each.made)})" if each.made else "") for each in (one, other))
+    made = (
+        f"hand-off {each.number}" + (f" ({utc(each.made)})" if each.made else "") for each in (one, other)
+    )
     click.echo(f"downlink {downlink}: {' → '.join(made)}{reason}")
     for line in handoff_diff.sentences(runs):
         click.echo(f"  {line}")

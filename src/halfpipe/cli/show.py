@@ -127,7 +127,9 @@ def command(
         for each in found:
             (_print_books if books else _print_run if "parts" in each else _print_downlink)(each)
     printed.errors(failed)
-    unbalanced = any(each["findings"] or any(row["lost"] for row in each["accounts"]) for each in found if books)
+    unbalanced = any(
+        each["findings"] or any(row["lost"] for row in each["accounts"]) for each in found if books
+    )
     return 1 if failed or unbalanced else 0
 
 
@@ -229,7 +231,10 @@ def _table(
         found = found.query("days > @days")
         abandoned = int((found["state"] == "abandoned").sum())
         more = f", {abandoned} of them abandoned" if abandoned else ""
-        foot, is_bad = f"{count(len(found), 'open run')} older than {days:g} days{more}", abandoned < len(found)
+        foot, is_bad = (
+            f"{count(len(found), 'open run')} older than {days:g} days{more}",
+            abandoned < len(found),
+        )
     document = {"failed": list(map(str, frames.problems.values()))}
     site.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())

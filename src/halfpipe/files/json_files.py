@@ -46,7 +46,9 @@ def parts_of(content: bytes, keys: Collection[str], loads: Callable[[bytes], Any
     In such a file, which `seal_of` must have checked, only the object's own keys are behind a single space.
     """
     parts = (part.partition(b'": ') for part in content[: -len(b"\n}\n")].split(b'\n "')[1:])
-    return {name: loads(value.removesuffix(b",")) for key, _, value in parts if (name := key.decode()) in keys}
+    return {
+        name: loads(value.removesuffix(b",")) for key, _, value in parts if (name := key.decode()) in keys
+    }
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -95,7 +95,14 @@ def of_run(work: Path, run: RunId) -> Iterator[Receipt]:
     for downlink in sorted({*begun_downlinks(work, run), *latest}):
         manifest = read_json(path) if (path := work / paths.manifest(run, downlink)).exists() else {}
         one = latest.get(downlink) or Delivery(downlink, (), {}, (), None, None)
-        entry = {**unknown, **manifest, **one.as_json(), "delivered": one.events, "run": run, "l1_run": run.l1}
+        entry = {
+            **unknown,
+            **manifest,
+            **one.as_json(),
+            "delivered": one.events,
+            "run": run,
+            "l1_run": run.l1,
+        }
         if manifest or downlink in latest:
             yield {"downlink": downlink, "handoff": manifest.get("handoff"), "runs": [entry]}
 
@@ -119,7 +126,9 @@ def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.CHUNKS`, without the downlink, for an entry of a receipt."""
     indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
     # Lists, which are faster than generators: this is called for all chunks of a mission.
-    counts = [sum([file.get(key, 0) for file in indexes]) for key in ("events", "datagrams", "missing_events")]
+    counts = [
+        sum([file.get(key, 0) for file in indexes]) for key in ("events", "datagrams", "missing_events")
+    ]
     size = sum([file["size"] for file in chunk["files"] if file["kind"] == "evt"])
     level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
     missing = level0.get("missing")  # null if the archive was not visible
