@@ -11,11 +11,10 @@ that is lost or damaged.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, Remedy, StateError
@@ -40,8 +39,7 @@ class DamagedError(StateError):
     """Both copies of a record are gone or damaged, or contradict each other."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One published record: its values, its seal, and its number in the series.
 
     `values` does not include the seal, and the seal of the record before.
@@ -50,7 +48,7 @@ class Record:
     values: Mapping[str, Any]
     seal: str
     previous: str | None
-    content: bytes = field(repr=False, compare=False)
+    content: bytes
     number: int = 0
 
 
@@ -59,17 +57,13 @@ def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
     return json_files.sealed({**values, PREVIOUS: previous})
 
 
-def parse_record(content: bytes, loads: Callable[[bytes], Any] = json.loads) -> Record | None:
-    """Return the record with this content, without its number; None if the content is damaged.
-
-    `loads` reads JSON. Records are read with the default, because functions differ in what they accept; frames read
-    copies with a faster one, and the record where that fails.
-    """
+def parse_record(content: bytes) -> Record | None:
+    """Return the record with this content, without its number; None if the content is damaged."""
     seal = seal_of(content)
     if seal is None:
         return None
     try:
-        values = loads(content)
+        values = json.loads(content)
         del values[SEAL]
         return Record(values, seal, values.pop(PREVIOUS), content)
     except (ValueError, KeyError, RecursionError):
@@ -218,7 +212,7 @@ class Series:
 
 def _numbered(content: bytes, number: int) -> Record | None:
     found = parse_again(content)
-    return found and Record(found.values, found.seal, found.previous, content, number)
+    return found and found._replace(number=number)
 
 
 def file_of(home: Path | str, number: int) -> Path:

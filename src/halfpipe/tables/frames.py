@@ -65,11 +65,12 @@ def run_rows(receipt: Receipt, told: int | None) -> Iterator[tuple[Any, ...]]:
     return (
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
-            *(told, met_to_unix(RunId(run["run"]).met), RunId(run["run"]).met, len(run["files"])),
+            *(told, met_to_unix(met), met, len(run["files"])),
             *(run["delivered"], run["waiting"], run["late"]),
             *(state_word(run) if "complete" in run else None, *times([run])),
         )
         for run in receipt["runs"]
+        for met in (RunId(run["run"]).met,)
     )
 
 

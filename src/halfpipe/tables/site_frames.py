@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
-from halfpipe.files.json_files import read_json
+from halfpipe.files.json_files import parts_of, seal_of
 from halfpipe.files.reading import read_whole
+from halfpipe.files.records import PREVIOUS
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
-from halfpipe.run.receipt_file import hand_offs, last_hand_off, receipt_copy
+from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey
@@ -129,9 +131,9 @@ class SiteFrames:
 
     def submitted(self, downlink: DownlinkId) -> int | None:
         """Return the number of the hand-off that Level-1 has; None also if the records are damaged: a problem."""
-        if self._named is None:  # this file is removed before each record
-            with suppress(HalfPipeError, KeyError, TypeError):
-                return int(read_json(self._work / paths.submitted(downlink))["submitted"])
+        product = self._parts(paths.submitted(downlink), "submitted")  # it is removed before each record
+        if told := product.get("submitted"):
+            return int(told)
         try:
             confirmed = submissions(self._work, downlink, only_look=True).last_confirmed
         except HalfPipeError as error:
@@ -140,6 +142,17 @@ class SiteFrames:
 
     def _names(self) -> Sequence[DownlinkId]:
         return every_downlink(self._work) if self._named is None else [*map(DownlinkId, self._named)]
+
+    def _parts(self, file: str, *keys: str) -> dict[str, Any]:
+        """Return some keys of a file of the working directory, for all downlinks of a mission: it opens no others.
+
+        It returns nothing where downlinks are named, because it does not notice damaged records, or if the file is gone
+        or damaged.
+        """
+        with suppress(OSError, ValueError):
+            content = read_whole(f"{self._work}/{file}") if self._named is None else b""
+            return parts_of(content, keys, orjson.loads) if seal_of(content) else {}
+        return {}
 
     def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
         if made := last_hand_off(self._work, downlink, only_look=True):
@@ -153,8 +166,8 @@ class SiteFrames:
         """Yield the latest receipts, with at least these keys and the downlink."""
         for downlink in self._names():
             try:
-                copy = None if self._named else receipt_copy(self._work, downlink, *keys)
-                yield copy.values if copy else self._last_receipt(downlink)
+                copy = self._parts(paths.receipt(downlink), "downlink", *keys)
+                yield copy if copy.get("downlink") == downlink else self._last_receipt(downlink)
             except HalfPipeError as error:
                 if self._named is not None or not isinstance(error, MissingInputError):
                     self.problems[downlink] = error
@@ -181,9 +194,9 @@ class SiteFrames:
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             try:
-                copy = None if self._named else receipt_copy(self._work, downlink, "handoff", "reason")
-                if copy and copy.previous is None:
-                    made = [(frames.first_handed_off(self._work, downlink), copy.values)]
+                copy = self._parts(paths.receipt(downlink), "downlink", "handoff", "reason", PREVIOUS)
+                if copy.get("downlink") == downlink and copy[PREVIOUS] is None:
+                    made = [(frames.first_handed_off(self._work, downlink), copy)]
                 else:
                     made = [(e.made, e.receipt) for e in hand_offs(self._work, downlink, only_look=True)]
                 for when, receipt in made:
