@@ -25,7 +25,7 @@ def downlink_row(
     work: Path, receipt: Receipt, told: int | None, problem: str | None = None
 ) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.DOWNLINKS` for a receipt; Level-1 has hand-off `told`."""
-    downlink, runs, edges = DownlinkId(receipt["downlink"]), receipt["runs"], times(receipt["runs"])
+    downlink, runs, edges = receipt["downlink"], receipt["runs"], times(receipt["runs"])
     handed_off = first_handed_off(work, downlink)
     return (
         downlink,
@@ -34,7 +34,7 @@ def downlink_row(
         handed_off,
         len(receipt["chunks"]),
         len(runs),
-        *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
+        *(sum([run[key] for run in runs]) for key in ("delivered", "waiting", "late")),
         *edges,
         nan if handed_off is None else handed_off - edges[1],
         bool(receipt.get("simulated")),
@@ -43,7 +43,7 @@ def downlink_row(
     )
 
 
-def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
+def first_handed_off(work: Path, downlink: str) -> float | None:
     """Return the time of the first hand-off of a downlink, Unix seconds; None if it is unknown."""
     return modified(f"{work}/{paths.receipts(downlink)}/000001.json")
 
