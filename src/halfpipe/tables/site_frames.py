@@ -143,7 +143,7 @@ class SiteFrames:
     def _names(self) -> Sequence[DownlinkId]:
         return every_downlink(self._work) if self._named is None else [*map(DownlinkId, self._named)]
 
-    def _parts(self, file: str, *keys: str) -> dict[str, Any]:
+    def _parts(self, file: str, *keys: str) -> Mapping[str, Any]:
         """Return some keys of a file of the working directory, for all downlinks of a mission: it opens no others.
 
         It returns nothing where downlinks are named, because it does not notice damaged records, or if the file is gone
