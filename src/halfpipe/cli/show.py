@@ -142,8 +142,8 @@ def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> dict[str, Any]:
     delivered = list(of_run(site.work, run))
     frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
     started = met.utc_datetime(met.met_to_unix(run.met))
-    of_run_itself = ["l1_run", "kind", "started", "started_met"]
-    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=of_run_itself)
+    of_the_run = ["l1_run", "kind", "started", "started_met"]
+    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=of_the_run)
     failed.extend(frames.problems.values())
     files = event_files(delivered).droplevel("run")
     return {"run": run, "l1_run": run.l1, "started": started, "met": run.met, "parts": parts, "files": files}

@@ -114,8 +114,9 @@ class Series:
         """
         first = numbers(self.home)
         # A report only looks whether the second copies go on where the first ones end: faster than another list.
-        after = f"{self.second}/{max(first, default=0) + 1:06d}.json"
-        second = first if first and self._only_look and modified(after) is None else numbers(self.second)
+        last = max(first, default=0)
+        goes_on = not (last and self._only_look) or modified(f"{self.second}/{last + 1:06d}.json") is not None
+        second = numbers(self.second) if goes_on else {*range(1, last + 1)}
         self.records = []
         next_one: Record | None = None
         for number in range(max(first | second, default=0), 0, -1):
