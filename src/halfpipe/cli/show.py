@@ -170,10 +170,11 @@ def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> in
     if event is not None and sequence is not None:
         raise click.UsageError("Give --event or --sequence, not both.")
     for path in files:
-        if event is None and sequence is None:
-            lines = evt_view.describe_file(path)
-        else:
-            lines = evt_view.describe_events(path, number=event, sequence=sequence)
+        lines = (
+            evt_view.describe_file(path)
+            if event is None and sequence is None
+            else evt_view.describe_events(path, number=event, sequence=sequence)
+        )
         for line in lines:
             click.echo(line)
     return 0

@@ -53,9 +53,8 @@ def _row(survey: Survey, run: RunId) -> Iterator[tuple[Any, ...]]:
     refuse_unknown(work, run)
     downlinks = known_downlinks(work, run)
     # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
-    is_ignored = any(settings.ignored(dl) for dl in downlinks)
     manifests = [work / paths.manifest(run, dl) for dl in downlinks]
-    if not downlinks or (not is_ignored and _recorded_complete(manifests)):
+    if not any(settings.ignored(dl) for dl in downlinks) and (not downlinks or _recorded_complete(manifests)):
         return
     segments, now = known_datagrams(settings, run).segments(), survey.books(run)
     missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
