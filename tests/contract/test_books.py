@@ -66,7 +66,7 @@ def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -
     assert state.count(NotDelivered.LATE) == books.late
     assert state.count(NotDelivered.WITHHELD) == books.withheld
     assert state.count(NotDelivered.CLOSED) == books.closed
-    (shown,) = site.told("show", "--books", run)["books"]
+    (shown,) = site.told("show", "--books", run)["shown"]
     assert shown["findings"] == []
     (row,) = [row for row in shown["accounts"] if row["run"] == run]
     assert row == {"run": run, **books.as_json(), "lost": 0, "old": ""}
@@ -348,7 +348,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     assert shown.waiting == expected
     assert told(site, FIRST)["books"].verdict is Verdict.NOTE
     assert open_runs(site) == {RUN: f"{waiting} at the last merge" if expected else "not known"}
-    (table,) = site.told("show", "--books", RUN)["books"]
+    (table,) = site.told("show", "--books", RUN)["shown"]
     (row,) = table["accounts"]
     assert (row["due"], row["waiting"]) == ((0, waiting) if expected else (None, None))
     assert row["old"]

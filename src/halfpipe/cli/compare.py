@@ -81,8 +81,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
             )
     for why in absent.values():
         click.echo(f"{'not there yet' if found else 'error'}: {why}", err=True)
-    for failure in failed:
-        click.echo(f"error: {failure}", err=True)
+    printed.errors(failed)
     if failed or found:
         return max([3 * bool(failed), bool(absent), *(one.status for one in found)])
     return 2

@@ -5,7 +5,6 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import HandOff
 from halfpipe.words import utc
 
 MOST = 6  # lines of input, and of config
@@ -36,23 +35,21 @@ def command(site: Site, downlink: DownlinkId, before: int | None, after: int | N
     old, new = one.receipt, other.receipt
     runs = handoff_diff.changed_runs(old, new)
     changes = {
-        "input": handoff_diff.changed_input(old, new),
-        "settings": handoff_diff.changed_settings(old["config"], new["config"]),
-        "HalfPipe": handoff_diff.changed_settings({"": old["software"]}, {"": new["software"]}),
+        "input": handoff_diff.changes(*map(handoff_diff.input_of, (old, new))),
+        "settings": handoff_diff.changes(*map(handoff_diff.settings_of, (old, new))),
+        "HalfPipe": handoff_diff.changes(old["software"], new["software"]),
     }
     if as_json:
         numbers = {"before": one.number, "after": other.number, "reason": new.get("reason")}
         printed.as_json(work=site.work, downlink=downlink, **numbers, runs=runs, **changes)
         return
     reason = f", because {new['reason']}" if new.get("reason") else ""
-    click.echo(f"downlink {downlink}: {_when(one)} → {_when(other)}{reason}")
+    made = (
+        f"hand-off {each.number}" + (f" ({utc(each.made)})" if each.made else "") for each in (one, other)
+    )
+    click.echo(f"downlink {downlink}: {' → '.join(made)}{reason}")
     for line in handoff_diff.sentences(runs):
         click.echo(f"  {line}")
     for title, lines in changes.items():
         more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
         click.echo(f"  {title}: {'; '.join([*lines[:MOST], *more]) or 'the same'}")
-
-
-def _when(handoff: HandOff) -> str:
-    when = f" ({utc(handoff.made)})" if handoff.made else ""
-    return f"hand-off {handoff.number}{when}"

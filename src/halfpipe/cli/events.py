@@ -10,10 +10,6 @@ from halfpipe.ids import RunId
 from halfpipe.words import count
 
 
-def _read(text: str) -> RunId | Path:
-    return Path(text) if text.endswith(".evt") else read_run(text)
-
-
 @click.command(
     "events",
     cls=Verb,
@@ -26,7 +22,7 @@ def _read(text: str) -> RunId | Path:
 )
 @click.argument(
     "what",
-    type=Named("run or event file", _read),
+    type=Named("run or event file", lambda text: Path(text) if text.endswith(".evt") else read_run(text)),
     metavar="RUN|FILE",
     help="A run, as 2c2e5787 or r0741234567, or an event file (.evt).",
 )

@@ -1,6 +1,6 @@
 """`halfpipe explain`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
@@ -60,8 +60,8 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     """
     codes = [one for one in what if isinstance(one, Code)]
     asked_runs = [one for one in what if not isinstance(one, Code)]
-    if not as_json:
-        _print_codes(codes)
+    for one in () if as_json else codes:
+        click.echo(f"{one.code} (phase: {one.phase}): {one.meaning}\n  → {one.action}")
     if not asked_runs:  # a code needs no site
         if as_json:
             printed.as_json(codes=codes)
@@ -88,11 +88,6 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
         printed.as_json(work=site.work, groups=every, codes=codes, failed=list(map(str, failed)))
     printed.errors(failed)
     return 1 if every or unread or failed else 0
-
-
-def _print_codes(codes: Iterable[Code]) -> None:
-    for one in codes:
-        click.echo(f"{one.code} (phase: {one.phase}): {one.meaning}\n  → {one.action}")
 
 
 def _states(

@@ -1,31 +1,17 @@
 """`halfpipe find`."""
 
-import time
 from datetime import datetime
 
 import click
 
 from halfpipe.cli import printed
+from halfpipe.cli.show import TABLE_DROP
 from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
-
-COLUMNS = [
-    "downlink",
-    "run",
-    "l1_run",
-    "begin",
-    "begin_met",
-    "end",
-    "end_met",
-    "events",
-    "state",
-    "name",
-    "outstanding",
-]
 
 
 @click.command(
@@ -59,14 +45,12 @@ def command(
 
     when = met if utc is None else met_of.unix_to_met(unix(utc))
     found, failed = find(site.settings, when, runs)
-    found = found.reset_index()
-    survey = Survey(site.settings, time.time(), time.time())
-    states = {dl: account(survey, DownlinkId(dl)).state for dl in found["downlink"].unique()}
-    found["state"], found["l1_run"] = found["downlink"].map(states), [RunId(run).l1 for run in found["run"]]
-    outstanding = sorted(set(found["downlink"][found["outstanding"]]))
+    survey, downlinks = Survey(site.settings), found.index.get_level_values("downlink")
+    states = {dl: account(survey, DownlinkId(dl)).state for dl in downlinks.unique()}
+    outstanding = sorted(set(downlinks[found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
     foot = f"{count(len(states), 'downlink')} found" + (f"\noutstanding: {do}" if do else "")
-    drop = ["l1_run", "end", "begin_met", "end_met", "outstanding"]
-    site.listed(target, "found", found[COLUMNS], foot, drop=drop, document={"met": when, "do": do})
+    found = found.assign(state=downlinks.map(states))
+    site.listed(target, "found", found, foot, drop=TABLE_DROP, document={"met": when, "do": do})
     printed.errors(failed)
     return 1 if failed or found.empty else 0

@@ -70,23 +70,18 @@ class Command(click.Group):
         except BrokenPipeError:  # the reader has ended: click ends with 1
             raise
         except HalfPipeError as error:
-            _tell(str(error))
+            printed.errors([error])
             status = 2 if isinstance(error, ConfigError) else 1
         except OSError as error:
-            _tell(Failure.of(error).text)
+            printed.errors([Failure.of(error).text])
             status = 1
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception:
             traceback.print_exc()
-            _tell("this is a defect of the program, please report it with the lines above")
+            printed.errors(["this is a defect of the program, please report it with the lines above"])
             status = 1
         ctx.exit(status or 0)
-
-
-def _tell(message: str) -> None:
-    sys.stdout.flush()
-    click.echo(printed.tinted("error: ", fg="red", bold=True) + message, err=True)
 
 
 @click.group(

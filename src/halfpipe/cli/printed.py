@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import write_bytes
 from halfpipe.words import aligned, utc
 
@@ -95,11 +94,10 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequenc
         click.echo(tinted(line, fg=color, bold=True) if bold else line, color=terminal)
 
 
-def records(data: "DataFrame") -> list[dict[str, Any]]:
-    """Return a frame as rows by column; missing values are None."""
-    from halfpipe.tables.columns import as_rows  # noqa: PLC0415 - arrays, which most verbs do without
-
-    return as_rows(data)
+def records(frame: "DataFrame") -> list[dict[str, Any]]:
+    """Return a frame as rows by column, also those of a named index; missing values are None."""
+    found = frame.reset_index(drop=frame.index.names == [None])
+    return list(found.astype(object).where(found.notna(), None).to_dict("records"))
 
 
 def _text(value: Any, terminal: bool) -> str:
@@ -122,8 +120,9 @@ def cause(what: str, one: Cause, *, err: bool = False) -> None:
         click.echo(line if line.startswith("  → ") else folded(line, room), err=err)
 
 
-def errors(found: Iterable[HalfPipeError]) -> None:
-    """Print errors to standard error."""
+def errors(found: Iterable[object]) -> None:
+    """Print errors to standard error, after what was printed before."""
+    sys.stdout.flush()
     for error in found:
         click.echo(f"{tinted('error: ', fg='red', bold=True)}{error}", err=True)
 

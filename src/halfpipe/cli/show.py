@@ -10,9 +10,9 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt_view, met
-from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
-from halfpipe.run.downlinks_of_run import every_run, refuse_unknown
+from halfpipe.run.downlinks_of_run import refuse_unknown
 from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.survey import Survey
@@ -21,22 +21,9 @@ from halfpipe.words import count, utc
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-RECEIPT_DROP = ("l1_run", "files")
-PARTS = (
-    "downlink",
-    "handoff",
-    "submitted",
-    "handed_off",
-    "events",
-    "waiting",
-    "late",
-    "begin",
-    "end",
-    "state",
-)
-RUNS_LACK = ("submitted", "started", "started_met", "begin", "end", "begin_met", "end_met")  # in `show DL`
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 TABLE_DROP = (
+    "old",
     "sha256",
     "begin_met",
     "end_met",
@@ -54,10 +41,6 @@ TABLE_DROP = (
 )
 
 
-def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
-    return Path(text) if text.endswith(".evt") else read_either(text)
-
-
 @click.command(
     "show",
     cls=Verb,
@@ -73,7 +56,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
 @click.argument(
     "what",
     nargs=-1,
-    type=Named("run", _read),
+    type=Named("run", lambda text: Path(text) if text.endswith(".evt") else read_either(text)),
     metavar="[RUN|DL|FILE]...",
     help="Runs, as 2c2e5787 or r0741234567; downlinks, as 230401001 or 2023-04; event files.",
 )
@@ -123,15 +106,18 @@ def command(
         site.say()
         site.say_trouble()
     if name is not None:
-        return _waiting(site, what, days, target) if name == "waiting" else _table(site, name, what, target)
+        return _table(site, name, what, days, target)
     if target.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
-    if books:
-        return _books(site, what, not is_table)
-    found, failed = [], list[HalfPipeError]()
+    from halfpipe.tables import books_table
+
+    found, failed = list[dict[str, Any]](), list[HalfPipeError]()
     for one in what:
         try:
-            found.append(_run(site, one) if isinstance(one, RunId) else _downlink(site, one))
+            if books:
+                found.append(books_table.books(Survey(site.settings), one))
+            else:
+                found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
     if not is_table:
@@ -139,33 +125,28 @@ def command(
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
     else:
         for each in found:
-            _print_run(each) if "parts" in each else _print_downlink(each)
+            (_print_books if books else _print_run if "parts" in each else _print_downlink)(each)
     printed.errors(failed)
-    return 1 if failed else 0
+    unbalanced = any(
+        each["findings"] or any(row["lost"] for row in each["accounts"]) for each in found if books
+    )
+    return 1 if failed or unbalanced else 0
 
 
-def _run(site: Site, run: RunId) -> dict[str, Any]:
-    """Return what is shown of a run: its deliveries and their files."""
+def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> dict[str, Any]:
+    """Return what is shown of a run: its deliveries and their files; add the errors of damaged submissions."""
     from halfpipe.tables.frames import event_files, of_run, runs
     from halfpipe.tables.site_frames import SiteFrames
 
     refuse_unknown(site.work, run)
     delivered = list(of_run(site.work, run))
     frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
-    parts = runs(delivered, frames.submitted).reset_index().astype({"submitted": object})
-    parts.loc[parts["downlink"].isin(frames.problems), "submitted"] = "not known"
-    handed_off = (
-        frames.records.query("action == 'hand-off'").reset_index().rename(columns={"when": "handed_off"})
-    )
-    parts = parts.merge(handed_off[["downlink", "handoff", "handed_off"]], "left")[list(PARTS)]
+    started = met.utc_datetime(met.met_to_unix(run.met))
+    of_the_run = ["l1_run", "kind", "started", "started_met"]
+    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=of_the_run)
+    failed.extend(frames.problems.values())
     files = event_files(delivered).droplevel("run")
-    names = {
-        "run": run,
-        "l1_run": run.l1,
-        "started": met.utc_datetime(met.met_to_unix(run.met)),
-        "met": run.met,
-    }
-    return {**names, "parts": parts, "files": files}
+    return {"run": run, "l1_run": run.l1, "started": started, "met": run.met, "parts": parts, "files": files}
 
 
 def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
@@ -179,41 +160,32 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
     begun = [failed.log for failed in failed_jobs(site.work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,
-        "runs": frames.runs.reset_index().drop(columns=list(RUNS_LACK)),
+        "runs": frames.runs,
         "records": frames.records.droplevel("downlink"),
         "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
     }
-
-
-def _books(site: Site, what: Sequence[RunId | DownlinkId], as_json: bool) -> int:
-    from halfpipe.status.books_table import table
-
-    survey = Survey(site.settings)
-    found = [table(survey, one) for one in what]
-    bad = any(one.findings or any(row["lost"] for row in one.accounts) for one in found)
-    if as_json:
-        printed.as_json(work=site.work, simulated=site.settings.is_simulated, books=found)
-        return int(bad)
-    for one in found:
-        click.echo(f"books of {one.what}")
-        for part in (one.chunks, one.runs, one.accounts, one.handoffs):
-            printed.table(part)
-        for finding in one.findings:
-            printed.cause(finding.verdict, finding)
-    return int(bad)
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
     if event is not None and sequence is not None:
         raise click.UsageError("Give --event or --sequence, not both.")
     for path in files:
-        if event is None and sequence is None:
-            lines = evt_view.describe_file(path)
-        else:
-            lines = evt_view.describe_events(path, number=event, sequence=sequence)
+        lines = (
+            evt_view.describe_file(path)
+            if event is None and sequence is None
+            else evt_view.describe_events(path, number=event, sequence=sequence)
+        )
         for line in lines:
             click.echo(line)
     return 0
+
+
+def _print_books(books: Mapping[str, Any]) -> None:
+    click.echo(f"books of {books['what']}")
+    for part in ("chunks", "runs", "accounts"):
+        printed.table(books[part])
+    for finding in books["findings"]:
+        printed.cause(finding.verdict, finding)
 
 
 def _print_run(run: Mapping[str, Any]) -> None:
@@ -222,16 +194,14 @@ def _print_run(run: Mapping[str, Any]) -> None:
         f"run {run['run']}, {run['l1_run']}, started {utc(run['started'].timestamp())}, MET {run['met']}"
     )
     printed.table(parts, drop=TABLE_DROP)
-    shown = files.assign(sha256=files["sha256"].str[:16]).drop(columns=["size", "begin_met", "end_met"])
-    printed.table(shown, drop=TABLE_DROP)
-    events = parts[parts["events"] > 0]
-    click.echo(f"in all {_staged(events)}, by {count(len(events), 'downlink')}")
+    printed.table(files, drop=TABLE_DROP)
+    click.echo(f"in all {_staged(parts)}, by {count(sum(parts['events'] > 0), 'downlink')}")
 
 
 def _staged(rows: "DataFrame") -> str:
     """Return how many events were staged, and how many of them were submitted."""
-    told = rows[rows["submitted"].astype("string") == rows["handoff"].astype("string")]
-    return f"{count(sum(rows['events']), 'event')} staged, {sum(told['events']):,} of them submitted"
+    told = rows["events"][rows["submitted"] == rows["handoff"]]
+    return f"{count(rows['events'].sum(), 'event')} staged, {told.sum():,} of them submitted"
 
 
 def _print_downlink(shown: Mapping[str, Any]) -> None:
@@ -242,34 +212,31 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown["running"]:
         click.echo(f"  {line}")
-    printed.table(shown["runs"], drop=RECEIPT_DROP)
+    printed.table(shown["runs"], drop=TABLE_DROP)
     printed.table(shown["records"], drop=["reason"])
 
 
-def _table(site: Site, name: str, what: Sequence[DownlinkId], target: printed.Target) -> int:
+def _table(
+    site: Site, name: str, what: Sequence[RunId | DownlinkId], days: float | None, target: printed.Target
+) -> int:
     from halfpipe.tables.site_frames import SiteFrames
 
     frames = SiteFrames(site.settings, what or None)
     found = getattr(frames, name)
     of = {each: count(found.index.get_level_values(each).nunique(), each) for each in found.index.names[:2]}
-    foot = ", ".join(of.values())
+    foot, is_bad = ", ".join(of.values()), False
     if name == "runs":
         foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
+    if name == "waiting":
+        days = site.settings.retire.report_days if days is None else days
+        found = found.query("days > @days")
+        abandoned = int((found["state"] == "abandoned").sum())
+        more = f", {abandoned} of them abandoned" if abandoned else ""
+        foot, is_bad = (
+            f"{count(len(found), 'open run')} older than {days:g} days{more}",
+            abandoned < len(found),
+        )
     document = {"failed": list(map(str, frames.problems.values()))}
     site.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())
-    return 1 if frames.problems else 0
-
-
-def _waiting(site: Site, what: Sequence[RunId], days: float | None, target: printed.Target) -> int:
-    from halfpipe.tables import columns, incomplete_runs
-
-    days = site.settings.retire.report_days if days is None else days
-    rows = incomplete_runs.waiting_runs(Survey(site.settings), what or every_run(site.work), days)
-    found = columns.WAITING.frame(rows, times="met")
-    abandoned = int((found["state"] == "abandoned").sum())
-    foot = f"{count(len(found), 'open run')} older than {days:g} days"
-    foot += f", {abandoned} of them abandoned" if abandoned else ""
-    drop = ["old", "started_met", "started", "downlinks"]
-    site.listed(target, "waiting", found, foot, drop=drop)
-    return 1 if abandoned < len(found) else 0
+    return 1 if is_bad or frames.problems else 0

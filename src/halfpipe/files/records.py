@@ -11,7 +11,7 @@ that is lost or damaged.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import publish, write_bytes
 from halfpipe.files.json_files import SEAL, seal_of
-from halfpipe.files.reading import names_in, read_whole
+from halfpipe.files.reading import modified, names_in, read_whole
 
 PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # the receipt of thousands of chunks; a larger file is not a record
@@ -59,17 +59,13 @@ def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
     return json_files.sealed({**values, PREVIOUS: previous})
 
 
-def parse_record(content: bytes, loads: Callable[[bytes], Any] = json.loads) -> Record | None:
-    """Return the record with this content, without its number; None if the content is damaged.
-
-    `loads` reads JSON. Records are read with the default, because functions differ in what they accept; frames read
-    copies with a faster one, and the record where that fails.
-    """
+def parse_record(content: bytes) -> Record | None:
+    """Return the record with this content, without its number; None if the content is damaged."""
     seal = seal_of(content)
     if seal is None:
         return None
     try:
-        values = loads(content)
+        values = json.loads(content)
         del values[SEAL]
         return Record(values, seal, values.pop(PREVIOUS), content)
     except (ValueError, KeyError, RecursionError):
@@ -116,7 +112,11 @@ class Series:
         DamagedError
             If both copies of a record are gone or damaged, or a record does not follow the one before it.
         """
-        first, second = numbers(self.home), numbers(self.second)
+        first = numbers(self.home)
+        # A report only looks whether the second copies go on where the first ones end: faster than another list.
+        last = max(first, default=0)
+        goes_on = not (last and self._only_look) or modified(f"{self.second}/{last + 1:06d}.json") is not None
+        second = numbers(self.second) if goes_on else {*range(1, last + 1)}
         self.records = []
         next_one: Record | None = None
         for number in range(max(first | second, default=0), 0, -1):

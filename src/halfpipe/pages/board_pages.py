@@ -3,11 +3,11 @@
 Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
 that readers always see complete pages.
 
-The page of the site is a matrix with a row for each downlink, or for several with equal notes, and a cell for each
-phase.
+The page of the site is a matrix with a row for each downlink, and a cell for each phase.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,14 +41,6 @@ class Cell(NamedTuple):
         return f"{SIGNS[self.verdict]} {part}".strip() or plain
 
 
-class Row(NamedTuple):
-    """A row: one downlink, or all with the same notes, the newest first. The row shows the cause of the first."""
-
-    accounts: Sequence[Account]
-    state: str
-    cells: Sequence[Cell]
-
-
 def phase_of(cause: Cause, one: Account) -> str:
     """Return the phase of a cause of an account; a cause without a phase belongs to the first that is not done."""
     if cause.phase in PHASES:
@@ -61,33 +53,6 @@ def cells(one: Account) -> list[Cell]:
     worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
     unknown = (0, int(one.state == UNKNOWN or bool(one.phases)))
     return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, unknown)) for name in PHASES]
-
-
-def rows(accounts: Sequence[Account]) -> Iterator[Row]:
-    """Yield the rows of accounts, in their order. Accounts that have only notes, of the same codes, share a row.
-
-    Their cells count the downlinks: how many are done, among those that have the phase.
-    """
-    found: dict[DownlinkId | tuple[str, ...], list[Account]] = {}
-    for one in accounts:
-        codes = tuple(sorted({cause.code for cause in one.causes}))
-        found.setdefault(codes if one.verdict is Verdict.NOTE else one.downlink, []).append(one)
-    for several in found.values():
-        columns = list(zip(*map(cells, several), strict=True))
-        both = [
-            column[0]
-            if len(column) == 1
-            else Cell(
-                Verdict.NOTE if any(one.verdict is Verdict.NOTE for one in column) else Verdict.GOOD,
-                sum(0 < one.most == one.done for one in column),
-                sum(one.most > 0 for one in column),
-            )
-            for column in columns
-        ]
-        # The cause shows what failed, and which process is at work.
-        state = several[0].state if len({one.state for one in several}) == 1 else ""
-        words = ("taken", "failed", "in progress")
-        yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
 def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overview:
@@ -130,14 +95,16 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     found = overview(survey, downlinks, see=see)
     runs, shown = run_pages(survey, found, parts), {one.downlink for one in found.accounts}
     for run, page in runs.items():
-        there = {row["downlink"] for row in page.rows} & handed_off.keys()
-        marks = [of_site["simulated"], *(handed_off[downlink]["simulated"] for downlink in there)]
-        of_run = {"page": page, "most": MOST_PICTURES, "shown": shown, "simulated": any(marks)}
+        there = (handed_off[row["downlink"]] for row in page.rows if row["downlink"] in handed_off)
+        simulated = of_site["simulated"] or any(row["simulated"] for row in there)
+        of_run = {"page": page, "most": MOST_PICTURES, "shown": shown, "simulated": simulated}
         write(paths.board_run(run), "run.html", of_run)
-    values = {"waits": [page.wait for page in runs.values() if page.wait]}
-    write(paths.BOARD_RUNS, "runs.html", values)
-    values |= _site(survey, found) | {"rows": list(rows(found.accounts))}
-    write(paths.BOARD, "board.html", values | {"timeline": timeline.of(found.accounts, handed_off)})
+    waits = [page.wait for page in runs.values() if page.wait]
+    write(paths.BOARD_RUNS, "runs.html", {"waits": waits})
+    # The cause shows what failed, and which process is at work.
+    rows = [(one, re.sub(r"^(taken|failed) .*", r"\1", one.state), cells(one)) for one in found.accounts]
+    days = timeline.of(found.accounts, handed_off)
+    write(paths.BOARD, "board.html", {**_site(survey, found), "waits": waits, "rows": rows, "timeline": days})
     for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
         for path in home.glob(of_any):
             if path.name not in pages:

@@ -187,7 +187,7 @@ def without_chunks(
 
 
 def events_there(
-    work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int] | None = None
+    work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int]
 ) -> Events | None:
     """Return the events of a run in a downlink, using its `index`; None if they were cleaned up.
 
@@ -197,7 +197,7 @@ def events_there(
         As `merge_rows`, which uses the same `files`.
     """
     placed = [(chunk, place) for chunk in index.chunks if (place := chunk.place(work, downlink))]
-    return merge_rows(placed, {} if files is None else files)[1] if len(placed) == len(index.chunks) else None
+    return merge_rows(placed, files)[1] if len(placed) == len(index.chunks) else None
 
 
 def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:

@@ -1,7 +1,6 @@
 """Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, a copy of the last for Snakemake and people."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.files.durable import remove_file
-from halfpipe.files.reading import modified, read_whole
-from halfpipe.files.records import Record, Series, file_of, parse_record
+from halfpipe.files.reading import modified
+from halfpipe.files.records import Record, Series, file_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 
@@ -90,19 +89,6 @@ def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) 
     """Return the last hand-off, None before the first; arguments and errors as for `hand_offs_of_receipt`."""
     made = hand_offs_of_receipt(work, downlink, only_look=only_look)
     return made[-1] if made else None
-
-
-def receipt_copy(work: Path, downlink: DownlinkId) -> Record | None:
-    """Return the record in ``dl=<id>``; None if this file is gone or damaged.
-
-    This is for frames of all downlinks of a mission: it opens one file for each. It does not notice damaged records.
-    """
-    import orjson  # noqa: PLC0415 - jobs do without
-
-    with suppress(OSError):
-        copy = parse_record(read_whole(f"{work}/{paths.receipt(downlink)}"), orjson.loads)
-        return copy if copy and copy.values.get("downlink") == downlink else None
-    return None
 
 
 def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:

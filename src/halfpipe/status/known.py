@@ -31,8 +31,8 @@ class Known:
         The downlinks whose events cannot be read, and why, if some of these events may not be delivered.
     datagrams, segments
         The datagrams by downlink without ignored chunks, and the segments of each EPU that was seen.
-    events, known
-        The events by downlink, and all of them in order and each once.
+    events, known, files
+        The events by downlink, all of them in order and each once, and the numbers of their files.
     recorded
         The deliveries of each downlink that Level-1 may have, the oldest first.
 
@@ -56,7 +56,8 @@ class Known:
         indexes = known_indexes(settings, run)
         self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
-        found = {dl: events_there(work, dl, index) for dl, index in indexes.items()}
+        self.files: dict[Path, int] = {}
+        found = {dl: events_there(work, dl, index, self.files) for dl, index in indexes.items()}
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(self.events)
         self.deliveries = Deliveries(work, run)

@@ -78,13 +78,6 @@ class Columns:
         return found
 
 
-def as_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return a frame as rows by column, also those of a named index; missing values are None."""
-    found = frame.reset_index(drop=frame.index.names == [None])
-    rows: list[dict[str, Any]] = found.astype(object).where(found.notna(), None).to_dict("records")
-    return rows
-
-
 def utc(unix: ArrayLike) -> "pd.Series[Any]":
     """Convert Unix UTC seconds to times with a zone, to the microsecond; NaN becomes NaT."""
     import pandas as pd  # noqa: PLC0415 - as for `Columns.frame`

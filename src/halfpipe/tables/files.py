@@ -28,11 +28,9 @@ def content(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, *, sim
     if form == "parquet":
         if find_spec("pyarrow") is None:
             raise ConfigError("Parquet needs pyarrow: pip install pyarrow, in an environment of your own")
-        data: bytes = frame.to_parquet()
-        return data
+        return bytes(frame.to_parquet())
     if form == "csv":
-        text: str = table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
-        return text.encode()
+        return str(table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")).encode()
     from astropy.table import Table  # noqa: PLC0415 - half a second
 
     times = table.columns[table.dtypes == UTC]  # astropy has the scale instead of a zone

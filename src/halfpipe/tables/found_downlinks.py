@@ -1,8 +1,7 @@
 """Find downlinks by time or run, in receipts and in the RetDefs of outstanding chunks."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from math import nan
-from typing import Any
 
 import pandas as pd
 
@@ -19,8 +18,6 @@ from halfpipe.tables.site_frames import SiteFrames
 
 LONGEST = 7 * 86400  # seconds that a run may last
 EARLIER = 3600  # seconds that an event may have before the start of its run
-TAKEN_OVER = "taken over from the legacy: times and files unknown"
-NOTHING = "nothing delivered"
 
 
 def find(
@@ -42,10 +39,10 @@ def find(
     Returns
     -------
     DataFrame
-        The columns of `halfpipe.tables.columns.FILES`: a row for each event file, and for each chunk that is
-        ``outstanding`` (``name`` is the chunk, most other columns are missing). A run without delivered files has one
-        row without times. If only the spans of a run were taken over from the legacy, the run is found by a time if
-        no other run began between its start and this time.
+        The columns of `halfpipe.tables.columns.FILES`: a row for each event file, and for each span of a chunk that is
+        ``outstanding`` (``name`` is the chunk, most other columns are missing). A run of a downlink without files, for
+        example of one that was taken over from the legacy, has one row without times; it is found by a time if no other
+        run began between its start and this time.
     list
         The errors of damaged records; the other records are still used.
 
@@ -55,43 +52,28 @@ def find(
     before it, because a run of the LAT lasts one or a few orbits.
     """
     work = settings.paths.work
-    among, last = runs, None
-    if when is not None:
-        every = every_run(work)
-        last = max((run for run in every if run.met <= when), default=None)
-        among = runs or [run for run in every if -EARLIER <= when - run.met <= LONGEST]
+    near = [run for run in every_run(work) if when is None or -EARLIER <= when - run.met <= LONGEST]
     candidates, failed = set[DownlinkId](), list[HalfPipeError]()
-    for run in among:
+    for run in runs or near:
         candidates.update(begun_downlinks(work, run))
         try:  # of what was taken over, there may be nothing but a delivery
             candidates.update(Deliveries(work, run, only_look=True).latest())
         except HalfPipeError as error:
             failed.append(error)
     frames = SiteFrames(settings, [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()])
-    files = frames.files if when is None else frames.files.query("begin_met <= @when < end_met")
-    legacy = set(frames.downlinks.query("taken_over").index)
-    rows = [
-        _row(run, dl, *((TAKEN_OVER, None) if dl in legacy else (NOTHING, 0)))
-        for run, dl in frames.runs.index.difference(frames.files.index.droplevel("name"))
-        if when is None or (dl in legacy and run == last)
-    ]
-    done = pd.concat([files, FILES.frame(rows, times="met")]).assign(outstanding=False)
-    announced = FILES.frame(_announced(settings, when), times="met").assign(outstanding=True)
-    found = pd.concat([done, announced]).sort_index()
+    announced = (
+        (each.retdef.run, each.downlink, f"chunk {each.chunk}", *[None] * 4, *times, *times, None)
+        for each in outstanding_chunks(Plan(settings))
+        for span in each.retdef.spans
+        for times in [(unix_to_met(span.begin), unix_to_met(span.end))]
+    )
+    outstanding = FILES.frame(announced, times="met").assign(outstanding=True)
+    found = pd.concat([frames.files.assign(outstanding=False), outstanding])
+    empty = frames.runs["events"][frames.runs["files"] == 0]
+    if when is not None:
+        found = found.query("begin_met <= @when < end_met")
+        begun = max((run for run in near if run.met <= when), default="")
+        empty = empty[empty.index.get_level_values("run") == begun]
+    without = ((*of, "no files", events, *[None] * 3, *[nan] * 4, None) for of, events in empty.items())
+    found = pd.concat([found, FILES.frame(without, times="met").assign(outstanding=False)]).sort_index()
     return found[found.index.isin(runs, "run")] if runs else found, [*failed, *frames.problems.values()]
-
-
-def _announced(settings: Settings, when: float | None) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of outstanding chunks; with `when`, of spans that contain this time."""
-    for each in outstanding_chunks(Plan(settings)):
-        spans = [(unix_to_met(span.begin), unix_to_met(span.end)) for span in each.retdef.spans]
-        spans = [(begin, end) for begin, end in spans if when is None or begin <= when <= end]
-        if spans:
-            times = min(begin for begin, _ in spans), max(end for _, end in spans)
-            yield _row(each.retdef.run, each.downlink, f"chunk {each.chunk}", None, *times)
-
-
-def _row(
-    run: str, downlink: str, name: str, events: int | None, begin: float = nan, end: float = nan
-) -> tuple[Any, ...]:
-    return run, downlink, name, events, None, None, None, begin, end, begin, end, None

@@ -25,7 +25,7 @@ def downlink_row(
     work: Path, receipt: Receipt, told: int | None, problem: str | None = None
 ) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.DOWNLINKS` for a receipt; Level-1 has hand-off `told`."""
-    downlink, runs, edges = DownlinkId(receipt["downlink"]), receipt["runs"], times(receipt["runs"])
+    downlink, runs, edges = receipt["downlink"], receipt["runs"], times(receipt["runs"])
     handed_off = first_handed_off(work, downlink)
     return (
         downlink,
@@ -34,7 +34,7 @@ def downlink_row(
         handed_off,
         len(receipt["chunks"]),
         len(runs),
-        *(sum(run[key] for run in runs) for key in ("delivered", "waiting", "late")),
+        *(sum([run[key] for run in runs]) for key in ("delivered", "waiting", "late")),
         *edges,
         nan if handed_off is None else handed_off - edges[1],
         bool(receipt.get("simulated")),
@@ -43,7 +43,7 @@ def downlink_row(
     )
 
 
-def first_handed_off(work: Path, downlink: DownlinkId) -> float | None:
+def first_handed_off(work: Path, downlink: str) -> float | None:
     """Return the time of the first hand-off of a downlink, Unix seconds; None if it is unknown."""
     return modified(f"{work}/{paths.receipts(downlink)}/000001.json")
 
@@ -65,11 +65,12 @@ def run_rows(receipt: Receipt, told: int | None) -> Iterator[tuple[Any, ...]]:
     return (
         (
             *(run["run"], receipt["downlink"], run["l1_run"], run["kind"], receipt["handoff"]),
-            *(told, met_to_unix(RunId(run["run"]).met), RunId(run["run"]).met, len(run["files"])),
+            *(told, met_to_unix(met), met, len(run["files"])),
             *(run["delivered"], run["waiting"], run["late"]),
             *(state_word(run) if "complete" in run else None, *times([run])),
         )
         for run in receipt["runs"]
+        for met in (RunId(run["run"]).met,)
     )
 
 
@@ -93,18 +94,17 @@ def of_run(work: Path, run: RunId) -> Iterator[Receipt]:
     unknown = dict.fromkeys(("kind", "waiting", "late", "refused"))
     latest = Deliveries(work, run, only_look=True).latest()
     for downlink in sorted({*begun_downlinks(work, run), *latest}):
-        path = work / paths.manifest(run, downlink)
-        manifest = read_json(path) if path.exists() else {}
+        manifest = read_json(path) if (path := work / paths.manifest(run, downlink)).exists() else {}
         one = latest.get(downlink) or Delivery(downlink, (), {}, (), None, None)
+        entry = {
+            **unknown,
+            **manifest,
+            **one.as_json(),
+            "delivered": one.events,
+            "run": run,
+            "l1_run": run.l1,
+        }
         if manifest or downlink in latest:
-            entry = {
-                **unknown,
-                **manifest,
-                **one.as_json(),
-                "delivered": one.events,
-                "run": run,
-                "l1_run": run.l1,
-            }
             yield {"downlink": downlink, "handoff": manifest.get("handoff"), "runs": [entry]}
 
 
@@ -123,18 +123,14 @@ def event_files(receipts: Iterable[Receipt]) -> "pd.DataFrame":
     return columns.FILES.frame(rows, times="met")
 
 
-def chunks(receipts: Iterable[Receipt]) -> "pd.DataFrame":
-    """Return one row for each chunk in a receipt."""
-    return columns.CHUNKS.frame(
-        (receipt["downlink"], *chunk_row(chunk)) for receipt in receipts for chunk in receipt["chunks"]
-    )
-
-
 def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `halfpipe.tables.columns.CHUNKS`, without the downlink, for an entry of a receipt."""
     indexes = [file for file in chunk["files"] if file["kind"] == "idx"]
-    counts = (sum(file.get(key, 0) for file in indexes) for key in ("events", "datagrams", "missing_events"))
-    size = sum(file["size"] for file in chunk["files"] if file["kind"] == "evt")
+    # Lists, which are faster than generators: this is called for all chunks of a mission.
+    counts = [
+        sum([file.get(key, 0) for file in indexes]) for key in ("events", "datagrams", "missing_events")
+    ]
+    size = sum([file["size"] for file in chunk["files"] if file["kind"] == "evt"])
     level0, exceptions = chunk.get("level0") or {}, (chunk.get("said") or {}).get("exceptions") or {}
     missing = level0.get("missing")  # null if the archive was not visible
     hours = (level0.get("needed"), None if missing is None else len(missing))

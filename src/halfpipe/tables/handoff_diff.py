@@ -93,41 +93,24 @@ def sentences(runs: pd.DataFrame) -> Iterator[str]:
         yield f"run {run.run}: {', '.join(parts)}"
 
 
-def changed_input(before: Receipt, after: Receipt) -> list[str]:
-    """Return lines on the changes of chunks, their RetDefs, and level-0 hours."""
-    old, new = ({chunk["chunk"]: chunk for chunk in receipt["chunks"]} for receipt in (before, after))
-    lines = [
-        f"chunk {name} {'added' if name in new else 'removed'}" for name in sorted(old.keys() ^ new.keys())
-    ]
-    for name in sorted(old.keys() & new.keys()):
-        made = [[file["sha256"] for file in chunk["files"]] for chunk in (old[name], new[name])]
-        if old[name]["retdef"] != new[name]["retdef"]:
-            lines.append(f"chunk {name} has another RetDef")
-        elif made[0] != made[1]:
-            lines.append(f"chunk {name} was decoded to other bytes")
-    missing = [
-        {
-            (hour["hour"], hour["apid"], name)
-            for name, chunk in chunks.items()
-            for hour in missing_hours(chunk)
-        }
-        for chunks in (old, new)
-    ]
-    for hour, apid, name in sorted(missing[0] ^ missing[1]):
-        how = "is missing now" if (hour, apid, name) in missing[1] else "arrived"
-        lines.append(f"hour {hour} of APID {apid} {how} (chunk {name})")
-    ignored = [{one["chunk"]: one["reason"] for one in receipt["ignored"]} for receipt in (before, after)]
-    return lines + [
-        f"chunk {name} is ignored: {why}" for name, why in ignored[1].items() if name not in ignored[0]
-    ]
+def input_of(receipt: Receipt) -> dict[str, str]:
+    """Return what a hand-off was made from, by name, for `changes`: chunks, and what is ignored or missing."""
+    found = {f"chunk {one['chunk']} is ignored": one["reason"] for one in receipt["ignored"]}
+    for chunk in receipt["chunks"]:
+        name, sums = f"chunk {chunk['chunk']}", (file["sha256"][:8] for file in chunk["files"])
+        found[name] = f"RetDef {chunk['retdef'][:8]}, products {' '.join(sums)}"
+        hours = [f"{hour['hour']} of APID {hour['apid']}" for hour in missing_hours(chunk)]
+        found |= {f"{name} lacks hours": ", ".join(hours)} if hours else {}
+    return found
 
 
-def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return lines on the changes of settings between two receipts."""
-    flat = [
-        {f"{section}.{key}": value for section, keys in config.items() for key, value in keys.items()}
-        for config in (before, after)
-    ]
-    keys = sorted(flat[0].keys() | flat[1].keys())
-    pairs = ((key, *(each.get(key) for each in flat)) for key in keys)
-    return [f"{key}: {then} → {now}" for key, then, now in pairs if then != now]
+def settings_of(receipt: Receipt) -> dict[str, Any]:
+    """Return the settings of a hand-off by section and key, for `changes`."""
+    sections = receipt["config"].items()
+    return {f"{section}.{key}": value for section, keys in sections for key, value in keys.items()}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return a line for each name whose value differs; without a value it is None."""
+    pairs = ((name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys()))
+    return [f"{name}: {then} → {now}" for name, then, now in pairs if then != now]

@@ -1,8 +1,6 @@
 """Runs that are not complete, and their missing data; an operator may have to abandon them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +21,40 @@ NOTHING = "nothing: its next delivery completes it"
 def waiting_runs(
     survey: Survey,
     runs: Iterable[RunId],
-    days: float = -inf,
-    skipped: tuple[type[HalfPipeError], ...] = (),
+    problems: dict[Any, HalfPipeError],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the runs among `runs` that are not complete and started more than `days` days ago.
+    """Yield the runs among `runs` that are not complete.
 
     Parameters
     ----------
     survey
         The survey, which has the present time.
-    runs, days
-        The runs, and their least age.
-    skipped
-        The errors of runs that are left out, because they are unknown or damaged.
+    runs
+        The runs.
+    problems
+        Gets the errors of runs that are left out, because they are unknown or damaged.
 
     Yields
     ------
     tuple
         The values of `halfpipe.tables.columns.WAITING`, with times in MET.
-
-    Raises
-    ------
-    MissingInputError
-        If a run is unknown.
-    FormatError
-        If a merged index of a run is damaged.
     """
     for run in runs:
-        with suppress(*skipped):
-            yield from _row(survey, run, days)
+        try:
+            yield from _row(survey, run)
+        except HalfPipeError as error:
+            problems[run] = error
 
 
-def _row(survey: Survey, run: RunId, days: float) -> Iterator[tuple[Any, ...]]:
-    """Yield the row of a run, unless the run is younger or complete."""
+def _row(survey: Survey, run: RunId) -> Iterator[tuple[Any, ...]]:
+    """Yield the row of a run, unless the run is complete."""
     settings, work = survey.settings, survey.work
     age = (survey.now - met.met_to_unix(run.met)) / DAY
-    if age <= days:
-        return
     refuse_unknown(work, run)
     downlinks = known_downlinks(work, run)
     # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
-    is_ignored = any(settings.ignored(dl) for dl in downlinks)
     manifests = [work / paths.manifest(run, dl) for dl in downlinks]
-    if not downlinks or (not is_ignored and _recorded_complete(manifests)):
+    if not any(settings.ignored(dl) for dl in downlinks) and (not downlinks or _recorded_complete(manifests)):
         return
     segments, now = known_datagrams(settings, run).segments(), survey.books(run)
     missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))

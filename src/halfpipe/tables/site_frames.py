@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
-from halfpipe.files.json_files import read_json
+from halfpipe.files.json_files import parts_of, seal_of
 from halfpipe.files.reading import read_whole
+from halfpipe.files.records import PREVIOUS
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.decision import all_known
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import every_downlink, every_run, refuse_unknown
-from halfpipe.run.merged_index import events_there, known_indexes
-from halfpipe.run.receipt_file import hand_offs, last_hand_off, receipt_copy
+from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
+from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
+from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, coverage, frames
 from halfpipe.tables.incomplete_runs import waiting_runs
@@ -46,19 +47,19 @@ class SiteFrames:
     ----------
     settings
         The settings of the site.
-    downlinks
-        The downlinks to look at; None: all.
+    named
+        The downlinks to look at, or for `waiting` the runs; None: all.
 
     Attributes
     ----------
     problems
-        The downlinks whose records could not be read when a frame was made.
+        The downlinks, and for `waiting` the runs, whose records could not be read when a frame was made.
     """
 
-    def __init__(self, settings: Settings, downlinks: Iterable[DownlinkId] | None = None) -> None:
+    def __init__(self, settings: Settings, named: Iterable[str] | None = None) -> None:
         self.settings, self._work = settings, settings.paths.work
-        self._named = None if downlinks is None else tuple(downlinks)
-        self.problems: dict[DownlinkId, HalfPipeError] = {}
+        self._named = None if named is None else tuple(named)
+        self.problems: dict[str, HalfPipeError] = {}
 
     def __repr__(self) -> str:
         simulated = ", SIMULATED data" if self.settings.is_simulated else ""
@@ -72,23 +73,27 @@ class SiteFrames:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return frames.runs(self._receipts(), self.submitted)
+        return frames.runs(self._receipts("handoff", "runs"), self.submitted)
 
     @cached_property
     def files(self) -> pd.DataFrame:
         """One row for each delivered event file."""
-        return frames.event_files(self._receipts())
+        return frames.event_files(self._receipts("runs"))
 
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """One row for each chunk in a receipt."""
-        return frames.chunks(self._receipts())
+        return columns.CHUNKS.frame(
+            (receipt["downlink"], *frames.chunk_row(chunk))
+            for receipt in self._receipts("chunks")
+            for chunk in receipt["chunks"]
+        )
 
     @cached_property
     def waiting(self) -> pd.DataFrame:
-        """One row for each run that is not complete. Damaged runs are left out: status reports them."""
-        survey, runs = Survey(self.settings), every_run(self._work)
-        return columns.WAITING.frame(waiting_runs(survey, runs, skipped=(HalfPipeError,)), times="met")
+        """One row for each run that is not complete."""
+        runs = every_run(self._work) if self._named is None else map(RunId, self._named)
+        return columns.WAITING.frame(waiting_runs(Survey(self.settings), runs, self.problems), times="met")
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -126,9 +131,9 @@ class SiteFrames:
 
     def submitted(self, downlink: DownlinkId) -> int | None:
         """Return the number of the hand-off that Level-1 has; None also if the records are damaged: a problem."""
-        if self._named is None:  # this file is removed before each record
-            with suppress(HalfPipeError, KeyError, TypeError):
-                return int(read_json(self._work / paths.submitted(downlink))["submitted"])
+        product = self._parts(paths.submitted(downlink), "submitted")  # it is removed before each record
+        if told := product.get("submitted"):
+            return int(told)
         try:
             confirmed = submissions(self._work, downlink, only_look=True).last_confirmed
         except HalfPipeError as error:
@@ -136,26 +141,40 @@ class SiteFrames:
         return confirmed.handoff if confirmed else None
 
     def _names(self) -> Sequence[DownlinkId]:
-        return every_downlink(self._work) if self._named is None else self._named
+        return every_downlink(self._work) if self._named is None else [*map(DownlinkId, self._named)]
+
+    def _parts(self, file: str, *keys: str) -> Mapping[str, Any]:
+        """Return some keys of a file of the working directory, for all downlinks of a mission: it opens no others.
+
+        It returns nothing where downlinks are named, because it does not notice damaged records, or if the file is gone
+        or damaged.
+        """
+        with suppress(OSError, ValueError):
+            content = read_whole(f"{self._work}/{file}") if self._named is None else b""
+            return parts_of(content, keys, orjson.loads) if seal_of(content) else {}
+        return {}
 
     def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
         if made := last_hand_off(self._work, downlink, only_look=True):
             return made.receipt
-        remedy = Remedy(f"snakemake dl={downlink}", first="Process it first")
-        raise MissingInputError(f"downlink {downlink} was not handed off.", remedy)
+        raise MissingInputError(
+            f"downlink {downlink} was not handed off.",
+            Remedy(f"snakemake dl={downlink}", first="Process it first"),
+        )
 
-    def _receipts(self) -> Iterator[Mapping[str, Any]]:
+    def _receipts(self, *keys: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the latest receipts, with at least these keys and the downlink."""
         for downlink in self._names():
             try:
-                copy = None if self._named else receipt_copy(self._work, downlink)
-                yield copy.values if copy else self._last_receipt(downlink)
+                copy = self._parts(paths.receipt(downlink), "downlink", *keys)
+                yield copy if copy.get("downlink") == downlink else self._last_receipt(downlink)
             except HalfPipeError as error:
                 if self._named is not None or not isinstance(error, MissingInputError):
                     self.problems[downlink] = error
 
     def _downlinks(self) -> Iterator[tuple[Any, ...]]:
         known, of_others, self.problems = set[DownlinkId](), self.problems, {}
-        for receipt in self._receipts():
+        for receipt in self._receipts("handoff", "chunks", "runs", "simulated", "taken_over"):
             known.add(downlink := DownlinkId(receipt["downlink"]))
             told = self.submitted(downlink)
             problem = self.problems.get(downlink)
@@ -175,9 +194,9 @@ class SiteFrames:
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink in self._names():
             try:
-                copy = None if self._named else receipt_copy(self._work, downlink)
-                if copy and copy.previous is None:
-                    made = [(frames.first_handed_off(self._work, downlink), copy.values)]
+                copy = self._parts(paths.receipt(downlink), "downlink", "handoff", "reason", PREVIOUS)
+                if copy.get("downlink") == downlink and copy[PREVIOUS] is None:
+                    made = [(frames.first_handed_off(self._work, downlink), copy)]
                 else:
                     made = [(e.made, e.receipt) for e in hand_offs(self._work, downlink, only_look=True)]
                 for when, receipt in made:
@@ -205,7 +224,8 @@ class PartFrames:
 
         They are read from the products of chunks. After a cleanup these are gone, and so are the rows.
         """
-        parts = [_events_of(self._settings, run, self.delivered_by) for run in self.runs]
+        known = [run for run in self.runs if known_downlinks(self._settings.paths.work, run)]
+        parts = [_events_of(self._settings, run, self.delivered_by) for run in known]
         return pd.concat(parts) if parts else columns.EVENTS.frame(())
 
     def coverage(self) -> pd.DataFrame:
@@ -269,19 +289,15 @@ def events_of_file(path: Path) -> pd.DataFrame:
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
-    work, files, events = settings.paths.work, dict[Path, int](), dict[DownlinkId, Events]()
-    for downlink, index in known_indexes(settings, run).items():
-        if (read := events_there(work, downlink, index, files)) is not None:
-            events[downlink] = read
-    known = all_known(events)
+    of = Known(settings, run, is_abandoned=False)
+    known, files = of.known, of.files
     source, delivered = np.full((2, len(known)), None, object)
-    for downlink in reversed(events):
-        source[_are_in(known, events[downlink])] = str(downlink)
-    deliveries = Deliveries(work, run, only_look=True)
-    for downlink, delivery in deliveries.latest().items():
+    for downlink in reversed(of.events):
+        source[_are_in(known, of.events[downlink])] = str(downlink)
+    for downlink, delivery in of.deliveries.latest().items():
         delivered[numbers_inside(known["sequence"], join(delivery.spans))] = str(downlink)
     inside = delivered != None  # noqa: E711 - element by element
-    for _, late in late_and_closed(known, inside, deliveries.all_recorded(), events.get)[0]:
+    for _, late in late_and_closed(known, inside, of.recorded, of.events.get)[0]:
         delivered[_are_in(known, late)] = None
     unix, names = known["utc"], np.array([path.name for path in files], object)
     rows = (

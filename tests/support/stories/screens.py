@@ -120,7 +120,7 @@ def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> N
     if not merged:
         return
     ended = world.site.halfpipe("show", "--books", *merged, "--format", "json")
-    for table in json.loads(ended.out)["books"]:
+    for table in json.loads(ended.out)["shown"]:
         for account in table["accounts"]:
             run = account["run"]
             delivered = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())

@@ -118,7 +118,7 @@ def test_damaged_records_hide_nothing_else(own: Site) -> None:
         assert (ended.status, LCI in ended.out) == (1, True), words
         assert f"{paths.deliveries(SPREAD)}/000001.json" in ended.errors
         assert SPREAD not in ended.out
-    assert "not_known" in own.halfpipe("show", LCI).out
+    assert paths.submissions(FIRST) in own.halfpipe("show", LCI).bad().errors
     shown = own.halfpipe("show", FIRST)
     assert (shown.status, "damaged" in shown.said or paths.submissions(FIRST) in shown.out) == (0, True)
     (one,) = (each for each in own.told("status", "--all")["downlinks"] if each["dl"] == FIRST)

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,27 @@ def test_only_look_reads_one_copy_of_the_last_record_unless_it_is_damaged(tmp_pa
         assert [record.values["value"] for record in looked.read()] == [1, seen]
         assert values(tmp_path) == [1, 2], "a decision reads both, and repairs the first"
         assert [record.values["value"] for record in looked.read()] == [1, 2]
+
+
+@pytest.mark.parametrize("lost", [(), (3,), (2, 3), (1, 2, 3), (1,)])
+def test_only_look_finds_records_whose_first_copies_are_lost(tmp_path: Path, lost: tuple[int, ...]) -> None:
+    published(tmp_path, 3)
+    for number in lost:
+        (tmp_path / PLACE / f"{number:06d}.json").unlink()
+    looked = Series(tmp_path, PLACE, only_look=True).read()
+    assert [record.values["value"] for record in looked] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("{")], ids=["lost", "damaged"])
+def test_only_look_needs_one_copy_of_each_record(
+    tmp_path: Path, number: int, harm: Callable[[Path], object]
+) -> None:
+    published(tmp_path, 3)
+    for home in (PLACE, f"copies/{PLACE}"):
+        harm(tmp_path / home / f"{number:06d}.json")
+    with pytest.raises(DamagedError, match=f"record {number} "):
+        Series(tmp_path, PLACE, only_look=True).read()
 
 
 def test_a_link_with_a_lost_reply_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages, run_pages
-from halfpipe.pages.board_pages import Cell, cells, phase_of, rows
+from halfpipe.pages.board_pages import cells, phase_of
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account
 from halfpipe.status.overview import recent
@@ -51,11 +51,13 @@ def test_downlinks_that_need_action_come_first_with_their_cause_escaped(home: Pa
     head = re.findall(r"<tr(?: class=(\w))?><th>(.*?)<td>", table)
     assert [(verdict, re.findall(r"href=(\d+)\.html", links)) for verdict, links in head] == [
         ("a", [FAILED]),
-        ("n", [SECOND, FIRST]),
-    ], "equal notes share a row"
+        ("n", [SECOND]),
+        ("n", [FIRST]),
+    ]
     marks = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
     assert marks[:7] == [("", "✓"), ("", "·"), ("a", "✗"), *[("", "·")] * 4], "hours are not known yet"
-    assert marks[7:] == [("", "✓"), ("", "·"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
+    handed_off = [("", "✓"), ("", "·"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
+    assert marks[7:] == handed_off * 2
     assert (HOSTILE in words, HOSTILE in page) == (True, False)
     assert f"<code>snakemake dl={FAILED}</code>" in page
     assert f"log: logs/{FAILED}/decode_chunk-00001.log" in words
@@ -193,32 +195,3 @@ def test_a_cell_has_the_progress_and_the_worst_cause_of_its_phase() -> None:
 )
 def test_a_cause_belongs_to_its_phase_or_to_the_first_that_is_not_done(given: Cause, phase: str) -> None:
     assert phase_of(given, one(1, given, phases=DECODED)) == phase
-
-
-def test_equal_notes_share_a_row_with_counts() -> None:
-    note, waits = cause("not-submitted"), (*TAKEN[:5], (0, 1), (0, 1))
-    accounts = [
-        one(9, cause("stage-gone", Verdict.ACTION)),
-        one(8),
-        one(7, note, phases=waits, state="handed off 1"),
-        one(6, note, cause("late-events")),
-        one(5, note, phases=waits, state="handed off 1"),
-        one(4, cause("stage-gone", Verdict.ACTION)),
-        one(3, cause("on-time")),
-        one(2, note, state="submitted 1"),
-        one(1),
-    ]
-    found = list(rows(accounts))
-    assert ["".join(each.downlink[-1] for each in row.accounts) for row in found] == [*"98", "752", *"6431"]
-    several = found[2]
-    assert several.cells[PHASES.index("submitted")] == Cell(Verdict.NOTE, 1, 3)
-    assert list(map(str, several.cells)) == ["✓", "–", "✓", "✓", "✓", "! 1/3", "1/3"]
-    assert (several.state, several.accounts[0].downlink, found[1].state) == ("", "230401007", "taken")
-    assert next(rows(accounts[2:3])).state == "handed off 1"
-
-
-def test_a_phase_that_a_downlink_does_not_have_is_not_counted_as_done() -> None:
-    note = cause("not-submitted")
-    accounts = [one(2, note, phases=(*TAKEN[:5], (0, 0), (0, 1))), one(1, note)]
-    (row,) = rows(accounts)
-    assert row.cells[PHASES.index("submitted")] == Cell(Verdict.NOTE, 1, 1)

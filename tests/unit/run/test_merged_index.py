@@ -69,7 +69,7 @@ def test_events_exist_while_all_products_exist(
     home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
     kept.mkdir(parents=True)
     for number, (chunk, place) in enumerate(multi3):
-        assert events_there(tmp_path, DL, merged) is None
+        assert events_there(tmp_path, DL, merged, {}) is None
         for name in chunk.files:
             (place / name).rename((kept if number else home) / name)
     there = events_there(tmp_path, DL, merged, files)
@@ -78,7 +78,7 @@ def test_events_exist_while_all_products_exist(
     assert {path.parent for path in files} == {home, kept}
     assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
-    assert events_there(tmp_path, DL, merged) is None
+    assert events_there(tmp_path, DL, merged, {}) is None
 
 
 def test_published_products_are_kept_when_they_are_replaced(

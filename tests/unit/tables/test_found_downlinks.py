@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
+from halfpipe.cli.printed import records
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.tables.columns import as_rows
 from halfpipe.tables.found_downlinks import find
 from halfpipe.tables.site_frames import SiteFrames
 from tests.support.series import damage
@@ -28,13 +28,13 @@ def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = F
     """Return what is found among processed or outstanding downlinks."""
     found, failed = find(site.settings, when, runs)
     assert failed == []
-    return as_rows(found[found["outstanding"] == outstanding])
+    return records(found[found["outstanding"] == outstanding])
 
 
 def test_the_time_of_a_delivered_event(half_done: Site) -> None:
     (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
     begin, last = file["seconds"]
-    (one,) = as_rows(SiteFrames(half_done.settings).files)
+    (one,) = records(SiteFrames(half_done.settings).files)
     assert (one["downlink"], one["run"], one["name"]) == (FIRST, RUN, file["name"])
     assert (one["events"], one["begin_met"], one["end_met"]) == (file["events"], begin, last + 1)
     for when in (begin, last, last + 0.9):

@@ -112,5 +112,6 @@ def test_a_new_chunk_and_a_new_setting(site: Site, tmp_path: Path) -> None:
     names = [{file["name"] for file in run["files"]} for run in (before, after)]
     assert change["new"] == len(names[1] - names[0]) > 0
     assert change["changed"] + change["same"] == len(names[0] & names[1])
-    assert found["input"] == [f"chunk {last.stem[-5:]} added"]
+    (new,) = found["input"]
+    assert new.startswith(f"chunk {last.stem[-5:]}: None → RetDef ")
     assert found["settings"] == ["merge.max_events: 1000 → 50"]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import halfpipe
 from halfpipe import paths
+from halfpipe.cli.printed import records
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt, met
 from halfpipe.ids import DownlinkId, RunId
@@ -299,12 +300,12 @@ def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_pat
             month.halfpipe(
                 "show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else [])
             )
-        expected = columns.as_rows(getattr(frames, name))
+        expected = records(getattr(frames, name))
         document = json.loads(files["json"].read_text())
         assert document["simulated"] is True
         assert [list(row) for row in document[name]] == [list(row) for row in expected]
         whole = getattr(frames, name).assign(simulated=True)
-        expected = columns.as_rows(whole)
+        expected = records(whole)
         assert len(files["csv"].read_text().splitlines()) == len(expected) + 1
         table = Table.read(files["ecsv"])
         assert (len(table), table.colnames) == (len(expected), list(expected[0]))
@@ -351,7 +352,7 @@ def test_screens_show_the_numbers_of_the_frames(frames: SiteFrames, month: Site,
     of_status = ["handoff", "submitted", "events"]
     expected = frames.downlinks[of_status]
     assert [[accounts[name][key] for key in of_status] for name in expected.index] == [
-        [row[key] for key in of_status] for row in columns.as_rows(expected)
+        [row[key] for key in of_status] for row in records(expected)
     ]
     waiting = frames.waiting["waiting"].sum()
     assert sum(one["waiting"] for one in accounts.values()) == waiting > 0
@@ -361,7 +362,7 @@ def test_screens_show_the_numbers_of_the_frames(frames: SiteFrames, month: Site,
         said = re.findall(r"<tr><th>(\d{5})<td>([^<]*)<td>[^<]*<td[^>]*>([\d,]+)<td[^>]*>(\d*)", page)
         assert [(chunk, runs, int(n.replace(",", "")), int(e or 0)) for chunk, runs, n, e in said] == [
             (row["chunk"], row["runs"], row["events"], row["exceptions"])
-            for row in columns.as_rows(frames.chunks.loc[[name]])
+            for row in records(frames.chunks.loc[[name]])
         ]
         assert f"<span>{expected['events'][name]:,} events, " in page
     for run in frames.runs.index.unique("run"):

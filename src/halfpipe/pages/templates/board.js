@@ -19,9 +19,6 @@ function board(table) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const find = document.getElementById("find"), which = document.getElementById("which");
   const order = document.getElementById("order"), counted = document.getElementById("count");
-  // A row may have many downlinks.
-  const sizes = new Map(rows.map((row) => [row, row.cells[0].querySelectorAll("a").length]));
-  const every = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
 
   function sort(column, down) {
@@ -42,9 +39,9 @@ function board(table) {
     for (const row of rows) {
       const kind = row.className || "g";
       row.hidden = !((!which.value || which.value === kind) && words.every((word) => texts.get(row).includes(word)));
-      if (!row.hidden) left += sizes.get(row);
+      if (!row.hidden) left += 1;
     }
-    counted.textContent = left === every ? `${left} downlinks` : `${left} of ${every} downlinks`;
+    counted.textContent = left === rows.length ? `${left} downlinks` : `${left} of ${rows.length} downlinks`;
   }
 
   order.add(new Option("by urgency", ""));
@@ -85,7 +82,7 @@ function cells(svg) {
     const cell = svg.firstElementChild.appendChild(document.createElementNS(svg.namespaceURI, "a"));
     cell.setAttribute("href", link);
     cell.innerHTML = `<title/><rect x="${14 * x - 6}" y="${2 - 14 * y}"/>`;
-    cell.firstChild.textContent = [link.text, link.closest("tr").cells[1].textContent].filter(Boolean).join(": ");
+    cell.firstChild.textContent = `${link.text}: ${link.closest("tr").cells[1].textContent}`;
   }
 }
 
