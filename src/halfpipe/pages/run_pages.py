@@ -35,6 +35,8 @@ class RunPage:
         Its row of `halfpipe.tables.columns.WAITING`; None if the run is complete or damaged.
     standing
         Its books now; None if they are counted at no downlink on the board.
+    urgent
+        Whether a downlink of it needs action.
     picture, problem
         Its picture, or why it cannot be drawn; neither if it is not drawn.
     """
@@ -43,6 +45,7 @@ class RunPage:
     rows: list[Row] = field(default_factory=list)
     wait: Row | None = None
     standing: Standing | None = None
+    urgent: bool = False
     picture: Picture | None = None
     problem: str = ""
 
@@ -65,7 +68,7 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
 
     `parts` are the rows of `halfpipe.tables.columns.RUNS` for the downlinks on the board.
     """
-    shown = {one.downlink for one in found.accounts}
+    shown, wanting = {one.downlink for one in found.accounts}, {one.downlink for one in found.wanting}
     books = {run: standing for one in found.accounts for run, standing in one.books.items()}
     runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
     pages = {run: RunPage(run, standing=books.get(run)) for run in runs}
@@ -75,11 +78,14 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
     for row in sorted(parts, key=itemgetter("downlink")):
         if page := pages.get(row["run"]):
             page.rows.append(row)
+            page.urgent |= row["downlink"] in wanting
+    for run in (run for one in found.wanting for run in one.books):
+        pages[run].urgent = True
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
     for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, {})):
         pages[row["run"]].wait = row
-    for page in [page for page in pages.values() if page.state != "complete"][-MOST_PICTURES:]:
+    for page in [page for page in pages.values() if page.urgent or page.state != "complete"][-MOST_PICTURES:]:
         try:
             page.picture = picture(survey, page.run)
         except HalfPipeError as error:

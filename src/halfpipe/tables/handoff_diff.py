@@ -111,6 +111,9 @@ def settings_of(receipt: Receipt) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return a line for each name whose value differs; without a value it is None."""
-    pairs = ((name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys()))
+    """Return a line for each name whose value differs, or that is only in one of them."""
+    pairs = (
+        (name, before.get(name, "nothing"), after.get(name, "nothing"))
+        for name in sorted(before.keys() | after.keys())
+    )
     return [f"{name}: {then} → {now}" for name, then, now in pairs if then != now]

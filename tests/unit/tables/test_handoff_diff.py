@@ -8,7 +8,14 @@ import pytest
 
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.tables.handoff_diff import changed_bytes, changed_input, changed_runs, sentences, two_hand_offs
+from halfpipe.tables.handoff_diff import (
+    changed_bytes,
+    changed_runs,
+    changes,
+    input_of,
+    sentences,
+    two_hand_offs,
+)
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
@@ -71,9 +78,11 @@ def test_everything_in_a_first_hand_off_is_new(runs: list[dict[str, Any]]) -> No
 def test_chunks_are_listed_in_order() -> None:
     names = [f"{number:05}" for number in range(1, 10)]
     before, after = (
-        {"chunks": [{"chunk": name, "level0": {}} for name in of], "ignored": []} for of in ([], names)
+        {"chunks": [{"chunk": name, "retdef": "ab", "files": [], "level0": {}} for name in of], "ignored": []}
+        for of in ([], names)
     )
-    assert changed_input(before, after) == [f"chunk {name} added" for name in names]
+    found = changes(input_of(before), input_of(after))
+    assert [line.split(":")[0] for line in found] == [f"chunk {name}" for name in names]
 
 
 def test_two_equal_hand_offs_with_a_reason(site: Site) -> None:
@@ -113,5 +122,5 @@ def test_a_new_chunk_and_a_new_setting(site: Site, tmp_path: Path) -> None:
     assert change["new"] == len(names[1] - names[0]) > 0
     assert change["changed"] + change["same"] == len(names[0] & names[1])
     (new,) = found["input"]
-    assert new.startswith(f"chunk {last.stem[-5:]}: None → RetDef ")
+    assert new.startswith(f"chunk {last.stem[-5:]}: nothing → RetDef ")
     assert found["settings"] == ["merge.max_events: 1000 → 50"]
