@@ -16,8 +16,10 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
+from halfpipe.files.advice import Room
 from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
+from halfpipe.process.usage import has_ended_well, is_empty
 
 LOGGER = logging.getLogger("snakemake.logging")
 QUERY = ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs")
@@ -122,7 +124,7 @@ class LogHandler(LogHandlerBase):
     def _failed(
         self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object
     ) -> None:
-        """Record why a job failed, if the job could not: Slurm ended it, or it was not submitted."""
+        """Record why a job failed, if the job could not: Slurm ended it, or it was not submitted or not started."""
         # The executor passes the state only in a sentence. Its log of a job is named by the job's id.
         code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
         recorded, why = Failure.read(log), None
@@ -133,6 +135,10 @@ class LogHandler(LogHandlerBase):
         elif said and recorded is None:
             see = Remedy(first=f"see the log of Slurm: {of_slurm[0]}") if of_slurm else NOTHING
             why = Failure("executor", in_a_line(str(said)), see)
+        elif recorded is None and is_empty(log) and not (has_ended_well(log) or _ended):
+            see = Remedy(first=f"see what this prints: {command}")
+            text = "its program could not be started, or was killed at its start"
+            why = Failure.full(log) if Room.at(log).is_full else Failure("executor", text, see)
         if why is not None:
             replace(why, command=str(command or "")).write(log)
 

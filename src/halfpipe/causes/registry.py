@@ -387,8 +387,8 @@ CODES: Mapping[str, Code] = {
         Code(
             "executor",
             Phase.JOB,
-            "Slurm refused a job, or lost it.",
-            "Correct the key of the profile, or read the log of Slurm, as the message says.",
+            "Slurm refused a job or lost it, or its program could not be started.",
+            "Correct the key of the profile, read the log of Slurm, or run the command, as the message says.",
         ),
         Code(
             "unseen",

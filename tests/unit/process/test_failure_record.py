@@ -134,6 +134,21 @@ def test_the_state_in_slurm_replaces_the_record_of_the_job(
     )
 
 
+@pytest.mark.parametrize(
+    ("logged", "used", "code"), [("", False, "executor"), ("a line", False, None), ("", True, None)]
+)
+def test_a_program_that_could_not_start_is_a_failure(
+    logged: str, used: bool, code: str | None, head: plugin.LogHandler, tmp_path: Path
+) -> None:
+    log = tmp_path / "job.log"
+    log.write_text(logged)
+    if used:
+        (tmp_path / paths.USAGE).write_text('{"job": "job"}\n')
+    failing(head, log)
+    why = Failure.read(log)
+    assert (why and why.code) == code
+
+
 @pytest.mark.parametrize("submitted", [False, True])
 def test_the_error_of_the_executor_counts_without_a_record_of_the_job(
     submitted: bool, head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
