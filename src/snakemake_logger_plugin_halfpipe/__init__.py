@@ -136,7 +136,7 @@ class LogHandler(LogHandlerBase):
             see = Remedy(first=f"see the log of Slurm: {of_slurm[0]}") if of_slurm else NOTHING
             why = Failure("executor", in_a_line(str(said)), see)
         elif recorded is None and is_empty(log) and not (has_ended_well(log) or _ended):
-            see = Remedy(first=f"see what this prints: {command}")
+            see = Remedy(first="run its command by hand; the .failure.json file beside its log has it")
             text = "its program could not be started, or was killed at its start"
             why = Failure.full(log) if Room.at(log).is_full else Failure("executor", text, see)
         if why is not None:
