@@ -16,8 +16,10 @@ def make(file: Path, reason: str) -> None:
     """Create a marker; an existing one is not changed."""
     me, now = whoami(), datetime.now(UTC)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError), file.open("x") as out:
-        out.write(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
+    with suppress(FileExistsError):
+        file.touch(exist_ok=False)
+        with suppress(OSError):  # on a full disk it takes effect, too
+            file.write_text(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
 
 
 def content(file: Path) -> str:
