@@ -4,6 +4,7 @@ This runs for all downlinks of the mission, so it uses names and times, and make
 """
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -183,13 +184,17 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
                 )
                 continue
             right = home / match[1]
-            twice = (right / name).exists()
+            into, twice = shlex.quote(str(right)), (right / name).exists()
             yield Cause(
                 "retdef-elsewhere",
                 Verdict.NOTE if twice else Verdict.ACTION,
                 f"{path} is a RetDef of downlink {right.name} and does not count here"
                 + ("; it is also in the right directory" if twice else ""),
-                Remedy(f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/"),
+                Remedy(
+                    shlex.join(["rm", str(path)])
+                    if twice
+                    else f"mkdir -p {into} && mv {shlex.quote(str(path))} {into}/"
+                ),
                 modified(str(path)),
             )
         if listing.unread:
@@ -224,7 +229,7 @@ def _misspelt(file: Path, downlink: str | None) -> Cause:
         "misspelt",
         Verdict.ACTION,
         text,
-        Remedy(f"rm {file}", first="Rename or remove it"),
+        Remedy(shlex.join(["rm", str(file)]), first="Rename or remove it"),
         modified(str(file)),
     )
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def read_json(path: Path) -> Any:
     FormatError
         If the file cannot be read, is not JSON, is empty, or does not match its checksum.
     """
-    remedy = Remedy(f"rm {path}", first="Remove it, then rerun")
+    remedy = Remedy(shlex.join(["rm", str(path)]), first="Remove it, then rerun")
     try:
         content = read_whole(str(path))
         value = json.loads(content)

@@ -1,6 +1,7 @@
 """Causes that keep a downlink from being processed: code, verdict and command; and which downlinks are outstanding."""
 
 import os
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -290,7 +291,7 @@ def test_a_misspelt_switch_needs_action(settings: Settings, name: str) -> None:
     assert {cause.code for cause in general_causes(Plan(settings))} == {"held"}
     (work / "halts" / name).touch()
     (cause,) = (one for one in general_causes(Plan(settings)) if one.code == "misspelt")
-    assert told([cause]) == [("misspelt", Verdict.ACTION, f"rm {work / 'halts' / name}")]
+    assert told([cause]) == [("misspelt", Verdict.ACTION, shlex.join(["rm", str(work / "halts" / name)]))]
     assert every(settings).waiting == (cause.text,)
     (work / DL / name).touch()
     assert ("misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
