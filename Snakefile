@@ -54,9 +54,9 @@ if settings.ledger.url is not None:
     include: "workflow/rules/ledger.smk"
 
 
-# Here and not in an included file: Snakemake forgets the default target of an include.
+# Not in an included file, because Snakemake forgets a default target that is set in one.
 rule outstanding:
-    """Process the config's downlinks, or else every outstanding one on the RetDef search path."""
+    """Process the downlinks in the config; if it has none, every outstanding one on the RetDef search path."""
     default_target: True
     input:
         requested,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Deliver one run of one downlink: merge its indexes, and stage its event files for Level-1 or refuse it."""
+"""Deliver one run of one downlink: merge its indexes, then stage its event files for Level-1 or refuse the run."""
 
 import argparse
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
 
 
 def chunk_of(product: str) -> ChunkId:
-    """Return the chunk of a product `paths.chunk`."""
+    """Return the id of a chunk from the path of its product (`paths.chunk`)."""
     return ChunkId(Path(product).stem)
 
 

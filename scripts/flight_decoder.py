@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Decode one chunk with the flight decoder getLSEChunk.exe, as the decoder contract requires.
 
-Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The program works on a copy
-of the RetDef in its own directory on the scratch disk. Products are copied to OUTDIR only if it ended well. Its output
-is passed on unchanged. Its exit status is that of this program: 124 after its time limit, 128 plus the signal's number
-if it was killed.
+Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The decoder works on a
+copy of the RetDef in its own directory on the scratch disk. Products are copied to OUTDIR only if the decoder succeeds.
+Its output and exit status are passed on. The exit status is 124 after the time limit, and 128 plus the number of the
+signal if a signal killed the decoder.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def decode(arguments: argparse.Namespace) -> int:
             options += ["-k", arguments.latc]
         status = call(flight, flight.decoder, options, work, out=sys.stdout.buffer)
         for path in sorted((work / "out").iterdir()) if not status else ():
-            if path.suffix in {".evt", ".idx"}:  # a link stays a link, which is refused later
+            if path.suffix in {".evt", ".idx"}:  # a link stays a link, and is refused later
                 shutil.copyfile(path, arguments.out / path.name, follow_symlinks=False)
     return status
 

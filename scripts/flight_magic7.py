@@ -2,8 +2,8 @@
 """Print attitude and orbit with the flight program DiagRet.py, as the magic-7 contract requires.
 
 Called as `flight_magic7.py --settings FILE --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds; DiagRet
-needs the times as UTC dates. Its output is passed on unchanged. It also ends with 0 after an exception, with the
-exception's text in its last line; here this is a failure.
+needs the times as UTC dates. The output of DiagRet is passed on unchanged. DiagRet exits with 0 even after an
+exception, and prints the exception as its last line. This program then fails.
 """
 
 import argparse
@@ -27,9 +27,9 @@ def date_time(seconds: float) -> str:
 
 @dataclass
 class Printed:
-    """The output of DiagRet: the number of attitude lines, and the last line, an error unless it is data.
+    """The output of DiagRet: the number of attitude lines, and the last line unless it is data.
 
-    `harmless` are beginnings of lines that may be last without an error.
+    Such a last line is an error. Lines that begin with one of `harmless` do not count as the last line.
     """
 
     harmless: tuple[str, ...]
@@ -61,7 +61,7 @@ class Printed:
 
 
 def retrieve(arguments: argparse.Namespace) -> int:
-    """Print the lines of the window; return the exit status."""
+    """Print the lines of the time window; return the exit status."""
     flight = load(arguments.settings)
     program = flight.magic7
     if program is None:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Ask Pipeline-II's client about the streams of a downlink, or roll one back: for submit.check and submit.rollback.
 
-``check`` and ``status`` end with 0 if each stream exists, 1 if one does not exist, and 2 if this is unknown. They use
-public commands of the client: ``find TASK PROCESS FIELD...`` prints a line for each stream, ``rollbackStream --force
-TASK[ID]`` rolls one back. docs/submission.md has the sources.
+``check`` and ``status`` end with 0 if each stream exists, 1 if one does not exist, and 2 if this is unknown. This
+program uses public commands of the client: ``find TASK PROCESS FIELD...`` prints a line for each stream, and
+``rollbackStream --force TASK[ID]`` rolls one back. docs/submission.md has the sources.
 """
 
 import argparse
@@ -27,7 +27,7 @@ class Client:
         self.words = [*words, "-m", mode]
 
     def run(self, *words: str) -> tuple[int | None, str]:
-        """Run the client; return its exit status, None if it could not run, and its output."""
+        """Run the client; return its exit status (None if it did not start or end in time) and its output."""
         command = [*self.words, *words]
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=False)
@@ -37,7 +37,7 @@ class Client:
         return done.returncode, done.stdout
 
     def state(self, task: str, process: str, stream: int, new_version: bool) -> str | None:
-        """Return the status of a process of a stream, empty if there is no such stream; None if this is unknown."""
+        """Return the status of a stream's process: empty if there is no such stream, None if this is unknown."""
         status, output = self.run("find", task, process, "stream", "status")
         rows = [row for line in output.splitlines() if (row := ROW.fullmatch(line.strip()))]
         found = [row[2] for row in rows if int(row[1]) == stream]

@@ -38,8 +38,8 @@ PRODUCTION = {"pipelineFlavor": "PROD", "fosFlavor": "ISOC_PROD", "PIPELINE_MODE
 RETDEF_SECONDS = (
     600.0  # RetDefs are written before the stream is created; other hosts see them within a minute
 )
-LOOK_SECONDS = 5.0  # between two checks while it waits
-MOST_LETTERS = 1000  # in the value of a variable
+LOOK_SECONDS = 5.0  # between two checks while the job waits
+MOST_LETTERS = 1000  # the longest value of a variable
 SAFE_QUOTES = str.maketrans(dict.fromkeys('$`"\\', "'"))  # characters that a shell would expand
 
 
@@ -146,7 +146,7 @@ def process(stream: Stream, settings: Settings, patience: float) -> int:
 
 
 def launch_l1(stream: Stream, settings: Settings, _: float) -> int:
-    """Submit the downlink to Level-1, once; good only if Level-1 has the current hand-off, or needs none."""
+    """Submit the downlink to Level-1, once. Fail if Level-1 then lacks a hand-off that it needs, unless held."""
     work, downlink = settings.paths.work, stream.downlink
     if not stream.start_l1:
         print("startL1 is 0: nothing is submitted")
@@ -190,8 +190,8 @@ def report_failure(status: int, found: Account) -> int:
 def set_variables(**values: int | str) -> None:
     """Set variables of the process instance: numbers, or texts that begin with a word.
 
-    The server treats every text that looks like a number as one, even the run 29e57870, and puts texts into double
-    quotes of a shell.
+    The server treats every text that looks like a number as one, even the run 29e57870, and passes texts to a shell in
+    double quotes.
     """
     lines = [
         f"Pipeline.{name}: {in_a_line(str(value)).translate(SAFE_QUOTES)[:MOST_LETTERS]}\n"
@@ -246,7 +246,7 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
                     head.terminate()
         if status == 0:
             break
-        # If another process was faster, and may have ended since, then none of our jobs has failed.
+        # Another process may have been faster. If it has ended by now, there are no failed jobs.
         refused = leases.in_progress(work, downlink) or (attempt == 0 and not failed_jobs(work, downlink))
         if not refused:
             break

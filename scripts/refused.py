@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Leave an empty log, and fail. The end of the command prints the reason."""
+    """Leave an empty log, and fail. The command prints the reason when it ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", type=Path, help="not used, but given to every job")
     parser.add_argument("--why", required=True, help="the reason")

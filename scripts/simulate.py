@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write SIMULATED downlinks: a level-0 archive, RetDefs, a MOOT file, config and profile.
 
-By default there are three runs: an LPA run, an LPA run with a gap and a cut end, and an LCI run. With several downlinks
+By default there are three runs: an LPA run, an LPA run with a gap and no end, and an LCI run. With several downlinks
 the first run is spread over all of them. Python programs can simulate more: `halfpipe_simulator.scenario`.
 """
 

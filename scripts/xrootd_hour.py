@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fetch an hour of level-0 from a copy behind XRootD, each file with its checksum: for level0.fetch of the config.
 
-Status 0: the files of the hour are in the directory; none if the copy has none. Any other status: the copy cannot be
-read, or a file is incomplete. Without limits a client tries a dead server for many minutes.
+Status 0: the directory has all files of the hour that the copy has, perhaps none. Any other status: the copy cannot be
+read, or a file is incomplete. `LIMITS` exist because a client otherwise tries a dead server for many minutes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NOT_FOUND = "[3011]"  # kXR_NotFound (XProtocol.hh)
 
 
 def files(server: str, directory: str, environment: dict[str, str]) -> list[str] | None:
-    """Return the paths of the files in a directory of a server; None if it cannot be read."""
+    """Return the paths of the files in a directory of a server, none if it does not exist; None if this is unknown."""
     listed = subprocess.run(
         ["xrdfs", server, "ls", directory], env=environment, capture_output=True, text=True, check=False
     )

@@ -26,7 +26,7 @@ from halfpipe.settings import Settings
 
 # snakemake --lint needs no site. It is recognized because it alone does not check environment variables.
 LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
-MANY = 20  # downlinks: for more, `halfpipe process` is better
+MANY = 20  # downlinks; for this many, `halfpipe process` is better
 SETTINGS = "HALFPIPE_SETTINGS"  # the settings of the head, for a Slurm job, which reads the workflow again
 
 os.umask(GROUP_MAY_WRITE)  # as in its jobs, because other users of the group process downlinks, too
@@ -58,7 +58,7 @@ def in_words(function):
 
 @in_words
 def read_settings():
-    """Return the settings: of the command's config, or without one those that another process has written."""
+    """Return the settings of the command's config, or without a config those that another process has written."""
     given = workflow.config_settings
     is_given = bool(given.configfiles or given.config)
     if SETTINGS in os.environ and not (workflow.is_main_process and is_given):
@@ -137,9 +137,9 @@ def requested(wildcards):
 
 
 def all_outstanding():
-    """Return all outstanding downlinks, and say whether there are none and, in a dry run, which wait.
+    """Return the outstanding downlinks that no process has in progress, and warn if nothing is outstanding.
 
-    Otherwise the end of the command says which wait.
+    A dry run also prints which downlinks wait. Otherwise the end of the command does.
     """
     found = outstanding(plan, time.time())
     for line in found.lines(plan.work) if not is_head() else ():

@@ -1,6 +1,6 @@
 """The head, the process that runs jobs. This file depends on how Snakemake 9.27 works inside.
 
-These tests fail with a Snakemake that works otherwise:
+These tests fail if another Snakemake works differently:
 - products that a late RetDef outdates are forced:
   `test_dag.py::test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding`
 - leases are taken before files are looked at: `test_concurrency.py::test_a_second_head_of_a_downlink_is_refused`
@@ -27,7 +27,7 @@ from halfpipe.settings import BUILT_IN
 from halfpipe.status import failed_jobs, recap
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
-MOST_WORDS = 8  # of a command that is shown again
+MOST_WORDS = 8  # a longer command is not printed again
 begun = [0.0]  # start of the first job, by the file server's clock
 
 
@@ -42,7 +42,7 @@ def is_head():
 
 
 def decodes_all():
-    """Tell whether the command line asks to decode all chunks again: each may contain a run that it did not before."""
+    """Tell whether the command line forces decoding of all chunks, each of which may then contain a new run."""
     given = workflow.dag_settings
     return bool(given.forceall or "decode_chunk" in (given.forcerun or ()))
 
@@ -88,7 +88,7 @@ def end_at_sigterm():
 def start_no_timers():
     """Look for the next jobs only when a job has ended.
 
-    Snakemake limits the jobs of a second. After each look for jobs it starts a timer of a second, which causes another
+    Snakemake limits the jobs per second. After each look for jobs it starts a one-second timer, which causes another
     look, and a command waits for its last timer before it ends.
     """
     workflow.scheduler.job_rate_limiter = None
@@ -110,7 +110,7 @@ def begin_working_directory():
 def withdraw_receipts():
     """Remove the receipts of downlinks with jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
-        downlink(dl)  # the input of no other job has checked the downlink of a chunk that is a target
+        downlink(dl)  # if a chunk is the target, no input function has checked its downlink yet
         if dl in refusals:
             raise refusals[dl]
         leases.hold_downlink(
@@ -133,7 +133,7 @@ def of_this_command():
 
 
 def say_failure():
-    """Print the same, then the failures with their remedies. Our logger does not print Snakemake's own summary."""
+    """Print the same state, then the failures with their remedies. Our logger omits Snakemake's own summary."""
     if not is_head():
         return
     if of_this_command() or not refusals:

@@ -33,9 +33,9 @@ rule history:
 rule batch:
     """Process neighboring downlinks one after the other, in the order of their ids.
 
-    Promise: a downlink that fails stops no other one, and a killed batch repeats no finished work. The batch fails only
-    where more memory may help (`test_history.py::test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory`). Uses
-    wildcards `name`, `number`.
+    Promise: a downlink that fails does not stop the others, and a killed batch repeats no finished work. A batch fails
+    only if more memory may help (`test_history.py::test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory`).
+    Uses wildcards `name`, `number`.
     """
     output:
         touch(paths.batch()),

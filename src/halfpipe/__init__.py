@@ -1,6 +1,6 @@
 """HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1.
 
-This module is for notebooks and scripts of other people. No module of the package imports it.
+The functions of this module are for users' notebooks and scripts. The package itself does not use them.
 """
 
 from os import PathLike
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":
-    """Open a site to read what HalfPipe knows, as pandas frames.
+    """Open a site to read HalfPipe's records as pandas frames.
 
     Nothing is written and no lease is taken. A frame is read when it is first used.
 
@@ -29,7 +29,7 @@ def open(profile: str | PathLike[str] | None = None) -> "SiteFrames":
     Raises
     ------
     ConfigError
-        If there is no such profile, or its config is not valid.
+        If there is no such profile or file, or the config is not valid.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def events(file: str | PathLike[str]) -> "pd.DataFrame":
     Raises
     ------
     FormatError, MissingInputError
-        If this is not an event file, or it cannot be read.
+        If the file is not an event file, or cannot be read.
     """
     from halfpipe.tables.site_frames import events_of_file  # noqa: PLC0415 - pandas only when a frame is wanted
 

@@ -38,7 +38,7 @@ class Profile:
 def find_profile(given: str | None = None) -> Profile | None:
     """Find and read the profile `given`, or the one in the environment; None without either.
 
-    Snakemake has such a function, which takes a second to import.
+    Snakemake has such a function, but importing it takes a second.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def read_values(entries: Iterable[str]) -> dict[str, Any]:
 def load(
     configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, *, only_look: bool = False
 ) -> Settings:
-    """Read config files; later ones override earlier ones key by key, and `overrides` all of them.
+    """Read config files; later ones override earlier ones key by key, and `overrides` override all files.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def load(
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but an error if a key occurs twice: PyYAML takes the last one without a word."""
+    """PyYAML's safe loader, but a repeated key is an error. PyYAML silently takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set[str]()
@@ -189,10 +189,10 @@ def _update(
 
 @cache
 def model(kind: Any = Settings, *, described: bool = False) -> "TypeAdapter[Any]":
-    """Return the model that checks settings; if `described`, it also has the text of each key."""
+    """Return the model that checks settings; if `described`, it also has the description of each key."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - 0.1 s that only the head and people pay
 
-    # For the texts, pydantic parses the module once for each section, which takes longer than everything else here.
+    # For descriptions, pydantic parses the module once for each section: slower than everything else here.
     Section.__pydantic_config__["use_attribute_docstrings"] = described
     return TypeAdapter(kind)
 
@@ -224,7 +224,7 @@ def checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...],
 
 
 def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
-    """Return in words what is wrong with one key."""
+    """Return a message about what is wrong with one key."""
     place = tuple(str(each) for each in error["loc"] if each != "[key]")
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
@@ -243,12 +243,12 @@ def _keys(kind: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name in names:
         of = get_type_hints(kind)[name]
         yield (*place, name)
-        for each in (of, *get_args(of)):  # also of each entry of a list
+        for each in (of, *get_args(of)):  # also the keys of list entries
             yield from _keys(each, (*place, name))
 
 
 def _meant(place: tuple[str, ...]) -> str:
-    """Return the key that an unknown key probably means: of the same name in another section, or spelled alike."""
+    """Suggest a key for an unknown one: one that is spelled alike, or has the same name in another section."""
     keys, place = list(_keys(Settings)), tuple(each for each in place if not each.isdecimal())
     same = [".".join(key) for key in keys if key[-1] == place[-1]]
     beside = {key[-1]: ".".join(key) for key in keys if key[:-1] == place[:-1]}
@@ -297,7 +297,7 @@ def _refuse_contradictions(settings: Settings) -> None:
 
 
 def written_at(settings: Settings) -> Path:
-    """Return the file of these settings for jobs; its name is a checksum."""
+    """Return the path of the file with these settings for jobs; its name has their checksum."""
     name = hashlib.sha256(settings.as_json().encode()).hexdigest()[:16]
     return settings.paths.work / paths.settings(name)
 

@@ -48,7 +48,7 @@ NOTHING = Remedy()
 
 
 def rerun(downlink: str, what: str, first: str = "") -> Remedy:
-    """Rerun a rule of a downlink, or the rule that makes a file; this hands the downlink off again.
+    """Return the remedy that reruns a rule of a downlink, or the rule that makes a file, and hands off again.
 
     The rule ``receipt`` is an exception: alone, it rewrites the receipt and makes no other hand-off.
     """
@@ -56,7 +56,7 @@ def rerun(downlink: str, what: str, first: str = "") -> Remedy:
 
 
 def rebuild(downlink: str, first: str = "") -> Remedy:
-    """Rebuild the merged indexes of a downlink; this hands nothing off."""
+    """Return the remedy that rebuilds the merged indexes of a downlink and hands nothing off."""
     return Remedy(f"halfpipe status --check --mend {downlink}", first=first)
 
 

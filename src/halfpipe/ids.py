@@ -1,7 +1,7 @@
 """Identifiers: text of a fixed form.
 
 Each class has one regular expression, which also constrains the wildcard of the same name, and refuses any other text.
-Numbers are derived from the text, never the other way round.
+Numbers are derived from the text.
 """
 
 import re
@@ -46,7 +46,7 @@ class _Id(str):
 
 
 class DownlinkId(_Id):
-    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits with a leading zero.
+    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits; YY keeps its leading zero.
 
     The telescope was launched in 2008, so YY from 08 to 99 means the years 2008 to 2099.
     """

@@ -1,4 +1,4 @@
-"""The paths of all files; no other module spells a path.
+"""The paths of all files; no other module spells out a path.
 
 Paths are relative to `paths.work`, or, where noted, to `paths.stage`, `paths.online` or `board.dir`.
 """
@@ -38,7 +38,7 @@ REPIPES = "repipe"  # directory of re-pipes: made-up downlinks that process one 
 LOGS = "logs"  # directory of all logs
 ALL_SETTINGS = "settings"  # directory of the settings passed to jobs
 LEDGER = "ledger.sqlite"  # the ledger, if it is a file: an SQLite database
-LEASES = "leases"  # directory of all leases: which process works on what, one directory for each thing
+LEASES = "leases"  # directory of all leases (which process works on what), one directory for each lease
 HEARTBEATS = f"{LEASES}/alive"  # directory of the files that processes with a lease touch while they live
 UNATTENDED_LEASE = f"{LEASES}/unattended"  # lease of unattended processing: one turn at a time
 ONLINE_LEASE = f"{LEASES}/online"  # lease of the hand-off to Online: one at a time
@@ -76,7 +76,7 @@ online_record = Place("runs/{run}/online")  # directory with the records of a ru
 receipt = Place("dl={dl}")  # the receipt of a downlink: a target for users
 # Directory with the records of a downlink's hand-offs; the last one is the receipt.
 receipts = Place("{dl}/receipts")
-# The origin of a downlink that was taken over from the legacy, and the files that were read.
+# Origin of a downlink that was taken over, time of its hand-off, and whether some of it could not be read.
 taken_over = Place("{dl}/taken-over.json")
 loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
 submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
@@ -85,13 +85,13 @@ submit_line = Place("{dl}/submit.txt")  # the command for a person to run, if th
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
 pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs
 
-# Directory in which `halfpipe doctor --probe` tries what two hosts need of a file system; removed at its end.
+# Directory in which `halfpipe doctor --probe` tests a file system from two hosts; removed at the end.
 probe = Place("doctor-{name}")
 
 
-# Of a made-up downlink that processes one run again. Its directory stays, because it marks the id as used.
+# Files of a made-up downlink that processes one run again. Its directory stays, to mark the id as used.
 repipe_config = Place("repipe/{dl}/config.yaml")
-repipe_retdefs = Place("repipe/{dl}/retdefs")  # the directory on its own search path that has its RetDefs
+repipe_retdefs = Place("repipe/{dl}/retdefs")  # the directory on its search path that contains its RetDefs
 repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run, if the ledger maps them
 repipe_work = Place("repipe/{dl}/work")  # its own working directory
 repipe_stage = Place("repipe/{dl}/stage")  # its own stage
@@ -102,18 +102,18 @@ job_logs = Place("logs/{dl}")  # directory with logs, failures and resource usag
 done_log = Place("logs/{dl}/done.log")  # the logs of a downlink's successful jobs, one after the other
 # Time and memory of a downlink's successful jobs, one line per attempt.
 usage = Place("logs/{dl}/usage.jsonl")
-# The batches of a command of `halfpipe process`, what its Snakemake prints, and the mark and the log of each batch.
+# The batches of a `halfpipe process` command, the output of its Snakemake, and mark and log of each batch.
 batches = Place("logs/process/{name}/batches.json")
 batches_log = Place("logs/process/{name}/all.log")
 batch = Place("logs/process/{name}/{number}.done")
 batch_log = Place("logs/process/{name}/{number}.log")
-# Its modification time is the time since which a set of downlinks is being reprocessed; removed when all are done.
+# Its modification time is when the reprocessing of a set of downlinks began; removed when all are done.
 reprocessing = Place("logs/process/again-{name}.json")
 # Lease of the process that works on a downlink. Its running jobs are registered in it.
 downlink_lease = Place("leases/downlink-{dl}")
 run_lease = Place("leases/run-{run}")  # lease under which the state of a run is read and changed
 
-# A target that cannot be made: the file that a job of its name never makes.
+# The output of the job that reports why a target cannot be made; the file is never made.
 refused = Place("refused/{target}")
 
 staged = Place("{dl}")  # files of a downlink for Level-1, relative to `paths.stage`

@@ -1,9 +1,9 @@
 """The settings: every key of the configuration, with its type, its default and its meaning.
 
-Everything else of the package may import this module; it imports only ids and errors. `halfpipe.config` reads the
-config files, checks them once in the process that a person started, and writes the result to a file. Jobs read this
-file here, without the libraries for checking. The docstring below a key is its text in config/README.md and in the
-schema.
+All other modules of the package may import this one; it imports only ids and errors. `halfpipe.config` reads the
+config files, checks them once in the process that a person started, and writes the result to a file. Jobs read that
+file with `Settings.read`, without the libraries for checking. The docstring below a key is its text in config/README.md
+and in the schema.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
 
-ROOT = Path(__file__).resolve().parents[2]  # of the checkout: start of commands and of relative paths
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: commands and relative paths start here
 BUILT_IN = "built-in"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # The command that starts Level-1 (ground-chain §6): the stream has the number of the downlink.
@@ -93,8 +93,8 @@ def downlinks(value: Any) -> tuple[Downlinks, ...]:
     Raises
     ------
     ConfigError
-        If a word is neither. A number that lost its leading zero is refused and not corrected, because YAML and
-        ``--config`` lose the zero in different ways.
+        If a word is not one of these. A number that lost its leading zero is refused and not corrected, because YAML
+        and ``--config`` lose the zero in different ways.
     """
     items = value if isinstance(value, list | tuple) else [] if value is None else [value]
     words = [word for item in items for word in re.split(r"[,\s]+", str(item)) if word]

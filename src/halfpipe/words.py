@@ -25,7 +25,7 @@ def lasted(seconds: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
-    """Format rows as lines with columns aligned by spaces; the columns with numbers in `right` are right-aligned."""
+    """Format rows as lines with columns aligned by spaces. `right` has the indexes of right-aligned columns."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     sides = [str.rjust if number in right else str.ljust for number in range(len(widths))]
     return [
@@ -35,7 +35,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[s
 
 
 def shortened(text: str, most: int) -> str:
-    """Shorten a text to at most `most` letters. The middle is cut, because the remedy is at the end."""
+    """Shorten a text to at most `most` characters. The middle is cut, because the remedy is at the end."""
     if len(text) <= most:
         return text
     last = most * 2 // 3

@@ -1,7 +1,7 @@
 """Simulated events: the fields of their records that are not in their datagram (evt-layout).
 
-Times and counters are consistent with each other. The event itself and its handlers are random. The fields after
-it are zero, except the configuration keys.
+Times and counters are consistent with each other. The event itself and its handlers are random. The other
+fields are zero, except the configuration keys.
 """
 
 import struct

@@ -45,7 +45,7 @@ _GAP_BETWEEN_RUNS = 30  # seconds
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a downlink: consecutive `datagrams` of one EPU of one run; times Unix UTC microseconds."""
+    """One chunk of a downlink: consecutive `datagrams` of one EPU of one run; times in Unix UTC microseconds."""
 
     downlink: DownlinkId
     number: ChunkId
@@ -101,7 +101,7 @@ class Scenario:
     start
         Start of the first run, UTC.
     l0keys
-        Number of files per hour for the packets of a downlink.
+        Number of files per hour and APID for the packets of a downlink.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ from halfpipe.process.failure_record import Failure, in_a_line
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-ANSWER_SECONDS = 60.0  # that a command of Slurm may take
+ANSWER_SECONDS = 60.0  # time limit of a command of Slurm
 AGAIN_SECONDS = 30.0  # between two attempts to submit a job that Slurm refuses for now
 BY_SBATCH = (
     "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
@@ -94,9 +94,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_job(self, job: Any) -> None:
-        """Submit a job. If an error occurs, the job fails.
+        """Submit a job, repeatedly while Slurm refuses it for now. If another error occurs, the job fails.
 
-        The plugin's own handler fails for a group, and the head would wait for the job for ever.
+        The plugin's own handler fails for a group, and the head would wait for the job forever.
         """
         while True:
             self._refused_for_now.discard(id(job))
@@ -112,7 +112,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Handle preempted and cancelled jobs, which the plugin does not recognize, and leave the others to the plugin.
 
-        A preempted job is submitted again with the same resources. A cancelled job has failed: sacct prints
+        A preempted job is submitted again with the same resources. A cancelled job counts as failed: sacct prints
         ``CANCELLED by 0``, and the plugin looks for ``CANCELLED``.
         """
         states = self._states() if active_jobs else {}

@@ -23,10 +23,10 @@ from halfpipe.process.usage import has_ended_well, is_empty
 
 LOGGER = logging.getLogger("snakemake.logging")
 QUERY = ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs")
-ANSWER_SECONDS = 60.0  # that a command of Slurm may take
+ANSWER_SECONDS = 60.0  # time limit of a command of Slurm
 ENDED_FROM_OUTSIDE = {code for code, _ in SIGNALS.values()} | {
     "decoder"
-}  # codes that the state of Slurm explains
+}  # codes that Slurm's state of the job may explain
 NO_MEMORY = "OUT_OF_MEMORY"
 TERMINAL = "DefaultStreamHandler"  # name of Snakemake's handler that prints; missing if another plugin prints
 UNPRINTED = {
@@ -47,7 +47,7 @@ NOISE = re.compile(
 )
 # Snakemake keeps no records of products (`drop-metadata`).
 NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
-OF_SLURM = {  # code, words, and the resource of which it had too little
+OF_SLURM = {  # code, words, and the resource that was too small
     NO_MEMORY: ("memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
     "DEADLINE": ("time-limit", "ended by Slurm at its time limit", "runtime"),
@@ -76,7 +76,7 @@ class LogHandler(LogHandlerBase):
         LOGGER.addFilter(self._take)
 
     def close(self) -> None:
-        """Stop."""
+        """Stop handling events."""
         LOGGER.removeFilter(self._take)
         super().close()
 
@@ -124,7 +124,7 @@ class LogHandler(LogHandlerBase):
     def _failed(
         self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object
     ) -> None:
-        """Record why a job failed, if the job could not: Slurm ended it, or it was not submitted or not started."""
+        """Record why a job failed if the job could not: Slurm ended it, or it was not submitted or not started."""
         # The executor passes the state only in a sentence. Its log of a job is named by the job's id.
         code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
         recorded, why = Failure.read(log), None
@@ -166,7 +166,7 @@ def _state(job: str) -> str:
     job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
     if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
         return job_and_steps[0]
-    return NO_MEMORY if NO_MEMORY in job_and_steps else ""  # of a step: the job itself has only failed
+    return NO_MEMORY if NO_MEMORY in job_and_steps else ""  # of a step; the job itself is only FAILED
 
 
 class LineAJob(logging.Formatter):
@@ -185,7 +185,7 @@ class LineAJob(logging.Formatter):
         """Tell whether a record is printed; the names of jobs are read from records that are not printed."""
         event = _of(record, "event")
         if event is LogEvent.JOB_INFO:
-            ids = dict(_of(record, "wildcards"))  # the downlink's first
+            ids = dict(_of(record, "wildcards"))  # the downlink's id comes first
             in_order = sorted(ids, key=lambda name: name != "dl")
             self._names[_of(record, "jobid")] = " ".join(
                 [_of(record, "rule_name"), *(ids[name] for name in in_order)]

@@ -49,7 +49,7 @@ def _all(change: Callable[[str], str]) -> Fault:
 
 
 def _shorter(suffix: str, by: int | None) -> Fault:
-    """Cut bytes from the end of a product, or all."""
+    """Cut `by` bytes from the end of a product; None: all bytes."""
     return lambda out: os.truncate(path := _one(out, suffix), path.stat().st_size - by if by else 0)
 
 
@@ -62,7 +62,7 @@ def _line_less(out: Path) -> None:
 
 
 def _says(field: int, change: Callable[[int, Path], int], datagram: bool = True) -> Fault:
-    """Change a field of the last datagram that holds events, or of the last event."""
+    """Change a field of the last datagram with events, or of the last event."""
 
     def do(out: Path) -> None:
         path = _one(out, ".idx")

@@ -7,8 +7,8 @@ from tests.support.harness import job_log
 from tests.support.workflow import Site
 
 FIRST, SECOND, FAILED = map(DownlinkId, read_case("split3").downlinks)
-RUN = RunId("2c2e5787")  # of both that are handed off
-DAYS = 40_000.0  # of the board, because the downlinks are old
+RUN = RunId("2c2e5787")  # in both downlinks that are handed off
+DAYS = 40_000.0  # age limit of the board, because the downlinks are old
 HOSTILE = "<script>document.title = 'taken over &'</script>"
 
 

@@ -22,7 +22,7 @@ LOWEST, HIGHEST = 0, 2**64 - 1
 
 
 def event_array(events: Sequence[Event]) -> NDArray[np.void]:
-    """Return `events` as the library reads them from an index; the number of the copy is the offset."""
+    """Return `events` as the library reads them from an index; the copy's number becomes the offset."""
     rows = np.zeros(len(events), EVENT)
     for row, event in zip(rows, events, strict=True):
         row["sequence"], row["apid"], row["datagram"] = event.sequence, event.apid, event.datagram
@@ -44,7 +44,7 @@ def library_events(chunks: Sequence[Chunk], number: int = 0) -> NDArray[np.void]
 
 
 def figures(decision: Decision | model.ModelDecision) -> dict[str, object]:
-    """Return the fields that a decision of the library and one of the model have alike."""
+    """Return the fields that decisions of the library and of the model have in common."""
     return {"kind": str(decision.kind), "epus": list(decision.epus), "complete": decision.complete}
 
 
@@ -94,7 +94,7 @@ def ranges(listed: Iterable[tuple[int, int]]) -> dict[int, tuple[tuple[int, int]
 
 
 class RefusedError(Exception):
-    """A downlink would deliver less than it had delivered."""
+    """A downlink would deliver less than before."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Run:
         Raises
         ------
         RefusedError
-            If it shrinks and the loss is not accepted: then nothing is changed.
+            If its delivery shrinks and the loss is not accepted. Then nothing is changed.
         """
         before = self.arrived.get(downlink)
         self.arrived[downlink] = chunks
@@ -136,7 +136,7 @@ class Run:
         return decision
 
     def release(self, downlink: str) -> None:
-        """Open what `downlink` delivered before and does not any more."""
+        """Reopen what `downlink` delivered earlier and no longer delivers."""
         self.deliveries[downlink] = model.release(self.deliveries[downlink])
         self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
 

@@ -34,7 +34,7 @@ DESK, TELEPHONE = (1600, 1000), (390, 844)
 
 
 def axe() -> str:
-    """Return axe-core. npm fetches it once for all checkouts; its checksum is known."""
+    """Return axe-core. npm fetches it once for all checkouts; its checksum is checked."""
     kept = user_cache_path("halfpipe") / f"axe-core-{AXE}.min.js"
     if kept.exists():
         return kept.read_text()
@@ -54,12 +54,12 @@ def axe() -> str:
 
 @dataclass
 class Browser:
-    """A browser that is open, with what it has complained of and asked for."""
+    """An open browser, with the console messages and requests of its pages."""
 
     driver: webdriver.Chrome
 
     def complaints(self) -> list[str]:
-        """Return what was written to the console since the last call."""
+        """Return the console messages since the last call."""
         return [entry["message"] for entry in self._log("browser")]
 
     def asked(self) -> list[str]:
@@ -80,7 +80,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def faults(self) -> list[str]:
-        """Return the serious faults that axe-core finds on the page: rule, and the first place."""
+        """Return the serious faults that axe-core finds on the page, each as its rule and first element."""
         self.driver.execute_script(axe())
         found: dict[str, Any] = self.driver.execute_async_script(
             "axe.run({resultTypes: ['violations']}).then(arguments[arguments.length - 1])"

@@ -1,4 +1,4 @@
-"""A case processed here and by the model of the legacy, for `halfpipe compare`."""
+"""A case processed by HalfPipe and by the model of the legacy, for `halfpipe compare`."""
 
 import shlex
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class BothSides:
         return found
 
     def compared(self, downlink: str, other: Path | None = None) -> Compared:
-        """Compare a downlink with the legacy's stage, or another side."""
+        """Compare a downlink with the legacy's stage, or with `other`."""
         return compare(self.site.settings, DownlinkId(downlink), other or self.legacy.stage)
 
 

@@ -43,7 +43,7 @@ SIZES = (0, 40, 300, 3000)  # bytes after which a write stops short
 class Crashes:
     """A site, its second downlink, and forks that process it again and again.
 
-    `again`: it was processed before; `others`: the first downlink was; `head`: Snakemake runs the jobs.
+    `again`: the second downlink was processed before; `others`: the first one was; `head`: Snakemake runs the jobs.
     """
 
     site: Site
@@ -66,8 +66,8 @@ class Crashes:
         self.shadow = self.home / "shadow"
 
     def process(self, *, missing: bool = False) -> int:
-        """Do what the head does, then the jobs; with `missing` those that are outstanding."""
-        time_passes(self.site.work)  # since the one before was killed
+        """Do what the head does, then the jobs; with `missing` only the outstanding jobs."""
+        time_passes(self.site.work)  # since the previous process was killed
         if self.head:
             return self.site.snakemake(f"dl={SECOND}", *([] if missing else ["-F"])).status
         with leases.downlink_job(self.site.settings, DownlinkId(SECOND)):
@@ -89,13 +89,13 @@ class Crashes:
         return forks.moments(self.process, self.site.home)
 
     def restore(self) -> None:
-        """Bring the site back to what it was before."""
+        """Restore the site from its copy."""
         shutil.rmtree(self.site.home)
         shutil.copytree(self.before, self.site.home)
         shutil.rmtree(self.shadow, ignore_errors=True)
 
     def happen(self, at: int, mode: str) -> None:
-        """Bring the site back to what it was, process the downlink, and have it harmed at a moment."""
+        """Restore the site, then process the downlink with harm at one moment."""
         self.restore()
         home, process = str(self.site.home), self.process
         harms: dict[str, Callable[[str], object]] = {
@@ -120,7 +120,7 @@ class Crashes:
         self.ended = self._has_ended()
 
     def overtake(self, at: int, meanwhile: Callable[[], object]) -> None:
-        """Suspend the process at a moment until others have done something; then let it continue, too late."""
+        """Suspend the process at a moment, call `meanwhile`, then let the process continue, too late."""
         late = forks.started(
             self.process, self.site.home, at, do=lambda _: os.kill(os.getpid(), signal.SIGSTOP)
         )
@@ -141,7 +141,7 @@ class Crashes:
 
 
 def everything_flushed(site: Site, shadow: Path) -> Shadow:
-    """Begin with a disk that holds everything that is there now; close what is returned after the crash."""
+    """Return a shadow with everything that exists now; close it after the crash."""
     kept = Shadow(str(shadow))
     for path in _everything(site):
         handle = os.open(path, os.O_RDONLY)
@@ -152,10 +152,10 @@ def everything_flushed(site: Site, shadow: Path) -> Shadow:
 
 @dataclass
 class Crash:
-    """Makes of a tree what the disk of a crashed machine holds.
+    """Reduces a tree to what the disk of a crashed machine holds.
 
-    `mode` is what it keeps beside what was flushed: "nothing"; "names", but no contents; or "chance":
-    of each directory and of each file either, by the throw of a coin, as journals and caches have it.
+    The disk keeps what was flushed. `mode` is what it keeps besides: "nothing", "names" without contents, or by
+    "chance" the names in some directories and the contents of some files, because journals and caches vary.
     """
 
     shadow: Path
@@ -202,14 +202,14 @@ def _everything(site: Site) -> Iterator[Path]:
 
 
 def taken_of(tree: Mapping[str, bytes]) -> set[str]:
-    """Return the names of a tree that are not there once Level-1 has taken the second downlink."""
+    """Return the files of a tree that are gone once Level-1 has taken the second downlink."""
     home = f"stage/{SECOND}/"
     staged = {name for name in tree if name.startswith(home)}
     return staged | {name.replace(home, "stage/chunktokens/").removesuffix(".evt") for name in staged}
 
 
 def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bool = False) -> int:
-    """Harm at every so many moments, each in one of the ways, and process again; return how often."""
+    """At every `every`-th moment, do harm in one of `modes`, then process again; return how often."""
     crashes = Crashes(Site(home / "site"), again, home, head=head)
     site = crashes.site
     crashes.restore()

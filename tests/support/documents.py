@@ -1,4 +1,4 @@
-"""The documents of the project: their sections, and the commands that they show and how to run them."""
+"""Reads the sections and commands of the project's documents, and runs the commands."""
 
 import os
 import re

@@ -18,7 +18,7 @@ LPA, LCI = range(955, 959), range(965, 969)
 
 
 def said_of(run: Run) -> list[Group]:
-    """Return what the library says of a run as it stands."""
+    """Return the library's explanation of the current state of a run."""
     events = {DownlinkId(dl): library_events(chunks) for dl, chunks in run.arrived.items()}
     latest, earlier = run.recorded.latest(), run.recorded.earlier()
     return undelivered(
@@ -106,7 +106,7 @@ def waiting_keys(run: Run, outcome: model.ModelDecision) -> dict[NotDelivered, s
 
 
 def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
-    """Return (sequence, APID) of all known events between the ends of a group, of its EPU."""
+    """Return (sequence, APID) of all known events of a group's EPU between the ends of the group."""
     events = (event for _, event in model.known_events(NEXT, run.arrived))
     return {
         (e.sequence, e.apid)
@@ -116,7 +116,7 @@ def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
 
 
 def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tuple[int, int]]:
-    """Return (sequence, APID) of what a downlink with `new` would deliver, by the reference model."""
+    """Return (sequence, APID) of the events that a downlink with `new` would deliver, by the reference model."""
     outcome = model.decide(NEXT, {**run.arrived, NEXT: new}, run.deliveries, rules, run.abandoned)
     return {(event.sequence, event.apid) for _, event in outcome.delivered}
 

@@ -50,7 +50,7 @@ class FlightSite:
 
     @property
     def marker(self) -> str:
-        """A word in the command line of each process that a stand-in of this site leaves behind."""
+        """A word in the command lines of processes that stand-ins of this site leave behind."""
         return f"left-by-{self.home}"
 
     @property
@@ -67,7 +67,7 @@ class FlightSite:
         self.file.write_text(yaml.safe_dump(self.settings))
 
     def without_container(self) -> None:
-        """Use no container: the stand-ins run in their place."""
+        """Run the stand-ins directly, without a container."""
         self.configure(
             runtime="none",
             environment={"FMX_C_FDB": str(self.tables)},
@@ -117,7 +117,7 @@ def _there(line: str) -> bool:
 
 
 def needs_container() -> None:
-    """Skip where bubblewrap is missing or may not make a container."""
+    """Skip the test if bubblewrap is missing or is not allowed to make a container."""
     program = shutil.which("bwrap")
     if program is None:
         pytest.skip("bubblewrap is not installed (Debian: apt-get install bubblewrap)")

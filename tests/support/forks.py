@@ -1,4 +1,4 @@
-"""Work in forks of this process, with harm at a moment: before a change to files, or at a flush.
+"""Runs work in forks of this process, and harms it at a moment: before a change to files, or at a flush.
 
 A shadow is a directory with everything that was flushed, like a disk that keeps nothing else.
 """
@@ -103,7 +103,7 @@ class Refusal:
     changes: frozenset[str] = frozenset({"open", *CHANGES})
 
     def refuse(self, event: str, path: str) -> None:
-        """Refuse a change of these kinds."""
+        """Raise the error if this disk refuses the change."""
         if event in self.changes and path.startswith(self.below):
             raise OSError(self.number, os.strerror(self.number), path)
 
@@ -111,7 +111,7 @@ class Refusal:
 class Fault:
     """One fault: counts the moments of this process, and calls `do` at one of them.
 
-    If `do` returns a refusal, it applies from then on.
+    If `do` returns a `Refusal`, this applies from then on.
     """
 
     def __init__(self, below: str, at: int, do: Callable[[str], object]) -> None:
@@ -140,7 +140,7 @@ class Fault:
             self.busy = False
 
     def install(self, shadow: Shadow | None = None) -> None:
-        """Begin."""
+        """Begin to watch this process."""
         flush = os.fsync
 
         def fsync(handle: int) -> None:
@@ -174,7 +174,7 @@ def started(
 ) -> int:
     """Start `act` in its own process group; return its id. The result of `act` is its exit status.
 
-    At moment `at` below a directory (0: at each) `do` is called. `shadow` keeps what is flushed.
+    `do` is called at moment `at` in the directory `below` (0: at each moment). `shadow` keeps what is flushed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which the child does not need
@@ -184,7 +184,7 @@ def started(
     status = 99
     try:
         os.setpgid(0, 0)
-        heartbeat._probed.clear()  # otherwise the number of looks at the clock depends on what was done before
+        heartbeat._probed.clear()  # otherwise the number of looks at the clock depends on earlier work
         if below:
             Fault(str(below), at, do).install(Shadow(str(shadow)) if shadow else None)
         ended = act()
@@ -208,7 +208,7 @@ def stopped(child: int) -> bool:
 
 
 def killed(act: Callable[[], object], below: Path, at: int, *, shadow: Path | None = None) -> bool:
-    """Run `act`, killed at a moment; return False if it ended well before."""
+    """Run `act` and kill it at a moment; return False if it succeeded before that moment."""
     status = ended(started(act, below, at, shadow=shadow))
     assert status in {0, -signal.SIGKILL}, status
     return status != 0
@@ -226,7 +226,7 @@ def moments(act: Callable[[], object], below: Path) -> list[str]:
 def deaths(
     act: Callable[[], object], home: Path, before: Path, every_moment: Sequence[str], every: int
 ) -> Iterator[str]:
-    """Run `act` on a copy of `before`, killed at every so many moments; yield each moment."""
+    """For every `every`-th moment, run `act` on a copy of `before` and kill it there; yield the moment."""
     for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
         shutil.rmtree(home)
         shutil.copytree(before, home)

@@ -107,7 +107,7 @@ CASES: Sequence[Callable[[Path], Site]] = (
 
 
 def picture(site: Site) -> bytes:
-    """Return the picture of the first run of a site with events that wait, or of its first run."""
+    """Return the picture of a site's first run with undelivered events, or else of its first run."""
     survey = Survey(site.settings, NOW)
     runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
     return run_picture(survey, next((run for run in runs if State(survey, run).groups), runs[0]))

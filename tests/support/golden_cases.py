@@ -38,7 +38,7 @@ class Expected:
         return {run: [(first, last) for first, last in spans] for run, spans in content.items()}
 
     def lines(self, text: str) -> list[str]:
-        """Return the lines of a text (one of `TEXTS`), sorted, because their order is free."""
+        """Return the lines of a text (one of `TEXTS`), sorted, because their order does not matter."""
         return sorted((self.directory / f"{text}_{self.downlink}.txt").read_text().splitlines())
 
 
@@ -55,7 +55,7 @@ class Step:
 class Case:
     """One golden case with its settings; `moot` has key and alias by run.
 
-    `taken_over` is the number of first steps that the legacy itself processed, in the cases of `TAKEOVER`.
+    In the cases of `TAKEOVER`, the legacy itself processed the first `taken_over` steps.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Kinds of harm to a hand-off, for `halfpipe compare`: each is done to a copy of a downlink in a stage.
 
-Many leave nothing that contradicts itself: names, headers, tokens and counts are as if it had been delivered like this.
+Many leave no contradiction: names, headers, tokens and counts are as if the harmed copy had been delivered.
 """
 
 import random
@@ -113,7 +113,7 @@ def unlink(found: Iterable[Path]) -> None:
 
 
 def put(copy: Copy, path: Path, records: Sequence[bytes]) -> None:
-    """Write records in place of those of an event file, with the header, the name and the token that follow."""
+    """Replace the records of an event file; header, name and token follow."""
     first = sequence_of(some(records)[0])
     new = named(path, first if path == named(path, first_of(path)) else file_number(first))
     if new != path:
@@ -122,11 +122,11 @@ def put(copy: Copy, path: Path, records: Sequence[bytes]) -> None:
     write_event_file(new, records)
 
 
-# Events: a change gets the records of a file, and the number of one of them.
+# Events: a change gets the records of a file, and the index of one of them.
 
 
 def records(change: Callable[[Records, int], Sequence[bytes]], *, counted: bool = False) -> Harm:
-    """Change the records of a file, and its count in the text, too, if `counted`."""
+    """Change the records of a file; if `counted`, also the count of its run in the text."""
 
     def do(copy: Copy) -> None:
         path = copy.file
@@ -154,7 +154,7 @@ def context(field: str, add: float) -> Harm:
 
 
 def byte(first: int, behind: int | None = None) -> Harm:
-    """Change a byte of an event: at a place, or at a random one from there on."""
+    """Change a byte of an event: at `first`, or at a random place from `first` to `behind`."""
 
     def change(record: bytes, number: int) -> bytes:
         at = first % len(record) + (0 if behind is None else number % (behind - first))
@@ -164,7 +164,7 @@ def byte(first: int, behind: int | None = None) -> Harm:
 
 
 def handlers(change: Callable[[bytes], bytes]) -> Harm:
-    """Change the number of handlers and the handlers of an LPA event, which has some."""
+    """Change the handlers, and their number, of an LPA event that has handlers."""
 
     def do(record: bytes, _: int) -> bytes:
         at = 300 + int.from_bytes(record[296:300], "little")
@@ -181,7 +181,7 @@ def one_handler_more(found: bytes) -> bytes:
 
 
 def waiting(count: int | None) -> Harm:
-    """Deliver events that wait: some, or all and count them."""
+    """Deliver `count` waiting events; None: deliver all, and set a count of waiting events in the text to 0."""
 
     def do(copy: Copy) -> None:
         run = copy.chosen.choice(some(sorted(run for run in copy.waiting if (copy.home / run).is_dir())))
@@ -196,7 +196,7 @@ def waiting(count: int | None) -> Harm:
 
 
 def of_another(*, run: bool, gone: bool = False) -> Harm:
-    """Deliver an event of another run, or of the same run in another downlink, where it may be gone."""
+    """Deliver an event of another run, or of the same run in another downlink; if `gone`, remove it there."""
 
     def do(copy: Copy) -> None:
         path = copy.file
@@ -282,7 +282,7 @@ def header(field: str, *, zero: bool = False) -> Harm:
 
 
 def alias(text: bytes, at: int = 0) -> Harm:
-    """Change the alias in a header, from a byte on."""
+    """Change the alias in a header, from byte `at` on."""
     begin = evt.HEADER_SIZE - 64 + at
     return content(lambda c, _: c[:begin] + text + c[begin + len(text) :])
 
@@ -298,7 +298,7 @@ def zeroed(before: bytes, chosen: random.Random) -> bytes:
 
 
 def gone(copy: Copy) -> None:
-    """Remove a file with its token, and its directory if that is empty."""
+    """Remove a file with its token, and its directory if this is then empty."""
     path = copy.file
     unlink([copy.token(path), path])
     if not [*path.parent.iterdir()]:
@@ -319,7 +319,7 @@ def renamed(name: Callable[[Path], Path], *, token: bool = False) -> Harm:
 
 
 def split(at: Callable[[int], int], *, field: str = "") -> Harm:
-    """Make two files of one; the first may keep a field of the header of the whole."""
+    """Split a file in two; the first may keep a field of the whole file's header."""
 
     def do(copy: Copy) -> None:
         path = copy.file
@@ -445,7 +445,7 @@ DIRECTORIES: dict[str, Harm] = {
 
 
 def text(name: str, change: Callable[[Words], Words], *, needed: bool = True) -> Harm:
-    """Change the lines of a text, which has some if they are `needed`."""
+    """Change the lines of a text; if `needed`, the text must have lines."""
 
     def do(copy: Copy) -> None:
         path = copy.text(name)
@@ -556,7 +556,7 @@ def token_beside(name: str) -> Harm:
 
 
 def halted(run: Callable[[Copy], str]) -> Harm:
-    """Leave the token by which a downlink in progress keeps a run."""
+    """Leave the token by which a downlink in progress keeps Level-1 from retiring a run."""
 
     def do(copy: Copy) -> None:
         path = copy.root / paths.halt_cleanup(run(copy), copy.downlink)

@@ -37,7 +37,7 @@ from halfpipe.files import heartbeat, leases
 from halfpipe.process import programs
 
 ROOT = Path(__file__).resolve().parents[2]
-EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins
+EXECUTOR = "in-process"  # the name of `Executor` in Snakemake's registry of plugins
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 SIMULATE, *SIMULATORS = (
@@ -49,10 +49,10 @@ common_settings = local.common_settings
 
 
 def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
-    """Run a program in a fork of this process, which has its modules already, and exit."""
+    """Run a program in a fork of this process, where its modules are already loaded, and exit."""
     status = 1
     try:
-        os.closerange(3, 1024)  # the parent waits for one of them
+        os.closerange(3, 1024)  # the parent waits until one of them is closed
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         vars(sys)["argv"], vars(subprocess)["run"] = words, _run
@@ -72,7 +72,7 @@ def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
 
 
 def _run(words: Sequence[str], *, check: bool = False, **keys: Any) -> Any:
-    """Run a program to its end; in this process the client's `find`, which never dies."""
+    """Run a program to its end. The client's `find` never dies, so it runs in this process."""
     if words[0] != sys.executable or "find" not in words:
         return run(words, check=check, **keys)
     with patch.object(sys, "argv", words[1:]), redirect_stdout(io.StringIO()) as said:
@@ -84,12 +84,12 @@ def _run_path(path: str) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
-# At a fork another thread may hold the lock of libfaketime, and then the new process waits for ever.
+# At a fork another thread may hold the lock of libfaketime, and then the new process waits forever.
 FORKS = "faketime" not in os.environ.get("LD_PRELOAD", "")
 
 
 def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
-    """Start a program, or fork for one in Python; without a time limit that no test reaches."""
+    """Start a program, or fork if it is in Python. A time limit that no test reaches is dropped."""
     named = words[3:] if words[0] == "timeout" and float(words[2]) > NO_TEST_WAITS else words
     is_file = named[0] == sys.executable and not named[1].startswith("-")
     if is_file and FORKS and not (keys.get("env") or keys.get("start_new_session")):
@@ -99,12 +99,12 @@ def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
     return Popen(words, **keys)
 
 
-programs.CLOSED_SECONDS = 0.001  # most programs here end sooner than the product looks again
+programs.CLOSED_SECONDS = 0.001  # shorter than the product's, because most programs here end at once
 vars(programs)["subprocess"] = SimpleNamespace(**(vars(subprocess) | {"Popen": _popen}))
 
 
 class Executor(local.Executor):  # type: ignore[misc]
-    """Runs a job by the `main` of its program, one after the other."""
+    """Runs jobs one after the other, each by the `main` of its program."""
 
     def run_single_job(self, job: Any) -> "Future[None]":
         self.job_args_and_prepare(job)
@@ -119,8 +119,8 @@ class Executor(local.Executor):  # type: ignore[misc]
 ExecutorPluginRegistry().register_plugin(EXECUTOR, sys.modules[__name__])
 
 
-# What stays the same while tests run is made once: Snakemake's parser of command lines, the parsed files of the
-# workflow, and their code.
+# These stay the same while tests run, so they are made once: Snakemake's parser of command lines, the parsed
+# files of the workflow, and their code.
 _parsers = cache(cli.get_argument_parser)
 _parse = workflow.parse
 _parsed: dict[tuple[str, int], tuple[str, int, dict[int, int]]] = {}
@@ -181,7 +181,7 @@ def module(path: str) -> ModuleType:
 
 
 def snakemake(words: Sequence[str]) -> tuple[int, str]:
-    """Run Snakemake in the project's root; return its exit status, and its output and that of its jobs."""
+    """Run Snakemake in the project's root; return its exit status, and the output, including that of the jobs."""
     executor = [] if "-n" in words else ["--executor", EXECUTOR, "--scheduler", "greedy"]
     said = io.StringIO()
     with as_in_a_process(ROOT), redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():

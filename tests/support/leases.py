@@ -28,7 +28,7 @@ def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1
 
 
 def job_of_another(work: Path, place: str, silent: float = 0.0) -> Path:
-    """Make the registration of a job of another host."""
+    """Register a job of another host; return its file."""
     holder = left_by_another(work, f"{place}-of-job", silent)
     (work / f"{place}-of-job" / "000001").unlink()
     (work / f"{place}-of-job").rmdir()
@@ -53,7 +53,7 @@ def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Hol
 
 @contextmanager
 def living(work: Path, holder: Holder) -> Iterator[None]:
-    """Touch the heartbeat of a holder on another host."""
+    """Keep touching the heartbeat of a holder on another host while a block runs."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -70,9 +70,9 @@ def living(work: Path, holder: Holder) -> Iterator[None]:
 
 
 def time_passes(work: Path) -> None:
-    """Let the lifetime of all dead processes end."""
+    """Let the lifetime of all heartbeats end."""
     beats = (work / paths.HEARTBEATS).glob("*")
-    # After a crash of the machine a number may be empty or cut short, and then no heartbeat belongs to it.
+    # After a crash of the machine a lease file may be empty or cut short, and then it has no heartbeat.
     torn = (path for path in (work / paths.LEASES).glob("*/[0-9]*") if not path.read_bytes().endswith(b"}"))
     for path in (*beats, *torn):
         os.utime(path, (1, 1))

@@ -1,4 +1,4 @@
-"""An empty database for a ledger, and what it is loaded from: SIMULATED receipts and merged indexes, without events."""
+"""An empty database for a ledger, and SIMULATED receipts and merged indexes to load, without events."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -36,7 +36,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Datagram:
-    """One datagram with ten events; each event contains the number and the APID."""
+    """One datagram; the sequences of its events follow from its number and APID."""
 
     apid: int
     number: int
@@ -71,14 +71,14 @@ class Database:
     url: str
 
     def ledger(self, waits: tuple[float, ...] = (0.1, 0.2, 0.4)) -> Ledger:
-        """Return a ledger in it; a test does not wait as long as a night does."""
+        """Return a ledger in the database, with shorter waits than in production."""
         return Ledger.of(self.of(Settings(Paths(Path("work"), Path("stage")))), waits)
 
     def of(self, settings: Settings) -> Settings:
         return replace(settings, ledger=LedgerSettings(self.url))
 
     def by_others(self, *statements: str) -> None:
-        """Do something in it that is not the ledger's doing."""
+        """Execute SQL statements in the database, behind the ledger's back."""
         with create_engine(self.url, poolclass=NullPool).begin() as connection:
             for statement in statements:
                 connection.execute(text(statement))
@@ -102,7 +102,7 @@ def process(
     staged: Collection[RunId] = (),
     into: Ledger | None = None,
 ) -> None:
-    """Write the files of a handed-off downlink that a ledger reads, and load them into one."""
+    """Write the files of a handed-off downlink that a ledger reads; load them into `into`, if it is given."""
     work.mkdir(parents=True, exist_ok=True)
     working_directory.begin(work)
     for run, datagrams in brought.items():
@@ -121,14 +121,14 @@ def process(
 
 
 def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = None) -> Settings:
-    """Return the settings of a site; `tells` is the command that tells the MOOT database."""
+    """Return the settings of a site; `tells` is the command that updates the MOOT database."""
     return Settings(Paths(work, work / "stage"), moot=Moot(file=moot_file, update=tells))
 
 
 def abandon(
     work: Path, run: RunId, downlink: DownlinkId, last: int = 2**32 - 1, *, delivered: bool = True
 ) -> None:
-    """Have an operator give a run up, and a downlink deliver it as such, when it knew datagrams up to the `last`."""
+    """Abandon a run, after a downlink with datagrams up to `last`; `delivered`: its manifest is abandoned, too."""
     every = {str(apid): [[0, last]] for apid in (*LPA_APIDS, *LCI_APIDS)}
     nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
     manifest = {"downlink": downlink, "datagrams": every, "abandoned": delivered, **nothing}
@@ -137,7 +137,7 @@ def abandon(
 
 
 def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
-    """Return all rows that follow from files, in an order of their own."""
+    """Return all rows that follow from files, sorted."""
 
     def read(connection: Connection) -> dict[str, list[dict[str, Any]]]:
         return {

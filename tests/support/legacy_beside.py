@@ -1,4 +1,4 @@
-"""The legacy's rule beside the model of the legacy, on random delivery histories."""
+"""Compares the legacy's rule (`History`) with the model of the legacy on random delivery histories."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,13 +35,13 @@ def lines_of(chunks: Sequence[Chunk]) -> list[bytes]:
 
 @dataclass
 class Beside:
-    """What the legacy delivered of a run, by its rule and by the model of it."""
+    """What the legacy delivered of a run, by the rule and by the model."""
 
     history: History = field(default_factory=lambda: History(RUN, {}))
     merges: dict[str, Merge] = field(default_factory=dict)
 
     def process(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[object, object]]:
-        """Process a downlink by both; return what is not the same, by the rule and by the model."""
+        """Process a downlink by both; return the values that differ, each by the rule and by the model."""
         own = DownlinkId(downlink)
         parts = {
             DownlinkId(dl): Part(KnownDatagrams.of(lines_of(chunks)), table(rows_of(chunks)))
@@ -66,7 +66,7 @@ class Beside:
         return [(one, other) for one, other in pairs if one != other]
 
     def model(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> Merge:
-        """Return what the model of the legacy makes of a downlink."""
+        """Return the merge of a downlink by the model of the legacy."""
         others = [chunk for dl, chunks in arrived.items() if dl != downlink for chunk in chunks]
         lines = [line.decode() for chunks in (arrived[downlink], others) for line in lines_of(chunks)]
         events = sorted({row for chunks in arrived.values() for row in rows_of(chunks)})

@@ -1,6 +1,6 @@
-"""The legacy's tables, and a stand-in of the program that fills them: SIMULATED downlinks, loaded as the legacy does.
+"""The legacy's tables, and a stand-in for the program that fills them, here with SIMULATED downlinks.
 
-Names, types and keys are those of its AcqSummary.py (ground-chain §10), with the integers of Oracle.
+Names, types and keys are those of the legacy's AcqSummary.py (ground-chain §10), with Oracle's integers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,7 +95,7 @@ class LegacyLedger:
         self.engine = create_engine(database.url, poolclass=NullPool)
 
     def load(self, downlink: DownlinkId, brought: Brought) -> None:
-        """Enter a downlink: each chunk is a segment, of which the first and the last datagram are kept."""
+        """Enter a downlink: each chunk becomes a segment, with its first and last datagrams only."""
         with self.engine.begin() as connection:
             METADATA.create_all(connection)
             self._forget(connection, downlink.number)
@@ -169,7 +169,7 @@ class LegacyLedger:
         return found
 
     def level1(self, *runs: RunId, user: str = "") -> Answers:
-        """Return what Level-1's query finds, asked by a user."""
+        """Return what Level-1's query finds, as the role `user` if given."""
         with self.engine.connect() as connection:
             if user:
                 connection.execute(text(f"SET ROLE {user}"))

@@ -1,7 +1,7 @@
 """A model of the legacy: its tree and its hand-offs to Level-1, event by event and line by line.
 
-It was written from the published scripts (ground-chain §6, legacy-state), to be read beside them. It shares no rule
-with `halfpipe.legacy`, which tests compare with it. The model is compared with files of the legacy (tests/takeover).
+It was written from the published scripts (ground-chain §6, legacy-state), and is easy to compare with them. It shares
+no rule with `halfpipe.legacy`. Tests compare it with `halfpipe.legacy`, and with files of the legacy (tests/takeover).
 """
 
 import re
@@ -22,8 +22,8 @@ from tests.support.golden_cases import Case, Step
 Span = tuple[int, int]
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys", "event_times")
 MERGE_APIDS = {956, 957, 958}
-EARLIEST = 0x10000000  # MET: it finds no chunks of earlier runs
-Magic7 = Callable[[float, float], bytes]  # the lines from one time to another, Unix UTC seconds
+EARLIEST = 0x10000000  # MET; the legacy finds no chunks of earlier runs
+Magic7 = Callable[[float, float], bytes]  # the lines between two times, Unix UTC seconds
 
 
 class Dgm(NamedTuple):
@@ -64,7 +64,7 @@ class Evt(NamedTuple):
 
 @dataclass
 class Merge:
-    """One merge of a run: the events of each index that it writes, and its counts; nothing if it `refused`."""
+    """One merge of a run: the events of each index that it writes, and its counts; no events if `refused`."""
 
     refused: bool = False
     complete: bool = False
@@ -79,7 +79,7 @@ class Merge:
 
 
 def merge(datagrams: Sequence[Dgm], events: Iterable[Evt], done: Iterable[Span]) -> Merge:
-    """Merge the datagrams and events of a run, each once and in order; other downlinks delivered the spans `done`."""
+    """Merge the unique, sorted datagrams and events of a run; other downlinks delivered the spans `done`."""
     found = Merge()
     segments: dict[int, list[list[Dgm]]] = {}
     for one in datagrams:
@@ -145,7 +145,7 @@ def common(one: list[list[Dgm]], other: list[list[Dgm]]) -> list[Span]:
 
 
 def unique(lines: Iterable[str], key: Callable[[str], tuple[int, ...]]) -> list[str]:
-    """Sort lines by a key; the first one with each key stays."""
+    """Sort lines by a key, and keep the first one with each key."""
     kept: dict[tuple[int, ...], str] = {}
     for line in lines:
         kept.setdefault(key(line), line)
@@ -169,7 +169,7 @@ class Legacy:
 
     def __init__(self, case: Case, home: Path, magic7: Magic7 | None = None) -> None:
         self.case, self.tree, self.stage, self.magic7 = case, home / "tree", home / "stage", magic7
-        # The first and the last time of each index, as in its database.
+        # The first and the last time of each index, as in the legacy's database.
         self.times: dict[RunId, dict[str, list[tuple[float, float]]]] = {}
 
     def process(self, step: Step) -> Mapping[RunId, Merge]:
@@ -203,7 +203,7 @@ class Legacy:
         return found
 
     def summarise(self, downlink: str, run: RunId, texts: Mapping[str, list[str]]) -> None:
-        """Write the lines that follow from its database."""
+        """Add the lines that the legacy makes from its database."""
         indexes = (dgms(path) for path in sorted((self.tree / downlink).glob(f"*-{run}-*.idx")))
         mine = [(index[0].times[0], index[-1].times[1]) for index in indexes if index]
         every = self.times.setdefault(run, {})
@@ -267,7 +267,7 @@ class Legacy:
     def write(self, events: Sequence[Evt], home: Path, environment: tuple[int, str]) -> None:
         rules, rest = self.case.rules, events
         limit = rules.max_events
-        before = b""  # the handlers of the event before
+        before = b""  # the handlers of the previous event
         opened: set[str] = set()
         while rest:
             most = limit if limit > 0 else len(rest)
@@ -279,9 +279,9 @@ class Legacy:
                 record, before = self.record(self.place(event.file), event.offset, before)
                 records.append(record)
             key, alias = environment
-            opened.add(part[0].file)  # before the writer, which sets the key of the environment
+            opened.add(part[0].file)  # opened before the writer sets the key of the environment
             for file in dict.fromkeys(event.file for event in part):
-                if file not in opened:  # its header overwrites what the writer had
+                if file not in opened:  # its header overwrites the writer's key and alias
                     chunk = evt.read_header(self.place(file))
                     key, alias = int(chunk["moot_key"]), chunk["moot_alias"].decode()
                     opened.add(file)
@@ -301,11 +301,11 @@ class Legacy:
             (home / f"{home.name}-e{signed:020d}.evt").write_bytes(header + b"".join(records))
 
     def place(self, file: str) -> Path:
-        """Return where an event file lies."""
+        """Return the path of an event file."""
         return self.tree.joinpath(*file.split("/")[-2:])
 
     def record(self, file: Path, offset: int, before: bytes) -> tuple[bytes, bytes]:
-        """Return a record as it is written, and its handlers."""
+        """Return a record as the legacy writes it, and the handlers for the next event."""
         data = evt.open_evt(file).data
         layout = evt.record_layout(data, np.array([offset]), str(file))
         record = data[offset : offset + int(layout.sizes[0])].tobytes()
@@ -338,13 +338,13 @@ def of_index(event: Evt) -> str:
 
 
 def written(spans: Iterable[Span]) -> str:
-    """Write spans as the pickle that Python 2 made of them."""
+    """Return spans as a pickle of Python 2."""
     items = "".join(f"(L{first}L\nL{last}L\ntp{n}\na" for n, (first, last) in enumerate(spans, 2))
     return f"(lp1\n{items}."
 
 
 def read_spans(path: Path) -> list[Span]:
-    """Read what `written` wrote."""
+    """Read spans from a file with the text of `written`."""
     numbers = [*map(int, re.findall(r"[IL](\d+)L?$", path.read_text(), re.MULTILINE))]
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 

@@ -23,7 +23,7 @@ from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-# The header of its event file; Level-1 looks at nothing else.
+# The header of the event file; Level-1 reads nothing else.
 CONTENT = pack_header(
     runid=int(DL), seconds=(1, 2), sequences=(1, 2), events=2, moot_key=0, moot_alias="nomSciOps"
 )
@@ -33,7 +33,7 @@ VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 
 def submit_commands(server: Path) -> dict[str, str]:
-    """Return the config commands that submit to the stand-in with the state in `server`."""
+    """Return the config commands that submit to the stand-in that keeps its state in `server`."""
     client = shlex.join([sys.executable, str(CLIENT), "--server", str(server)])
     ask = f"python scripts/pipeline_stream.py --mode DEV --new-version --client {shlex.quote(client)}"
     return {
@@ -109,7 +109,7 @@ class Level1:
             record.conclude(outcome, By.PERSON)
 
     def recorded(self) -> list[dict[str, Any]]:
-        """Return the records of the submissions, the oldest first."""
+        """Return the records of the submissions, oldest first."""
         return [dict(record.values) for record in Series(self.work, paths.submissions(DL)).read()]
 
     def words(self) -> list[str]:
@@ -124,7 +124,7 @@ def is_unknown(work: Path, downlink: str) -> bool:
 
 
 def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
-    """Return a site with downlinks on its search path that submits to a stand-in."""
+    """Return a site with downlinks on its search path, and the stand-in that it submits to."""
     site, level1 = Site(home), Level1(home)
     site.replay(GOLDEN / "split2" / "in")
     site.configure(merge={"min_events": 1}, ledger={"url": None}, submit=submit_commands(level1.server))

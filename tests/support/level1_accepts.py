@@ -1,6 +1,6 @@
 """What Level-1 accepts: a slow model of its test, written from the format notes (ground-chain §6).
 
-It goes through the conditions in the order of the notes and knows nothing of how ours does it.
+It checks the conditions in the order of the notes, independently of HalfPipe's own check.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ MAX_CHUNKS = 1000
 
 
 class File(Protocol):
-    """An event file as the test looks at it."""
+    """The properties of an event file that the test uses."""
 
     @property
     def name(self) -> str: ...
@@ -23,7 +23,7 @@ class File(Protocol):
 
 
 def level_1_takes(chunks: Sequence[File]) -> bool:
-    """Tell whether Level-1's `chunkTester` takes the chunk lists of a run (ground-chain §6, evt header checks)."""
+    """Tell whether Level-1's `chunkTester` accepts the chunk list of a run (ground-chain §6, evt header checks)."""
     if not 1 <= len(chunks) <= MAX_CHUNKS:
         return False
     for chunk in chunks:

@@ -98,7 +98,7 @@ class ModelDecision:
 
     @property
     def delivered(self) -> list[tuple[str, Event]]:
-        """The events of all files in order, each with the downlink that its copy is taken from."""
+        """The events of all files in order, each with the downlink of its copy."""
         return [entry for file in self.files for entry in file]
 
     @property
@@ -114,7 +114,7 @@ def inside(sequence: float, intervals: Iterable[Interval]) -> bool:
 
 
 def join(intervals: Iterable[Interval]) -> list[Interval]:
-    """Join intervals that share a sequence; two that only touch stay two."""
+    """Join intervals that share a sequence; intervals that are only adjacent stay separate."""
     joined: list[Interval] = []
     for first, last in sorted(intervals):
         if joined and first <= joined[-1][1]:
@@ -125,7 +125,7 @@ def join(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def known_datagrams(arrived: Iterable[Sequence[Chunk]]) -> dict[int, dict[int, Datagram]]:
-    """Return the datagrams by EPU and number; of several lines, the one that sorts first."""
+    """Return the datagrams by EPU and number; if a datagram has several lines, the one that sorts first."""
     known: dict[int, dict[int, Datagram]] = {}
     lines = [line for chunks in arrived for chunk in chunks for line in chunk.datagrams]
     for datagram in sorted(lines, key=lambda line: line.line):
@@ -167,7 +167,7 @@ def covered(segment: Sequence[Datagram]) -> list[Interval]:
 
 
 def is_lpa(epus: Iterable[int]) -> bool:
-    """Tell whether a run that these APIDs belong to is an LPA run."""
+    """Tell whether these APIDs belong to an LPA run."""
     return all(955 <= apid <= 958 for apid in epus)
 
 
@@ -202,7 +202,7 @@ def complete(known: Mapping[int, Mapping[int, Datagram]], rules: Rules) -> bool:
 
 
 def known_events(current: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, Event]]:
-    """Every event once, in order: the current downlink's copy, else the lowest id's, chunk's, line's."""
+    """Return every event once, in order: the current downlink's copy, else the first by id, chunk and line."""
     copies: dict[tuple[int, int], tuple[str, Event]] = {}
     for downlink in [current, *sorted(set(arrived) - {current})]:
         for chunk in sorted(arrived.get(downlink, ()), key=lambda chunk: chunk.name):
@@ -312,7 +312,7 @@ def decide(
 
 
 def events_of(chunks: Iterable[Chunk]) -> list[Event]:
-    """Return the events of chunks, repeats included."""
+    """Return the events of chunks, including repeats."""
     return [event for chunk in chunks for event in chunk.events]
 
 
@@ -329,10 +329,10 @@ def closed(
 
 
 def late(events: Iterable[Event], deliveries: Sequence[Delivery], own: Iterable[Event] = ()) -> int:
-    """Count the events inside the spans of a downlink that are not in its deliveries (oldest first).
+    """Count the events inside the spans of a downlink's deliveries (oldest first) that were not delivered.
 
-    If several deliveries cover a place, the newest counts. If it has fewer events of a datagram than are known now,
-    only a part of the datagram was there at that time, or nothing. An event that the downlink delivered from another
+    If several deliveries cover a place, the newest counts. If that delivery has fewer events of a datagram than are
+    known now, the datagram was incomplete or missing at that time. An event that the downlink delivered from another
     datagram, as its `own` events show, is not late.
     """
     own = list(own)
@@ -355,7 +355,7 @@ def _breaks(
     waiting: Sequence[int],
     own: Sequence[tuple[int, int]],
 ) -> Callable[[int, int], bool]:
-    """Return the test whether a series ends between two delivered events that follow one another."""
+    """Return a function that tells whether a series ends between two consecutive delivered events."""
 
     def place(sequence: int) -> int:
         return next(n for n, (first, last) in enumerate(places) if first <= sequence <= last)

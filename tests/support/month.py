@@ -1,4 +1,4 @@
-"""A simulated month of downlinks, processed: for the tests of frames, and for the notebook of the documentation.
+"""A simulated and processed month of downlinks, for the tests of frames and the notebook in the documentation.
 
 ``python -m tests.support.month DIRECTORY WEEKS`` makes one.
 """
@@ -24,8 +24,8 @@ def simulated_month(
 ) -> tuple[Site, list[Simulation]]:
     """Simulate two downlinks in each week, process them, and set the times of hand-offs to SIMULATED ones.
 
-    Each week has a run over both downlinks with a lost datagram, a run in the second one that stays open every other
-    week, and an LCI run.
+    Each week has a run in both downlinks with a lost and a repeated datagram, a run in the second downlink that stays
+    open every other week, and an LCI run.
     """
     site, made = Site(home, {"submit": {"command": "true {dl}"}}), []
     latency = np.random.default_rng(1).lognormal(np.log(MEDIAN_LATENCY), 0.5, 2 * weeks)

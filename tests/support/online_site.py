@@ -18,12 +18,12 @@ FIRST, SECOND = "240601001", "240601002"
 RUN = RunId("2c2e5787")
 GID = "0077014d"
 NAME = f"{GID}-{RUN}.evt"
-RUNID_AT = 8  # bytes into the header, where the run id begins (evt-layout)
+RUNID_AT = 8  # offset of the run id in the header, bytes (evt-layout)
 
 
 @dataclass
 class Online:
-    """A site that hands runs to Online, and the arguments of its command."""
+    """A site that hands runs to Online, and the recorded arguments of its command."""
 
     site: Site
 
@@ -33,12 +33,12 @@ class Online:
 
     @property
     def told(self) -> list[str]:
-        """The lines that the command wrote."""
+        """The arguments of each call of the command, one line a call."""
         path = self.site.home / "told.txt"
         return path.read_text().splitlines() if path.exists() else []
 
     def command(self, then: str = "") -> str:
-        """Return a command that writes its arguments down, and then does something else."""
+        """Return a command that records its arguments, prints a line, and then runs `then`."""
         script = f'echo "$@" >> {self.site.home / "told.txt"}; echo heard; {then}'
         return f"sh -c '{script}' sh {{file}} {{run}} {{l1_run}} {{gid}} {{key}} {{alias}}"
 
@@ -55,7 +55,7 @@ class Online:
         )
 
     def go(self, settings: Settings | None = None, *, again: bool = False) -> OnlineResult:
-        """Hand one run off."""
+        """Hand off `RUN`."""
         (result,) = online_handoff.hand_off(settings or self.settings(), [RUN], StringIO(), again=again)
         return result
 
@@ -63,14 +63,14 @@ class Online:
         return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
 
     def state(self) -> OnlineState:
-        """Return how far the run is."""
+        """Return the state of the run."""
         return OnlineRecord(self.site.work, RUN).state
 
 
 def on_site(
     site: Site, case: str, *downlinks: str, change: Callable[[Path], None] = lambda _: None
 ) -> Online:
-    """Process downlinks of a golden case; `change` may change their products."""
+    """Process downlinks of a golden case; `change` may edit their products first."""
     home = copied(case, site)
     change(home / "in")
     build(home, site, *downlinks)
@@ -78,7 +78,7 @@ def on_site(
 
 
 def staged(case: str, downlink: str, step: int = 1) -> list[bytes]:
-    """Return the event files that a golden case expects."""
+    """Return the contents of the event files that a golden case expects."""
     home = GOLDEN / case / "expect" / f"{step:02d}-{downlink}" / "stage"
     return [path.read_bytes() for path in sorted(home.glob("r*/*.evt"))]
 

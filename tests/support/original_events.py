@@ -1,7 +1,7 @@
 """One simulated event of each kind, written by the original event file library: the bytes and the values in them.
 
-In tests/original_events, `header.evt` is the header of a file with the LPA event. For each kind, there are the
-record and its fields, each as ``name@byte=value``.
+In tests/original_events, `header.evt` is the header of a file with the LPA event. For each kind, there is a file with
+the record, and a file with its fields, each as ``name@byte=value``.
 """
 
 from pathlib import Path

@@ -24,14 +24,14 @@ PLACE = "/tmp"  # a name in LD_PRELOAD may not have a space, and all users must 
 
 
 def ahead(clock: str) -> int:
-    """Return by how many seconds a clock is ahead, from the argument on the command line."""
+    """Convert the command-line argument for a clock to the number of seconds that it is ahead."""
     if days := re.fullmatch(r"(\d+)d", clock):
         return int(timedelta(days=int(days[1])).total_seconds())
     return round(datetime.fromisoformat(clock).timestamp() - datetime.now().timestamp())
 
 
 def environment(clock: str, home: Path) -> dict[str, str]:
-    """Return the environment for the clock; `home` gets a library, and must outlive the programs."""
+    """Return the environment for the clock. A library is built in `home`, which must outlive the programs."""
     servers.needed("clock")
     library = home / "file_times.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, FILE_TIMES, "-ldl"], check=True)
@@ -41,7 +41,7 @@ def environment(clock: str, home: Path) -> dict[str, str]:
         "LD_PRELOAD": f"{library}:{LIBRARY}",
         "FAKETIME": f"{ahead(clock):+d}",
         "FAKE_UTIME": "1",
-        # Waiting times do not change.
+        # Waiting times stay the same.
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         # Otherwise processes share their start times, which is not possible in containers.
         "FAKETIME_DISABLE_SHM": "1",

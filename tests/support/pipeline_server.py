@@ -1,4 +1,4 @@
-"""The stand-in of Pipeline-II with the task HalfPipe, whose jobs run in a copy of the project with a site's config."""
+"""The stand-in for Pipeline-II with the task HalfPipe. Its jobs run in a copy of the project with a site's config."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ CORES = "2"
 
 @dataclass
 class Server:
-    """The server in a directory, and the checkout that its jobs run in, which has the config of `site`."""
+    """The server in a directory, and the checkout that its jobs run in, with the config of `site`."""
 
     site: Site
     mode: str = "PROD"
@@ -32,14 +32,14 @@ class Server:
             self.client("load", str(TASK_XML)).good()
 
     def configure(self, **sections: Any) -> None:
-        """Change the site's config, and give it to the checkout."""
+        """Change the site's config, and write it to the checkout."""
         self.site.configure(**sections)
         for name in ("s3df", "dev"):
             (self.checkout / "config" / f"{name}.yaml").write_text(yaml.safe_dump(self.site.config))
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the client and the jobs find in their environment besides what everybody does."""
+        """The additional environment variables of the client and the jobs."""
         return {"PIPELINE_STANDIN": str(self.home), "PYTHONPATH": str(self.checkout / "src")}
 
     def client(self, *words: str) -> Ended:
@@ -67,7 +67,7 @@ class Server:
         return self.client("createStream", "-S", str(int(downlink)), *words, "HalfPipe")
 
     def run(self, downlink: str = "") -> Ended:
-        """Have the server run jobs until there are none."""
+        """Have the server run jobs until none is left."""
         return self.client("run", *([f"HalfPipe[{int(downlink)}]"] if downlink else [])).good()
 
     def running(self, downlink: str) -> Running:
@@ -82,7 +82,7 @@ class Server:
         return self.run(downlink)
 
     def place(self, downlink: str) -> Path:
-        """Return where the newest stream of a downlink is kept."""
+        """Return the directory of a downlink's newest stream."""
         places = (self.home / self.mode / "HalfPipe").glob(f"*/{int(downlink)}")
         return max(places, key=lambda place: place.stat().st_mtime)
 
@@ -91,12 +91,12 @@ class Server:
         return stream
 
     def states(self, downlink: str) -> dict[str, str]:
-        """Return the states of its processes, each attempt's first letter, the oldest first."""
+        """Return the states of all attempts at each process of the newest stream, oldest first."""
         instances = self.stream(downlink)["instances"]
         return {name: " ".join(each["state"] for each in attempts) for name, attempts in instances.items()}
 
     def variables(self, downlink: str) -> dict[str, Any]:
-        """Return the variables that the processes have set."""
+        """Return the variables that the processes set."""
         of_processes = self.stream(downlink)["set"]
         return {name: value for each in of_processes.values() for name, value in each.items()}
 
@@ -105,5 +105,5 @@ class Server:
         return (self.place(downlink) / process / "logFile.txt").read_text()
 
     def level1(self, downlink: str) -> list[str]:
-        """Return what Level-1's task was asked for a downlink."""
+        """Return the commands that Level-1's task got for a downlink."""
         return commands(self.home, downlink)

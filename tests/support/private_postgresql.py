@@ -1,8 +1,8 @@
 """A private PostgreSQL for tests, reachable only by a socket in a temporary directory.
 
 For root it runs as the user ``postgres`` of Debian's package, because PostgreSQL refuses to run as root. Its only role
-has a password, so that the handling of passwords is tested, too. After killed tests, the server ends within a minute
-after the next tests removed its directory.
+has a password, so that the handling of passwords is tested, too. If tests are killed, the next tests remove the
+directory, and the server ends within a minute.
 """
 
 import shlex
@@ -36,7 +36,7 @@ class PrivatePostgresql:
 
     @property
     def url(self) -> str:
-        """The URL of the database ``postgres``, and of the file with the password."""
+        """The URL of the database ``postgres``, which names the file with the password."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
@@ -61,7 +61,7 @@ class PrivatePostgresql:
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        # The machine does not crash in these tests, so nothing need be flushed.
+        # The machine does not crash in these tests, so nothing needs to be flushed.
         options = ["-h", "", "-k", str(self._own), "-c", "fsync=off", "-c", "full_page_writes=off"]
         self._control("start", shlex.join(options))
 

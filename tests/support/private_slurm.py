@@ -29,10 +29,10 @@ from tests.support import servers
 NODE, PARTITION = "private0", "milano"
 ACCOUNT, HISTORY_ACCOUNT = "fermi:L1", "fermi:users"  # as people write them; only the second may be preempted
 NORMAL, PREEMPTABLE = "normal", "preemptable"
-CPUS, MEMORY_MB = 16, 100_000  # of the node, whatever the machine has: the jobs of the tests are small
+CPUS, MEMORY_MB = 16, 100_000  # of the node; the machine may have less, because the test jobs are small
 STOP_SECONDS = 20
-# In some starts slurmdbd 24.11.5 with MariaDB's client library 11.8.9 loses an answer of the database. Then slurmdbd
-# ends, or sacctmgr cannot add the cluster; with another new database both work.
+# At some starts, slurmdbd 24.11.5 with MariaDB's client library 11.8.9 loses an answer of the database. Then
+# slurmdbd ends, or sacctmgr cannot add the cluster. With a new database, both work.
 ACCOUNTING_TRIES = 8
 
 SLURM_CONF = """\
@@ -97,8 +97,8 @@ StorageHost=localhost
 StorageUser=root
 StorageLoc=slurm_acct_db
 """
-# slurmdbd 24.11.5 with MariaDB's client library 11.8.9 ends with "Number of columns in result ..." where it has
-# to make the database itself, so MariaDB makes the database.
+# slurmdbd 24.11.5 with MariaDB's client library 11.8.9 ends with "Number of columns in result ..." if it
+# creates the database itself, so MariaDB creates the database.
 INIT_SQL = "CREATE DATABASE IF NOT EXISTS slurm_acct_db;\n"
 JOB_SUBMIT_LUA = """\
 function slurm_job_submit(job, partitions, uid)
@@ -115,7 +115,7 @@ end
 
 
 def full_account(account: str) -> str:
-    """Return the name that slurmdbd has for an account, as job_submit.lua makes it."""
+    """Return slurmdbd's name for an account, as job_submit.lua makes it."""
     return account if "@" in account else f"{account.lower()}@{PARTITION}"
 
 
@@ -212,11 +212,11 @@ class PrivateSlurm:
             self.run("sacctmgr", "-i", *command.split())
 
     def _mariadb_options(self) -> list[str]:
-        # The tests do no harm to the machine, so nothing need be flushed to its disk.
+        # The machine does not crash in these tests, so nothing needs to be flushed.
         return ["--no-defaults", "--user=root", f"--datadir={self.home / 'mariadb'}", "--debug-no-sync"]
 
     def start_daemon(self, name: str) -> None:
-        """Start munged, mariadbd, slurmdbd, slurmctld or slurmd, also again, and wait until it answers."""
+        """Start or restart munged, mariadbd, slurmdbd, slurmctld or slurmd, and wait until it answers."""
         munge = [f"--{each}-file={self._munge.with_name(each)}" for each in ("key", "pid", "log", "seed")]
         mariadb = [f"--socket={self._mariadb}", "--skip-networking", f"--init-file={self.home / 'init.sql'}"]
         options = {
@@ -241,12 +241,12 @@ class PrivateSlurm:
                 stdout=out,
                 stderr=out,
                 cwd=self.home,
-                start_new_session=True,  # a Ctrl-C reaches the tests, and not the daemons
+                start_new_session=True,  # a Ctrl-C reaches the tests, but not the daemons
             )
         servers.wait_for(name, lambda: self._runs(name) and answers[name]())
 
     def _runs(self, name: str) -> bool:
-        """Return True; AssertionError if the daemon has ended."""
+        """Return True, or raise an AssertionError if the daemon has ended."""
         status = self._daemons[name].poll()
         assert status is None, f"{name} ended with status {status}"
         return True
@@ -271,11 +271,11 @@ class PrivateSlurm:
         self.run("sacctmgr", "-i", "modify", *words)
 
     def limit(self, account: str, nodes: int) -> None:
-        """Limit an account to so many nodes at a time; -1: no limit. With 0 its jobs wait (AssocGrpNodeLimit)."""
+        """Limit the nodes that an account uses at a time; -1: no limit. With 0 its jobs wait (AssocGrpNodeLimit)."""
         self.modify("account", full_account(account), "set", f"GrpTRES=node={nodes}")
 
     def drain(self) -> None:
-        """Let the node start no more jobs; running jobs run on."""
+        """Keep the node from starting jobs; running jobs continue."""
         self.run("scontrol", "update", f"NodeName={NODE}", "State=DRAIN", "Reason=test")
 
     def resume(self) -> None:
@@ -307,7 +307,7 @@ class PrivateSlurm:
 
 
 def free_ports(*names: str) -> dict[str, int]:
-    """Return a port for each name that nothing on this machine listens on."""
+    """Return a free port of this machine for each name."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in names]
         for each in sockets:
@@ -316,7 +316,7 @@ def free_ports(*names: str) -> dict[str, int]:
 
 
 def connects(path: Path) -> bool:
-    """Return whether a server listens on a socket of the file system."""
+    """Return whether a server listens on a Unix socket."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         return True
@@ -326,7 +326,7 @@ def connects(path: Path) -> bool:
 def processes_of(home: Path) -> list[int]:
     """Return the processes that belong to the Slurm of `home`, and all their descendants.
 
-    A process belongs to it by its environment or, as a slurmstepd that has overwritten its own, by its directory.
+    A process is recognized by its environment or, like a slurmstepd that overwrote its environment, by its directory.
     """
     mark, children, found = f"SLURM_CONF={home}/".encode(), defaultdict(list), []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -343,7 +343,7 @@ def processes_of(home: Path) -> list[int]:
 def keep() -> None:
     """Wait for the end of the tests, then kill the daemons, the jobs and the heads, and remove their directory.
 
-    The tests hold the other end of standard input. They write a line, or the kernel closes that end for them.
+    The tests hold the other end of standard input. They write a line, or the kernel closes that end if they are killed.
     """
     home = Path(sys.argv[1])
     sys.stdin.readline()

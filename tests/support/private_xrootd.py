@@ -18,7 +18,7 @@ STOP_SECONDS = 30
 
 
 class PrivateXrootd:
-    """The server: all users can read `home`, and it serves `home`/data/level0."""
+    """The server of `home`/data/level0. All users must be able to read `home`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -35,7 +35,7 @@ class PrivateXrootd:
         return f"root://127.0.0.1:{self.port}//level0"
 
     def start(self, checksum: str = "") -> None:
-        """Start the server, and wait until it answers; `checksum`: a program for checksums instead of its own."""
+        """Start the server, and wait until it answers; `checksum`: a checksum program that replaces its own."""
         config = self.home / "xrootd.cfg"
         config.write_text(
             f"all.export /level0 r/o\noss.localroot {self.home}/data\nall.adminpath {self.home}/admin\n"
@@ -71,7 +71,7 @@ class PrivateXrootd:
 
 @contextmanager
 def private_xrootd(home: Path) -> Iterator[PrivateXrootd]:
-    """Make a private server, which is not started yet; stop it at the end."""
+    """Make a private server without starting it; stop it at the end."""
     servers.needed("xrootd")
     server = PrivateXrootd(home)
     try:

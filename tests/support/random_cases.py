@@ -1,7 +1,7 @@
-"""Random delivery histories as cases on disk, SIMULATED: chunk products, RetDefs and knobs, as a golden case has them.
+"""SIMULATED random delivery histories on disk, with the files of a golden case: chunk products, RetDefs and knobs.
 
-What the original library wrote of one event of each kind is the record of every event, with another sequence, EPU, time
-and payload.
+The record of each event is the one that the original library wrote for its kind, with another sequence, EPU, time and
+payload.
 """
 
 import random
@@ -18,14 +18,14 @@ from halfpipe.ids import ChunkId, RunId
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD, TKR_RECORD
 
 SCID, GROUND = 77, 0x0077014D
-UNIX = 978307200 - 5  # seconds from MET to Unix UTC in 2024, but for what does not matter here
+UNIX = 978307200 - 5  # seconds from MET to Unix UTC in 2024, exact enough here
 START = 741234567  # MET of the first run
 EPUS = [(956, 957)] * 8 + [(955, 956, 957), (956, 957, 958), (956,), (965,), (965,), (957, 965)]
 
 
 @dataclass
 class Datagram:
-    """Consecutive events of an EPU, which may be none: their sequences and records."""
+    """A datagram of an EPU, with the sequences and records of its events, if it has any."""
 
     apid: int
     number: int
@@ -37,7 +37,7 @@ class Datagram:
 
 @dataclass
 class RandomCase:
-    """A case that is being made in a directory."""
+    """A case under construction in a directory."""
 
     home: Path
     chosen: random.Random
@@ -46,14 +46,14 @@ class RandomCase:
     runs: dict[str, set[int]] = field(default_factory=dict)
 
     def run(self, met: int) -> None:
-        """Add a run: what its EPUs recorded, and in which downlinks it comes."""
+        """Add a run: draw its datagrams and the downlinks that contain them, and write the chunks."""
         chosen = self.chosen
         apids = chosen.choice(EPUS)
         whole = len(self.downlinks) == 1 or chosen.random() < 0.2
         brought: dict[tuple[str, int, int], list[Datagram]] = {}
         for of_apid in self.datagrams(met, apids):
             last = len(of_apid) - 1
-            # An EPU comes in order, as a rule; some datagrams are lost, some come again.
+            # The datagrams of an EPU usually arrive in order; some are lost, and some arrive twice.
             places = sorted(chosen.choice(self.downlinks) for _ in of_apid)
             if whole:
                 places = [chosen.choice(self.downlinks)] * len(of_apid)
@@ -72,7 +72,7 @@ class RandomCase:
             self.chunk(downlink, met, apid, datagrams)
 
     def datagrams(self, met: int, apids: Sequence[int]) -> list[list[Datagram]]:
-        """Return what each EPU recorded of a run."""
+        """Return the datagrams of each EPU of a run."""
         chosen = self.chosen
         sequence = chosen.choice([1000, 1000, 1000, 1, 2**31 - 20, 2**32 + 5])
         records = LPA_RECORD if max(apids) < 960 else chosen.choice([ACD_RECORD, CAL_RECORD, TKR_RECORD])
@@ -152,19 +152,19 @@ def record_utc(record: bytes) -> float:
 
 
 def changed(record: bytes, met: int, sequence: int, apid: int, second: int, chosen: random.Random) -> bytes:
-    """Return a record as that of another event."""
+    """Change a record into that of another event."""
     context = np.frombuffer(record, evt.CONTEXT, 1).copy()
     context["scalers_sequence"], context["ccsds_apid"], context["run_startedAt"] = sequence, apid, met
     context["current_timeSecs"], context["ccsds_utc"] = met + second, met + UNIX + second + chosen.random()
     rest = bytearray(record[evt.CONTEXT.itemsize :])
     rest[12:36] = chosen.randbytes(24)  # the payload of its EBF
-    if rest[36:40] == bytes(4) and chosen.random() < 0.1:  # an LPA event, without handlers
+    if rest[36:40] == bytes(4) and chosen.random() < 0.1:  # remove the handlers of an LPA event
         rest = rest[:72] + bytes(4) + rest[-evt.LPA_KEYS.itemsize :]
     return context.tobytes() + bytes(rest)
 
 
 def random_case(home: Path, seed: int) -> Path:
-    """Write a case that follows from `seed`: one or two runs in up to four downlinks; return its directory."""
+    """Write the random case of `seed`: one or two runs in up to four downlinks; return its directory."""
     chosen = random.Random(seed)
     downlinks = [f"24060100{n}" for n in range(1, chosen.choice([1, 2, 2, 3, 3, 4]) + 1)]
     case = RandomCase(home, chosen, downlinks)

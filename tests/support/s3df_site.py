@@ -1,8 +1,8 @@
 """A model of S3DF in a container: real directories, files and mounts below /sdf, and stand-ins for programs.
 
-`standin/says` prints what the real program prints: the commands of a Slurm 24.11 with accounts, the client of the
-pipeline, xrdfs, psql, quota and mail. `standin/apptainer` is the container runtime. The programs of the host are not on
-the path.
+`standin/says` prints the output of the real programs: the commands of Slurm 24.11 with accounts, the pipeline client,
+xrdfs, psql, quota and mail. `standin/apptainer` is the container runtime. Of the host's programs, only those in `REAL`
+are on the path.
 """
 
 import json
@@ -53,7 +53,7 @@ SAYS = {
     "psql": ["*|0|801234567|Complete|2959|nomSciOps|2026-05-23 11:22:33|2026-05-23 12:52:01"],
     "pipeline": ["-m PROD find --count L1Proc findRunDirs status|0|41,SUCCESS"],
 }
-THIS = f'exec {sys.executable} "$@"'  # a script that is this Python
+THIS = f'exec {sys.executable} "$@"'  # a script that runs this Python
 HANGS = "4711"  # seconds
 REAL = (
     "sh",
@@ -75,7 +75,7 @@ REAL = (
 
 @dataclass
 class S3df:
-    """The site. A test changes it, and then calls the doctor."""
+    """The site. A test changes it, and then runs the doctor."""
 
     home: Path
     account: str = "fermi:l1@milano"
@@ -87,7 +87,7 @@ class S3df:
     says: dict[str, list[str]] = field(
         default_factory=lambda: {name: list(lines) for name, lines in SAYS.items()}
     )
-    shared: bool = True  # whether /sdf is here: login hosts have homes only
+    shared: bool = True  # whether /sdf is mounted; login hosts have only homes
     host: str = ""  # shell commands for mounts of the host, as root in a new mount namespace
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class S3df:
         self.hour(time.time())
 
     def at(self, path: str) -> Path:
-        """Return the place outside the container of a path below /sdf."""
+        """Return the path outside the container for a path below /sdf."""
         return self.home / path.lstrip("/")
 
     def program(self, path: str, *lines: str) -> None:
@@ -145,14 +145,14 @@ class S3df:
         (self.bin / "python3").chmod(0o755)
 
     def retdef(self, dl: str, arch: str = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0") -> Path:
-        """Write a RetDef of a downlink to the place of the legacy."""
+        """Write a RetDef of a downlink to the legacy's directory."""
         path = self.at(f"{DOWNLINKS}/{dl}/RetDef-{dl}-00001.xml")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'<retdef type="LSEP"><arch scid="77">{arch}</arch></retdef>\n')
         return path
 
     def hour(self, when: float) -> Path:
-        """Make the directory of an hour of level-0."""
+        """Make the level-0 directory of an hour."""
         at = datetime.fromtimestamp(when, UTC)
         day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[at.weekday()]
         path = self.at(f"{ARCHIVE}/src0077/{at:%Y/%m/%j.%m.%d}.{day}/utc{at:%H}")
@@ -231,13 +231,13 @@ class Examined:
         return cls(done.returncode, "\n".join(lines[:-1]), json.loads(lines[-1]))
 
     def all(self, *verdicts: str) -> list[dict[str, str]]:
-        """Return the findings of some verdicts."""
+        """Return the findings with these verdicts."""
         return [one for one in self.result["findings"] if one["verdict"] in verdicts]
 
     def codes(self, *verdicts: str) -> set[str]:
-        """Return the codes of the findings of some verdicts."""
+        """Return the codes of the findings with these verdicts."""
         return {one["code"] for one in self.all(*verdicts)}
 
     def has_line(self, one: dict[str, str]) -> bool:
-        """Tell whether the lines contain a finding: verdict, code, what was seen, and the remedy."""
+        """Tell whether the lines contain a finding: verdict, code, observation and remedy."""
         return f"{one['verdict']:8} {one['code']:18} {one['seen']}\n{'':27} do: {one['do']}" in self.said

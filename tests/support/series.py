@@ -50,6 +50,6 @@ def sealed_text(content: Mapping[str, Any]) -> str:
 
 
 def noted(stage: Path) -> list[tuple[str, int]]:
-    """Return the last record of each series in the stage's mark."""
-    mark = max((stage / paths.STAGE_MARK).glob("[0-9]*.json"))  # after a crash an older one may exist
+    """Return the number of the last record of each series, as in the stage's mark."""
+    mark = max((stage / paths.STAGE_MARK).glob("[0-9]*.json"))  # after a crash, an older mark may exist
     return sorted((str(place), int(number)) for place, number, *_ in json.loads(mark.read_bytes())["last"])

@@ -1,4 +1,4 @@
-"""What private servers of tests share: packages, a user, a temporary directory, waiting.
+"""Common functions for the tests' private servers: packages, user, temporary directory and waiting.
 
 ``python -m tests.support.servers xrootd`` installs the packages of one of `NEEDED`.
 """
@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d and deb-systemd-invoke ask it
-# Names or patterns of required files, and the Debian packages that have them.
+POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d and deb-systemd-invoke run it
+# Names or patterns of required files, and the Debian packages that contain them.
 NEEDED = {
-    # MariaDB's packages without a service; mariadb-install-db calls a program of the client's package.
+    # MariaDB's packages without a service; mariadb-install-db calls a program of the client package.
     "slurm": (
         ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "my_print_defaults"),
         ("slurm-wlm", "munge", "slurmdbd", "mariadb-server-core", "mariadb-client-core"),
@@ -36,7 +36,7 @@ NEEDED = {
 
 
 def found(name: str) -> str | None:
-    """Return the newest file of a pattern, or the place of a program on the path."""
+    """Return the last match of a pattern in the order of names, or the path of a program."""
     return max(glob.glob(name), default=None) or shutil.which(Path(name).name)  # noqa: PTH207 - of the whole disk
 
 
@@ -63,7 +63,7 @@ def install(what: str) -> None:
 
 @contextmanager
 def services_stay_down() -> Iterator[None]:
-    """Keep Debian's packages from starting their services; an existing policy of the machine stays."""
+    """Keep Debian's packages from starting their services; a machine's own policy is not changed."""
     try:
         descriptor = os.open(POLICY, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o755)
     except FileExistsError:
@@ -84,7 +84,7 @@ def user(name: str) -> dict[str, Any]:
 
 @contextmanager
 def directory(prefix: str) -> Iterator[Path]:
-    """Make a temporary directory that all users can read; leftovers of killed tests are removed."""
+    """Make a temporary directory that all users can read, and remove leftovers of killed tests."""
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
         if not Path(f"/proc/{old.name.removeprefix(prefix).partition('-')[0]}").exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -97,7 +97,7 @@ def directory(prefix: str) -> Iterator[Path]:
 
 
 def wait_for(what: str, ready: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until `ready`; AssertionError names `what` after `seconds`."""
+    """Wait until `ready`; after `seconds`, raise an AssertionError that names `what`."""
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
@@ -120,7 +120,7 @@ if __name__ == "__main__":
 
 
 def put_program(home: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a shell script that the path finds first; return its file."""
+    """Write a shell script and put it first on the path; return its file."""
     program = home / name
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Settings for tests, RetDefs for their search path, and the data of causes."""
+"""Settings for tests, RetDefs for their search path, and the content of causes."""
 
 from collections.abc import Iterable
 from pathlib import Path

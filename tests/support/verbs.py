@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from halfpipe.cli.main import command
 
 COMMAND = (sys.executable, "-m", "halfpipe")
-NOWHERE = {"SNAKEMAKE_PROFILE": None}  # a variable of the person who runs the tests must not matter
+NOWHERE = {"SNAKEMAKE_PROFILE": None}  # the tester's own profile must not matter
 
 
 def halfpipe(

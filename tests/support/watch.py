@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.forks import changed
 
-# Bytes of memory that no input may take; an idle program uses less than a hundred megabytes.
+# No input may take more bytes of memory; an idle program uses less than a hundred megabytes.
 LIMIT = 400 << 20
 
 _STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"}
@@ -34,7 +34,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _base(event: str, arguments: tuple[Any, ...]) -> Path:
-    """Return the directory that a relative path of a call starts at."""
+    """Return the directory that a path of a call is relative to."""
     if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:
         return Path(f"/proc/self/fd/{arguments[1]}")
     return Path()

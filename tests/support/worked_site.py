@@ -1,6 +1,6 @@
-"""A site with two finished downlinks, and a third one that is half-way.
+"""A site with two finished downlinks, and a third one that is half-finished.
 
-The products of the decoder are those of golden cases.
+The products of the decoder are from golden cases.
 """
 
 import shutil
@@ -47,7 +47,7 @@ def worked_site(home: Path) -> Site:
     site.snakemake(f"{SECOND}/ledger.json", f"submit={FIRST}").good()
     site.halfpipe("online").good()
     site.snakemake(f"runs/{CUT}/{HALF_WAY}/manifest.json").good()
-    for product in sorted((site.work / HALF_WAY / "chunks").iterdir()):  # being decoded again
+    for product in sorted((site.work / HALF_WAY / "chunks").iterdir()):  # as if being decoded again
         if not any(begun in product.name for begun in BEGUN):
             product.unlink()
     staged = paths.retdef(HALF_WAY, STAGED)

@@ -1,4 +1,4 @@
-"""A site for one test, and the workflow on it: as operators type it, or in this process."""
+"""A site for one test. Its workflow runs in processes of its own, as for operators, or in this process."""
 
 import json
 import os
@@ -68,7 +68,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Ended:
-    """Exit status and output of a command; for a verb in this process the two outputs, too."""
+    """Exit status and output of a command; a verb in this process also has its two outputs separately."""
 
     status: int
     said: str
@@ -77,7 +77,7 @@ class Ended:
 
     @property
     def jobs(self) -> frozenset[Job]:
-        """The jobs that were listed or have ended, without the one of the default target."""
+        """The jobs that were listed or have ended, without the job of the default target."""
         every = [*DONE.findall(self.said), *FAILED.findall(self.said)]
         ended = {Job(*words) for words in every if words[0] != "outstanding"}
         return frozenset(ended | {listed.job for listed in self.listed})
@@ -163,7 +163,7 @@ class Site:
         )
 
     def clone(self, home: Path) -> "Site":
-        """Copy everything to `home`, with times of files; paths in the config change."""
+        """Copy everything to `home` with the times of files, and adapt the paths in the config."""
         shutil.copytree(self.home, home, dirs_exist_ok=True)
         config = yaml.safe_load(yaml.safe_dump(self.config).replace(str(self.home), str(home)))
         return Site(home, config)
@@ -189,7 +189,7 @@ class Site:
         self.add_retdefs(source, *downlinks)
 
     def misbehave(self, source: Path, *options: str) -> None:
-        """Use products with a faulty decoder; `options` are those of its command line."""
+        """Use the products below `source` with a faulty decoder; `options`: its command-line options."""
         file = self.home / "misbehaves"
         file.write_text("".join(f"{option}\n" for option in options))
         words = [sys.executable, str(BAD_DECODER), "--source", str(source), f"@{file}"]
@@ -228,7 +228,7 @@ class Site:
         return run(self.command(*arguments), env)
 
     def snakemake(self, *arguments: str) -> Ended:
-        """Run Snakemake and its jobs in this process, or in their own for some tests (`typing`)."""
+        """Run Snakemake and its jobs in this process, or in their own processes for some tests (`typing`)."""
         if Site.typing:
             return self.typed(*arguments)
         return Ended(*in_process.snakemake(self.command(*arguments)[1:]))
@@ -263,7 +263,7 @@ class Site:
         return self.snakemake("-n", *(f"dl={downlink}" for downlink in downlinks)).good().jobs
 
     def halfpipe(self, *words: str | Path) -> Ended:
-        """Run a verb of `halfpipe` with the site's config, without the first line of its output."""
+        """Run a verb of `halfpipe` with the site's config; the result omits the first line of output."""
         if Site.typing or words[0] == "unattended":
             ended = run([*verbs.COMMAND, *map(str, words), "--configfile", str(self.configfile)])
             return Ended(ended.status, _without_head(ended.said))

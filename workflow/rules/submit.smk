@@ -1,10 +1,10 @@
 rule submit:
     """Submit a downlink to Level-1, or write the command to a file if the config has none.
 
-    Promise: the stream of a downlink is created once, also after kills and when the target is given again. An attempt
-    is recorded before and after it (`test_submit.py::test_a_submission_that_is_killed_at_any_moment_happens_once`,
-    `test_submit.py::test_a_downlink_is_submitted_once_also_with_forced_targets`). `input` has what Level-1 needs
-    first. Uses wildcard `dl`.
+    Promise: the stream of a downlink is created once, even after kills or if the target is given again. Each attempt is
+    recorded before and after it (`test_submit.py::test_a_submission_that_is_killed_at_any_moment_happens_once`,
+    `test_submit.py::test_a_downlink_is_submitted_once_also_with_forced_targets`). The inputs are those that Level-1
+    needs first. Uses wildcard `dl`.
     """
     input:
         receipt=paths.receipt(),
@@ -14,7 +14,7 @@ rule submit:
         paths.submitted(),
     log:
         paths.log("submit", paths.DL),
-    # A command that failed is repeated only if a person repeats it, and not by a profile.
+    # Only a person repeats a failed command, never a profile.
     retries: 0
     localrule: True
     conda:

@@ -34,10 +34,10 @@ class Cause:
 
     @property
     def phase(self) -> Phase:
-        """The phase of the jobs that failed, or that of the code."""
+        """The phase of the jobs that failed; if none failed, that of the code."""
         if self.failed:
             return phase_of_rule(self.failed)
-        known = CODES.get(self.code)  # a failure that an earlier version recorded may have another code
+        known = CODES.get(self.code)  # a failure recorded by an earlier version may have an unknown code
         return known.phase if known else Phase.JOB
 
     @property
@@ -47,7 +47,7 @@ class Cause:
         return [*(f"→ {step}" for step in self.remedy.steps), *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
-        """Return the error for work that is refused because of this cause; `what` says what was done, or not."""
+        """Return the error for work that is refused because of this cause; `what` is what was done, or not done."""
         return kind(f"{self.text}. {what}", self.remedy, code=self.code, text=self.text)
 
     def as_json(self) -> dict[str, Any]:

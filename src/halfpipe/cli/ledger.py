@@ -71,7 +71,7 @@ def command(
         raise click.UsageError("load and remove need downlinks; rebuild, moot and adopt take none.")
     if (do or back) and what != "adopt":
         raise click.UsageError("--do and --back belong to adopt.")
-    # SQLAlchemy takes 0.2 s to import, and the help does without it.
+    # Importing SQLAlchemy takes 0.2 s, and the help does not need it.
     from halfpipe.ledger import load, moot_update
     from halfpipe.ledger.check import check
     from halfpipe.ledger.database import Ledger

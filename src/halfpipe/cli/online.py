@@ -13,7 +13,7 @@ from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineOutcome
 
-QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # most runs of a mission
+QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # not printed, because most runs are like this
 
 
 @click.command(

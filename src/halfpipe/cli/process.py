@@ -27,7 +27,7 @@ from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # causes that are printed
-SAY_SECONDS = 60.0  # between two lines about the progress
+SAY_SECONDS = 60.0  # between two progress lines
 
 
 @click.command(
@@ -155,7 +155,7 @@ def _progress(batch: Batches, begun: float) -> str:
 
 
 def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[str]:
-    """Yield the changes of downlinks that were reprocessed since a Unix time, from the receipts of their hand-offs."""
+    """Yield lines that compare the receipts of reprocessed downlinks with those from before the Unix time `since`."""
     from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences  # noqa: PLC0415 - pandas
 
     same = 0

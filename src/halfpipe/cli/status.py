@@ -20,7 +20,7 @@ from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 
 DAYS = 7.0
-DROP = ["when (UTC)", "chunks", "runs"]  # columns that a narrow terminal loses
+DROP = ["when (UTC)", "chunks", "runs"]  # columns dropped in a narrow terminal
 COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 
 

@@ -11,7 +11,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.takeover import DESCRIPTIONS, Report, takeover
 from halfpipe.words import count
 
-SHOWN = 20  # of each kind; --format json has all
+SHOWN = 20  # names of each kind; --format json has all
 
 
 @click.command(
@@ -66,5 +66,5 @@ def _print(report: Report) -> None:
 
 
 def _named(found: Mapping[DownlinkId, Sequence[str]], sign: str) -> list[str]:
-    """Return the findings, each after its downlink."""
+    """Return each finding, after its downlink and `sign`."""
     return [f"{downlink}{sign}{each}" for downlink, several in found.items() for each in several]

@@ -84,7 +84,7 @@ def _printed(text: str) -> bool:
         click.echo(text)
         sys.stdout.flush()
     except OSError:
-        with suppress(OSError):  # the rest in the buffer must not fail the end of this process
+        with suppress(OSError):  # so that flushing the rest at exit does not fail
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True

@@ -61,7 +61,7 @@ class Site:
         return self.settings.paths.work
 
     def snakemake(self, cores: int | None = None) -> SnakemakeCall:
-        """Return how Snakemake is called for the site, with `cores` of this host; None: as the profile says."""
+        """Return the call of Snakemake for the site, with `cores` of this host; None: as set in the profile."""
         words = [f"--profile={self.profile.file.absolute()}"] if self.profile.name else []
         if self.configfiles:
             words += ["--configfile", *(str(file.absolute()) for file in self.configfiles)]
@@ -78,19 +78,19 @@ class Site:
         return f"HalfPipe at {self.work} ({by or '--config'}){simulated}"
 
     def say(self) -> None:
-        """Print the working directory to standard error."""
+        """Print the working directory and the profile to standard error."""
         sys.stdout.flush()
         click.echo(printed.tinted(str(self), dim=True), err=True)
 
     def say_trouble(self) -> None:
-        """Print a problem of the stage, before a verb shows what it can read."""
+        """Print a problem with the stage, if there is one; the verb still shows what it can read."""
         if cause := stage_mark.trouble(self.settings):
             printed.cause("site", cause, err=True)
 
     def listed(
         self, target: printed.Target, name: str, found: "printed.Rows | DataFrame", foot: str, **how: Any
     ) -> None:
-        """Print rows about the site, as `printed.listed` does with `how`; JSON has the working directory, too."""
+        """Print rows with `printed.listed` and its options `how`; JSON output also has the working directory."""
         how["document"] = {"work": self.work, **how.get("document", {})}
         printed.listed(target, name, found, foot, simulated=self.settings.is_simulated, **how)
 
@@ -100,8 +100,8 @@ class Site:
         Raises
         ------
         ConfigError
-            If it does not exist, or has another format. Unless a verb does `only_look`, also if a place of another
-            system is missing, or the stage belongs to another working directory.
+            If the directory does not exist or has another format. Unless `only_look`, also if a place of another
+            system is missing, or the stage is not mounted or belongs to another working directory.
         """
         if not self.work.is_dir():
             raise ConfigError(
@@ -122,7 +122,7 @@ def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
 
 
 def site_options(*, hidden: bool) -> list[click.Parameter]:
-    """Return the options that select the site: every verb accepts them, the help of `halfpipe` shows them."""
+    """Return the options that select the site: every verb accepts them, and `halfpipe --help` shows them."""
     site_option = partial(click.Option, expose_value=False, callback=_remember, hidden=hidden)
     return [
         site_option(
@@ -150,7 +150,7 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
 class Verb(click.Command):
     """A verb: its help ends with examples and exit statuses, and its function gets the `site`.
 
-    With `at_work` the working directory must exist, and its name is printed. A verb that does not `only_look` is
+    With `at_work` the working directory must exist, and its name is printed. Without `only_look` the verb is also
     refused if the stage or another place is missing. The function returns the exit status, None for 0.
     """
 
@@ -193,7 +193,7 @@ class Verb(click.Command):
 
 
 def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
-    """Return values, with each range replaced by its downlinks; each once."""
+    """Return the values without repeats; each range is replaced by its downlinks."""
     from halfpipe.downlink.plan import expand  # noqa: PLC0415 - only where a range is named
 
     every = (expand(site.settings, [one]) if isinstance(one, Downlinks) else [one] for one in values)
@@ -201,7 +201,7 @@ def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
 
 
 class Named(click.ParamType[Any]):
-    """An argument that the function `read` reads."""
+    """An argument that the function `read` parses."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name, self._read = name, read
@@ -225,18 +225,18 @@ def unix(time: datetime) -> float:
 
 
 def read_downlinks(text: str) -> DownlinkId | Downlinks:
-    """Read downlinks as an argument: ``230401001``, a range, or either as a target, ``dl=230401001``."""
+    """Read an argument that names downlinks: ``230401001``, a range, or either as a target, ``dl=230401001``."""
     word = text.removeprefix("dl=")
     return DownlinkId(word) if DownlinkId.matches(word) else Downlinks(word)
 
 
 def read_run(text: str) -> RunId:
-    """Read a run as an argument: eight hex digits, or its name at Level-1."""
+    """Read an argument that names a run: eight hex digits, or its name in Level-1."""
     return RunId.from_l1(text) if text.startswith("r") else RunId(text)
 
 
 def read_either(text: str) -> RunId | DownlinkId | Downlinks:
-    """Read a run, a downlink, or several as an argument."""
+    """Read an argument that names a run, a downlink, or several downlinks."""
     if text.startswith("dl=") or Downlinks.matches(text):
         return read_downlinks(text)
     try:
@@ -260,14 +260,14 @@ cores = click.option(
 
 
 def reason_given(reason: str | None) -> str:
-    """Return the text of ``--reason``, which every decision of a person needs."""
+    """Return the text of ``--reason``; refuse an empty one, because the next person needs it."""
     if not (reason or "").strip():
         raise click.UsageError('Give the reason, for the next person: --reason "TEXT".')
     return reason or ""
 
 
 def row_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb that prints rows the options for their format and file, as one parameter `target`."""
+    """Add options for the format and the file of printed rows to a verb; its function gets them as `target`."""
 
     @wraps(function)
     def with_target(*args: Any, form: str | None, output: Path | None, **more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Compare what RetDefs and datagrams announce with what the decoder made.
+"""Compare what RetDefs and datagrams announce with what the decoder wrote.
 
 A merge trusts what datagrams announce: their first and last sequences, and that they contain events. So an index that
 contradicts itself is refused. Events that are announced but not listed are counted, and so are gaps between datagrams
@@ -17,9 +17,9 @@ from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import Span
 
-# A span extends from one datagram to another. Its times may be rounded to seconds; datagrams come every second.
+# A span begins and ends with a datagram. Its times may be rounded to seconds; datagrams come every second.
 EDGE_SECONDS = 2.0
-MOST_GAPS = 50  # recorded for each chunk
+MOST_GAPS = 50  # the most that are recorded for a chunk
 
 _HIGHEST = int(np.iinfo(np.uint64).max)
 
@@ -27,8 +27,8 @@ _HIGHEST = int(np.iinfo(np.uint64).max)
 def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tuple[dict[str, int], str | None]:
     """Compare the datagrams of an index with its events.
 
-    Several lines with one number are one datagram. It announces what the largest of them announces, and only what none
-    of them allows is a contradiction. A datagram that was decoded twice lists its events twice.
+    Several lines with the same number are one datagram. It announces as many events as the largest of these lines, and
+    sequences contradict it only if no line allows them. If it was decoded twice, its events are listed twice.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[d
     -------
     list of dict
         The first `MOST_GAPS` by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds) of a time without
-        datagrams. ``datagrams`` is how many numbers are missing there. It is None at an edge of a span, where no number
-        is known.
+        datagrams. ``datagrams`` is the count of numbers that are missing there, or None at an edge of a span, where it
+        is unknown.
     """
     found: set[tuple[int, float, float, int | None]] = set()
     for span in spans:

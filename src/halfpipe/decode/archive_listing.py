@@ -1,7 +1,7 @@
 """The level-0 files that a chunk needs, as listed in an archive at one moment.
 
-A decoder succeeds even if it finds no packets for an hour, or half a file. So HalfPipe lists the files before the
-decoder starts and after it ended. If both listings are equal, no file appeared, disappeared, or changed meanwhile. A
+A decoder succeeds even if it finds no packets for an hour, or only half a file. So HalfPipe lists the files before the
+decoder starts and after it ends. If both listings are equal, no file appeared, disappeared, or changed meanwhile. A
 file that was moved away only while the decoder ran is noticed too, because a rename changes its ctime.
 """
 
@@ -17,7 +17,7 @@ from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import RetDef
 
 EDGE_SECONDS = 60  # around a span, because packets near a full hour may be in the file of either hour
-# Ingest moves the file of an hour away to merge new packets into it: a file may be absent for so long.
+# Ingest moves the file of an hour away to merge new packets into it: a file may be absent for this long.
 AWAY_SECONDS = 120.0
 POLL_SECONDS = 0.2
 
@@ -130,7 +130,7 @@ def list_again(root: Path, retdef: RetDef, before: ArchiveListing) -> ArchiveLis
 
 
 def changes(before: ArchiveListing, now: ArchiveListing) -> list[str]:
-    """Return the names of the files that differ between two listings, in order, each with how it differs."""
+    """Return the names of the files that differ between two listings, in order, each with the kind of change."""
     if before.files is None or now.files is None:
         return [] if before.files is now.files else ["the archive is visible only some of the time"]
     old, new = before.by_name, now.by_name

@@ -48,7 +48,7 @@ def check_products(
 ) -> list[dict[str, Any]]:
     """Check the products of one chunk: their names, each index line against its record, datagrams against events.
 
-    The rows of each index are written next to it. They are a product too.
+    The rows of each index are written next to it. They are products, too.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def check_products(
     chunk
         The chunk that was decoded.
     again
-        The same products were accepted before, so contradictions between datagrams and events are accepted too.
+        The same products were accepted before, so contradictions between datagrams and events are accepted, too.
     links
         Products may be symbolic links.
     on_datagrams
@@ -73,7 +73,7 @@ def check_products(
     DecoderError
         If a product breaks the decoder contract.
     FormatError
-        If an evt file or an index is damaged; names the file and the place.
+        If an evt file or an index is damaged; the message names the file and the place.
     """
     found: dict[str, re.Match[str]] = {}
     for path in sorted(out.iterdir()):
@@ -120,7 +120,7 @@ def check_products(
 
 
 def _entry(path: Path, match: re.Match[str]) -> dict[str, Any]:
-    """Return the entry of a product in a ``{chunk}.json``; `match` is the name of its index or evt file."""
+    """Return the entry of a product in ``{chunk}.json``; `match` is the name of its index or evt file."""
     return {
         "name": path.name,
         "kind": path.suffix[1:],
@@ -174,7 +174,7 @@ def _checked_index(
 
 
 def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Enter sizes and checksums of the records in one event file into an index; return their offsets and sizes.
+    """Put the sizes and checksums of the records in one event file into an index; return their offsets and sizes.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def no_merges(settings: Settings, downlink: DownlinkId, chunk: ChunkId, say: Say
     A run in which the downlink has not published its datagrams is not locked, because no merge reads its products.
     """
     work = settings.paths.work
-    # In the same order everywhere, so that two processes never wait for each other.
+    # Leases are taken in the same order everywhere, so that two processes never wait for each other.
     every = sorted(set(_products_of(work / paths.chunks(downlink), chunk).values()))
     known = [run for run in every if (work / paths.datagrams(run, downlink)).exists()]
     with ExitStack() as leased:

@@ -34,8 +34,8 @@ from halfpipe.words import utc
 
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
-LINES_KEPT = 50  # of a kind that may occur thousands of times; the log has more of them
-ATTEMPTS = 3  # to decode a chunk whose level-0 changes each time
+LINES_KEPT = 50  # such lines may occur thousands of times; the log has more of them
+ATTEMPTS = 3  # at decoding a chunk, if its level-0 changes each time
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def decode(
     log
         Gets the output of the decoder.
     again
-        The chunk was decoded and accepted before: do not judge again what its datagrams announce.
+        The chunk was decoded and accepted before, so contradictions in what its datagrams announce are accepted, too.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def decode(
     ------
     DecoderError
         If the decoder fails or breaks the contract. If it writes no data, or none of a run that it reports as
-        processed, without an exception or a missing hour, because a RetDef always announces data. If level-0 changed
+        processed, and no exception or missing hour explains this: a RetDef always announces data. If level-0 changed
         during each attempt.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
@@ -137,7 +137,7 @@ def decode(
     files = check_products(out, retdef.chunk, again=again, on_datagrams=datagrams.append)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)
     absent = ran.log.processing - {f"{file['ground']}-{file['run']}" for file in files}
-    if (nothing or absent) and not ran.log.exceptions and not hours["missing"]:  # `status` reports these two
+    if (nothing or absent) and not ran.log.exceptions and not hours["missing"]:  # `status` reports both
         raise _silent(settings, ran.retdef_file, retdef, absent)
     said = ran.log.summary({str(out): "OUTDIR", str(ran.retdef_file): ran.retdef_file.name})
     level0 = hours | {"gaps": gaps(retdef.spans, datagrams)}

@@ -29,7 +29,7 @@ PLAIN = r"/[^,:\x00-\x1f]*"  # a path that is valid in --bind
 Bind = Annotated[str, Check(pattern=f"^{PLAIN}(:{PLAIN})?$")]
 TIMED_OUT = 124  # as timeout(1)
 SIGNALLED = 128  # plus the number of the signal, as in a shell
-GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
+GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm allows 30 s in total
 LEFTOVER_SECONDS = 2 * 86400.0  # longer than any program may run
 
 
@@ -40,9 +40,9 @@ class Call(Section):
     program: Annotated[tuple[Annotated[str, Check(pattern=r"^[^\x00]+$")], ...], Check(min_length=1)]
     """The words of the command inside the container; the options are appended."""
     seconds: Annotated[float, Check(gt=0, le=86400)]
-    """Time limit: then the program and everything that it started are killed."""
+    """Time limit, after which the program and everything that it started are killed."""
     harmless: tuple[Text, ...] = ()
-    """Beginnings of lines that may end the output without being an error."""
+    """Beginnings of lines that are not errors, even at the end of the output."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class Flight(Section):
     """Binds that only some hosts can make: login hosts have no /lscratch. A bind without a source is left out.
     A missing source in `binds` stops the runtime."""
     inside: Annotated[str, Check(pattern=f"^{PLAIN}$")] | None = "/halfpipe"
-    """Path of the working copy inside the container. It is fixed, so that messages are equal in each call. null: the
-    path outside."""
+    """Path of the working copy inside the container. It is fixed, so that messages are the same in each call. null:
+    the path outside."""
     environment: Mapping[
         Annotated[str, Check(pattern="^[A-Za-z_][A-Za-z0-9_]*$")],
         Annotated[str, Check(pattern=r'^[^,"\x00-\x1f]*$')],
     ] = field(default_factory=dict)
-    """Environment variables of the programs. They get no others from the caller."""
+    """Environment variables of the programs. The caller's are not passed on, except HOME, USER and LOGNAME."""
     scratch: tuple[Text, ...] = ("LSCRATCH", "TMPDIR")
     """Directories for working copies: names of environment variables, or paths. The first writable directory is used;
     without one, the temporary directory of the machine."""
@@ -100,7 +100,7 @@ class Flight(Section):
     def check(self, archive: str, source: Path) -> None:
         """Check that the level-0 `archive` is visible to the programs.
 
-        They end with exit status 0 if they find no packets, so a missing bind would look like a chunk without events.
+        The programs exit with 0 if they find no packets, so a missing bind would look like a chunk without events.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Flight(Section):
         Raises
         ------
         MissingInputError
-            If the archive is not visible; names the archive and the settings file.
+            If the archive is not visible; the message names the archive and the settings file.
         """
         found = self.outside(archive)
         if found is None or not found.is_dir():
@@ -155,7 +155,7 @@ def load(path: Path) -> Flight:
     Raises
     ------
     ConfigError
-        If it cannot be read, or a key or value is not valid; names file, key, value, and what was expected.
+        If the file cannot be read, or a key or value is not valid; the message names it and what was expected.
     """
     flight: Flight = config.checked(
         Flight, config.read_yaml(path), {(): str(path)}, "config/flight.yaml is an example."
@@ -178,9 +178,9 @@ def scratch_directory(names: Sequence[str]) -> Path:
 
 @contextmanager
 def working_copy(flight: Flight, label: str) -> Iterator[Path]:
-    """Make a directory for one call on the scratch disk, with `out` and `tmp`, and remove it in any case.
+    """Make a directory for one call on the scratch disk, with `out` and `tmp`, and remove it in the end.
 
-    Leftovers of killed calls are removed by later calls, when their programs cannot run any more.
+    Later calls remove leftovers of killed calls that are so old that no program can still be using them.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def report(message: str) -> None:
 
 
 def wrapped(job: Callable[[], int]) -> int:
-    """Run `job`, the whole of a wrapper program; clean up after signals, and report errors in one line.
+    """Run `job`, the whole work of a wrapper program; clean up after signals, and report errors in one line.
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """A cache of level-0 hours that have left the archive. All jobs on all nodes share it.
 
-An hour in the cache is a directory. It is fetched next to its place and renamed when it is complete, and its name is
-never used again. Each job makes hard links to the files it needs, in its own directory with the layout of an archive,
-and its decoder reads these links. So a job on another node may remove an hour from the cache at any moment, and no
-decoder loses data. No locks are needed for that. A lease makes one job at a time fetch an hour. If the lease is lost,
-the hour is fetched twice, which only costs time.
+An hour in the cache is a directory. It is fetched under another name and renamed when it is complete. No name is used
+twice. Each job makes hard links to the files it needs, in its own directory with the layout of an archive, and its
+decoder reads these links. So a job on another node may remove an hour from the cache at any moment without a lock, and
+no decoder loses data. A lease ensures that one job at a time fetches an hour. If the lease is lost, the hour is fetched
+twice, which only costs time.
 
 The hours are not inputs of a rule, because another set of inputs would make all earlier downlinks outstanding.
 """
@@ -32,9 +32,9 @@ from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 
-SETTLED_SECONDS = 14 * 86400.0  # after its begin, when the copy of an hour is complete
-RETRY_SECONDS = 3600.0  # before an hour is fetched again that was not complete, or not in the copy
-LEFTOVER_SECONDS = 2 * 86400.0  # no job runs for so long, so older directories are leftovers of killed jobs
+SETTLED_SECONDS = 14 * 86400.0  # after the start of an hour, its copy is complete
+RETRY_SECONDS = 3600.0  # until an hour that was incomplete or absent in the copy is fetched again
+LEFTOVER_SECONDS = 2 * 86400.0  # no job runs that long, so older directories are leftovers of killed jobs
 # Directories of an hour that is being fetched, of the links of one job, and of an hour that is being removed.
 FETCHING, LINKS, REMOVING = ".part-", ".used-", ".gone-"
 GB = 10**9
@@ -48,8 +48,8 @@ def source(
 ) -> Iterator[tuple[Path, ArchiveListing]]:
     """Yield the archive root that a decoder must read for a chunk, and a listing of it.
 
-    This is the archive itself, if it has all hours of the chunk or the config does not fetch hours. Otherwise all hours
-    are fetched, and it is a directory of links to them, unless these have no fewer missing hours than the archive.
+    This is the archive itself if it has all hours of the chunk, or if the config does not fetch hours. Otherwise all
+    hours are fetched, and this is a directory of links to them if it lacks fewer hours than the archive.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class _Hour:
                 self._fetch(links, apids, output)
 
     def _link_cached(self, links: Path, apids: Collection[int]) -> bool:
-        """Link the files of the latest fetch; return False if there is none, or the copy may have more by now."""
+        """Link the files of the latest fetch; return False if there is none, or the copy may have more files by now."""
         places = self._places()
         if not places:
             return False
@@ -176,9 +176,9 @@ class _Hour:
 
 
 def make_room(cache: Path, limit: float) -> None:
-    """Remove hours, the longest unused first, until the cache is smaller than `limit`, bytes.
+    """Remove hours, the longest unused first, until the cache is smaller than `limit` (bytes).
 
-    Removed files that jobs still read take space until these jobs end. Hours that are being fetched come on top.
+    Removed files that jobs still read take space until these jobs end. Hours that are being fetched are not counted.
     """
     for path in cache.glob(f"{REMOVING}*"):
         shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Incomplete chunks: missing level-0 hours, gaps, and missing events. For accounts, so it loads no arrays.
+"""Incomplete chunks: missing level-0 hours, gaps, and missing events. Accounts use it, so it does not import numpy.
 
 The file of an hour grows whenever ingest merges later packets into it. That matters only for an incomplete chunk,
 because the new packets may belong to it.
@@ -34,7 +34,7 @@ def missing_hours(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_short(chunk: Mapping[str, Any]) -> bool:
-    """Tell whether a chunk is incomplete, from its entry in a receipt or its ``{chunk}.json``."""
+    """Return whether a chunk is incomplete, from its entry in a receipt or its ``{chunk}.json``."""
     return bool(
         missing_hours(chunk)
         or _gaps(chunk)
@@ -87,7 +87,7 @@ def arrived_since(
 
 
 def sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is missing of a chunk: sentences without a full stop."""
+    """Yield sentences, without full stops, about what is missing in a chunk."""
     return chain(_level0_sentences(chunk), _event_sentences(chunk))
 
 
@@ -153,7 +153,7 @@ def shortfall_causes(
 
 
 def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield the causes for level-0 of a chunk that is missing, or arrived later."""
+    """Yield the causes for level-0 of a chunk that is missing, or arrived after decoding."""
     new, hours, gaps = arrived_since(settings, downlink, chunk), missing_hours(chunk), _gaps(chunk)
     if new:
         names = first_names([f"{hour}/{name}" for hour, _, name in new])

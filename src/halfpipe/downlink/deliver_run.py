@@ -80,8 +80,8 @@ def merge_and_deliver(
 ) -> dict[str, Any]:
     """Merge the chunks' indexes of `run`, and deliver the events that `downlink` must deliver now.
 
-    Both happen under one lease of the run. If other downlinks knew these events before they are delivered, they could
-    deliver them too. The delivery is recorded before the first file becomes visible. Nothing of a run that Level-1
+    Both happen under one lease of the run. Otherwise other downlinks could see these events before the delivery, and
+    deliver them, too. The delivery is recorded before the first file becomes visible. Nothing of a run that Level-1
     would refuse is recorded or staged. A delivery with fewer events than before is refused unless the config accepts
     the loss.
 
@@ -90,7 +90,7 @@ def merge_and_deliver(
     settings
         The settings.
     downlink_lease
-        The lease of the downlink. If another process has taken it over, that process may have handed the downlink off.
+        The lease of the downlink. A process that has taken it over may have handed the downlink off.
     downlink, run
         The downlink and one of its runs.
     chunks
@@ -108,7 +108,7 @@ def merge_and_deliver(
     Raises
     ------
     ShrunkError
-        If fewer events would be delivered than Level-1 may have. Nothing was changed.
+        If fewer events would be delivered than Level-1 may already have. Nothing was changed.
     StateError
         If a record of the run is damaged, or the legacy's record cannot be read. Nothing was changed.
     HalfPipeError
@@ -131,7 +131,7 @@ def merge_and_deliver(
             try:
                 return Attempt(known, downlink, (downlink_lease, lease), threads).deliver()
             except TakenError as error:
-                lease.check()  # the process that took the lease over has removed the scratch of this one
+                lease.check()  # a process that took the lease over has removed this scratch
                 log.warning("%s Deciding again what to deliver.", error)
 
 
@@ -173,7 +173,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt to deliver a run as it is known now; if another process records a delivery first, the next follows.
+    """One attempt to deliver a run as it is known now. Another one follows if another process records a delivery first.
 
     `leases` are those of the downlink and of the run.
     """
@@ -195,7 +195,7 @@ class Attempt:
         """
         known, downlink, context = self.known, self.downlink, self.known.context
         planned = self.plan()
-        self._check_leases()  # else the merged index of the other process would be replaced
+        self._check_leases()  # a process that took a lease over may have written its own merged index
         # From here on all downlinks know the events of this one.
         known.indexes[downlink].save(context.work, context.run, downlink)
         release_memory()
@@ -217,7 +217,7 @@ class Attempt:
                 ", ".join(gone),
             )
         state = (
-            None  # books with events that are due are not the present ones
+            None  # the books will change: some of their events are due
             if planned.books.due
             else state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
         )
@@ -345,7 +345,7 @@ class Attempt:
             )
             self._check_leases()
             known.recorded.publish(delivery)
-            # A process that took a lease over has removed this scratch, so its files are never replaced.
+            # This fails if another process took a lease over and removed this scratch: its files stay.
             stage.place(place, home, downlink, run, delivery.files, stale)
         return delivery
 
@@ -371,7 +371,7 @@ def manifest(
     downlink
         The downlink.
     planned, delivery
-        What was planned, and the recorded delivery. If Level-1 would refuse the run, the delivery before.
+        What was planned, and the recorded delivery, or the previous one if Level-1 would refuse the run.
     number
         Number of the hand-off in progress.
     state

@@ -1,8 +1,8 @@
 """Halt switches: files that an operator creates to hold a kind of work, and removes to resume it.
 
-The names are those of the legacy (ground-chain §6, its defect list, no. 10). A switch in `halts/` of the working
+The names are those of the legacy (ground-chain §6, no. 10 in its list of defects). A switch in `halts/` of the working
 directory holds all downlinks. A switch in the directory of a downlink holds only that one. A file holds the work
-whatever its content is. `halfpipe hold` writes who created it, when and why.
+whatever it contains. `halfpipe hold` writes who created it, when and why.
 """
 
 import os
@@ -21,7 +21,7 @@ from halfpipe.ids import DownlinkId
 
 
 class Switch(StrEnum):
-    """A kind of work that can be held. `CLEANUP` is for all downlinks; it is not the token `haltCleanup-{dl}`."""
+    """A kind of work that can be held. `CLEANUP` is for all downlinks, and is not the token `haltCleanup-{dl}`."""
 
     STAGE = "haltStage"
     L1 = "haltL1"
@@ -46,7 +46,7 @@ class Switch(StrEnum):
 
 OF_ALL = tuple(str(switch) for switch in Switch)
 OF_A_DOWNLINK = tuple(str(switch) for switch in Switch if switch is not Switch.CLEANUP)
-BEGINNING = "halt"  # of the names of all switches, in lower case
+BEGINNING = "halt"  # how the names of all switches begin, in lower case
 
 
 class HeldError(HalfPipeError):
@@ -75,7 +75,7 @@ def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> P
 
 
 def is_misspelt(name: str, downlink: str | None) -> bool:
-    """Return whether a file `name` looks like a switch of a downlink (None: of all downlinks) and is not one."""
+    """Return whether a file `name` looks like a switch of a downlink (None: of all downlinks) but is not one."""
     if downlink is not None:
         return name.lower().startswith(BEGINNING) and name not in OF_A_DOWNLINK
     return not name.startswith((".", "README")) and name not in OF_ALL
@@ -96,8 +96,8 @@ def _is_there(path: Path) -> bool:
 def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cause | None:
     """Return a cause if a switch holds a kind of work, with the person, time and reason; None if it is not held.
 
-    For a single downlink the remedy is the command that resumes. For all downlinks the remedy only lists the switches,
-    because another system may deliver again (docs/switch-over.md), and a copied line must not resume.
+    For a single downlink, the remedy is the command to resume. For all downlinks, the remedy only lists the switches:
+    the legacy may be delivering again (docs/switch-over.md), so copying the remedy must not resume the work.
     """
     file = holding(work, switch, downlink)
     if file is None:
@@ -115,7 +115,7 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     Raises
     ------
     HeldError
-        Names the file.
+        If the work is held; the message names the file.
     """
     if held := cause(work, switch, downlink):
         raise HeldError(
@@ -136,7 +136,7 @@ def resume(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
     Raises
     ------
     MissingInputError
-        If it does not exist; names the one that still holds the work.
+        If the switch does not exist; the message names the one that still holds the work.
     """
     file = work / paths.halt(switch, downlink)
     if not _is_there(file):

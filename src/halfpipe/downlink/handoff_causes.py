@@ -92,9 +92,9 @@ def contradictions(
 def lost_downlinks(
     work: Path, names_there: Collection[str], since: float = 0.0
 ) -> dict[DownlinkId, list[RunId]]:
-    """Return the downlinks in run directories that have no receipt and no record of one, with these runs.
+    """Return the downlinks that left traces only in run directories, each with these runs.
 
-    `names_there` are the names in `work`. Runs without a change after `since`, Unix seconds, are skipped, and so are
+    `names_there` are the names in `work`. Runs without a change after `since` (Unix seconds) are skipped, and so are
     runs whose directory cannot be read, because the accounts of their downlinks report this.
 
     Raises
@@ -114,7 +114,7 @@ def lost_downlinks(
 
 
 def _is_gone(work: Path, downlink: DownlinkId) -> bool:
-    """Return whether nothing is left of a downlink. A downlink that was cut off before its receipt has chunks."""
+    """Return whether a downlink has no receipt and no chunks. An interrupted one still has chunks."""
     has_receipt = (work / paths.receipt(downlink)).exists() or any(
         (work / paths.receipts(downlink)).glob("*.json")
     )
@@ -128,7 +128,7 @@ def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliverie
         if downlink not in (one, other):
             continue
         submitted = {dl: _is_submitted(work, dl) for dl in (other, one)}
-        # Only a downlink that was processed here can be processed again, best one that was not submitted.
+        # Only a downlink that was processed here can be reprocessed, preferably one that was not submitted.
         ours = sorted((dl for dl in submitted if latest[dl].legacy is None), key=lambda dl: submitted[dl])
         remedy = Remedy(f"halfpipe show {run}")
         if ours:
@@ -173,7 +173,7 @@ def _not_as_delivered(
 ) -> Iterator[Cause]:
     """Yield differences between the entry of a run in a receipt and the directory of the run.
 
-    Its records may be from a backup; its manifest or its merged index may be gone.
+    The records of the run may be from a backup, and its manifest or merged index may be gone.
     """
     if entry["delivery"] != seal:
         yield Cause(
@@ -341,7 +341,7 @@ def _what(receipt: Mapping[str, Any]) -> str:
 
 
 def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
-    """Return the remedy that brings a later hand-off to Level-1: the command of the config, or by hand."""
+    """Return the remedy that gives Level-1 a later hand-off: a rollback, with the command in the config or by hand."""
     load = f"halfpipe ledger load {downlink}" if settings.ledger.url is not None else ""
     if settings.submit.rollback is not None:
         return Remedy(*filter(None, [load]), f"halfpipe submit {downlink} --rollback")
@@ -379,7 +379,7 @@ def unsettled(
         text = f"{what} is not confirmed: a person must run its command, which is in {line}{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
-    # A rerun asks submit.check, unless the check has found no stream already; the check cannot tell rollbacks.
+    # A rerun runs submit.check, unless the check has already found no stream. It cannot detect rollbacks.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
     see = "Look in the pipeline, and record what it shows (submitted or not-submitted)"
     return Cause(
@@ -428,7 +428,7 @@ def _stage(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> 
 
 
 def _never_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield runs of earlier hand-offs that left the stage without a submission; no later hand-off names them."""
+    """Yield a cause for each run of an earlier hand-off that left the stage, if no submitted hand-off names it."""
     gone = [run for run in receipt["runs"] if run["files"] and not run["named"] and not run["refused"]]
     if not gone:
         return
@@ -449,7 +449,7 @@ def _never_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any
 
 
 def _not_submitted(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield that a hand-off is not submitted: a note at first, and later a problem."""
+    """Yield the cause that a hand-off is not submitted: a note at first, and a problem later."""
     downlink, last = DownlinkId(record.id), record.last
     since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if held := halts.cause(settings.paths.work, halts.Switch.L1, downlink):

@@ -15,7 +15,7 @@ from halfpipe.files import leases
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId
 
-# Codes of causes that an outstanding downlink waits for.
+# Codes of causes that keep an outstanding downlink waiting.
 BLOCKING = {
     "waits-retdef",
     "settling",
@@ -29,7 +29,7 @@ BLOCKING = {
 class Outstanding:
     """Outstanding downlinks: those that are `ready`, and those that are held, each with the file of the switch.
 
-    `waiting` has a line for each other downlink and each problem of the search path and the switches.
+    `waiting` has a line for each other outstanding downlink, and for each problem with the search path or the switches.
     """
 
     ready: tuple[DownlinkId, ...]
@@ -39,7 +39,7 @@ class Outstanding:
     def lines(self, work: Path, done: Container[DownlinkId] | None = None) -> list[str]:
         """Return a line for each downlink that waits, is held, or is ready but in progress.
 
-        With `done`, the downlinks of an invocation that has ended, also for those that became ready meanwhile.
+        With `done`, the downlinks of an invocation that has ended, those that became ready meanwhile get a line, too.
         """
         busy = [
             f"downlink {dl} is in progress: {who}"
@@ -64,7 +64,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
     now
         Unix time, seconds.
     among
-        Named downlinks: only these, however many, and only up to their hand-off. None: all downlinks.
+        The only downlinks to consider, any number of them, up to their hand-off. None: all downlinks.
     since
         Finished downlinks before this id are skipped, so a late RetDef for one of them is not seen.
 

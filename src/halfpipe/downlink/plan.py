@@ -33,7 +33,7 @@ CLOCKS_APART = 60.0  # most seconds between the clocks of two file systems
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A directory: the chunks of its RetDefs in order, the names of RetDefs that do not count here, and all names.
+    """A directory of RetDefs: its chunks in order, the names of RetDefs that do not count here, and all names.
 
     `unread` says why the directory cannot be listed; it is empty if it can.
     """
@@ -48,7 +48,7 @@ class Listing:
 class DownlinkPlan:
     """One downlink: its files, its chunks, and their runs.
 
-    `staged` is its directory in the working directory, `listings` are its directories by place of the search path.
+    `staged` lists its directory in the working directory, and `listings` its directories by place of the search path.
     """
 
     plan: "Plan"
@@ -63,21 +63,21 @@ class DownlinkPlan:
 
     @cached_property
     def numbers(self) -> set[int]:
-        """The chunks that have a RetDef, without ignored ones."""
+        """The chunks that have a RetDef, except ignored ones."""
         return {
             int(chunk) for one in (self.staged, *self.listings.values()) for chunk in one.chunks
         } - self.ignored
 
     @cached_property
     def holes(self) -> list[int]:
-        """The chunks below the last that have no RetDef, at most `MOST_HOLES`; chunk 1 if there is no RetDef."""
+        """The chunks without a RetDef below the last one, at most `MOST_HOLES`; chunk 1 if there are no RetDefs."""
         there = self.numbers | self.ignored
         missing = (number for number in range(1, max(there, default=1) + 1) if number not in there)
         return list(islice(missing, MOST_HOLES))
 
     @cached_property
     def chunks(self) -> tuple[ChunkId, ...]:
-        """All chunks from 1 to the last, without ignored ones; the job of a missing RetDef fails."""
+        """All chunks from 1 to the last, except ignored ones; the job of a missing RetDef fails."""
         # One misnumbered RetDef can make a hole of any size; a few failing jobs are enough.
         return tuple(map(ChunkId.of, sorted([*self.numbers, *self.holes])))
 
@@ -88,7 +88,7 @@ class DownlinkPlan:
         Raises
         ------
         HalfPipeError
-            If the directory of the downlink cannot be listed.
+            If the downlink's directory in the working directory cannot be listed.
         """
         if self.staged.unread:
             raise HalfPipeError(self.staged.unread)
@@ -101,7 +101,7 @@ class DownlinkPlan:
     def refuse_closed(self) -> None:
         """Refuse directories that this user may not read, and directories in place of files.
 
-        Snakemake would print a traceback for the former, and take the latter for products.
+        Snakemake would print a traceback for the former, and mistake the latter for products.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class DownlinkPlan:
 
     @cached_property
     def _read(self) -> tuple[dict[ChunkId, frozenset[RunId]], list[HalfPipeError]]:
-        """The runs of each chunk, and why RetDefs cannot be read."""
+        """The runs of each chunk, and the errors of RetDefs that cannot be read."""
         found, unreadable, retdefs = {}, [], self.retdefs
         same = dict[frozenset[RunId], frozenset[RunId]]()  # one object for equal sets: there are many chunks
         for chunk in self.chunks:
@@ -137,7 +137,7 @@ class DownlinkPlan:
 
     @cached_property
     def _decoded(self) -> dict[ChunkId, frozenset[RunId]]:
-        """The runs that each decoded chunk contains. A job reports a product that is damaged."""
+        """The runs that each decoded chunk contains. A damaged product is skipped; its job reports it."""
         found = {}
         for chunk in self.chunks:
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -147,7 +147,7 @@ class DownlinkPlan:
 
     @property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
-        """The runs of each chunk: that of its RetDef, and those that its decoder found.
+        """The runs of each chunk: the run in its RetDef, and those that its decoder found.
 
         A RetDef that cannot be read adds no run: the job that stages it fails and reports why.
         """
@@ -155,20 +155,20 @@ class DownlinkPlan:
 
     @property
     def unreadable(self) -> list[HalfPipeError]:
-        """Why RetDefs cannot be read; a dry run shows only jobs, which then fail."""
+        """The errors of RetDefs that cannot be read; a dry run shows only their jobs, which will fail."""
         return self._read[1]
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:
-        """All runs of the downlink, those included that no chunk contains any more."""
+        """All runs of the downlink, including those that no chunk contains any more."""
         return tuple(sorted(set().union(*self.runs_of.values()) | self._before))
 
     @property
     def _before(self) -> set[RunId]:
         """The runs of the last hand-off, and the runs in progress.
 
-        If a run has vanished since, its delivered events are a loss, and its job reports it. Before a hand-off, tokens
-        in the stage name the runs in progress.
+        If a run has vanished since then, its delivered events are lost, and its job reports this. The tokens in the
+        stage show which runs are in progress.
         """
         work, found = self.plan.work, set[RunId]()
         with suppress(HalfPipeError, OSError):
@@ -207,9 +207,9 @@ class DownlinkPlan:
     def outdated(self) -> tuple[str, ...]:
         """The manifests and the receipt that were made from other chunks than the downlink has now.
 
-        They are outstanding if the downlink is named: by a late RetDef, an ignored chunk, or another run that a decoder
-        found, which file times do not show. Without a name only late RetDefs count (`to_stage`), because a chunk that
-        is ignored after the hand-off makes a smaller one.
+        The cause is a late RetDef, an ignored chunk, or another run that a decoder found; file times do not show it.
+        They are made again if the downlink is named. Otherwise only late RetDefs count (`to_stage`), because ignoring a
+        chunk after the hand-off would make a smaller hand-off.
         """
         if self.handed_off is not None and self._made_of == {chunk.number for chunk in self.chunks}:
             return ()
@@ -222,7 +222,7 @@ class DownlinkPlan:
 
     @cached_property
     def _merged(self) -> dict[RunId, set[ChunkId]]:
-        """The chunks from which each manifest was made; nothing of a manifest that cannot be read."""
+        """The chunks from which each manifest was made; manifests that cannot be read are skipped."""
         found = {}
         for run, manifest in zip(self.runs, self.manifests, strict=True):
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -232,15 +232,15 @@ class DownlinkPlan:
 
     @cached_property
     def handed_off(self) -> float | None:
-        """When its receipt was written, Unix seconds; None without one."""
+        """When its receipt was written, Unix seconds; None without a receipt."""
         return modified(f"{self.plan.work}/{paths.receipt(self.downlink)}")
 
     @cached_property
     def _made_of(self) -> set[int]:
         """The chunks from which the receipt was made.
 
-        For a damaged receipt these are the chunks with a working copy of their RetDef: status reports the damage, and
-        no work is due.
+        For a damaged receipt these are the chunks with a working copy of their RetDef, so no work is due. Status
+        reports the damage.
         """
         made_of = self.staged.chunks
         with suppress(OSError):
@@ -261,15 +261,15 @@ class DownlinkPlan:
         )
 
     def came(self, now: float) -> float:
-        """Return when the youngest RetDef arrived on the search path, Unix seconds, not after `now`; 0 if unknown.
+        """Return when the youngest RetDef arrived on the search path, Unix seconds; 0 if unknown.
 
-        This is the later one of its times of modification and of change, because a copy may keep the former. The clock
-        of a file server may be some minutes off.
+        This is the later of its modification and change times, because a copy may keep the modification time. Times
+        more than `CLOCK_SECONDS` after `now` are ignored: a file server's clock may be some minutes off, but not more.
         """
         youngest = 0.0
         for home, listing in self.listings.items():
             for chunk in listing.chunks:
-                with suppress(OSError):  # the job of a broken link fails, and no other one
+                with suppress(OSError):  # a broken link: only its own job fails
                     found = os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}")  # noqa: PTH116
                     times = (found.st_mtime, found.st_ctime)
                     youngest = max(youngest, *(when for when in times if when <= now + CLOCK_SECONDS), 0.0)
@@ -293,14 +293,14 @@ class Plan:
         return self.settings.paths.retdef
 
     def of(self, downlink: str) -> DownlinkPlan:
-        """Return the plan of one downlink, from its files now in places that are not `closed`."""
+        """Return the plan of one downlink, from the files that exist now, except in places that are `closed`."""
         dl = DownlinkId(downlink)
         staged = listed(f"{self.work}/{dl}", dl)
         places = [home for home in self.search if home not in self.closed]
         return DownlinkPlan(self, dl, staged, {home: listed(f"{home}/{dl}", dl) for home in places})
 
     def target(self, downlink: DownlinkId) -> str:
-        """Return the last product of a downlink that no target names: its receipt, or its submission."""
+        """Return the product to make for a downlink: its receipt, or its submission if automatic and not held."""
         if not self.settings.submit.automatic or halts.holding(self.work, halts.Switch.L1, downlink):
             return paths.receipt(downlink)
         return paths.submitted(downlink)
@@ -333,7 +333,7 @@ class Plan:
 def listed(directory: str, downlink: str) -> Listing:
     """List the RetDefs of `downlink` in `directory`; a missing directory has none.
 
-    Without a named downlink this runs for all downlinks of the mission, so it makes no objects except names.
+    If no downlink is named, this runs for all downlinks of the mission, so it makes no objects except names.
     """
     try:
         names = names_in(directory)
@@ -455,8 +455,9 @@ class Announced:
 def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
     """Yield the outstanding chunks that have a valid RetDef, in order.
 
-    These are the chunks of downlinks without a receipt, and chunks that arrived after it. In the latter case the
-    directory with the RetDef has changed since. RetDefs that cannot be read are skipped; `halfpipe status` names them.
+    These are all chunks of downlinks without a receipt, and chunks with RetDefs that arrived after the receipt. Such a
+    RetDef changed its directory, so a downlink is skipped if all its directories are older than its receipt. RetDefs
+    that cannot be read are skipped; `halfpipe status` names them.
     """
     for downlink in plan.known:
         times = (changed(f"{home}/{downlink}") for home in plan.search)

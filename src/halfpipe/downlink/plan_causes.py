@@ -22,7 +22,7 @@ from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import FILE_NAME, read_content
 from halfpipe.ids import ChunkId, DownlinkId
 
-# A RetDef that did not change for so long before it was staged equals the staged one. Clocks of file servers differ.
+# A RetDef that last changed this long before it was staged equals its copy. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
 # Codes that a command reports for a named downlink, although it processes the downlink.
 REPORTED = {
@@ -38,7 +38,7 @@ REPORTED = {
 
 
 def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
-    """Yield the causes in the RetDefs and the switches of a downlink, processed or not, at `now` (Unix seconds)."""
+    """Yield the causes from a downlink's RetDefs, stage and switches at `now` (Unix seconds), processed or not."""
     plan, downlink, staged = of.plan, of.downlink, of.staged
     place = plan.work / downlink
     if staged.unread:
@@ -129,7 +129,7 @@ def refuse_staging(of: DownlinkPlan, *, is_forced: bool) -> None:
 
 
 def general_causes(plan: Plan) -> Iterator[Cause]:
-    """Yield the causes of the search path, of switches for all downlinks, and of work on no single downlink."""
+    """Yield the causes that belong to no single downlink: the search path, switches for all downlinks, other leases."""
     work = plan.settings.paths.work
     for home, why in plan.closed.items():
         yield _unreadable(home, why)
@@ -150,7 +150,7 @@ def _named(chunks: Iterable[int]) -> str:
 
 
 def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
-    """Yield the causes that a downlink waits for, if it is outstanding."""
+    """Yield why an outstanding downlink waits: for a missing RetDef, or until its youngest one settles."""
     youngest, settle = of.came(now), of.plan.settings.retdef.settle_seconds
     if of.holes:
         age = now - youngest if youngest else 0.0
@@ -172,7 +172,7 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
 
 
 def _problems(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield RetDefs that do not count in the directories of a downlink, and directories that cannot be listed."""
+    """Yield the misplaced or misnamed RetDefs in a downlink's directories, and directories that cannot be listed."""
     for home, listing in of.listings.items():
         for name in listing.elsewhere:
             path, match = home / of.downlink / name, FILE_NAME.fullmatch(name)
@@ -202,7 +202,7 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
 
 
 def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield the working copies of RetDefs that differ from their sources; times usually show that they are equal."""
+    """Yield the working copies of RetDefs that differ from their sources; file times usually show equality."""
     work, left = of.plan.work, set(of.staged.chunks)
     for home, listing in of.listings.items():
         for chunk in left.intersection(listing.chunks):
@@ -239,7 +239,7 @@ def _unreadable(place: Path, why: str) -> Cause:
 
 
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
-    """Yield the process at work on a downlink, leftover jobs of a killed one, or that the process died."""
+    """Yield the process that works on a downlink, leftover jobs of a killed process, or the death of the process."""
     found = lease.look(work, paths.downlink_lease(downlink))
     if found is None:
         return

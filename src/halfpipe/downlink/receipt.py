@@ -103,7 +103,7 @@ def _in_stage(
     Raises
     ------
     StageError
-        If event files of hand-off `number` are gone, because Level-1 cannot have taken them yet.
+        If event files of hand-off `number` are gone; Level-1 cannot have taken them yet.
     """
     home = place / paths.staged(downlink)
     staged, gone = [], []
@@ -209,17 +209,17 @@ class Texts:
             for name, content in texts(named, self.exceptions).items():
                 write_text(home / paths.text(name, downlink), content)
             if settings.is_simulated:
-                # A text of its own: Level-1 fails on an extra line in the texts that it reads, and ignores other texts
-                # (ground-chain §6).
+                # A separate text, because Level-1 fails on an extra line in a text that it reads, and ignores
+                # other texts (ground-chain §6).
                 write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
             self._write_magic7(home, [manifest["window"] for manifest in named if manifest["window"]])
             described = tuple(_describe(path) for path in sorted(home.iterdir()))
-            self.lease.check()  # else Level-1 may have taken what another process has handed off
+            self.lease.check()  # else Level-1 may have taken the hand-off of another process
             stage.put_texts(settings.paths.stage, home, downlink)
         return described
 
     def _write_magic7(self, home: Path, windows: Sequence[tuple[float, float]]) -> None:
-        """Write attitude and orbit from the first to the last time of `windows`, UTC seconds; nothing without any."""
+        """Write attitude and orbit from the first to the last time of `windows` (UTC seconds), if there are any."""
         settings = self.settings
         if settings.magic7.command is None or not windows:
             return

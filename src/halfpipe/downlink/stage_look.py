@@ -24,7 +24,7 @@ MOST_NAMED = 5  # files in a message
 
 
 def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
-    """Return the cause that a file differs from its record: how, and what to do."""
+    """Return the cause for a file that differs from its record: `what` differs, and the remedy."""
     return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
@@ -48,7 +48,7 @@ def differences(
     untouched
         Whether nothing was submitted yet. Then each event file has its token, and there are no other files.
     work
-        `paths.work` to also read the stage as Level-1 does, if it does not differ; None to skip this.
+        `paths.work`, to read the stage as Level-1 does if no difference is found; None to skip this.
     """
     found = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
     yield from found
@@ -87,16 +87,16 @@ def _compared(
 
 
 def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> str:
-    """Return how a file differs from what is recorded of it, empty if it does not.
+    """Return how a file differs from its record; empty if it does not.
 
     Parameters
     ----------
     path
         The file.
     expected
-        Its ``sha256``, and its ``size`` in bytes if that is known.
+        The recorded ``sha256``, and the ``size`` in bytes if known.
     checksums
-        Whether the file is read to compare its checksum.
+        Whether to read the file and compare its checksum.
     """
     try:
         size = path.stat().st_size
@@ -108,7 +108,7 @@ def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> s
 
 
 def is_submitted(receipt: Mapping[str, Any], record: Attempts) -> bool:
-    """Return whether the last confirmed submission, or rollback, was of the hand-off of a receipt."""
+    """Return whether the last confirmed submission or rollback sent the hand-off in `receipt` to Level-1."""
     return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
 
 
@@ -120,15 +120,15 @@ def names_files(receipt: Mapping[str, Any]) -> bool:
 def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts) -> bool:
     """Return whether Level-1 has taken the hand-off of `receipt`.
 
-    Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). Without
-    a submission, something else has cleared the stage.
+    Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). If
+    nothing was submitted, something else cleared the stage.
     """
     home = f"{settings.paths.stage}/{paths.staged(downlink)}"  # not a Path: called for all downlinks
     return names_files(receipt) and is_submitted(receipt, record) and not os.path.isdir(home)  # noqa: PTH112
 
 
 def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:
-    """Return a cause if the stage has files of a downlink without a record: another system stages it.
+    """Return a cause if the stage has files of a downlink that no record lists: another system stages the downlink.
 
     Staging would replace or remove them. HalfPipe records each file before the file appears (`Deliveries`), and stages
     texts only after the merged indexes of the downlink's `runs` are published. Runs with damaged records are skipped.
@@ -144,7 +144,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         if not place.is_dir():
             found += [] if known else [place]
             continue
-        files = sorted(names_in(place))  # before the records: other jobs may be staging runs of it
+        files = sorted(names_in(place))  # before the records, because other jobs may be staging
         try:
             ours = Deliveries(work, RunId.from_l1(name)).names(downlink)
         except IdError:
@@ -180,7 +180,7 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
 
 
 def _unrecorded(home: Path, known: Collection[str]) -> Iterator[Cause]:
-    """Yield the names in a directory without a record: Level-1 takes each directory for a run."""
+    """Yield the names in a directory that have no record: Level-1 takes each directory for a run."""
     for name in sorted({*names_in(home)} - set(known)):
         yield fault(
             FOREIGN,

@@ -25,13 +25,13 @@ from halfpipe.settings import Settings
 from halfpipe.words import count
 
 log = logging.getLogger(__name__)
-MOST = 1000  # series whose last record is in a mark: those of some weeks
-LOOKED_AT = 20  # the newest of them are always checked, because a backup lacks the newest of all
+MOST = 1000  # series with their last record in a mark: a few weeks of them
+LOOKED_AT = 20  # the newest of them, which are always checked, because a backup lacks the newest records
 NEW_STAGE = "see docs/operations.md (A new stage)"
 
 
 def refuse(settings: Settings, *series: str) -> None:
-    """Refuse a working directory or a stage that is not mounted or belongs to another one, or a restored directory.
+    """Refuse if the working directory or the stage is not mounted, the two do not match, or the former was restored.
 
     Reads two small files and a few records, and changes nothing. Use `refuse_delivery` before staging or submitting.
 
@@ -40,7 +40,7 @@ def refuse(settings: Settings, *series: str) -> None:
     settings
         The settings.
     *series
-        Series to check besides the newest ones, because a single directory may be from a backup.
+        Series to check besides the newest ones, because a single directory may be restored from a backup.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def _read(home: Path) -> Record | None:
 def _lost(work: Path, mark: Record, series: Collection[str]) -> Iterator[str]:
     """Yield the newest records of a mark, and those of `series`, that the working directory lacks.
 
-    A record with two damaged copies is not lost: reading its series reports the damage.
+    A damaged record is not lost: reading its series reports the damage.
     """
     entries = mark.values["last"]
     older = [entry for entry in entries[:-LOOKED_AT] if entry[0] in series]

@@ -21,8 +21,8 @@ def submissions(work: Path, downlink: str, *, only_look: bool = False) -> Attemp
 def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
     """Read the submissions of a downlink, to record more.
 
-    Before each record the product is removed, which would contradict it. After each record the stage's mark is
-    extended; a process that was killed in between may not have done that.
+    Before each record the product is removed, because it would contradict the record. After each record the stage's
+    mark is extended. If a process was killed in between, the mark is extended here.
     """
     work, product = settings.paths.work, settings.paths.work / paths.submitted(downlink)
     note = partial(stage_mark.noted, settings)

@@ -41,7 +41,7 @@ OUTCOMES = {
     "written": "NOT submitted, because submit.command is not set. Run this yourself",
     "nothing to submit": "not submitted, because it has no event files",
 }
-# Seconds between checks for a stream that a command reports to have created: the pipeline may need some time.
+# Seconds before each check for a stream that a command reported as created: the pipeline may need some time.
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def what_came_of_it(content: Mapping[str, Any]) -> str:
 
 
 def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -> None:
-    """Write the product, and note it in the ledger, too; no submission waits for the ledger."""
+    """Write the product, and note the submission in the ledger; if the ledger fails, only log a warning."""
     write_json(settings.paths.work / paths.submitted(downlink), content)
     if settings.ledger.url is not None and content["submitted"]:
         from halfpipe.ledger.load import note_submitted  # noqa: PLC0415 - the library of the database
@@ -113,7 +113,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
     Raises
     ------
     ConfigError
-        If the config has no command for it.
+        If the config has no command for a rollback.
     HeldError
         If a switch holds submission.
     SubmissionError
@@ -175,7 +175,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:
-    # Without a slash at the end, which Level-1 does not accept (ground-chain §6).
+    # Level-1 does not accept a slash at the end (ground-chain §6).
     rawdir = settings.paths.stage / paths.staged(downlink)
     return filled_in(command, {"dl": downlink, "rawdir": str(rawdir)})
 
@@ -194,18 +194,18 @@ def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) ->
                 text=f"submit.check {answer.saying}",
             )
     if not exists and record.may_run:
-        # The command may still create a stream. Then there would be two, or a person would look too early.
+        # The earlier command may still create a stream: too early to run another, or for a person to look.
         record.wait(log.warning)
         if record.last_confirmed is None:
             _settle_with_check(settings, record, output)
         return
-    # Without a command, one that was written to a file is left to the person who runs it.
+    # If submit.command is not set, a command that was written to a file is left to the person who runs it.
     is_to_settle = (
         last is not None
         and not last.is_known
         and (settings.submit.command is not None or not last.is_written)
     )
-    # The command reported success. If it were run again, there might be two streams.
+    # The earlier command may have created a stream. Running it again might create a second one.
     if is_to_settle and not exists and (check is None or record.every[-1].check_disagrees):
         raise _unknown(settings, record)
     if last is None:
@@ -225,7 +225,7 @@ def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) ->
 
 
 def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
-    """Check for some time for the stream that a command reports; return the last answer if there is none."""
+    """Check several times for the stream that a command reported; return the last answer if it does not appear."""
     for wait in ASKED_AGAIN:
         time.sleep(wait)
         answer = ask(check, output)
@@ -243,13 +243,13 @@ def _write_down(settings: Settings, record: Attempts, handoff: int) -> None:
 
 
 def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any]) -> None:
-    """Check that nothing was submitted yet, and that Level-1 will find everything; otherwise its delivery fails."""
+    """Check that no submission was forgotten, and that Level-1 will find everything; otherwise Level-1 would fail."""
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
     if first and (lost := forgotten(settings, record)):
         raise lost.refused(nothing, SubmissionError)
-    # Before the stage: it shows overlaps as well, but staging again does not fix them.
+    # Checked before the stage, which shows overlaps as well: staging again does not fix them.
     for run in (RunId(run["run"]) for run in receipt["runs"]):
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
@@ -275,7 +275,7 @@ def _run(
     _look(settings, record, action, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"
     words = _words(settings, getattr(settings.submit, key), downlink)
-    # Else a person might run it as well.
+    # Otherwise a person might run the command as well.
     remove_file(settings.paths.work / paths.submit_line(downlink))
     check = settings.submit.check if action is Action.SUBMIT else None
     doubts = partial(_doubts, _words(settings, check, downlink), output) if check is not None else tuple
@@ -304,7 +304,7 @@ def _run(
 
 
 def _unknown(settings: Settings, record: Attempts, how: str = "") -> SubmissionError:
-    """Return the error that a person must find out whether the latest attempt reached Level-1."""
+    """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
     cause, attempt = unsettled(settings, record, how=how), record.every[-1]
     assert cause is not None
     return SubmissionError(

@@ -31,7 +31,7 @@ _ADVICE = {
 
 
 class NoRoomError(OSError):
-    """A file system has no room for a file of so many bytes, `needed`."""
+    """A file system has no room for a file of `needed` bytes."""
 
     def __init__(self, number: int, needed: int) -> None:
         super().__init__(number, os.strerror(number))
@@ -40,7 +40,7 @@ class NoRoomError(OSError):
 
 @dataclass(frozen=True)
 class Room:
-    """The room on a file system: where it is mounted, and the bytes that are free, and all."""
+    """Room on a file system: its mount point, its free bytes, and its total bytes."""
 
     mount: Path
     free: int
@@ -48,7 +48,7 @@ class Room:
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """Look at the file system of `path`, which need not be there.
+        """Look at the file system of `path`, which need not exist.
 
         Raises
         ------
@@ -113,7 +113,7 @@ def put_aside(path: Path) -> Remedy:
 
 
 def in_place_of(path: Path, remedy: Remedy) -> Remedy:
-    """Return commands: first move a directory aside that is in the place of a file, then those of `remedy`."""
+    """Return `remedy` with a first command that moves the directory `path` aside, which is in the place of a file."""
     return remedy.but(do=(_aside(path), *remedy.do))
 
 

@@ -95,7 +95,7 @@ def replacing(
 ) -> Iterator[IO[bytes]]:
     """Open a file next to `path` for writing; flush it to disk and rename it to `path` on success.
 
-    Without `buffering` (0) write with `write_whole`. A file that is soon rewritten, and on which nothing depends, need
+    If `buffering` is 0, write with `write_whole`. A file that is soon rewritten, and on which nothing depends, need
     not be `lasting`: a crash of the machine may leave it empty.
 
     The temporary name is the same in every attempt (`.name.part`), so the next job overwrites leftovers of a killed
@@ -122,7 +122,7 @@ def replacing(
         with suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a write names none
+            error.filename = error.filename or str(path)  # the error of a write has no file name
             raise HalfPipeError(
                 f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="file-system"
             ) from error

@@ -1,7 +1,7 @@
-"""Heartbeats: each process that holds a lease, or works under one, touches one file, `BEATS` times in its lifetime.
+"""Heartbeats: each process that holds a lease, or works under one, touches its own file, `BEATS` times in its lifetime.
 
-The file's time is by the clock of the file server, the only clock that two hosts share. A process of this host and this
-boot is also looked up in the kernel, so a process that was killed here is known to be gone at once.
+The file's time comes from the clock of the file server, the only clock that two hosts share. A process of this host and
+this boot is also looked up in the kernel, so that a process that was killed here is noticed at once.
 """
 
 import getpass
@@ -132,13 +132,13 @@ def whoami() -> Holder:
 
 
 def in_a_name(text: str) -> str:
-    """Return `text` as a part of a heartbeat's name."""
+    """Return `text` with only characters that the name of a heartbeat may contain."""
     return re.sub(r"[^\w.-]", "_", text)
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Block the signals that end this process, because the step inside must not be cut in two."""
+    """Block the signals that end this process, because the step inside must not be interrupted."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         yield
@@ -199,7 +199,7 @@ hearts: dict[Path, Heart] = {}  # of this process, by working directory
 
 @signals_blocked()
 def begin(work: Path, lifetime: float) -> Holder:
-    """Return this process with a new token; its heart beats until `end` was called as often as this."""
+    """Return this process with a new token; its heart beats until `end` is called as often as this function."""
     heart = hearts.get(work)
     if heart is None or heart.me.pid != os.getpid():  # a forked child needs its own heart
         heart = hearts[work] = Heart(work, lifetime)
@@ -222,7 +222,7 @@ def end_all(works: Iterable[Path]) -> None:
 
 
 def is_ours(heart: str) -> bool:
-    """Tell whether a heartbeat is of this process."""
+    """Tell whether a heartbeat belongs to this process."""
     return any(each.me.heart == heart for each in hearts.values())
 
 

@@ -1,8 +1,8 @@
 """One lease: a directory of numbered files. The file with the highest number names the holder.
 
 Another process may publish the next number if the holder's heartbeat is gone, or was not touched for the holder's
-lifetime. link(2) lets only one process do that. A process that was suspended for longer, and lost its lease, notices
-that by `Lease.check`, which is called right before every step that must not happen late.
+lifetime. link(2) lets only one process do that. A process that was suspended for longer and lost its lease notices
+this in `Lease.check`, which runs right before every step that must not happen late.
 """
 
 import os
@@ -23,10 +23,10 @@ from halfpipe.files.heartbeat import BEATS, Holder, file_server_time, signals_bl
 from halfpipe.files.reading import names_in
 from halfpipe.settings import Settings
 
-POLL_SECONDS = 1.0  # most between two looks while waiting
-PATIENCE_SECONDS, REMIND_SECONDS = 2.0, 60.0  # a wait is reported after this time, and again after that time
+POLL_SECONDS = 1.0  # longest pause between two looks while waiting
+PATIENCE_SECONDS, REMIND_SECONDS = 2.0, 60.0  # until a wait is first reported, and between reminders
 ATTEMPTS = 10  # looks, if other processes take or release the lease at the same moment
-UNKNOWN_LIFETIME = 300.0  # seconds; for a number whose content is damaged
+UNKNOWN_LIFETIME = 300.0  # seconds; for a lease with a damaged file
 NUMBER, JOB = re.compile(r"[0-9]{6,}"), re.compile(r"job-(.+)-[0-9a-f]{16}")
 Say = Callable[[str], None]
 
@@ -50,7 +50,7 @@ class Found:
     silent
         Seconds since then.
     jobs
-        Names of the jobs that live.
+        Names of the jobs that are alive.
     """
 
     name: str
@@ -114,7 +114,7 @@ def _job_lives(work: Path, place: str, name: str, silence: float) -> bool:
     if touched is None or file_server_time(work) - touched >= silence:
         return False
     if not name.startswith(f"job-{heartbeat.in_a_name(socket.gethostname())}-"):
-        return True  # unread: thousands of jobs may run on other hosts
+        return True  # not read, because thousands of jobs may run on other hosts
     with suppress(FileNotFoundError):
         job = Holder.read(work / place / name)
         return job is None or not job.is_gone
@@ -124,7 +124,7 @@ def _job_lives(work: Path, place: str, name: str, silence: float) -> bool:
 class Lease(AbstractContextManager["Lease"]):
     """The lease at `place` below the directory `work`. It is released at the end of a ``with``.
 
-    After `lifetime` seconds of silence of this process others may take over.
+    If this process is silent for `lifetime` seconds, others may take over.
     """
 
     def __init__(self, work: Path, place: str, lifetime: float) -> None:
@@ -143,7 +143,7 @@ class Lease(AbstractContextManager["Lease"]):
 
     @property
     def is_of_this_process(self) -> bool:
-        """Whether this process has taken it and not released it. A process that was forked since has not."""
+        """Whether this process has taken it and not released it; false in a process that was forked since then."""
         return self._me is not None and self._me.pid == os.getpid()
 
     def look(self) -> Found | None:
@@ -152,7 +152,7 @@ class Lease(AbstractContextManager["Lease"]):
 
     @signals_blocked()
     def try_take(self) -> bool:
-        """Take the lease if no living process holds it, and none takes or releases it at the same moment."""
+        """Take the lease and return True, unless a living process holds it or another one takes or releases it now."""
         before = self.look() or Found("")
         if before.lives:
             return False
@@ -173,7 +173,7 @@ class Lease(AbstractContextManager["Lease"]):
                 return False
         except FileNotFoundError:  # another process has just removed the directory
             return False
-        # This process may have been slow: others have taken over since, or released the lease and begun at 1 again.
+        # This process may have been slow: others may have taken over, or released it and begun at 1 again.
         if not self._is_mine() or not self._is_still(before):
             place.unlink(missing_ok=True)
             return False
@@ -238,7 +238,7 @@ class Lease(AbstractContextManager["Lease"]):
         return self
 
     def remove_dead_jobs(self, silence: float | None = None) -> None:
-        """Remove what jobs left here that are gone, or were silent for `silence` seconds; None: for the lifetime."""
+        """Remove the files of jobs that are gone, or were silent for `silence` seconds; None: for the lifetime."""
         for name in names_in(self.home):
             if JOB.fullmatch(name) and not _job_lives(
                 self.work, self.place, name, self.lifetime if silence is None else silence

@@ -1,10 +1,10 @@
 """The leases on downlinks and runs. Several people, jobs on several hosts, and cron may work at the same time.
 
 A *head*, the Snakemake that a person or a timer started, holds the lease of each downlink that it processes. Its jobs
-register under this lease. A new head waits for registered jobs of a head that was killed, because the number of the
-lease (`Lease.check`) stops late writes of these jobs, and not what Snakemake does for them: inside a Slurm job of
-several rules it removes the outputs of each job right before the job starts (``Job.prepare`` in Snakemake 9.27), and
-reads the workflow, with `check_head`, only once before.
+register under this lease. A new head waits for registered jobs of a head that was killed. `Lease.check` stops late
+writes of these jobs, but it cannot stop Snakemake: inside a Slurm job of several rules, Snakemake removes the outputs
+of each job right before the job starts (``Job.prepare`` in Snakemake 9.27), and runs `check_head` only once, when it
+reads the workflow.
 
 The lease of a run protects the state of the run, from its merge to its delivery.
 """
@@ -37,7 +37,7 @@ def run_lease(settings: Settings, run: RunId, say: Say) -> Lease:
 
 
 def hold_downlink(settings: Settings, downlink: DownlinkId, say: Say) -> Lease:
-    """Take the lease of `downlink` until this process ends, unless it has it already. Its jobs work under this lease.
+    """Take the lease of `downlink` until this process ends, unless this process has it. Its jobs work under this lease.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def hold_downlink(settings: Settings, downlink: DownlinkId, say: Say) -> Lease:
 
 
 def release_downlinks() -> None:
-    """Release the leases of `hold_downlink`. Jobs that are silent for three beats were killed, and are removed."""
+    """Release the leases of `hold_downlink`. Jobs that are silent for three beats count as killed and are removed."""
     mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]
     _downlinks.clear()
     works = {lease.work for lease in mine}
@@ -76,12 +76,12 @@ def release_downlinks() -> None:
 
 
 def check_head(work: Path) -> None:
-    """Make sure that the process that started this one, if any, still exists and was not followed.
+    """Make sure that the process that started this one, if any, still exists and was not replaced.
 
     Raises
     ------
     LockedError
-        If it does not, or another process has taken over.
+        If it is gone, or another process has taken over.
     """
     head = os.environ.get(HEAD_VARIABLE, "")
     if head and heartbeat.touched(work, head) is None:
@@ -104,7 +104,7 @@ def downlink_job(settings: Settings, downlink: DownlinkId) -> AbstractContextMan
 
 
 def in_progress(work: Path, downlink: DownlinkId) -> str | None:
-    """Return the other living process that works on `downlink`, in words; None if there is none."""
+    """Describe the other living process that works on `downlink`; None if there is none."""
     found = look(work, paths.downlink_lease(downlink))
     return str(found) if found is not None and found.lives and not found.ours else None
 

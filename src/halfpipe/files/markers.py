@@ -9,7 +9,7 @@ from pathlib import Path
 
 from halfpipe.files.heartbeat import whoami
 
-MOST = 500  # letters that are read, because a person may have written any text
+MOST = 500  # characters to read, because a person may have written any text
 
 
 def make(file: Path, reason: str) -> None:

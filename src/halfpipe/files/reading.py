@@ -70,7 +70,7 @@ def read_whole(path: str, most: int = sys.maxsize) -> bytes:
 
 
 def names_in(home: Path | str) -> list[str]:
-    """Return the names in a directory; empty if it does not exist. Faster than paths for thousands of names.
+    """Return the names in a directory; empty if it does not exist. Faster than `Path.iterdir` for thousands of names.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Linux system calls that Python lacks, or that need one Python object per piece: fallocate(2) and preadv(2)."""
+"""Linux system calls that Python lacks, or offers only with one object per piece: fallocate(2) and preadv(2)."""
 
 import ctypes
 import errno

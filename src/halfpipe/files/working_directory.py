@@ -1,4 +1,4 @@
-"""The mark of a working directory: the format of its state, and an id that stays the same if it is moved.
+"""The mark of a working directory: the format of its state, and an id that stays the same if the directory is moved.
 
 The mark is made once, when a command first changes state there. A directory with another format is refused.
 """
@@ -21,7 +21,7 @@ _MARK = re.compile(rb'\{\n "format": %d,\n "id": "([0-9a-f]{32})"\n\}\n' % FORMA
 def begin(work: Path) -> str:
     """Make the mark of the working directory `work` if it does not exist; return its id.
 
-    If several heads do this at the same moment, they agree, because only one can link the mark to its name.
+    If several heads do this at the same moment, they get the same id, because only one can link the mark to its name.
 
     Raises
     ------

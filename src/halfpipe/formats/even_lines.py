@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 BLANK = 32  # bytes up to this one are white space, in text where all bytes below it are newlines
 
-# By number of digits: the bytes to keep of a word of eight that ends with a number.
+# By number of digits: mask of the bytes to keep in a word of eight that ends with a number.
 _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
 
 
@@ -73,7 +73,7 @@ class EvenLines:
             len(self.ends) in counts and lines[0].tobytes().startswith(tag + b" ") and self._same(0, len(tag))
         )
         require((self.every[last - 1] > BLANK).all() and (self.some[last] <= BLANK).all())
-        # Each column contains the end of a token, so with as many starts of tokens as columns each has one token.
+        # Each column contains the end of a token. If there are as many starts as columns, each has one token.
         if not ((self.every > BLANK) | (self.some <= BLANK)).all():
             black = lines.reshape(-1) > BLANK
             require(np.count_nonzero(black[1:] > black[:-1]) + 1 == self.size * len(self.ends))

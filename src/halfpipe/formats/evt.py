@@ -141,7 +141,7 @@ _INFO_SIZES = np.array([LPA_INFO.itemsize, *(LCI_INFO_OF[kind].itemsize for kind
 
 @dataclass(frozen=True, eq=False)
 class EvtFile:
-    """A memory-mapped event file: `data` are all its bytes, `header` (dtype `HEADER`) is a copy."""
+    """A memory-mapped event file: `data` has all its bytes; `header` (dtype `HEADER`) is a copy."""
 
     path: Path
     data: NDArray[np.uint8]
@@ -157,7 +157,7 @@ class RecordLayout:
 
 
 def open_evt(path: Path) -> EvtFile:
-    """Map the event file `path` and read its header; raises as `read_header`."""
+    """Map the event file `path` and read its header; raises the errors of `read_header`."""
     header = read_header(path)
     return EvtFile(path, np.memmap(path, np.uint8, "r").view(np.ndarray), header)
 
@@ -275,7 +275,7 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     offsets, words = np.asarray(offsets, np.int64), at_every_byte(data, "<u4")
 
     def word(at: NDArray[np.int64]) -> NDArray[np.int64]:
-        # Past the end of the file any word will do, because the end of each record is checked too.
+        # Past the end of the file, any word will do, because the end of each record is checked too.
         return words[np.clip(at, 0, len(words) - 1)].astype(np.int64)
 
     ebf = offsets + CONTEXT.itemsize

@@ -57,7 +57,7 @@ _EXACT = ("startedat", "apid", "datagram", "sequence", "offset")  # never negati
 EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
 LONGEST_NAME = 255  # bytes, the limit of file systems
-BLOCK = 1 << 21  # bytes of text parsed at a time: small blocks cost calls, large ones do not fit the cache
+BLOCK = 1 << 21  # bytes of text parsed at a time: small blocks cost calls, large ones exceed the cache
 LINES = 1 << 12  # datagram lines parsed at a time; same trade-off
 REMEDY = "Decode the chunk again, or rebuild the merged index"
 

@@ -51,7 +51,7 @@ PACKET = layout("u4 file", "i8 offset met unix", "u4 size", "u2 pad", "u1 flags"
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """Packets of one APID in some spans, in order and each once, and the complete datagrams.
+    """Packets of one APID in some spans of time, sorted and without duplicates, and the complete datagrams.
 
     `packets` has dtype `PACKET`; datagram i has the packets ``packets[begins[i]:ends[i]]``. `faults` are lines for the
     log of a decoder.
@@ -325,7 +325,7 @@ def _datagrams(
     NDArray of int64, NDArray of int64
         First packet of each complete datagram, and one past its last.
     NDArray of int64
-        The first packet after each loss.
+        First packet of the first datagram that each loss affects.
     """
     if not packets.size:
         return (np.zeros(0, np.int64),) * 3
@@ -338,7 +338,7 @@ def _datagrams(
     ends = np.r_[begins[1:], packets.size]
     whole = opens[begins] & closes[ends - 1]
 
-    # A loss affects the incomplete datagrams around it. It is reported once, at the first of them.
+    # A loss affects the datagrams around it. It is reported once, at the first of them.
     wrong = ~whole | np.r_[False, (step != 1) & (np.diff(span) == 0)][begins]
     first = np.flatnonzero(wrong & ~np.r_[False, wrong[:-1]])
     return begins[whole].astype(np.int64), ends[whole].astype(np.int64), begins[first].astype(np.int64)

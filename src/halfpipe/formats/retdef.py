@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1 << 20  # real ones have a few hundred bytes
 MAX_TIME = 2**33  # Unix seconds; packets count to 2137
-MAX_HOURS = 744  # sum of all spans: a month, while a run has two hours; each hour is a directory to list
+MAX_HOURS = 744  # sum of all spans: a month, and a run lasts two hours; each hour is a directory to list
 MAX_COMPLAINT = 500  # characters of a message about one file
 FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml")
 DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
@@ -48,13 +48,13 @@ DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
 <!ATTLIST span apid CDATA #REQUIRED tbeg CDATA #REQUIRED tend CDATA #REQUIRED>
 ]>
 """  # noqa: E501
-# The same number of lines. Reading the DTD, which declares no entity and no default, takes half of the parser's time.
+# As many lines, without the DTD: it declares no entity or default, and reading it takes half the time.
 NO_DTD = DTD.partition("\n")[0] + "\n" * DTD.count("\n")
 
 
 @dataclass(frozen=True)
 class Span:
-    """Packets of one APID between two times, including both; times in Unix UTC seconds."""
+    """Packets of one APID between two times, both included, in Unix UTC seconds."""
 
     apid: int
     begin: float

@@ -34,7 +34,7 @@ def write_rows(path: Path, rows: Rows) -> None:
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a file of `write_rows`.
+    """Read a file that `write_rows` wrote.
 
     Raises
     ------

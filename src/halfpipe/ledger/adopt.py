@@ -84,25 +84,25 @@ class TableLook:
 
 @dataclass(frozen=True)
 class Adoption:
-    """Result of an adoption, or of the way back.
+    """Result of an adoption, or of undoing one.
 
     Attributes
     ----------
     back
-        Whether this is the way back.
+        Whether this undoes an adoption.
     tables
         The legacy's tables.
     statements
         The SQL, in order.
     problems
-        Columns whose values cannot be copied, each with the reason. With any of them the tables cannot be adopted.
+        Columns whose values cannot be copied, each with the reason. If there are any, the tables cannot be adopted.
     carried
-        Number of runs that only HalfPipe has. On the way back their rows go into the legacy's table, so that Level-1
-        still finds them.
+        Number of runs that only HalfPipe has. Undoing an adoption copies their rows into the legacy's table, so that
+        Level-1 still finds them.
     compared
         Number of runs with the same answer to Level-1's query before and after an adoption.
     done
-        False: this was only a look.
+        Whether the tables were changed.
     """
 
     back: bool
@@ -122,9 +122,9 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     ledger
         The ledger. Its database user must own the tables.
     do
-        Change the tables, unless a column is bad.
+        Change the tables, unless a column cannot be copied.
     back
-        Undo an adoption. HalfPipe's tables are dropped; their rows follow from files.
+        Undo an adoption. HalfPipe's tables are dropped; their rows can be rebuilt from files.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
 
 
 def _refuse(name: str, connection: Connection, names: set[str]) -> None:
-    """Refuse a database in which no tables of the legacy wait for an adoption."""
+    """Refuse a database that has no tables of the legacy to adopt."""
     if any(legacy_name(table) in names for table in SHARED):
         if lock_row(connection) is not None:
             raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
@@ -245,7 +245,7 @@ def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     tables = tuple(
         TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
     )
-    carry = lock_row(connection) is not None  # else the adoption was cut off
+    carry = lock_row(connection) is not None  # otherwise the adoption was cut off
     carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
     steps = way_back(connection.dialect, names, carry=carry)
     for step in steps if do else ():
@@ -262,7 +262,7 @@ def _table(connection: Connection, table: Table) -> TableLook:
 
 
 def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator[str]:
-    """Yield what keeps the rows of a legacy table from being copied, each after the name of the column."""
+    """Yield the reasons why the rows of a legacy table cannot be copied, each after the name of the column."""
     if table.name not in names:
         yield f"{table.name}: missing"
         return
@@ -315,7 +315,7 @@ def _ddl(statement: str) -> DDL:
 
 
 def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]]) -> list[Any]:
-    """Return the statements that make a table and grant its readers."""
+    """Return the statements that make a table and let its readers read it."""
     quote = dialect.identifier_preparer.quote
     names = (each if each == "PUBLIC" else quote(each) for each in may_read.get(table.name, ()))
     grants = (_ddl(f"GRANT SELECT ON {table.name} TO {name}") for name in names)

@@ -22,24 +22,24 @@ from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
-MOST_NAMED = 10  # a cause names at most this many downlinks, the latest
+MOST_NAMED = 10  # a cause names at most this many downlinks: the latest ones
 
 
 def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = ()) -> list[Cause]:
-    """Find downlinks whose rows differ from their files: load each one, and roll that back.
+    """Find downlinks whose rows differ from their files, by loading each one and rolling back.
 
     Parameters
     ----------
     ledger, settings
         As for `load`.
     downlinks
-        Downlinks to compare. Those that share a run with them are compared, too. If there are none, everything that the
-        files or the ledger have is compared.
+        Downlinks to compare, along with those that share a run with them. If empty, all downlinks that the files or the
+        ledger contain are compared.
 
     Returns
     -------
     list
-        ``ledger-lacks`` or ``restored``; for a downlink that cannot be loaded, the code of the error.
+        Causes with the code ``ledger-lacks`` or ``restored``, or the error's code if a downlink cannot be loaded.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _rows(connection: Connection, table: Table, which: ColumnElement[bool]) -> l
 
 
 def _unlike(name: str, ledger: list[Row], files: list[Row]) -> list[str]:
-    """List how the ledger's rows differ from the files': a single row column by column."""
+    """List how the ledger's rows differ from those of the files; single rows are compared column by column."""
     if len(ledger) == len(files) == 1:
         differ = ((column, ledger[0][column], value) for column, value in files[0].items())
         return [
@@ -145,7 +145,7 @@ def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) 
 def site_troubles(
     settings: Settings, downlinks: Iterable[DownlinkId], compared: Iterable[DownlinkId] = ()
 ) -> Iterator[Cause]:
-    """Find downlinks that were loaded and that the ledger has lost, with one query for all.
+    """Find downlinks that were loaded but are no longer in the ledger, with one query for all.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def site_troubles(
     downlinks
         Downlinks to look for. ``{dl}/ledger.json`` records that a downlink was loaded.
     compared
-        Downlinks to compare by the number of their hand-off, too.
+        Downlinks whose hand-off numbers are compared, too.
 
     Yields
     ------
@@ -181,10 +181,10 @@ def site_troubles(
 
 
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
-    """Refuse a ledger that another working directory uses, and a working directory that lacks hand-offs of the ledger.
+    """Refuse to deliver if another working directory uses the ledger, or if this one lacks hand-offs of the ledger.
 
     A database that is down is ignored, because no hand-off waits for the ledger. The built-in ledger is in the working
-    directory, so it cannot know more.
+    directory, so it has no hand-offs that the directory lacks.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
     Raises
     ------
     LedgerError
-        If one of the two is found; nothing was changed.
+        In either case. Nothing was changed.
     """
     for cause in site_troubles(settings, (), downlinks):
         if cause.verdict is Verdict.ACTION:
@@ -206,7 +206,7 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
 def _ahead(
     settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, int], downlinks: Iterable[DownlinkId]
 ) -> Iterator[Cause]:
-    """Yield a cause if the working directory lacks hand-offs of the ledger: it was restored from a backup."""
+    """Yield a cause if the working directory lacks hand-offs of the ledger, because it was restored from a backup."""
     work = settings.paths.work
     names = set(names_in(work))  # listed once for all
     lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}

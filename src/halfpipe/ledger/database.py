@@ -41,14 +41,14 @@ from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION
 from halfpipe.settings import BUILT_IN, Settings
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
-LOCK_SECONDS = 60  # to wait for another writer, at each try
-FOREIGN = "ledger-foreign"  # code of the error that another working directory uses the ledger
+LOCK_SECONDS = 60  # for which each try waits for another writer
+FOREIGN = "ledger-foreign"  # error code: another working directory uses the ledger
 
-# How psycopg's errors begin.
+# How psycopg's connection errors begin.
 CONNECTING = re.compile(r"^connection failed: connection to server .*? failed: ")
 UNCHANGED = "Nothing was changed in it."
 
-# Errors of the connection, of another transaction or by an operator (PEP 249): the next try may succeed.
+# Errors in the database's operation or its interface (PEP 249): the next try may succeed.
 PASSING = (OperationalError, InterfaceError)
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ class Ledger:
     waits
         Seconds between the tries.
     owner
-        The id of the working directory. The first one that writes owns the ledger, and others are refused. None: not
+        The id of the working directory. The first one to write owns the ledger, and others are refused. None: not
         checked.
     thick, tns_admin
-        The keys of the config, for Oracle.
+        The config's keys for Oracle.
 
     Raises
     ------
@@ -132,7 +132,7 @@ class Ledger:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, as the only writer. A retry runs it again.
 
-        Tables are made first in an empty database.
+        In an empty database, the tables are made first.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Ledger:
         Raises
         ------
         LedgerError
-            As for `write`. Oracle commits at each change of a table, so there earlier changes stay.
+            As for `write`. But Oracle commits each change of a table, so earlier changes stay there.
         """
         kept = "Nothing was changed in it, except on Oracle."
         return self._tried(lambda: self._once(work, compare=False), kept=kept)
@@ -177,7 +177,7 @@ class Ledger:
         self, work: Callable[[Connection], T], first: Update | None = None, *, compare: bool = True
     ) -> T:
         if first is None and self._file is not None and not self._file.exists():
-            self._compare(None)  # or reading would make the file
+            self._compare(None)  # otherwise reading would make the file
         with self._engine.begin() as connection:
             if first is not None:
                 connection.execute(first)
@@ -249,7 +249,7 @@ def _message_of(error: SQLAlchemyError) -> str:
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:
-    """Make an engine that closes each connection after use, so that none idles between two loads."""
+    """Make an engine that closes each connection after use, so that none is idle between two loads."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -259,13 +259,13 @@ def _engine(url: URL, tns_admin: Path | None) -> Engine:
     if url.get_backend_name() == "postgresql":
         arguments = {
             "connect_timeout": 10,  # seconds
-            "tcp_user_timeout": 60_000,  # milliseconds without an answer, then the connection counts as lost
+            "tcp_user_timeout": 60_000,  # milliseconds without an answer until the connection counts as lost
             "options": f"-c lock_timeout={LOCK_SECONDS}s -c timezone=UTC",
         }
         arguments = {key: value for key, value in arguments.items() if key not in url.query}
     if url.get_backend_name() == "oracle" and tns_admin is not None:
         arguments = {"config_dir": str(tns_admin)}
-    # Set here, whatever the server's default is: a writer that waited for the lock must see what was written meanwhile.
+    # Not the server's default: a writer that waited for the lock must see what others wrote meanwhile.
     return create_engine(url, poolclass=NullPool, connect_args=arguments, isolation_level="READ COMMITTED")
 
 
@@ -287,17 +287,17 @@ def _load_oracle_client(driver: Any, tns_admin: Path | None) -> None:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # or Python's sqlite3 begins transactions by itself
+    connection.isolation_level = None  # otherwise Python's sqlite3 begins transactions by itself
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def lock_row(connection: Connection) -> Row[Any] | None:
-    """Return the ledger's version and owner, None if it does not exist."""
+    """Return the ledger's version and owner; None if the ledger does not exist."""
     return connection.execute(select(LOCK)).first() if inspect(connection).has_table(LOCK.name) else None
 
 
 def _passes(error: SQLAlchemyError, passing: tuple[type[DBAPIError], ...]) -> bool:
-    """Tell whether the next try may succeed; for SQLite only after an error that another process is writing."""
+    """Tell whether the next try may succeed; with SQLite, only if the error is that another process is writing."""
     if not isinstance(error, DBAPIError):
         return False
     name = getattr(error.orig, "sqlite_errorname", "SQLITE_BUSY")

@@ -1,7 +1,7 @@
 """Load downlinks into the ledger, remove them, and rebuild the ledger, from files alone.
 
-One transaction replaces a downlink's rows and computes its runs' rows from all loaded downlinks with data of them.
-Writers follow one another. So the order of loads does not matter, nor repetition, nor when a loader is killed.
+One transaction replaces a downlink's rows and recomputes its runs' rows from all loaded downlinks with data of them.
+Writers take turns. So the result does not depend on the order of loads, on repeated loads, or on killed loaders.
 """
 
 import logging
@@ -34,7 +34,7 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
     settings, downlink
         The settings, and a downlink that was handed off.
     output
-        Takes what the command `moot.update` prints.
+        Receives the output of the command `moot.update`.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
 
 
 def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
-    """Remove a downlink from the ledger. Its files stay, and it must be loaded again before a submission.
+    """Remove a downlink from the ledger. Its files stay, and it must be loaded again before it is submitted.
 
     Returns
     -------
     list
-        The runs of its rows.
+        The runs for which it had rows.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
 
 
 def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
-    """Replace the ledger's rows of a downlink by those that follow from its files.
+    """Replace a downlink's rows in the ledger by rows computed from its files.
 
-    With `moot.update`, the same transaction notes the runs that changed for `moot_update.send`, so none is lost.
+    If `moot.update` is set, the same transaction notes the changed runs for `moot_update.send`, so none is lost.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
     ConfigError, MissingInputError, StateError
         If a file is missing, cannot be read, or has values that cannot be loaded.
     LedgerError
-        If the database is down or refuses. In each case nothing was changed.
+        If the database is down or refuses the rows. In all of these cases nothing was changed.
     """
     return ledger.write(lambda connection: enter(connection, settings, downlink))
 
 
 def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> Entry:
     """Load a downlink in a transaction of `Ledger.write`, as `load` does."""
-    # Read under the lock, or `rebuild` could replace the rows of newer files by those of older ones.
+    # Read under the lock. Otherwise `rebuild` could replace the rows of newer files by those of older ones.
     entry = read_entry(settings.paths.work, downlink)
     _refuse_older(connection, entry)
     runs = {*runs_of(connection, [downlink]), *entry.parts}
@@ -118,7 +118,7 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
 
 
 def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
-    """Remove downlinks from the ledger, all or none; return the runs of their rows.
+    """Remove downlinks from the ledger, all or none; return the runs for which they had rows.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def rebuild(
 
 
 def note_submitted(settings: Settings, downlink: DownlinkId, handoff: int) -> None:
-    """Write into the row of a downlink, if it has one, which of its hand-offs Level-1 has.
+    """Write the number of the hand-off that Level-1 has into the downlink's row, if there is one.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def _downlink(number: int) -> DownlinkId:
 def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[RunId]:
     """Return the runs with rows of `downlinks`."""
     found: set[int] = set()
-    # One by one, because a statement can list only so many values, in Oracle a thousand.
+    # One by one, because the number of values in a statement is limited: in Oracle to a thousand.
     for downlink in downlinks:
         of_it = select(LINKS.c.startedat).where(of_downlink(LINKS, downlink))
         found.update(map(int, connection.execute(of_it).scalars()))
@@ -230,7 +230,7 @@ def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[Run
 
 
 def restore_or_remove(downlink: DownlinkId) -> Remedy:
-    """Return the remedy if the ledger knows more of a downlink than the files do."""
+    """Return the remedy if the ledger has more hand-offs of a downlink than the files."""
     return Remedy(
         f"halfpipe ledger remove {downlink}",
         first="Restore the files from a newer backup; or, once it is rolled back in Level-1",
@@ -275,7 +275,7 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
         same = own is not None and own.downlink == downlink
         part = own if same else Part.read(settings.paths.work, run, downlink, refused=bool(refused))
         if part is not None:
-            # If the downlink was processed again, whether its run is refused is not known until it is loaded.
+            # If the downlink was processed again, only loading it will show whether its run is refused.
             parts.append(part if part.digest == digest else replace(part, refused=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
     legacy = legacy_row(connection, run, {part.downlink.number for part in parts})

@@ -1,8 +1,8 @@
-"""MOOT key and alias of a run, from tables of what was planned (ground-chain §10, `map_moot`).
+"""MOOT key and alias of a run, from the ISOC's planning tables (ground-chain §10, `map_moot`).
 
-The latest acquisition of type LPA or LCI that was requested with the run's ground id before its first datagram counts,
-if it has a key. Otherwise an LPA run gets the latest default that was complete before its first datagram. If two rows
-have the same time, the higher key counts, so the order of rows does not matter.
+Among the acquisitions of type LPA or LCI that were requested with the run's ground id before its first datagram, the
+latest one counts, if it has a key. Otherwise an LPA run gets the latest default that was completed before its first
+datagram. If two rows have the same time, the higher key counts, so the order of rows does not matter.
 """
 
 from datetime import datetime
@@ -57,7 +57,7 @@ def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, s
 def _latest(
     connection: Connection, table: Table, time: ColumnElement[datetime], which: ColumnElement[bool]
 ) -> MootKey | None:
-    """Return key and alias of the latest row, None if no row applies or it has no key."""
+    """Return key and alias of the latest row; None if no row applies or the row has no key."""
     key, alias = table.c.moot_key, table.c.moot_alias
     order = (time.desc(), func.coalesce(key, 0).desc(), func.coalesce(alias, "").desc())
     row = connection.execute(select(key, alias).where(which).order_by(*order).limit(1)).first()

@@ -18,7 +18,7 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootK
         The settings and the run.
     datagrams
         All known datagrams of the run (dtype `halfpipe.formats.idx.DATAGRAM`). The mapping depends on the run's kind,
-        and on time and ground id of its first datagram. Without datagrams the key is not looked up.
+        and on the time and ground id of its first datagram. Without datagrams the key is not looked up.
 
     Raises
     ------

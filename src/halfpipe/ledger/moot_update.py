@@ -4,12 +4,12 @@ Contract: ``<moot.update> --run r0741234567 --scid N --startedat MET --type LPA|
 --moot-key N --moot-alias ALIAS --nevts N --hwkey N --swkey N [--evtutc0 T --evtutc1 T]``, times in UTC as
 ``2024-06-28 02:29:27.000000``, the last two only for a run with events. The legacy passed these values to
 ``MootUpdate.updateAcqSummary`` and, unless the status was InProgress, to ``markAcqComplete`` (ground-chain §10).
-The command runs after every change of a run's row, sometimes twice with the same values; status 0 means done.
+The command runs after every change of a run's row, sometimes twice with the same values; exit status 0 means done.
 
-The transaction that changes a run's row also writes a new token. When the command has succeeded, the token of what was
-sent is written beside it, and a run is pending until the two are equal. So a failure or a kill delays an update and
-never loses it. If two processes send updates of one run at once, the older one may reach MOOT last; then it also writes
-its token last, and the run is pending again. Each load also sends some updates that earlier loads left.
+The transaction that changes a run's row also writes a new token. After the command succeeds, the token of the row that
+was sent is written beside it. A run is pending until both tokens are equal. So a failure or a kill delays an update but
+never loses it. If two processes send updates of one run at once, the older update may reach MOOT last. Then its token
+is also written last, and the run is pending again. Each load also sends some updates that earlier loads left over.
 """
 
 import logging
@@ -29,9 +29,9 @@ from halfpipe.process.programs import Ending, Log
 from halfpipe.process.programs import run as run_program
 from halfpipe.settings import ROOT
 
-LONGEST = 120.0  # seconds for one run of the command
+LONGEST = 120.0  # seconds for one call of the command
 ROW = ("scid", "startedat", "type", "status", "moot_key", "moot_alias", "nevts", "hwkey", "swkey")
-CATCH_UP = 20  # runs of earlier loads that one load sends at most, because the submission waits for the load
+CATCH_UP = 20  # a load sends at most this many runs of earlier loads, because the submission waits for it
 
 IS_PENDING = or_(PENDING.c.sent.is_(None), PENDING.c.sent != PENDING.c.token)
 
@@ -69,9 +69,9 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
     command
         `moot.update` of the config. If it hangs or does not exist, no further run is sent.
     output
-        Takes what the command prints.
+        Receives the output of the command.
     runs
-        These first, then at most `CATCH_UP` others; None: all.
+        Runs to send first, before at most `CATCH_UP` others; None: all.
     """
     noted = pending(ledger)
     own = [run for run in noted if runs is None or run in runs]

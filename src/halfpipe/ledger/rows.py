@@ -1,4 +1,4 @@
-"""The ledger's rows as they follow from files: for a downlink, and for a run from all of its downlinks."""
+"""The ledger's rows, computed from files: for a downlink, and for a run from all of its downlinks."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -37,16 +37,16 @@ from halfpipe.settings import Settings
 
 Row = dict[str, Any]
 IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # ground-chain §10
-MOST = 2**63 - 1  # in a column of 64 bits
+MOST = 2**63 - 1  # the largest number in a column of 64 bits
 
 
 def is_abandoned(settings: Settings, run: RunId) -> bool:
     """Tell whether the ledger may show a run as Incomplete: the operator abandoned it, and all of it was delivered.
 
-    Level-1 retires an Incomplete run. So some delivery must have treated the run as abandoned, and it must have known
-    every datagram that is known now. If the operator takes the decision back, a downlink arrives, and the operator
-    abandons the run again, the waiting events of that downlink wait for the next delivery. The operator's list is read
-    each time, because it can change during a rebuild or while the database is down.
+    Level-1 retires an Incomplete run. So a delivery must have treated the run as abandoned, and known every datagram
+    that is known now. Suppose the operator takes the decision back, a downlink arrives, and the operator abandons the
+    run again: then the waiting events of that downlink wait for the next delivery. The operator's list is read each
+    time, because it can change during a rebuild or while the database is down.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def is_abandoned(settings: Settings, run: RunId) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """One downlink's datagrams of one run. Level-1 would not accept events that are `refused`: they are not staged."""
+    """One downlink's datagrams of one run. If `refused`, Level-1 would not accept its events: they are not staged."""
 
     downlink: DownlinkId
     run: RunId
@@ -114,7 +114,7 @@ class Part:
         return {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
 
     def rows(self) -> dict[Table, list[Row]]:
-        """Return its rows for each table, sorted by key."""
+        """Return the rows of the part for each table, sorted by key."""
         segments, datagrams = [], []
         ranges = self.datagrams.ranges()
         for apid, of_apid in self.datagrams.by_apid().items():
@@ -138,7 +138,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger must have for one downlink: its own row, its parts, and `staged`, the runs with event files."""
+    """What the ledger must contain for a downlink: its own row, its parts, and `staged`, the runs with event files."""
 
     downlink: DownlinkId
     row: Row
@@ -189,12 +189,12 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
 
 
 def handed_off(work: Path) -> list[DownlinkId]:
-    """Return all downlinks that were handed off, and the legacy's if more than spans is known of them."""
+    """Return all downlinks that were handed off; the legacy's only if more than their spans is known."""
     return [dl for dl in every_downlink(work) if is_known(work, dl)]
 
 
 def is_known(work: Path, downlink: DownlinkId) -> bool:
-    """Tell whether a downlink was handed off and its datagrams are known, not only what the legacy delivered of it."""
+    """Tell whether a downlink was handed off and its datagrams are known, rather than only the legacy's spans."""
     try:
         last = last_hand_off(work, downlink)
     except HalfPipeError:
@@ -208,18 +208,18 @@ def is_known(work: Path, downlink: DownlinkId) -> bool:
 def run_row(
     connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings, legacy: Row | None = None
 ) -> Row:
-    """Compute the row of a run from all of its parts, and from the legacy's row if the parts are not all.
+    """Compute the row of a run from all of its parts, and from the legacy's row if that covers more.
 
     If several downlinks have a datagram, it counts once, with the line that sorts first. Ground id and keys are those
-    of the `first_datagram`. A run with a refused part stays InProgress, or Level-1 would retire it before the rest is
-    delivered.
+    of the `first_datagram`. A run with a refused part stays InProgress. Otherwise Level-1 would retire it before the
+    rest is delivered.
 
     Raises
     ------
     ConfigError, FormatError
         If `moot.file` cannot be read, or has two keys for the run.
     StateError
-        If the datagrams are of several spacecraft, or the MOOT key is bad.
+        If the datagrams come from several spacecraft, or the MOOT key is bad.
     """
     scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows["scid"])}
     if len({scid for scid, _ in scids}) > 1:
@@ -284,7 +284,7 @@ def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> R
     -------
     dict or None
         The row of ``glastops_acqsummary``. None if no tables were adopted (`halfpipe.ledger.adopt`), the legacy had no
-        such run, or `loaded` contains all of the legacy's downlinks with data of it.
+        such run, or `loaded` contains all of the legacy's downlinks with data of the run.
     """
     if not inspect(connection).has_table(legacy_name(RUNS)):
         return None

@@ -3,20 +3,20 @@
 Five tables have the names and columns of the legacy's, so that their readers need no change. Two more are filled by the
 ISOC and read here for the MOOT mapping. Tables with the prefix ``halfpipe_`` are HalfPipe's own.
 
-Three kinds of database must accept them: names have at most 30 characters; there are no booleans, unbounded texts or
-values that the database generates; times are UTC without a zone. Unsigned 32-bit numbers need `BigInteger`. Columns can
-be NULL where the legacy's can.
+Three kinds of database must accept all tables. So names have at most 30 characters, there are no booleans, unbounded
+texts or values that the database generates, and times are UTC without a zone. Unsigned 32-bit numbers need
+`BigInteger`. Columns can be NULL where the legacy's can.
 
-The tables deviate from the legacy's where a downlink could not be loaded again or removed without harm to others:
+The tables differ from the legacy's where otherwise loading a downlink again or removing it would harm others:
 
 - ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks can contain one datagram; with the
   legacy's keys the second load fails, or takes the row away from the first downlink.
 - `LINKS` has the checksum of the downlink's datagrams (`digest`), and whether Level-1 would refuse the run (`refused`).
-  `DOWNLINKS` has the number of the hand-off and of the one that was submitted, a second witness besides the records. So
-  `check` finds what is out of date.
-- Only the first and last datagram of each segment are stored, as before. All of them would be 1.8e9 rows (9,000 for
-  each of two EPUs of 100,000 runs), a copy of ``datagrams.idx``, which is never deleted. A run's row is computed from
-  these files, because segments that overlap in part do not show which events they share.
+  `DOWNLINKS` has the numbers of the latest hand-off and of the submitted one, independent of the records. So `check`
+  finds what is out of date.
+- Only the first and last datagram of each segment are stored, as in the legacy. All of them would be 1.8e9 rows (9,000
+  for each of two EPUs of 100,000 runs), a copy of ``datagrams.idx``, which is never deleted. A run's row is computed
+  from these files, because segments that overlap in part do not show which events they share.
 """
 
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ from sqlalchemy import table as sql_table
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0007"  # of these tables; a change of them needs another number
+REVISION = "0007"  # of these tables; every change of them needs a new number
 WORD = 16  # letters of a word in an index line (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -177,7 +177,7 @@ LOCK = Table(
     PrimaryKeyConstraint("id", name="halfpipe_lock_pk"),
 )
 
-# The token of a run's last change, written in the transaction of the change, and the one that MOOT received last.
+# The token of a run's last change, written in the same transaction, and the token that MOOT received last.
 PENDING = Table(
     "halfpipe_moot_pending",
     METADATA,
@@ -197,7 +197,7 @@ COPIED = {"handoff": 0, "digest": "legacy", "refused": 0}
 
 
 def legacy_name(table: Table) -> str:
-    """Return the name of a legacy table after its adoption, as ``legacy_acqsummary``."""
+    """Return the name of a legacy table after its adoption, like ``legacy_acqsummary``."""
     return table.name.replace("glastops_", "legacy_")
 
 
@@ -208,7 +208,7 @@ def legacy_table(table: Table) -> TableClause:
 
 
 def time_of(unix: float) -> datetime:
-    """Return Unix UTC seconds as a time of the tables: without a zone, to the microsecond."""
+    """Convert Unix seconds to a time in the tables: UTC without a zone, to the microsecond."""
     return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)
 
 

@@ -1,1 +1,1 @@
-"""What the system before HalfPipe left or does: its deliveries taken over, and compared with what is made here."""
+"""The system before HalfPipe: takeover of its deliveries, and comparison with those of HalfPipe."""

@@ -1,7 +1,7 @@
 """Compare a downlink that HalfPipe delivered with the same downlink from another system, event by event.
 
-A difference is explained only if everything that the other side has of the run is exactly what the legacy's rule gives,
-replayed on the datagrams and events that are known here. Everything else needs action. A reason proves nothing: it only
+A difference is explained only if the other side's whole delivery of the run is exactly what the legacy's rule gives,
+replayed on the datagrams and events that are known here. Everything else needs action. A reason is not a proof: it only
 names the rule. docs/legacy.md has the numbers of the defects.
 """
 
@@ -48,7 +48,7 @@ HERE, THERE, BOTH = "here", "there", "both"
 
 
 class Reason(NamedTuple):
-    """Why something differs: a kind, the number of a defect of the legacy, and words."""
+    """Why something differs: a kind, the number of a defect of the legacy, and a text."""
 
     kind: str
     defect: int | None
@@ -84,22 +84,22 @@ def _unexplained(text: str) -> Reason:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that differs, for one reason.
+    """A difference with one reason.
 
     Attributes
     ----------
     what
-        ``events``, ``files``, ``tokens``, the ``header``, the ``text``, or the ``stage``.
+        ``events``, ``files``, ``tokens``, ``text`` with the name of a text, or ``stage``.
     run
-        Empty for all of a text, or of the stage.
+        Empty for a whole text, or for the stage.
     kind, defect, text
         The `Reason`.
     where
-        Which side has the events: ``here`` (or the legacy's rule) only, ``there`` only, or ``both`` with other bytes.
+        Which side has the events: only ``here`` (or the legacy's rule), only ``there``, or ``both`` with other bytes.
     first, last, events
         The first and the last sequence of the events, and how many there are.
     here, there
-        The two sides of anything that is not an event.
+        What each side has, for anything but events.
     """
 
     what: str
@@ -117,7 +117,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class RunCounts:
-    """How many events of a run there are here, there, and the same on both sides."""
+    """The number of events of a run here, there, and identical on both sides."""
 
     run: str
     here: int
@@ -198,7 +198,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
 
 
 def _foreign(here: Side, there: Side) -> Iterator[Path]:
-    """Yield files that are not part of a hand-off. Texts that only HalfPipe writes are allowed if they are the same."""
+    """Yield files that are not part of a hand-off. Texts that only HalfPipe writes are allowed if both sides agree."""
     for name, path in sorted(there.others.items()):
         mine = here.others.get(name)
         if mine is None or not path.is_file() or path.read_bytes() != mine.read_bytes():
@@ -212,12 +212,12 @@ def _of_text(name: str, run: str, reason: Reason, ours: Sequence[str], theirs: S
 def _magic7(
     settings: Settings, receipt: Mapping[str, Any], here: Side, there: Side, runs: Sequence["_Run"]
 ) -> Iterator[Finding]:
-    """Yield a difference of magic-7. It is explained if the magic-7 command prints it for the legacy's times.
+    """Yield a difference in the magic-7 text. It is explained if the program prints that text for the legacy's times.
 
     These are the times of the first known event of the first run, and of the last known event of the last run.
     """
     ours, theirs = here.texts[MAGIC7], there.texts[MAGIC7]
-    # HalfPipe makes none if nothing is delivered. The legacy makes one for known events, and removes it from its tree.
+    # HalfPipe writes none if nothing is delivered. The legacy writes one, but removes it from its tree.
     needed = ours == [GONE] and any(run.nearest.merged for run in runs)
     if (ours == theirs and not needed) or (there.is_tree and theirs == [GONE]):
         return
@@ -252,17 +252,17 @@ class _Run:
 
     @property
     def counts(self) -> RunCounts:
-        """How many events there are."""
+        """The numbers of its events."""
         return RunCounts(self.run, len(self.ours.rows), len(self.theirs.rows), int(self.same.sum()))
 
     def findings(self, *, is_sound: bool) -> Iterator[Finding]:
-        """Yield what differs. Nothing is explained unless the files here are as they were delivered."""
+        """Yield the differences. None is explained unless the files here are unchanged since their delivery."""
         unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
         try:
             for history in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
                 expected = expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
                 differs = self.unlike(expected)
-                first = self.there.is_tree and not self.nearest.merged  # a tree never contains what is ours
+                first = self.there.is_tree and not self.nearest.merged  # a tree never has HalfPipe's hand-off
                 if first or _weight(differs) < _weight(unlike):
                     self.nearest, unlike = expected, differs
                 if not unlike:
@@ -281,7 +281,7 @@ class _Run:
 
     @cached_property
     def in_ours(self) -> NDArray[np.intp]:
-        """The place of each event there among ours, -1 if we do not have it."""
+        """The index of each event there among ours; -1 if we do not have it."""
         return where_in(self.theirs.rows, self.ours.rows)
 
     @cached_property
@@ -329,14 +329,14 @@ class _Run:
         return [*found, *self._unlike_tokens(expected), *texts]
 
     def _texts(self) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Yield the name of each text that is there, and its lines of the run on both sides."""
+        """Yield the name of each text that the other side has, and the run's lines in it on both sides."""
         for name in TEXTS:
             if self.there.texts[name] != [GONE]:
                 ours, theirs = (side.lines(name, self.run.l1) for side in self.sides)
                 yield name, ours, theirs
 
     def _unlike_events(self, expected: Expected) -> Iterator[Finding]:
-        """Yield events that are missing, that are not expected, and that have other bytes."""
+        """Yield events that are missing, unexpected, or different."""
         rows, theirs = expected.rows, self.theirs.rows
         at = where_in(theirs, rows)
         for of, numbers, where, text in (
@@ -348,7 +348,7 @@ class _Run:
                 yield self._group(of[numbers[part]], where, _unexplained(text.format(expected.by)))
 
     def _changed(self, expected: Expected, at: NDArray[np.intp]) -> list[int]:
-        """Return the numbers of events with other bytes than expected; `at` is their place among these."""
+        """Return the indices of events there with unexpected bytes; `at` has their places among the expected events."""
         rows = self.theirs.rows
         if expected.merged is None:
             return np.flatnonzero((at >= 0) & ~self.same).tolist()
@@ -439,7 +439,7 @@ class _Run:
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
-    """Return where each event of `rows` is `among`, -1 if it is not there; `among` must have each once."""
+    """Return the index in `among` of each event of `rows`, or -1; `among` must have each event once."""
     one, other = (pd.DataFrame({key: of[key] for key in ("sequence", "apid")}) for of in (rows, among))
     found = one.merge(other.reset_index(names="at"), how="left")
     return np.array(found["at"].fillna(-1), np.intp)
@@ -451,7 +451,7 @@ def _weight(findings: Sequence[Finding]) -> int:
 
 
 def _stretches(values: NDArray[Any], step: int) -> Iterator[slice]:
-    """Yield slices in which each value is the one before plus `step`."""
+    """Yield slices in which each value is the previous one plus `step`."""
     cuts = np.flatnonzero(np.diff(values) != step) + 1
     for a, b in pairwise([0, *cuts.tolist(), len(values)]) if len(values) else ():
         yield slice(a, b)

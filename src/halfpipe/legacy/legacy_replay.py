@@ -1,7 +1,7 @@
 """The legacy's merge, replayed on arrays of datagrams and events.
 
-`halfpipe compare` checks the legacy's deliveries with it. Tests compare it with a second model, which was written from
-the legacy's scripts, and with the legacy's own records.
+`halfpipe compare` checks the legacy's deliveries with this replay. Tests compare the replay with a second model, which
+was written from the legacy's scripts, and with the legacy's own records.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams, consecutive
 from halfpipe.settings import Merge
 
 LPA = frozenset({956, 957, 958})  # with any other APID, even 955, the legacy treats a run as LCI
-EPUS = 2  # of an LPA run: with one or three the legacy delivers nothing
-EIGHT_DIGITS = 0x10000000  # MET: it writes the hex digits of earlier runs without the leading zero
+EPUS = 2  # of an LPA run; with one or three the legacy delivers nothing
+EIGHT_DIGITS = 0x10000000  # MET; the legacy writes the hex digits of earlier runs without the leading zero
 
 
 class Piece(NamedTuple):
@@ -42,11 +42,11 @@ class Merged:
     events
         The known events, in order (sequence, APID), each once.
     delivered, done
-        Whether the merge writes each event, and whether it is inside a span of another downlink.
+        Whether the merge writes each event, and whether the event is inside a span of another downlink.
     kind, complete, refused
-        LPA or LCI; whether the run is retired; whether the legacy refuses to deliver anything of it.
+        LPA or LCI; whether the run is retired; whether the legacy refuses to deliver any of it.
     spans
-        The spans that it finds.
+        The spans that the legacy finds.
     """
 
     events: NDArray[np.void]
@@ -59,7 +59,7 @@ class Merged:
 
     @property
     def series(self) -> list[tuple[int, int]]:
-        """The slices of `events` in each index. An index ends only where a known event is skipped."""
+        """The slice of `events` in each index. An index ends only where a known event is skipped."""
         edges = np.flatnonzero(np.diff(self.delivered, prepend=False, append=False)).tolist()
         return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -121,7 +121,7 @@ class History:
         others.pop(downlink, None)
         datagrams = [own.datagrams]
         datagrams += [KnownDatagrams.together(self.parts[dl].datagrams for dl in others)] if others else []
-        # Each downlink keeps an index of all events that it knew. The first index with an event decides on the copy.
+        # Each downlink keeps an index of all events it knew. The first index with an event decides on its copy.
         events = in_one([own.events, *(other.events for other in others.values())])
         spans = [self.parts[dl].spans for dl in others]
         done = [one.recorded if of is None else of for of, one in zip(spans, others.values(), strict=True)]
@@ -136,7 +136,7 @@ def merged(
     Parameters
     ----------
     run
-        The run. The legacy finds no files of an early one.
+        The run. The legacy finds no files of an early run.
     parts
         The datagrams of the downlink, and those of all others. If a datagram has several lines, the first part counts.
     events
@@ -158,7 +158,7 @@ def merged(
     if is_lpa:
         spans = spans_of_two(*(of[apid] for apid in sorted(of)))
     else:
-        # It takes the first APID in a dict of Python 2 with eight slots; if two share a slot, the one with a gap.
+        # The legacy takes the first APID in a Python 2 dict of 8 slots; if two share one, the APID with a gap.
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
     is_done = inside(events["sequence"], sorted(done))
@@ -171,7 +171,7 @@ def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[n
     if not spans:
         return np.zeros(len(sequence), bool)
     firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*spans, strict=True))
-    # At each event it has read up to the first span that does not end before the event, or to the last span.
+    # At each event, spans were read up to the first one that does not end before the event, or to the last.
     at = np.minimum(np.searchsorted(np.maximum.accumulate(lasts), sequence), len(spans) - 1)
     found: NDArray[np.bool_] = (firsts[at] <= sequence) & (sequence <= lasts[at])
     return found
@@ -188,15 +188,15 @@ def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
 
 
 def file_number(sequence: int) -> int:
-    """Return the number in a file's name: the sequence as a signed number of 32 bits (its defect 27)."""
+    """Return the number in a file's name: the sequence as a signed 32-bit number (the legacy's defect 27)."""
     return (sequence + 2**31) % 2**32 - 2**31
 
 
 def is_written(original: bytes, before: bytes, written: bytes) -> bool:
     """Tell whether the legacy writes the record `original` as `written`.
 
-    An event without handlers gets those of the event `before` it in the same index (empty for the first one). The last
-    two bytes of the info of an LCI_CAL event are not copied.
+    An event without handlers gets those of the event `before` it in the same index; `before` is empty for the
+    first event. The last two bytes of the info of an LCI_CAL event are not copied.
     """
     kind, _ = _info(original)
     if kind is evt.InfoType.LCI_CAL:
@@ -209,13 +209,13 @@ def is_written(original: bytes, before: bytes, written: bytes) -> bool:
 
 
 def defect_of_copy(original: bytes) -> int:
-    """Return the number of the defect by which the legacy writes an event with other bytes than `original`."""
+    """Return the number of the defect that makes the legacy write other bytes than `original`."""
     kind, _ = _info(original)
     return 30 if kind is evt.InfoType.LCI_CAL else 26 if handlers(original) == bytes(4) else 34
 
 
 def handlers(record: bytes) -> bytes:
-    """Return the bytes of an LPA event that hold the number of handlers and the handlers; empty for other events."""
+    """Return the number of handlers and the handlers of an LPA event, as bytes; empty for other events."""
     kind, begin = _info(record) if record else (None, 0)
     return record[begin : -evt.LPA_KEYS.itemsize] if kind is evt.InfoType.LPA else b""
 
@@ -244,9 +244,9 @@ def pieces(rows: NDArray[np.void]) -> list[Piece]:
 def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> list[Interval]:
     """Return the spans that the legacy finds in an LPA run.
 
-    It goes through the pieces of both EPUs side by side, on with the one that ends first, and is done when that EPU has
-    no other piece. A span is where two pieces overlap; from the first of the two if both open the run, to the last if
-    both end with stop.
+    The legacy goes through the pieces of both EPUs in parallel. It advances the EPU whose piece ends first, until
+    that EPU has no more pieces. A span is the overlap of two pieces. If both open the run, the span begins with the
+    piece that begins first; if both end with stop, it ends with the piece that ends last.
     """
     spans: list[Interval] = []
     i = j = 0

@@ -1,7 +1,7 @@
 """The legacy's tree: downlinks, their runs, and chunk products. It is listed and read, never written.
 
-The names of files and directories follow from the legacy's scripts. A run's directory is named by the start of the run
-as a decimal number without leading zeros. Its eight hex digits in other names may be seven if the first is a zero.
+The names of files and directories follow from the legacy's scripts. A run's directory is named after the start of the
+run, as a decimal number without leading zeros. Other names have eight hex digits, or seven if the first is a zero.
 
 The legacy recorded the spans of a run as pairs of numbers in a pickle of Python 2. Only the one form that its programs
 wrote is matched. The file is never unpickled.
@@ -38,11 +38,11 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
     Raises
     ------
     FormatError
-        If the file is not a list of spans as the legacy wrote it; the message contains the byte.
+        If the file is not a list of spans as the legacy wrote it; the message contains the offset in bytes.
     """
     try:
         with open_regular(path) as file:
-            content = file.read(MOST_BYTES)  # the end of a longer file is missing, so it is refused
+            content = file.read(MOST_BYTES)  # a longer file is cut off here, so it is refused
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from error
     spans: list[Interval] = []
@@ -73,7 +73,7 @@ _DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
 
 
 class Known(StrEnum):
-    """What is known of the legacy's delivery of a run in a downlink, the least first."""
+    """What is known of the legacy's delivery of a run in a downlink, from least to most."""
 
     REFUSED = "refused"
     NOTHING = "nothing"
@@ -92,7 +92,7 @@ class LegacyRun:
     spans
         The delivered spans, with the number of events in each merged index.
     merged, orphans, kind, retired
-        Number of events in the last span and of orphans, the kind of the run, and whether it is complete.
+        Number of events in the last span, number of orphans, the kind of the run, and whether it is complete.
     datagrams
         The file with the datagrams that were known when the run was merged.
     """
@@ -145,7 +145,7 @@ def _events_of(path: Path) -> int | None:
 class LegacyDownlink:
     """A downlink of the legacy: the `names` in its `home`, and the chunks with a RetDef or with products.
 
-    The runs that the legacy began are `begun`; chunk products exist for the runs `with_products`.
+    `begun` are the runs that the legacy began, and `with_products` are the runs with chunk products.
     """
 
     id: DownlinkId
@@ -165,7 +165,7 @@ class LegacyDownlink:
         OSError
             If it cannot be listed.
         IdError
-            If a name has the start of a run that cannot be.
+            If a name contains a start that no run can have.
         """
         found = cls(DownlinkId(home.name), home, frozenset(os.listdir(home)))  # noqa: PTH208
         for name in sorted(found.names):
@@ -209,7 +209,7 @@ class LegacyDownlink:
 
 
 def handed_off(home: Path) -> str:
-    """Return when the legacy handed a downlink off, by the time of its last text; empty if it has not."""
+    """Return when the legacy handed a downlink off, from the time of its last text; empty if it did not."""
     when = modified(str(home / paths.text("delivered_events", home.name)))
     return datetime.fromtimestamp(when, UTC).isoformat() if when else ""
 
@@ -220,7 +220,7 @@ def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
     Raises
     ------
     OSError
-        If it cannot be listed.
+        If the tree cannot be listed.
     """
     with os.scandir(root) as entries:
         every = sorted((entry.name, entry.is_dir()) for entry in entries)

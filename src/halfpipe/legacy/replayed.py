@@ -26,22 +26,22 @@ from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.run.moot_keys import UNSET, MootKey
 from halfpipe.settings import Merge
 
-# Lines of its text of MOOT keys for a run that could not be mapped: none, one without a key, or one with UNKNOWN.
+# Lines in the legacy's text of MOOT keys for a run that could not be mapped: none, or one without a good key.
 UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The hand-off of a run in a downlink, by a rule.
+    """The hand-off of a run in a downlink, according to a rule.
 
     Attributes
     ----------
     rows, begins
-        The events, in order, and whether an index of the legacy begins with them.
+        The events, in order, and whether an index of the legacy begins with each of them.
     files, tokens
         The event files, and the names of other tokens that may exist.
     lines
-        The lines of each text; any of several versions is right.
+        The versions of the lines of each text, all of them right.
     merged
         The legacy's merge; None if this is HalfPipe's delivery.
     elsewhere
@@ -65,12 +65,12 @@ class Expected:
 class Inputs:
     """Everything that HalfPipe knows of a run. Each part is read when it is first needed.
 
-    `key` is its MOOT key in the downlink that is compared, if this has the run.
+    `key` is the run's MOOT key in the downlink that is compared; None if that does not have the run.
     """
 
     def __init__(self, work: Path, run: RunId, key: MootKey | None) -> None:
         self.work, self.run, self.key = work, run, key
-        self.files: dict[Path, int] = {}  # the evt files that events of `parts` count into
+        self.files: dict[Path, int] = {}  # evt files with the events of `parts`, and their numbers
 
     @cached_property
     def indexes(self) -> Mapping[DownlinkId, MergedIndex]:
@@ -79,7 +79,7 @@ class Inputs:
 
     @cached_property
     def recorded(self) -> Deliveries:
-        """The deliveries."""
+        """The recorded deliveries."""
         return Deliveries(self.work, self.run, only_look=True)
 
     @cached_property
@@ -107,7 +107,7 @@ class Inputs:
 
     @cached_property
     def order(self) -> list[DownlinkId]:
-        """The downlinks in the order of their hand-offs here, by the times of the records; one for each hand-off."""
+        """The downlinks in the order of their hand-offs here, by the times of the records, once per hand-off."""
         every = {*self.indexes, *self.taken_over}
         records = ((path, dl) for dl in every for path in (self.work / paths.receipts(dl)).glob("*.json"))
         return [dl for _, dl in sorted((path.stat().st_mtime_ns, dl) for path, dl in records)]
@@ -126,11 +126,11 @@ class Inputs:
 
     @cached_property
     def _times(self) -> Mapping[DownlinkId, list[tuple[float, float]]]:
-        """The times of the first and the last datagram in each index of a downlink, Unix UTC seconds."""
+        """The first and the last event time in each index of a downlink, by its datagram lines; Unix UTC seconds."""
         found: dict[DownlinkId, list[tuple[float, float]]] = {}
         for dl, chunk in ((dl, chunk) for dl, index in self.indexes.items() for chunk in index.chunks):
             place = chunk.place(self.work, dl)
-            assert place is not None  # else there are no `parts`
+            assert place is not None  # otherwise `parts` raised an error before
             for path in (place / name for name in chunk.files if name.endswith(rows.SUFFIX)):
                 if lines := rows.read_rows(path).lines:
                     first, last = parse_datagrams((lines[0], lines[-1]), str(path))
@@ -146,7 +146,7 @@ def expected_of(
     Parameters
     ----------
     history
-        Its merges of the run. The last merge of the downlink counts, with the data that were known at that time.
+        The legacy's merges of the run. The last merge of the downlink counts, with the data that were known then.
     downlink, inputs
         The downlink, and everything known of the run here.
     there
@@ -194,7 +194,7 @@ def expected_of(
 
 
 def _environment(lines: Sequence[str], met: str) -> Moot:
-    """Return the key and alias that the legacy finds for a run. It uses each line that contains the run's digits."""
+    """Return the key and alias that the legacy finds for a run. It uses each line that contains the digits `met`."""
     found = [line.split() for line in lines if met in line]
     keys, aliases = ([words[n] for words in found if len(words) > n] for n in (1, 2))
     key = re.match(r"\d+", keys[0]) if keys else None

@@ -47,14 +47,14 @@ GONE = "(gone)"  # instead of the lines of a missing text
 # The columns of a merged index; `file` is an absolute path on the machine that wrote it.
 _LINE = ["tag", "run", "sequence", "apid", "datagram", "opening", "closing", "offset", "file"]
 _TYPES = {"sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
-# The bytes of an LPA event without handlers, but for its EBF.
+# Size in bytes of an LPA event without handlers, except for its EBF.
 _BARE = evt.CONTEXT.itemsize + 4 + 4 + evt.LPA_INFO.itemsize + 4 + evt.LPA_KEYS.itemsize
 Moot = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
 class File:
-    """A delivered event file; in the legacy's tree without `moot`, its key and alias."""
+    """A delivered event file; `moot` (its key and alias) is None in the legacy's tree."""
 
     name: str
     events: int
@@ -62,7 +62,7 @@ class File:
     moot: Moot | None = None
 
     def __str__(self) -> str:
-        """For messages."""
+        """Return a text for messages."""
         return f"{self.name} ({self.events} events, MOOT {self.moot and self.moot[0]})"
 
 
@@ -72,7 +72,7 @@ class Delivered:
 
     `rows` (dtype `ROW`) are in order, each event once. Their records are in the files `places`; LPA records are read
     with `latc` as LATC_master. `wrong` lists contradictions. `spans` are those that the legacy recorded in its tree.
-    `gone` says why there are no records.
+    `gone` is the reason why there are no records.
     """
 
     rows: NDArray[np.void] = field(default_factory=lambda: NOTHING)
@@ -100,9 +100,9 @@ class Side:
     texts
         The lines of each text.
     stage
-        The stage that contains it; None for an archive and for the legacy's tree.
+        The stage that contains the delivery; None for an archive and for the legacy's tree.
     is_tree
-        Whether it is in the legacy's tree of downlinks.
+        Whether the delivery is in the legacy's tree of downlinks.
     others
         Files and directories that are not part of a hand-off, by name.
     """
@@ -118,12 +118,12 @@ class Side:
         return sorted(line for line in self.texts.get(name, ()) if line.partition(" ")[0] == run)
 
     def lines_but(self, name: str, runs: Container[str]) -> list[str]:
-        """Return the sorted lines of a text that begin with other names than `runs`."""
+        """Return the sorted lines of a text that begin with none of `runs`."""
         return sorted(line for line in self.texts[name] if line.partition(" ")[0] not in runs)
 
 
 def side_at(root: Path, downlink: DownlinkId, latc: int | None = None) -> Side | None:
-    """Read the delivery of a downlink below `root`; None if there is none, or if the legacy has not handed it off.
+    """Read the delivery of a downlink below `root`; None if it does not exist, or if the legacy has not handed it off.
 
     The legacy's tree contains records as they were decoded, so `latc` is put into them, as a merge does.
     """
@@ -151,7 +151,7 @@ def home_at(root: Path, downlink: DownlinkId) -> Path | None:
 
 
 def _run_of(path: Path) -> RunId | None:
-    """Return the run whose name a directory has; None for anything else."""
+    """Return the run that a directory is named after; None for anything else."""
     with suppress(IdError):
         return RunId.from_l1(path.name) if path.is_dir() else None
     return None
@@ -206,7 +206,7 @@ def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
 
 
 def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) -> Delivered:
-    """Read the legacy's merged indexes of a run, one for each span, and the records in chunks to which they point.
+    """Read the legacy's merged indexes of a run, one for each span, and the records in the chunks.
 
     A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
     """
@@ -264,7 +264,7 @@ def rows_of(
     Parameters
     ----------
     places, place
-        Files, and the number of this one.
+        A list of files, and the index of this file in the list.
     offsets
         Bytes from its start to each record.
     latc

@@ -1,7 +1,7 @@
 """Takeover: record the legacy's downlinks as if HalfPipe had processed them.
 
-Nothing is staged. For each run its deliveries are recorded first, and the contents of the downlink after that, so that
-nothing goes to Level-1 twice if the takeover dies in between. A report shows what became of each downlink.
+Nothing is staged. For each run, the deliveries are recorded before the contents of the downlink. So nothing goes to
+Level-1 twice if the takeover dies in between. A report shows what became of each downlink.
 """
 
 import logging
@@ -40,7 +40,7 @@ from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 
-HANDOFF = 1  # the legacy's hand-off; later ones of HalfPipe have the numbers after it
+HANDOFF = 1  # number of the legacy's hand-off; HalfPipe's later ones have the numbers after it
 EMPTY_LOG: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
 BATCH = 1000  # downlinks that are flushed to disk together
 
@@ -70,7 +70,7 @@ class Report:
     left
         Downlinks that were not taken over, by reason.
     runs
-        The runs of downlinks that were taken over now, by what one of these downlinks has of them.
+        The runs of downlinks that were taken over now, by what is known of them in a downlink.
     refused
         Messages by downlink: records and chunk products that cannot be read, and failures.
     both
@@ -112,7 +112,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     LockedError
         If another process works on the downlink.
     HalfPipeError, OSError
-        If something cannot be read or written; then re-running the command continues.
+        If something cannot be read or written. Re-running the command continues the takeover.
     """
     work, do = settings.paths.work, report.done
     mark = {"from": str(home), "handed_off": handed_off(home), "refused": False}
@@ -135,7 +135,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         return None
     with leases.downlink_job(settings, legacy.id) if do else nullcontext():
         entries = list(_chunks(settings, legacy, report)) if do else []
-        # Only a takeover reads the chunk products.
+        # Without `do`, the chunk products are not read.
         with_products = {run for entry in entries for run in entry["runs"]} if do else legacy.with_products
         for run in runs:
             if run.refused:
@@ -149,13 +149,13 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     if do and settings.ledger.url is not None and any(run.known is Known.WHOLE for run in runs):
         from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
 
-        # Level-1 uses it to decide whether a run is complete.
+        # Level-1 uses the ledger to decide whether a run is complete.
         load_downlink(settings, legacy.id, sys.stderr)
     return mark | {"refused": legacy.id in report.refused}
 
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
-    """Return a text if a downlink was processed here, or is being processed; empty if not."""
+    """Return a text if a downlink was processed here, or has a receipt without records; empty if not."""
     made = hand_offs(work, downlink)
     ours = any(not handoff.receipt.get("taken_over") for handoff in made)
     return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
@@ -204,7 +204,7 @@ def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Itera
 def _write(
     settings: Settings, legacy: LegacyDownlink, runs: list[LegacyRun], entries: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Record what is known of a downlink, the receipt last."""
+    """Record what is known of a downlink: its runs first, then the receipt and the submission."""
     work, downlink = settings.paths.work, legacy.id
     products = {chunk: work / paths.chunk(downlink, chunk) for chunk in legacy.retdefs}
     manifests = []
@@ -217,7 +217,7 @@ def _write(
         "handoff": HANDOFF,
         "software": {"halfpipe": __version__},
         "config": settings.provenance,
-        # A chunk whose products were gone has no files.
+        # If the products of a chunk are gone, its list of files is empty.
         "chunks": [
             receipt.of_chunk(read_json(path) if path.exists() else _chunk(legacy, chunk, []))
             for chunk, path in products.items()
@@ -287,7 +287,7 @@ def _write_run(
 def _delivery(
     downlink: DownlinkId, run: LegacyRun, datagrams: KnownDatagrams, before: Delivery | None
 ) -> Delivery:
-    """Return the legacy's delivery. Numbers of events come from `before` where the merged index is gone now."""
+    """Return the legacy's delivery. If a merged index is gone now, its number of events comes from `before`."""
     counted = {span.sequences: span.events for span in (before.legacy if before and before.legacy else ())}
     legacy = tuple(
         span if span.events is not None else replace(span, events=counted.get(span.sequences))
@@ -379,7 +379,7 @@ def takeover(
                     try:
                         if (mark := _take(settings, root / downlink, report)) and do:
                             on_disk[downlink] = mark
-                    except (HalfPipeError, OSError) as error:  # the others go on
+                    except (HalfPipeError, OSError) as error:  # continue with the others
                         report.refused[downlink].append(str(error))
     return report
 

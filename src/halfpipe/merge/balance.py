@@ -1,4 +1,4 @@
-"""The balance of a run: every known event in exactly one account, counted twice.
+"""The balance of a run: every known event is in exactly one account. Events are counted in two ways.
 
 One count uses the rows of the events and the reasons why events are not delivered. The other uses the records of the
 deliveries, datagram by datagram.
@@ -25,7 +25,7 @@ def closed_books(
     delivered
         The number of events in the latest deliveries of all downlinks.
     is_refused
-        Whether Level-1 would refuse the run: due events are refused.
+        Whether Level-1 would refuse the run. Then its due events count as refused.
     lost
         What `lost_events` returns.
     """
@@ -52,7 +52,7 @@ def lost_events(
     known
         All known events of some datagrams.
     groups
-        The groups of those events that are not delivered.
+        The groups of those among them that are not delivered.
     latest
         The latest delivery of each downlink.
     """

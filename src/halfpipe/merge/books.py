@@ -1,4 +1,4 @@
-"""The books of a run: the number of known events in each account. It loads no arrays."""
+"""The books of a run: the number of known events in each account. This module does not load numpy."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Books:
     refused: int = 0
 
     def as_json(self) -> dict[str, int]:
-        """Write them as JSON."""
+        """Return the books as JSON."""
         return {**vars(self)}
 
     @property
@@ -66,7 +66,7 @@ class Standing:
     books
         The books; None if unknown.
     old
-        Why the books are unknown, or those of an earlier merge; empty if they are current.
+        Why the books are unknown or from an earlier merge; empty if they are current.
     """
 
     books: Books | None

@@ -18,7 +18,7 @@ from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
 
-LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
+LEAST_IN_A_FILE = 2  # events; Level-1 refuses a whole run if one of its files has fewer
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def decide(
     limits
         Limits for files, and the number of EPUs.
     earlier
-        Deliveries of each downlink before its latest, oldest first, that covered more than the later ones. Level-1 may
-        still have these events, so they count as recorded.
+        Earlier deliveries of each downlink, oldest first, that covered more than the later ones. Level-1 may still have
+        these events, so they count as recorded.
     settle_all
         As for `settled`: all known events that are not delivered yet are delivered now.
     vanished
-        No chunk of the downlink contains the run any more: it delivers nothing, also inside its own spans, where other
-        downlinks may have events.
+        No chunk of the downlink contains the run any more. So the downlink delivers nothing, not even inside its own
+        spans, where other downlinks may have events.
     """
     segments = datagrams.segments()
     others = {dl: (*earlier.get(dl, ()), record) for dl, record in recorded.items()}
@@ -106,7 +106,7 @@ def decide(
         for (a, b), enough in zip(series, least, strict=True):
             chosen[numbers[a:b]] = b - a >= enough
     delivered = _cut_out(known, _runs_of(chosen))
-    cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # the same series, in `delivered`
+    cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # `large`, as slices of `delivered`
 
     return Decision(
         kind=RunKind.of(segments),
@@ -159,9 +159,9 @@ def series_of(
     """Cut the ordered deliverable sequences into file series, as half-open slices.
 
     A series never crosses the border of a settled interval, a span of another downlink, or the edge of a span of the
-    downlink itself. It also never crosses a waiting event, because those are between settled intervals. The cut is
-    before the first event at or after the start of such an interval, and before the first event after the end of an own
-    span.
+    downlink itself. It also never crosses a waiting event, because waiting events are between settled intervals.
+    The cuts are before the first event at or after the start of such an interval, and before the first event after the
+    end of an own span.
     """
     if not len(sequence):
         return []
@@ -180,13 +180,13 @@ def _least(
     """
     if limits.min_events <= LEAST_IN_A_FILE or not own:
         return [limits.min_events] * len(series)
-    # A series is inside an own span as a whole or not at all.
+    # A series is either completely inside an own span or completely outside.
     again = numbers_inside(sequence[[a for a, _ in series]], join(own)) if series else ()
     return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
 
 
 def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
-    """Return only the events in `slices`, without a copy if one slice has most of them."""
+    """Return only the events in `slices`, without a copy if there is one slice with at least half of all events."""
     if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
         return events[slices[0][0] : slices[0][1]]
     return joined([events[:0], *(events[a:b] for a, b in slices)])

@@ -24,7 +24,7 @@ EVERYTHING = Interval(LOWEST, HIGHEST)
 
 
 def join(intervals: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
-    """Join intervals that share a sequence; two that only touch (…1049 and 1050…) stay two."""
+    """Join intervals that share a sequence; intervals that only touch (…1049 and 1050…) stay separate."""
     joined: list[Interval] = []
     for first, last in sorted(intervals):
         if joined and first <= joined[-1].last:
@@ -50,7 +50,7 @@ def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Inter
 
 
 def subtract(one: Iterable[Interval], other: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
-    """Return the parts of the intervals `one` outside `other`, in order; intervals in each may overlap."""
+    """Return the parts of the intervals `one` outside `other`, in order; the intervals of each argument may overlap."""
     left = list(join(one))
     for first, last in join(other):
         kept = []

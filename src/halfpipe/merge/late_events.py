@@ -1,8 +1,8 @@
-"""Late events: events inside spans that another downlink delivered, but without these events.
+"""Late events: events inside spans that another downlink delivered without them.
 
 A delivery records how many events of each datagram it contains. If more events of a datagram are known now in the same
-spans, only a part of the datagram was there then, or nothing. Datagram lines cannot show this, because the line of an
-incomplete datagram may announce only the part that was there.
+spans, the datagram had arrived only in part, or not at all. Datagram lines cannot show this, because the line of an
+incomplete datagram may announce only the part that had arrived.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Events = NDArray[np.void]
 
 
 def counts_of(events: Events) -> dict[int, str]:
-    """Count the events of each datagram, as one text for each APID.
+    """Count the events of each datagram; return one text for each APID.
 
     The text is short because a run has some 18,000 datagrams: ``0: 145 143 17: 150`` means 145 and 143 events of the
     datagrams 0 and 1, and 150 of datagram 17.
@@ -38,7 +38,7 @@ def counts_of(events: Events) -> dict[int, str]:
 
 
 def by_datagram(counts: str) -> dict[int, int]:
-    """Return the counts in such a text by datagram number. Datagrams without events are not in it."""
+    """Return the counts in a text of `counts_of` by datagram number, without datagrams that have no events."""
     found, number = {}, 0
     for word in counts.split():
         if word.endswith(":"):
@@ -76,8 +76,8 @@ def late_and_closed(
 ) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
     """Return the late events and the closed events inside recorded spans, delivery by delivery.
 
-    A late event was not delivered with its span. A closed event was: by an earlier delivery of a downlink, whose latest
-    delivery does not cover it. No downlink delivers a closed event again until a person opens the span.
+    A late event was not delivered with its span. A closed event was delivered by a downlink whose later deliveries no
+    longer cover it. No downlink delivers a closed event again until a person opens the span.
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ def late_and_closed(
     recorded
         The deliveries of each downlink, oldest first. Where several cover a place, the last one counts.
     own
-        Returns the events that a downlink itself contains. If a datagram came in part, these are the delivered ones.
+        Returns the events that a downlink itself contains. If a datagram arrived in part, these are the delivered ones.
         Without them only the number of late events of the datagram is known, not which ones are late. They also
         show events that were delivered from another datagram than the one in `known`.
 
     Returns
     -------
     list of tuple, list of tuple
-        The downlink of a span, and the late or closed events in it.
+        The late and the closed events: for each delivery its downlink, and the events.
     """
     late, closed = [], []
     rows = known.take(np.flatnonzero(inside))
@@ -119,7 +119,7 @@ def late_and_closed(
 def _more_than(
     rows: Events, counts: Mapping[int, str], own: Callable[[], Events | None]
 ) -> NDArray[np.bool_]:
-    """Tell for each row whether it exceeds the number of events of its datagram in a delivery."""
+    """Tell for each row whether it is beyond the number of events of its datagram in a delivery."""
     beyond = np.zeros(len(rows), dtype=bool)
     for apid in np.unique(rows["apid"]).tolist():
         of_apid = np.flatnonzero(rows["apid"] == apid)
@@ -138,13 +138,13 @@ def _more_than(
 def _compared_counts(
     numbers: NDArray[np.integer[Any]], recorded: Mapping[int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-    """Return the place of each number among the distinct ones, and how many events these have now and in `recorded`."""
+    """Return the index of each number among the distinct ones, and the event counts of these now and in `recorded`."""
     distinct, place, now = np.unique(numbers, return_inverse=True, return_counts=True)
     return place, now, np.array([recorded.get(number, 0) for number in distinct.tolist()], np.int64)
 
 
 def _own_datagrams(rows: Events, own_events: Events) -> NDArray[np.integer[Any]]:
-    """Return the datagram of each row, of events that two datagrams contain the one that the delivering downlink has.
+    """Return the datagram of each row; if two datagrams contain an event, the one that the delivering downlink has.
 
     All rows and `own_events` are of one APID, in order and each once.
     """

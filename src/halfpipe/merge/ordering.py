@@ -1,7 +1,7 @@
 """Sorting rows of events by sequence and APID, without duplicates.
 
-In ordered rows, the merge searches with `bisect`: a column of a table is not contiguous in memory, so numpy's search
-would copy all of it.
+The merge searches ordered rows with `bisect`. A column of a table is not contiguous in memory, so numpy's search would
+copy the whole column.
 """
 
 from bisect import bisect_left
@@ -16,7 +16,7 @@ WINDOW = 1 << 14  # rows of each part that are merged at a time, so that they st
 
 
 def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
-    """Return `events` sorted by (sequence, APID), the first of equal ones; the same array if it is sorted already."""
+    """Sort `events` by (sequence, APID), and keep the first of equal ones; return the same array if nothing changes."""
     sequence, apid = events["sequence"], events["apid"]
     step = sequence[1:] > sequence[:-1]
     if step.all() or (step | _again(sequence) & (apid[1:] > apid[:-1])).all():
@@ -38,8 +38,8 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
     """Merge one or more parts, all of one type, into one table that is `in_order`.
 
     If several parts have an event with the same (sequence, APID), the copy of the first part stays. A single part is
-    not copied. The list is emptied, so that memory of parts is released as soon as possible, and most rows of a run are
-    in memory only once.
+    not copied. The list is emptied, so that the memory of parts is released as soon as possible, and most rows of a run
+    are in memory only once.
     """
     left = [in_order(part) for part in parts if len(part)] or parts[:1]
     parts.clear()

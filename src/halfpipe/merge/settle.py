@@ -1,4 +1,4 @@
-"""Where a run is settled: no event processing unit (EPU) can add another event at that place."""
+"""Where a run is settled: no event processing unit (EPU) can add another event there."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Segment:
 class KnownDatagrams:
     """The datagrams listed by index lines, one for each (APID, number), in that order.
 
-    Several lines with one number are one datagram. If these lines differ, the first in byte order counts.
+    Several lines with the same APID and number are one datagram. If these lines differ, the first in byte order counts.
     """
 
     lines: tuple[bytes, ...]
@@ -45,7 +45,7 @@ class KnownDatagrams:
         Raises
         ------
         FormatError
-            If a line is not a DGM line; names `source`.
+            If a line is not a DGM line; the message names `source`.
         """
         unique = sorted(set(lines))
         rows = parse_datagrams(unique, source)
@@ -130,9 +130,9 @@ def settled(
     min_epus
         Number of EPUs that an LPA run needs before any place is settled.
     own_spans
-        Spans that the downlink delivered when it was processed before: they count as settled too.
+        Spans that the downlink delivered when it was processed before. They count as settled, too.
     settle_all
-        Whether every place counts as settled: the run is abandoned, and `retire.deliver_waiting` is set.
+        Whether every place counts as settled, because the run is abandoned and `retire.deliver_waiting` is set.
     """
     common: tuple[Interval, ...] = (EVERYTHING,) if settle_all or enough_epus(segments, min_epus) else ()
     for of_apid in segments.values() if common and not settle_all else ():

@@ -1,7 +1,7 @@
 """Why known events of a run are not delivered: the merge rule read backwards, over arrays.
 
 The result explains the current state of a run, independent of any downlink: which events another downlink of the run
-without any new data would deliver, and which not.
+would deliver if it contained no new data, and which it would not.
 """
 
 from bisect import bisect_left, bisect_right
@@ -26,7 +26,7 @@ class NotDelivered(StrEnum):
     """Why events are not delivered.
 
     `WAITING`: an EPU may still add an event at their place. `WITHHELD`: settled, but too few next to each other to
-    make a file. `LATE`: they arrived after their place was delivered. `CLOSED`: a downlink delivered them before and
+    make a file. `LATE`: they arrived after their place was delivered. `CLOSED`: a downlink delivered them before but
     does not now, so their place is closed to other downlinks. `DUE`: ready, and in the next delivery of the run.
     """
 
@@ -69,7 +69,7 @@ class Lack:
 
 @dataclass(frozen=True)
 class Group:
-    """Events of one EPU that are not delivered for the same reason.
+    """Undelivered events of one EPU, all with the same reason.
 
     `first` and `last` are sequences. Waiting events wait for `lacks`. Late and closed events are inside deliveries of
     the downlink `inside`.
@@ -94,7 +94,7 @@ def undelivered(
     own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
     just: DownlinkId | None = None,
 ) -> list[Group]:
-    """Return the known events of a run that no downlink has delivered, by reason, in the order of sequences.
+    """Return the known events of a run that are not delivered, grouped by reason, in the order of sequences.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _closed(
     recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
 ) -> Iterator[Group]:
-    """Yield closed events; withheld are those too few for a file even if their place is opened."""
+    """Yield closed events. They count as withheld if they would be too few for a file even if their place is opened."""
     latest = join(span for records in recorded.values() for span in records[-1].spans)
     least = min(LEAST_IN_A_FILE, limits.min_events)
     for downlink, rows in found:
@@ -196,13 +196,13 @@ def _stretches(
 
 
 def missing_at(segments: Mapping[int, Sequence[Segment]], min_epus: int, sequence: int) -> tuple[Lack, ...]:
-    """Return the data that must arrive before `sequence` is settled; nothing if it is settled."""
+    """Return the data that must arrive before `sequence` is settled; empty if it is settled."""
     of_seen = (lack for apid, of_apid in segments.items() for lack in _of_one(apid, of_apid, sequence))
     return (*_unseen(segments, min_epus), *of_seen)
 
 
 def missing_of_run(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:
-    """Return messages on the data that a run lacks to be complete; nothing if it is complete."""
+    """Return messages about the data that a run needs to be complete; empty if it is complete."""
     of_seen = (lack for apid, of_apid in segments.items() for lack in _between(apid, of_apid, None, None))
     return [in_words(lack, segments, min_epus) for lack in (*_unseen(segments, min_epus), *of_seen)]
 
@@ -235,10 +235,10 @@ def _unseen(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> tuple[L
 
 
 def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[Lack]:
-    """Yield the data that one EPU lacks to cover `sequence`; nothing if it covers it.
+    """Yield the data that one EPU needs to cover `sequence`; nothing if it already does.
 
     The EPU covers the gap between two segments once all datagrams between them have arrived. If these datagrams extend
-    beyond the sequence, a part of them is enough.
+    beyond the sequence, some of them may be enough.
     """
     sides = [  # -1: below the sequence, 0: contains it, 1: above it
         None if one.covers is None else (one.covers.first > sequence) - (one.covers.last < sequence)

@@ -1,1 +1,1 @@
-"""Pictures of runs and downlinks, and the board: pages that only read."""
+"""Pictures of runs and downlinks, and the board: pages that change nothing."""

@@ -1,6 +1,6 @@
 """The picture of a run: the sequences of its events that arrived, are settled, were delivered, or wait.
 
-The template ``picture.svg`` draws it, with x in percent, so that it fits telephones and screens. The same input gives
+The template ``picture.svg`` draws it, with x in percent, so that it fits phones and large screens. The same input gives
 the same bytes.
 """
 
@@ -26,7 +26,7 @@ EDGE = 3.0  # percent of the width, on both sides of the known sequences
 LEAST = 0.25  # percent; even the shortest interval is visible
 TICKS = 5
 MOST_LINES, LETTERS = 6, 140  # text below the picture in a file
-# The kinds of bars, which are classes in the template; events that are not delivered have those of `WAITING`.
+# The kinds of bars, which are classes in the template. Undelivered events have the kinds in `WAITING`.
 ARRIVED, MISSING, AGAIN, SETTLED = "arrived", "missing", "again", "settled"
 STAGED, SUBMITTED = "staged", "submitted"
 LEGEND = {MISSING: "missing: events may still arrive here", AGAIN: "arrived again"}
@@ -50,7 +50,7 @@ class Bar(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """A line of a picture: its label, and its bars; later ones cover earlier ones."""
+    """A line of a picture: its label, and its bars; later bars cover earlier ones."""
 
     label: str
     bars: Sequence[Bar]
@@ -65,7 +65,7 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """What the template draws; `axis` says what the ticks are, `sentences` describe the picture."""
+    """What the template draws; `axis` explains the ticks, and `sentences` describe the picture."""
 
     title: str
     sentences: Sequence[str]
@@ -82,7 +82,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scale:
-    """Converts sequences to percent of the width; `first` and `last` are the first and last known one."""
+    """Converts sequences to percent of the width; `first` and `last` are the first and last known sequences."""
 
     first: int
     last: int

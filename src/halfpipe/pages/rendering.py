@@ -22,7 +22,7 @@ SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 
 
 def render(template: str, values: Mapping[str, Any]) -> bytes:
-    """Return the page or picture that a template makes of values."""
+    """Render a template with values: a page or a picture."""
     return _environment().get_template(template).render(values).encode()
 
 
@@ -34,7 +34,7 @@ def _environment() -> Environment:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        auto_reload=False,  # a template of the package does not change
+        auto_reload=False,  # the templates of the package do not change
     )
     made.filters |= {"utc": _utc, "grouped": "{:,}".format, "lasted": lasted, "unix": met_to_unix}
     made.globals |= {
@@ -47,7 +47,7 @@ def _environment() -> Environment:
         "run_page": paths.board_run,
         "runs_page": paths.BOARD_RUNS,
     }
-    # A browser runs only this script and style, and loads nothing. Comments and indentation stay in the sources.
+    # A browser uses only this script and style, and loads nothing else. Comments and indentation are removed.
     allowed = "default-src 'none'; img-src data:"
     for what, name in {"style": "board.css", "script": "board.js"}.items():
         text = re.sub(r"^(\s+|//.*\n)+", "", made.get_template(name).render(), flags=re.MULTILINE)

@@ -14,7 +14,7 @@ MOST_DAYS = 92  # a quarter; older days are left out
 
 @dataclass(frozen=True)
 class Day:
-    """The downlinks of a day, by the date in their ids; `hours` are their latencies, `events` what they delivered."""
+    """Downlinks of a day, by the date in their ids; `hours` are their latencies, `events` how many they delivered."""
 
     date: date
     downlinks: Sequence[Account]
@@ -34,7 +34,7 @@ class Timeline:
 
 
 def of(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, Any]]) -> Timeline:
-    """Return the days from the first downlink to the last, also those without downlinks.
+    """Return the days from the first downlink to the last, at most `MOST_DAYS`, including days without downlinks.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What short commands of others print, where no answer is an answer, too."""
+"""The output of short commands of other systems; a failed command counts as no output."""
 
 import subprocess
 from collections.abc import Sequence

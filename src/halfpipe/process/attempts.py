@@ -1,14 +1,14 @@
 """Commands that another system, such as Level-1, must receive at most once, although any process may die at any time.
 
 An attempt has two records in a series (`halfpipe.files.records`): its intent before the command starts, and its outcome
-afterwards. Of two processes that decide on the same records only one can publish its intent, and the other one runs
+afterwards. If two processes decide on the same records, only one can publish its intent, and the other one runs
 nothing. The outcome is *submitted*, *not submitted* or *unknown*. It is unknown until it is recorded, and stays unknown
 if the command failed, because a command may fail after the other system accepted it. An unknown attempt is not repeated
-until a check or a person finds out. Unlike products, these records contain times and persons.
+until a check or a person finds out what happened. Unlike products, these records contain times and user names.
 
 A killed process leaves its command running. So commands run under ``timeout``, and the intent contains the time after
-which the command has certainly ended. Before that time it cannot be recorded as not submitted. The time is measured by
-the file server's clock from the record of the intent, because the process that waits may run on another host.
+which the command has certainly ended. Until then the attempt cannot be recorded as not submitted. The time runs from
+the record of the intent, by the file server's clock, because the process that waits may run on another host.
 """
 
 import errno
@@ -31,9 +31,9 @@ from halfpipe.files.records import Record, Series, TakenError, file_of
 from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
 
-# Times the time that a command may take: when it is killed, and when it has certainly ended.
+# Multiples of the time that a command may take: when it is killed, and when it has certainly ended.
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2
-CLOCK_SECONDS = 0.05  # by which a file's time may lag behind the clock, a tick of Linux
+CLOCK_SECONDS = 0.05  # a file's time may lag behind the clock by this much, a tick of Linux
 TIMED_OUT = 124  # exit status of timeout(1)
 FAILED, WRITTEN = (
     "failed",
@@ -84,7 +84,7 @@ class Attempt(NamedTuple):
     by
         The source of the outcome. An open attempt with a source was killed by a signal.
     action, handoff
-        What was to be submitted.
+        What the command does, and the hand-off concerned.
     """
 
     number: int
@@ -99,7 +99,7 @@ class Attempt(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether it is known that the other system has received it, or that it has not."""
+        """Whether it is known if the other system received the command."""
         return self.outcome is not Outcome.UNKNOWN
 
     @property
@@ -114,7 +114,7 @@ class Attempt(NamedTuple):
 
     @property
     def check_disagrees(self) -> bool:
-        """Whether its command ended well, and the check found nothing."""
+        """Whether its command ended well, but the check found nothing."""
         return self.word == FAILED and self.by is By.CHECK
 
     @property
@@ -145,7 +145,7 @@ def ask(words: Sequence[str], output: IO[str]) -> Ending:
 
 
 def _run_in_time(words: Sequence[str], output: IO[str], seconds: float, late: float) -> Ending:
-    """Run a command for at most `seconds` less the time `late` that passed before it could start."""
+    """Run a command for at most `seconds` minus the time `late` that passed before it could start."""
     program = ROOT / words[0] if "/" in words[0] else words[0]
     if shutil.which(program) is None:
         return Ending(f"cannot be started: {os.strerror(errno.ENOENT)}", None, words=words)
@@ -167,10 +167,10 @@ class Attempts:
     done
         The word of a successful attempt in the records: ``submitted`` or ``started``.
     other
-        Checks a record that does not belong to an attempt. It returns whether the attempts before that record stop to
+        Checks a record that does not belong to an attempt. It returns whether the attempts before that record no longer
         count, and raises ValueError, KeyError or TypeError for a damaged record.
     before, after
-        Called before a record is published, and after, with the directory of the series and the record.
+        Called before and after a record is published, `after` with the directory of the series and the record.
     only_look
         As for `Series`.
 
@@ -206,7 +206,7 @@ class Attempts:
         self._other, self._before, self._after = other, before, after
         self.series = Series(work, place, "nothing is submitted", only_look=only_look)
         self.path = self.series.home
-        self._waited_for = 0  # number of the intent whose command has had all its time
+        self._waited_for = 0  # number of the intent whose command has certainly ended
         self.read()
 
     def read(self) -> None:
@@ -255,7 +255,7 @@ class Attempts:
 
     @property
     def last_confirmed(self) -> Attempt | None:
-        """The latest attempt that was submitted; None if none was, or that is unknown."""
+        """The latest attempt that is known to be submitted, or None."""
         mine = self.every[self._first :]
         return next((a for a in reversed(mine) if a.outcome is Outcome.SUBMITTED), None)
 
@@ -266,7 +266,7 @@ class Attempts:
 
     @property
     def may_run(self) -> float:
-        """For how many seconds the command of the latest attempt may still run after its process was killed.
+        """How many seconds the command of the latest attempt may still run if its process was killed.
 
         If the record of its intent is lost or has a time in the future, this is the whole time that it may take.
         """
@@ -339,7 +339,7 @@ class Attempts:
         Raises
         ------
         UnknownOutcomeError
-            If it is recorded as not submitted while its command may still run.
+            If `submitted` is false and the command may still run.
         """
         if not submitted and (seconds := self.may_run):
             raise UnknownOutcomeError(
@@ -359,7 +359,7 @@ class Attempts:
         return self.intend(command, outcome=self._words.get(outcome, why), by=str(by), **more)
 
     def publish(self, value: Mapping[str, Any]) -> None:
-        """Publish a record, with time and person."""
+        """Publish a record, with the time and the user."""
         self._before()
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -383,17 +383,17 @@ class Attempts:
         words, output
             The command, and the file for its output.
         seconds
-            It is ended after this time, even if this process dies.
+            The command is ended after this time, even if this process dies.
         doubts
-            Called if the command ended well, before that is recorded. It returns the words of a check that does not
-            find the result; then the attempt is recorded as failed.
+            Called if the command ended well, before that is recorded. It returns the output of a check that does not
+            find the result. Then the attempt is recorded as failed.
         **more
             Other values of the record of the intent.
 
         Raises
         ------
         TakenError
-            If another process runs it. Nothing was run here.
+            If another process runs the command. Nothing was run here.
         UnknownOutcomeError
             If a signal killed the command, or its answer could not be recorded.
         """

@@ -13,7 +13,7 @@ from halfpipe.settings import BUILT_IN, PLACEHOLDER, Settings
 def filled_in(command: str, values: Mapping[str, str]) -> list[str]:
     """Return the words of a command of the config. Names in braces are replaced by their `values`.
 
-    If the first word is ``python``, this Python is used, because cron's `PATH` has none or another.
+    If the first word is ``python``, this Python is used, because cron's `PATH` has no Python or another one.
     """
     words = [
         PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), word) for word in shlex.split(command)
@@ -36,7 +36,7 @@ def decoder(settings: Settings, level0: str) -> list[str]:
 
 
 def magic7(settings: Settings, arch: str) -> list[str]:
-    """Return the words of the magic-7 program; empty without one."""
+    """Return the words of the magic-7 program; empty if the config has none."""
     root = archive(settings, arch)
     words = _words(settings.magic7.command, "python scripts/simulated_magic7.py", root)
     return [*words, "--arch", root] if words else []

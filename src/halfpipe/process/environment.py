@@ -10,13 +10,13 @@ _M_ARENA_MAX = -8  # <malloc.h> of glibc
 def without_idle_threads() -> None:
     """Keep numpy from starting threads for linear algebra, which nothing here uses.
 
-    The threads cost a program a tenth of a second of CPU time at its start. A number in the environment is kept.
+    The threads cost a program a tenth of a second of CPU time at its start. A number that is already set is kept.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def look_for_garbage_seldom() -> None:
-    """Make Python look for garbage a hundred times less often.
+    """Make Python look for garbage far less often.
 
     Snakemake's DAG of a thousand downlinks consists of about a million objects, which all stay. Looking through them
     takes a sixth of the time of a dry run, and finds nothing.
@@ -32,6 +32,6 @@ def release_memory() -> None:
 def keep_together() -> None:
     """Make all threads of this process allocate memory from one arena, for programs that need much memory.
 
-    Otherwise each thread has its own arena, and what is left over there adds up.
+    Otherwise each thread has its own arena, and the unused memory of all arenas adds up.
     """
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -32,8 +32,8 @@ SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
     signal.SIGBUS: ("crashed", "ended because memory or a file could not be read (SIGBUS)"),
 }
-FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute, in the output of a program
-SIGNALLED = 128  # plus the signal's number is the exit status after a signal
+FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute paths in a message
+SIGNALLED = 128  # exit status after a signal, minus the signal's number
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Failure:
     remedy
         What to do before re-running the command.
     command
-        The line that repeats the job in `paths.work`; empty if unknown.
+        The command line that repeats the job in `paths.work`; empty if unknown.
     trace
         Python's traceback of a defect, because there may be no log.
     place, needed
@@ -88,7 +88,7 @@ class Failure:
 
     @classmethod
     def full(cls, file: Path | None, command: str = "", needed: int = 0) -> Self:
-        """Return the failure that a file system has no room for a file."""
+        """Return the failure of a job whose file system has no room for a file."""
         with suppress(OSError):
             room = Room.at(file or Path())  # a job works in `paths.work`
             if file is not None or room.is_full:
@@ -122,7 +122,7 @@ class Failure:
 
 
 def by_signal(number: int) -> str:
-    """Return what a signal did to a program, as a text that follows its name and *was*."""
+    """Return how a signal ended a program, as a text that can follow *was*."""
     return SIGNALS[number][1] if number in SIGNALS else f"killed by signal {number}"
 
 

@@ -21,13 +21,13 @@ from halfpipe.files.advice import FULL
 from halfpipe.process.failure_record import by_signal, printable
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
-HELD_SECONDS = 5.0  # for which a child that outlives a program may keep the output open
-LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing,
-CLOSED_SECONDS = 0.02  # and that has closed its outputs
+HELD_SECONDS = 5.0  # time for which a child that outlives its program may keep the output open
+LOOK_SECONDS = 0.1  # between two checks whether a silent program is still running,
+CLOSED_SECONDS = 0.02  # and the same for one that has closed its outputs
 AT_A_TIME = 1 << 16  # bytes that are read at once
 LINE_LIMIT = 1 << 16  # bytes; a longer line comes in pieces
 LOG_BYTES = 32 << 20  # most bytes of a program's output in its log
-LINES_SAID, LETTERS_SAID = 5, 500  # of the last lines, for a message
+LINES_SAID, LETTERS_SAID = 5, 500  # last lines in a message, and letters of each
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Ending:
     status
         Its exit status; negative: the signal that killed it; None: it could not be started.
     late
-        Whether it was ended at its time limit.
+        Whether it was stopped at its time limit.
     words, said
         The command, and the last lines of its output.
     """
@@ -91,16 +91,16 @@ def run(
 ) -> Ending:
     """Run a program to its end, and pass its output on immediately.
 
-    If this process ends, so does the program. If a child of the program keeps the output open, this waits
-    `HELD_SECONDS`, and logs a warning.
+    If this process ends, so does the program. If a child of the program keeps the output open, this function waits
+    `HELD_SECONDS` and logs a warning.
 
     Parameters
     ----------
     words, root
         The command, which is started without a shell, and its directory.
     out, errors
-        Called with pieces of its standard output and error, at the end with an empty one; for example a `Log` or
-        `Lines`. Without `errors`, `out` gets both. An exception of these ends the program.
+        Called with pieces of its standard output and error, and at the end with an empty piece; for example a `Log`
+        or `Lines`. Without `errors`, `out` gets both. If one of them raises an exception, the program is ended.
     seconds
         Time limit; None: no limit.
     grace
@@ -108,14 +108,14 @@ def run(
     environment
         Its environment; None: that of this process.
     whole_group
-        Whether everything that it started is ended with it, also after a good end.
+        Whether to end the programs that it started, too, even if it succeeded.
     stdin
         The file for its standard input; None: it has none.
 
     Returns
     -------
     Ending
-        How it ended. No end raises an exception.
+        How it ended. A failure raises no exception.
     """
     sinks = (out,) if errors is None else (out, errors)
     try:
@@ -169,7 +169,7 @@ def run(
 def _handed_on(
     streams: selectors.BaseSelector, seconds: float | None, process: subprocess.Popen[bytes] | None = None
 ) -> bool:
-    """Pass output on until `process` has ended, or without one until all streams are closed; False: out of time."""
+    """Pass output on until `process` ends, or without a process until all streams are closed; False: out of time."""
     until = None if seconds is None else time.monotonic() + seconds
     while streams.get_map() if process is None else not _has_ended(process):
         pause = LOOK_SECONDS if streams.get_map() else CLOSED_SECONDS
@@ -185,12 +185,12 @@ def _handed_on(
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether a program has ended, and do not reap it, so that the number of its group is not used again."""
+    """Tell whether a program has ended. It is not reaped, so that the number of its group is not reused."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
-    """Send a signal to a program that is not reaped yet, or to its group, if any of it still lives."""
+    """Send a signal to a program that is not reaped yet, or to its group, if any process is left."""
     kill = os.killpg if whole_group else os.kill  # Popen.send_signal would reap it
     with suppress(ProcessLookupError):
         kill(process.pid, number)

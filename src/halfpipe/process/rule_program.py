@@ -1,4 +1,4 @@
-"""Common parts of the programs of the rules: options, log, and error messages. Verbs use `prepared`, too.
+"""Common parts of the programs of the rules: options, log, and error messages. The verbs use `prepared`, too.
 
 The log of a job contains everything; its first line is the command that repeats the job by hand. The terminal shows
 only warnings and errors.
@@ -82,7 +82,7 @@ def run(
 
 @contextmanager
 def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
-    """Show messages from `level` on, let the group write new files, and end in order after a signal.
+    """Show messages of at least `level`, make new files group-writable, and clean up after a signal.
 
     Yields the logging handler of the terminal.
     """
@@ -100,7 +100,7 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
         yield terminal
     finally:
         for number, before in ended_by.items():
-            if signal.getsignal(number) is leave:  # otherwise it has received one, and ignores more
+            if signal.getsignal(number) is leave:  # otherwise a signal arrived, and more are ignored
                 signal.signal(number, before)
         os.umask(umask)
         for handler in log.handlers:

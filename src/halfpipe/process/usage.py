@@ -1,10 +1,10 @@
-"""The time and memory of each job that ended well, in one file for each downlink; and its log, also in one file.
+"""Time and memory of the jobs that ended well, in one file for each downlink, and their logs in another.
 
 A job with a log that is not empty has failed or is running: Snakemake creates missing logs as empty files.
 
 Snakemake's ``benchmark:`` is not used. It measures a job from outside, at first twice a second and later twice a
-minute, so short jobs seem to take nothing. And its files are products: if one cannot be written, a finished job fails,
-and an old one makes newer products outstanding.
+minute, so short jobs seem to take no time. Its files are also products: if one cannot be written, a finished job fails,
+and an outdated one makes its job run again.
 """
 
 import json
@@ -28,8 +28,8 @@ def recorded(log: Path | None) -> Iterator[None]:
     """Append usage and log of the work inside the ``with`` to the files of the downlink, if the work ends well.
 
     A line contains the ``job``, such as ``decode_chunk-00001``; when it was ``begun``, UTC, and its ``host``; the wall
-    clock ``seconds`` since its program was loaded; the ``cpu_seconds``, user and system, including the programs that it
-    started; and ``memory``, the most bytes of the job or of one program that it started.
+    clock ``seconds`` of the work; the ``cpu_seconds``, user and system, including the programs that it started; and
+    ``memory``, the peak memory of the job or of one program that it started, in bytes.
 
     Without a log nothing is written. A full disk does not fail the job.
     """
@@ -55,7 +55,7 @@ def recorded(log: Path | None) -> Iterator[None]:
 def _append(path: Path, content: bytes) -> None:
     """Append to a file to which other jobs append at the same time, if possible in one system call.
 
-    A disk that is nearly full takes a part, and the next call fails.
+    A nearly full disk takes a part of the content, and the next call fails.
     """
     with path.open("ab", buffering=0) as out:
         while content:
@@ -92,7 +92,7 @@ def _cpu_seconds() -> float:
 
 
 def _memory() -> int:
-    """Return the most bytes that this process, or one program that it started, had."""
+    """Return the peak memory of this process or of one program that it started, in bytes."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with suppress(OSError, ValueError, IndexError):
         # getrusage also counts the process before exec, which was Snakemake.

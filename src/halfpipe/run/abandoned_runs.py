@@ -1,9 +1,9 @@
 """Runs that an operator has abandoned: one file for each in `force/` of the working directory.
 
 The directory and the names of its files are the legacy's (ground-chain §7, §8). A name is the start of the run in
-hexadecimal, with or without the ground id in front, or in decimal. Eight digits are hexadecimal, because as a decimal
-start they would be years before the launch. After a ground id, a leading zero may be omitted. Removing the file
-reverses the decision.
+hexadecimal, with or without the ground id in front, or in decimal. Eight digits are hexadecimal, because a decimal
+start with eight digits would be years before the launch. After a ground id, a leading zero may be omitted. Removing the
+file reverses the decision.
 """
 
 import re

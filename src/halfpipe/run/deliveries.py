@@ -79,7 +79,7 @@ class Delivery:
     accepted
         Why a person accepted fewer events than before; None if there was no loss.
     counts
-        Number of events in each datagram; None for deliveries of the legacy.
+        Number of events in each datagram, as text for each APID; None for deliveries of the legacy.
     legacy
         Spans of a delivery taken over from the legacy, which has no files here; None for all others.
     """
@@ -230,7 +230,7 @@ class DeliveryHistory:
     def earlier(self) -> dict[DownlinkId, list[Delivery]]:
         """Return the deliveries before the latest that covered more than the later ones, oldest first.
 
-        A release ends with the latest delivery at that time, so only this one and later ones can be among them.
+        A release drops all deliveries before the latest one at that time.
         """
         unreleased: dict[DownlinkId, list[Delivery]] = {}
         for entry, _ in self._entries:
@@ -309,7 +309,7 @@ class Deliveries(DeliveryHistory):
         Raises
         ------
         TakenError
-            If another process published a record of the run after this one was read: read and decide again.
+            If another process published a record of the run after these were read: read and decide again.
         HalfPipeError
             If the record cannot be written. Then nothing may be delivered.
         """
@@ -330,7 +330,7 @@ class Deliveries(DeliveryHistory):
 
 
 def release(settings: Settings, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
-    """Open what earlier deliveries of `downlink` covered beyond its latest to other downlinks; return these intervals.
+    """Open to other downlinks what earlier deliveries of `downlink` covered beyond its latest; return these intervals.
 
     Raises
     ------

@@ -13,7 +13,7 @@ LATEST = 200  # runs from which waiting times are estimated
 
 
 def _names(directory: str) -> list[str]:
-    """Return the names in a directory; none if it does not exist. Called for all runs, so it makes no paths."""
+    """Return the names in a directory; none if it does not exist. Called for all runs, so it avoids `Path`."""
     try:
         return os.listdir(directory)  # noqa: PTH208
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def refuse_unknown(work: Path, run: RunId) -> None:
 
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
-    """Return the downlinks that have a directory in `run`, in order. It may still be empty."""
+    """Return the downlinks that have a directory in `run`, in order. The directory may still be empty."""
     names = _names(f"{work}/{paths.run(run)}")
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 

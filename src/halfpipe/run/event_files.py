@@ -112,7 +112,7 @@ def write_all(
     """Write event files as `write_file` does, several at a time to keep `threads` cores busy.
 
     Reading, hashing and writing release Python's global lock. While one file is flushed to disk, another is written.
-    At the first error, or when the program is interrupted, unfinished files are stopped. The job's log gets a line for
+    At the first error, or when the program is interrupted, unfinished files are removed. The job's log gets a line for
     each file.
 
     Raises

@@ -14,7 +14,7 @@ from halfpipe.formats import evt
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.ordering import numbers_in
 
-BATCH_BYTES = 2 << 20  # small enough that a batch is hashed and written while it is in the processor's cache
+BATCH_BYTES = 2 << 20  # small enough to be hashed and written while still in the processor's cache
 
 
 class Records:
@@ -82,7 +82,7 @@ class Records:
             raise self._damaged(events[changed[0]], "has a wrong checksum")
 
     def _damaged(self, event: np.void, what: str) -> StateError:
-        """Return the error for an event's record that changed after decoding; `what` tells how."""
+        """Return the error for an event's record that changed after decoding; `what` describes the damage."""
         path = self._files[event["file"]]
         return StateError(
             f"{path}: damaged after chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "

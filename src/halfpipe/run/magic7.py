@@ -10,7 +10,7 @@ from halfpipe.process import command_words
 from halfpipe.process.programs import Lines, Log, run
 from halfpipe.settings import ROOT, Settings
 
-PAD_SECONDS = 6000.0  # before the first and after the last event, as the legacy launchL1
+PAD_SECONDS = 6000.0  # before the first and after the last event, as in the legacy's launchL1
 KEPT = (b" ATT ", b" ORB ")
 
 

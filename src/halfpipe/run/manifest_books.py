@@ -1,7 +1,7 @@
 """The books of a run in its manifests, and whether they are current.
 
-A manifest has the checksum of the run's state at that time, so old books are never mistaken for current ones. No arrays
-are read here.
+A manifest contains the checksum of the run's state at that time, so old books are never mistaken for current ones. No
+arrays are read here.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ LONGEST = 200  # bytes of the first line of a merged index
 def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, abandoned: bool) -> str:
     """Return a short checksum of everything that determines the books of a run.
 
-    This is the merged index of each downlink without ignored chunks, the deliveries, whether the run is abandoned, and
-    the settings of merges.
+    These are the merged index and the ignored chunks of each downlink, the deliveries, whether the run is abandoned,
+    and the merge settings.
     """
     work, earlier = settings.paths.work, recorded.earlier()
     ignored = {chunk.dl for chunk in settings.ignore.chunks}

@@ -1,7 +1,7 @@
 """The state of a run: the merged indexes of all downlinks processed so far, and the deliveries.
 
-Everything here is read under the run's lease. Chunk products that were cleaned up are decoded again,
-as context, into scratch of the merge. They are never restored to their former place.
+Everything here is read under the run's lease. Chunks whose products were cleaned up are decoded again, as context, into
+a scratch directory of the merge. The products are never restored to their former place.
 """
 
 import logging
@@ -64,7 +64,7 @@ class Context:
         Raises
         ------
         MissingInputError
-            If they are gone and cannot be decoded again; names run, downlink and hours.
+            If they are gone and the chunk cannot be decoded again. The error names run, downlink and hours.
         """
         place = chunk.place(self.work, downlink) or self._again.get((downlink, chunk.chunk))
         if place is None:
@@ -248,7 +248,7 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
 
 
 def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:
-    """Return the chunks of a run that a downlink was handed off with; none if it was taken over from the legacy."""
+    """Return the chunks of a run in the last hand-off of a downlink; none without one, or if it was taken over."""
     made = hand_offs(work, downlink)
     if not made or made[-1].receipt.get("taken_over"):
         return []
@@ -257,7 +257,7 @@ def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProdu
 
 @contextmanager
 def context_scratch(work: Path, run: RunId) -> Iterator[None]:
-    """Remove the scratch of decoded context, before (leftovers of a killed job) and after."""
+    """Remove the scratch of decoded context: first leftovers of a killed job, and at the end that of this one."""
     scratch = work / paths.context(run)
     shutil.rmtree(scratch, ignore_errors=True)
     try:

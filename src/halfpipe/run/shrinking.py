@@ -93,7 +93,7 @@ def refusal(
 
 
 def how_to_go_on(run: str, downlink: DownlinkId, again: str) -> Remedy:
-    """Return what to do about it; the option `again` makes Snakemake process the downlink again."""
+    """Return what to do after a refusal; the option `again` makes Snakemake process the downlink again."""
     return Remedy(
         f"snakemake dl={downlink} {again}",
         f"snakemake dl={downlink}",

@@ -52,7 +52,7 @@ def place(
     """
     names = [file.name for file in files]
     home = stage / paths.staged_run(downlink, run.l1)
-    fsync_directory(new)  # raises if another job has staged the run meanwhile, before anything is changed
+    fsync_directory(new)  # before any change: raises if another job has staged the run meanwhile
     for name in stale:
         remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
     old = new.with_name("old")

@@ -1,10 +1,10 @@
 """Messages to a person about problems: when one appears, changes or is over, and again while it lasts.
 
-A problem changes when the codes of its causes change, or their numbers. The sentences alone do not count, because they
-contain times and sizes.
+A problem changes when the codes of its causes change, or how many causes have a code. The sentences alone do not count,
+because they contain times and sizes.
 
-Which messages are due is a pure function of the messages sent before, the causes now, and the time. A file has the
-messages sent before. If this file is deleted, the lasting problems are reported once more.
+Which messages are due is a pure function of the messages sent before, the causes now, and the time. The messages sent
+before are kept in a file. If it is deleted, the lasting problems are reported once more.
 """
 
 import logging
@@ -29,8 +29,8 @@ from halfpipe.settings import ROOT, Settings
 from halfpipe.status.told import Told, read_told, write_told
 from halfpipe.words import utc
 
-SITE = "site "  # before a code: the subject of a cause of the whole site
-COMMAND_SECONDS = 120.0  # that `alarm.command` may take
+SITE = "site "  # prefix of a code: the subject of a cause of the whole site
+COMMAND_SECONDS = 120.0  # time limit of `alarm.command`
 MOST_IN_SUBJECT = 100  # letters
 MOST_CAUSES = 10  # of a subject in one mail
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Occasion(IntEnum):
-    """Why a message is due, in the order of interest."""
+    """Why a message is due, the most interesting first."""
 
     NEW = 0
     CHANGED = 1
@@ -76,7 +76,7 @@ def due_messages(
     remind_seconds
         A lasting problem is reported again after this time.
     unknown
-        Subjects with an unknown state, because another process works on them. Without a cause they stay as they are.
+        Subjects whose state is unknown, because another process works on them. Those without a cause stay as they are.
 
     Returns
     -------
@@ -190,7 +190,7 @@ class Alarms:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold a lease, because a turn that cannot begin reports that while another turn reports, too."""
+        """Hold a lease, because a turn that cannot begin may report that while another turn is reporting."""
         with ExitStack() as stack:
             try:
                 lease = Lease.of(self._settings, paths.TOLD_LEASE)

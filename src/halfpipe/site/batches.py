@@ -1,8 +1,8 @@
 """Many downlinks: batches of neighbors, oldest first, by the second Snakefile ``workflow/history.smk``.
 
 A batch is one job of Snakemake, on this host or in Slurm. It runs ``snakemake dl=<id>`` for its downlinks one after the
-other, in the order of their ids, so inside a batch the bytes are those of single commands. Batches run side by side. If
-a run continues in the next batch, that batch may deliver first. Each event still goes to Level-1 once.
+other, in the order of their ids, so within a batch the products are the same as with single commands. Batches run side
+by side. If a run continues in the next batch, that batch may deliver first. Each event still goes to Level-1 once.
 
 Which downlinks are outstanding is read from the files each time, so the same command continues where the last one
 ended. A downlink that fails is skipped. Nothing is submitted to Level-1.
@@ -34,29 +34,29 @@ from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 
 SNAKEFILE = ROOT / "workflow" / "history.smk"
-EQUAL = 20  # downlinks that fail one after the other with one code: the cause is shared
-LOOK_SECONDS = 10.0  # between two looks at what has become of downlinks
-FULL_SECONDS = 60.0  # between two tries of a downlink where a disk is full
-BUSY_SECONDS = 900.0  # that a batch waits for a downlink that another process has in progress
-# Codes of why a downlink was not handed off.
+EQUAL = 20  # downlinks in a row that fail with one code: they share a cause
+LOOK_SECONDS = 10.0  # between two checks of the downlinks
+FULL_SECONDS = 60.0  # between two attempts at a downlink while a disk is full
+BUSY_SECONDS = 900.0  # longest time that a batch waits for another process that works on a downlink
+# Codes of the reasons why a downlink was not handed off.
 LEFT = frozenset({HeldError.code, LockedError.code})  # it was left alone
 MEMORY = frozenset({"killed", "memory"})  # the next attempt of its batch has more memory
 UNKNOWN = Failure("killed", "its batch ended before it was done")
 
 
 def record(downlink: DownlinkId) -> str:
-    """Return the log whose failure record has the reason why a downlink was not handed off, below `paths.work`."""
+    """Return the log, below `paths.work`, whose failure record contains why a downlink was not handed off."""
     return paths.log("batch", downlink)
 
 
 def begin_again(work: Path, named: Sequence[DownlinkId]) -> tuple[Path, bool]:
-    """Note the time since when downlinks are regenerated, until all of them are.
+    """Record when the regeneration of downlinks began, until all of them are done.
 
     Returns
     -------
     tuple
-        A file: products older than the file, by the file server's clock, are made again. Whether an earlier command
-        made this file.
+        A file, and whether an earlier command made it. Products older than the file, by the file server's clock, are
+        made again.
     """
     every = sorted(named)
     digest = hashlib.sha256("".join(every).encode()).hexdigest()[:8]
@@ -68,7 +68,7 @@ def begin_again(work: Path, named: Sequence[DownlinkId]) -> tuple[Path, bool]:
 
 @dataclass
 class Batches:
-    """The downlinks of one `halfpipe process`, and what has become of them.
+    """The downlinks of one `halfpipe process`, and what became of them.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Batches:
     since
         Unix time: older products are made again; 0: existing products are good.
     ends
-        Why a downlink was not handed off; None: it was. Without an entry the files do not show it yet.
+        Why a downlink was not handed off; None: it was. A downlink without an entry is not finished yet.
     messages
         What other downlinks wait for.
     """
@@ -92,7 +92,7 @@ class Batches:
 
     @classmethod
     def of(cls, settings: Settings, named: Sequence[DownlinkId], since: float = 0.0) -> "Batches":
-        """Find the outstanding ones of the downlinks, and those that were handed off before the Unix time `since`."""
+        """Find which of the named downlinks are outstanding, or were handed off before the Unix time `since`."""
         found, work = outstanding(Plan(settings), time.time(), frozenset(named)), settings.paths.work
         todo = set(found.ready)
         if since:
@@ -197,7 +197,7 @@ def process_batch(
     settings, written
         The settings, and their file.
     downlinks
-        In order.
+        The downlinks, in order.
     since
         As for `Batches`.
     cores
@@ -222,7 +222,7 @@ def process_batch(
 
 
 def _is_done(settings: Settings, downlink: DownlinkId, since: float) -> bool:
-    """Tell whether a downlink was handed off since a Unix time; if that is 0, whether with all its RetDefs."""
+    """Tell whether a downlink was handed off since a Unix time; if the time is 0, with all its RetDefs."""
     receipt = f"{settings.paths.work}/{paths.receipt(downlink)}"
     return is_made(receipt, since) and (since > 0 or not Plan(settings).of(downlink).to_stage)
 
@@ -251,7 +251,7 @@ def _process_one(
 
 
 def _wait_for_others(work: Path, downlink: DownlinkId) -> Failure | None:
-    """Wait for another process that works on a downlink; return the failure if that takes too long."""
+    """Wait until no other process works on a downlink; return the failure if that takes too long."""
     until = time.monotonic() + BUSY_SECONDS
     while who := leases.in_progress(work, downlink):
         if time.monotonic() > until:

@@ -65,7 +65,7 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True)
 class Removable:
-    """Files that are removed together or stay, or a partial directory.
+    """Files that are removed or kept together, or a partial directory.
 
     Attributes
     ----------
@@ -244,7 +244,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
 def _remove(path: Path) -> None:
     """Remove a file or directory, if it exists.
 
-    The directory is not flushed, because after a crash of the machine the same file may come back.
+    The directory is not flushed, because it does no harm if the file comes back after a crash of the machine.
     """
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -260,7 +260,7 @@ def _leases(settings: Settings, each: Removable) -> list[Lease]:
 
 
 def at_work(settings: Settings, each: Removable) -> str:
-    """Return the other process that uses the files, also a job of a killed head; empty without one. Takes no lease."""
+    """Return which other process or leftover job of a killed head uses the files; empty: none. Takes no lease."""
     for lease in filter(None, (lease.look() for lease in _leases(settings, each))):
         if lease.lives and not lease.ours:
             return f"in progress: {lease} holds {lease.name}"
@@ -276,7 +276,7 @@ def nobody_else(settings: Settings, each: Removable) -> Iterator[None]:
     Raises
     ------
     LockedError
-        If another process has one of the leases, or a job of a downlink is still running.
+        If another process holds one of the leases, or a job of a downlink is still running.
     """
     with ExitStack() as held:
         mine = _leases(settings, each)

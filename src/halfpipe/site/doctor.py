@@ -1,6 +1,6 @@
 """`halfpipe doctor`: the findings of profiles/s3df/doctor.sh, and those that need the package.
 
-The script must also run without a checkout, so it knows nothing of this package. Here it gets the settings in effect.
+The script must also run without a checkout, so it knows nothing of this package. This module passes it the settings.
 """
 
 import json
@@ -45,7 +45,7 @@ def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str,
 
 
 def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
-    """Run the script for a site, or for None the site of its `options`, and return its findings.
+    """Run the script for a site (None: the site that its `options` name), and return its findings.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
 
 
 def of_package(settings: Settings) -> Iterator[Finding]:
-    """Yield the findings of the package: the marks of working directory and stage, and the ledger by its driver."""
+    """Yield the findings of the package: the marks of working directory and stage, and a query of the ledger."""
     try:
         stage_mark.refuse_delivery(settings)
         yield finding(
@@ -82,7 +82,7 @@ def of_package(settings: Settings) -> Iterator[Finding]:
 
 
 def _ledger(settings: Settings) -> Finding:
-    """Return the finding of Level-1's query to the ledger."""
+    """Run Level-1's query on the ledger, and return the finding."""
     from sqlalchemy import select  # noqa: PLC0415 - the library of the database
 
     from halfpipe.ledger.database import Ledger, NoLedgerError  # noqa: PLC0415
@@ -105,6 +105,6 @@ def _ledger(settings: Settings) -> Finding:
 
 
 def is_ready(findings: Sequence[Finding]) -> bool:
-    """Tell whether a site is ready: without a problem, and a test message was sent to a person."""
+    """Tell whether a site is ready: no problem was found, and a test message was sent to a person."""
     verdicts = [(each["code"], each["verdict"]) for each in findings]
     return ("person", "good") in verdicts and all(verdict != "problem" for _, verdict in verdicts)

@@ -15,7 +15,7 @@ from halfpipe.settings import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 PROFILE = "SNAKEMAKE_PROFILE"
-GRACE_SECONDS = 120.0  # in which Snakemake ends what it has started
+GRACE_SECONDS = 120.0  # time for Snakemake to end what it has started
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class SnakemakeCall:
     Attributes
     ----------
     options
-        They name the profile and the config files.
+        Options that name the profile and the config files.
     is_remote
         Whether the profile runs jobs on other hosts.
     cores
-        Cores of this host; None: as the profile says.
+        Cores of this host; None: as in a remote profile, or all of them.
     """
 
     options: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class SnakemakeCall:
     cores: int | None = None
 
     def command(self, *words: str) -> list[str]:
-        """Return a command of Snakemake. `words` begin with targets, because some options take all that follow."""
+        """Return a command of Snakemake. `words` begin with targets, because some options take all words after them."""
         local = ["--executor", "local", "--cores", str(self.cores)] if self.cores else []
         if not local and not self.is_remote:
             local = ["--cores", str(os.cpu_count() or 1)]

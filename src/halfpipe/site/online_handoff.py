@@ -1,10 +1,10 @@
 """The hand-off of runs to Online: one file for each whole run, and the command that informs Online.
 
 Online takes a run as a whole, once. So a run waits until each of its EPUs is complete from start to stop, or an
-operator gives the run up. Data that arrive later are reported, and never change a file that Online may have read.
+operator abandons the run. Data that arrive later are reported, and never change a file that Online may have read.
 
-Each step has two records in a series (`halfpipe.files.records`): its intent, and its result. So a file of a process
-that died differs from a file of another program, and a command with an unknown end from one that never started.
+Each step has two records in a series (`halfpipe.files.records`): its intent, and its result. They distinguish a file of
+a process that died from a file of another program, and a command with an unknown outcome from one that never started.
 """
 
 import logging
@@ -83,7 +83,7 @@ class OnlineRecord:
     The name of a file is recorded as ``making`` before the file is written, and its description as ``made`` afterwards:
     the ``file`` as in a delivery, its ``ground_id`` and ``moot`` key and alias; the numbers of its ``datagrams`` by
     APID; the bytes of datagram lines of each downlink (``brought``); what was ``missing``, empty if nothing; and
-    whether a command follows (``tell``). The attempts after the last ``made`` count: those to run the command.
+    whether a command follows (``tell``). Only the attempts to run the command after the last ``made`` count.
 
     Attributes
     ----------
@@ -139,14 +139,14 @@ class OnlineResult:
 
 
 def alone(settings: Settings) -> Lease:
-    """Wait until no other process hands runs off, and take the lease. Callers of `hand_off` and `settle` hold it."""
+    """Wait until no other process hands runs off, and take the lease, which callers of `hand_off` and `settle` need."""
     return Lease.of(settings, paths.ONLINE_LEASE).take("another hand-off to Online", log.warning)
 
 
 def hand_off(
     settings: Settings, runs: Iterable[RunId], output: IO[str], *, again: bool = False
 ) -> Iterator[OnlineResult]:
-    """Hand off the runs that are ready. If one fails, the next one follows.
+    """Hand off the runs that are ready. If one fails, the next one is tried.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def hand_off(
     output
         The file for the output of other programs.
     again
-        Whether the files are made again from everything that is known now, and their command is run.
+        Whether to make the files again from everything that is known now, and to run their command.
     """
     there = files_there(_home(settings))
     for complaint in abandoned_runs.read(settings.paths.work).refused:
@@ -196,7 +196,7 @@ def _home(settings: Settings) -> Path:
 
 
 def _record_to_extend(settings: Settings, run: RunId) -> OnlineRecord:
-    """Return the record of a run; the stage's mark is extended with each new record, because a backup lacks it."""
+    """Return the record of a run. Each new entry is also noted in the stage's mark, because a backup would lack it."""
     return OnlineRecord(settings.paths.work, run, partial(stage_mark.noted, settings))
 
 
@@ -226,12 +226,12 @@ def kind_of(work: Path, run: RunId) -> RunKind | None:
     """Return the type of a run in the manifests; None if no downlink has delivered the run. Reads only small files."""
     manifests = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
     kinds = {read_json(path)["kind"] for path in manifests if path.exists()}
-    # Data of one EPU that are not LPA data make a run LCI, and may come with a later downlink.
+    # A run is LCI if one EPU has data other than LPA. These may come with a later downlink.
     return next((kind for kind in (RunKind.LCI, RunKind.LPA) if kind in kinds), None)
 
 
 def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
-    """Tell whether Online has received its file of a run, from HalfPipe or from an earlier program.
+    """Tell whether the file of a run for Online was made, by HalfPipe or by an earlier program.
 
     Raises
     ------
@@ -251,7 +251,7 @@ class _Run:
         self._record = _record_to_extend(settings, run)
 
     def go(self, other: str | None, *, again: bool) -> OnlineResult:
-        """Hand the run off if it is ready and was not; `other` is a file of it, perhaps from another program."""
+        """Hand the run off if it is ready and not handed off yet; `other` is its file, perhaps from another program."""
         work, run, record = self._work, self._run, self._record
         if record.state is OnlineState.OPEN:
             record.attempts.wait(log.warning)
@@ -303,8 +303,8 @@ class _Run:
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
             if missing and not (run in abandoned_runs.read(work).runs and len(datagrams.rows)):
                 return OnlineResult(run, OnlineOutcome.WAITS, f"waits: {missing}")
-            # The rule of the merge without deliveries: one file with all events of all downlinks, in order, each once.
-            # Of several copies that of the lowest downlink counts.
+            # Merge as if nothing was delivered: one file with each event of all downlinks once, in order.
+            # If several downlinks have an event, the copy of the lowest downlink counts.
             events = {downlink: known.events(downlink) for downlink in known.indexes}
             rows = all_known(events)
             decision = decide(min(events), datagrams, rows, {}, WHOLE, settle_all=True)
@@ -320,7 +320,7 @@ class _Run:
             make_directory(self._home.parent, self._home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
             file = event_files.write_file(records, decision.files[0], described, header, self._home)
-            # Earlier files have another name if the lowest ground id was another.
+            # Earlier files have another name if the lowest ground id was different.
             for name in self._record.names - {file.name}:
                 remove_file(self._home / name)
             made = {

@@ -1,7 +1,7 @@
 """Process one run again on its own: as a made-up downlink, with its own working directory and stage.
 
-So it cannot change what counts as delivered. Only the datagram contains the run of a packet, so the times of the
-known datagrams tell which packets of the level-0 archive belong to the run.
+So this cannot change what counts as delivered. Datagrams contain their run, but packets do not. So the packets of the
+level-0 archive are selected by the times of the run's known datagrams.
 """
 
 from contextlib import suppress
@@ -24,23 +24,23 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import Alarm, Board, Ignore, Ledger, Settings, Shrink
 
-FIRST_ID = 990000001  # of made-up downlinks: no real one has such an id, because month 00 is no date
+FIRST_ID = 990000001  # of made-up downlinks; a real id never has month 00
 MARGIN = 60.0  # seconds before and after the known datagrams of a run; there is a datagram every second
 
 Times = tuple[float, float]
 
 
 def prepare(settings: Settings, run: RunId) -> DownlinkId:
-    """Make the made-up downlink of a run, with its RetDefs and its config, and return its id.
+    """Create the made-up downlink of a run, with its RetDefs and its config, and return its id.
 
     Raises
     ------
     OSError
         If a file cannot be written.
     HalfPipeError
-        As `retdefs_of`, or if the MOOT key cannot be looked up.
+        As for `retdefs_of`, or if the MOOT key cannot be looked up.
     """
-    settings = replace(settings, ignore=Ignore())  # of chunks, too, so that their times and events count
+    settings = replace(settings, ignore=Ignore())  # so that the times and events of ignored chunks count
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
     home = make_directory(work, paths.REPIPES)
     for number in count(FIRST_ID):
@@ -81,10 +81,10 @@ def prepare(settings: Settings, run: RunId) -> DownlinkId:
 
 
 def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
-    """Make the RetDefs of a run: one for each APID that data here have, for an archive that a RetDef here names.
+    """Make the RetDefs of a run: one for each APID in the data and RetDefs of its downlinks, with the same archive.
 
-    All have the same times, those of the known datagrams of the run and a `MARGIN`, because an EPU without known data
-    may have some in the archive.
+    All have the same times: those of the run's known datagrams, extended by at most `MARGIN`. An EPU without known
+    data may have some in the archive.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
 
 
 def _readable(path: Path) -> RetDef | None:
-    """Return a RetDef, None if it is damaged or gone: others of the run name the same archive."""
+    """Return a RetDef; None if it is damaged or gone, because other RetDefs of the run name the same archive."""
     with suppress(HalfPipeError):
         return read_retdef(path)
     return None
@@ -138,7 +138,7 @@ def _edges(rows: NDArray[np.void]) -> Times:
 
 
 def _span(own: Times, others: list[Times]) -> Times:
-    """Return the known times of a run with `MARGIN`, at most halfway to the known times of `others`."""
+    """Return the known times of a run plus `MARGIN`, but at most halfway to the known times of `others`."""
     first, last = own
     begins = [(first + end) / 2 for _, end in others if end <= first]
     ends = [(last + begin) / 2 for begin, _ in others if begin >= last]

@@ -1,4 +1,4 @@
-"""Tests of a directory that two hosts see: `halfpipe doctor --probe`.
+"""Tests of a directory that two hosts share: `halfpipe doctor --probe`.
 
 ``python -m halfpipe.site.two_hosts DIRECTORY SIDE`` is one of the two sides, 1 or 2. Both take the same steps. A step
 begins when both sides have reached it; a side that waits too long for the other one stops. At its end each side writes
@@ -29,11 +29,11 @@ from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.doctor import Finding, finding, of_script
 
-RACES = 1000  # numbers that both sides try to publish, like two processes the next record
+RACES = 1000  # numbers that both sides try to publish, as two processes may try with the next record
 EXCHANGES = 20  # to compare the clocks
 RENAMES, LINES = 300, 2000  # renames of a file while the other side reads it, and its lines
-LIFETIME = 3.0  # seconds, of the lease that is lost
-# A side waits for the other one to begin, and to reach a step.
+LIFETIME = 3.0  # of the lease that is lost, seconds
+# How long a side waits for the other one to begin, and to reach a step.
 MEET_SECONDS, STEP_SECONDS = 600.0, 90.0
 # A larger difference of clocks, or a later visibility (the profile's latency-wait), is a problem.
 CLOCK_SECONDS, SHOWN_SECONDS = 10.0, 60.0
@@ -52,7 +52,7 @@ class Side:
     home
         The directory of the test.
     me
-        Its number, 1 or 2.
+        The number of this side, 1 or 2.
     """
 
     def __init__(self, home: Path, me: int) -> None:
@@ -64,7 +64,7 @@ class Side:
         write_bytes(self.home / f"{name}-{self.me}", json.dumps(content).encode(), lasting=False)
 
     def hear(self, name: str, seconds: float | None = None) -> Any:
-        """Wait for a value of the other side."""
+        """Wait for a value from the other side, and return it."""
         path = self.home / f"{name}-{3 - self.me}"
         until = time.monotonic() + (STEP_SECONDS if seconds is None else seconds)
         while time.monotonic() < until:
@@ -74,7 +74,7 @@ class Side:
         raise NotSeenError(f"{path} of the other side was not seen in time")
 
     def together(self, step: str, seconds: float | None = None) -> None:
-        """Wait until both sides begin a step."""
+        """Wait until both sides have reached a step."""
         self.step = step
         self.say(step)
         self.hear(step, seconds)
@@ -105,7 +105,7 @@ class Side:
         self.seen["round"], self.seen["ahead"] = best  # seconds; of side 1
 
     def rename(self) -> None:
-        """Read a file that the other side replaces: every look must find a complete file, and never an older one."""
+        """Side 1 replaces a file while side 2 reads it: every read must find a complete file, never an older one."""
         path, until = self.home / "renamed", time.monotonic() + STEP_SECONDS
         if self.me == 1:
             for number in range(RENAMES + 1):
@@ -145,10 +145,10 @@ class Side:
         """Side 1 holds a lease and loses it while it is suspended; side 2 is refused, then takes over."""
         lease = Lease(self.home, "leases/probe", LIFETIME)
         if self.me == 1:
-            child = os.fork()  # because this process may have a terminal, from which it must not be stopped
+            child = os.fork()  # because this process may have a terminal, and must not be suspended
             if not child:
                 os._exit(_hold(lease))
-            for _ in range(1000):  # until it has taken the lease, which takes a moment
+            for _ in range(1000):  # until the child has the lease, which takes a moment
                 time.sleep(0 if lease.look() else 0.01)
             try:
                 for step in ("taken", "refused"):
@@ -172,7 +172,7 @@ class Side:
 
 
 def _hold(lease: Lease) -> int:
-    """Take a lease and hold it until it is lost; return 0 if that was noticed."""
+    """Take a lease and hold it until it is lost; return 0 if the loss was noticed."""
     until = time.monotonic() + 30 * LIFETIME
     with suppress(LeaseLostError):
         while lease.is_of_this_process or lease.try_take():
@@ -185,12 +185,12 @@ def _hold(lease: Lease) -> int:
 
 
 def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the findings of the two sides; `one` is the first.
+    """Compare the reports of the two sides, and yield the findings.
 
     Parameters
     ----------
     one, other
-        The report of each side.
+        The reports of side 1 and side 2.
     """
     if one["host"] == other["host"]:
         yield finding("unknown", "two-hosts", f"both sides ran on {one['host']}", "run it on another host")
@@ -245,7 +245,7 @@ def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]
 
 
 def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iterator[Finding]:
-    """Submit a job as the second side, run the first side, and yield the findings, also of the doctor on that host.
+    """Submit a job as side 2, run side 1, and yield the findings, including those of the doctor on the job's host.
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def _slurm(*words: str) -> str:
 
 
 def main(home: Path, me: int) -> None:
-    """Run one side; the second one also reports the findings of the doctor on its host."""
+    """Run one side; side 2 also reports the findings of the doctor on its host."""
     if not home.is_dir():
         sys.exit(f"{home}: not seen on {socket.gethostname()}")
     side = Side(home, me)

@@ -1,8 +1,8 @@
 """Unattended processing: every outstanding downlink, by Snakemake with the profile of the site.
 
-A turn finds the outstanding downlinks as the default target of the workflow does. It processes them to the receipt, or
+A turn finds the outstanding downlinks like the default target of the workflow. It processes them to the receipt, or
 to the submission with `submit.automatic`. Downlinks that failed before are processed last, by a command of their own.
-The turn ends if no downlink is done for a long time. It prints nothing on success.
+The turn ends if no downlink is finished for a long time. It prints nothing on success.
 """
 
 import time
@@ -34,9 +34,9 @@ from halfpipe.status.survey import Survey
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE, QUEUED = "board-failed", "time-limit", "queue-waits"  # codes of causes
-MINUTES = 240.0  # in which a downlink must be done, without the time in Slurm's queue
-LOOK_SECONDS = 5.0  # between two looks at which downlinks are done
-REPORT_SECONDS = 600.0  # between two reports of progress, and two boards meanwhile
+MINUTES = 240.0  # in which at least one downlink must finish, not counting the time in Slurm's queue
+LOOK_SECONDS = 5.0  # between two checks of the downlinks
+REPORT_SECONDS = 600.0  # between two reports of progress, and two boards, during a turn
 DAYS = 7.0  # a timer's turn looks only at newer downlinks, except for one turn in ALL_SECONDS,
 ALL_SECONDS = DAY  # because a RetDef may come late
 
@@ -44,7 +44,7 @@ ALL_SECONDS = DAY  # because a RetDef may come late
 def in_turn(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
     """Return the outstanding downlinks that are ready: the new ones, then those that failed before.
 
-    Downlinks that are done and come before the id `since` are not looked at.
+    Finished downlinks before the id `since` are skipped.
     """
     ready = outstanding(plan, time.time(), since=since).ready
     free = [dl for dl in ready if leases.in_progress(plan.work, dl) is None]
@@ -64,12 +64,12 @@ def turn(
     snakemake
         How Snakemake is called for the site.
     minutes
-        The turn ends if no downlink is done in this time, not counting the time in Slurm's queue.
+        The turn ends if no downlink is finished in this time, not counting the time in Slurm's queue.
     say
         Prints a message for a person, and returns whether that worked.
     timer
-        Whether a timer started the turn. Then its end is recorded, so a missing turn is noticed, and a turn that runs
-        already is not reported.
+        Whether a timer started the turn. Then its end is recorded, so that a missing turn is noticed, and a turn that
+        is already running is not reported.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def turn(
 def _last_look_at_all(work: Path, now: float) -> tuple[float, str]:
     """Return when a turn last looked at all downlinks, and the first id for this turn; empty: all of them.
 
-    A mission has tens of thousands that are done, and a turn starts every ten minutes.
+    The mission has tens of thousands of finished downlinks, and a turn starts every ten minutes.
     """
     last = (last_turn(work) or {}).get("all")
     if isinstance(last, float) and now - ALL_SECONDS < last <= now:
@@ -174,7 +174,7 @@ class Turn:
     def _process(self, plan: Plan, todo: Sequence[DownlinkId], begun: float) -> dict[DownlinkId, Cause]:
         """Process downlinks by one command of Snakemake; return the causes that their jobs have not recorded.
 
-        The turn began at the Unix time `begun`. A downlink with a late RetDef has an older receipt.
+        `begun` is the start of the turn, Unix time. Older receipts do not count: a downlink with a late RetDef has one.
         """
         log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.log"
         targets = {dl: plan.target(dl) for dl in todo}
@@ -205,7 +205,7 @@ class Turn:
         return {dl: Cause("failed", Verdict.ACTION, text, Remedy(f"snakemake {targets[dl]}")) for dl in left}
 
     def report_progress(self) -> None:
-        """Show during a turn of hours that it advances, write the board, and report what stops Slurm's queue."""
+        """Show that a long turn advances, write the board, and report what stops Slurm's queue."""
         self.lease.report_progress()
         if self.snakemake.is_remote:
             self.alarms.report_site(QUEUED, slurm_queue.troubles())

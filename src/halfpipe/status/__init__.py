@@ -1,1 +1,1 @@
-"""How downlinks and the site stand: causes, checks, failures, and why events wait."""
+"""The state of downlinks and of the site: causes, checks, failures, and why events wait."""

@@ -87,7 +87,7 @@ class Account:
 
 
 def account(survey: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) -> Account:
-    """Return the account of one downlink with causes found in its files. An error becomes its cause."""
+    """Return the account of one downlink, including the causes found in its files. An error becomes a cause, too."""
     return account_and_facts(survey, downlink, of_files)[0]
 
 
@@ -109,7 +109,7 @@ def account_and_facts(
 def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
     downlink, receipt = of.id, of.receipt
     found = list(downlink_causes(of))
-    # The first missing file is named with the number of the others.
+    # A cause already names the first missing file, with the number of the others.
     is_told, told = (
         any(cause.code == stage_look.GONE for cause in found),
         {(cause.code, cause.text) for cause in found},
@@ -141,17 +141,17 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
 
 
 def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[Phase, tuple[int, int]]:
-    """Return how much of each phase is done, and of how much; nothing for the work of the legacy.
+    """Return how much of each phase is done, and how much there is; nothing for a downlink taken over from the legacy.
 
     Level-0 is left out if the decoder did not report which hours it needed.
     """
     if of.receipt is not None and of.receipt.get("taken_over"):
         return {}
     needed = missing = 0
-    unknown = chunks[1] - chunks[0]  # hours of chunks that are not decoded yet: one each, at least
+    unknown = chunks[1] - chunks[0]  # at least one hour for each chunk that is not decoded yet
     of_chunks = of.receipt["chunks"] if of.receipt else of.decoded
     for chunk in of_chunks:
-        with suppress(AttributeError, KeyError, TypeError):  # not known, or damaged
+        with suppress(AttributeError, KeyError, TypeError):  # unknown, or damaged
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
     something = int(of.receipt is None or stage_look.names_files(of.receipt))
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None

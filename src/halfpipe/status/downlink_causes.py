@@ -21,7 +21,7 @@ from halfpipe.status.failed_jobs import failed_jobs, failures
 from halfpipe.status.survey import DownlinkFacts
 from halfpipe.words import count
 
-LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing more of its hours is copied
+LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # after a hand-off: then no more level-0 data of its hours arrive
 
 
 def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:
@@ -49,7 +49,7 @@ def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:
         )
     )
     if receipt is not None and not in_progress and of.confirmed is None:
-        # A submission that was refused because of the stage has the cause that the stage has now.
+        # The present state of the stage explains a submission that was refused because of the stage.
         looks = {cause.code for cause in at_level1} & {stage_look.FOREIGN, stage_look.GONE}
         late = failures(settings, of.id, after_receipt=True)
         yield from (cause for cause in late if not (looks and cause.code == stage_look.DIFFERS))
@@ -57,7 +57,7 @@ def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:
 
 
 def _not_handed_off(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]:
-    """Yield why a downlink without a receipt has none; `is_explained`: another cause says so."""
+    """Yield why a downlink has no receipt; `is_explained`: another cause already explains that."""
     failed = [] if of.in_progress else list(failures(of.settings, of.id))
     yield from failed
     if of.in_progress or is_explained or failed:
@@ -68,7 +68,7 @@ def _not_handed_off(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]
         made = Remedy(first="Have them made and copied")
         yield Cause("waits-retdef", Verdict.NOTE, "no RetDef of it is there yet", made)
     for chunk in of.decoded:
-        with suppress(HalfPipeError, KeyError, TypeError):  # a damaged file is decoded again
+        with suppress(HalfPipeError, KeyError, TypeError):  # a chunk with a damaged file is decoded again
             yield from list(shortfall.shortfall_causes(of.settings, of.id, [chunk]))
 
 
@@ -122,7 +122,7 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
 
 
 def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield the chunks that a hand-off lacks because their jobs failed and their RetDefs are gone since."""
+    """Yield causes for chunks missing from a hand-off: their jobs failed, and their RetDefs have since disappeared."""
     known = {int(chunk["chunk"]) for chunk in receipt["chunks"]} | of.plan.numbers | of.plan.ignored
     for job in failed_jobs(of.work, of.id):
         if job.rule == "decode_chunk" and ChunkId.matches(job.ids) and int(job.ids) not in known:
@@ -140,7 +140,7 @@ def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[C
 
 
 def _chunks_with_level0(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the chunks of a receipt, with the level-0 files that were there if more packets may still arrive."""
+    """Yield the chunks of a receipt. `read` are a chunk's level-0 files if more packets may still arrive; else None."""
     is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
     for chunk in receipt["chunks"]:
         read = None
@@ -160,7 +160,7 @@ def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cau
         yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
     if books is None:
         return
-    # Until a record of the legacy that cannot be read is repaired, nothing is delivered.
+    # Nothing is delivered while a record of the legacy cannot be read.
     if books.due and of.receipt is not None and not of.survey.deliveries(of.work, run).unreadable:
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}"
         yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
@@ -174,7 +174,7 @@ def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cau
 
 
 def _closed(of: DownlinkFacts, run: RunId, events: int) -> Cause:
-    """Return that known events are inside closed spans, so that no downlink delivers them."""
+    """Return the cause for known events inside closed spans, which no downlink delivers."""
     deliveries = of.survey.deliveries(of.work, run)
     latest, closing = deliveries.latest(), [dl for dl in deliveries.latest() if deliveries.closed(dl)]
     at_level1 = all(_has_before(of.work, dl, latest[dl].handoff) for dl in closing)
@@ -203,7 +203,7 @@ def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
 
 
 def _late(of: DownlinkFacts, run: str, late: int) -> Cause:
-    """Return that Level-1 lacks events that arrived late, or that a person decided to do without them."""
+    """Return the cause for late events that Level-1 lacks, perhaps because a person decided to do without them."""
     text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
     if (left := reason_of(of.settings.ignore.late, of.id, run, late)) is not None:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)

@@ -1,4 +1,4 @@
-"""What `halfpipe doctor` found of the site, when that was, and whether the site is still the one that it examined."""
+"""What `halfpipe doctor` found at the site, when it ran, and whether the site has changed since."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from halfpipe.settings import Settings
 from halfpipe.words import count, utc
 
 MONTH = 31 * 86400.0  # seconds
-# Sections of the settings that decide nothing about the site: what people decide from day to day, and what is merged.
+# Sections of the settings that do not describe the site: everyday decisions, and what is merged.
 OF_EVERY_DAY = ("dl", "reason", "ignore", "shrink", "merge", "retire", "cleanup", "outstanding")
 EXAMINE = Remedy("halfpipe doctor")
 
@@ -24,12 +24,12 @@ EXAMINE = Remedy("halfpipe doctor")
 def keep(
     settings: Settings, files: Iterable[Path], findings: Iterable[Mapping[str, str]], now: float
 ) -> None:
-    """Record what the doctor found, in place of what it found before.
+    """Record what the doctor found, replacing the previous record.
 
     Parameters
     ----------
     settings
-        Those that were examined.
+        The settings that were examined.
     files
         The profile and the settings of the flight programs.
     findings
@@ -47,9 +47,9 @@ def keep(
 
 
 def troubles(settings: Settings, now: float) -> Iterator[Cause]:
-    """Yield that the doctor left problems open, that it last came more than a month ago, or that the site has changed.
+    """Yield causes if the doctor left problems open or did not run within a month, or if the site has changed since.
 
-    A simulated site needs no doctor.
+    A simulated site need not be examined at all.
     """
     last: Mapping[str, Any] = {"at": 0.0, "site": {}, "findings": []}
     with suppress(HalfPipeError):

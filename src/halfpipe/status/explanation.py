@@ -28,16 +28,16 @@ from halfpipe.status.survey import Survey
 from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
-REFUSED = "refused"  # of events that are due, if Level-1 would refuse the run
+REFUSED = "refused"  # kind of due events, if Level-1 would refuse the run
 KINDS = (*NotDelivered, REFUSED)
 
 
 @dataclass(frozen=True)
 class WaitsFor:
-    """One thing that is waited for, and where it may be.
+    """Missing data that events wait for, and the chunk that may contain them.
 
-    `datagrams` are the first and the last number, no last one at the end of a stream, and None where no number is
-    known. `downlink` and `chunk` announce this EPU of the run, or lack hours of it; None if no chunk does.
+    `datagrams` are the first and the last number (None at the end of a stream), or None if no number is known.
+    `downlink` and `chunk` are an outstanding chunk with this EPU of the run, or one that lacks hours of it; or None.
     """
 
     apid: int | None
@@ -51,8 +51,7 @@ class WaitsFor:
 class Explained:
     """Events of one EPU that are not delivered, why, and what to do.
 
-    `kind` is one of `KINDS`. `first` and `last` are sequences, `why`
-    are sentences, `do` is the next command, or empty.
+    `kind` is one of `KINDS`. `first` and `last` are sequences, `why` are sentences, `do` is the next command, or empty.
     """
 
     run: RunId
@@ -67,7 +66,7 @@ class Explained:
 
 
 class State(Known):
-    """What is known of one run, as `Known` has it, and why some of it is not delivered.
+    """What is known of one run, and why some of its events are not delivered.
 
     `survey` is what was read once for all runs.
     """
@@ -83,7 +82,7 @@ class State(Known):
 
     @cached_property
     def now(self) -> Standing:
-        """The books of the run, as all screens have them."""
+        """The books of the run, the same as on all screens."""
         return self.survey.books(self.run)
 
     def count(self, *kinds: str) -> int:
@@ -92,7 +91,7 @@ class State(Known):
 
     @cached_property
     def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
-        """The manifests of its downlinks."""
+        """The manifests of the run, by downlink."""
         found = {}
         for downlink in begun_downlinks(self.work, self.run):
             with suppress(MissingInputError):
@@ -112,20 +111,20 @@ class State(Known):
         return found
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
-        """Yield the outstanding chunks that may contain what is lacking."""
+        """Yield the outstanding chunks that may contain the missing data."""
         for each in self.survey.announced.get(self.run, ()) if can_come(lack) else ():
             apids = {span.apid for span in each.retdef.spans}
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
 
     def again(self, downlink: DownlinkId) -> str:
-        """Return the command that delivers of the run what is due to a downlink."""
+        """Return the command by which a downlink delivers its due events of the run."""
         forced = f" -R {paths.manifest(self.run, downlink)}" if downlink in self.manifests else ""
         return f"snakemake dl={downlink}{forced}"
 
 
 def can_come(lack: Lack) -> bool:
-    """Tell whether there is something that can come."""
+    """Tell whether the missing data may still arrive."""
     return lack.what is MissingPart.EPU or lack.first is not None
 
 
@@ -225,7 +224,7 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
 
 
 def _how_long(state: State) -> Iterator[str]:
-    """Say since when nothing of a run has come, and how long such waits took before."""
+    """Yield a sentence: when data of a run last arrived, and how long such waits took before."""
     if not (times := handoff_times(state.work, state.run)):
         return  # none of its downlinks is handed off
     said = f"No more data of the run have arrived since {utc(times[-1])}"
@@ -252,7 +251,7 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
 
 
 def together(groups: Iterable[Explained]) -> list[list[Explained]]:
-    """Put groups together that have the same words, in the order of their first."""
+    """Put together the groups with the same kind, reasons and command, in order of first appearance."""
     found: dict[tuple[object, ...], list[Explained]] = {}
     for group in groups:
         found.setdefault((group.kind, group.why, group.do), []).append(group)

@@ -1,4 +1,4 @@
-"""Why jobs failed, from the records beside their logs, for all who tell of it."""
+"""Why jobs failed, from the records beside their logs."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ from halfpipe.words import count, shortened
 
 LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
 LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
-TAIL_BYTES = 1 << 16  # logs may hold whatever a decoder prints
-MOST_NAMED = 6  # jobs with one cause that are named
-ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of what a job leaves that failed
+TAIL_BYTES = 1 << 16  # logs may contain whatever a decoder prints
+MOST_NAMED = 6  # jobs or downlinks with the same cause in one text
+ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of the files that a failed job leaves
 KILLED = Failure(
     "killed",
     "the job was killed before it had ended, most often because memory ran out, or cut off by a crash of the machine",
@@ -39,12 +39,12 @@ PRODUCT: Mapping[str, Callable[[str, str], str]] = {
     "pictures": lambda dl, _: paths.drawn(dl),
 }
 LATE = ("ledger", "submit")  # rules after the receipt
-TOLD = {"submission", "held"}  # by records of submissions, and by the switch
+TOLD = {"submission", "held"}  # codes that submission records and hold switches already report
 
 
 @dataclass(frozen=True)
 class FailedJob:
-    """One job that failed, or was begun and not finished: its rule, its log, and why."""
+    """A job that failed, or began and did not finish: its rule, its log, and the reason."""
 
     rule: str
     log: Path
@@ -52,33 +52,33 @@ class FailedJob:
 
     @property
     def downlink(self) -> DownlinkId | None:
-        """The downlink, as the place of its log says."""
+        """The downlink, from the directory of its log; None if the job belongs to no downlink."""
         name = self.log.parent.name
         return DownlinkId(name) if DownlinkId.matches(name) else None
 
     @property
     def ids(self) -> str:
-        """What tells it from other jobs of its rule and downlink: chunk or run; empty if there is one only."""
+        """The chunk or run of the job; empty if its rule has one job for each downlink."""
         return self.log.stem.removeprefix(self.rule).removeprefix("-")
 
     @property
     def ended(self) -> float:
-        """When it ended, Unix seconds, as its record or its log has it."""
+        """When it ended, Unix seconds: the time of its failure record, or else of its log."""
         return modified(str(self.log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(self.log)) or 0.0
 
     @property
     def text(self) -> str:
-        """Why, in no more letters than a screen has room for."""
+        """The reason, shortened to fit on a screen."""
         return shortened(self.why.text, LETTERS_OF_A_CAUSE)
 
 
 def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
-    """Return the job with this log, with what is recorded of its end; where nothing is, `unsaid` is why."""
+    """Return the job with this log and its recorded failure; if nothing is recorded, the reason is `unsaid`."""
     return FailedJob(rule, log, Failure.read(log) or _unsaid(log, unsaid))
 
 
 def _unsaid(log: Path, unsaid: Failure) -> Failure:
-    """Say why a job did not end well that recorded nothing: a full disk may have kept it from that."""
+    """Return why a job without a failure record failed. A full disk may have prevented the record."""
     if has_ended_well(log):
         return UNSEEN
     with suppress(OSError):
@@ -93,10 +93,10 @@ def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:
 
 
 def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> list[FailedJob]:
-    """Return the jobs of a downlink that left a log, or a record of why they failed, and no product.
+    """Return the jobs of a downlink that left a failure record or a log that is not empty, but no product.
 
-    They are in the order of the rules. `unsaid` is why a job failed that left no record: no process is at work on the
-    downlink any more, so the job was killed.
+    They are in the order of the rules. `unsaid` is the reason for jobs without a record. By default they were killed,
+    because no process works on the downlink any more.
     """
     home = work / paths.job_logs(downlink)
     with suppress(OSError):
@@ -118,8 +118,8 @@ def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> l
 def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = False) -> Iterator[Cause]:
     """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
 
-    `after_receipt` asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how
-    it ended, and what failed before the receipt was written again has been answered by that.
+    `after_receipt` selects jobs of the ledger and the submission that failed after the receipt was last written. Killed
+    jobs are left out, and so are attempted submissions, because their own records show the outcome.
     """
     jobs = failed_jobs(settings.paths.work, downlink)
     again = f"snakemake dl={downlink}"
@@ -137,12 +137,12 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
 
 
 def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
-    """Return the cause of jobs that failed for one reason. `again` is added where no remedy reruns them."""
+    """Return the cause of jobs that failed for one reason. `again` is added if their remedy does not rerun them."""
     first, named = jobs[0], names(jobs)
     remedy, text = first.why.remedy, first.text.rstrip(".")
     if needed := sum(job.why.needed for job in jobs):
         text += f"; {size(needed)} needed for {count(len(jobs), 'job')}"
-    # What leads on to Level-1 comes after a hand-off, and has a command of its own.
+    # Jobs after the receipt have their own command.
     if first.rule in LATE or not any(command.startswith("snakemake ") for command in remedy.do):
         remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
     logs = [str(job.log) for job in jobs if job.log.exists()] or [
@@ -155,7 +155,7 @@ def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
 
 
 def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, Cause]]:
-    """Yield causes, each with its downlink; equal failures of several downlinks are one, with the commands of all."""
+    """Yield causes with their downlinks; equal failures of several downlinks become one, with all their commands."""
     alike: dict[object, list[tuple[DownlinkId, Cause]]] = {}
     for downlink, cause in found:
         why = cause.text.removeprefix(f"{cause.failed}: ")
@@ -179,7 +179,7 @@ def _few(words: Sequence[str]) -> str:
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
-    """Part jobs by why they failed, in their order."""
+    """Group jobs by the reason of their failure, in order."""
     groups: dict[tuple[str, ...], list[FailedJob]] = {}
     for job in jobs:
         groups.setdefault((job.why.code, job.why.place or job.why.text, str(job.why.remedy)), []).append(job)
@@ -195,7 +195,7 @@ def names(jobs: Sequence[FailedJob]) -> str:
 
 
 def end_of(log: Path, most: int = LINES_OF_A_LOG) -> list[str]:
-    """Return the last lines of a log, without what a terminal obeys."""
+    """Return the last lines of a log, without control characters."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))

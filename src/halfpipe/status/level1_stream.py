@@ -1,4 +1,4 @@
-"""What Level-1's pipeline shows of the stream of a downlink: asked by submit.check, whose last line is passed on."""
+"""The state of a downlink's stream in Level-1's pipeline: the last line that the command submit.check prints."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,10 +17,10 @@ from halfpipe.settings import Settings
 def stream(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield the state of Level-1's stream of a downlink that was submitted; nothing without submit.check.
 
-    The client takes seconds to start, so it is asked about a single downlink and never about many.
+    The client takes seconds to start, so call this for a single downlink, never for many.
     """
     told = None
-    with suppress(HalfPipeError):  # its account tells that the record is damaged
+    with suppress(HalfPipeError):  # the account reports a damaged record
         told = submissions(settings.paths.work, downlink, only_look=True).last_confirmed
     if told is None or settings.submit.check is None:
         return

@@ -20,7 +20,7 @@ OfFiles = Callable[[DownlinkId], Iterable[Cause]]
 
 @dataclass(frozen=True)
 class Overview:
-    """Accounts, those that need action first, then the newest first; and the causes of the site."""
+    """The accounts, first those that need action, each newest first; and the problems of the site."""
 
     accounts: tuple[Account, ...]
     site: tuple[Cause, ...]
@@ -36,7 +36,7 @@ class Overview:
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
     def headline(self, survey: Survey) -> str:
-        """Return a line with the number of site problems, and of downlinks that need action."""
+        """Return a line with the numbers of site problems and of downlinks that need action."""
         wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
         says = "no downlink needs action"
         if not self.accounts:
@@ -55,7 +55,7 @@ def overview(
 ) -> Overview:
     """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files.
 
-    `see` gets each account with what was read for it, too much to keep for all, and returns the account.
+    `see` is called with each account and its facts, and returns the account. All facts would be too much to keep.
     """
     # Look at the files first, because drawing up an account repairs the records that it reads.
     accounts = [
@@ -70,7 +70,7 @@ def overview(
 
 
 def known(survey: Survey) -> list[DownlinkId]:
-    """Return all downlinks that have files, or had files that runs know, in order."""
+    """Return, in order, all downlinks that have files, or that runs know although their receipts are lost."""
     found = set(survey.plan.known)
     with suppress(OSError):
         found.update(survey.lost)

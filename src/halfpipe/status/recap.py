@@ -1,6 +1,6 @@
-"""The end of an invocation that failed: which downlink, which job, why in words, what to do next, and its log.
+"""The last lines on the screen when an invocation ends: what failed, why, what to do next, and the log.
 
-It is for a person who has not slept, so it is short, says nothing twice, and is the last on the screen.
+The operator may be short of sleep, so the text is short and repeats nothing.
 """
 
 from collections.abc import Iterable
@@ -24,12 +24,12 @@ MOST_ACTIONS = 10  # causes that need action
 
 
 def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = "") -> str:
-    """Return what stands last on the screen: the causes as status tells them.
+    """Return the last lines of an invocation that failed: the causes, worded as in `halfpipe status`.
 
     Parameters
     ----------
     jobs
-        Those that failed or were not finished.
+        The jobs that failed or did not finish.
     again
         The command that tries again.
     work
@@ -58,7 +58,7 @@ def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = 
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: bool = False) -> list[str]:
-    """Return a line for each downlink: what it has now, by its account; then what needs action, and what waits.
+    """Return a line on the state of each downlink, then what needs action, and what waits.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
     downlinks
         The downlinks of an invocation.
     is_all
-        Whether the invocation was for all that is outstanding: then the other outstanding downlinks follow, with the
-        reason why each was not processed.
+        Whether the invocation was for all outstanding downlinks. Then the others follow, each with the reason why it
+        was not processed.
     """
     survey, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
     waits = list[str]()
     if is_all or not every:
-        with suppress(Exception):  # an invocation that ended well does not fail for what it says last
+        with suppress(Exception):  # a good invocation must not fail because of its last lines
             waits = outstanding(survey.plan, survey.now).lines(survey.work, done=every if is_all else None)
     if not every:
         return waits or ["no downlink was processed"]

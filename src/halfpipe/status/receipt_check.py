@@ -1,7 +1,7 @@
-"""Compare receipts, manifests and files: what should be there and is not, or is something else.
+"""Compare receipts, manifests and files: find what is missing or different.
 
-It comes on top of the account, which says how a downlink stands and is given what is found here. What cannot be read,
-or contradicts other records, the account tells.
+The account of a downlink includes these findings. The account itself reports records that cannot be read or that
+contradict each other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,16 +34,16 @@ from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import Settings
 
 DAMAGED = "damaged"
-RECEIPT_ONLY = {"refused", "l1", "named"}  # what a receipt says of a run in words of its own
+RECEIPT_ONLY = {"refused", "l1", "named"}  # keys of a run's entry that its manifest need not share
 
 
 def check(
     settings: Settings, downlink: DownlinkId, *, checksums: bool = True, sees_stage: bool = True
 ) -> Iterator[Cause]:
-    """Compare all that the last hand-off of `downlink` records with the files; without a hand-off there is nothing.
+    """Compare the files with the record of the last hand-off of `downlink`; yield nothing without a hand-off.
 
     With `checksums` the files are read and their checksums compared, not only their sizes. Without `sees_stage`
-    nothing is said of the stage, which is not mounted.
+    the stage, which is not mounted, is skipped.
     """
     work, path = settings.paths.work, settings.paths.work / paths.receipt(downlink)
     records = Series(work, paths.receipts(downlink))
@@ -100,7 +100,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
     try:
         MergedIndex.read(work, run_id, downlink)
     except MissingInputError:
-        pass  # the account tells that, as it does of the manifest
+        pass  # the account reports a missing index or manifest
     except HalfPipeError as error:
         index = work / paths.datagrams(run_id, downlink)
         yield fault(DAMAGED, index, error.text.removeprefix(f"{index}: "), rebuild(downlink))
@@ -118,7 +118,7 @@ def _staged(
     for halt in sorted(halt_cleanup.tokens(stage, downlink)):
         yield fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
     for run in receipt["runs"]:
-        if run.get("taken_over", "whole") == "whole":  # else the legacy's tokens are on no record
+        if run.get("taken_over", "whole") == "whole":  # otherwise the legacy's tokens are not recorded
             yield from _stray_tokens(settings, downlink, RunId(run["run"]))
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
@@ -126,7 +126,7 @@ def _staged(
         for wrong in differences(
             stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known
         ):
-            if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
+            if submitted and wrong.code == GONE:  # Level-1 would take a file that differs
                 yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:
                 yield wrong
@@ -135,9 +135,9 @@ def _staged(
 
 
 def _stray_tokens(settings: Settings, downlink: DownlinkId, run: RunId) -> Iterator[Cause]:
-    """Yield tokens of a run that no delivery of any downlink has put there, once: with its latest downlink."""
+    """Yield the tokens of a run that no delivery created; only for the run's latest downlink, so each appears once."""
     work, home = settings.paths.work, settings.paths.stage / paths.tokens(run.l1)
-    tokens = sorted(names_in(home))  # before the records, for others stage files of it at this moment
+    tokens = sorted(names_in(home))  # before the records, because others may be staging files of this run
     deliveries = Deliveries(work, run, only_look=True)
     if not tokens or downlink != max(deliveries.latest(), default=downlink):
         return
@@ -153,7 +153,7 @@ def _stray_tokens(settings: Settings, downlink: DownlinkId, run: RunId) -> Itera
 
 
 def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
-    """Yield that a file that vouches for something does not say what the receipt says."""
+    """Yield a fault if the JSON file at `path` is missing, damaged, or differs from the receipt."""
     try:
         content = read_json(path)
         other = [key for key, value in expected.items() if content[key] != value]

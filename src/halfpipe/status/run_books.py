@@ -1,4 +1,4 @@
-"""The books of a run now: the one source of every number of events on a screen."""
+"""The current books of a run: the only source of the numbers of events on a screen."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -28,20 +28,20 @@ def books_now(
     abandoned: bool,
     entries: Iterable[Mapping[str, Any]] = (),
 ) -> Standing:
-    """Return the books of a run as it stands.
+    """Return the current books of a run.
 
-    The last merge of the run has closed them. If something has changed since, as after a job that failed between its
-    merge and its delivery, they are closed again here, from the rows of all events. If these cannot be read, the books
-    are those of the last merge, and marked as old.
+    Usually the run's last merge closed them. If the run changed later, for example because a job failed between merge
+    and delivery, they are closed again here, from the rows of all events. If the rows cannot be read, or the run is
+    being merged now, the books are those of the last merge, marked as old.
 
     Parameters
     ----------
     settings, run
         The settings and the run.
     recorded
-        Its deliveries.
+        The deliveries of the run.
     abandoned
-        Whether it is abandoned.
+        Whether the run is abandoned.
     entries
         Entries of the run that were read already, from receipts or manifests.
     """
@@ -75,12 +75,12 @@ def books_now(
 
 def _manifests(work: Path, run: RunId) -> Iterator[tuple[DownlinkId, Mapping[str, Any]]]:
     for downlink in known_downlinks(work, run):
-        with suppress(HalfPipeError):  # a missing or damaged one is a cause of its own
+        with suppress(HalfPipeError):  # a missing or damaged manifest is reported elsewhere
             yield downlink, read_json(work / paths.manifest(run, downlink))
 
 
 def _closed_last(work: Path, run: RunId) -> Mapping[str, Any] | None:
-    """Return the entry of a run that was written last, from manifests and hand-offs: Snakemake deletes manifests."""
+    """Return the latest entry of a run. Snakemake deletes manifests, so hand-offs are searched, too."""
     found = [
         (modified(f"{work}/{paths.manifest(run, downlink)}") or 0.0, manifest)
         for downlink, manifest in _manifests(work, run)

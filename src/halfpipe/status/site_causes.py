@@ -1,4 +1,4 @@
-"""What is amiss with no one downlink: the timer is dead, it hangs, no RetDef comes any more, and what others find."""
+"""Site-wide problems: the timer is dead or hangs, a disk is full, no RetDef arrives any more, and others."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,12 +23,12 @@ from halfpipe.status import examined
 from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 
-PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act
+PATIENCE_SECONDS = 3600.0  # without a turn, or without progress in one, until the operator must act
 LEAST_SHARE, LEAST_BYTES = (
     0.01,
     20e9,
-)  # free on a file system: with less of both the next downlink may fill it
-# What a person looks at first, and the codes of the causes that belong to each.
+)  # free space; below both limits the next downlink may fill the file system
+# What an operator looks at first, each with the codes of its causes.
 LIGHTS = {
     "disk": {"disk-low"},
     "mounts": {"not-mounted", "stage-foreign", "restored", "damaged", "file-system"},
@@ -38,7 +38,7 @@ LIGHTS = {
 
 
 def site_troubles(survey: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterator[Cause]:
-    """Yield what is wrong with no one downlink; in the ledger, with those that are looked at."""
+    """Yield the site-wide problems; in the ledger, those of `downlinks`."""
     yield from filter(None, [survey.stage_trouble])
     for found in (
         _not_there(survey.settings),
@@ -64,7 +64,7 @@ def site_troubles(survey: Survey, downlinks: Iterable[DownlinkId] = ()) -> Itera
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
-    """Return the bytes that are free, and all, on the file systems of the working directory and the stage."""
+    """Return the free and the total bytes of the file systems of the working directory and the stage."""
     found: dict[int, tuple[Path, tuple[int, int]]] = {}
     for place in (settings.paths.work, settings.paths.stage):
         with suppress(OSError):
@@ -74,7 +74,7 @@ def free(settings: Settings) -> dict[Path, tuple[int, int]]:
 
 
 def _not_there(settings: Settings) -> Iterator[Cause]:
-    """Yield that a place of another system is not there; the plan reports the search path of RetDefs."""
+    """Yield each missing file or directory of other systems; the plan reports the search path of RetDefs."""
     for key, wrong in missing_places(settings):
         if key != "paths.retdef":
             first = "Have it mounted, or correct the path in the config"
@@ -82,7 +82,7 @@ def _not_there(settings: Settings) -> Iterator[Cause]:
 
 
 def _disks(settings: Settings) -> Iterator[Cause]:
-    """Yield that a file system is nearly full."""
+    """Yield each file system that is nearly full."""
     for place, (left, total) in free(settings).items():
         if left < LEAST_SHARE * total and left < LEAST_BYTES:
             text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"
@@ -93,7 +93,7 @@ def _disks(settings: Settings) -> Iterator[Cause]:
 
 
 def light(name: str, causes: Iterable[Cause]) -> Cause | None:
-    """Return the worst of the causes that one of `LIGHTS` tells of; None if all is well."""
+    """Return the worst cause that belongs to one of `LIGHTS`; None if all is well."""
     return max(
         (cause for cause in causes if cause.code in LIGHTS[name]),
         key=lambda cause: cause.verdict is Verdict.ACTION,
@@ -102,7 +102,7 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
 
 
 def _not_abandoned(work: Path) -> Iterator[Cause]:
-    """Yield the names in `force/` that abandon no run."""
+    """Yield the files in `force/` whose names are not runs."""
     try:
         refused = abandoned_runs.read(work).refused
     except HalfPipeError as error:
@@ -112,9 +112,9 @@ def _not_abandoned(work: Path) -> Iterator[Cause]:
 
 
 def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
-    """Yield that a turn of unattended processing has not got on for long, or that none of the timer has ended for long.
+    """Yield that a turn of unattended processing hangs, or that the last turn of the timer ended too long ago.
 
-    The first keeps any other from beginning. A site that has had no turn of a timer has no timer.
+    A turn that hangs keeps other turns from starting. If no turn of a timer is recorded, the site has no timer.
 
     Parameters
     ----------
@@ -155,9 +155,9 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
 
 
 def last_turn(work: Path) -> dict[str, Any] | None:
-    """Return what is recorded of the last turn that a timer gave; None if there was none.
+    """Return the record of the last turn that a timer started; None if there was none.
 
-    Its keys: `ended` and `all`, when a turn looked at all downlinks last, Unix seconds; `status`, how it ended; `host`.
+    Keys: `ended`; `all`, when a turn last looked at all downlinks (both Unix seconds); `status`, how it ended; `host`.
     """
     with suppress(HalfPipeError, AttributeError):
         value: dict[str, Any] = read_json(work / paths.LAST_TURN)
@@ -167,7 +167,7 @@ def last_turn(work: Path) -> dict[str, Any] | None:
 
 
 def silence(survey: Survey) -> Iterator[Cause]:
-    """Yield that no new RetDef has come for `alarm.silence_hours`."""
+    """Yield that no new RetDef has arrived for `alarm.silence_hours`."""
     hours, last, search = (
         survey.settings.alarm.silence_hours,
         survey.last_retdef,

@@ -9,10 +9,10 @@ from halfpipe.errors import Remedy
 from halfpipe.process.answers import answer
 from halfpipe.words import count
 
-ANSWER_SECONDS = 20.0  # that squeue may take
-NEED_ACTION = ("JobHeld", "AssocGrp")  # the first letters of reasons
+ANSWER_SECONDS = 20.0  # time limit of squeue
+NEED_ACTION = ("JobHeld", "AssocGrp")  # how these reasons begin
 OURS = "halfpipe"  # how the names of our jobs begin (`halfpipe-jobname-prefix` of the profile)
-# Words for squeue's reasons, the first pattern that fits; and what a person can do (squeue(1), *JOB REASON CODES*).
+# Words for squeue's reasons (squeue(1), *JOB REASON CODES*), and what the operator can do; first match wins.
 REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "AssocGrp",
@@ -46,7 +46,7 @@ def troubles() -> list[Cause]:
 
 
 def _cause(reason: str, starts: Sequence[str]) -> Cause:
-    """Return that jobs wait for a reason. Most reasons pass by themselves; those in `NEED_ACTION` may not.
+    """Return the cause that jobs wait for a reason. Most reasons pass by themselves; those in `NEED_ACTION` may not.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is read once before judging: of a working directory for all its downlinks, and of one downlink."""
+"""Facts that are read once: those that all downlinks of a working directory share, and those of one downlink."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,8 @@ from halfpipe.settings import Settings
 from halfpipe.status import slurm_queue
 from halfpipe.status.run_books import books_now
 
-LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
-RUNS_KEPT = 64  # whose deliveries were read
+LATEST = 30  # downlinks, by id, that are searched for the youngest RetDef
+RUNS_KEPT = 64  # whose deliveries are kept in memory
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Survey:
 
     @property
     def sees_stage(self) -> bool:
-        """Whether the files in the stage can be seen; not on a bare mount point."""
+        """Whether the files in the stage can be seen; False on a bare mount point."""
         return self.stage_trouble is None or self.stage_trouble.code == "restored"
 
     @cached_property
@@ -83,7 +83,7 @@ class Survey:
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
-        """Downlinks that runs know and that lost their receipts, with these runs."""
+        """Downlinks that lost their receipts, with the runs that know them."""
         return handoff_causes.lost_downlinks(self.work, self.names, self.since)
 
     @cached_property
@@ -98,7 +98,7 @@ class Survey:
         return frozenset(abandoned_runs.read(self.work).runs)
 
     def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
-        """Return the books of a run as it stands; `entries` of it, from receipts, save reading its manifests."""
+        """Return the current books of a run; its `entries` from receipts can save reading its manifests."""
         if run not in self._books:
             self._books[run] = books_now(
                 self.settings,
@@ -116,12 +116,12 @@ class Survey:
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
-        """Reads the deliveries of a run once, because its downlinks follow each other."""
+        """Reads the deliveries of a run, and keeps them, because the run's downlinks follow each other."""
         return lru_cache(maxsize=RUNS_KEPT)(partial(Deliveries, only_look=True))
 
 
 class DownlinkFacts:
-    """What the files of one downlink say, each read once.
+    """The content of one downlink's files; each is read once.
 
     Attributes
     ----------
@@ -130,16 +130,16 @@ class DownlinkFacts:
     plan
         Its RetDefs in its directory and on the search path, and its chunks.
     hand_offs, last, damage
-        The hand-offs, and the last one, None before the first; or why their records cannot be read.
+        The hand-offs; the last one, None before the first; and why their records cannot be read, None if they can.
     receipt
         The receipt of the last hand-off, if the downlink has a receipt now.
     receipt_time
         Time of the receipt, Unix seconds.
     record, confirmed, submitted
-        The attempts to submit it, None if a record is damaged; the attempt by which Level-1 has a hand-off, and the
-        number of that hand-off, None without one.
+        The attempts to submit it, None if a record is damaged; the attempt that gave Level-1 a hand-off, and the
+        number of that hand-off. Both are None without one.
     in_progress
-        The process that works on it.
+        The process that works on the downlink.
     is_submitted
         Whether Level-1 has the hand-off of its receipt.
     decoded

@@ -1,4 +1,4 @@
-"""What unattended processing has told people: the alarms write it, and `halfpipe status` keeps showing it."""
+"""The last messages of unattended processing: the alarms record them, and `halfpipe status` keeps showing them."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +26,6 @@ def read_told(path: Path) -> dict[str, Told]:
 
 
 def write_told(path: Path, told: Mapping[str, Told]) -> None:
-    """Write the last message about each subject, whole or not at all."""
+    """Write the last message about each subject, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"sent": {subject: asdict(one) for subject, one in told.items()}})

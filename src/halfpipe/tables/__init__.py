@@ -1,5 +1,5 @@
 """Reports as tables: downlinks, runs, files.
 
-`columns` describes the columns of each frame, `site_frames` reads them. To add a frame, describe it there, read it, and
-name it in `TABLES` (`cli/show.py`).
+`columns` describes the columns of each frame, and `site_frames` reads the frames. To add a frame, extend both, and name
+the frame in `TABLES` (`cli/show.py`).
 """

@@ -19,7 +19,7 @@ Covered = tuple[float, float]
 
 
 def gaps(covered: Sequence[Covered], begin: float, end: float) -> list[Covered]:
-    """Return what joined, half-open intervals leave of the time from `begin` to `end`."""
+    """Return the gaps that sorted, disjoint, half-open intervals leave between `begin` and `end`."""
     inside = [(max(first, begin), min(last, end)) for first, last in covered if last > begin and first < end]
     edges = [begin, *(edge for interval in inside for edge in interval), end]
     return [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if first < last]

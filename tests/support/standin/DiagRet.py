@@ -3,8 +3,8 @@
 
     DiagRet.py --arch ROOT --scid S -b 'YYYY-MM-DD hh:mm:ss.uuuuuu' -e '...' --lsm
 
-As the flight program it catches what goes wrong, prints it and ends with 0. <arch>/standin/modes.json names
-the misbehaviour: {"magic7": "half"}.
+Like the flight program, it catches errors, prints them and ends with 0. <arch>/standin/modes.json selects
+the misbehavior: {"magic7": "half"}.
 """
 
 import getopt
@@ -18,7 +18,7 @@ MET_EPOCH = datetime(2001, 1, 1, tzinfo=UTC)
 
 
 def moment(text: str) -> datetime:
-    """Read a time as the flight program does: no number of seconds."""
+    """Read a time like the flight program, which does not accept a number of seconds."""
     return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
 
 
@@ -45,7 +45,7 @@ def retrieve(arch: str, begin: datetime, end: datetime) -> None:
 
 
 def main() -> None:
-    """Behave as the flight program."""
+    """Behave like the flight program."""
     options = dict(getopt.getopt(sys.argv[1:], "a:b:e:s:", ["archdir=", "scid=", "lsm"])[0])
     print("DiagRet: STAND-IN, the lines are SIMULATED", file=sys.stderr)
     try:

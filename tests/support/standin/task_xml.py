@@ -1,7 +1,7 @@
-"""Tasks of Pipeline-II as their XML has them, for the stand-in and for tests: what may stand where, and what it means.
+"""Tasks of Pipeline-II in XML, for the stand-in and for tests: which elements are allowed where, and their meaning.
 
-The facts are those of the public schema 2.2 (slaclab/pipeline-web, ``schemas/2.2``) and of the public User's Guide. The
-flight server's own schema is 2.3, which is not public.
+The facts are from the public schema 2.2 (slaclab/pipeline-web, ``schemas/2.2``) and the public User's Guide. The flight
+server uses schema 2.3, which is not public.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NAMESPACE = "{http://glast-ground.slac.stanford.edu/pipeline}"
-NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # letters at most
+NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # maximum numbers of letters
 STATES = [
     "WAITING", "READY", "QUEUED", "SUBMITTED", "RUNNING", "SUCCESS", "FAILED", "TERMINATING", "TERMINATED",
     "CANCELING", "CANCELED", "SKIPPED",
@@ -20,7 +20,7 @@ OF_A_JOB = [
     "executable", "maxCPU", "maxWallClock", "maxMemory", "workingDir", "batchOptions", "queue",
     "allocationGroup", "jobName", "priority", "logFile",
 ]  # fmt: skip
-# By element: its children, in order, as an expression of their names; its attributes, with the most letters of each.
+# By element: its children in order, as a regular expression; its attributes, with their maximum lengths.
 FORM: dict[str, tuple[str, dict[str, int]]] = {
     "pipeline": ("(variables )?(task )+", {}),
     "variables": ("(var )+", {}),
@@ -52,12 +52,12 @@ NEEDED = {
     "before": {"process"},
     "after": {"process"},
 }
-TYPES = {"string", "integer"}  # of prerequisites: those that are known
+TYPES = {"string", "integer"}  # known types of prerequisites
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process that is a batch job: its command, what it comes after and with which status, and its retries."""
+    """A batch job: its command, options, and retries, and the processes it waits for with their required status."""
 
     name: str
     executable: str
@@ -78,7 +78,7 @@ class Task:
 
 
 def problems(text: str) -> list[str]:
-    """Return what is wrong with a file of tasks, nothing if it is good."""
+    """Return the problems in the text of a file of tasks."""
     try:
         root = ET.fromstring(text)
     except ET.ParseError as error:
@@ -139,7 +139,7 @@ def tasks(path: Path) -> list[Task]:
     Raises
     ------
     ValueError
-        If the file is not as the schema has it.
+        If the file does not follow the schema.
     """
     text = path.read_text()
     if wrong := problems(text):

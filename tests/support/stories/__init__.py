@@ -1,1 +1,1 @@
-"""Stories: what happens to a site in random order, with checks after each step and books of the story's own."""
+"""Stories: random sequences of steps at a site, each step checked against the story's own books."""

@@ -14,7 +14,7 @@ from tests.support.stories.steps import Step, Story, tell
 
 
 def told(seed: int, again: Sequence[Step] | None = None) -> tuple[Story, list[tuple[str, str]]]:
-    """Tell a story in a directory of its own."""
+    """Tell a story in a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="story-") as home:
         return tell(seed, Path(home) / "story", again)
 

@@ -1,8 +1,8 @@
 """The books of a story: what it damaged and repaired, which events must be known and delivered, and the problems.
 
-This is plain Python that looks outside of HalfPipe: at the simulated datagrams, the archive as the story left it, and
-the bytes in the stage. It uses only names and times of HalfPipe's files (to see which job has ended), except for the
-files that it checks.
+This is plain Python that looks at the simulated datagrams, the archive as the story left it, and the bytes in the
+stage. Of HalfPipe's own files, it reads only those that it checks. For the others, it uses only the names and times (to
+see which job has ended).
 """
 
 import itertools
@@ -26,13 +26,13 @@ from tests.support.stories.world import Hour, Key, NewInput, Of, StagedFile, Ver
 
 @dataclass(frozen=True)
 class Recorded(Delivery):
-    """A delivery, and its events."""
+    """A delivery with its events."""
 
     keys: frozenset[Key] = frozenset()
 
     @classmethod
     def of(cls, outcome: ModelDecision) -> "Recorded":
-        """Return the delivery that the rule makes."""
+        """Return the delivery of a decision."""
         made = outcome.delivery
         keys = frozenset((event.sequence, event.apid) for _, event in outcome.delivered)
         return cls(made.spans, made.counts, made.files, keys)
@@ -45,7 +45,7 @@ class Where(StrEnum):
     """Where a known event is.
 
     `DELIVERED`: in a file of the latest delivery of a downlink. `WAITING`: an EPU may still add an event at its place.
-    `WITHHELD`: settled, and too few events beside it to make a file. `DUE`: the next delivery of the run takes it.
+    `WITHHELD`: settled, and too few events beside it to make a file. `DUE`: the next delivery of the run contains it.
     `REFUSED`: it is due, and Level-1 would refuse the run. `LATE`: in a span that was delivered without it.
     `CLOSED`: in a span that was delivered with it, and not delivered again.
     """
@@ -95,16 +95,16 @@ class Books:
         self.world = world
         self.of = {dl: Downlink() for dl in world.downlinks}
         self.rules = self.first_rules = Rules(max_events=world.max_events)
-        # By chunk and downlink: its datagrams when it was decoded, and the hours that were missing then.
+        # By chunk: its datagrams when it was decoded, and the hours that were missing then.
         self.content: dict[str, frozenset[Of]] = {}
         self.without: dict[str, frozenset[Hour]] = {}
-        # By run and downlink: the datagrams that its chunks brought when it was merged last; and its deliveries.
+        # By run and downlink: the datagrams of its chunks at the last merge, and its deliveries.
         self.brought: defaultdict[str, dict[str, Mapping[str, frozenset[Key]]]] = defaultdict(dict)
         self.recorded: defaultdict[str, dict[str, list[Recorded]]] = defaultdict(dict)
         self.ignored: set[str] = set()  # chunks
-        self.seen_decoding: set[str] = set()  # chunks that were taken in when they were decoded
+        self.seen_decoding: set[str] = set()  # chunks whose decoding is already in `content`
         self.findings: list[tuple[str, str]] = []  # kind and text; the story goes on
-        # By run: the events that its last merge withheld, and its row in the ledger with the events known when it came.
+        # By run: number of events withheld by its last merge; its ledger row, and the events known by then.
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
         self.abandoned: set[str] = set()
@@ -133,27 +133,27 @@ class Books:
         of = self.of[dl]
         return 0 < of.submitted >= of.handoff and self.world.site.has_receipt(dl)
 
-    # What must be.
+    # The expected state.
 
     def next_version(self, chunk: NewInput) -> Version:
-        """Return the RetDef by which a chunk is decoded next."""
+        """Return the version of its RetDef with which a chunk is decoded next."""
         world = self.world
         name = world.version(chunk, world.source(chunk)) or world.staged_version(chunk) or "plain"
         return chunk.versions[name]
 
     def would_bring(self, version: Version) -> tuple[frozenset[Of], frozenset[Hour]]:
-        """Return what a decoder makes of a RetDef now, and which hours are missing."""
+        """Return the datagrams that a decoder would find for a RetDef now, and the missing hours."""
         missing = frozenset(hour for hour in version.hours if not self.world.present(hour))
         whole = self.world.whole(version.datagrams)
         return frozenset((str(d.run), d.apid, d.number) for d in whole), missing
 
     def keys(self, run: str, dl: str) -> frozenset[Key]:
-        """Return the datagrams of a run that the other downlinks have from this one."""
+        """Return the datagrams of a run that other downlinks know from this one."""
         of = self.brought[run].get(dl, {})
         return frozenset().union(*(keys for chunk, keys in of.items() if chunk not in self.ignored))
 
     def chunk_of(self, run: str, dl: str, keys: Iterable[Key]) -> model.Chunk:
-        """Return datagrams of a run as the model has them."""
+        """Return datagrams of a run as a chunk of the model."""
         datagrams, events = [], []
         for apid, number in sorted(keys):
             d = self.sequences[run, apid, number]
@@ -164,16 +164,16 @@ class Books:
         return model.Chunk(dl, tuple(events), tuple(datagrams))
 
     def decide(self, run: str, dl: str) -> ModelDecision:
-        """Return what the rule says of a downlink that is processed now."""
+        """Return the rule's decision for a downlink that is processed now."""
         brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
         return model.decide(dl, brought, self.recorded[run], self.rules, run in self.abandoned)
 
     def last(self, run: str, dl: str) -> Recorded:
-        """Return the latest delivery on record."""
+        """Return the latest recorded delivery."""
         return self.recorded[run].get(dl, [NOTHING])[-1]
 
     def record(self, run: str, dl: str, delivery: Recorded) -> None:
-        """Put a delivery on record."""
+        """Record a delivery, unless it equals the latest one."""
         before = self.recorded[run].get(dl, [])
         if delivery != self.last(run, dl) and (before or delivery.spans):
             self.recorded[run][dl] = [*before, delivery]
@@ -181,7 +181,7 @@ class Books:
     # After an invocation.
 
     def processed(self, dls: Sequence[str], before: dict[str, Stamps]) -> None:
-        """Take in what an invocation of downlinks did, and check it against the rule."""
+        """Record what an invocation for downlinks did, and check it against the rule."""
         after = {dl: self.stamps(dl) for dl in dls}
         fresh = {dl: {n for n, at in after[dl].items() if before[dl].get(n) != at} for dl in dls}
         for dl in dls:
@@ -208,7 +208,7 @@ class Books:
                     self._check_staged(run, dl)
 
     def _check_staged(self, run: str, dl: str) -> None:
-        """Check that the events of a delivery are in the stage, each of them."""
+        """Check that the stage contains the events of a delivery, and no others."""
         if run in self.of[dl].refused or self.of[dl].taken or self.of[dl].gone:
             return
         there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
@@ -219,11 +219,11 @@ class Books:
             )
 
     def find(self, kind: str, text: str) -> None:
-        """Take down what is wrong, and go on."""
+        """Record a finding, and go on."""
         self.findings.append((kind, f"{text}{self._circumstances()}"))
 
     def _circumstances(self) -> str:
-        """Say what may be behind something wrong."""
+        """Return possible causes of a finding, as text."""
         found = {
             "a chunk is ignored": self.ignored,
             "a run is abandoned": self.abandoned,
@@ -243,12 +243,12 @@ class Books:
                 self.without.pop(chunk.voucher, None)
 
     def decoded(self, chunk: NewInput) -> None:
-        """Take in that a chunk was decoded of the archive as it is."""
+        """Record that a chunk was decoded from the archive in its present state."""
         version = chunk.versions[self.world.staged_version(chunk) or "plain"]
         self.content[chunk.voucher], self.without[chunk.voucher] = self.would_bring(version)
 
     def bring(self, run: str, dl: str) -> dict[str, frozenset[Key]]:
-        """Return what the decoded chunks of a downlink bring of a run."""
+        """Return the datagrams of a run in the decoded chunks of a downlink, by chunk."""
         found = {}
         for chunk in self.world.chunks[dl]:
             of = self.content.get(chunk.voucher, frozenset())
@@ -258,11 +258,11 @@ class Books:
         return found
 
     def _vanished(self, run: str, dl: str) -> bool:
-        """Tell whether no chunk of a downlink has a run any more that it brought."""
+        """Tell whether a run was in a downlink, and none of the downlink's chunks has it now."""
         return bool(self.brought[run].get(dl) or self.last(run, dl).spans) and not self.bring(run, dl)
 
     def _delivered_nothing(self, run: str, dl: str) -> None:
-        """Check the hand-off of a downlink from which a run vanished: it brings and delivers nothing of it."""
+        """Check that a downlink from which a run vanished contributes and delivers nothing of the run."""
         old, known, spans = self.keys(run, dl), self.known_on_disk(run, dl), self.spans_on_disk(run, dl)
         staged = self.world.staged(dl).get(RunId(run).l1)
         if known:
@@ -279,10 +279,10 @@ class Books:
             self.of[dl].latest.pop(RunId(run).l1, None)
 
     def _delivered(self, run: str, dls: Sequence[str]) -> None:
-        """Check the deliveries of a run by downlinks, in some order."""
+        """Check that the deliveries of a run by downlinks follow the rule in some order."""
         if not dls:
             return
-        was = dict(self.brought[run]), dict(self.recorded[run])  # lists of deliveries are never changed
+        was = dict(self.brought[run]), dict(self.recorded[run])  # the lists are never changed in place
         complaints: list[str] = []
         for order in itertools.permutations(dls):
             self.brought[run], self.recorded[run] = dict(was[0]), dict(was[1])
@@ -298,7 +298,7 @@ class Books:
         if known != expected:
             yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(expected)}"
         outcome = self.decide(run, dl)
-        if not self.bring(run, dl):  # then it delivers nothing, also no events of others that are due
+        if not self.bring(run, dl):  # then it delivers nothing, not even due events of other downlinks
             outcome.undelivered += sum(map(len, outcome.files))
             outcome.files, outcome.spans = [], []
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
@@ -321,7 +321,7 @@ class Books:
             self.of[dl].latest.pop(RunId(run).l1, None)
 
     def _perhaps_delivered(self, run: str, dl: str) -> None:
-        """Take in what a job did that did not end well, or was not run: all or nothing."""
+        """Record what a job did that failed or was not run: all or nothing."""
         known = self.known_on_disk(run, dl)
         before_it = self.brought[run].get(dl, {})
         now, old = self.bring(run, dl), frozenset[Key]().union(*before_it.values())
@@ -341,7 +341,7 @@ class Books:
             self.record(run, dl, after)
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
-        """Return which datagrams a downlink has made known of a run."""
+        """Return the datagrams of a run that a downlink has made known."""
         path = self.world.site.work / paths.datagrams(RunId(run), dl)
         lines = path.read_text().splitlines() if path.exists() else []
         return frozenset(
@@ -349,7 +349,7 @@ class Books:
         )
 
     def spans_on_disk(self, run: str, dl: str) -> tuple[tuple[int, int], ...]:
-        """Return the spans that are recorded last of a downlink."""
+        """Return the spans of a downlink's last recorded delivery."""
         latest = Deliveries(self.world.site.work, RunId(run)).latest().get(DownlinkId(dl))
         return tuple((span.first, span.last) for span in latest.spans) if latest else ()
 
@@ -366,7 +366,7 @@ class Books:
         of.handoff = receipt["handoff"]
 
     def look_at_stage(self) -> None:
-        """Take in what lies in the stage, which Level-1 may take from now on."""
+        """Record what is in the stage, because Level-1 may take it from now on."""
         for dl, of in self.of.items():
             for run, files in self.world.staged(dl).items():
                 of.gone.discard(run)
@@ -376,7 +376,7 @@ class Books:
     # What must hold after every step.
 
     def check(self) -> None:
-        """Check what was delivered by all hand-offs."""
+        """Check the deliveries of all hand-offs, and the runs that Level-1 may retire."""
         for (one, of), (other, there) in itertools.combinations(self.of.items(), 2):
             twice = of.seen & there.seen
             assert not twice, f"{len(twice)} events twice by {one} and {other}, as {min(twice)}"
@@ -393,10 +393,10 @@ class Books:
     def _check_retired(self, run: str, row: dict[str, Any]) -> None:
         """Check that all events of a run were delivered before Level-1 may retire it.
 
-        Level-1's checkRun (ground-chain §6) retires a run if the ledger has it as Complete or Incomplete, and no
-        downlink of the run is in progress. Then all settled events must be staged; for an abandoned run, all events
-        that were known when the ledger got this status; and all known events if all of them were loaded. Events inside
-        a span are late, because the span is closed.
+        Level-1's checkRun (ground-chain §6) retires a run if it is Complete or Incomplete in the ledger, and none of
+        its downlinks is in progress. Then all settled events must be staged, and all known events if the ledger has all
+        known datagrams. If the run is Incomplete, the events that were known when it got this status must be staged,
+        too. Events that are missing inside a delivered span are late, which is allowed.
         """
         chunks = [(self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]]
         events = {(e.sequence, e.apid) for (chunk,) in chunks for e in chunk.events}
@@ -506,12 +506,12 @@ class Books:
         latest = [span for deliveries in recorded.values() for span in deliveries[-1].spans]
         closed = [("", model.Event(*key, 0, 0)) for key, where in found.items() if where is Where.CLOSED]
         for series in model._series(closed, lambda a, b: any(a < x and y < b for x, y in latest)):
-            if len(series) < min(2, self.rules.min_events):  # too few, even if their place is opened
+            if len(series) < min(2, self.rules.min_events):  # too few, even if their span is reopened
                 found |= {(event.sequence, event.apid): Where.WITHHELD for _, event in series}
         return found
 
     def readable(self, run: str) -> bool:
-        """Tell whether all events that are known of a run can still be read: else nobody can look at them."""
+        """Tell whether all known events of a run can still be read."""
         for of in self.brought[run].values():
             for voucher, keys in of.items():
                 home, chunk = (self.world.site.work / voucher).parent, voucher.rpartition("/")[2][:5]
@@ -528,7 +528,7 @@ class Books:
         said = f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(problems) or 'good'}"
         assert worst is not None or row["verdict"] == "good", said
         assert worst in {None, Problem.MAYBE} or row["verdict"] != "good", said
-        # A killed process counts as alive until its lease expires; until then it may still be responsible for the rest.
+        # A killed process counts as alive until its lease expires. Until then it may still finish the rest.
         assert worst is not Problem.ACTION or row["verdict"] == "action" or row["state"] == "in progress", (
             said
         )

@@ -26,9 +26,9 @@ Do = Callable[["Story"], bool]
 Choice = TypeVar("Choice")
 
 STEPS: dict[Do, int] = {}
-"""All steps, and how often each is taken beside the others."""
+"""All steps, with their relative frequencies."""
 UNANNOUNCED = "a run that no RetDef announces"
-MOMENTS = range(1, 350)  # of a head
+MOMENTS = range(1, 350)  # when a head may be killed
 
 
 def step(weight: int) -> Callable[[Do], Do]:
@@ -42,13 +42,13 @@ def step(weight: int) -> Callable[[Do], Do]:
 
 @dataclass
 class Story:
-    """A world, its books, and the steps that were taken, each with what was drawn for it."""
+    """A world, its books, and the steps that were taken, each with its random choices."""
 
     world: World
     books: Books
     rng: random.Random
     taken: list[list[object]] = field(default_factory=list)
-    told: list[Any] = field(default_factory=list)  # what is drawn next, if a story is told again
+    told: list[Any] = field(default_factory=list)  # the next choices, if a story is told again
 
     def one_of(self, choices: Sequence[Choice]) -> Choice:
         choice = self.rng.choice(choices)
@@ -59,7 +59,7 @@ class Story:
         return choice
 
     def dl(self) -> tuple[str, Downlink]:
-        """Draw a downlink; return it with what the books know of it."""
+        """Draw a downlink; return it with its entry in the books."""
         dl = self.one_of(self.world.downlinks)
         return dl, self.books.of[dl]
 
@@ -73,7 +73,7 @@ class Story:
         return self.one_of([name for hour in hours for name in self.world.files_of(hour)])
 
     def heard(self, ended: Ended) -> Ended:
-        """Listen to a command; none may end as a program that is not finished."""
+        """Check that a command did not print a traceback or report a defect; return its result."""
         for word in ("Traceback (most recent call last)", "defect of the program"):
             assert word not in ended.said, ended.said[-2000:]
         return ended
@@ -84,7 +84,7 @@ class Story:
     def invoke(
         self, dl: str, *words: str, before_job: int = 0, meanwhile: Callable[[], object] | None = None
     ) -> None:
-        """Process a downlink, and check what that did; `meanwhile` happens before one of its jobs."""
+        """Process a downlink, and check the result; `meanwhile` is called before job number `before_job`."""
         before = {dl: self.books.stamps(dl)}
         obstacles = self.obstacles(dl)
         if meanwhile:
@@ -94,7 +94,7 @@ class Story:
         else:
             ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
         self.books.processed([dl], before)
-        if ended.status and (meanwhile or UNANNOUNCED in obstacles):  # the same command includes it
+        if ended.status and (meanwhile or UNANNOUNCED in obstacles):  # a rerun includes what was new
             before = {dl: self.books.stamps(dl)}
             ended = self.heard(self.world.site.snakemake(f"dl={dl}"))
             self.books.processed([dl], before)
@@ -115,7 +115,7 @@ class Story:
 
     @contextmanager
     def between_jobs(self, dl: str, number: int, act: Callable[[], object]) -> Iterator[None]:
-        """Act before job `number` of an invocation, and take in each decoding as the archive is then."""
+        """Call `act` before job `number` of an invocation, and record each decoding as the archive is then."""
         jobs, program = 0, in_process.program
 
         def run(command: str) -> int:
@@ -152,7 +152,7 @@ class Story:
             found.append("a chunk is ignored")
         if any(not self.books.would_bring(self.books.next_version(c))[0] for c in self.world.chunks[dl]):
             found.append("a chunk brings nothing")
-        # What is processed again may bring less; what is gone may not be made again.
+        # Reprocessing may contribute less, and lost products may not be replaceable.
         if any(self.brings_less(c) for chunks in self.world.chunks.values() for c in chunks):
             found.append("less")
         if any(self.books.without.values()):
@@ -160,7 +160,7 @@ class Story:
         return found
 
     def brings_less(self, chunk: NewInput) -> bool:
-        """Tell whether a chunk would bring less now than it was to bring."""
+        """Tell whether a chunk would contribute less now than before, or less than it should."""
         version = self.books.next_version(chunk)
         brings, missing = self.books.would_bring(version)
         had = self.books.content.get(chunk.voucher, frozenset())
@@ -170,7 +170,7 @@ class Story:
         return bool(missing) or less or in_part or (bool(had) and chunk.voucher in self.books.ignored)
 
     def brings_unannounced(self, dl: str) -> bool:
-        """Tell whether a downlink may bring a run that none of its RetDefs announces."""
+        """Tell whether a downlink may contain a run that none of its RetDefs announces."""
         announced = {str(chunk.chunk.run) for chunk in self.world.chunks[dl] if self.is_there(chunk)}
         versions = [self.books.next_version(chunk) for chunk in self.world.chunks[dl]]
         return not announced.issuperset(str(d.run) for version in versions for d in version.datagrams)
@@ -179,7 +179,7 @@ class Story:
         return self.world.source(chunk).exists() or self.world.staged_version(chunk) is not None
 
     def has_hole(self, dl: str) -> bool:
-        """Tell whether a RetDef is missing below another, or all are."""
+        """Tell whether a RetDef is missing before an existing one, or all are missing."""
         chunks = [chunk for chunk in self.world.chunks[dl] if chunk.voucher not in self.books.ignored]
         there = [self.is_there(chunk) for chunk in chunks]
         return not any(there) or not all(there[: max(n for n, so in enumerate(there) if so)])
@@ -197,11 +197,11 @@ class Story:
 
 
 Step = list[Any]
-"""The name of a step, and what was drawn for it."""
+"""The name of a step, and its random choices."""
 
 
 def tell(seed: int, home: Path, again: Sequence[Step] | None = None) -> tuple[Story, list[tuple[str, str]]]:
-    """Tell a story, or `again` some of its steps; return it and what is wrong: kinds and texts."""
+    """Tell a story, or only its steps `again`; return the story and the findings: kinds and texts."""
     rng = random.Random(seed)
     world = World(home, rng)
     story, length, do = Story(world, Books(world), rng), rng.randint(5, 9), process
@@ -228,7 +228,7 @@ def tell(seed: int, home: Path, again: Sequence[Step] | None = None) -> tuple[St
 
 @step(14)
 def process(story: Story) -> bool:
-    """Process a downlink, or process it again; mostly it is loaded into the ledger then."""
+    """Process a downlink, perhaps again, and usually load it into the ledger."""
     dl, _ = story.dl()
     words = [(), (), (), (), ("-F",), ("-R", "deliver_run"), ("-R", "decode_chunk"), ("-R", "receipt")]
     story.invoke(dl, *story.one_of(words))
@@ -239,7 +239,7 @@ def process(story: Story) -> bool:
 
 @step(5)
 def loaded(story: Story) -> bool:
-    """Load a downlink into the ledger, now or again."""
+    """Load a downlink into the ledger, perhaps again."""
     return story.load(story.dl()[0])
 
 
@@ -271,7 +271,7 @@ def killed(story: Story) -> bool:
 
 @step(3)
 def two_heads(story: Story) -> bool:
-    """Process a downlink by two heads at once; one of them may be killed."""
+    """Process a downlink with two heads at once; one of them may be killed."""
     dl, at = story.dl()[0], story.one_of([-1, -1, *MOMENTS[::20]])
     before = {dl: story.books.stamps(dl)}
     obstacles = story.obstacles(dl)
@@ -287,7 +287,7 @@ def two_heads(story: Story) -> bool:
 
 @step(4)
 def everything(story: Story) -> bool:
-    """Process what is outstanding, whatever it is."""
+    """Process all outstanding downlinks."""
     before = {dl: story.books.stamps(dl) for dl in story.world.downlinks}
     obstacles = [why for dl in story.world.downlinks for why in story.obstacles(dl)]
     ended = story.heard(story.world.site.snakemake())
@@ -329,7 +329,7 @@ def meanwhile(story: Story) -> bool:
 
 @step(4)
 def flickers(story: Story) -> bool:
-    """Process a downlink while a file of level-0 is away for a moment, or comes when the decoder has ended."""
+    """Process a downlink while a level-0 file is missing for a moment, or arrives when the decoder has ended."""
     dl, _ = story.dl()
     name, comes = story.file(dl), story.one_of([True, False])
 
@@ -355,7 +355,7 @@ def flickers(story: Story) -> bool:
 
 @step(5)
 def late(story: Story) -> bool:
-    """Let the RetDef arrive that was held back."""
+    """Let a missing RetDef arrive."""
     chunk = story.chunk(story.dl()[0])
     if story.world.source(chunk).exists():
         return False
@@ -365,7 +365,7 @@ def late(story: Story) -> bool:
 
 @step(2)
 def vanishes(story: Story) -> bool:
-    """Take a RetDef from the search path."""
+    """Remove a RetDef from the search path."""
     chunk = story.chunk(story.dl()[0])
     if not story.world.source(chunk).exists():
         return False
@@ -375,7 +375,7 @@ def vanishes(story: Story) -> bool:
 
 @step(5)
 def reissue(story: Story) -> bool:
-    """Issue a RetDef again, which asks for more or less."""
+    """Issue another version of a RetDef, which may request more or less."""
     chunk = story.chunk(story.dl()[0])
     version = story.one_of(["plain", "comment", "less", "less", "more", "more", "early"])
     there = story.world.version(chunk, story.world.source(chunk))
@@ -387,7 +387,7 @@ def reissue(story: Story) -> bool:
 
 @step(3)
 def ignored(story: Story) -> bool:
-    """Do without a chunk, or take that back."""
+    """Ignore a chunk, or stop ignoring it."""
     chunk = story.chunk(story.dl()[0])
     story.books.ignored ^= {chunk.voucher}
     entries = [
@@ -410,7 +410,7 @@ def hour_away(story: Story) -> bool:
 
 @step(4)
 def part_away(story: Story) -> bool:
-    """Take a file of level-0 out of the archive, or leave only its first packets: it will grow."""
+    """Take a level-0 file out of the archive, or leave only its first packets, like a growing file."""
     name = story.file(story.dl()[0])
     packets = len(story.world.packets[name])
     return story.world.take_away(name, story.one_of([0, *range(1, packets)]))
@@ -418,13 +418,13 @@ def part_away(story: Story) -> bool:
 
 @step(4)
 def hours_back(story: Story) -> bool:
-    """Let all level-0 arrive."""
+    """Let all missing level-0 arrive."""
     return bool([name for name in story.world.packets if story.world.bring_back(name)])
 
 
 @step(2)
 def reopen(story: Story) -> bool:
-    """Open what an accepted loss has closed; Level-1 has nothing of it."""
+    """Reopen what an accepted loss has closed, as if Level-1 had none of it."""
     (dl, of), books = story.dl(), story.books
     if of.submitted and of.submitted != of.handoff:
         return False
@@ -434,7 +434,7 @@ def reopen(story: Story) -> bool:
         if len(before) > 1:
             ended = story.halfpipe("force", run, "--reopen", dl, "--reason", "a story")
             if not ended.status:
-                books.recorded[run][dl] = before[-1:]  # as `model.release` has it
+                books.recorded[run][dl] = before[-1:]  # as in `model.release`
                 of.seen = {(l1, key) for l1, key in of.seen if l1 != RunId(run).l1 or key in before[-1].keys}
                 done = True
     return done
@@ -460,7 +460,7 @@ def cleanup(story: Story) -> bool:
 
 @step(6)
 def submit(story: Story) -> bool:
-    """Submit a downlink; Level-1 may answer wrongly."""
+    """Submit a downlink; Level-1 may refuse, fail or lie."""
     (dl, of), mode = story.dl(), story.one_of(["well", "well", "well", "refuse", "fail", "lie"])
     blocked = story.books.problems(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
     if not story.world.site.has_receipt(dl) or blocked:
@@ -480,7 +480,7 @@ def submit(story: Story) -> bool:
     assert made <= 1, f"{dl} was submitted twice"
     if of.submitted:
         return True
-    if made and ended.status == 0:  # perhaps of an attempt before, which a check has settled now
+    if made and ended.status == 0:  # perhaps by an earlier attempt, which a check has settled now
         of.submitted, of.open = of.handoff, False
     elif asked and mode != "well":
         of.open, of.asked = True, of.handoff
@@ -489,7 +489,7 @@ def submit(story: Story) -> bool:
 
 @step(3)
 def settle(story: Story) -> bool:
-    """A person checks whether Level-1 has the stream, and confirms it."""
+    """A person checks whether Level-1 has the stream, and settles the submission."""
     dl, of = story.dl()
     if not of.open:
         return False
@@ -501,7 +501,7 @@ def settle(story: Story) -> bool:
 
 @step(3)
 def roll_back(story: Story) -> bool:
-    """Roll Level-1 back to the present hand-off."""
+    """Roll Level-1 back to the current hand-off."""
     dl, of = story.dl()
     if not (0 < of.submitted < of.handoff and story.world.site.has_receipt(dl)):
         return False
@@ -548,7 +548,7 @@ def policy(story: Story) -> bool:
 
 @step(3)
 def abandon(story: Story) -> bool:
-    """Give a run up, or take that back."""
+    """Abandon a run, or undo that."""
     run, books = story.one_of(story.books.runs), story.books
     if run in books.abandoned:
         story.halfpipe("force", run, "--take-back").good()

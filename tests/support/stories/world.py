@@ -25,7 +25,7 @@ from tests.support.workflow import LONG_AGO, Ended, Site
 HOUR = 3_600_000_000  # microseconds
 DOWNLINKS = ("230401001", "230401002", "230401003", "230402001", "230402002")
 BEFORE_MIDNIGHT = datetime(2023, 4, 1, 23, 50, tzinfo=UTC)
-FURTHER = 2  # datagrams by which the end of a RetDef is moved, at most
+FURTHER = 2  # most datagrams that a later end adds to a RetDef
 Key = tuple[int, int]
 """Sequence and APID of an event; or APID and number of a datagram."""
 Of = tuple[str, int, int]
@@ -35,7 +35,7 @@ Hour = tuple[int, int]
 
 
 def drawn(rng: random.Random) -> Scenario:
-    """Draw what is simulated."""
+    """Draw a scenario."""
     downlinks = rng.choice([2, 2, 3, 3, 4, 5])
     odd: dict[str, object] = rng.choice(
         [
@@ -65,24 +65,24 @@ def drawn(rng: random.Random) -> Scenario:
 
 @dataclass(frozen=True)
 class Version:
-    """A RetDef as it was issued once: its bytes, and the datagrams of the archive that lie in its span."""
+    """A version of a RetDef: its bytes, and the datagrams in its span."""
 
     content: bytes
     datagrams: tuple[Datagram, ...]
 
     @property
     def hours(self) -> frozenset[Hour]:
-        """The hours that it needs."""
+        """The hours of level-0 that the RetDef needs."""
         first, last = self.datagrams[0], self.datagrams[-1]
         return hours_between(first.apid, first.span[0], last.span[1])
 
 
 @dataclass(frozen=True)
 class NewInput:
-    """One chunk: its RetDef's versions, and what it brings.
+    """One chunk, and the versions of its RetDef with their datagrams.
 
-    The RetDef is `plain`; `comment` has a remark besides; `less` leaves the last datagram out; `more` ends later, where
-    other datagrams are that other chunks bring; `early` begins where the datagram before does.
+    `plain` is the simulated RetDef. `comment` adds a comment to it, `less` leaves out the last datagram, `more` ends
+    later, and includes datagrams of other chunks, and `early` begins with the previous datagram.
     """
 
     chunk: Chunk
@@ -95,12 +95,12 @@ class NewInput:
 
 
 def hours_between(apid: int, begin: int, end: int) -> frozenset[Hour]:
-    """Return the hours of an APID's packets from times in microseconds since 1970."""
+    """Return the hours of an APID between two times, in microseconds since 1970."""
     return frozenset((hour, apid) for hour in range(begin // HOUR, end // HOUR + 1))
 
 
 def packets_in(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield of each packet of a level-0 file where it ends, and its time, MET microseconds (ground-chain §1)."""
+    """Yield the end and the time (MET microseconds) of each packet of a level-0 file (ground-chain §1)."""
     begin = 0
     while begin < len(content):
         begin_of_time = begin + 6
@@ -114,7 +114,7 @@ def packets_in(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 class World:
-    """A site below `home`, and what is outside it. It only acts, and reads; what is right is the books' business."""
+    """A site below `home`, and its surroundings. The world only acts and reads; the books judge."""
 
     def __init__(self, home: Path, rng: random.Random) -> None:
         scenario = drawn(rng)
@@ -129,7 +129,7 @@ class World:
         self.chunks = {dl: chunks for dl, chunks in self.chunks.items() if chunks}
         self.downlinks = list(self.chunks)
         self.archive, self.away = self.simulation.level0, home / "away"
-        # Of each file of the archive, by its name below that, its packets: where each ends, and its time.
+        # The packets of each file by its path in the archive: where each packet ends, and its time.
         self.packets = {
             str(path.relative_to(self.archive)): list(packets_in(path.read_bytes()))
             for path in sorted(self.archive.rglob(f"s{SCID:04d}a*"))
@@ -143,11 +143,11 @@ class World:
             retire={"report_days": 1e6},
             alarm={"silence_hours": None, "late_hours": 1e6},
             cleanup={"retention_days": 0},
-            # What a killed command may have done yet is waited for.
+            # HalfPipe waits this long for the effect of a killed command.
             submit={**submit_commands(self.streams), "seconds": 5.0},
         )
         for chunks in self.chunks.values():
-            # One RetDef is held back at first: mostly the last, else there is a hole.
+            # One RetDef may be held back at first, usually the last one. If it is the first, there is a hole.
             held_back = rng.choice([*[chunks[-1]] * 3, chunks[0]]) if rng.random() < 0.4 else None
             for brought in chunks:
                 if brought is not held_back or len(chunks) == 1:
@@ -182,18 +182,18 @@ class World:
         os.utime(path, (LONG_AGO, LONG_AGO))
 
     def source(self, chunk: NewInput) -> Path:
-        """Return where its RetDef lies on the search path."""
+        """Return the path of a chunk's RetDef on the search path."""
         return self.site.retdefs / paths.retdef(chunk.chunk.downlink, chunk.chunk.number)
 
     def version(self, chunk: NewInput, path: Path) -> str | None:
-        """Return which version of its RetDef lies at `path`."""
+        """Return which version of a chunk's RetDef is at `path`."""
         if not path.exists():
             return None
         content = path.read_bytes()
         return next(name for name, known in chunk.versions.items() if known.content == content)
 
     def staged_version(self, chunk: NewInput) -> str | None:
-        """Return which version of its RetDef is staged."""
+        """Return which version of a chunk's RetDef is staged."""
         return self.version(chunk, self.site.work / paths.retdef(chunk.chunk.downlink, chunk.chunk.number))
 
     def files_of(self, hour: Hour) -> list[str]:
@@ -202,7 +202,7 @@ class World:
         return [name for name in self.packets if name.startswith(f"{home}/s{SCID:04d}a{hour[1]:04d}t")]
 
     def take_away(self, name: str, packets: int = 0) -> bool:
-        """Leave so many packets in a file of the archive, or no file; False if it was not whole."""
+        """Truncate a file of the archive to `packets` packets, 0 to remove it; False if it was not whole."""
         there, away = self.archive / name, self.away / name
         if away.exists():
             return False
@@ -213,7 +213,7 @@ class World:
         return True
 
     def bring_back(self, name: str) -> bool:
-        """Make a file of the archive whole again; False if it was."""
+        """Make a file of the archive whole again; False if it already was."""
         if not (away := self.away / name).exists():
             return False
         away.rename(self.archive / name)
@@ -226,7 +226,7 @@ class World:
         return frozenset(at for end, at in self.packets[name] if end <= size)
 
     def whole(self, datagrams: Sequence[Datagram], but: frozenset[Hour] = frozenset()) -> list[Datagram]:
-        """Return the datagrams that the archive has whole, without the files of some hours."""
+        """Return the datagrams that are whole in the archive, without the files of the hours in `but`."""
         left_out = {name for hour in but for name in self.files_of(hour)}
         by_apid: defaultdict[str, set[int]] = defaultdict(set)
         for name in self.packets.keys() - left_out:
@@ -238,11 +238,11 @@ class World:
         ]
 
     def present(self, hour: Hour) -> bool:
-        """Tell whether there is anything of an hour in the archive."""
+        """Tell whether the archive has a file of an hour."""
         return any((self.archive / name).exists() for name in self.files_of(hour))
 
     def staged(self, downlink: str) -> dict[str, list["StagedFile"]]:
-        """Return the staged files by run, as Level-1 names it."""
+        """Return the staged files by Level-1's name of the run."""
         found: dict[str, list[StagedFile]] = {}
         for path in sorted((self.site.stage / downlink).glob("r*/*.evt")):
             found.setdefault(path.parent.name, []).append(StagedFile.read(path))
@@ -267,7 +267,7 @@ class World:
         return forks.started(act, self.home, at)
 
     def wait(self, child: int) -> Ended:
-        """Wait for a fork, and end what it left."""
+        """Wait for a fork; return its exit status and output."""
         status = forks.ended(child)
         said = self.home / f"said-{child}"
         return Ended(status, said.read_text() if said.exists() else "")
@@ -291,7 +291,7 @@ class StagedFile:
 
     @property
     def events(self) -> int:
-        """How many it holds."""
+        """The number of events."""
         return len(self.keys)
 
     @classmethod
