@@ -14,7 +14,7 @@ from halfpipe.formats import evt
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.ordering import numbers_in
 
-BATCH_BYTES = 2 << 20  # small enough to be hashed and written while still in the processor's cache
+BATCH_BYTES = 3 << 19  # small enough to be hashed and written while still in the processor's cache
 
 
 class Records:
