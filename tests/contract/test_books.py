@@ -401,7 +401,7 @@ def test_phases_that_have_not_begun_are_not_shown_as_none(site: Site, decoded: b
     if decoded:
         site.by_hand(FIRST, "decode_chunk")
     shown = dict(zip(PHASES, map(str, cells(account(Survey(site.settings), FIRST))), strict=True))
-    assert "–" not in {shown[phase] for phase in PHASES if phase != Phase.LEDGER}
+    assert "-" not in {shown[phase] for phase in PHASES if phase != Phase.LEDGER}
     if decoded:
         assert (shown[Phase.LEVEL0], shown[Phase.DECODED], shown[Phase.STAGED]) == ("·", "✓", "!"), (
             "no hours are reported"

@@ -37,7 +37,7 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         """Return the cell as text with a sign, because color alone is not enough for everyone."""
         part = f"{self.done}/{self.most}" if 0 < self.done < self.most else ""
-        plain = "–" if not self.most else "·" if not self.done else "✓"
+        plain = "-" if not self.most else "·" if not self.done else "✓"
         return f"{SIGNS[self.verdict]} {part}".strip() or plain
 
 

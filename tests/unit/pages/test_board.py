@@ -54,7 +54,7 @@ def test_downlinks_that_need_action_come_first_with_their_cause_escaped(home: Pa
         ("n", [SECOND]),
         ("n", [FIRST]),
     ]
-    marks = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
+    marks = re.findall(r"<td(?: class=(\w))?>([-✓✗!·/ 0-9]+)(?=<|$)", table)
     assert marks[:7] == [("", "✓"), ("", "·"), ("a", "✗"), *[("", "·")] * 4], "hours are not known yet"
     handed_off = [("", "✓"), ("", "·"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
     assert marks[7:] == handed_off * 2
@@ -177,9 +177,9 @@ def cause(code: str, verdict: Verdict = Verdict.NOTE, failed: str = "") -> Cause
 def test_a_cell_has_the_progress_and_the_worst_cause_of_its_phase() -> None:
     failed = cause("memory", Verdict.ACTION, "decode_chunk 00001, 00002")
     bad = (failed, cause("level0-missing"), cause("events-missing"))
-    assert list(map(str, cells(one(1, *bad, phases=DECODED)))) == ["✓", "!", "✗ 7/9", "·", "–", "·", "·"]
-    assert list(map(str, cells(one(1)))) == ["✓", "–", "✓", "✓", "✓", "✓", "✓"]
-    assert list(map(str, cells(Account(DownlinkId("230401001"), "taken over")))) == ["–"] * len(PHASES)
+    assert list(map(str, cells(one(1, *bad, phases=DECODED)))) == ["✓", "!", "✗ 7/9", "·", "-", "·", "·"]
+    assert list(map(str, cells(one(1)))) == ["✓", "-", "✓", "✓", "✓", "✓", "✓"]
+    assert list(map(str, cells(Account(DownlinkId("230401001"), "taken over")))) == ["-"] * len(PHASES)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 // Sorting, searching, copying and ages. The page is complete without this script.
 const MINUTE = 60000, STALE = 60 * MINUTE;
 
-// The sort key of a cell: a number if possible, else text; empty cells come last.
+// The sort key of a cell: a number if possible, else text; empty and missing cells come last.
 function key(row, column) {
-  const text = row.cells[column].textContent.trim();
+  const text = row.cells[column]?.textContent.trim() ?? "";
   const number = Number(text.replaceAll(",", "").split("/")[0]);
   return text === "" ? null : Number.isNaN(number) ? text : number;
 }
