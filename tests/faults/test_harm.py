@@ -37,6 +37,8 @@ COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
 # Codes that are always allowed: those of the site and the moment, and of a hand-off that waits for its rollback.
 OFTEN = {"doctor", "receipt", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
+# A remedy may stage a second hand-off before Level-1 takes the first one, which then takes the files of the second.
+SECOND = {"stage-gone"}
 STOPS = {"stops"}  # every command refuses
 PRODUCT = {"cleaned-up", "damaged", "format", "missing-input"}
 ID, RUN, N = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
@@ -56,12 +58,12 @@ SAID: dict[str, set[str]] = {
     rf"work/dl={ID}": {"receipt"},
     rf"work/submit={ID}": set(),
     rf"work/{ID}/RetDef-.*\.xml": {"damaged", "retdef-reissued", "missing-input", "format"},
-    rf"work/{ID}/chunks/\d{{5}}\.json": {"damaged", "format", "missing-input"},
+    rf"work/{ID}/chunks/\d{{5}}\.json": {"damaged", "format", "missing-input", *SECOND},
     rf"work/{ID}/chunks/.*\.(evt|idx|rows)": PRODUCT,
     rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"damaged"},
     rf"work/{ID}/ledger\.json": {"ledger-lacks"},
     rf"work/runs/{RUN}/{ID}/datagrams\.idx": {"damaged", "format", "missing-input"},
-    rf"work/runs/{RUN}/{ID}/manifest\.json": {"damaged", "format"},
+    rf"work/runs/{RUN}/{ID}/manifest\.json": {"damaged", "format", *SECOND},
     r"work/force/.*": set(),
     rf"stage/({ID}|chunktokens)/.*": {"stage-differs", "stage-gone"},
 }
