@@ -16,7 +16,6 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
-from halfpipe.files.advice import Room
 from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
@@ -138,7 +137,7 @@ class LogHandler(LogHandlerBase):
         elif recorded is None and is_empty(log) and not (has_ended_well(log) or _ended):
             see = Remedy(first="run its command by hand; the .failure.json file beside its log has it")
             text = "its program could not be started, or was killed at its start"
-            why = Failure.full(log) if Room.at(log).is_full else Failure("executor", text, see)
+            why = Failure("executor", text, see).unless_full(log)
         if why is not None:
             replace(why, command=str(command or "")).write(log)
 

@@ -96,7 +96,9 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequenc
 
 def records(frame: "DataFrame") -> list[dict[str, Any]]:
     """Return a frame as rows by column, also those of a named index; missing values are None."""
-    found = frame.reset_index(drop=frame.index.names == [None])
+    from halfpipe.tables.columns import flat  # noqa: PLC0415 - arrays, which most verbs do without
+
+    found = flat(frame)
     return list(found.astype(object).where(found.notna(), None).to_dict("records"))
 
 

@@ -9,7 +9,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.plan_causes import general_causes, troubles
+from halfpipe.downlink.plan_causes import general_causes, troubles, unlisted
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.reading import names_in
@@ -88,9 +88,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
             continue
         of = plan.of(dl)
         if handed_off and not of.to_stage and not submits:
-            # A late RetDef cannot be seen in a directory that cannot be listed.
-            unread = (one.unread for one in of.listings.values() if one.unread)
-            waiting += [f"downlink {dl}: cannot list RetDefs: {why}" for why in unread]
+            waiting += [f"downlink {dl}: {cause.text}" for cause in unlisted(of)]
             continue
         try:
             file = halts.holding(plan.work, Switch.STAGE if of.to_stage else Switch.L1, dl)

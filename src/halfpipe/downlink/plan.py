@@ -132,7 +132,8 @@ class DownlinkPlan:
                     runs.add(read_retdef(retdefs[chunk]).run)
             except HalfPipeError as error:
                 unreadable.append(error)
-            found[chunk] = same.setdefault(frozenset(runs), frozenset(runs))
+            its = frozenset(runs)
+            found[chunk] = same.setdefault(its, its)
         return found, unreadable
 
     @cached_property

@@ -197,6 +197,12 @@ def _problems(of: DownlinkPlan) -> Iterator[Cause]:
                 ),
                 modified(str(path)),
             )
+    yield from unlisted(of)
+
+
+def unlisted(of: DownlinkPlan) -> Iterator[Cause]:
+    """Yield the directories of a downlink that cannot be listed, so that a late RetDef there is not seen."""
+    for home, listing in of.listings.items():
         if listing.unread:
             yield _unreadable(home / of.downlink, listing.unread)
 

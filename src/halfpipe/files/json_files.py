@@ -71,7 +71,6 @@ def read_json(path: Path) -> Any:
     FormatError
         If the file cannot be read, is not JSON, is empty, or does not match its checksum.
     """
-    remedy = Remedy(shlex.join(["rm", str(path)]), first="Remove it, then rerun")
     try:
         content = read_whole(str(path))
         value = json.loads(content)
@@ -79,12 +78,16 @@ def read_json(path: Path) -> Any:
         raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
         raise FormatError(
-            cannot_be_read(path, error), in_place_of(path, remedy) if path.is_dir() else NOTHING
+            cannot_be_read(path, error), in_place_of(path, _without(path)) if path.is_dir() else NOTHING
         ) from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not JSON ({error})", remedy) from error
+        raise FormatError(f"{path}: not JSON ({error})", _without(path)) from error
     if value == {}:
-        raise FormatError(f"{path}: empty", remedy)
+        raise FormatError(f"{path}: empty", _without(path))
     if isinstance(value, dict) and value.pop(SEAL, None) is not None and seal_of(content) is None:
-        raise FormatError(f"{path}: damaged (checksum mismatch)", remedy)
+        raise FormatError(f"{path}: damaged (checksum mismatch)", _without(path))
     return value
+
+
+def _without(path: Path) -> Remedy:
+    return Remedy(shlex.join(["rm", str(path)]), first="Remove it, then rerun")

@@ -86,6 +86,13 @@ class Failure:
         text = f"a defect of HalfPipe, please report it: {lines[-1]}"
         return cls("defect", in_a_line(text), command=command, trace="".join(lines))
 
+    def unless_full(self, log: Path) -> Self:
+        """Return this failure, or that the file system of `log` is full, which prevents a job's own record."""
+        with suppress(OSError):
+            if Room.at(log).is_full:
+                return self.full(log)
+        return self
+
     @classmethod
     def full(cls, file: Path | None, command: str = "", needed: int = 0) -> Self:
         """Return the failure of a job whose file system has no room for a file."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.advice import Room, size
+from halfpipe.files.advice import size
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure, in_a_line
@@ -81,10 +81,7 @@ def _unsaid(log: Path, unsaid: Failure) -> Failure:
     """Return why a job without a failure record failed. A full disk may have prevented the record."""
     if has_ended_well(log):
         return UNSEEN
-    with suppress(OSError):
-        if unsaid is KILLED and Room.at(log).is_full:
-            return Failure.full(log)
-    return unsaid
+    return unsaid.unless_full(log) if unsaid is KILLED else unsaid
 
 
 def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:

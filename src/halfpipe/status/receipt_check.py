@@ -102,8 +102,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
     except MissingInputError:
         pass  # the account reports a missing index or manifest
     except HalfPipeError as error:
-        index = work / paths.datagrams(run_id, downlink)
-        yield fault(DAMAGED, index, error.text.removeprefix(f"{index}: "), rebuild(downlink))
+        yield Cause(DAMAGED, Verdict.ACTION, error.text, rebuild(downlink))
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from _agrees(work / manifest, expected, rerun(downlink, manifest))
@@ -160,7 +159,7 @@ def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator
     except MissingInputError:
         yield fault(DAMAGED, path, MISSING, remedy)
     except HalfPipeError as error:
-        yield fault(DAMAGED, path, error.text.removeprefix(f"{path}: "), remedy)
+        yield Cause(DAMAGED, Verdict.ACTION, error.text, remedy)
     except (KeyError, TypeError) as error:
         yield fault(DAMAGED, path, str(error), remedy)
     else:

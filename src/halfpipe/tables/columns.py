@@ -78,6 +78,11 @@ class Columns:
         return found
 
 
+def flat(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a frame whose named index is columns, too."""
+    return frame.reset_index(drop=frame.index.names == [None])
+
+
 def utc(unix: ArrayLike) -> "pd.Series[Any]":
     """Convert Unix UTC seconds to times with a zone, to the microsecond; NaN becomes NaT."""
     import pandas as pd  # noqa: PLC0415 - as for `Columns.frame`

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from halfpipe.errors import ConfigError
-from halfpipe.tables.columns import UTC
+from halfpipe.tables.columns import UTC, flat
 
 
 def content(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, *, simulated: bool) -> bytes:
@@ -24,7 +24,7 @@ def content(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, *, sim
     frame = found if isinstance(found, pd.DataFrame) else pd.DataFrame(list(found))
     if simulated and "simulated" not in frame:
         frame = frame.assign(simulated=True)
-    table = frame.reset_index(drop=frame.index.names == [None])
+    table = flat(frame)
     if form == "parquet":
         if find_spec("pyarrow") is None:
             raise ConfigError("Parquet needs pyarrow: pip install pyarrow, in an environment of your own")
