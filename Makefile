@@ -1,18 +1,18 @@
-# Everything here runs from a clone on a machine that has python3, python3-venv, bash, make and git.
+# All targets run in a clone, on a machine with python3, python3-venv, bash, make and git.
 SHELL = bash
 .SHELLFLAGS = -o pipefail -c
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 DEMO = demo
-# Tests start hundreds of programs, each of which would compile all modules anew.
+# Tests start hundreds of programs, and without compiled modules each would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
-# CLOCK=40d gives tests another clock, as tests/support/other_clock.py says; TZ, LANG and the umask are the caller's.
+# CLOCK=40d sets another clock for the tests (tests/support/other_clock.py); TZ, LANG and the umask are the caller's.
 OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
 PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
 
-# The tests that a day, a zone or an umask can spoil, as far as they are fast.
+# The fast tests among those that could depend on the day, the time zone or the umask.
 OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_show.py cli/test_verb_status.py) \
   $(addprefix tests/unit/status/test_,failed_jobs.py harm.py site_causes.py) \
   tests/unit/pages/test_board.py \
@@ -21,25 +21,25 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sho
   $(addprefix tests/unit/downlink/test_,submit.py handoff_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
-# What a Python must do to make the environment; an old one must be able to read it.
+# Whether a Python can make the environment. An old Python must be able to read this line.
 SUITED = import sys, ssl, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-# Of what pip says, how far it is.
-HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are here"} \
-  /^Installing/ {print "  unpacking them"} {fflush()}'
+# Shows pip's progress.
+HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of about 100 downloaded"} \
+  /^Installing/ {print "  installing"} {fflush()}'
 
 .PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
 .PHONY: test-board test-parquet pictures bench docs lint format lock clean
 
-help: ## list what there is to make; a bare `make` does it too
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+help: ## list the targets, as does `make` alone
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-# The environment comes from the lock file alone: exact versions, checked against their hashes.
+# The environment comes only from the lock file: exact versions, checked by their hashes.
 $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "HalfPipe needs Python 3.11 to 3.13 with venv. $(PYTHON) is" \
-	  "$$($(PYTHON) --version 2>&1 | tail -1). Name another one: make .venv PYTHON=/path/to/python3.12" \
-	  "(docs/operations.md says how to get one)" >&2; exit 1; }
-	@echo "installing what requirements.lock names into $(VENV): some 100 packages, a minute or two"
+	  "$$($(PYTHON) --version 2>&1 | tail -1). Choose another: make .venv PYTHON=/path/to/python3.12" \
+	  "(docs/operations.md explains how to get one)" >&2; exit 1; }
+	@echo "installing about 100 packages from requirements.lock into $(VENV), which takes a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --progress-bar off --require-hashes -r requirements.lock | $(HOW_FAR)
 	@$(PIP) --quiet --no-deps --no-build-isolation -e .
@@ -47,7 +47,7 @@ $(VENV): requirements.lock pyproject.toml
 	@touch $(VENV)
 
 what-demo-does:
-	@echo "SIMULATED: a downlink is made in $(DEMO), decoded, merged, and handed off to a stage there"
+	@echo "SIMULATED: in $(DEMO), a downlink is made, decoded, merged, and handed off"
 
 $(DEMO)/profile.v9+.yaml: | what-demo-does $(VENV)
 	@$(BIN)/python scripts/simulate.py --out $(DEMO) --seed 1 --downlinks 230401001
@@ -55,41 +55,41 @@ $(DEMO)/profile.v9+.yaml: | what-demo-does $(VENV)
 demo: what-demo-does $(VENV) $(DEMO)/profile.v9+.yaml ## simulate a downlink and process it to its receipt
 	@$(BIN)/snakemake dl=230401001 --profile $(DEMO)
 
-test: $(VENV) ## what every change must pass; a minute or two
+test: $(VENV) ## the fast tests, which every change must pass; a minute or two
 	$(PYTEST) -n auto --dist worksteal
 
-test-another-day: $(VENV) ## a short pass of them in 40 days in Kiritimati; root has libfaketime installed if need be
+test-another-day: $(VENV) ## some of them 40 days from now in Kiritimati; as root, installs libfaketime if missing
 	$(BIN)/python -m tests.support.servers clock
 	umask 077; TZ=Pacific/Kiritimati $(OTHER_CLOCK) 40d $(BIN)/python -m pytest -n auto $(OF_DAYS)
 
-test-workflow: $(VENV) ## commands as they are typed, killed, side by side, on bad input
+test-workflow: $(VENV) ## whole commands: as typed, killed, in parallel, on bad input
 	$(PYTEST) -n auto -m "workflow and not long"
 
-golden: $(VENV) ## all golden cases, and each with the commands as they are typed
+golden: $(VENV) ## all golden cases, also with whole commands
 	$(PYTEST) -n auto -m "workflow or not workflow" tests/contract/test_golden.py
 
-histories: $(VENV) ## 20,000 random delivery histories against the slow model
+histories: $(VENV) ## 20,000 random delivery histories, compared with the slow model
 	$(PYTEST) -m long tests/contract/test_histories.py
 
-test-faults: $(VENV) ## harm to every rule, heads killed and stopped, backups put back
+test-faults: $(VENV) ## harm to every rule, killed and stopped heads, restored backups
 	$(PYTEST) -n 2 -m faults tests/faults
 
-test-stories: $(VENV) ## 1,000 random stories through the whole workflow, each with books of its own; half an hour
+test-stories: $(VENV) ## 1,000 random stories of the whole workflow, each with its own books; 15 minutes
 	$(PYTEST) -n 2 -m "stories or not stories" tests/faults/test_stories.py
 
-test-ledger: $(VENV) ## the ledger on a private PostgreSQL, which root has installed if need be
+test-ledger: $(VENV) ## the ledger on a private PostgreSQL; as root, installs it if missing
 	$(BIN)/python -m tests.support.servers postgresql
 	$(PYTEST) -n 2 -m postgresql tests/site
 
-test-xrootd: $(VENV) ## level-0 from a private XRootD server, which root has installed if need be
+test-xrootd: $(VENV) ## level-0 from a private XRootD server; as root, installs it if missing
 	$(BIN)/python -m tests.support.servers xrootd
 	$(PYTEST) -n 2 -m xrootd tests/site
 
-test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: the one here
+test-slurm: $(VENV) ## on a private Slurm; as root, installs it if missing. HALFPIPE_SLURM=site: on this site's Slurm
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.servers slurm
 	$(PYTEST) -n 2 -m "slurm and not long" tests/site
 
-# Beside the environment, because pandas, and so each start of Snakemake, imports the pyarrow that it finds there.
+# Not in the environment, because pandas, and so each start of Snakemake, would import pyarrow.
 build/parquet: requirements-parquet.lock $(VENV)
 	@$(PIP) --quiet --require-hashes --upgrade --target $@ -r $<
 	@touch $@
@@ -97,17 +97,17 @@ build/parquet: requirements-parquet.lock $(VENV)
 test-parquet: build/parquet ## tables as Parquet files, with pyarrow
 	PYTHONPATH=build/parquet $(PYTEST) -m parquet tests/unit/tables
 
-pictures: $(VENV) ## the pictures of docs/pictures.md
+pictures: $(VENV) ## make the pictures of docs/pictures.md
 	$(BIN)/python -m tests.support.gallery docs/pictures
 
-test-board: $(VENV) ## the board in a real browser, which root has installed if need be
+test-board: $(VENV) ## the board in a real browser; as root, installs it if missing
 	$(BIN)/python -m tests.support.servers browser
 	$(PYTEST) -m browser tests/site
 
-bench: $(VENV) ## what each step costs beside cp; on a machine that does nothing else
+bench: $(VENV) ## the cost of each step, compared with cp; on an idle machine
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV) ## pages of all documents in build/docs, offline; a warning or a link that leads nowhere is an error
+docs: $(VENV) ## all documents as pages in build/docs, offline; warnings and broken links are errors
 	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/docs
 	@! grep -rlE '<(script|img|link|iframe)[^>]*(src|href)="(https?:)?//' build/docs --include='*.html'
 
@@ -118,7 +118,7 @@ lint: $(VENV) ## ruff, snakefmt, snakemake --lint and mypy
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
-format: $(VENV) ## put the layout right where lint complains of it
+format: $(VENV) ## correct the layout where lint complains
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
@@ -128,5 +128,5 @@ lock: ## renew the lock files after a change of dependencies; needs uv
 	$(LOCKED) --group dev -o requirements.lock pyproject.toml
 	echo pyarrow | $(LOCKED) -o requirements-parquet.lock -
 
-clean: ## all that is made here, but for the environment
+clean: ## remove everything made here except the environment
 	rm -rf $(DEMO) build work stage .snakemake .hypothesis .mypy_cache .ruff_cache
