@@ -80,7 +80,6 @@ taken_over = Place("{dl}/taken-over.json")
 loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
 submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
 submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1
-submit_line = Place("{dl}/submit.txt")  # the command for a person to run, if the config has no submit command
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
 pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs
 

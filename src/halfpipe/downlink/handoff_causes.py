@@ -375,8 +375,7 @@ def unsettled(
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
         taken = "; its files are gone from the stage, so Level-1 may have taken it"
     if last.is_written:
-        line = settings.paths.work / paths.submit_line(downlink)
-        text = f"{what} is not confirmed: a person must run its command, which is in {line}{taken}"
+        text = f"{what} is not confirmed: a person must run its command{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
     # A rerun runs submit.check, unless the check has already found no stream. It cannot detect rollbacks.

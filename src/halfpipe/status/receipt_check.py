@@ -120,11 +120,8 @@ def _staged(
         if run.get("taken_over", "whole") == "whole":  # otherwise the legacy's tokens are not recorded
             yield from _stray_tokens(settings, downlink, RunId(run["run"]))
     if (home := stage / paths.staged(downlink)).is_dir():
-        known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
-        for wrong in differences(
-            stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known
-        ):
+        for wrong in differences(stage, downlink, receipt, checksums=checksums, untouched=untouched):
             if submitted and wrong.code == GONE:  # Level-1 would take a file that differs
                 yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:
