@@ -23,9 +23,8 @@ from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import undelivered
 from halfpipe.process.environment import keep_together, release_memory
-from halfpipe.run import abandoned_runs, event_files, halt_cleanup, level1_acceptance, shrinking, stage
+from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
-from halfpipe.run.event_records import Records
 from halfpipe.run.manifest_books import as_entry, state_of
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import MootKey
@@ -60,7 +59,7 @@ def deliver_run(
         )
         stage_mark.note(settings, ())  # from now on no other working directory may use the stage
         # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
-        halt_cleanup.put(settings.paths.stage, downlink, runs)
+        stage.put_halt_cleanup(settings.paths.stage, downlink, runs)
         lease.check()
         withdraw(work, downlink)
         made = merge_and_deliver(settings, lease, downlink, run, chunks, threads=threads, output=output)
@@ -160,7 +159,7 @@ class Planned:
     """
 
     decision: Decision
-    records: Records
+    records: event_files.Records
     files: Sequence[EventFile]
     moot: MootKey
     before: Delivery | None
@@ -248,7 +247,7 @@ class Attempt:
             settle_all=abandoned and settings.retire.deliver_waiting,
             vanished=not known.indexes[downlink].chunks,
         )
-        records = Records(decision, known.files)
+        records = event_files.Records(decision.events, tuple(known.files))
         before = recorded.pop(downlink, None)
         loss = self._refuse_loss(before, decision)
         files = event_files.name_files(records, decision.files, run)

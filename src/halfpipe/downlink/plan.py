@@ -22,8 +22,8 @@ from halfpipe.files.reading import changed, modified, names_in, read_whole
 from halfpipe.files.records import parse_again
 from halfpipe.formats.retdef import RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
-from halfpipe.run import halt_cleanup
 from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
 
 MOST_HOLES = 20  # about as many chunks as a downlink has (ground-chain §4)
@@ -176,7 +176,7 @@ class DownlinkPlan:
             last = last_hand_off(work, self.downlink, only_look=True)
             if last is not None and not last.receipt.get("taken_over"):
                 found = {RunId(run["run"]) for run in last.receipt["runs"]}
-        for token in halt_cleanup.tokens(self.plan.settings.paths.stage, self.downlink):
+        for token in halt_cleanup_tokens(self.plan.settings.paths.stage, self.downlink):
             with suppress(HalfPipeError):
                 found.add(RunId.from_l1(token.parent.name))
         return {run for run in found if os.path.exists(f"{work}/{paths.datagrams(run, self.downlink)}")}  # noqa: PTH110
