@@ -249,7 +249,8 @@ class Attempt:
         )
         records = event_files.Records(decision.events, tuple(known.files))
         before = recorded.pop(downlink, None)
-        loss = self._refuse_loss(before, decision)
+        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
+        loss = shrinking.refuse_loss(known, downlink, before, sequence) if before else 0
         files = event_files.name_files(records, decision.files, run)
         refused = list[str]()
         if files:
@@ -265,23 +266,6 @@ class Attempt:
         moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
         books = self._books(events, rows, decision, files, is_refused=bool(refused), abandoned=abandoned)
         return Planned(decision, records, files, moot, before, loss, accepted, refused, books, abandoned)
-
-    def _refuse_loss(self, before: Delivery | None, decision: Decision) -> int:
-        """Return how many events of the delivery `before` are lost; refuse a loss that the config does not accept."""
-        if before is None:
-            return 0
-        known, downlink = self.known, self.downlink
-        run, settings = known.context.run, known.context.settings
-        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
-        files = shrinking.lost(before, sequence)
-        loss = sum(files.values())
-        if files and reason_of(settings.shrink.accept, downlink, run, loss) is None:
-            chunks = shrinking.smaller_chunks(
-                settings.paths.work, run, downlink, known.indexes[downlink].chunks
-            )
-            text = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
-            raise shrinking.ShrunkError(text, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
-        return loss
 
     def _books(
         self,

@@ -1,31 +1,22 @@
 """Lists of downlinks and runs, and the downlinks that contain a run."""
 
-import os
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
-
-
-def _names(directory: str) -> list[str]:
-    """Return the names in a directory; none if it does not exist. Called for all runs, so it avoids `Path`."""
-    try:
-        return os.listdir(directory)  # noqa: PTH208
-    except FileNotFoundError:
-        return []
 
 
 def every_downlink(work: Path) -> list[DownlinkId]:
     """Return all downlinks that have a receipt, or a directory for their products, in order."""
-    names = {name.removeprefix(paths.receipt("")) for name in _names(str(work))}
+    names = {name.removeprefix(paths.receipt("")) for name in names_in(work)}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
 def every_run(work: Path) -> list[RunId]:
     """Return all runs that have a directory, in order."""
-    return sorted(RunId(name) for name in _names(f"{work}/{paths.RUNS}") if RunId.matches(name))
+    return sorted(RunId(name) for name in names_in(f"{work}/{paths.RUNS}") if RunId.matches(name))
 
 
 def refuse_unknown(work: Path, run: RunId) -> None:
@@ -45,7 +36,7 @@ def refuse_unknown(work: Path, run: RunId) -> None:
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     """Return the downlinks that have a directory in `run`, in order. The directory may still be empty."""
-    names = _names(f"{work}/{paths.run(run)}")
+    names = names_in(f"{work}/{paths.run(run)}")
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 

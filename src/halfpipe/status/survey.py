@@ -148,7 +148,7 @@ class DownlinkFacts:
         self.hand_offs: Sequence[receipt_file.HandOff] = ()
         self.damage: HalfPipeError | None = None
         try:
-            self.hand_offs = receipt_file.hand_offs_of_receipt(self.work, downlink, only_look=True)
+            self.hand_offs = receipt_file.hand_offs(self.work, downlink, only_look=True)
         except HalfPipeError as error:
             self.damage = error
         self.last = self.hand_offs[-1] if self.hand_offs else None
