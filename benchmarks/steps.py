@@ -22,7 +22,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.event_records import Records
+from halfpipe.run.event_files import Records
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
@@ -92,7 +92,7 @@ class Copy:
         files: dict[Path, int] = {}
         index, events = merge_chunks([(chunk, home) for chunk in products], files)
         self.decision = decide(downlink, index.datagrams, events, {}, limits(scene))
-        self._records = Records(self.decision, files)
+        self._records = Records(self.decision.events, tuple(files))
 
     def write(self, out: Path) -> None:
         """Write the files into the directory `out`, without checksums and without flushing them to disk.

@@ -145,7 +145,8 @@ def all_outstanding():
     for line in found.lines(plan.work) if not is_head() else ():
         logger.warning(line)
     if not (found.ready or found.held or found.waiting):
-        where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"
+        homes = ", ".join(map(str, settings.paths.retdef))
+        where = homes or "the RetDef search path, which is empty (paths.retdef)"
         logger.warning(f"nothing is outstanding on {where}; to process one: snakemake dl=230401001")
     return [dl for dl in found.ready if leases.in_progress(plan.work, dl) is None]
 

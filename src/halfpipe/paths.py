@@ -34,7 +34,6 @@ DONE_LOG, USAGE = "done.log", "usage.jsonl"  # next to the logs of a downlink's 
 FORMAT_MARK = "format.json"  # the mark of the working directory: its format and its id
 RUNS = "runs"  # directory with the state of all runs
 FORCE = "force"  # directory with the operator's list of abandoned runs
-REPIPES = "repipe"  # directory of re-pipes: made-up downlinks that process one run again
 LOGS = "logs"  # directory of all logs
 ALL_SETTINGS = "settings"  # directory of the settings passed to jobs
 LEDGER = "ledger.sqlite"  # the ledger, if it is a file: an SQLite database
@@ -81,20 +80,12 @@ taken_over = Place("{dl}/taken-over.json")
 loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
 submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
 submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1
-submit_line = Place("{dl}/submit.txt")  # the command for a person to run, if the config has no submit command
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
 pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs
 
 # Directory in which `halfpipe doctor --probe` tests a file system from two hosts; removed at the end.
 probe = Place("doctor-{name}")
 
-
-# Files of a made-up downlink that processes one run again. Its directory stays, to mark the id as used.
-repipe_config = Place("repipe/{dl}/config.yaml")
-repipe_retdefs = Place("repipe/{dl}/retdefs")  # the directory on its search path that contains its RetDefs
-repipe_moot = Place("repipe/{dl}/moot.txt")  # MOOT key and alias of its run, if the ledger maps them
-repipe_work = Place("repipe/{dl}/work")  # its own working directory
-repipe_stage = Place("repipe/{dl}/stage")  # its own stage
 
 # The resolved settings that a command passes to its jobs, named by their checksum.
 settings = Place("settings/{name}.json")

@@ -185,8 +185,6 @@ class Decoder(Section):
     simulated level-0 only."""
     latc: str | None = None
     """LATC master key for the decoder's -k, in quotes; null: no -k."""
-    max_exceptions: Annotated[int, Check(ge=0)] | None = None
-    """A downlink with more decoder exceptions is not handed off; null: no limit."""
 
 
 @dataclass(frozen=True)

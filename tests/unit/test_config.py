@@ -212,7 +212,7 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
         },
         merge={"latc_override": 16, "chunk_scale": 1},
         online={"types": ["LPA", "LCI"], "command": "tell {file}"},
-        decoder={"latc": "17", "max_exceptions": 3},
+        decoder={"latc": "17"},
         ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
     )
     path = config.write_down(settings)

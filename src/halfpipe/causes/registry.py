@@ -259,7 +259,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "written-for-person",
             Phase.SUBMITTED,
-            "The config has no submit.command, so HalfPipe wrote the command line to submit.txt.",
+            "The config has no submit.command, so a person must run the command.",
             "Run it, then confirm with halfpipe submit --settle submitted.",
         ),
         Code(

@@ -20,7 +20,7 @@ from halfpipe.ids import DownlinkId
         ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
     ],
     statuses={
-        0: "good; without submit.command, the command to run is in DL/submit.txt",
+        0: "good; without submit.command, a person must run the printed command",
         1: "not submitted, or the outcome is unknown; the message says how to go on",
     },
 )

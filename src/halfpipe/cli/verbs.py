@@ -249,7 +249,6 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
 
 DOWNLINK = Named("downlink", read_downlinks)
 RUN = Named("run", read_run)
-EITHER = Named("run or downlink", read_either)
 
 cores = click.option(
     "--cores",

@@ -23,9 +23,8 @@ from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import undelivered
 from halfpipe.process.environment import keep_together, release_memory
-from halfpipe.run import abandoned_runs, event_files, halt_cleanup, level1_acceptance, shrinking, stage
+from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
-from halfpipe.run.event_records import Records
 from halfpipe.run.manifest_books import as_entry, state_of
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import MootKey
@@ -60,7 +59,7 @@ def deliver_run(
         )
         stage_mark.note(settings, ())  # from now on no other working directory may use the stage
         # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
-        halt_cleanup.put(settings.paths.stage, downlink, runs)
+        stage.put_halt_cleanup(settings.paths.stage, downlink, runs)
         lease.check()
         withdraw(work, downlink)
         made = merge_and_deliver(settings, lease, downlink, run, chunks, threads=threads, output=output)
@@ -160,7 +159,7 @@ class Planned:
     """
 
     decision: Decision
-    records: Records
+    records: event_files.Records
     files: Sequence[EventFile]
     moot: MootKey
     before: Delivery | None
@@ -248,9 +247,10 @@ class Attempt:
             settle_all=abandoned and settings.retire.deliver_waiting,
             vanished=not known.indexes[downlink].chunks,
         )
-        records = Records(decision, known.files)
+        records = event_files.Records(decision.events, tuple(known.files))
         before = recorded.pop(downlink, None)
-        loss = self._refuse_loss(before, decision)
+        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
+        loss = shrinking.refuse_loss(known, downlink, before, sequence) if before else 0
         files = event_files.name_files(records, decision.files, run)
         refused = list[str]()
         if files:
@@ -266,23 +266,6 @@ class Attempt:
         moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
         books = self._books(events, rows, decision, files, is_refused=bool(refused), abandoned=abandoned)
         return Planned(decision, records, files, moot, before, loss, accepted, refused, books, abandoned)
-
-    def _refuse_loss(self, before: Delivery | None, decision: Decision) -> int:
-        """Return how many events of the delivery `before` are lost; refuse a loss that the config does not accept."""
-        if before is None:
-            return 0
-        known, downlink = self.known, self.downlink
-        run, settings = known.context.run, known.context.settings
-        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
-        files = shrinking.lost(before, sequence)
-        loss = sum(files.values())
-        if files and reason_of(settings.shrink.accept, downlink, run, loss) is None:
-            chunks = shrinking.smaller_chunks(
-                settings.paths.work, run, downlink, known.indexes[downlink].chunks
-            )
-            text = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
-            raise shrinking.ShrunkError(text, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
-        return loss
 
     def _books(
         self,

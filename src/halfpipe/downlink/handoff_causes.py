@@ -80,7 +80,7 @@ def contradictions(
             continue
         if unreadable := deliveries.unreadable.get(downlink):
             yield Cause("takeover", Verdict.ACTION, unreadable.text, unreadable.remedy)
-        yield from overlaps(work, run, downlink, deliveries)
+        yield from overlaps(run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if is_current:
                 yield from _not_as_delivered(work, run, downlink, entry, deliveries.seal(downlink))
@@ -99,14 +99,14 @@ def lost_downlinks(
 
     Raises
     ------
-    OSError
+    StateError
         If the directory of all runs cannot be read.
     """
     found: dict[DownlinkId, list[RunId]] = {}
     for run in every_run(work):
         if since and (modified(f"{work}/{paths.run(run)}") or 0.0) < since:
             continue
-        with suppress(OSError):
+        with suppress(HalfPipeError):
             for dl in begun_downlinks(work, run):
                 if paths.receipt(dl) not in names_there and _is_gone(work, dl):
                     found.setdefault(dl, []).append(run)
@@ -121,24 +121,21 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
 
 
-def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+def overlaps(run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
     """Yield a cause for each other downlink that has delivered the same sequences."""
-    latest = deliveries.latest()
     for one, other, (first, last) in deliveries.overlaps():
         if downlink not in (one, other):
             continue
-        submitted = {dl: _is_submitted(work, dl) for dl in (other, one)}
-        # Only a downlink that was processed here can be reprocessed, preferably one that was not submitted.
-        ours = sorted((dl for dl in submitted if latest[dl].legacy is None), key=lambda dl: submitted[dl])
+        # Only a downlink that was processed here can be reprocessed.
+        ours = [dl for dl in (downlink, one, other) if deliveries.latest()[dl].legacy is None]
         remedy = Remedy(f"halfpipe show {run}")
         if ours:
             again, left = ours[0], one if ours[0] == other else other
-            roll_back = f"have Level-1 roll {again} back; then " if submitted[again] else ""
             remedy = rerun(
                 again,
                 paths.manifest(run, again),
-                f'{roll_back}in the config, shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} '
-                'delivered it"}]}',
+                f"If Level-1 has downlink {again}, have Level-1 roll it back; then in the config, "
+                f'shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} delivered it"}}]}}',
             )
         yield Cause(
             "deliveries-overlap",
@@ -147,12 +144,6 @@ def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliverie
             "run, or has these events twice",
             remedy,
         )
-
-
-def _is_submitted(work: Path, downlink: DownlinkId) -> bool:
-    with suppress(HalfPipeError):
-        return submissions(work, downlink).last_confirmed is not None
-    return True  # its records are damaged, which another cause reports
 
 
 def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
@@ -375,8 +366,7 @@ def unsettled(
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
         taken = "; its files are gone from the stage, so Level-1 may have taken it"
     if last.is_written:
-        line = settings.paths.work / paths.submit_line(downlink)
-        text = f"{what} is not confirmed: a person must run its command, which is in {line}{taken}"
+        text = f"{what} is not confirmed: a person must run its command{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
     # A rerun runs submit.check, unless the check has already found no stream. It cannot detect rollbacks.

@@ -22,8 +22,9 @@ from halfpipe.files.reading import changed, modified, names_in, read_whole
 from halfpipe.files.records import parse_again
 from halfpipe.formats.retdef import RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
-from halfpipe.run import halt_cleanup
+from halfpipe.run.downlinks_of_run import every_downlink
 from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
 
 MOST_HOLES = 20  # about as many chunks as a downlink has (ground-chain §4)
@@ -121,20 +122,15 @@ class DownlinkPlan:
                 )
 
     @cached_property
-    def _read(self) -> tuple[dict[ChunkId, frozenset[RunId]], list[HalfPipeError]]:
-        """The runs of each chunk, and the errors of RetDefs that cannot be read."""
-        found, unreadable, retdefs = {}, [], self.retdefs
-        same = dict[frozenset[RunId], frozenset[RunId]]()  # one object for equal sets: there are many chunks
-        for chunk in self.chunks:
-            runs = set(self._decoded.get(chunk, ()))
+    def _announced(self) -> dict[ChunkId, RunId | HalfPipeError]:
+        """The run in the RetDef of each chunk, or why the RetDef cannot be read."""
+        found = dict[ChunkId, RunId | HalfPipeError]()
+        for chunk in self.retdefs.keys() & self.chunks:
             try:
-                if chunk in retdefs:
-                    runs.add(read_retdef(retdefs[chunk]).run)
+                found[chunk] = read_retdef(self.retdefs[chunk]).run
             except HalfPipeError as error:
-                unreadable.append(error)
-            its = frozenset(runs)
-            found[chunk] = same.setdefault(its, its)
-        return found, unreadable
+                found[chunk] = error
+        return found
 
     @cached_property
     def _decoded(self) -> dict[ChunkId, frozenset[RunId]]:
@@ -146,18 +142,23 @@ class DownlinkPlan:
                 found[chunk] = frozenset(RunId(run) for run in content["runs"])
         return found
 
-    @property
+    @cached_property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
         """The runs of each chunk: the run in its RetDef, and those that its decoder found.
 
         A RetDef that cannot be read adds no run: the job that stages it fails and reports why.
         """
-        return self._read[0]
+        found = {}
+        for chunk in self.chunks:
+            announced, decoded = self._announced.get(chunk), self._decoded.get(chunk, frozenset())
+            found[chunk] = decoded | {announced} if isinstance(announced, RunId) else decoded
+        return found
 
     @property
     def unreadable(self) -> list[HalfPipeError]:
         """The errors of RetDefs that cannot be read; a dry run shows only their jobs, which will fail."""
-        return self._read[1]
+        every = (self._announced.get(chunk) for chunk in self.chunks)
+        return [error for error in every if isinstance(error, HalfPipeError)]
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:
@@ -176,7 +177,7 @@ class DownlinkPlan:
             last = last_hand_off(work, self.downlink, only_look=True)
             if last is not None and not last.receipt.get("taken_over"):
                 found = {RunId(run["run"]) for run in last.receipt["runs"]}
-        for token in halt_cleanup.tokens(self.plan.settings.paths.stage, self.downlink):
+        for token in halt_cleanup_tokens(self.plan.settings.paths.stage, self.downlink):
             with suppress(HalfPipeError):
                 found.add(RunId.from_l1(token.parent.name))
         return {run for run in found if os.path.exists(f"{work}/{paths.datagrams(run, self.downlink)}")}  # noqa: PTH110
@@ -288,16 +289,11 @@ class Plan:
         """`paths.work`."""
         return self.settings.paths.work
 
-    @property
-    def search(self) -> tuple[Path, ...]:
-        """The search path of RetDefs."""
-        return self.settings.paths.retdef
-
     def of(self, downlink: str) -> DownlinkPlan:
         """Return the plan of one downlink, from the files that exist now, except in places that are `closed`."""
         dl = DownlinkId(downlink)
         staged = listed(f"{self.work}/{dl}", dl)
-        places = [home for home in self.search if home not in self.closed]
+        places = [home for home in self.settings.paths.retdef if home not in self.closed]
         return DownlinkPlan(self, dl, staged, {home: listed(f"{home}/{dl}", dl) for home in places})
 
     def target(self, downlink: DownlinkId) -> str:
@@ -310,7 +306,7 @@ class Plan:
     def closed(self) -> dict[Path, str]:
         """The places of the search path that cannot be listed, and why."""
         closed = {}
-        for home in self.search:
+        for home in self.settings.paths.retdef:
             try:
                 with os.scandir(home):
                     pass
@@ -320,15 +316,15 @@ class Plan:
 
     def on_search_path(self) -> set[DownlinkId]:
         """Return all downlinks on the search path, except in places that are `closed`."""
-        names = (name for home in self.search if home not in self.closed for name in names_in(home))
+        names = (
+            name for home in self.settings.paths.retdef if home not in self.closed for name in names_in(home)
+        )
         return {DownlinkId(name) for name in names if DownlinkId.matches(name)}
 
     @cached_property
     def known(self) -> list[DownlinkId]:
         """All downlinks that have RetDefs, a directory, or a receipt, in order."""
-        names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
-        in_progress = {DownlinkId(name) for name in names if DownlinkId.matches(name)}
-        return sorted(in_progress | self.on_search_path())
+        return sorted({*every_downlink(self.work), *self.on_search_path()})
 
 
 def listed(directory: str, downlink: str) -> Listing:
@@ -376,9 +372,8 @@ def no_retdefs(of: DownlinkPlan) -> MissingInputError:
 
 
 def _looked_in(of: DownlinkPlan) -> str:
-    return (
-        ", ".join(str(home / of.downlink) for home in of.plan.search) or "an empty search path (paths.retdef)"
-    )
+    homes = of.plan.settings.paths.retdef
+    return ", ".join(str(home / of.downlink) for home in homes) or "an empty search path (paths.retdef)"
 
 
 def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) -> bytes:
@@ -461,7 +456,7 @@ def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
     that cannot be read are skipped; `halfpipe status` names them.
     """
     for downlink in plan.known:
-        times = (changed(f"{home}/{downlink}") for home in plan.search)
+        times = (changed(f"{home}/{downlink}") for home in plan.settings.paths.retdef)
         handed_off = modified(f"{plan.work}/{paths.receipt(downlink)}")
         if handed_off is not None and all((when or 0.0) < handed_off - CLOCKS_APART for when in times):
             continue

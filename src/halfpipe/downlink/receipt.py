@@ -6,14 +6,14 @@ Making it hands the downlink off: the texts are put into the stage, and Level-1 
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import stage_look, stage_mark, unbalanced
 from halfpipe.downlink.plan import Plan
-from halfpipe.errors import DecoderError, StageError, rerun
+from halfpipe.errors import StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.lease import Lease
@@ -21,8 +21,8 @@ from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import halt_cleanup, magic7, stage
-from halfpipe.run.receipt_file import HandOff, hand_offs, publish_receipt
+from halfpipe.run import magic7, stage
+from halfpipe.run.receipt_file import hand_offs, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 from halfpipe.words import SIMULATED, aligned
@@ -74,25 +74,21 @@ def hand_off(
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     retdefs = Plan(settings).of(downlink).numbers
-    unbalanced.refuse(downlink, unbalanced.findings(downlink, decoded, manifests, retdefs))
-    exceptions = _exceptions(settings, downlink, decoded)
-    texts = Texts(settings, lease, downlink, chunks, exceptions, output)
+    for finding in unbalanced.findings(downlink, decoded, manifests, retdefs):
+        raise finding.refused(f"Nothing of downlink {downlink} was handed off.")
+    exceptions = _exceptions(decoded)
+    put_texts = partial(_put_texts, settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
-    for made in reversed(hand_offs(work, downlink)):
-        if made.number >= number:
-            return _made_again(texts, made, manifests)
+    made = hand_offs(work, downlink)
+    if made and made[-1].number >= number:
+        last, home = made[-1], settings.paths.stage / paths.staged(downlink)
+        places = [home / text["name"] for text in last.texts]
+        # Restore the texts, unless Level-1 has taken the downlink.
+        if home.is_dir() and last.texts != tuple(_describe(path) for path in places if path.is_file()):
+            put_texts([manifest for manifest in manifests if manifest["run"] in last.named])
+        return dict(last.receipt)
     staged = _in_stage(settings.paths.stage, downlink, manifests, number)
-    described = texts.put(staged)
-    return content_of(settings, downlink, number, decoded, manifests, staged, described)
-
-
-def _made_again(texts: "Texts", made: HandOff, manifests: Sequence[Manifest]) -> Receipt:
-    """Return the recorded receipt of a hand-off, and restore its texts unless Level-1 has taken the downlink."""
-    home = texts.settings.paths.stage / paths.staged(texts.downlink)
-    places = [home / text["name"] for text in made.texts]
-    if home.is_dir() and made.texts != tuple(_describe(path) for path in places if path.is_file()):
-        texts.put([manifest for manifest in manifests if manifest["run"] in made.named])
-    return dict(made.receipt)
+    return content_of(settings, downlink, number, decoded, manifests, staged, put_texts(staged))
 
 
 def _in_stage(
@@ -168,70 +164,52 @@ def save(
     new = [(home, last) for home in homes for last in Series(work, home).read()[-1:]]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     lease.check()  # else the tokens and the last receipt may be those of the process that took the lease over
-    halt_cleanup.remove(settings.paths.stage, downlink, runs)
+    stage.remove_halt_cleanup(settings.paths.stage, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
 
 
-def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
-    """Count the errors that decoders reported, by run and kind, and refuse too many."""
+def _exceptions(chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
+    """Count the errors that decoders reported, by run and kind."""
     found: Exceptions = Counter()
     for chunk in chunks:
         for run, kinds in chunk["said"]["exceptions_by_run"].items():
             found.update({(run, kind): count for kind, count in kinds.items()})
-    total, most = found.total(), settings.decoder.max_exceptions
-    if most is not None and total > most:
-        counts = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(found.items()))
-        raise DecoderError(
-            f"the decoders of downlink {downlink} reported {total} errors, more than decoder.max_exceptions "
-            f"({most}): {counts}. The logs of decode_chunk contain the lines. Fix this and process the downlink "
-            "again (-F), or raise the limit and rerun the command.",
-            code="decoder-exceptions",
-        )
     return found
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Writes the texts of a hand-off; `exceptions` are counted over all `chunks`."""
-
-    settings: Settings
-    lease: Lease
-    downlink: DownlinkId
-    chunks: Sequence[ChunkId]
-    exceptions: Exceptions
-    output: IO[str]
-
-    def put(self, named: Sequence[Manifest]) -> tuple[Text, ...]:
-        """Write all texts that name the runs of `named`, put them into the stage, and describe them."""
-        settings, downlink = self.settings, self.downlink
-        with stage.scratch(settings.paths.stage, downlink, "texts") as home:
-            for name, content in texts(named, self.exceptions).items():
-                write_text(home / paths.text(name, downlink), content)
-            if settings.is_simulated:
-                # A separate text, because Level-1 fails on an extra line in a text that it reads, and ignores
-                # other texts (ground-chain §6).
-                write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
-            self._write_magic7(home, [manifest["window"] for manifest in named if manifest["window"]])
-            described = tuple(_describe(path) for path in sorted(home.iterdir()))
-            self.lease.check()  # else Level-1 may have taken the hand-off of another process
-            stage.put_texts(settings.paths.stage, home, downlink)
-        return described
-
-    def _write_magic7(self, home: Path, windows: Sequence[tuple[float, float]]) -> None:
-        """Write attitude and orbit from the first to the last time of `windows` (UTC seconds), if there are any."""
-        settings = self.settings
-        if settings.magic7.command is None or not windows:
-            return
-        window = min(first for first, _ in windows), max(last for _, last in windows)
-        retdef = read_retdef(settings.paths.work / paths.retdef(self.downlink, self.chunks[0]))
-        with replacing(home / paths.text("magic7", self.downlink)) as out:
-            lines = magic7.write(magic7.command(settings, retdef, window), out, self.output)
-        if not lines:
-            log.warning(
-                "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some",
-                self.downlink,
-            )
+def _put_texts(
+    settings: Settings,
+    lease: Lease,
+    downlink: DownlinkId,
+    chunks: Sequence[ChunkId],
+    exceptions: Exceptions,
+    output: IO[str],
+    named: Sequence[Manifest],
+) -> tuple[Text, ...]:
+    """Write all texts that name the runs of `named`, put them into the stage, and describe them."""
+    with stage.scratch(settings.paths.stage, downlink, "texts") as home:
+        for name, content in texts(named, exceptions).items():
+            write_text(home / paths.text(name, downlink), content)
+        if settings.is_simulated:
+            # A separate text, because Level-1 fails on an extra line in a text that it reads, and ignores
+            # other texts (ground-chain §6).
+            write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
+        windows = [manifest["window"] for manifest in named if manifest["window"]]
+        if settings.magic7.command is not None and windows:
+            window = min(first for first, _ in windows), max(last for _, last in windows)
+            retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0]))
+            with replacing(home / paths.text("magic7", downlink)) as out:
+                lines = magic7.write(magic7.command(settings, retdef, window), out, output)
+            if not lines:
+                log.warning(
+                    "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some",
+                    downlink,
+                )
+        described = tuple(_describe(path) for path in sorted(home.iterdir()))
+        lease.check()  # else Level-1 may have taken the hand-off of another process
+        stage.put_texts(settings.paths.stage, home, downlink)
+    return described
 
 
 def _describe(path: Path) -> Text:

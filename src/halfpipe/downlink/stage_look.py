@@ -12,7 +12,6 @@ from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
-from halfpipe.run import level1_acceptance
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.words import count
@@ -35,7 +34,6 @@ def differences(
     *,
     checksums: bool = False,
     untouched: bool = False,
-    work: Path | None = None,
 ) -> Iterator[Cause]:
     """Yield the differences between a hand-off and the stage.
 
@@ -47,20 +45,7 @@ def differences(
         Whether to read the files.
     untouched
         Whether nothing was submitted yet. Then each event file has its token, and there are no other files.
-    work
-        `paths.work`, to read the stage as Level-1 does if no difference is found; None to skip this.
     """
-    found = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
-    yield from found
-    home, again = stage / paths.staged(downlink), rerun(downlink, "deliver_run")
-    if work is not None and not found and home.is_dir():
-        for why in level1_acceptance.failures(stage, work, downlink):
-            yield fault("level1-refuses", home, why, again)
-
-
-def _compared(
-    stage: Path, downlink: DownlinkId, receipt: Mapping[str, Any], *, checksums: bool, untouched: bool
-) -> Iterator[Cause]:
     home = stage / paths.staged(downlink)
     for run in receipt["runs"]:
         if not run["named"]:

@@ -18,7 +18,6 @@ from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
 from halfpipe.downlink.stage_look import differences, is_submitted, names_files
 from halfpipe.downlink.submissions import submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
-from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import (
@@ -80,8 +79,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
         _settle_with_check(settings, record, output)
     if record.last_confirmed is None and names_files(receipt):
         if settings.submit.command is None:
-            _look(settings, record, Action.SUBMIT, receipt)
-            _write_down(settings, record, receipt["handoff"])
+            _ask_person(settings, record, receipt)
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
     return product(record, receipt)
@@ -199,7 +197,7 @@ def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) ->
         if record.last_confirmed is None:
             _settle_with_check(settings, record, output)
         return
-    # If submit.command is not set, a command that was written to a file is left to the person who runs it.
+    # If submit.command is not set, the command is left to the person who runs it.
     is_to_settle = (
         last is not None
         and not last.is_known
@@ -234,10 +232,10 @@ def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
     return [f"submit.check {answer.how}: {shlex.join(check)}", *answer.said]
 
 
-def _write_down(settings: Settings, record: Attempts, handoff: int) -> None:
-    """Write the command line for a person, and record this."""
-    words, last = _words(settings, SUBMIT_CONTRACT, record.id), record.last
-    write_text(settings.paths.work / paths.submit_line(record.id), shlex.join(words) + "\n")
+def _ask_person(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> None:
+    """Record that a person must run the command line."""
+    _look(settings, record, Action.SUBMIT, receipt)
+    words, last, handoff = _words(settings, SUBMIT_CONTRACT, record.id), record.last, receipt["handoff"]
     if last is None or not last.is_written or (last.handoff, last.command) != (handoff, tuple(words)):
         record.add(Outcome.UNKNOWN, By.ANSWER, words, why=WRITTEN, action=Action.SUBMIT, handoff=handoff)
 
@@ -251,10 +249,10 @@ def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping
         raise lost.refused(nothing, SubmissionError)
     # Checked before the stage, which shows overlaps as well: staging again does not fix them.
     for run in (RunId(run["run"]) for run in receipt["runs"]):
-        for cause in overlaps(work, run, downlink, Deliveries(work, run)):
+        for cause in overlaps(run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
     # Before a rollback, Level-1 may have removed tokens.
-    for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first, work=work):
+    for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first):
         raise StageError(
             f"{wrong.text}: the stage differs from hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}",
             wrong.remedy,
@@ -275,8 +273,6 @@ def _run(
     _look(settings, record, action, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"
     words = _words(settings, getattr(settings.submit, key), downlink)
-    # Otherwise a person might run the command as well.
-    remove_file(settings.paths.work / paths.submit_line(downlink))
     check = settings.submit.check if action is Action.SUBMIT else None
     doubts = partial(_doubts, _words(settings, check, downlink), output) if check is not None else tuple
     try:

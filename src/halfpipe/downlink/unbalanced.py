@@ -69,15 +69,3 @@ def _of_run(downlink: DownlinkId, chunks: Chunks, run: Mapping[str, Any]) -> Ite
 
 def _finding(step: str, text: str, remedy: Remedy) -> Cause:
     return Cause("books", Verdict.ACTION, f"the books do not balance at {step}: {text}", remedy)
-
-
-def refuse(downlink: DownlinkId, found: Iterable[Cause]) -> None:
-    """Refuse a hand-off if its books do not balance.
-
-    Raises
-    ------
-    StateError
-        Names the first step that does not balance. Nothing was handed off.
-    """
-    for one in found:
-        raise one.refused(f"Nothing of downlink {downlink} was handed off.")

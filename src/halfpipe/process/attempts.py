@@ -109,7 +109,7 @@ class Attempt(NamedTuple):
 
     @property
     def is_written(self) -> bool:
-        """Whether the command was only written to a file, for a person to run."""
+        """Whether the command was only printed, for a person to run."""
         return self.word == WRITTEN
 
     @property

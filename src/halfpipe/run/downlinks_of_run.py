@@ -1,34 +1,22 @@
 """Lists of downlinks and runs, and the downlinks that contain a run."""
 
-import os
-from itertools import pairwise
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
-from halfpipe.files.reading import modified
+from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
-
-LATEST = 200  # runs from which waiting times are estimated
-
-
-def _names(directory: str) -> list[str]:
-    """Return the names in a directory; none if it does not exist. Called for all runs, so it avoids `Path`."""
-    try:
-        return os.listdir(directory)  # noqa: PTH208
-    except FileNotFoundError:
-        return []
 
 
 def every_downlink(work: Path) -> list[DownlinkId]:
     """Return all downlinks that have a receipt, or a directory for their products, in order."""
-    names = {name.removeprefix(paths.receipt("")) for name in _names(str(work))}
+    names = {name.removeprefix(paths.receipt("")) for name in names_in(work)}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
 def every_run(work: Path) -> list[RunId]:
     """Return all runs that have a directory, in order."""
-    return sorted(RunId(name) for name in _names(f"{work}/{paths.RUNS}") if RunId.matches(name))
+    return sorted(RunId(name) for name in names_in(f"{work}/{paths.RUNS}") if RunId.matches(name))
 
 
 def refuse_unknown(work: Path, run: RunId) -> None:
@@ -48,7 +36,7 @@ def refuse_unknown(work: Path, run: RunId) -> None:
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     """Return the downlinks that have a directory in `run`, in order. The directory may still be empty."""
-    names = _names(f"{work}/{paths.run(run)}")
+    names = names_in(f"{work}/{paths.run(run)}")
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
@@ -57,13 +45,7 @@ def known_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     return [dl for dl in begun_downlinks(work, run) if (work / paths.datagrams(run, dl)).exists()]
 
 
-def handoff_times(work: Path, run: RunId) -> list[float]:
-    """Return the times of the first hand-off of each downlink of a run, Unix seconds, in order."""
+def last_handoff(work: Path, run: RunId) -> float | None:
+    """Return when a downlink of a run was last handed off for the first time, Unix seconds; None if none was."""
     first = (modified(f"{work}/{paths.receipts(dl)}/000001.json") for dl in begun_downlinks(work, run))
-    return sorted(when for when in first if when is not None)
-
-
-def past_waits(work: Path) -> list[float]:
-    """Return how long the `LATEST` runs of this site waited for their next downlinks, in seconds, in order."""
-    times = (handoff_times(work, run) for run in every_run(work)[-LATEST:])
-    return sorted(after - before for each in times for before, after in pairwise(each))
+    return max((when for when in first if when is not None), default=None)

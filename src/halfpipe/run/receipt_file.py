@@ -54,9 +54,11 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
     Raises
     ------
     DamagedError
-        If both copies of a record are gone or damaged.
+        If both copies of a record are gone or damaged, also that of the only hand-off.
     """
     of_series = series(work, downlink, only_look=only_look)
+    if not of_series.records and (work / paths.receipt(downlink)).is_file():
+        raise of_series.damaged(1)
     found: dict[int, HandOff] = {}
     for record in of_series.records:
         receipt = record.values
@@ -71,23 +73,9 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
     return [found[number] for number in sorted(found)]
 
 
-def hand_offs_of_receipt(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> list[HandOff]:
-    """Return the hand-offs of `downlink` in order; `only_look` as for `Series`.
-
-    Raises
-    ------
-    DamagedError
-        As `hand_offs`, and if there is a receipt without a record.
-    """
-    made = hand_offs(work, downlink, only_look=only_look)
-    if not made and (work / paths.receipt(downlink)).is_file():
-        raise series(work, downlink).damaged(1)
-    return made
-
-
 def last_hand_off(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> HandOff | None:
-    """Return the last hand-off, None before the first; arguments and errors as for `hand_offs_of_receipt`."""
-    made = hand_offs_of_receipt(work, downlink, only_look=only_look)
+    """Return the last hand-off, None before the first; arguments and errors as for `hand_offs`."""
+    made = hand_offs(work, downlink, only_look=only_look)
     return made[-1] if made else None
 
 

@@ -1,6 +1,6 @@
 """Deliveries that would shrink: they are refused unless a person accepts the loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex
-
-Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file
+from halfpipe.run.run_state import KnownRun
+from halfpipe.settings import reason_of
 
 
 class ShrunkError(StateError):
@@ -68,36 +68,37 @@ def smaller_chunks(
     ]
 
 
-def refusal(
-    run: RunId,
-    downlink: DownlinkId,
-    before: Delivery,
-    files: Lost,
-    chunks: Sequence[str],
-    missing: Sequence[str],
-) -> str:
-    """Return a message on the events of a run that would be lost, and where."""
+def refuse_loss(known: KnownRun, downlink: DownlinkId, before: Delivery, sequence: NDArray[np.uint64]) -> int:
+    """Return how many events of the delivery `before` are lost; arguments as for `lost`.
+
+    Raises
+    ------
+    ShrunkError
+        If some are, and the config does not accept the loss.
+    """
+    run, settings = known.context.run, known.context.settings
+    files = lost(before, sequence)
+    loss = sum(files.values())
+    if not loss or reason_of(settings.shrink.accept, downlink, run, loss) is not None:
+        return loss
+    chunks = smaller_chunks(known.context.work, run, downlink, known.indexes[downlink].chunks)
     where = (
         f"the decoder's output for chunk {', '.join(chunks)} is smaller than before or gone"
         if chunks
         else "no chunk of this downlink has become smaller"
     )
-    if missing:
-        where += f"; not in the merge: {'; '.join(missing)}"
+    if known.missing:
+        where += f"; not in the merge: {'; '.join(known.missing)}"
     first, last = min(file.sequences[0] for file in files), max(file.sequences[1] for file in files)
-    return (
-        f"run {run} ({run.l1}) of downlink {downlink} would lose {sum(files.values())} of {before.events} delivered "
-        f"events between sequences {first} and {last}, which Level-1 may have; {where}. Refused: records, stage and "
-        "hand-off were not changed."
-    )
-
-
-def how_to_go_on(run: str, downlink: DownlinkId, again: str) -> Remedy:
-    """Return what to do after a refusal; the option `again` makes Snakemake process the downlink again."""
-    return Remedy(
-        f"snakemake dl={downlink} {again}",
-        f"snakemake dl={downlink}",
-        first="Restore the input (level-0, RetDefs) and use the first command; or accept the loss in the config, "
-        f'shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, and use the second',
-        hands_off=True,
+    raise ShrunkError(
+        f"run {run} ({run.l1}) of downlink {downlink} would lose {loss} of {before.events} delivered events between "
+        f"sequences {first} and {last}, which Level-1 may have; {where}. Refused: records, stage and hand-off were not "
+        "changed.",
+        Remedy(
+            f"snakemake dl={downlink} -R decode_chunk",
+            f"snakemake dl={downlink}",
+            first="Restore the input (level-0, RetDefs) and use the first command; or accept the loss in the config, "
+            f'shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, and use the second',
+            hands_off=True,
+        ),
     )

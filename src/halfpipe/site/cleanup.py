@@ -52,7 +52,7 @@ PARTIAL = re.compile(
 )
 # Logs; the files with time and memory of the jobs stay.
 LOG = re.compile(rf"{paths.LOGS}/(.*\.(log|failure\.json)|(.*/)?[0-9]{{8}}T[^/]*\.json)", re.DOTALL)
-NOT_OURS = {".snakemake", paths.REPIPES}  # directories that are skipped
+NOT_OURS = ".snakemake"  # a directory that is skipped
 
 
 class FileKind(StrEnum):
@@ -166,7 +166,7 @@ def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
             name = f"{place}/{entry.name}".lstrip("/")
             if entry.is_file(follow_symlinks=False):
                 yield name, root / name
-            elif entry.is_dir(follow_symlinks=False) and name not in NOT_OURS:
+            elif entry.is_dir(follow_symlinks=False) and name != NOT_OURS:
                 yield name, root / name
                 if not PARTIAL.fullmatch(name):
                     yield from _below(root, name)

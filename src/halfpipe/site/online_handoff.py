@@ -36,7 +36,6 @@ from halfpipe.process.attempts import Attempts, By, UnknownOutcomeError
 from halfpipe.process.command_words import filled_in
 from halfpipe.run import abandoned_runs, event_files
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
@@ -308,7 +307,7 @@ class _Run:
             events = {downlink: known.events(downlink) for downlink in known.indexes}
             rows = all_known(events)
             decision = decide(min(events), datagrams, rows, {}, WHOLE, settle_all=True)
-            records = Records(decision, known.files)
+            records = event_files.Records(decision.events, tuple(known.files))
             if not decision.files:
                 return OnlineResult(run, OnlineOutcome.WAITS, "has no events, so there is no file of it")
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 from typing import Any
 
 from halfpipe import paths
@@ -17,15 +16,11 @@ from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, in_words
-from halfpipe.run.downlinks_of_run import (
-    begun_downlinks,
-    every_run,
-    handoff_times,
-)
+from halfpipe.run.downlinks_of_run import begun_downlinks, every_run, last_handoff
 from halfpipe.settings import Settings
 from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey
-from halfpipe.words import count, lasted, utc
+from halfpipe.words import count, utc
 
 DAY = 86400.0
 REFUSED = "refused"  # kind of due events, if Level-1 would refuse the run
@@ -212,7 +207,9 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
-    why += ["The missing data normally come with the next downlink.", *_how_long(state)]
+    why.append("The missing data normally come with the next downlink.")
+    if (last := last_handoff(state.work, state.run)) is not None:
+        why.append(f"No more data of the run have arrived since {utc(last)}.")
     started = float(met.met_to_unix(state.run.met))
     if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""
@@ -221,19 +218,6 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         [*why, "Abandon the run only if the data will never arrive."],
         f'halfpipe force {state.run} --reason "..."',
     )
-
-
-def _how_long(state: State) -> Iterator[str]:
-    """Yield a sentence: when data of a run last arrived, and how long such waits took before."""
-    if not (times := handoff_times(state.work, state.run)):
-        return  # none of its downlinks is handed off
-    said = f"No more data of the run have arrived since {utc(times[-1])}"
-    if past := state.survey.past_waits:
-        said += (
-            f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
-            f"{lasted(past[-1])} ({count(len(past), 'wait')})"
-        )
-    yield f"{said}."
 
 
 def _late(state: State, inside: DownlinkId) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, account_and_facts
@@ -72,7 +73,7 @@ def overview(
 def known(survey: Survey) -> list[DownlinkId]:
     """Return, in order, all downlinks that have files, or that runs know although their receipts are lost."""
     found = set(survey.plan.known)
-    with suppress(OSError):
+    with suppress(HalfPipeError):
         found.update(survey.lost)
     return sorted(found)
 

@@ -28,9 +28,9 @@ from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
-from halfpipe.run import halt_cleanup
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
 
 DAMAGED = "damaged"
@@ -114,17 +114,14 @@ def _staged(
     settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts, checksums: bool
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
-    for halt in sorted(halt_cleanup.tokens(stage, downlink)):
+    for halt in sorted(halt_cleanup_tokens(stage, downlink)):
         yield fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
     for run in receipt["runs"]:
         if run.get("taken_over", "whole") == "whole":  # otherwise the legacy's tokens are not recorded
             yield from _stray_tokens(settings, downlink, RunId(run["run"]))
     if (home := stage / paths.staged(downlink)).is_dir():
-        known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
-        for wrong in differences(
-            stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known
-        ):
+        for wrong in differences(stage, downlink, receipt, checksums=checksums, untouched=untouched):
             if submitted and wrong.code == GONE:  # Level-1 would take a file that differs
                 yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:

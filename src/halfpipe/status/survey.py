@@ -19,7 +19,7 @@ from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.process.attempts import Attempts
-from halfpipe.run import abandoned_runs, downlinks_of_run, manifest_books, receipt_file
+from halfpipe.run import abandoned_runs, manifest_books, receipt_file
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.status import slurm_queue
@@ -75,11 +75,6 @@ class Survey:
         for each in outstanding_chunks(self.plan):
             found.setdefault(each.retdef.run, []).append(each)
         return found
-
-    @cached_property
-    def past_waits(self) -> Sequence[float]:
-        """How long runs waited for their next downlink, in seconds, the shortest first."""
-        return downlinks_of_run.past_waits(self.work)
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
@@ -153,7 +148,7 @@ class DownlinkFacts:
         self.hand_offs: Sequence[receipt_file.HandOff] = ()
         self.damage: HalfPipeError | None = None
         try:
-            self.hand_offs = receipt_file.hand_offs_of_receipt(self.work, downlink, only_look=True)
+            self.hand_offs = receipt_file.hand_offs(self.work, downlink, only_look=True)
         except HalfPipeError as error:
             self.damage = error
         self.last = self.hand_offs[-1] if self.hand_offs else None

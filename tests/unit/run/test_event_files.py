@@ -18,9 +18,8 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import rule_program
-from halfpipe.run import event_files, event_records
+from halfpipe.run import event_files
 from halfpipe.run.deliveries import EventFile
-from halfpipe.run.event_records import Records
 from halfpipe.run.merged_index import merge_chunks
 from halfpipe.run.moot_keys import UNSET, MootKey
 from tests.support.bridge import limits
@@ -44,7 +43,7 @@ class CaseFiles:
         source = self.case.directory / "in" / step.downlink
         merged, events = merge_chunks(decoded(source, home / "in", self.run), files)
         self.decision = decide(self.downlink, merged.datagrams, events, {}, limits(self.case.rules))
-        self.records = Records(self.decision, files)
+        self.records = event_files.Records(self.decision.events, tuple(files))
         self.described = event_files.name_files(self.records, self.decision.files, self.run)
         self.evt = max((home / "in").rglob("*.evt"))
 
@@ -59,12 +58,12 @@ class CaseFiles:
         return [path for path in self.out.glob(".*") if path.is_file()]
 
 
-@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (2500, 2), (event_records.BATCH_BYTES, 3)])
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (2500, 2), (event_files.BATCH_BYTES, 3)])
 @pytest.mark.parametrize("name", CASES)
 def test_golden_bytes_for_any_batch_size_and_number_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, batch: int, threads: int
 ) -> None:
-    monkeypatch.setattr(event_records, "BATCH_BYTES", batch)
+    monkeypatch.setattr(event_files, "BATCH_BYTES", batch)
     of = CaseFiles(name, tmp_path)
     made = of.write(of.case.latc, threads)
     assert {f"{of.run.l1}/{path.name}": path.read_bytes() for path in of.out.iterdir()} == of.expected
@@ -91,7 +90,7 @@ def test_a_record_that_changed_after_decoding_is_refused(tmp_path: Path) -> None
 def test_a_signal_or_an_error_stops_all_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
-    monkeypatch.setattr(event_records, "BATCH_BYTES", 1)  # each record is a batch
+    monkeypatch.setattr(event_files, "BATCH_BYTES", 1)  # each record is a batch
     of, seen = CaseFiles("maxev_small", tmp_path), itertools.count(1)
     if not killed:
         (of.out / f".{of.described[1].name}.part").mkdir()

@@ -1,17 +1,11 @@
 """What Level-1 accepts, compared with a slow model of its tests."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from halfpipe import paths
-from halfpipe.formats.evt import pack_header
-from halfpipe.ids import DownlinkId
-from halfpipe.merge.intervals import Interval
-from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
-from halfpipe.run.level1_acceptance import MAX_FILES, failures, refusals
-from tests.support.level1 import DL, RUN, Level1
+from halfpipe.run.deliveries import EventFile
+from halfpipe.run.level1_acceptance import MAX_FILES, refusals
 from tests.support.level1_accepts import MAX_CHUNKS, level_1_takes
 
 
@@ -53,52 +47,3 @@ def test_too_many_files_and_sequences_above_32_bits() -> None:
     assert not level_1_takes(good(MAX_CHUNKS + 1))
     first = 2**63
     assert refusals([file(first, first + 9, 0, 5, 10), file(first + 10, first + 19, 5, 5, 12)]) == []
-
-
-NAME = paths.event_file(RUN.l1, 1)
-
-
-def header(sequences: tuple[int, int], events: int = 2, seconds: tuple[int, int] = (1, 2)) -> bytes:
-    return pack_header(
-        runid=int(DL), seconds=seconds, sequences=sequences, events=events, moot_key=0, moot_alias=""
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        (f"{RUN.l1}/{NAME}", header((1, 2), events=1)),
-        (f"{RUN.l1}/{NAME}", header((1, 2), events=9)),
-        (f"{RUN.l1}/{NAME}", header((1, 2), seconds=(3, 2))),
-        (f"{RUN.l1}/{NAME}", header((2, 3))),
-        (f"{RUN.l1}/{NAME}", b"\0" * 176),
-        (f"{RUN.l1}/{NAME}", header((1, 2))[:100]),
-        (f"{RUN.l1}/{paths.event_file(RUN.l1, 2)}", header((2, 5))),
-        (f"{RUN.l1}/{paths.event_file(RUN.l1, 20)}", header((20, 25), seconds=(0, 0))),
-        ("logs/1.txt", b""),
-        (f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0\n".encode()),
-        (f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0 LPA\n\n".encode()),
-        (f"retired_runs_{DL}.txt", f"{RUN.l1} Complete\n".encode()),
-        (f"retired_runs_{DL}.txt", b"r0000000001 COMPLETE\n"),
-    ],
-)
-def test_the_stage_is_read_as_level1_reads_it(tmp_path: Path, name: str, content: bytes) -> None:
-    level1 = Level1(tmp_path)
-    level1.hand_off()
-    home = level1.stage / DL
-    for text, line in (("delivered_events", "2 0 LPA"), ("retired_runs", "COMPLETE")):
-        (home / paths.text(text, DL)).write_text(f"{RUN.l1} {line}\n")
-    assert list(failures(level1.stage, level1.work, DL)) == []
-    (home / name).parent.mkdir(exist_ok=True)
-    (home / name).write_bytes(content)
-    assert list(failures(level1.stage, level1.work, DL)) != []
-
-
-def test_the_stage_is_compared_with_other_downlinks_of_the_run(tmp_path: Path) -> None:
-    level1 = Level1(tmp_path)
-    level1.hand_off()
-    other = replace(file(2, 9, 1, 2, 5), name=paths.event_file(RUN.l1, 2))
-    for downlink, refused in ((DL, False), (DownlinkId("240601002"), True)):
-        delivery = Delivery(downlink, (Interval(2, 9),), {}, (other,), (0.0, 1.0), (0.0, 1.0))
-        Deliveries(level1.work, RUN).publish(delivery)
-        assert bool(list(failures(level1.stage, level1.work, DL))) is refused

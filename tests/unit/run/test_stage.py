@@ -7,7 +7,7 @@ import pytest
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
 from halfpipe.run.deliveries import EventFile
-from halfpipe.run.halt_cleanup import touch
+from halfpipe.run.stage import touch
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = RunId("2c2e5787")
