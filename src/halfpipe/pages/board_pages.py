@@ -3,11 +3,15 @@
 Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
 that readers always see complete pages.
 
-The page of the site is a matrix with a row for each downlink, and a cell for each phase.
+The page of the site is a matrix with a row for each downlink, and a cell for each phase, below a time axis: for each
+day its downlinks, their latencies, and the number of delivered events.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +19,6 @@ from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId
-from halfpipe.pages import timeline
 from halfpipe.pages.rendering import SIGNS, render
 from halfpipe.pages.run_pages import MOST_PICTURES, parts_of, run_pages
 from halfpipe.status.account import UNKNOWN, Account
@@ -25,6 +28,9 @@ from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.tables import columns
 from halfpipe.tables.frames import chunk_row, downlink_row
+
+GOAL_HOURS = 6.0  # from the last event to the hand-off
+MOST_DAYS = 92  # a quarter; older days are left out
 
 
 class Cell(NamedTuple):
@@ -103,7 +109,7 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     write(paths.BOARD_RUNS, "runs.html", {"waits": waits})
     # The cause shows what failed, and which process is at work.
     rows = [(one, re.sub(r"^(taken|failed) .*", r"\1", one.state), cells(one)) for one in found.accounts]
-    days = timeline.of(found.accounts, handed_off)
+    days = timeline(found.accounts, handed_off)
     write(paths.BOARD, "board.html", {**_site(survey, found), "waits": waits, "rows": rows, "timeline": days})
     for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
         for path in home.glob(of_any):
@@ -149,3 +155,53 @@ def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict
         "attempts": facts.record.every if facts and facts.record else (),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
+
+
+@dataclass(frozen=True)
+class Day:
+    """Downlinks of a day, by the date in their ids; `hours` are their latencies, `events` how many they delivered."""
+
+    date: date
+    downlinks: Sequence[Account]
+    hours: Sequence[float]
+    events: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Consecutive days, and the largest values in them: downlinks, hours (at least 1.5 times the goal), events."""
+
+    days: Sequence[Day]
+    downlinks: int
+    hours: float
+    events: int
+    goal: float = GOAL_HOURS
+
+
+def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, Any]]) -> Timeline:
+    """Return the days from the first downlink to the last, at most `MOST_DAYS`, including days without downlinks.
+
+    Parameters
+    ----------
+    accounts
+        The downlinks. Made-up ids without a date are left out.
+    handed_off
+        The ``latency`` (seconds, or None) and the ``events`` of the downlinks that were handed off.
+    """
+    by_date: dict[date, list[Account]] = {}
+    for one in sorted(accounts, key=lambda account: account.downlink):
+        with suppress(ValueError):
+            by_date.setdefault(date.fromisoformat(f"20{one.downlink[:6]}"), []).append(one)
+    days = []
+    for number in range(-MOST_DAYS, 0) if by_date else ():
+        day = max(by_date) + timedelta(days=number + 1)
+        rows = [handed_off[one.downlink] for one in by_date.get(day, ()) if one.downlink in handed_off]
+        hours = sorted(row["latency"] / 3600 for row in rows if row["latency"] is not None)
+        days.append(Day(day, by_date.get(day, ()), hours, sum(row["events"] for row in rows)))
+    days = days[next((place for place, day in enumerate(days) if day.downlinks), 0) :]
+    return Timeline(
+        days,
+        max((len(day.downlinks) for day in days), default=0),
+        max([*(hours for day in days for hours in day.hours), 1.5 * GOAL_HOURS]),
+        max([*(day.events for day in days), 1]),
+    )

@@ -14,8 +14,7 @@ from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.status.overview import Overview
 from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.tables import columns
-from halfpipe.tables.frames import run_rows
-from halfpipe.tables.incomplete_runs import waiting_runs
+from halfpipe.tables.frames import run_rows, waiting_runs
 
 MOST_PICTURES = 40  # because each reads all events of its run
 Row = Mapping[str, Any]
