@@ -27,7 +27,7 @@ from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.status.overview import Told, read_told, write_told
-from halfpipe.words import utc
+from halfpipe.words import grouped, utc
 
 SITE = "site "  # prefix of a code: the subject of a cause of the whole site
 COMMAND_SECONDS = 120.0  # time limit of `alarm.command`
@@ -83,9 +83,7 @@ def due_messages(
     messages, state
         The messages in the order of subjects, and `before` for the next call.
     """
-    by_subject: dict[str, list[Cause]] = {}
-    for subject, cause in found:
-        by_subject.setdefault(subject, []).append(cause)
+    by_subject = grouped(found)
     messages, state = list[Message](), dict[str, Told]()
     for subject, sent in before.items():
         if subject not in by_subject and subject in unknown:

@@ -28,6 +28,7 @@ from halfpipe.run import abandoned_runs, downlinks_of_run, manifest_books, recei
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.status import slurm_queue
+from halfpipe.words import grouped
 
 LATEST = 30  # downlinks, by id, that are searched for the youngest RetDef
 RUNS_KEPT = 64  # whose deliveries are kept in memory
@@ -75,10 +76,7 @@ class Survey:
     @cached_property
     def announced(self) -> Mapping[RunId, Sequence[Announced]]:
         """The outstanding chunks by run."""
-        found: dict[RunId, list[Announced]] = {}
-        for each in outstanding_chunks(self.plan):
-            found.setdefault(each.retdef.run, []).append(each)
-        return found
+        return grouped((each.retdef.run, each) for each in outstanding_chunks(self.plan))
 
     @cached_property
     def past_waits(self) -> Sequence[float]:
@@ -126,7 +124,7 @@ class Survey:
         old = "it is being merged now"
         merging = lease.look(self.work, paths.run_lease(run))
         if merging is None or not merging.lives:
-            from halfpipe.status.known import Known  # noqa: PLC0415 - arrays, which most accounts do without
+            from halfpipe.status.explanation import Known  # noqa: PLC0415 - arrays, which most accounts do without
 
             try:
                 known = Known(self.settings, run, is_abandoned=abandoned)
@@ -140,11 +138,6 @@ class Survey:
         merged = [*manifests, *_entries(self.work, run)]
         last = max(merged, key=itemgetter(0))[1] if merged else None
         return Standing(None if last is None else manifest_books.of_entry(last), old)
-
-    def has_waiting(self, run: RunId) -> bool:
-        """Tell whether events of a run wait, or may wait."""
-        books = self.books(run).books
-        return books is None or books.all_waiting > 0
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:

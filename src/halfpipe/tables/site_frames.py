@@ -33,7 +33,7 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
-from halfpipe.status.known import Known
+from halfpipe.status.explanation import Known
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, frames
 
