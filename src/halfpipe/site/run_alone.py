@@ -7,7 +7,6 @@ level-0 archive are selected by the times of the run's known datagrams.
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +98,10 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         each: known_datagrams(settings, each).rows for each in {run}.union(*(one.runs for one in downlinks))
     }
     every_path = (path for one in downlinks for path in one.retdefs.values())
-    retdefs, own = [retdef for retdef in map(_readable, every_path) if retdef], known.pop(run)
+    retdefs, own = list[RetDef](), known.pop(run)
+    for path in every_path:
+        with suppress(HalfPipeError):  # other RetDefs of the run name the same archive
+            retdefs.append(read_retdef(path))
     if not len(own) or not retdefs:
         raise MissingInputError(
             f"run {run} ({run.l1}): no datagram or RetDef of the run is known here, so the times of its packets are "
@@ -123,13 +125,6 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         )
         for number, apid in enumerate(sorted(apids), 1)
     ]
-
-
-def _readable(path: Path) -> RetDef | None:
-    """Return a RetDef; None if it is damaged or gone, because other RetDefs of the run name the same archive."""
-    with suppress(HalfPipeError):
-        return read_retdef(path)
-    return None
 
 
 def _edges(rows: NDArray[np.void]) -> Times:

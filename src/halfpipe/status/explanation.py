@@ -76,11 +76,15 @@ class Explained:
     do: str
 
 
-class Known:
-    """What is known of one run.
+class State:
+    """What is known of one run, and why some of its events are not delivered.
 
     Attributes
     ----------
+    survey, settings, work, run
+        What was read once for all runs, and the run.
+    is_abandoned
+        Whether an operator has abandoned the run.
     downlinks
         The downlinks whose datagrams of the run are known, in order.
     unread
@@ -100,16 +104,16 @@ class Known:
         If an index, rows or a record of the run are damaged.
     """
 
-    def __init__(self, settings: Settings, run: RunId, *, is_abandoned: bool) -> None:
-        work = settings.paths.work
-        self.settings, self.run, self.is_abandoned = settings, run, is_abandoned
+    def __init__(self, survey: Survey, run: RunId) -> None:
+        self.survey, self.settings, self.work, self.run = survey, survey.settings, survey.work, run
+        self.is_abandoned, work = run in survey.abandoned, survey.work
         self.downlinks = known_downlinks(work, run)
         if not self.downlinks:
             raise MissingInputError(
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
                 "contains any of it. Process the downlinks that announce it: snakemake"
             )
-        indexes = known_indexes(settings, run)
+        indexes = known_indexes(survey.settings, run)
         self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
         self.files: dict[Path, int] = {}
@@ -144,17 +148,6 @@ class Known:
         lost = lost_events(self.known, self.undelivered, latest)
         delivered = sum(delivery.events for delivery in latest.values())
         return closed_books(self.undelivered, delivered, is_refused=is_refused, lost=lost)
-
-
-class State(Known):
-    """What is known of one run, and why some of its events are not delivered.
-
-    `survey` is what was read once for all runs.
-    """
-
-    def __init__(self, survey: Survey, run: RunId) -> None:
-        super().__init__(survey.settings, run, is_abandoned=run in survey.abandoned)
-        self.survey, self.work = survey, survey.work
 
     @cached_property
     def groups(self) -> tuple[Explained, ...]:

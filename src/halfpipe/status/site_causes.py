@@ -109,11 +109,7 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
 
 def _not_abandoned(work: Path) -> Iterator[Cause]:
     """Yield the files in `force/` whose names are not runs."""
-    try:
-        refused = abandoned_runs.read(work).refused
-    except HalfPipeError as error:
-        refused = (str(error),)
-    for complaint in refused:
+    for complaint in abandoned_runs.read(work).refused:
         yield Cause("misspelt", Verdict.ACTION, complaint, Remedy("halfpipe force"))
 
 

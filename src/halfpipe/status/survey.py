@@ -124,10 +124,10 @@ class Survey:
         old = "it is being merged now"
         merging = lease.look(self.work, paths.run_lease(run))
         if merging is None or not merging.lives:
-            from halfpipe.status.explanation import Known  # noqa: PLC0415 - arrays, which most accounts do without
+            from halfpipe.status.explanation import State  # noqa: PLC0415 - arrays, which most accounts do without
 
             try:
-                known = Known(self.settings, run, is_abandoned=abandoned)
+                known = State(self, run)
                 if not known.unread:
                     refused = any(manifest["refused"] for _, manifest in manifests)
                     return Standing(known.books(is_refused=refused))

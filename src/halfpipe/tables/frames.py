@@ -174,32 +174,28 @@ def waiting_runs(
     tuple
         The values of `halfpipe.tables.columns.WAITING`, with times in MET.
     """
+    settings, work = survey.settings, survey.work
     for run in runs:
         try:
-            yield from _waiting_run(survey, run)
+            refuse_unknown(work, run)
+            downlinks = known_downlinks(work, run)
+            # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
+            manifests = [work / paths.manifest(run, dl) for dl in downlinks]
+            is_complete = not downlinks or _recorded_complete(manifests)
+            if is_complete and not any(settings.ignored(dl) for dl in downlinks):
+                continue
+            segments, now = known_datagrams(settings, run).segments(), survey.books(run)
+            missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
+            if missing or now.books is None or now.books.all_waiting:
+                age = (survey.now - met_to_unix(run.met)) / DAY
+                yield (
+                    *(run, run.l1, str(RunKind.of(segments)), run.met, run.met, round(age, 1)),
+                    "abandoned" if run in survey.abandoned else "open",
+                    *(now.books.all_waiting if now.books else None, now.old or None),
+                    *(len(downlinks), downlinks[-1], missing or NOTHING),
+                )
         except HalfPipeError as error:
             problems[run] = error
-
-
-def _waiting_run(survey: Survey, run: RunId) -> Iterator[tuple[Any, ...]]:
-    """Yield the row of a run, unless the run is complete."""
-    settings, work = survey.settings, survey.work
-    age = (survey.now - met_to_unix(run.met)) / DAY
-    refuse_unknown(work, run)
-    downlinks = known_downlinks(work, run)
-    # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
-    manifests = [work / paths.manifest(run, dl) for dl in downlinks]
-    if not any(settings.ignored(dl) for dl in downlinks) and (not downlinks or _recorded_complete(manifests)):
-        return
-    segments, now = known_datagrams(settings, run).segments(), survey.books(run)
-    missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
-    if missing or now.books is None or now.books.all_waiting:
-        yield (
-            *(run, run.l1, str(RunKind.of(segments)), run.met, run.met, round(age, 1)),
-            "abandoned" if run in survey.abandoned else "open",
-            *(now.books.all_waiting if now.books else None, now.old or None),
-            *(len(downlinks), downlinks[-1], missing or NOTHING),
-        )
 
 
 def _recorded_complete(manifests: Sequence[Path]) -> bool:

@@ -33,7 +33,7 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
-from halfpipe.status.explanation import Known
+from halfpipe.status.explanation import State
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, frames
 
@@ -296,7 +296,7 @@ def events_of_file(path: Path) -> pd.DataFrame:
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
-    of = Known(settings, run, is_abandoned=False)
+    of = State(Survey(settings), run)
     known, files = of.known, of.files
     source, delivered = np.full((2, len(known)), None, object)
     for downlink in reversed(of.events):
