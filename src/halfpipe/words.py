@@ -1,8 +1,11 @@
-"""Text for people: counts with plurals, times in UTC, plain-text tables, and the label of simulated data."""
+"""Text for people: plurals, times in UTC, lists by subject, plain-text tables, and the label of simulated data."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
+K = TypeVar("K")
+V = TypeVar("V")
 SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope."
 
 
@@ -22,6 +25,14 @@ def lasted(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / per:.{digits}f} {unit}"
     return f"{seconds / 86400:.1f} days"
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Return the values of each key, both in order of first appearance."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:

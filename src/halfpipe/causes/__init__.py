@@ -1,6 +1,6 @@
 """Causes: why a downlink, or the site, is not good. Every code is in the registry.
 
-`status/downlink_causes.py` collects the causes of a downlink, `status/site_causes.py` those of the site. Most modules
+`status/account.py` collects the causes of a downlink, `status/site_causes.py` those of the site. Most modules
 that find causes are named `*_causes`. Code that refuses work because of a cause raises the error from `Cause.refused`.
 """
 

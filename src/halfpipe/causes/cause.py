@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from halfpipe.causes.registry import CODES, Phase, phase_of_rule
+from halfpipe.causes.registry import CODES, OF_RULE, Phase
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StateError
 
 
@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 class Cause:
     """One cause: a `code` of the registry, a sentence, what to do next, and since when (Unix seconds; None if unknown).
 
-    `failed` names the jobs that failed, and `log` is the log to look at.
+    `failed` names the jobs that failed, as ``decode_chunk 00001, 00002``, and `log` is the log to look at.
     """
 
     code: str
@@ -36,7 +36,7 @@ class Cause:
     def phase(self) -> Phase:
         """The phase of the jobs that failed; if none failed, that of the code."""
         if self.failed:
-            return phase_of_rule(self.failed)
+            return OF_RULE.get(self.failed.replace(";", " ").split(" ")[0], Phase.JOB)
         known = CODES.get(self.code)  # a failure recorded by an earlier version may have an unknown code
         return known.phase if known else Phase.JOB
 

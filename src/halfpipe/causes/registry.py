@@ -47,11 +47,6 @@ class Code:
     action: str
 
 
-def phase_of_rule(failed: str) -> Phase:
-    """Return the phase of jobs that failed, named as ``decode_chunk 00001, 00002``; `Phase.JOB` for other rules."""
-    return OF_RULE.get(failed.replace(";", " ").split(" ")[0], Phase.JOB)
-
-
 _RERUN = "Rerun the command."
 _FIX = "Fix what the message names, then rerun the command."
 

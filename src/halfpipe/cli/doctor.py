@@ -10,7 +10,7 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.errors import ConfigError
 from halfpipe.site import doctor, two_hosts
-from halfpipe.status import examined
+from halfpipe.status.site_causes import keep_findings
 
 COLORS = {"problem": "red", "unknown": "yellow"}
 
@@ -76,7 +76,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
             note(two_hosts.probe(settings, profile, given))
         if site.work.is_dir():
             files = [Path(given["names"][name]) for name in ("profile", "flight") if given[name]]
-            examined.keep(settings, files, findings, time.time())
+            keep_findings(settings, files, findings, time.time())
     ready = doctor.is_ready(findings)
     if as_json:
         printed.as_json(ready=ready, findings=findings)

@@ -107,7 +107,7 @@ def _states(
 
 
 def _print_run(state: State) -> None:
-    run, now = state.run, state.now
+    run, now = state.run, state.survey.books(state.run)
     numbers = "its numbers are not known"
     if books := now.books:
         waiting = count(books.all_waiting, "waits", "wait")

@@ -109,13 +109,13 @@ def command(
         return _table(site, name, what, days, target)
     if target.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
-    from halfpipe.tables import books_table
+    from halfpipe.tables import frames
 
     found, failed = list[dict[str, Any]](), list[HalfPipeError]()
     for one in what:
         try:
             if books:
-                found.append(books_table.books(Survey(site.settings), one))
+                found.append(frames.books(Survey(site.settings), one))
             else:
                 found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others

@@ -14,7 +14,6 @@ from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
-from halfpipe.status.level1_stream import stream
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
 from halfpipe.status.survey import Survey
 from halfpipe.words import utc
@@ -73,7 +72,7 @@ def command(
     of_files: OfFiles | None = None
     if checks:
         from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
-        from halfpipe.status.receipt_check import check  # noqa: PLC0415 - numpy
+        from halfpipe.status.receipt_check import check, stream  # noqa: PLC0415 - numpy
 
         sees_stage = Survey(site.settings).sees_stage
 

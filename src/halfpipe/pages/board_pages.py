@@ -3,28 +3,40 @@
 Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
 that readers always see complete pages.
 
-The page of the site is a matrix with a row for each downlink, and a cell for each phase.
+The page of the site is a matrix with a row for each downlink, and a cell for each phase, below a time axis: for each
+day its downlinks, their latencies, and the number of delivered events.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
-from halfpipe.ids import DownlinkId
-from halfpipe.pages import timeline
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Standing
+from halfpipe.pages.pictures import Picture, picture
 from halfpipe.pages.rendering import SIGNS, render
-from halfpipe.pages.run_pages import MOST_PICTURES, parts_of, run_pages
+from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview, overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.tables import columns
-from halfpipe.tables.frames import chunk_row, downlink_row
+from halfpipe.tables.frames import chunk_row, downlink_row, run_rows, waiting_runs
+
+MOST_PICTURES = 40  # because each reads all events of its run
+Row = Mapping[str, Any]
+GOAL_HOURS = 6.0  # from the last event to the hand-off
+MOST_DAYS = 92  # a quarter; older days are left out
 
 
 class Cell(NamedTuple):
@@ -77,7 +89,7 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         If a page cannot be written.
     """
     of_site = {"work": str(survey.work), "simulated": survey.settings.is_simulated, "now": survey.now}
-    pages, handed_off, parts = set[str](), dict[str, dict[str, Any]](), list[Mapping[str, Any]]()
+    pages, handed_off, parts = set[str](), dict[str, dict[str, Any]](), list[Row]()
 
     def write(page: str, template: str, values: Mapping[str, Any]) -> None:
         write_bytes(home / page, render(template, {**of_site, **values}), lasting=False)
@@ -103,7 +115,7 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     write(paths.BOARD_RUNS, "runs.html", {"waits": waits})
     # The cause shows what failed, and which process is at work.
     rows = [(one, re.sub(r"^(taken|failed) .*", r"\1", one.state), cells(one)) for one in found.accounts]
-    days = timeline.of(found.accounts, handed_off)
+    days = timeline(found.accounts, handed_off)
     write(paths.BOARD, "board.html", {**_site(survey, found), "waits": waits, "rows": rows, "timeline": days})
     for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
         for path in home.glob(of_any):
@@ -149,3 +161,131 @@ def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict
         "attempts": facts.record.every if facts and facts.record else (),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
+
+
+@dataclass(frozen=True)
+class Day:
+    """Downlinks of a day, by the date in their ids; `hours` are their latencies, `events` how many they delivered."""
+
+    date: date
+    downlinks: Sequence[Account]
+    hours: Sequence[float]
+    events: int
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Consecutive days, and the largest values in them: downlinks, hours (at least 1.5 times the goal), events."""
+
+    days: Sequence[Day]
+    downlinks: int
+    hours: float
+    events: int
+    goal: float = GOAL_HOURS
+
+
+def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, Any]]) -> Timeline:
+    """Return the days from the first downlink to the last, at most `MOST_DAYS`, including days without downlinks.
+
+    Parameters
+    ----------
+    accounts
+        The downlinks. Made-up ids without a date are left out.
+    handed_off
+        The ``latency`` (seconds, or None) and the ``events`` of the downlinks that were handed off.
+    """
+    by_date: dict[date, list[Account]] = {}
+    for one in sorted(accounts, key=lambda account: account.downlink):
+        with suppress(ValueError):
+            by_date.setdefault(date.fromisoformat(f"20{one.downlink[:6]}"), []).append(one)
+    days = []
+    for number in range(-MOST_DAYS, 0) if by_date else ():
+        day = max(by_date) + timedelta(days=number + 1)
+        rows = [handed_off[one.downlink] for one in by_date.get(day, ()) if one.downlink in handed_off]
+        hours = sorted(row["latency"] / 3600 for row in rows if row["latency"] is not None)
+        days.append(Day(day, by_date.get(day, ()), hours, sum(row["events"] for row in rows)))
+    days = days[next((place for place, day in enumerate(days) if day.downlinks), 0) :]
+    return Timeline(
+        days,
+        max((len(day.downlinks) for day in days), default=0),
+        max([*(hours for day in days for hours in day.hours), 1.5 * GOAL_HOURS]),
+        max([*(day.events for day in days), 1]),
+    )
+
+
+@dataclass
+class RunPage:
+    """The page of one run.
+
+    Attributes
+    ----------
+    run
+        The run.
+    rows
+        Rows of the frame `halfpipe.tables.columns.RUNS`, one for each downlink that is handed off.
+    wait
+        Its row of `halfpipe.tables.columns.WAITING`; None if the run is complete or damaged.
+    standing
+        Its books now; None if they are counted at no downlink on the board.
+    urgent
+        Whether a downlink of it needs action.
+    picture, problem
+        Its picture, or why it cannot be drawn; neither if it is not drawn.
+    """
+
+    run: RunId
+    rows: list[Row] = field(default_factory=list)
+    wait: Row | None = None
+    standing: Standing | None = None
+    urgent: bool = False
+    picture: Picture | None = None
+    problem: str = ""
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it was open at a hand-off, or events wait now, or it is not known whether they do."""
+        now = self.standing
+        waits = now is not None and (now.books is None or bool(now.books.all_waiting))
+        return waits or any(row["state"] != "complete" for row in self.rows)
+
+    @property
+    def state(self) -> str:
+        """Its state in a word: of now, or of the hand-offs if it waits for nothing or is damaged."""
+        of_rows = {str(row["state"]) for row in self.rows} or {"unknown"}
+        return self.wait["state"] if self.wait else "complete" if "complete" in of_rows else min(of_rows)
+
+
+def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, RunPage]:
+    """Return the pages of the open runs and of the runs of the downlinks on the board, in order.
+
+    `parts` are the rows of `halfpipe.tables.columns.RUNS` for the downlinks on the board.
+    """
+    shown, wanting = {one.downlink for one in found.accounts}, {one.downlink for one in found.wanting}
+    books = {run: standing for one in found.accounts for run, standing in one.books.items()}
+    runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
+    pages = {run: RunPage(run, standing=books.get(run)) for run in runs}
+    for other in {downlink for run in pages for downlink in begun_downlinks(survey.work, run)} - shown:
+        with suppress(HalfPipeError, OSError):
+            parts = parts + parts_of(DownlinkFacts(survey, other))
+    for row in sorted(parts, key=itemgetter("downlink")):
+        if page := pages.get(row["run"]):
+            page.rows.append(row)
+            page.urgent |= row["downlink"] in wanting
+    for run in (run for one in found.wanting for run in one.books):
+        pages[run].urgent = True
+    may_wait = [run for run, page in pages.items() if page.may_wait]
+    # The accounts of its downlinks report a damaged run.
+    for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, {})):
+        pages[row["run"]].wait = row
+    for page in [page for page in pages.values() if page.urgent or page.state != "complete"][-MOST_PICTURES:]:
+        try:
+            page.picture = picture(survey, page.run)
+        except HalfPipeError as error:
+            page.problem = str(error)
+    return pages
+
+
+def parts_of(facts: DownlinkFacts) -> list[Row]:
+    """Return the rows of `halfpipe.tables.columns.RUNS` of a downlink that is handed off."""
+    made = run_rows(facts.last.receipt, facts.submitted) if facts.last else ()
+    return [*map(columns.RUNS.row, made)]

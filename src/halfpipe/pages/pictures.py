@@ -142,7 +142,7 @@ def picture(survey: Survey, run: RunId) -> Picture:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    books, run = state.now.books, state.run
+    books, run = state.survey.books(state.run).books, state.run
     parts = [f"{count(books.delivered, 'event')} staged"] if books else []
     if not state.unread:
         parts += [f"{state.count(kind):,} {kind}" for kind in KINDS if state.count(kind)]

@@ -11,8 +11,8 @@ import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
@@ -26,8 +26,8 @@ from halfpipe.files.lease import Lease
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
-from halfpipe.status.told import Told, read_told, write_told
-from halfpipe.words import utc
+from halfpipe.status.overview import Told, read_told, write_told
+from halfpipe.words import grouped, utc
 
 SITE = "site "  # prefix of a code: the subject of a cause of the whole site
 COMMAND_SECONDS = 120.0  # time limit of `alarm.command`
@@ -83,9 +83,7 @@ def due_messages(
     messages, state
         The messages in the order of subjects, and `before` for the next call.
     """
-    by_subject: dict[str, list[Cause]] = {}
-    for subject, cause in found:
-        by_subject.setdefault(subject, []).append(cause)
+    by_subject = grouped(found)
     messages, state = list[Message](), dict[str, Told]()
     for subject, sent in before.items():
         if subject not in by_subject and subject in unknown:
@@ -180,34 +178,27 @@ class Alarms:
     def report_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Report one problem of the site, and leave all other subjects as they are."""
         subject = site_subject(code)
-        with self._alone():
-            self._report([(subject, cause) for cause in causes], read_told(self._path).keys() - {subject})
+        self.report([(subject, cause) for cause in causes], only=subject)
 
-    def report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str] = ()) -> None:
-        """Send the messages that are due; arguments as for `due_messages`."""
-        with self._alone():
-            self._report(found, unknown)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold a lease, because a turn that cannot begin may report that while another turn is reporting."""
+    def report(
+        self, found: Iterable[tuple[str, Cause]], unknown: Container[str] = (), *, only: str = ""
+    ) -> None:
+        """Send the messages that are due; arguments as for `due_messages`. With `only`, other subjects are unknown."""
         with ExitStack() as stack:
-            try:
+            try:  # because a turn that cannot begin may report that while another turn is reporting
                 lease = Lease.of(self._settings, paths.TOLD_LEASE)
                 stack.enter_context(lease.take("the messages sent before", log.warning))
             except OSError as error:  # a full disk must not stop a message
                 log.warning("%s", sentence(error))
-            yield
-
-    def _report(self, found: Iterable[tuple[str, Cause]], unknown: Container[str]) -> None:
-        now, before = time.time(), read_told(self._path)
-        urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
-        remind_seconds = self._settings.alarm.remind_hours * 3600
-        messages, sent = due_messages(before, urgent, now, remind_seconds, unknown)
-        if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
-            return  # the next turn tries again
-        if sent != before:
-            try:
-                write_told(self._path, sent)
-            except (HalfPipeError, OSError) as error:
-                self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")
+            now, before = time.time(), read_told(self._path)
+            urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
+            unknown = before.keys() - {only} if only else unknown
+            remind_seconds = self._settings.alarm.remind_hours * 3600
+            messages, sent = due_messages(before, urgent, now, remind_seconds, unknown)
+            if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
+                return  # the next turn tries again
+            if sent != before:
+                try:
+                    write_told(self._path, sent)
+                except (HalfPipeError, OSError) as error:
+                    self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 from halfpipe.config import Profile, read_yaml
@@ -26,16 +26,11 @@ def finding(verdict: str, code: str, seen: object, do: object = "") -> Finding:
     return {"verdict": verdict, "code": code, "seen": str(seen), "do": str(do)}
 
 
-def flight_file(settings: Settings) -> Path | None:
-    """Return the settings file of the flight programs in the decoder's command; None without one."""
-    words = shlex.split(settings.decoder.command)
-    named = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--settings"]
-    return ROOT / named[0] if named else None
-
-
 def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Any]:
     """Return the site for the script: settings, profile, flight programs, and the names of their files."""
-    flight = flight_file(settings)
+    words = shlex.split(settings.decoder.command)
+    named = [ROOT / name for word, name in pairwise(words) if word == "--settings"]
+    flight = named[0] if named else None  # the settings of the flight programs
     return {
         "config": json.loads(json.dumps(asdict(settings), default=str)),
         "profile": dict(profile.content),

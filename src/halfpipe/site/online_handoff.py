@@ -49,10 +49,6 @@ FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # `paths.online_fil
 WHOLE = Merge(max_events=0, min_events=1, min_epus=1)  # one file for any number of events
 
 
-class OnlineError(HalfPipeError):
-    """A hand-off to Online failed, or its outcome is unknown."""
-
-
 class OnlineOutcome(StrEnum):
     """What became of a run. `OTHER`: its type is not for Online; `BEFORE`: it was handed off earlier."""
 
@@ -159,8 +155,6 @@ def hand_off(
         Whether to make the files again from everything that is known now, and to run their command.
     """
     there = files_there(_home(settings))
-    for complaint in abandoned_runs.read(settings.paths.work).refused:
-        log.warning("%s", complaint)
     for run in runs:
         try:
             yield _Run(settings, run, output).go(there.get(run), again=again)
@@ -173,14 +167,14 @@ def settle(settings: Settings, run: RunId, *, started: bool) -> None:
 
     Raises
     ------
-    OnlineError
+    HalfPipeError
         If the outcome is known.
     UnknownOutcomeError
         As for `Attempts.settle`.
     """
     record = _record_to_extend(settings, run)
     if record.state not in {OnlineState.OPEN, OnlineState.NOT_STARTED}:
-        raise OnlineError(
+        raise HalfPipeError(
             f"run {run}: there is nothing to settle, no command is open ({record.attempts.path})."
         )
     record.attempts.settle(started, By.PERSON)
@@ -245,15 +239,14 @@ class _Run:
     """The hand-off of one run; `output` gets the output of other programs."""
 
     def __init__(self, settings: Settings, run: RunId, output: IO[str]) -> None:
-        self._settings, self._run, self._output = settings, run, output
-        self._work, self._home = settings.paths.work, _home(settings)
-        self._record = _record_to_extend(settings, run)
+        self.settings, self.run, self.output = settings, run, output
+        self.work, self.home = settings.paths.work, _home(settings)
+        self.record = _record_to_extend(settings, run)
 
     def go(self, other: str | None, *, again: bool) -> OnlineResult:
         """Hand the run off if it is ready and not handed off yet; `other` is its file, perhaps from another program."""
-        work, run, record = self._work, self._run, self._record
-        if record.state is OnlineState.OPEN:
-            record.attempts.wait(log.warning)
+        work, run, record = self.work, self.run, self.record
+        record.attempts.wait(log.warning)
         if record.state is OnlineState.OPEN:
             raise self._unknown()
         state = OnlineState.MAKING if again else record.state
@@ -264,40 +257,36 @@ class _Run:
             return OnlineResult(run, OnlineOutcome.BEFORE, text)
         if state is not OnlineState.NOT_STARTED:
             kind = kind_of(work, run)
-            if kind not in self._settings.online.types:
+            if kind not in self.settings.online.types:
                 why = f"{kind}: not for Online (online.types)" if kind else "no downlink has delivered it yet"
                 return OnlineResult(run, OnlineOutcome.OTHER, why)
         for downlink in [None, *known_downlinks(work, run)]:
             if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
                 return OnlineResult(run, OnlineOutcome.HELD, f"held by {switch}")
-        stage_mark.refuse_delivery(self._settings, record.attempts.place)
+        stage_mark.refuse_delivery(self.settings, record.attempts.place)
         return self._start() if state is OnlineState.NOT_STARTED else self._make()
 
     def _sizes(self) -> dict[str, int]:
         """Return the bytes of datagram lines of each downlink."""
-        work, run = self._work, self._run
-        return {
-            str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)
-        }
+        of = {dl: self.work / paths.datagrams(self.run, dl) for dl in known_downlinks(self.work, self.run)}
+        return {str(dl): path.stat().st_size for dl, path in of.items()}
 
     def _compare(self, made: Mapping[str, Any]) -> OnlineResult:
         """Return whether more is known of the run than when its file was made."""
         name = made["file"]["name"]
         if self._sizes() != made["brought"]:
-            known = known_datagrams(self._settings, self._run).rows
+            known = known_datagrams(self.settings, self.run).rows
             then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
             if new := int((~listed(known, then)).sum()):
                 text = f"{name} was made before {new} datagrams came and is not changed; to make it again: "
-                return OnlineResult(
-                    self._run, OnlineOutcome.MORE, f"{text}halfpipe online --again {self._run}"
-                )
-        return OnlineResult(self._run, OnlineOutcome.BEFORE, f"{name} was made before")
+                return OnlineResult(self.run, OnlineOutcome.MORE, f"{text}halfpipe online --again {self.run}")
+        return OnlineResult(self.run, OnlineOutcome.BEFORE, f"{name} was made before")
 
     def _make(self) -> OnlineResult:
         """Make the file of the run if the run is whole or abandoned, then start its command."""
-        work, run, settings = self._work, self._run, self._settings
+        work, run, settings = self.work, self.run, self.settings
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
-            known = KnownRun.read(Context(settings, run, self._output))
+            known = KnownRun.read(Context(settings, run, self.output))
             datagrams = known.all_datagrams
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
             if missing and not (run in abandoned_runs.read(work).runs and len(datagrams.rows)):
@@ -315,13 +304,13 @@ class _Run:
             ground_id = int(datagrams.rows["groundid"].min())
             (described,) = event_files.name_files(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
-            self._record.attempts.publish({"making": described.name})
-            make_directory(self._home.parent, self._home.name)
+            self.record.attempts.publish({"making": described.name})
+            make_directory(self.home.parent, self.home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
-            file = event_files.write_file(records, decision.files[0], described, header, self._home)
+            file = event_files.write_file(records, decision.files[0], described, header, self.home)
             # Earlier files have another name if the lowest ground id was different.
-            for name in self._record.names - {file.name}:
-                remove_file(self._home / name)
+            for name in self.record.names - {file.name}:
+                remove_file(self.home / name)
             made = {
                 "file": file.as_json(),
                 "ground_id": ground_id,
@@ -333,7 +322,7 @@ class _Run:
                 "missing": missing,
                 "tell": settings.online.command is not None,
             }
-            self._record.attempts.publish({"made": made})
+            self.record.attempts.publish({"made": made})
 
         parts = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
         parts += [f"abandoned, though it lacks {missing}"] if missing else []
@@ -346,17 +335,17 @@ class _Run:
 
         Raises
         ------
-        OnlineError
+        HalfPipeError
             If it failed, or its outcome is unknown.
         """
-        run, made, online = self._run, self._record.made or {}, self._settings.online
-        file = self._home / made["file"]["name"]
+        run, made, online = self.run, self.record.made or {}, self.settings.online
+        file = self.home / made["file"]["name"]
         if online.command is None:
             return OnlineResult(
                 run, OnlineOutcome.WAITS, f"{file.name} is made, its command waits: online.command is null"
             )
         if not file.exists():
-            raise OnlineError(
+            raise HalfPipeError(
                 f"run {run}: {file} is gone and its command was not run yet. Make it again: halfpipe online --again "
                 f"{run}; or if Online has it, record that: halfpipe online --started {run}"
             )
@@ -370,21 +359,21 @@ class _Run:
         }
         try:
             words = filled_in(online.command, values)
-            answer = self._record.attempts.run(words, self._output, online.seconds)
+            answer = self.record.attempts.run(words, self.output, online.seconds)
         except UnknownOutcomeError as error:
             raise self._unknown(str(error)) from error
         if answer.status != 0:
-            raise OnlineError(
+            raise HalfPipeError(
                 f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and re-run the "
                 "command, which runs it again. If it has done its work, record that first: halfpipe online --started "
                 f"{run}"
             )
         return OnlineResult(run, OnlineOutcome.TOLD, f"command run for {file.name}")
 
-    def _unknown(self, how: str = "") -> OnlineError:
+    def _unknown(self, how: str = "") -> HalfPipeError:
         """Return the error that asks a person to find out whether a command did its work."""
-        run, attempts = self._run, self._record.attempts
-        return OnlineError(
+        run, attempts = self.run, self.record.attempts
+        return HalfPipeError(
             f"run {run}: it is unknown whether its command did its work: {attempts.every[-1].why_unknown(how)} "
             f"({attempts.path}): {shlex.join(attempts.every[-1].command)}\nIt is not run again. See whether Online has "
             f"the file, then record that: halfpipe online --started {run} (or --not-started {run}), and re-run the "

@@ -28,20 +28,17 @@ from halfpipe.files.reading import names_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.doctor import Finding, finding, of_script
+from halfpipe.status.failed_jobs import end_of
 
 RACES = 1000  # numbers that both sides try to publish, as two processes may try with the next record
 EXCHANGES = 20  # to compare the clocks
 RENAMES, LINES = 300, 2000  # renames of a file while the other side reads it, and its lines
 LIFETIME = 3.0  # of the lease that is lost, seconds
-# How long a side waits for the other one to begin, and to reach a step.
+# How long the job may take to begin, and how long a side waits for the other one.
 MEET_SECONDS, STEP_SECONDS = 600.0, 90.0
 # A larger difference of clocks, or a later visibility (the profile's latency-wait), is a problem.
 CLOCK_SECONDS, SHOWN_SECONDS = 10.0, 60.0
 SITE, JOB_LOG = "site.json", "job.log"  # input of the job's doctor, and output of the job
-
-
-class NotSeenError(HalfPipeError):
-    """The other side, or its file, was not seen in time."""
 
 
 class Side:
@@ -56,53 +53,47 @@ class Side:
     """
 
     def __init__(self, home: Path, me: int) -> None:
-        self.home, self.me, self.step = home, me, "meet"
+        self.home, self.me = home, me
         self.seen: dict[str, Any] = {"host": socket.gethostname()}
 
     def say(self, name: str, content: object = "") -> None:
         """Write a value for the other side, completely or not at all."""
         write_bytes(self.home / f"{name}-{self.me}", json.dumps(content).encode(), lasting=False)
 
-    def hear(self, name: str, seconds: float | None = None) -> Any:
-        """Wait for a value from the other side, and return it."""
-        path = self.home / f"{name}-{3 - self.me}"
-        until = time.monotonic() + (STEP_SECONDS if seconds is None else seconds)
+    def hear(self, name: str) -> Any:
+        """Wait for a value from the other side, and return it.
+
+        Raises
+        ------
+        HalfPipeError
+            If it was not seen in time.
+        """
+        path, until = self.home / f"{name}-{3 - self.me}", time.monotonic() + STEP_SECONDS
         while time.monotonic() < until:
             with suppress(FileNotFoundError):
                 return json.loads(path.read_bytes())
             time.sleep(0.002)
-        raise NotSeenError(f"{path} of the other side was not seen in time")
+        raise HalfPipeError(f"{path} of the other side was not seen in time")
 
-    def together(self, step: str, seconds: float | None = None) -> None:
-        """Wait until both sides have reached a step."""
-        self.step = step
-        self.say(step)
-        self.hear(step, seconds)
+    def exchange(self, name: str, content: object = "") -> Any:
+        """Write a value, and return that of the other side when both sides have written."""
+        self.say(name, content)
+        return self.hear(name)
 
     def go(self) -> None:
         """Take all steps, and write the report."""
         try:
-            self.together("meet", MEET_SECONDS)
             for step in (self.clock, self.rename, self.race, self.lease):
-                self.together(step.__name__)
+                self.exchange(step.__name__)
                 step()
-        except NotSeenError as error:
-            self.seen["stopped"] = f"{self.step}: {error}"
+        except HalfPipeError as error:
+            self.seen["stopped"] = str(error)
         self.say("report", self.seen)
 
     def clock(self) -> None:
-        """Compare the clocks: the fastest exchange bounds the difference."""
-        best = float("inf"), 0.0
-        for number in range(EXCHANGES):
-            if self.me == 1:
-                sent = time.time()
-                self.say(f"ping{number}")
-                there, heard = self.hear(f"pong{number}"), time.time()
-                best = min(best, (heard - sent, there - (sent + heard) / 2))
-            else:
-                self.hear(f"ping{number}")
-                self.say(f"pong{number}", time.time())
-        self.seen["round"], self.seen["ahead"] = best  # seconds; of side 1
+        """Send the time and receive the other side's; the fastest messages bound the difference of the clocks."""
+        there = (self.exchange(f"time{number}", time.time()) for number in range(EXCHANGES))
+        self.seen["late"] = min(time.time() - sent for sent in there)  # seconds, by this side's clock
 
     def rename(self) -> None:
         """Side 1 replaces a file while side 2 reads it: every read must find a complete file, never an older one."""
@@ -135,7 +126,7 @@ class Side:
             tries += 1
             if publish(series / f"{last + 1:06d}", str(self.me).encode(), lasting=False):
                 wins.append(last + 1)
-        self.together("raced")
+        self.exchange("raced")
         owners = {
             int(name): int((series / name).read_text()) for name in filter(str.isdigit, names_in(series))
         }
@@ -147,41 +138,36 @@ class Side:
         if self.me == 1:
             child = os.fork()  # because this process may have a terminal, and must not be suspended
             if not child:
-                os._exit(_hold(lease))
-            for _ in range(1000):  # until the child has the lease, which takes a moment
-                time.sleep(0 if lease.look() else 0.01)
+                os._exit(self._hold(lease))
             try:
-                for step in ("taken", "refused"):
-                    self.together(step)
+                self.hear("refused")
                 os.kill(child, signal.SIGSTOP)
-                self.together("stands-still")
-                self.hear("followed", 20 * LIFETIME)
+                self.say("suspended")
+                self.hear("followed")
             finally:
                 os.kill(child, signal.SIGCONT)
                 self.seen["lost"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             return
-        self.together("taken")
+        self.hear("held")
         self.seen["refused"] = not lease.try_take()
-        for step in ("refused", "stands-still"):
-            self.together(step)
+        self.say("refused")
+        self.hear("suspended")
         since = time.monotonic()
         while not lease.try_take() and time.monotonic() < since + 15 * LIFETIME:
             time.sleep(LIFETIME / 30)
         self.seen["followed"] = time.monotonic() - since if lease.is_of_this_process else None
         self.say("followed")
 
-
-def _hold(lease: Lease) -> int:
-    """Take a lease and hold it until it is lost; return 0 if the loss was noticed."""
-    until = time.monotonic() + 30 * LIFETIME
-    with suppress(LeaseLostError):
-        while lease.is_of_this_process or lease.try_take():
-            lease.check()
-            if time.monotonic() > until:
-                return 1
-            time.sleep(LIFETIME / 30)
-        return 2
-    return 0
+    def _hold(self, lease: Lease) -> int:
+        """Take a lease and hold it until it is lost; return 0 if the loss was noticed."""
+        until = time.monotonic() + 30 * LIFETIME
+        with suppress(LeaseLostError):
+            while time.monotonic() < until and (lease.is_of_this_process or lease.try_take()):
+                self.say("held")
+                lease.check()
+                time.sleep(LIFETIME / 30)
+            return 1
+        return 0
 
 
 def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]:
@@ -196,12 +182,14 @@ def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]
         yield finding("unknown", "two-hosts", f"both sides ran on {one['host']}", "run it on another host")
     else:
         yield finding("good", "two-hosts", f"{one['host']} and {other['host']} met in the working directory")
-    stopped = [f"{side['host']} stopped at {side['stopped']}" for side in (one, other) if "stopped" in side]
+    stopped = [f"{side['host']} stopped: {side['stopped']}" for side in (one, other) if "stopped" in side]
     if stopped:
         do = "process on one host only, and ask s3df how the file system synchronizes hosts"
         yield finding("problem", "probe-unseen", "; ".join(stopped), do)
         return
-    late, followed = other["slowest"] - one["ahead"], other["followed"]
+    # Of two messages, one appears later by the difference of the clocks, and the other one earlier.
+    ahead, within = (other["late"] - one["late"]) / 2, (other["late"] + one["late"]) / 2
+    late, followed = other["slowest"] - ahead, other["followed"]
     wins = {1: set(one["wins"]), 2: set(other["wins"])}
     twice, neither = wins[1] & wins[2], set(range(1, RACES + 1)) - wins[1] - wins[2]
     wrong = [
@@ -212,9 +200,9 @@ def judge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Finding]
     ]
     for well, code, seen, do in (
         (
-            abs(one["ahead"]) <= CLOCK_SECONDS,
+            abs(ahead) <= CLOCK_SECONDS,
             "clock",
-            f"{other['host']} is {one['ahead']:+.3f} s ahead, within {one['round'] / 2:.3f} s",
+            f"{other['host']} is {ahead:+.3f} s ahead, within {within:.3f} s",
             "have the clocks set (chrony, NTP)",
         ),
         (
@@ -265,15 +253,11 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
     try:
         job = _slurm("sbatch", "--parsable", "--time=15", "--mem=2000M", *options)
         until, side = time.monotonic() + MEET_SECONDS, Side(home, 1)
-        while not (home / "meet-2").exists():
+        while not (home / "clock-2").exists():
             state = _slurm("squeue", "--noheader", f"--jobs={job}", "--format=%T, %r, expected to start %S")
             if not state:
-                said = (
-                    (home / JOB_LOG).read_text(errors="replace")[-500:]
-                    if (home / JOB_LOG).exists()
-                    else "no log"
-                )
-                raise NotSeenError(f"job {job} ended without being seen: {said.strip()}")
+                said = "; ".join(end_of(home / JOB_LOG))
+                raise HalfPipeError(f"job {job} ended without being seen: {said}")
             if time.monotonic() > until:
                 do = "re-run the command when nodes are free"
                 yield finding("unknown", "probe-unmet", f"job {job} has not begun: {state}", do)
@@ -305,8 +289,6 @@ def _slurm(*words: str) -> str:
 
 def main(home: Path, me: int) -> None:
     """Run one side; side 2 also reports the findings of the doctor on its host."""
-    if not home.is_dir():
-        sys.exit(f"{home}: not seen on {socket.gethostname()}")
     side = Side(home, me)
     if me == 2:
         side.seen["node"] = of_script(json.loads((home / SITE).read_bytes()), "--no-message")

@@ -178,27 +178,22 @@ class Turn:
         """
         log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.log"
         targets = {dl: plan.target(dl) for dl in todo}
-        is_late = False
         with running(self.snakemake.command(*targets.values()), log) as process:
-            done, progress, reported = set[DownlinkId](), time.monotonic(), time.monotonic()
+            left, progress, reported = [*todo], time.monotonic(), time.monotonic()
             for _ in ticks(process, LOOK_SECONDS):
-                now = time.monotonic()
-                before, done = done, {dl for dl in todo if is_made(f"{plan.work}/{targets[dl]}", begun)}
-                if done - before:
-                    progress = now
+                now, before = time.monotonic(), left
+                left = [dl for dl in todo if not is_made(f"{plan.work}/{targets[dl]}", begun)]
+                is_late = now - progress > self.seconds
+                if left != before or (is_late and self.snakemake.is_remote and slurm_queue.troubles()):
+                    progress, is_late = now, False
                 if now - reported > REPORT_SECONDS:
                     self.report_progress()
                     reported = now
-                if now - progress <= self.seconds or process.poll() is not None:
-                    continue
-                if self.snakemake.is_remote and slurm_queue.troubles():
-                    progress = now
-                    continue
-                is_late = True
-                break
+                if is_late and process.poll() is None:
+                    break
             status = process.poll()
         left = [dl for dl in todo if not is_made(f"{plan.work}/{targets[dl]}", begun)]
-        if is_late:
+        if status is None:
             do = Remedy(first=f"see what hung, often a file system: {log}")
             return {dl: Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do) for dl in left}
         text = f"snakemake ended with status {status} before it was done; its log: {log}"

@@ -4,22 +4,30 @@ This module only reads. *Good* is a claim, and each cause is a reason why it wou
 cause, for example about downlinks that an earlier version processed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
-from halfpipe.downlink import stage_look
-from halfpipe.errors import HalfPipeError, Remedy
+from halfpipe.decode import shortfall
+from halfpipe.downlink import handoff_causes, plan_causes, stage_look, unbalanced
+from halfpipe.downlink.submissions import submissions
+from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files.advice import advice
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
-from halfpipe.status.downlink_causes import downlink_causes
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.settings import reason_of
+from halfpipe.status.failed_jobs import failed_jobs, failures
 from halfpipe.status.survey import DownlinkFacts, Survey
+from halfpipe.words import count
 
+LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # after a hand-off: then no more level-0 data of its hours arrive
 COSTS = "The remedy makes a hand-off that needs a rollback"
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 
@@ -187,3 +195,195 @@ def _state(of: DownlinkFacts, causes: Sequence[Cause]) -> str:
         taken = of.survey.sees_stage and stage_look.is_taken(of.settings, of.id, receipt, of.record)
         return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
+
+
+def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:
+    """Yield every reason why a downlink is not good."""
+    receipt, in_progress, settings = of.receipt, bool(of.in_progress), of.settings
+    found = [*plan_causes.lease_troubles(of.work, of.id), *plan_causes.troubles(of.plan, of.survey.now)]
+    if of.damage is not None:
+        found.append(Cause("damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
+    elif of.receipt_time is not None and not in_progress:
+        found += handoff_causes.not_as_recorded(of.work, of.id, of.last.content if of.last else None)
+    yield from found
+    if in_progress:  # the site has these causes with their verdicts
+        yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.survey.queue)
+    yield from _not_handed_off(of, is_explained=bool(found)) if receipt is None else _handed_off(of, receipt)
+    if not in_progress:
+        for run, standing in of.books.items():
+            yield from _of_books(of, run, standing)
+        runs, last = of.survey.lost.get(of.id, ()), of.last.receipt if of.last else None
+        yield from handoff_causes.contradictions(
+            settings, of.id, runs, last, receipt is not None, of.survey.deliveries
+        )
+    at_level1 = list(
+        handoff_causes.at_level1(
+            settings, of.id, receipt, of.record, in_progress, sees_stage=of.survey.sees_stage
+        )
+    )
+    if receipt is not None and not in_progress and of.confirmed is None:
+        # The present state of the stage explains a submission that was refused because of the stage.
+        looks = {cause.code for cause in at_level1} & {stage_look.FOREIGN, stage_look.GONE}
+        late = failures(settings, of.id, after_receipt=True)
+        yield from (cause for cause in late if not (looks and cause.code == stage_look.DIFFERS))
+    yield from at_level1
+
+
+def _not_handed_off(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]:
+    """Yield why a downlink has no receipt; `is_explained`: another cause already explains that."""
+    failed = [] if of.in_progress else list(failures(of.settings, of.id))
+    yield from failed
+    is_untold = not (of.in_progress or is_explained or failed)
+    if is_untold and of.plan.numbers:
+        yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", Remedy(f"snakemake dl={of.id}"))
+    elif is_untold and not of.plan.ignored and of.id not in of.survey.lost:
+        made = Remedy(first="Have them made and copied")
+        yield Cause("waits-retdef", Verdict.NOTE, "no RetDef of it is there yet", made)
+    for chunk in of.decoded:
+        with suppress(HalfPipeError, KeyError, TypeError):  # a chunk with a damaged file is decoded again
+            yield from list(shortfall.shortfall_causes(of.settings, of.id, [chunk]))
+
+
+def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield the causes in a receipt: in its texts, runs and chunks."""
+    attitude = paths.text("magic7", of.id)
+    if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
+        yield Cause(
+            "magic7",
+            Verdict.NOTE if of.is_submitted else Verdict.ACTION,
+            f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some",
+            rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines"),
+            of.receipt_time,
+        )
+    for run in receipt["runs"]:
+        if run["missing"]:
+            yield Cause(
+                "merged-without",
+                Verdict.ACTION,
+                f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks",
+                rerun(of.id, paths.manifest(run["run"], of.id), "bring back their level-0 files"),
+                of.receipt_time,
+            )
+        if run.get("taken_over") == "nothing":
+            yield Cause(
+                "takeover",
+                Verdict.NOTE,
+                f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered",
+                Remedy(f"halfpipe show {run['run']}"),
+                of.receipt_time,
+            )
+    if receipt.get("taken_over"):
+        return
+    yield from _without_retdef(of, receipt)
+    yield from unbalanced.findings(of.id, receipt["chunks"], receipt["runs"])
+    place = of.work / paths.chunks(of.id)
+    if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
+        text = f"{place} is gone, with all decoded products of this downlink"  # cleanup never does that
+        yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, "decode_chunk"))
+    yield from shortfall.shortfall_causes(of.settings, of.id, _chunks_with_level0(of, receipt))
+    waiting = sum(now.books.waiting for now in of.books.values() if now.books)
+    if waiting and not any(run["delivered"] or run["refused"] for run in receipt["runs"]):
+        # A part of the downlink may be missing.
+        yield Cause(
+            "nothing-delivered",
+            Verdict.NOTE,
+            f"nothing of it is delivered yet, {count(waiting, 'event waits', 'events wait')}",
+            Remedy(f"halfpipe explain {of.id}"),
+            of.receipt_time,
+        )
+
+
+def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield causes for chunks missing from a hand-off: their jobs failed, and their RetDefs have since disappeared."""
+    known = {int(chunk["chunk"]) for chunk in receipt["chunks"]} | of.plan.numbers | of.plan.ignored
+    for job in failed_jobs(of.work, of.id):
+        if job.rule == "decode_chunk" and ChunkId.matches(job.ids) and int(job.ids) not in known:
+            yield Cause(
+                "no-retdefs",
+                Verdict.ACTION,
+                f"the hand-off lacks chunk {job.ids}: its job failed, and its RetDef is gone since. {job.text}",
+                Remedy(
+                    f"snakemake dl={of.id}",
+                    first="Have the RetDef copied again, or list the chunk under ignore.chunks",
+                    hands_off=True,
+                ),
+                job.ended,
+            )
+
+
+def _chunks_with_level0(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the chunks of a receipt. `read` are a chunk's level-0 files if more packets may still arrive; else None."""
+    is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
+    for chunk in receipt["chunks"]:
+        read = None
+        if is_recent and shortfall.is_short(chunk):
+            with suppress(HalfPipeError):
+                read = read_json(of.work / paths.chunk(of.id, chunk["chunk"])).get("read")
+        yield {**chunk, "read": read}
+
+
+def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cause]:
+    """Yield the causes in the books of a run."""
+    again = Remedy(f"snakemake dl={of.id} -R {paths.manifest(run, of.id)}", hands_off=True)
+    books = standing.books
+    if standing.old and (books is None or books.undelivered):
+        known = f"{count(books.all_waiting, 'event')} waited at its last merge; " if books is not None else ""
+        text = f"run {run}: {known}its events cannot be counted now: {standing.old}"
+        yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
+    if books is None:
+        return
+    # Nothing is delivered while a record of the legacy cannot be read.
+    if books.due and of.receipt is not None and not of.survey.deliveries(of.work, run).unreadable:
+        text = f"{count(books.due, 'event is', 'events are')} due of run {run}"
+        yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
+    if books.lost:
+        text = f"run {run} has {books.known:,} known events, and {books.parts:,} are accounted for"
+        yield Cause("books", Verdict.ACTION, text, rerun(of.id, "deliver_run"), of.receipt_time)
+    if books.late:
+        yield _late(of, run, books.late)
+    if books.closed:
+        yield _closed(of, run, books.closed)
+
+
+def _closed(of: DownlinkFacts, run: RunId, events: int) -> Cause:
+    """Return the cause for known events inside closed spans, which no downlink delivers."""
+    deliveries = of.survey.deliveries(of.work, run)
+    latest, closing = deliveries.latest(), [dl for dl in deliveries.latest() if deliveries.closed(dl)]
+    at_level1 = all(_has_before(of.work, dl, latest[dl].handoff) for dl in closing)
+    again = max({*known_downlinks(of.work, run)}.difference(closing), default=of.id)
+    text = (
+        f"{count(events, 'known event')} of run {run} in sequences that downlink {', '.join(closing)} delivered before "
+        "and does not deliver now: no other downlink delivers them"
+    )
+    remedy = Remedy(
+        *(f'halfpipe force {run} --reopen {dl} --reason "..."' for dl in closing),
+        f"snakemake dl={again} -R {paths.manifest(run, again)}",
+        first="Level-1 still has them from an earlier hand-off: have it rolled back, then"
+        if at_level1
+        else "",
+        hands_off=True,
+    )
+    return Cause("closed", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time)
+
+
+def _has_before(work: Path, downlink: DownlinkId, handoff: int | None) -> bool:
+    """Tell whether Level-1 has a hand-off of a downlink before `handoff`."""
+    with suppress(HalfPipeError):
+        told = submissions(work, downlink, only_look=True).last_confirmed
+        return told is not None and handoff is not None and told.handoff < handoff
+    return False
+
+
+def _late(of: DownlinkFacts, run: str, late: int) -> Cause:
+    """Return the cause for late events that Level-1 lacks, perhaps because a person decided to do without them."""
+    text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
+    if (left := reason_of(of.settings.ignore.late, of.id, run, late)) is not None:
+        return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
+    without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
+    first = (
+        f"if Level-1 is to go without them, in the config: {without}; else process the downlink that explain "
+        "names again"
+    )
+    return Cause(
+        "late-events", Verdict.ACTION, text, Remedy(f"halfpipe explain {of.id}", first=first), of.receipt_time
+    )

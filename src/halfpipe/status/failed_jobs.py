@@ -15,7 +15,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
 from halfpipe.settings import Settings
-from halfpipe.words import count, shortened
+from halfpipe.words import count, grouped, shortened
 
 LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
 LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
@@ -74,14 +74,9 @@ class FailedJob:
 
 def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     """Return the job with this log and its recorded failure; if nothing is recorded, the reason is `unsaid`."""
-    return FailedJob(rule, log, Failure.read(log) or _unsaid(log, unsaid))
-
-
-def _unsaid(log: Path, unsaid: Failure) -> Failure:
-    """Return why a job without a failure record failed. A full disk may have prevented the record."""
-    if has_ended_well(log):
-        return UNSEEN
-    return unsaid.unless_full(log) if unsaid is KILLED else unsaid
+    why = Failure.read(log) or (UNSEEN if has_ended_well(log) else unsaid)
+    # A full disk may have prevented the record.
+    return FailedJob(rule, log, why.unless_full(log) if why is KILLED else why)
 
 
 def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:
@@ -153,12 +148,12 @@ def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
 
 def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, Cause]]:
     """Yield causes with their downlinks; equal failures of several downlinks become one, with all their commands."""
-    alike: dict[object, list[tuple[DownlinkId, Cause]]] = {}
-    for downlink, cause in found:
+
+    def key(downlink: DownlinkId, cause: Cause) -> object:
         why = cause.text.removeprefix(f"{cause.failed}: ")
-        key = (cause.code, why, cause.remedy.first) if cause.failed else (downlink, cause)
-        alike.setdefault(key, []).append((downlink, cause))
-    for several in alike.values():
+        return (cause.code, why, cause.remedy.first) if cause.failed else (downlink, cause)
+
+    for several in grouped((key(*each), each) for each in found).values():
         downlinks, one = [downlink for downlink, _ in several], several[0][1]
         if len(several) > 1 and one.failed:
             do = [*dict.fromkeys(command for _, cause in several for command in cause.remedy.do)]
@@ -177,17 +172,13 @@ def _few(words: Sequence[str]) -> str:
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
     """Group jobs by the reason of their failure, in order."""
-    groups: dict[tuple[str, ...], list[FailedJob]] = {}
-    for job in jobs:
-        groups.setdefault((job.why.code, job.why.place or job.why.text, str(job.why.remedy)), []).append(job)
-    return list(groups.values())
+    keys = ((job.why.code, job.why.place or job.why.text, str(job.why.remedy)) for job in jobs)
+    return list(grouped(zip(keys, jobs, strict=True)).values())
 
 
 def names(jobs: Sequence[FailedJob]) -> str:
     """Name jobs by rule, then by chunk or run: ``decode_chunk 00001, 00002``."""
-    rules: dict[str, list[str]] = {}
-    for job in jobs:
-        rules.setdefault(job.rule, []).append(job.ids)
+    rules = grouped((job.rule, job.ids) for job in jobs)
     return "; ".join(f"{rule} {_few([*dict.fromkeys(ids)])}".strip() for rule, ids in rules.items())
 
 

@@ -1,18 +1,19 @@
-"""The accounts of many downlinks, and the problems of the site itself."""
+"""The accounts of many downlinks, the problems of the site itself, and what a person was told of both."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, account_and_facts
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.survey import DownlinkFacts, Survey
-from halfpipe.status.told import read_told
 from halfpipe.words import count
 
 DAY = 86400.0
@@ -97,3 +98,25 @@ def recent(survey: Survey, days: float, since: str = "") -> list[DownlinkId]:
         return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in search)
 
     return [downlink for downlink in known(survey) if downlink in told or not is_old(downlink)]
+
+
+@dataclass(frozen=True)
+class Told:
+    """The last message about a subject: the codes of its causes in order, when they began, and when it was sent."""
+
+    codes: Sequence[str]
+    since: float
+    at: float
+
+
+def read_told(path: Path) -> dict[str, Told]:
+    """Return the last message about each subject; nothing if the file cannot be read."""
+    with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
+        return {subject: Told(**one) for subject, one in read_json(path)["sent"].items()}
+    return {}
+
+
+def write_told(path: Path, told: Mapping[str, Told]) -> None:
+    """Write the last message about each subject, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"sent": {subject: vars(one) for subject, one in told.items()}})

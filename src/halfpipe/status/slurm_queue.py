@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.process.answers import answer
-from halfpipe.words import count
+from halfpipe.words import count, grouped
 
 ANSWER_SECONDS = 20.0  # time limit of squeue
 NEED_ACTION = ("JobHeld", "AssocGrp")  # how these reasons begin
@@ -37,11 +37,9 @@ def troubles() -> list[Cause]:
     if shutil.which("squeue") is None:
         return []
     words = ("squeue", "--me", "--noheader", "--states=PENDING", "--format=%j|%r|%S")
-    starts: dict[str, list[str]] = {}  # of the jobs that wait for a reason
-    for line in answer(words, ANSWER_SECONDS).splitlines():
-        if line.startswith(OURS) and line.count("|") == 2:
-            _, reason, start = line.split("|")
-            starts.setdefault(reason, []).append(start)
+    lines = answer(words, ANSWER_SECONDS).splitlines()
+    jobs = (line.split("|") for line in lines if line.startswith(OURS) and line.count("|") == 2)
+    starts = grouped((reason, start) for _, reason, start in jobs)
     return [_cause(reason, of_jobs) for reason, of_jobs in starts.items()]
 
 

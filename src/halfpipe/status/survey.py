@@ -1,29 +1,35 @@
-"""Facts that are read once: those that all downlinks of a working directory share, and those of one downlink."""
+"""Facts that are read once: those that all downlinks of a working directory share, and those of one downlink.
+
+`Survey.books` is the only source of the numbers of events on a screen.
+"""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.downlink import handoff_causes, stage_look, stage_mark
 from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
+from halfpipe.files import lease, leases
 from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import names_in
+from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.process.attempts import Attempts
 from halfpipe.run import abandoned_runs, manifest_books, receipt_file
 from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.settings import Settings
 from halfpipe.status import slurm_queue
-from halfpipe.status.run_books import books_now
+from halfpipe.words import grouped
 
 LATEST = 30  # downlinks, by id, that are searched for the youngest RetDef
 RUNS_KEPT = 64  # whose deliveries are kept in memory
@@ -71,10 +77,7 @@ class Survey:
     @cached_property
     def announced(self) -> Mapping[RunId, Sequence[Announced]]:
         """The outstanding chunks by run."""
-        found: dict[RunId, list[Announced]] = {}
-        for each in outstanding_chunks(self.plan):
-            found.setdefault(each.retdef.run, []).append(each)
-        return found
+        return grouped((each.retdef.run, each) for each in outstanding_chunks(self.plan))
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
@@ -93,21 +96,44 @@ class Survey:
         return frozenset(abandoned_runs.read(self.work).runs)
 
     def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
-        """Return the current books of a run; its `entries` from receipts can save reading its manifests."""
+        """Return the current books of a run; its `entries` from receipts can save reading its manifests.
+
+        Usually the run's last merge closed them. If the run changed later, for example because a job failed between
+        merge and delivery, they are closed again here, from the rows of all events. If the rows cannot be read, or the
+        run is being merged now, the books are those of the last merge, marked as old.
+        """
         if run not in self._books:
-            self._books[run] = books_now(
-                self.settings,
-                run,
-                self.deliveries(self.work, run),
-                abandoned=run in self.abandoned,
-                entries=entries,
-            )
+            self._books[run] = self._closed_now(run, entries)
         return self._books[run]
 
-    def has_waiting(self, run: RunId) -> bool:
-        """Tell whether events of a run wait, or may wait."""
-        books = self.books(run).books
-        return books is None or books.all_waiting > 0
+    def _closed_now(self, run: RunId, entries: Sequence[Mapping[str, Any]]) -> Standing:
+        abandoned, recorded = run in self.abandoned, self.deliveries(self.work, run)
+        state = manifest_books.state_of(self.settings, run, recorded, abandoned=abandoned)
+        current = [entry for entry in entries if entry.get("state") == state]
+        manifests = [] if current else list(_manifests(self.work, run))
+        current += [manifest for _, manifest in manifests if manifest.get("state") == state]
+        of_legacy = [manifest for _, manifest in manifests if "taken_over" in manifest]
+        if not current and len(of_legacy) == len(known_downlinks(self.work, run)):
+            current = of_legacy[-1:]
+        if current:
+            return Standing(manifest_books.of_entry(current[0]))
+        old = "it is being merged now"
+        merging = lease.look(self.work, paths.run_lease(run))
+        if merging is None or not merging.lives:
+            from halfpipe.status.explanation import State  # noqa: PLC0415 - arrays, which most accounts do without
+
+            try:
+                known = State(self, run)
+                if not known.unread:
+                    refused = any(manifest["refused"] for _, manifest in manifests)
+                    return Standing(known.books(is_refused=refused))
+                old = "; ".join(known.unread.values())
+            except HalfPipeError as error:
+                old = error.text.rstrip(".")
+        # Snakemake deletes manifests, so hand-offs are searched, too.
+        merged = [*manifests, *_entries(self.work, run)]
+        last = max(merged, key=itemgetter(0))[1] if merged else None
+        return Standing(None if last is None else manifest_books.of_entry(last), old)
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
@@ -184,3 +210,21 @@ class DownlinkFacts:
             except (HalfPipeError, OSError):
                 found[run] = Standing(None)
         return found
+
+
+def _manifests(work: Path, run: RunId) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    """Yield the manifests of a run in order of downlinks, with the times when they were written (Unix seconds)."""
+    for downlink in known_downlinks(work, run):
+        path = work / paths.manifest(run, downlink)
+        with suppress(HalfPipeError):  # a missing or damaged manifest is reported elsewhere
+            yield modified(str(path)) or 0.0, read_json(path)
+
+
+def _entries(work: Path, run: RunId) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    """Yield the entries of a run in the last hand-offs of its downlinks, with the times of the hand-offs."""
+    for downlink in begun_downlinks(work, run):
+        with suppress(HalfPipeError):
+            if last := receipt_file.last_hand_off(work, downlink, only_look=True):
+                yield from (
+                    (last.made or 0.0, entry) for entry in last.receipt["runs"] if entry["run"] == run
+                )

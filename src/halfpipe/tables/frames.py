@@ -1,24 +1,40 @@
-"""Receipts as pandas frames, with the columns of `halfpipe.tables.columns`; reports select, sum and merge them."""
+"""Receipts, books and incomplete runs as rows and frames, with the columns of `halfpipe.tables.columns`.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+Reports select, sum and merge the frames. An operator may have to abandon an incomplete run.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfpipe import paths
+from halfpipe.causes import Cause
 from halfpipe.downlink.receipt import state_word
+from halfpipe.downlink.submissions import submissions
+from halfpipe.downlink.unbalanced import decoded_events, findings
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.formats.met import met_to_unix
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.merge.books import Books
+from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run.deliveries import Deliveries, Delivery
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks, refuse_unknown
+from halfpipe.run.merged_index import known_datagrams
+from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Receipt = Mapping[str, Any]
+NUMBERS = (*(each.name for each in fields(Books)), "lost")
+DAY = 86400
+NOTHING = "nothing: its next delivery completes it"
 
 
 def downlink_row(
@@ -135,3 +151,129 @@ def chunk_row(chunk: Mapping[str, Any]) -> tuple[Any, ...]:
     missing = level0.get("missing")  # null if the archive was not visible
     hours = (level0.get("needed"), None if missing is None else len(missing))
     return (chunk["chunk"], " ".join(chunk["runs"]), *counts, size, sum(exceptions.values()), *hours)
+
+
+def waiting_runs(
+    survey: Survey,
+    runs: Iterable[RunId],
+    problems: dict[Any, HalfPipeError],
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the runs among `runs` that are not complete.
+
+    Parameters
+    ----------
+    survey
+        The survey, which has the present time.
+    runs
+        The runs.
+    problems
+        Gets the errors of runs that are left out, because they are unknown or damaged.
+
+    Yields
+    ------
+    tuple
+        The values of `halfpipe.tables.columns.WAITING`, with times in MET.
+    """
+    settings, work = survey.settings, survey.work
+    for run in runs:
+        try:
+            refuse_unknown(work, run)
+            downlinks = known_downlinks(work, run)
+            # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
+            manifests = [work / paths.manifest(run, dl) for dl in downlinks]
+            is_complete = not downlinks or _recorded_complete(manifests)
+            if is_complete and not any(settings.ignored(dl) for dl in downlinks):
+                continue
+            segments, now = known_datagrams(settings, run).segments(), survey.books(run)
+            missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
+            if missing or now.books is None or now.books.all_waiting:
+                age = (survey.now - met_to_unix(run.met)) / DAY
+                yield (
+                    *(run, run.l1, str(RunKind.of(segments)), run.met, run.met, round(age, 1)),
+                    "abandoned" if run in survey.abandoned else "open",
+                    *(now.books.all_waiting if now.books else None, now.old or None),
+                    *(len(downlinks), downlinks[-1], missing or NOTHING),
+                )
+        except HalfPipeError as error:
+            problems[run] = error
+
+
+def _recorded_complete(manifests: Sequence[Path]) -> bool:
+    """Tell whether a manifest shows the run as complete, and no other one has more datagrams."""
+    if not all(path.exists() for path in manifests):
+        return False
+    read = [read_json(path) for path in manifests]
+    if any(one["refused"] for one in read):
+        return False  # a refused run: the manifest has the datagrams of the delivery before
+    listed = {
+        (apid, first, last)
+        for one in read
+        for apid, ranges in one["datagrams"].items()
+        for first, last in ranges
+    }
+    return any(
+        one["complete"]
+        and all(
+            any(a <= first and last <= b for a, b in one["datagrams"].get(apid, ()))
+            for apid, first, last in listed
+        )
+        for one in read
+    )
+
+
+def books(survey: Survey, what: DownlinkId | RunId) -> dict[str, Any]:
+    """Return the books of a downlink, or of a run in all its downlinks.
+
+    Returns
+    -------
+    dict
+        ``what`` it is, and rows: ``chunks`` with the columns of `halfpipe.tables.columns.CHUNKS`; ``runs``, for each
+        downlink and run, with the events that were decoded, merged (each once), delivered, in recorded files, in files
+        in the stage now, and in files of runs that the texts name, the last hand-off, and the one that Level-1 has;
+        ``accounts``, for each run as it stands, with its known events by account, null if not known, and why these are
+        old. ``findings`` are causes: what does not balance.
+
+    Raises
+    ------
+    MissingInputError
+        If nothing is known of it.
+    HalfPipeError
+        If a record of it is damaged.
+    """
+    work, found = survey.work, list[Cause]()
+    chunks, runs, accounts = (list[Mapping[str, Any]]() for _ in range(3))
+    for downlink in [what] if isinstance(what, DownlinkId) else known_downlinks(work, what):
+        of, last = survey.plan.of(downlink), last_hand_off(work, downlink, only_look=True)
+        decoded = [read_json(work / name) for name in of.chunk_files if (work / name).is_file()]
+        handed_off = {run["run"]: run for run in last.receipt["runs"]} if last else {}
+        if last and of.handed_off is not None and not last.receipt.get("taken_over"):
+            found += findings(downlink, last.receipt["chunks"], last.receipt["runs"])
+        chunks += [
+            columns.CHUNKS.row((downlink, *chunk_row(chunk)))
+            for chunk in decoded
+            if what in {downlink, *chunk["runs"]}
+        ]
+        told = submissions(work, downlink, only_look=True).last_confirmed
+        for manifest in (read_json(work / name) for name in of.manifests if (work / name).is_file()):
+            run, files, entry = manifest["run"], manifest["files"], handed_off.get(manifest["run"], {})
+            home = survey.settings.paths.stage / paths.staged_run(downlink, manifest["l1_run"])
+            row = {
+                "downlink": downlink,
+                "run": run,
+                "decoded": decoded_events(decoded, run),
+                "merged": manifest.get("brought"),
+                "delivered": manifest["delivered"],
+                "in_files": sum(file["events"] for file in files),
+                "in_stage": sum(file["events"] for file in files if (home / file["name"]).is_file()),
+                "named": sum(file["events"] for file in entry.get("files", ()) if entry["named"]),
+                "handoff": last.number if last else None,
+                "submitted": told.handoff if told else None,
+            }
+            runs += [row] if what in {downlink, run} else []
+    if not (chunks or runs):
+        raise MissingInputError(f"{what}: nothing is decoded or merged of it yet: halfpipe status")
+    for run in sorted({RunId(row["run"]) for row in runs} | ({what} if isinstance(what, RunId) else set())):
+        now = survey.books(run)
+        numbers = {**now.books.as_json(), "lost": now.books.lost} if now.books else dict.fromkeys(NUMBERS)
+        accounts.append({"run": run, **numbers, "old": now.old})
+    return {"what": what, "chunks": chunks, "runs": runs, "accounts": accounts, "findings": found}

@@ -1,4 +1,8 @@
-"""What HalfPipe knows of a site, as pandas frames: read-only, without leases, each frame when it is first used."""
+"""What HalfPipe knows of a site, as pandas frames: read-only, without leases, each frame when it is first used.
+
+FITS keywords of coverage follow the OGIP convention for time intervals (OGIP/93-003) with the values of the Fermi
+mission: MET counts seconds of TT from 2001-01-01 00:00:00 UTC, which is MJD 51910 + 7.428703703703703E-4 in TT.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,14 +33,15 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
-from halfpipe.status.known import Known
+from halfpipe.status.explanation import State
 from halfpipe.status.survey import Survey
-from halfpipe.tables import columns, coverage, frames
-from halfpipe.tables.incomplete_runs import waiting_runs
+from halfpipe.tables import columns, frames
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+MJD_REFERENCE = (51910, 7.428703703703703e-4)  # of MET 0 in TT: 32 s of leap seconds and 32.184 s
+Covered = tuple[float, float]
 JOB = itemgetter("job", "begun", "host", "seconds", "cpu_seconds", "memory")
 
 
@@ -93,7 +98,9 @@ class SiteFrames:
     def waiting(self) -> pd.DataFrame:
         """One row for each run that is not complete."""
         runs = every_run(self._work) if self._named is None else map(RunId, self._named)
-        return columns.WAITING.frame(waiting_runs(Survey(self.settings), runs, self.problems), times="met")
+        return columns.WAITING.frame(
+            frames.waiting_runs(Survey(self.settings), runs, self.problems), times="met"
+        )
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
@@ -234,7 +241,7 @@ class PartFrames:
         An interval extends from the whole second of the first event of a file to the end of the second of its last
         event. Overlapping intervals are joined. It is coverage, not good time: Level-1 decides what is good.
         """
-        return coverage.frame(self._covered())
+        return coverage_frame(self._covered())
 
     def gaps(self, t0: float | None = None, t1: float | None = None) -> pd.DataFrame:
         """Return what the coverage leaves of the time from `t0` to `t1` (MET seconds).
@@ -244,11 +251,11 @@ class PartFrames:
         covered = self._covered()
         first = covered[0][0] if covered and t0 is None else t0
         last = covered[-1][1] if covered and t1 is None else t1
-        return coverage.frame(() if first is None or last is None else coverage.gaps(covered, first, last))
+        return coverage_frame(() if first is None or last is None else gaps_in(covered, first, last))
 
     def coverage_table(self) -> "Table":
         """Return the coverage as an astropy table that ``write("coverage.fits")`` makes a FITS table of."""
-        return coverage.table(self.coverage(), self.name, simulated=self._settings.is_simulated)
+        return coverage_table(self.coverage(), self.name, simulated=self._settings.is_simulated)
 
     def _covered(self) -> tuple[Interval, ...]:
         """Return the delivered seconds as half-open intervals."""
@@ -289,7 +296,7 @@ def events_of_file(path: Path) -> pd.DataFrame:
 
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
-    of = Known(settings, run, is_abandoned=False)
+    of = State(Survey(settings), run)
     known, files = of.known, of.files
     source, delivered = np.full((2, len(known)), None, object)
     for downlink in reversed(of.events):
@@ -318,3 +325,44 @@ def _are_in(some: Events, others: Events) -> NDArray[np.bool_]:
     """Tell for each event whether it is among others, by EPU and sequence."""
     places, of_others = (pd.MultiIndex.from_arrays([of["apid"], of["sequence"]]) for of in (some, others))
     return np.asarray(places.isin(of_others), bool)
+
+
+def gaps_in(covered: Sequence[Covered], begin: float, end: float) -> list[Covered]:
+    """Return the gaps that sorted, disjoint, half-open intervals leave between `begin` and `end`."""
+    inside = [(max(first, begin), min(last, end)) for first, last in covered if last > begin and first < end]
+    edges = [begin, *(edge for interval in inside for edge in interval), end]
+    return [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if first < last]
+
+
+def coverage_frame(intervals: Iterable[Covered]) -> pd.DataFrame:
+    """Return intervals (MET seconds) with the columns of `columns.COVERAGE`."""
+    rows = ((first, last, first, last, last - first) for first, last in intervals)
+    return columns.COVERAGE.frame(rows, times="met")
+
+
+def coverage_table(covered: pd.DataFrame, name: str, *, simulated: bool) -> "Table":
+    """Return a frame of intervals as an astropy table with the keywords of a FITS table of time intervals."""
+    from astropy.table import Table  # noqa: PLC0415 - half a second, which most frames do without
+    from astropy.time import Time, TimeDelta  # noqa: PLC0415
+
+    begin, end = covered.index.to_numpy(), covered["end_met"].to_numpy()
+    found = Table({"START": begin, "STOP": end}, units={"START": "s", "STOP": "s"})
+    found.meta = {
+        "EXTNAME": "COVERAGE",
+        "TELESCOP": "GLAST",
+        "INSTRUME": "LAT",
+        "OBJECT": name,
+        "ORIGIN": "SIMULATED" if simulated else "HalfPipe",
+        "HDUCLASS": "OGIP",
+        "HDUCLAS1": "INTERVALS",
+        "TIMESYS": "TT",
+        "TIMEREF": "LOCAL",
+        "TIMEUNIT": "s",
+        "MJDREFI": MJD_REFERENCE[0],
+        "MJDREFF": MJD_REFERENCE[1],
+    }
+    if len(begin):
+        reference = Time(*MJD_REFERENCE, format="mjd", scale="tt")
+        dates = [(reference + TimeDelta(edge, format="sec")).isot for edge in (begin[0], end[-1])]
+        found.meta |= {"TSTART": begin[0], "TSTOP": end[-1], "DATE-OBS": dates[0], "DATE-END": dates[1]}
+    return found

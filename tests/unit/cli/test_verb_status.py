@@ -12,7 +12,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import Remedy
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.told import Told, write_told
+from halfpipe.status.overview import Told, write_told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage

@@ -10,7 +10,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.ids import DownlinkId
-from halfpipe.pages import board_pages, run_pages
+from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import cells, phase_of
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account
@@ -125,7 +125,7 @@ def test_the_latest_open_runs_are_drawn_and_other_pages_name_the_command(
     )
     site = gallery.site_of(tmp_path, made, gallery.FIRST)
     for most, drawn in {40: [True, True, False], 1: [False, True, False]}.items():
-        monkeypatch.setattr(run_pages, "MOST_PICTURES", most)
+        monkeypatch.setattr(board_pages, "MOST_PICTURES", most)
         make(site, tmp_path / "board")
         pages = sorted((tmp_path / "board").glob(paths.board_run("*")))
         assert ['<svg class="picture"' in page.read_text() for page in pages] == drawn

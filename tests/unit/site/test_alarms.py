@@ -27,7 +27,7 @@ from halfpipe.site.alarms import (
     subject_of,
     text_of,
 )
-from halfpipe.status.told import Told, read_told, write_told
+from halfpipe.status.overview import Told, read_told, write_told
 from tests.support.harness import Messages
 
 DAY = 86400.0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.errors import StateError
+from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
@@ -21,7 +21,6 @@ from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import (
-    OnlineError,
     OnlineOutcome,
     OnlineRecord,
     OnlineResult,
@@ -287,7 +286,7 @@ def test_a_killed_command_needs_a_person(site: Site) -> None:
     assert len(online.told) == 2
     online_handoff.settle(settings, RUN, started=True)
     assert online.go(settings).what is OnlineOutcome.BEFORE
-    with pytest.raises(OnlineError, match="nothing to settle"):
+    with pytest.raises(HalfPipeError, match="nothing to settle"):
         online_handoff.settle(settings, RUN, started=False)
 
 

@@ -16,11 +16,11 @@ from halfpipe.site import two_hosts
 from halfpipe.site.two_hosts import RACES, RENAMES, Side, judge
 
 ONE: dict[str, Any] = {
-    "host": "node1", "ahead": 0.2, "round": 0.1, "tries": 700, "lost": True,
+    "host": "node1", "late": -0.1, "tries": 700, "lost": True,
     "wins": [*range(1, 600)], "owners": {str(n): 1 + (n >= 600) for n in range(1, RACES + 1)},
 }  # fmt: skip
 OTHER: dict[str, Any] = {
-    "host": "node2", "owners": {}, "torn": 0, "back": 0, "renamed": RENAMES, "slowest": 0.5, "tries": 500,
+    "host": "node2", "late": 0.3, "owners": {}, "torn": 0, "back": 0, "renamed": RENAMES, "slowest": 0.5, "tries": 500,
     "wins": [*range(600, RACES + 1)], "refused": True, "followed": 3.4,
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def verdicts(one: dict[str, Any] | None = None, other: dict[str, Any] | None = N
 @pytest.mark.parametrize(
     ("code", "one", "other"),
     [
-        ("clock", {"ahead": -600.0}, {"slowest": -599.0}),
+        ("clock", {"late": 600.0}, {"late": -599.9, "slowest": -599.0}),
         ("rename", {}, {"torn": 1}),
         ("rename", {}, {"back": 1}),
         ("rename", {}, {"renamed": RENAMES - 1}),
@@ -62,10 +62,10 @@ def test_a_side_that_is_not_seen_stops_and_says_at_what(
 ) -> None:
     """The other one has begun, and nothing more of it shows: as on a file system that each host caches alone."""
     monkeypatch.setattr(two_hosts, "STEP_SECONDS", 0.1)
-    write_bytes(tmp_path / "meet-2", b'""')
+    write_bytes(tmp_path / "clock-2", b'""')
     side = Side(tmp_path, 1)
     side.go()
-    assert side.seen["stopped"].startswith("clock: ")
+    assert "time0-2" in side.seen["stopped"]
     assert json.loads((tmp_path / "report-1").read_bytes()) == side.seen
     assert [each["code"] for each in judge(side.seen, OTHER) if each["verdict"] == "problem"] == [
         "probe-unseen"

@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Alarm, Decoder, Ignore, OfChunk, Paths, Settings
-from halfpipe.status import examined
+from halfpipe.status.site_causes import doctor_troubles, keep_findings
 
 NOW = 1_800_000_000.0  # Unix seconds
 DAY = 86400.0
@@ -31,7 +31,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 def told(settings: Settings, now: float = NOW) -> list[tuple[str, Verdict]]:
-    return [(cause.code, cause.verdict) for cause in examined.troubles(settings, now)]
+    return [(cause.code, cause.verdict) for cause in doctor_troubles(settings, now)]
 
 
 def test_a_site_that_no_doctor_saw_is_noted_unless_it_is_simulated(settings: Settings) -> None:
@@ -42,29 +42,29 @@ def test_a_site_that_no_doctor_saw_is_noted_unless_it_is_simulated(settings: Set
 
 
 def test_open_problems_need_action_until_the_doctor_finds_none(settings: Settings, profile: Path) -> None:
-    examined.keep(settings, [profile], [GOOD, BAD, BAD], NOW)
-    (cause,) = examined.troubles(settings, NOW + DAY)
+    keep_findings(settings, [profile], [GOOD, BAD, BAD], NOW)
+    (cause,) = doctor_troubles(settings, NOW + DAY)
     assert (cause.code, cause.verdict, cause.since) == ("doctor", Verdict.ACTION, NOW)
     assert "2 problems" in cause.text
     assert "path-full" in cause.text
-    examined.keep(settings, [profile], [GOOD], NOW + DAY)
+    keep_findings(settings, [profile], [GOOD], NOW + DAY)
     assert told(settings, NOW + DAY) == []
 
 
 @pytest.mark.parametrize(("days", "old"), [(0, False), (31, False), (31.1, True), (-32, True)])
 def test_it_is_old_after_a_month(settings: Settings, profile: Path, days: float, old: bool) -> None:
-    examined.keep(settings, [profile], [GOOD], NOW)
+    keep_findings(settings, [profile], [GOOD], NOW)
     assert told(settings, NOW + days * DAY) == [("doctor", Verdict.NOTE)] * old
 
 
 def test_it_is_old_once_settings_or_profile_change(settings: Settings, profile: Path) -> None:
-    examined.keep(settings, [profile], [GOOD], NOW)
+    keep_findings(settings, [profile], [GOOD], NOW)
     other = replace(settings, alarm=Alarm(command="mail -s {subject} shift"))
     assert told(other) == [("doctor", Verdict.NOTE)]
     ignored = (OfChunk(DownlinkId("230401001"), ChunkId("00003"), "it is lost"),)
     assert told(replace(settings, ignore=Ignore(ignored), reason="again")) == [], "of every day"
     profile.write_text("jobs: 2\n")
-    (cause,) = examined.troubles(settings, NOW)
+    (cause,) = doctor_troubles(settings, NOW)
     assert str(profile) in cause.text
     profile.unlink()
     assert told(settings) == [("doctor", Verdict.NOTE)]

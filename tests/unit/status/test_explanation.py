@@ -11,6 +11,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import undelivered
+from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.process.failure_record import Failure
 from halfpipe.status.account import account
@@ -37,6 +38,12 @@ def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> State:
     return State(Survey(site.settings, time.time() if now is None else now), run)
 
 
+def books_of(site: Site) -> Books:
+    found = Survey(site.settings).books(RUN).books
+    assert found
+    return found
+
+
 def place(group: Explained) -> tuple[str, int, int, int, int]:
     return group.kind, group.apid, group.first, group.last, group.events
 
@@ -44,8 +51,7 @@ def place(group: Explained) -> tuple[str, int, int, int, int]:
 def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
     build("gap_one_filled", site, FIRST)
     said = said_of(site)
-    assert said.now.books
-    before = said.now.books.delivered
+    before = books_of(site).delivered
     (group,) = said.groups
     assert place(group) == (NotDelivered.WAITING, 957, 1069, 1130, 18)
     assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
@@ -54,9 +60,7 @@ def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Sit
     site.by_hand(SECOND)
     assert said_of(site).groups == ()
     delivered = sum(run["delivered"] for run in site.receipt(SECOND)["runs"])
-    books = said_of(site).now.books
-    assert books
-    assert books.delivered == before + delivered
+    assert books_of(site).delivered == before + delivered
 
 
 @pytest.mark.parametrize("name", ["gap_one_filled", "split2", "withheld_lone", "rerun_first"])
@@ -104,8 +108,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
             assert (state.groups, [*state.unread]) == ((), [FIRST] if waiting else []), (
                 "which they are is not known"
             )
-            assert state.now.books
-            assert state.now.books.all_waiting == waiting
+            assert books_of(site).all_waiting == waiting
             assert site.halfpipe("explain", RUN).status == (1 if waiting else 0)
         assert not said_of(site).unread, "all is looked at"
     assert said_of(site).groups == ()

@@ -8,7 +8,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
-from halfpipe.tables.incomplete_runs import waiting_runs
+from halfpipe.tables.frames import waiting_runs
 from tests.support.golden_cases import build, copied
 from tests.support.series import rewrite
 from tests.support.workflow import Ended, Site

@@ -25,8 +25,8 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt, met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import join
-from halfpipe.tables import columns, coverage
-from halfpipe.tables.site_frames import SiteFrames
+from halfpipe.tables import columns
+from halfpipe.tables.site_frames import SiteFrames, coverage_frame, coverage_table, gaps_in
 from halfpipe.words import count
 from halfpipe_simulator.scenario import Simulation
 from tests.support.in_process import ROOT
@@ -143,7 +143,7 @@ def test_intervals_and_gaps_divide_any_time(parts: list[tuple[int, int]], begin:
     covered = join((first, first + length) for first, length in parts)
     assert {second for first, last in covered for second in range(int(first), int(last))} == seconds
     assert all(one[1] < other[0] for one, other in pairwise(covered))
-    gaps = coverage.gaps(covered, begin, end)
+    gaps = gaps_in(covered, begin, end)
     assert all(first < last for first, last in gaps)
     left = {second for first, last in gaps for second in range(int(first), int(last))}
     assert left == set(range(begin, end)) - seconds
@@ -209,9 +209,9 @@ def test_a_table_of_coverage_is_valid_fits_across_leap_seconds(after: datetime, 
     begin = met.unix_to_met(after.timestamp() - 10)
     end = met.unix_to_met(after.timestamp() + 10)
     assert end - begin == 21, "a leap second is a second"
-    found = coverage.frame([(begin, end)])
+    found = coverage_frame([(begin, end)])
     assert found["seconds"].to_list() == [21]
-    coverage.table(found, "r0000000000", simulated=True).write(tmp_path / "coverage.fits")
+    coverage_table(found, "r0000000000", simulated=True).write(tmp_path / "coverage.fits")
     with fits.open(tmp_path / "coverage.fits", checksum=True) as hdus:
         hdus.verify("exception")
         header, data = hdus[1].header, hdus[1].data
