@@ -213,7 +213,7 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
     why += ["The missing data normally come with the next downlink.", *_how_long(state)]
-    started = float(met.met_to_unix(state.run.met))
+    started = met.met_to_unix(state.run.met)
     if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""
     return (
