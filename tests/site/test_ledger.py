@@ -90,7 +90,7 @@ def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, t
     load(ledger, settings, TWO)
     whole_row = run_rows(ledger)[RUN]
     assert (whole_row["status"], whole_row["ndgms"], whole_row["nevts"]) == ("Complete", 8, 80)
-    remove(ledger, settings, [ONE])
+    remove(ledger, settings, ONE)
     assert ndgms(ledger) == {RUN: ("InProgress", 4)}
     load(ledger, settings, ONE)
     assert run_rows(ledger)[RUN] == whole_row
@@ -98,7 +98,8 @@ def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, t
         tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2, into=ledger
     )  # it does not contain the run any more
     assert ndgms(ledger) == {RUN: ("InProgress", 4), OTHER: ("Complete", 3)}
-    remove(ledger, settings, [ONE, TWO])
+    for downlink in (ONE, TWO):
+        remove(ledger, settings, downlink)
     assert all(rows == [] for rows in content(ledger).values())
 
 
@@ -226,7 +227,7 @@ def test_data_that_cannot_be_entered_change_nothing(ledger: Ledger, tmp_path: Pa
         with pytest.raises(MissingInputError):
             load(ledger, settings_of(tmp_path), downlink)
     assert content(ledger) == before
-    remove(ledger, settings_of(tmp_path), [ONE])
+    remove(ledger, settings_of(tmp_path), ONE)
     load(ledger, settings_of(tmp_path), TWO)
     assert ndgms(ledger) == {RUN: ("InProgress", 2)}
 

@@ -26,7 +26,6 @@ from sqlalchemy import (
     Table,
     and_,
     column,
-    exists,
     func,
     insert,
     inspect,
@@ -58,7 +57,7 @@ OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
 SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the first of the mission
 
-Answers = dict[int, list[tuple[Any, ...]]]
+Answer = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,6 @@ class Adoption:
         The SQL, in order.
     problems
         Columns whose values cannot be copied, each with the reason. If there are any, the tables cannot be adopted.
-    carried
-        Number of runs that only HalfPipe has. Undoing an adoption copies their rows into the legacy's table, so that
-        Level-1 still finds them.
     compared
         Number of runs with the same answer to Level-1's query before and after an adoption.
     done
@@ -109,7 +105,6 @@ class Adoption:
     tables: tuple[TableLook, ...] = ()
     statements: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    carried: int = 0
     compared: int = 0
     done: bool = False
 
@@ -124,7 +119,8 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     do
         Change the tables, unless a column cannot be copied.
     back
-        Undo an adoption. HalfPipe's tables are dropped; their rows can be rebuilt from files.
+        Undo an adoption. HalfPipe's tables are dropped; their rows can be rebuilt from files. Level-1 finds a run that
+        only HalfPipe has after the legacy has processed its downlinks.
 
     Raises
     ------
@@ -135,7 +131,7 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
 
 
-def read_as_level1(connection: Connection, runs: Sequence[int]) -> Answers:
+def read_as_level1(connection: Connection, runs: Sequence[int]) -> list[Answer]:
     """Run Level-1's query for some runs (ground-chain §6).
 
     Parameters
@@ -147,16 +143,12 @@ def read_as_level1(connection: Connection, runs: Sequence[int]) -> Answers:
 
     Returns
     -------
-    dict
-        Rows by run; each row has `LEVEL1_COLUMNS` except the first. A run without a row is missing.
+    list of tuple
+        The values of `LEVEL1_COLUMNS` in each row, sorted. A run without a row is missing.
     """
-    found: Answers = {}
-    if runs:
-        which = ", ".join(map(str, runs))
-        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM GLASTOPS_ACQSUMMARY WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
-        for run, *row in connection.execute(text(query)):
-            found.setdefault(int(run), []).append(tuple(row))
-    return {run: sorted(rows, key=str) for run, rows in found.items()}
+    which = ", ".join(map(str, runs)) or "NULL"
+    query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM GLASTOPS_ACQSUMMARY WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
+    return sorted(map(tuple, connection.execute(text(query))), key=str)
 
 
 def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Sequence[str]]) -> list[Any]:
@@ -181,22 +173,11 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
     return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
 
 
-def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any]:
-    """Return the statements that undo an adoption, or the part of it that was done.
-
-    Parameters
-    ----------
-    dialect, names
-        As for `adoption`.
-    carry
-        Whether to copy the rows of runs that only HalfPipe has into the legacy's table.
-    """
-    there, steps = set(names), _patience(dialect)
-    if carry:
-        only_here = _only_here(*RUNS.columns)
-        steps.append(insert(legacy_table(RUNS)).from_select([each.name for each in RUNS.columns], only_here))
+def way_back(dialect: Dialect, names: Iterable[str]) -> list[Any]:
+    """Return the statements that undo an adoption, or the part of it that was done; parameters as for `adoption`."""
+    there = set(names)
     # Drop the lock first: without it no load uses the other tables.
-    steps += (DropTable(table) for table in (LOCK, PENDING) if table.name in there)
+    steps = [*_patience(dialect), *(DropTable(table) for table in (LOCK, PENDING) if table.name in there)]
     for table in (*reversed(OTHERS), RUNS):
         if legacy_name(table) in there:
             steps += [DropTable(table)] if table.name in there else []
@@ -214,14 +195,17 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     found = Adoption(False, tables, _sql(connection, steps))
     if not do:
         return found
-    runs = _sample(connection)
+    every = sorted(map(int, connection.execute(select(RUNS.c.startedat)).scalars()))
+    runs = every[:: -(len(every) // SAMPLE + 1)]
     before = read_as_level1(connection, runs)
     for step in steps:
         connection.execute(step)
     for each in tables:
         if (rows := _count(connection, each.name)) != each.rows - each.not_copied:
             raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.not_copied}")
-    return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
+    if differ := sorted({*before} ^ {*read_as_level1(connection, runs)}, key=str):
+        raise _differs(name, f"Level-1's query has other answers: {len(differ)} rows, first {differ[:2]}")
+    return replace(found, done=True, compared=len(before))
 
 
 def _refuse(name: str, connection: Connection, names: set[str]) -> None:
@@ -245,12 +229,10 @@ def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     tables = tuple(
         TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
     )
-    carry = lock_row(connection) is not None  # otherwise the adoption was cut off
-    carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
-    steps = way_back(connection.dialect, names, carry=carry)
+    steps = way_back(connection.dialect, names)
     for step in steps if do else ():
         connection.execute(step)
-    return Adoption(True, tables, _sql(connection, steps), carried=int(carried), done=do)
+    return Adoption(True, tables, _sql(connection, steps), done=do)
 
 
 def _table(connection: Connection, table: Table) -> TableLook:
@@ -334,13 +316,6 @@ def _copy(table: Table) -> Any:
     return insert(table).from_select(list(values), select(*values.values()).where(keys))
 
 
-def _only_here(*columns: Any) -> Select[Any]:
-    """Return a query of the runs that the legacy does not have."""
-    legacy = legacy_table(RUNS)
-    same = (legacy.c.scid == RUNS.c.scid) & (legacy.c.startedat == RUNS.c.startedat)
-    return select(*columns).select_from(RUNS).where(~exists().select_from(legacy).where(same).correlate(RUNS))
-
-
 def _sql(connection: Connection, steps: Iterable[Any]) -> tuple[str, ...]:
     options = {"literal_binds": True}
     compiled = (
@@ -352,21 +327,6 @@ def _sql(connection: Connection, steps: Iterable[Any]) -> tuple[str, ...]:
 
 def _count(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.count()).select_from(sql_table(name))).scalar_one())
-
-
-def _sample(connection: Connection) -> list[int]:
-    """Return some runs of the legacy's table: the latest, and others evenly spread."""
-    runs = sorted(map(int, connection.execute(select(RUNS.c.startedat)).scalars()))
-    return runs[:: -(len(runs) // SAMPLE + 1)]
-
-
-def _compare(name: str, before: Answers, after: Answers) -> int:
-    """Compare answers to Level-1's query; return the number of runs."""
-    if differ := sorted(run for run in before.keys() | after.keys() if before.get(run) != after.get(run)):
-        one = differ[0]
-        what = f"{len(differ)} runs, for example {one}: {before.get(one)} before, {after.get(one)} after"
-        raise _differs(name, f"Level-1's query has another answer for {what}")
-    return len(before)
 
 
 def _differs(name: str, what: str) -> LedgerError:
