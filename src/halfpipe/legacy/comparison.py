@@ -22,7 +22,7 @@ from halfpipe.downlink import stage_look
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, History, Merged, defect_of_copy, is_written
+from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
 from halfpipe.legacy.replayed import Expected, Inputs, expected_of
 from halfpipe.legacy.sides import (
     GONE,
@@ -259,8 +259,8 @@ class _Run:
         """Yield the differences. None is explained unless the files here are unchanged since their delivery."""
         unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
         try:
-            for history in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
-                expected = expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
+            for merges in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
+                expected = expected_of(merges, self.downlink, self.inputs, self.there, self.settings.merge)
                 differs = self.unlike(expected)
                 first = self.there.is_tree and not self.nearest.merged  # a tree never has HalfPipe's hand-off
                 if first or _weight(differs) < _weight(unlike):
@@ -296,7 +296,7 @@ class _Run:
         """The events of the run (dtype `EVENT`) that the legacy knew."""
         merged = self.nearest.merged
         if merged is None and self.downlink in self.inputs.indexes:
-            merged = next(self._histories()).latest[self.downlink]
+            merged = dict(next(self._histories()))[self.downlink]
         return merged.events if merged else NOTHING
 
     def _as_here(self) -> Expected:
@@ -308,11 +308,11 @@ class _Run:
         files = [replace(file, moot=None) if self.there.is_tree else file for file in self.ours.files]
         return Expected(rows, np.zeros(len(rows), bool), files, tokens, lines)
 
-    def _histories(self) -> Iterator[History]:
-        """Yield possible histories of the other side: in the order of hand-offs here, then in the order there."""
+    def _histories(self) -> Iterator[list[tuple[DownlinkId, Merged]]]:
+        """Yield possible merges of the other side: in the order of hand-offs here, then in the order there."""
         if self.downlink in self.inputs.indexes:
             for order in (self.inputs.order, self.inputs.order_there(self.root, self.downlink)):
-                yield History(self.run, self.inputs.parts).after(*order)
+                yield replay(self.run, self.inputs.parts, order)
 
     def unlike(self, expected: Expected) -> list[Finding]:
         """Return all differences between the other side and the expected hand-off."""

@@ -95,10 +95,6 @@ class Report:
     switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON."""
-        return vars(self) | {"runs": {str(known): sorted(runs) for known, runs in self.runs.items()}}
-
 
 def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     """Take over a downlink of the legacy, or only report what would become of it if `report.done` is false.
