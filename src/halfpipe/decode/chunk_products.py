@@ -138,7 +138,9 @@ def _checked_index(
     """Check an index against its name, the names of all `products`, and its evt files; return it with its counts."""
     index = idx.read_index(path)
     if others := index.runs - {run.met}:
-        raise FormatError(f"{path}: it has lines of run {min(others)}, but its name has run {run.met} ({run})")
+        raise FormatError(
+            f"{path}: it has lines of run {min(others)}, but its name has run {run.met} ({run})"
+        )
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
         others = rows["apid"][rows["apid"] != apid]
         if others.size:

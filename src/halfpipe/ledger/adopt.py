@@ -39,7 +39,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 from sqlalchemy.types import TypeEngine
 
 from halfpipe.errors import LedgerError, Remedy
-from halfpipe.ledger.database import LOCK_SECONDS, Ledger, lock_row
+from halfpipe.ledger.database import LOCK_SECONDS, Ledger
 from halfpipe.ledger.tables import (
     COPIED,
     LOCK,
@@ -52,7 +52,6 @@ from halfpipe.ledger.tables import (
     legacy_table,
 )
 
-OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
 OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
 SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the first of the mission
@@ -187,7 +186,7 @@ def way_back(dialect: Dialect, names: Iterable[str]) -> list[Any]:
 
 def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    _refuse(name, connection, names)
+    _refuse(name, names)
     if problems := tuple(each for table in SHARED for each in _problems(connection, table, names)):
         return Adoption(back=False, problems=problems)
     tables = tuple(_table(connection, table) for table in SHARED)
@@ -208,13 +207,17 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     return replace(found, done=True, compared=len(before))
 
 
-def _refuse(name: str, connection: Connection, names: set[str]) -> None:
+def _refuse(name: str, names: set[str]) -> None:
     """Refuse a database that has no tables of the legacy to adopt."""
     if any(legacy_name(table) in names for table in SHARED):
-        if lock_row(connection) is not None:
-            raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
-        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
-        raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
+        raise LedgerError(
+            f"the ledger {name}: the legacy's tables are adopted already.",
+            Remedy(
+                "halfpipe ledger adopt --back --do",
+                "halfpipe ledger adopt --do",
+                first="If this adoption was cut off, so that loads are refused, undo it and begin again",
+            ),
+        )
     if LOCK.name in names or not any(table.name in names for table in SHARED):
         raise LedgerError(
             f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
@@ -249,9 +252,10 @@ def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator
         yield f"{table.name}: missing"
         return
     legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
+    shared = legacy_table(table).c
     for each in table.columns:
         theirs = legacy.get(each.name)
-        if (theirs is None) != (each.name in OWN):
+        if (theirs is None) == (each.name in shared):
             why = "missing" if theirs is None else "HalfPipe has a column of its own with this name"
             yield f"{table.name}.{each.name}: {why}"
         elif theirs is not None and not _fits(theirs, each.type):
@@ -306,12 +310,11 @@ def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]])
 
 def _copy(table: Table) -> Any:
     """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
-    source, values = legacy_table(table), dict[str, Any]()
-    for each in table.columns:
-        if each.name in COPIED:
-            values[each.name] = literal_column(repr(COPIED[each.name]))
-        elif each.name in source.c:
-            values[each.name] = source.c[each.name]
+    source = legacy_table(table)
+    marks: dict[str, Any] = {
+        name: literal_column(repr(value)) for name, value in COPIED.items() if name in table.c
+    }
+    values = {**source.c, **marks}
     keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))
     return insert(table).from_select(list(values), select(*values.values()).where(keys))
 

@@ -49,7 +49,8 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
         entry = load(ledger, settings, downlink)
         if settings.moot.update is not None:
             moot_update.send(ledger, settings.moot.update, output, sorted(entry.parts))
-        write_json(marker, entry.as_json())
+        digests = {str(run): part.digest for run, part in sorted(entry.parts.items())}
+        write_json(marker, {"downlink": str(downlink), "handoff": entry.row["handoff"], "runs": digests})
 
 
 def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
