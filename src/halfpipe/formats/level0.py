@@ -98,8 +98,11 @@ def source_path(root: Path, scid: int) -> Path:
 
 
 def hour_path(root: Path, scid: int, unix: float) -> Path:
-    """Return the directory of the archive `root` for the UTC hour that contains `unix`."""
-    return source_path(root, scid) / met.hour_directory(unix)
+    """Return the directory of the archive `root` for the UTC hour that contains `unix` (ground-chain §2).
+
+    The form is ``srcSSSS/YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``src0077/2012/11/307.11.02.Fri/utc13``.
+    """
+    return source_path(root, scid) / f"{met.utc_datetime(unix):%Y/%m/%j.%m.%d.%a/utc%H}"
 
 
 def hours_inside(spans: Iterable[tuple[float, float]]) -> set[int]:

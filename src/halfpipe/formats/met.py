@@ -1,4 +1,4 @@
-"""Mission elapsed time (MET), UTC, and the archive's directory of an hour (ground-chain §1, §2).
+"""Mission elapsed time (MET) and UTC (ground-chain §1).
 
 MET counts every second since 2001-01-01 00:00:00 UTC, including leap seconds; Unix UTC does not count leap seconds. So
 a leap second and the second after it have the same Unix time. Sort by MET wherever the order matters. Conversion from
@@ -7,7 +7,6 @@ Unix time to MET returns the second after the leap second.
 
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,12 +70,3 @@ def unix_to_met(unix: T) -> T:
 def utc_datetime(unix: float) -> datetime:
     """Convert Unix UTC seconds to a date and time in UTC."""
     return datetime.fromtimestamp(unix, UTC)
-
-
-def hour_directory(unix: float) -> PurePosixPath:
-    """Return the directory of the UTC hour that contains `unix` (Unix UTC seconds; ground-chain §2).
-
-    The form is ``YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``2012/11/307.11.02.Fri/utc13``.
-    """
-    time = utc_datetime(unix)
-    return PurePosixPath(f"{time:%Y/%m/%j.%m.%d.%a/utc%H}")

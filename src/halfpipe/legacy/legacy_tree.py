@@ -17,7 +17,6 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
-from halfpipe.downlink.halts import OF_A_DOWNLINK
 from halfpipe.errors import FormatError
 from halfpipe.files.reading import modified, open_regular
 from halfpipe.formats.retdef import FILE_NAME
@@ -172,10 +171,6 @@ class LegacyDownlink:
         found.begun.update(found.with_products)
         return found
 
-    def runs(self) -> list[LegacyRun]:
-        """Read the records of its runs."""
-        return [LegacyRun.at(self.home / str(run.met), run) for run in sorted(self.begun)]
-
     def retdef(self, chunk: ChunkId) -> Path:
         """Return the path of the RetDef of a chunk."""
         return self.home / Path(paths.retdef(self.id, chunk)).name
@@ -183,11 +178,6 @@ class LegacyDownlink:
     def text(self, name: str) -> Path:
         """Return the path of a text for Level-1."""
         return self.home / paths.text(name, self.id)
-
-    @property
-    def switches(self) -> list[str]:
-        """The names of the halt switches that an operator has set for it."""
-        return [name for name in OF_A_DOWNLINK if name in self.names]
 
     def unfinished(self) -> str:
         """Return why it cannot be taken over yet; empty if the legacy has finished it."""
