@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         downlink, _ = ids_of(args.retdef)
         events = decode_chunk(read_retdef(args.retdef), downlink.number, args.level0, args.out, args.latc)
-    except HalfPipeError as error:
+    except (HalfPipeError, OSError) as error:
         print(f"simulated_decoder: {error}", file=sys.stderr)
         return 1
     print(f"simulated_decoder: {events} simulated events")

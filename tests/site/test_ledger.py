@@ -90,7 +90,7 @@ def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, t
     load(ledger, settings, TWO)
     whole_row = run_rows(ledger)[RUN]
     assert (whole_row["status"], whole_row["ndgms"], whole_row["nevts"]) == ("Complete", 8, 80)
-    remove(ledger, settings, [ONE])
+    remove(ledger, settings, ONE)
     assert ndgms(ledger) == {RUN: ("InProgress", 4)}
     load(ledger, settings, ONE)
     assert run_rows(ledger)[RUN] == whole_row
@@ -98,7 +98,8 @@ def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, t
         tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2, into=ledger
     )  # it does not contain the run any more
     assert ndgms(ledger) == {RUN: ("InProgress", 4), OTHER: ("Complete", 3)}
-    remove(ledger, settings, [ONE, TWO])
+    for downlink in (ONE, TWO):
+        remove(ledger, settings, downlink)
     assert all(rows == [] for rows in content(ledger).values())
 
 
@@ -226,7 +227,7 @@ def test_data_that_cannot_be_entered_change_nothing(ledger: Ledger, tmp_path: Pa
         with pytest.raises(MissingInputError):
             load(ledger, settings_of(tmp_path), downlink)
     assert content(ledger) == before
-    remove(ledger, settings_of(tmp_path), [ONE])
+    remove(ledger, settings_of(tmp_path), ONE)
     load(ledger, settings_of(tmp_path), TWO)
     assert ndgms(ledger) == {RUN: ("InProgress", 2)}
 
@@ -234,7 +235,8 @@ def test_data_that_cannot_be_entered_change_nothing(ledger: Ledger, tmp_path: Pa
 def test_a_downlink_without_datagrams(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     process(tmp_path, THREE, {RUN: []})
-    assert load(ledger, settings, THREE).as_json() == {"downlink": "090101001", "handoff": 1, "runs": {}}
+    entry = load(ledger, settings, THREE)
+    assert (entry.downlink, entry.row["handoff"], entry.parts) == ("090101001", 1, {})
     found = content(ledger)
     assert [row["id"] for row in found[DOWNLINKS.name]] == [90101001], "a number, without the leading zero"
     assert found[RUNS.name] == []

@@ -245,7 +245,8 @@ def test_each_statement_compiles_for_oracle(tmp_path: Path) -> None:
             assert moot_update.send(ledger, "true", output) == []
         mapped = partial(look_up, run=RUN, kind=RunKind.LPA, ground_id=1, start=datetime(2001, 9, 9))
         assert ledger.read(mapped) == UNKNOWN
-        remove(ledger, settings_of(tmp_path), DOWNLINKS[:2])
+        for downlink in DOWNLINKS[:2]:
+            remove(ledger, settings_of(tmp_path), downlink)
     finally:
         event.remove(Engine, "before_execute", note)
     assert len([statement for statement in seen if "CREATE" not in statement]) > 20
@@ -302,14 +303,14 @@ def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_pa
     shutil.rmtree(work)
     (tmp_path / "backup").rename(work)
     assert refused(settings) == ("restored", {"restored": Verdict.ACTION})
-    remove(ledger, settings, [TWO])
+    remove(ledger, settings, TWO)
     assert refused(settings, ONE, TWO) == ("", {})
     # Files of an earlier hand-off do not replace a later one.
     process(work, ONE, {RUN: whole(965, 3)}, handoff=2, into=ledger)
     process(work, ONE, {RUN: whole(965, 3)})
     assert code(partial(load, ledger, settings, ONE)) == "restored"
     assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "restored")
-    remove(ledger, settings, [ONE])
+    remove(ledger, settings, ONE)
     load(ledger, settings, ONE)
 
 

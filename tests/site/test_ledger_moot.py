@@ -75,7 +75,7 @@ def test_moot_gets_the_changed_runs_only(mooted: Mooted) -> None:
     mooted.load({RUN: whole(957, 2)}, TWO)
     assert (mooted.send(), mooted.told[2]["--status"]) == ([], "Complete")
     for downlink, pending in ((TWO, [RUN]), (ONE, [])):  # finally no run is left
-        remove(mooted.ledger, settings_of(mooted.home, "moot"), [downlink])
+        remove(mooted.ledger, settings_of(mooted.home, "moot"), downlink)
         assert moot_update.pending(mooted.ledger) == pending
 
 

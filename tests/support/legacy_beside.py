@@ -1,4 +1,4 @@
-"""Compares the legacy's rule (`History`) with the model of the legacy on random delivery histories."""
+"""Compares the legacy's rule (`replay`) with the model of the legacy on random delivery histories."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import History, Part
+from halfpipe.legacy.legacy_replay import Merged, Part, replay
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from tests.support.legacy_merge import Dgm, Evt, Merge, merge, of_datagram, unique
@@ -37,7 +37,7 @@ def lines_of(chunks: Sequence[Chunk]) -> list[bytes]:
 class Beside:
     """What the legacy delivered of a run, by the rule and by the model."""
 
-    history: History = field(default_factory=lambda: History(RUN, {}))
+    replayed: list[tuple[DownlinkId, Merged]] = field(default_factory=list)
     merges: dict[str, Merge] = field(default_factory=dict)
 
     def process(self, downlink: str, arrived: Mapping[str, Sequence[Chunk]]) -> list[tuple[object, object]]:
@@ -47,8 +47,8 @@ class Beside:
             DownlinkId(dl): Part(KnownDatagrams.of(lines_of(chunks)), table(rows_of(chunks)))
             for dl, chunks in arrived.items()
         }
-        self.history = History(RUN, parts, self.history.merges).after(own)
-        rule, model = self.history.latest[own], self.model(downlink, arrived)
+        self.replayed = replay(RUN, parts, [own], self.replayed)
+        rule, model = self.replayed[-1][1], self.model(downlink, arrived)
         self.merges[downlink] = model
         text = rule.lines(RUN)
         last = sum(map(len, model.indexes[-1:]))

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.pool import NullPool
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.adopt import Answers, read_as_level1
+from halfpipe.ledger.adopt import Answer, read_as_level1
 from halfpipe.ledger.tables import time_of
 from halfpipe.merge.settle import KnownDatagrams
 from tests.support.ledger_files import SCID, Database, Datagram
@@ -168,9 +168,10 @@ class LegacyLedger:
                 found[name] = sorted(rows, key=str)
         return found
 
-    def level1(self, *runs: RunId, user: str = "") -> Answers:
+    def level1(self, *runs: RunId, user: str = "") -> dict[int, list[Answer]]:
         """Return what Level-1's query finds, as the role `user` if given."""
         with self.engine.connect() as connection:
             if user:
                 connection.execute(text(f"SET ROLE {user}"))
-            return read_as_level1(connection, [run.met for run in runs])
+            every = read_as_level1(connection, [run.met for run in runs])
+        return {run.met: found for run in runs if (found := [row[1:] for row in every if row[0] == run.met])}

@@ -127,9 +127,5 @@ def _say(name: str, found: "Adoption", as_json: bool) -> int:
         click.echo("\n".join(["these columns cannot be adopted:", *found.problems]))
     else:
         printed.table([vars(each) | {"readers": ", ".join(each.readers)} for each in found.tables])
-        if found.carried:
-            click.echo(
-                f"{count(found.carried, 'run')} only in HalfPipe's table: their rows go into the legacy's"
-            )
         click.echo(f"to do it: halfpipe ledger adopt {'--back ' if found.back else ''}--do")
     return 1 if found.problems else 0

@@ -37,7 +37,8 @@ def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
     """
     report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:
-        printed.as_json(**report.as_json())
+        runs = {known: sorted(of) for known, of in report.runs.items()}
+        printed.as_json(**vars(report) | {"runs": runs})
     else:
         _print(report)
     return 1 if report.refused or report.both else 0

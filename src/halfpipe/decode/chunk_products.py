@@ -137,9 +137,9 @@ def _checked_index(
 ) -> tuple[idx.Index, dict[str, int]]:
     """Check an index against its name, the names of all `products`, and its evt files; return it with its counts."""
     index = idx.read_index(path)
-    if index.startedat not in {None, run.met}:
+    if others := index.runs - {run.met}:
         raise FormatError(
-            f"{path}: its lines are of run {index.startedat}, but its name has run {run.met} ({run})"
+            f"{path}: it has lines of run {min(others)}, but its name has run {run.met} ({run})"
         )
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
         others = rows["apid"][rows["apid"] != apid]

@@ -179,16 +179,9 @@ def read_header(path: Path) -> np.void:
             f"{path}: {len(content)} bytes, but an event file has at least {HEADER_SIZE} (its header). {REMEDY}."
         )
     header: np.void = np.frombuffer(content, HEADER)[0]
-    if header["marker"] != MARKER:
-        raise FormatError(
-            f"{path}: 0x{header['marker']:08x} at byte 0, expected the marker of an event file, 0x{MARKER:08x}. "
-            f"{REMEDY}."
-        )
-    if header["version"] != VERSION:
-        raise FormatError(
-            f"{path}: version 0x{header['version']:08x} at byte 4, expected 0x{VERSION:08x}. "
-            f"Regenerate the file with a decoder of that version."
-        )
+    for field, expected in (("marker", MARKER), ("version", VERSION)):
+        if header[field] != expected:
+            raise FormatError(f"{path}: {field} 0x{header[field]:08x}, expected 0x{expected:08x}. {REMEDY}.")
     return header
 
 

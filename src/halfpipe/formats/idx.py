@@ -91,13 +91,13 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Index(Rows):
-    """One index file: its `path`, the run's start (MET seconds; None for an empty index), and all rows.
+    """One index file: its `path`, the starts (MET seconds) of the runs of its lines, and all rows.
 
     `datagrams` has dtype `DATAGRAM` and the order of the lines.
     """
 
     path: Path
-    startedat: int | None
+    runs: frozenset[int]
     datagrams: NDArray[np.void]
 
 
@@ -109,8 +109,8 @@ def read_index(path: Path) -> Index:
     MissingInputError
         If the file does not exist.
     FormatError
-        If an EVT or DGM line has the wrong number of fields or an invalid field, lines belong to several runs, or the
-        last line is cut; names file and line.
+        If an EVT or DGM line has the wrong number of fields or an invalid field, or the last line is cut; names file
+        and line.
     """
     reader = _Reader(path)
     with opened(path, "index", REMEDY) as file:
@@ -134,7 +134,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.before = 0  # lines in the blocks before
-        self.startedat: int | None = None
+        self.runs: set[int] = set()
         self.events: list[NDArray[np.void]] = []
         self.files: dict[str, int] = {}
         self.lines: list[bytes] = []
@@ -174,12 +174,12 @@ class _Reader:
 
     def _take_even_events(self, first: int, lines: EvenLines) -> None:
         startedat, name = lines.constant(_STARTEDAT), lines.constant(_FILE)
-        require(startedat.isdigit() and int(startedat) < 2**32 and self.startedat in {None, int(startedat)})
+        require(startedat.isdigit() and int(startedat) < 2**32)
         events = np.zeros(lines.size, EVENT)
         for field, column in _COLUMNS.items():
             events[field] = lines.column(column, EVENT[field])
         events["file"] = self._code(self.before + first + 1, name)
-        self.startedat = int(startedat)
+        self.runs.add(int(startedat))
         self.events.append(events)
 
     def _take_any(self, text: bytes) -> None:
@@ -199,11 +199,7 @@ class _Reader:
         if len(fields) != EVT_FIELDS:
             raise self.error(number, f"is an EVT line of {len(fields)} fields, expected {EVT_FIELDS}")
         source = str(self.path)
-        startedat = _value(source, number, "startedat", DATAGRAM["startedat"], fields[_STARTEDAT])
-        if self.startedat is None:
-            self.startedat = int(startedat)
-        if startedat != self.startedat:
-            raise self.error(number, f"is of run {startedat!r}, but earlier lines of run {self.startedat}")
+        self.runs.add(int(_value(source, number, "startedat", DATAGRAM["startedat"], fields[_STARTEDAT])))
         values = (_value(source, number, name, EVENT[name], fields[at]) for name, at in _COLUMNS.items())
         return (*values, self._code(number, fields[_FILE]), 0, 0)
 
@@ -217,18 +213,9 @@ class _Reader:
     def index(self) -> Index:
         """Return the index with all lines that were added."""
         datagrams = parse_datagrams(self.lines, str(self.path), self.numbers)
-        startedat = self.startedat
-        if datagrams.size:
-            startedat = int(datagrams["startedat"][0]) if startedat is None else startedat
-            other = np.flatnonzero(datagrams["startedat"] != startedat)
-            if other.size:
-                raise FormatError(
-                    f"{self.path}: line {self.numbers[other[0]]} is of run "
-                    f"{datagrams['startedat'][other[0]]}, but other lines of run {startedat}. {REMEDY}."
-                )
         return Index(
             path=self.path,
-            startedat=startedat,
+            runs=frozenset(self.runs.union(datagrams["startedat"].tolist())),
             events=joined(self.events) if self.events else np.empty(0, EVENT),
             files=tuple(self.files),
             datagrams=datagrams,

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
-from halfpipe.files.advice import advice
 from halfpipe.files.reading import opened
 from halfpipe.formats import archive_hours, met
 from halfpipe.formats.structured import at_every_byte, joined, layout
@@ -99,8 +98,11 @@ def source_path(root: Path, scid: int) -> Path:
 
 
 def hour_path(root: Path, scid: int, unix: float) -> Path:
-    """Return the directory of the archive `root` for the UTC hour that contains `unix`."""
-    return source_path(root, scid) / met.hour_directory(unix)
+    """Return the directory of the archive `root` for the UTC hour that contains `unix` (ground-chain §2).
+
+    The form is ``srcSSSS/YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``src0077/2012/11/307.11.02.Fri/utc13``.
+    """
+    return source_path(root, scid) / f"{met.utc_datetime(unix):%Y/%m/%j.%m.%d.%a/utc%H}"
 
 
 def hours_inside(spans: Iterable[tuple[float, float]]) -> set[int]:
@@ -132,6 +134,8 @@ def archive_files(
     ------
     MissingInputError
         If `root` has no directory of the spacecraft: the archive is not mounted, or this is not an archive.
+    OSError
+        If the directory of an hour cannot be listed.
     """
     source = source_path(root, scid)
     if not source.is_dir():
@@ -146,12 +150,7 @@ def archive_files(
     for hour in sorted(around):
         start = hour * met.HOUR
         directory = hour_path(root, scid, start)
-        try:
-            names = archive_hours.files(directory, scid, apid)
-        except OSError as error:
-            raise MissingInputError(
-                f"{directory}: cannot be read: {error.strerror}. {advice(error)}"
-            ) from error
+        names = archive_hours.files(directory, scid, apid)
         files += [(start, path) for path in names]
         if not names and hour in inside:
             faults.append(_fault(directory, 0, f"no packets of APID {apid} for this hour of the span"))
@@ -170,7 +169,7 @@ def read_datagrams(root: Path, scid: int, apid: int, spans: Sequence[tuple[float
 
     Raises
     ------
-    MissingInputError, FormatError
+    MissingInputError, FormatError, OSError
         If the archive or a file in it cannot be read.
     """
     found, faults = archive_files(root, scid, apid, spans)

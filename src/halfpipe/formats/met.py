@@ -1,4 +1,4 @@
-"""Mission elapsed time (MET), UTC, and the archive's directory of an hour (ground-chain §1, §2).
+"""Mission elapsed time (MET) and UTC (ground-chain §1).
 
 MET counts every second since 2001-01-01 00:00:00 UTC, including leap seconds; Unix UTC does not count leap seconds. So
 a leap second and the second after it have the same Unix time. Sort by MET wherever the order matters. Conversion from
@@ -7,8 +7,7 @@ Unix time to MET returns the second after the leap second.
 
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +16,8 @@ EPOCH = 978307200  # Unix UTC of 2001-01-01 00:00:00
 TAI_UTC_AT_EPOCH = 32
 MICROSECONDS = 1_000_000
 HOUR = 3600
+
+T = TypeVar("T", float, NDArray[np.float64])
 
 
 @cache
@@ -46,47 +47,26 @@ def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> ND
     met_seconds, microseconds
         Whole numbers, scalars or arrays of one shape (ground-chain §1, secondary header).
     """
-    seconds = np.asarray(met_seconds, np.int64)
-    unix: NDArray[np.int64] = _unix(seconds) * MICROSECONDS + np.asarray(microseconds, np.int64)
-    return unix
-
-
-def met_to_unix(met: float) -> float:
-    """Convert MET to Unix UTC seconds."""
-    return float(_unix(met))
-
-
-def met_to_unix_array(met: ArrayLike) -> NDArray[np.float64]:
-    """Convert MET to Unix UTC seconds, in an array of the same shape."""
-    return np.asarray(_unix(np.asarray(met, np.float64)), np.float64)
-
-
-def _unix(met: Any) -> Any:
     _, met_after, count = _leap_seconds()
-    return met + EPOCH - count[np.searchsorted(met_after, met, side="right")]
+    seconds = np.asarray(met_seconds, np.int64)
+    unix = seconds + EPOCH - count[np.searchsorted(met_after, seconds, side="right")]
+    return np.asarray(unix * MICROSECONDS + np.asarray(microseconds, np.int64))
 
 
-def unix_to_met(unix: float) -> float:
-    """Convert Unix UTC seconds to MET."""
-    return float(unix_to_met_array(unix))
+def met_to_unix(met: T) -> T:
+    """Convert MET to Unix UTC seconds: a number, or an array of any shape."""
+    _, met_after, count = _leap_seconds()
+    seconds: Any = np.asarray(met, np.float64)
+    return seconds + EPOCH - count[np.searchsorted(met_after, seconds, side="right")]  # type: ignore[no-any-return]
 
 
-def unix_to_met_array(unix: ArrayLike) -> NDArray[np.float64]:
-    """Convert Unix UTC seconds to MET, in an array of the same shape."""
+def unix_to_met(unix: T) -> T:
+    """Convert Unix UTC seconds to MET: a number, or an array of any shape."""
     unix_after, _, count = _leap_seconds()
-    seconds = np.asarray(unix, np.float64)
-    return seconds - EPOCH + count[np.searchsorted(unix_after, seconds, side="right")]
+    seconds: Any = np.asarray(unix, np.float64)
+    return seconds - EPOCH + count[np.searchsorted(unix_after, seconds, side="right")]  # type: ignore[no-any-return]
 
 
 def utc_datetime(unix: float) -> datetime:
     """Convert Unix UTC seconds to a date and time in UTC."""
     return datetime.fromtimestamp(unix, UTC)
-
-
-def hour_directory(unix: float) -> PurePosixPath:
-    """Return the directory of the UTC hour that contains `unix` (Unix UTC seconds; ground-chain §2).
-
-    The form is ``YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``2012/11/307.11.02.Fri/utc13``.
-    """
-    time = utc_datetime(unix)
-    return PurePosixPath(f"{time:%Y/%m/%j.%m.%d.%a/utc%H}")

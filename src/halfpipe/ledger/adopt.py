@@ -26,7 +26,6 @@ from sqlalchemy import (
     Table,
     and_,
     column,
-    exists,
     func,
     insert,
     inspect,
@@ -40,7 +39,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 from sqlalchemy.types import TypeEngine
 
 from halfpipe.errors import LedgerError, Remedy
-from halfpipe.ledger.database import LOCK_SECONDS, Ledger, lock_row
+from halfpipe.ledger.database import LOCK_SECONDS, Ledger
 from halfpipe.ledger.tables import (
     COPIED,
     LOCK,
@@ -53,12 +52,11 @@ from halfpipe.ledger.tables import (
     legacy_table,
 )
 
-OWN = {*COPIED, "submitted"}  # columns that the legacy's tables do not have
 OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
 SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the first of the mission
 
-Answers = dict[int, list[tuple[Any, ...]]]
+Answer = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,6 @@ class Adoption:
         The SQL, in order.
     problems
         Columns whose values cannot be copied, each with the reason. If there are any, the tables cannot be adopted.
-    carried
-        Number of runs that only HalfPipe has. Undoing an adoption copies their rows into the legacy's table, so that
-        Level-1 still finds them.
     compared
         Number of runs with the same answer to Level-1's query before and after an adoption.
     done
@@ -109,7 +104,6 @@ class Adoption:
     tables: tuple[TableLook, ...] = ()
     statements: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    carried: int = 0
     compared: int = 0
     done: bool = False
 
@@ -124,7 +118,8 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     do
         Change the tables, unless a column cannot be copied.
     back
-        Undo an adoption. HalfPipe's tables are dropped; their rows can be rebuilt from files.
+        Undo an adoption. HalfPipe's tables are dropped; their rows can be rebuilt from files. Level-1 finds a run that
+        only HalfPipe has after the legacy has processed its downlinks.
 
     Raises
     ------
@@ -135,7 +130,7 @@ def adopt(ledger: Ledger, *, do: bool = False, back: bool = False) -> Adoption:
     return ledger.alter(partial(_bring_back if back else _adopt, ledger.name, do=do))
 
 
-def read_as_level1(connection: Connection, runs: Sequence[int]) -> Answers:
+def read_as_level1(connection: Connection, runs: Sequence[int]) -> list[Answer]:
     """Run Level-1's query for some runs (ground-chain §6).
 
     Parameters
@@ -147,16 +142,12 @@ def read_as_level1(connection: Connection, runs: Sequence[int]) -> Answers:
 
     Returns
     -------
-    dict
-        Rows by run; each row has `LEVEL1_COLUMNS` except the first. A run without a row is missing.
+    list of tuple
+        The values of `LEVEL1_COLUMNS` in each row, sorted. A run without a row is missing.
     """
-    found: Answers = {}
-    if runs:
-        which = ", ".join(map(str, runs))
-        query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM GLASTOPS_ACQSUMMARY WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
-        for run, *row in connection.execute(text(query)):
-            found.setdefault(int(run), []).append(tuple(row))
-    return {run: sorted(rows, key=str) for run, rows in found.items()}
+    which = ", ".join(map(str, runs)) or "NULL"
+    query = f"SELECT {', '.join(LEVEL1_COLUMNS)} FROM GLASTOPS_ACQSUMMARY WHERE STARTEDAT IN ({which})"  # noqa: S608 - numbers
+    return sorted(map(tuple, connection.execute(text(query))), key=str)
 
 
 def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Sequence[str]]) -> list[Any]:
@@ -181,22 +172,11 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
     return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
 
 
-def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any]:
-    """Return the statements that undo an adoption, or the part of it that was done.
-
-    Parameters
-    ----------
-    dialect, names
-        As for `adoption`.
-    carry
-        Whether to copy the rows of runs that only HalfPipe has into the legacy's table.
-    """
-    there, steps = set(names), _patience(dialect)
-    if carry:
-        only_here = _only_here(*RUNS.columns)
-        steps.append(insert(legacy_table(RUNS)).from_select([each.name for each in RUNS.columns], only_here))
+def way_back(dialect: Dialect, names: Iterable[str]) -> list[Any]:
+    """Return the statements that undo an adoption, or the part of it that was done; parameters as for `adoption`."""
+    there = set(names)
     # Drop the lock first: without it no load uses the other tables.
-    steps += (DropTable(table) for table in (LOCK, PENDING) if table.name in there)
+    steps = [*_patience(dialect), *(DropTable(table) for table in (LOCK, PENDING) if table.name in there)]
     for table in (*reversed(OTHERS), RUNS):
         if legacy_name(table) in there:
             steps += [DropTable(table)] if table.name in there else []
@@ -206,7 +186,7 @@ def way_back(dialect: Dialect, names: Iterable[str], *, carry: bool) -> list[Any
 
 def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    _refuse(name, connection, names)
+    _refuse(name, names)
     if problems := tuple(each for table in SHARED for each in _problems(connection, table, names)):
         return Adoption(back=False, problems=problems)
     tables = tuple(_table(connection, table) for table in SHARED)
@@ -214,23 +194,30 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     found = Adoption(False, tables, _sql(connection, steps))
     if not do:
         return found
-    runs = _sample(connection)
+    every = sorted(map(int, connection.execute(select(RUNS.c.startedat)).scalars()))
+    runs = every[:: -(len(every) // SAMPLE + 1)]
     before = read_as_level1(connection, runs)
     for step in steps:
         connection.execute(step)
     for each in tables:
         if (rows := _count(connection, each.name)) != each.rows - each.not_copied:
             raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.not_copied}")
-    return replace(found, done=True, compared=_compare(name, before, read_as_level1(connection, runs)))
+    if differ := sorted({*before} ^ {*read_as_level1(connection, runs)}, key=str):
+        raise _differs(name, f"Level-1's query has other answers: {len(differ)} rows, first {differ[:2]}")
+    return replace(found, done=True, compared=len(before))
 
 
-def _refuse(name: str, connection: Connection, names: set[str]) -> None:
+def _refuse(name: str, names: set[str]) -> None:
     """Refuse a database that has no tables of the legacy to adopt."""
     if any(legacy_name(table) in names for table in SHARED):
-        if lock_row(connection) is not None:
-            raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
-        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
-        raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
+        raise LedgerError(
+            f"the ledger {name}: the legacy's tables are adopted already.",
+            Remedy(
+                "halfpipe ledger adopt --back --do",
+                "halfpipe ledger adopt --do",
+                first="If this adoption was cut off, so that loads are refused, undo it and begin again",
+            ),
+        )
     if LOCK.name in names or not any(table.name in names for table in SHARED):
         raise LedgerError(
             f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."
@@ -245,12 +232,10 @@ def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     tables = tuple(
         TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
     )
-    carry = lock_row(connection) is not None  # otherwise the adoption was cut off
-    carried = connection.execute(_only_here(func.count())).scalar_one() if carry else 0
-    steps = way_back(connection.dialect, names, carry=carry)
+    steps = way_back(connection.dialect, names)
     for step in steps if do else ():
         connection.execute(step)
-    return Adoption(True, tables, _sql(connection, steps), carried=int(carried), done=do)
+    return Adoption(True, tables, _sql(connection, steps), done=do)
 
 
 def _table(connection: Connection, table: Table) -> TableLook:
@@ -267,9 +252,10 @@ def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator
         yield f"{table.name}: missing"
         return
     legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
+    shared = legacy_table(table).c
     for each in table.columns:
         theirs = legacy.get(each.name)
-        if (theirs is None) != (each.name in OWN):
+        if (theirs is None) == (each.name in shared):
             why = "missing" if theirs is None else "HalfPipe has a column of its own with this name"
             yield f"{table.name}.{each.name}: {why}"
         elif theirs is not None and not _fits(theirs, each.type):
@@ -324,21 +310,13 @@ def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]])
 
 def _copy(table: Table) -> Any:
     """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
-    source, values = legacy_table(table), dict[str, Any]()
-    for each in table.columns:
-        if each.name in COPIED:
-            values[each.name] = literal_column(repr(COPIED[each.name]))
-        elif each.name in source.c:
-            values[each.name] = source.c[each.name]
+    source = legacy_table(table)
+    marks: dict[str, Any] = {
+        name: literal_column(repr(value)) for name, value in COPIED.items() if name in table.c
+    }
+    values = {**source.c, **marks}
     keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))
     return insert(table).from_select(list(values), select(*values.values()).where(keys))
-
-
-def _only_here(*columns: Any) -> Select[Any]:
-    """Return a query of the runs that the legacy does not have."""
-    legacy = legacy_table(RUNS)
-    same = (legacy.c.scid == RUNS.c.scid) & (legacy.c.startedat == RUNS.c.startedat)
-    return select(*columns).select_from(RUNS).where(~exists().select_from(legacy).where(same).correlate(RUNS))
 
 
 def _sql(connection: Connection, steps: Iterable[Any]) -> tuple[str, ...]:
@@ -352,21 +330,6 @@ def _sql(connection: Connection, steps: Iterable[Any]) -> tuple[str, ...]:
 
 def _count(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.count()).select_from(sql_table(name))).scalar_one())
-
-
-def _sample(connection: Connection) -> list[int]:
-    """Return some runs of the legacy's table: the latest, and others evenly spread."""
-    runs = sorted(map(int, connection.execute(select(RUNS.c.startedat)).scalars()))
-    return runs[:: -(len(runs) // SAMPLE + 1)]
-
-
-def _compare(name: str, before: Answers, after: Answers) -> int:
-    """Compare answers to Level-1's query; return the number of runs."""
-    if differ := sorted(run for run in before.keys() | after.keys() if before.get(run) != after.get(run)):
-        one = differ[0]
-        what = f"{len(differ)} runs, for example {one}: {before.get(one)} before, {after.get(one)} after"
-        raise _differs(name, f"Level-1's query has another answer for {what}")
-    return len(before)
 
 
 def _differs(name: str, what: str) -> LedgerError:

@@ -47,7 +47,7 @@ def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = 
         If the database cannot be read or written.
     """
     work, known, selected = settings.paths.work, ledger.read(loaded), set(downlinks)
-    runs = ledger.read(lambda connection: runs_of(connection, selected))
+    runs = ledger.read(lambda connection: {run for dl in selected for run in runs_of(connection, dl)})
     beside = {dl for run in runs for dl in begun_downlinks(work, run) if is_known(work, dl)}
     found: list[Cause] = []
     for dl in sorted(selected | beside if selected else known.keys() | set(handed_off(work))):
@@ -79,7 +79,7 @@ def _differences(
         return found | {_name(run): _rows(connection, RUNS, RUNS.c.startedat == run.met) for run in runs}
 
     def undone(connection: Connection) -> list[str]:
-        runs = {*runs_of(connection, [downlink]), *(RunId(run["run"]) for run in receipt["runs"])}
+        runs = {*runs_of(connection, downlink), *(RunId(run["run"]) for run in receipt["runs"])}
         before = rows(connection, sorted(runs))
         enter(connection, settings, downlink)
         after = rows(connection, sorted(runs))

@@ -4,7 +4,6 @@ If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises a
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,8 +43,6 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # for which each try waits for another writer
 FOREIGN = "ledger-foreign"  # error code: another working directory uses the ledger
 
-# How psycopg's connection errors begin.
-CONNECTING = re.compile(r"^connection failed: connection to server .*? failed: ")
 UNCHANGED = "Nothing was changed in it."
 
 # Errors in the database's operation or its interface (PEP 249): the next try may succeed.
@@ -231,7 +228,8 @@ class Ledger:
             try:
                 return once()
             except SQLAlchemyError as error:
-                message = _message_of(error)
+                # The first line of a driver's message. Drivers print no passwords.
+                message = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
                         f"the ledger {self.name}: {message}. {kept}",
@@ -242,17 +240,11 @@ class Ledger:
         raise AssertionError("the last try returns or raises")
 
 
-def _message_of(error: SQLAlchemyError) -> str:
-    """Return the first line of a driver's message, without the address. Drivers print no passwords."""
-    first = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    return CONNECTING.sub("", first)
-
-
 def _engine(url: URL, tns_admin: Path | None) -> Engine:
     """Make an engine that closes each connection after use, so that none is idle between two loads."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys = ON"))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
     arguments: dict[str, Any] = {}
@@ -284,11 +276,6 @@ def _load_oracle_client(driver: Any, tns_admin: Path | None) -> None:
             f"ledger.thick: the Oracle client cannot be loaded ({str(error).partition('. See ')[0]}). Put the "
             "directory of its libclntsh.so into LD_LIBRARY_PATH, for jobs too."
         ) from error
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # otherwise Python's sqlite3 begins transactions by itself
-    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def lock_row(connection: Connection) -> Row[Any] | None:

@@ -49,7 +49,8 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
         entry = load(ledger, settings, downlink)
         if settings.moot.update is not None:
             moot_update.send(ledger, settings.moot.update, output, sorted(entry.parts))
-        write_json(marker, entry.as_json())
+        digests = {str(run): part.digest for run, part in sorted(entry.parts.items())}
+        write_json(marker, {"downlink": str(downlink), "handoff": entry.row["handoff"], "runs": digests})
 
 
 def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
@@ -67,7 +68,7 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
     """
     with leases.downlink_job(settings, downlink):
         remove_file(settings.paths.work / paths.loaded(downlink))
-        return remove(ledger, settings, [downlink])
+        return remove(ledger, settings, downlink)
 
 
 def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
@@ -102,7 +103,7 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
     # Read under the lock. Otherwise `rebuild` could replace the rows of newer files by those of older ones.
     entry = read_entry(settings.paths.work, downlink)
     _refuse_older(connection, entry)
-    runs = {*runs_of(connection, [downlink]), *entry.parts}
+    runs = {*runs_of(connection, downlink), *entry.parts}
     _store(connection, entry)
     for run in sorted(runs):
         _sum_up(connection, run, settings, entry.parts.get(run))
@@ -117,8 +118,8 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
     return entry
 
 
-def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
-    """Remove downlinks from the ledger, all or none; return the runs for which they had rows.
+def remove(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
+    """Remove a downlink from the ledger; return the runs for which it had rows.
 
     Raises
     ------
@@ -127,9 +128,8 @@ def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> 
     """
 
     def take_out(connection: Connection) -> list[RunId]:
-        runs = runs_of(connection, gone)
-        for downlink in gone:
-            connection.execute(delete(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)))
+        runs = runs_of(connection, downlink)
+        connection.execute(delete(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)))
         for run in runs:
             _sum_up(connection, run, settings)
         return runs
@@ -162,9 +162,8 @@ def rebuild(
         As for `load`, at once.
     """
     there = handed_off(settings.paths.work)
-    stale = sorted(ledger.write(loaded).keys() - set(there))
-    if stale:
-        log.warning("removing downlinks that have no receipt: %s", ", ".join(stale))
+    for stale in sorted(ledger.write(loaded).keys() - set(there)):
+        log.warning("removing downlink %s, which has no receipt", stale)
         remove(ledger, settings, stale)
     failed: list[DownlinkId] = []
     for downlink in shown(there):
@@ -219,14 +218,10 @@ def _downlink(number: int) -> DownlinkId:
     return DownlinkId(f"{int(number):09d}")
 
 
-def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[RunId]:
-    """Return the runs with rows of `downlinks`."""
-    found: set[int] = set()
-    # One by one, because the number of values in a statement is limited: in Oracle to a thousand.
-    for downlink in downlinks:
-        of_it = select(LINKS.c.startedat).where(of_downlink(LINKS, downlink))
-        found.update(map(int, connection.execute(of_it).scalars()))
-    return sorted(map(RunId.from_met, found))
+def runs_of(connection: Connection, downlink: DownlinkId) -> list[RunId]:
+    """Return the runs with rows of a downlink, in order."""
+    of_it = select(LINKS.c.startedat).where(of_downlink(LINKS, downlink)).order_by(LINKS.c.startedat)
+    return [RunId.from_met(int(met)) for met in connection.execute(of_it).scalars()]
 
 
 def restore_or_remove(downlink: DownlinkId) -> Remedy:

@@ -145,14 +145,6 @@ class Entry:
     parts: Mapping[RunId, Part]
     staged: tuple[RunId, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what was loaded; it does not depend on the time or on other downlinks."""
-        return {
-            "downlink": str(self.downlink),
-            "handoff": self.row["handoff"],
-            "runs": {str(run): part.digest for run, part in sorted(self.parts.items())},
-        }
-
 
 def read_entry(work: Path, downlink: DownlinkId) -> Entry:
     """Read receipt, RetDef and merged indexes of a downlink.

@@ -22,7 +22,7 @@ from halfpipe.downlink import stage_look
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, History, Merged, defect_of_copy, is_written
+from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
 from halfpipe.legacy.replayed import Expected, Inputs, expected_of
 from halfpipe.legacy.sides import (
     GONE,
@@ -69,9 +69,6 @@ ELSEWHERE = Reason("elsewhere", None, "delivered with another downlink, or not k
 SPANS = Reason("spans", None, "outside the spans that the legacy finds (its defects 5, 6, 16, 20, 22, 34)")
 WAITS = Reason("waits", None, "not delivered here: halfpipe explain RUN:SEQUENCE shows why")
 RULE = Reason("rule", None, "what the legacy's rule gives")
-OTHER_TIMES = Reason(
-    "times", None, "the legacy takes the times of everything known, not of what is delivered"
-)
 
 
 def _defect(number: int) -> Reason:
@@ -226,13 +223,13 @@ def _magic7(
         retdef = paths.retdef(receipt["downlink"], receipt["chunks"][0]["chunk"])
         window = (known[0][0], known[-1][1]) if known else (0, 0)
         words = magic7.command(settings, read_retdef(settings.paths.work / retdef), window)
-        if ours == theirs and not (known and words):
-            return
         reason = _unexplained("not what the magic-7 command prints for the times that the legacy takes")
-        with BytesIO() as out:
-            if known and words:
-                magic7.write(words, out, StringIO())
-                reason = OTHER_TIMES if lines_of(out.getvalue()) == theirs else reason
+        if known and words:
+            out = BytesIO()
+            magic7.write(words, out, StringIO())
+            reason = RULE if lines_of(out.getvalue()) == theirs else reason
+        elif ours == theirs:
+            return
     except HalfPipeError as error:
         reason = _unexplained(f"the magic-7 command, which would show what the legacy had, fails: {error}")
     counts = [f"{len([*filter(GONE.__ne__, lines)])} lines" for lines in (ours, theirs)]
@@ -259,8 +256,8 @@ class _Run:
         """Yield the differences. None is explained unless the files here are unchanged since their delivery."""
         unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
         try:
-            for history in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
-                expected = expected_of(history, self.downlink, self.inputs, self.there, self.settings.merge)
+            for merges in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
+                expected = expected_of(merges, self.downlink, self.inputs, self.there, self.settings.merge)
                 differs = self.unlike(expected)
                 first = self.there.is_tree and not self.nearest.merged  # a tree never has HalfPipe's hand-off
                 if first or _weight(differs) < _weight(unlike):
@@ -296,7 +293,7 @@ class _Run:
         """The events of the run (dtype `EVENT`) that the legacy knew."""
         merged = self.nearest.merged
         if merged is None and self.downlink in self.inputs.indexes:
-            merged = next(self._histories()).latest[self.downlink]
+            merged = dict(next(self._histories()))[self.downlink]
         return merged.events if merged else NOTHING
 
     def _as_here(self) -> Expected:
@@ -308,32 +305,28 @@ class _Run:
         files = [replace(file, moot=None) if self.there.is_tree else file for file in self.ours.files]
         return Expected(rows, np.zeros(len(rows), bool), files, tokens, lines)
 
-    def _histories(self) -> Iterator[History]:
-        """Yield possible histories of the other side: in the order of hand-offs here, then in the order there."""
+    def _histories(self) -> Iterator[list[tuple[DownlinkId, Merged]]]:
+        """Yield possible merges of the other side: in the order of hand-offs here, then in the order there."""
         if self.downlink in self.inputs.indexes:
             for order in (self.inputs.order, self.inputs.order_there(self.root, self.downlink)):
-                yield History(self.run, self.inputs.parts).after(*order)
+                yield replay(self.run, self.inputs.parts, order)
 
     def unlike(self, expected: Expected) -> list[Finding]:
         """Return all differences between the other side and the expected hand-off."""
         found = [] if self.theirs.gone else [*self._unlike_events(expected)]
-        found += [] if found or self.theirs.gone else self._unlike_files(expected)
+        reason = _unexplained(f"{expected.by} gives another file or header")
+        found += [] if found or self.theirs.gone else self._unlike_files(expected, reason)
         if expected.merged and self.theirs.spans not in (None, tuple(expected.merged.recorded)):
             found.append(self._group(NOTHING, THERE, _unexplained("the legacy's rule gives other spans")))
-        reason = _unexplained(f"{expected.by} gives other lines")
-        texts = (
-            _of_text(name, self.run.l1, reason, ours, theirs)
-            for name, ours, theirs in self._texts()
-            if all(sorted(version) != theirs for version in expected.lines[name])
-        )
+        texts = self._unlike_texts(expected, _unexplained(f"{expected.by} gives other lines"))
         return [*found, *self._unlike_tokens(expected), *texts]
 
-    def _texts(self) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Yield the name of each text that the other side has, and the run's lines in it on both sides."""
+    def _unlike_texts(self, expected: Expected, reason: Reason) -> Iterator[Finding]:
+        """Yield texts that the other side has, and whose lines of the run are not as expected."""
         for name in TEXTS:
-            if self.there.texts[name] != [GONE]:
-                ours, theirs = (side.lines(name, self.run.l1) for side in self.sides)
-                yield name, ours, theirs
+            ours, theirs = (side.lines(name, self.run.l1) for side in self.sides)
+            if self.there.texts[name] != [GONE] and theirs not in map(sorted, expected.lines[name]):
+                yield _of_text(name, self.run.l1, reason, ours, theirs)
 
     def _unlike_events(self, expected: Expected) -> Iterator[Finding]:
         """Yield events that are missing, unexpected, or different."""
@@ -364,10 +357,9 @@ class _Run:
                 changed.append(number)
         return changed
 
-    def _unlike_files(self, expected: Expected) -> Iterator[Finding]:
+    def _unlike_files(self, expected: Expected, reason: Reason) -> Iterator[Finding]:
         """Yield files, and headers of files, that are not as expected."""
         ours, theirs = ({file.name: file for file in files} for files in (expected.files, self.theirs.files))
-        reason = _unexplained(f"{expected.by} gives another file or header")
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name):
                 here, there = (str(side.get(name, "")) for side in (ours, theirs))
@@ -395,15 +387,11 @@ class _Run:
         merged, elsewhere = self.nearest.merged, self.nearest.elsewhere
         if merged is None or elsewhere is None:
             return
+        here = self._as_here()
         if not self.theirs.gone:
             yield from self._explained_events(merged, elsewhere)
-            files = [{*map(str, side)} for side in (self._as_here().files, self.theirs.files)]
-            here, there = (" | ".join(sorted(mine - files[0] & files[1])) for mine in files)
-            if here or there:
-                yield Finding("files", self.run, *RULE, here=here, there=there)
-        for name, ours, theirs in self._texts():
-            if ours != theirs:
-                yield _of_text(name, self.run.l1, OTHER_TIMES if name == TIMES else RULE, ours, theirs)
+            yield from self._unlike_files(here, RULE)
+        yield from self._unlike_texts(here, RULE)
 
     def _explained_events(self, merged: Merged, elsewhere: NDArray[np.void]) -> Iterator[Finding]:
         ours, theirs = self.ours.rows, self.theirs.rows

@@ -5,9 +5,9 @@ was written from the legacy's scripts, and with the legacy's own records.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,41 +91,33 @@ class Part(NamedTuple):
     spans: Sequence[Interval] | None = None
 
 
-@dataclass(frozen=True)
-class History:
-    """The legacy's merges of one run so far, the oldest first, and the contents of each downlink."""
+def replay(
+    run: RunId,
+    parts: Mapping[DownlinkId, Part],
+    order: Iterable[DownlinkId],
+    before: Sequence[tuple[DownlinkId, Merged]] = (),
+) -> list[tuple[DownlinkId, Merged]]:
+    """Return the legacy's merges of one run, the oldest first.
 
-    run: RunId
-    parts: Mapping[DownlinkId, Part]
-    merges: tuple[tuple[DownlinkId, Merged], ...] = ()
-
-    @property
-    def latest(self) -> dict[DownlinkId, Merged]:
-        """The latest merge of each downlink."""
-        return dict(self.merges)
-
-    @property
-    def staged(self) -> dict[DownlinkId, Merged]:
-        """The latest merge of each downlink that wrote files. A merge without files leaves the older ones."""
-        return dict(one for one in self.merges if one[1].delivered.any())
-
-    def after(self, *downlinks: DownlinkId) -> Self:
-        """Return the history after merges of `downlinks` in this order."""
-        found = self
-        for downlink in downlinks:
-            found = replace(found, merges=(*found.merges, (downlink, found._merged(downlink))))
-        return found
-
-    def _merged(self, downlink: DownlinkId) -> Merged:
-        own, others = self.parts[downlink], dict(sorted(self.latest.items()))
-        others.pop(downlink, None)
-        datagrams = [own.datagrams]
-        datagrams += [KnownDatagrams.together(self.parts[dl].datagrams for dl in others)] if others else []
+    Parameters
+    ----------
+    run, parts
+        The run, and its contents in each downlink.
+    order
+        The downlinks in the order of their merges; a downlink may be merged several times.
+    before
+        Earlier merges.
+    """
+    merges = [*before]
+    for downlink in order:
+        others = {dl: one for dl, one in sorted(dict(merges).items()) if dl != downlink}
+        datagrams = [parts[downlink].datagrams, KnownDatagrams.together(parts[dl].datagrams for dl in others)]
         # Each downlink keeps an index of all events it knew. The first index with an event decides on its copy.
-        events = in_one([own.events, *(other.events for other in others.values())])
-        spans = [self.parts[dl].spans for dl in others]
+        events = in_one([parts[downlink].events, *(other.events for other in others.values())])
+        spans = [parts[dl].spans for dl in others]
         done = [one.recorded if of is None else of for of, one in zip(spans, others.values(), strict=True)]
-        return merged(self.run, datagrams, events, chain.from_iterable(done))
+        merges.append((downlink, merged(run, datagrams, events, chain.from_iterable(done))))
+    return merges
 
 
 def merged(

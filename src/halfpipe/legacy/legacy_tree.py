@@ -17,7 +17,6 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
-from halfpipe.downlink.halts import OF_A_DOWNLINK
 from halfpipe.errors import FormatError
 from halfpipe.files.reading import modified, open_regular
 from halfpipe.formats.retdef import FILE_NAME
@@ -26,10 +25,11 @@ from halfpipe.merge.intervals import HIGHEST, Interval
 from halfpipe.run.deliveries import LegacySpan
 
 MOST_BYTES = 1 << 20  # a run has a few spans, of some forty bytes each
+NOWHERE = Interval(1, 0)
 _NUMBER = rb"[IL](0|[1-9][0-9]{0,19})L?\n"
-_LIST = re.compile(rb"\(l(?:p[0-9]+\n)?")
 # A pair, which may be named, or the name of an earlier pair.
-_SPAN = re.compile(rb"(?:\(" + _NUMBER + _NUMBER + rb"t(?:p([0-9]+)\n)?|g([0-9]+)\n)a")
+_SPAN = rb"(?:\(" + _NUMBER + _NUMBER + rb"t(?:p([0-9]+)\n)?|g([0-9]+)\n)a"
+_LIST = re.compile(rb"\(l(?:p[0-9]+\n)?(?:" + _SPAN + rb")*\.")
 
 
 def read_spans(path: Path) -> tuple[Interval, ...]:
@@ -38,7 +38,7 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
     Raises
     ------
     FormatError
-        If the file is not a list of spans as the legacy wrote it; the message contains the offset in bytes.
+        If the file is not a list of spans as the legacy wrote it.
     """
     try:
         with open_regular(path) as file:
@@ -47,19 +47,11 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from error
     spans: list[Interval] = []
     named: dict[bytes, Interval] = {}
-    begin = _LIST.match(content)
-    at = begin.end() if begin else 0
-    while begin and (found := _SPAN.match(content, at)):
-        first, last, name, again = found.groups()
-        span = named.get(again) if again else Interval(int(first), int(last))
-        if span is None or not span.first <= span.last <= HIGHEST:
-            break
-        spans.append(span)
-        if name:
-            named[name] = span
-        at = found.end()
-    if not begin or content[at:] != b".":
-        raise FormatError(f"{path}: no record of spans: not a list of pairs of sequences (at byte {at})")
+    for first, last, name, again in re.findall(_SPAN, content):
+        named[name] = named.get(again, NOWHERE) if again else Interval(int(first), int(last))
+        spans.append(named[name])
+    if not _LIST.fullmatch(content) or not all(first <= last <= HIGHEST for first, last in spans):
+        raise FormatError(f"{path}: no record of spans: not a list of pairs of sequences")
     return tuple(sorted(spans))
 
 
@@ -179,10 +171,6 @@ class LegacyDownlink:
         found.begun.update(found.with_products)
         return found
 
-    def runs(self) -> list[LegacyRun]:
-        """Read the records of its runs."""
-        return [LegacyRun.at(self.home / str(run.met), run) for run in sorted(self.begun)]
-
     def retdef(self, chunk: ChunkId) -> Path:
         """Return the path of the RetDef of a chunk."""
         return self.home / Path(paths.retdef(self.id, chunk)).name
@@ -190,11 +178,6 @@ class LegacyDownlink:
     def text(self, name: str) -> Path:
         """Return the path of a text for Level-1."""
         return self.home / paths.text(name, self.id)
-
-    @property
-    def switches(self) -> list[str]:
-        """The names of the halt switches that an operator has set for it."""
-        return [name for name in OF_A_DOWNLINK if name in self.names]
 
     def unfinished(self) -> str:
         """Return why it cannot be taken over yet; empty if the legacy has finished it."""

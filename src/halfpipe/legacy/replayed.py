@@ -14,7 +14,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt, rows
 from halfpipe.formats.idx import EVENT, parse_datagrams
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import History, Merged, Part, cut, file_number
+from halfpipe.legacy.legacy_replay import Merged, Part, cut, file_number
 from halfpipe.legacy.legacy_tree import handed_off
 from halfpipe.legacy.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, home_at, moot_of
 from halfpipe.merge.intervals import Interval
@@ -139,14 +139,19 @@ class Inputs:
 
 
 def expected_of(
-    history: History, downlink: DownlinkId, inputs: Inputs, there: Side, limits: Merge
+    merges: Sequence[tuple[DownlinkId, Merged]],
+    downlink: DownlinkId,
+    inputs: Inputs,
+    there: Side,
+    limits: Merge,
 ) -> Expected:
     """Return the legacy's hand-off of a run in a downlink.
 
     Parameters
     ----------
-    history
-        The legacy's merges of the run. The last merge of the downlink counts, with the data that were known then.
+    merges
+        The legacy's merges of the run (`legacy_replay.replay`). The last merge of the downlink counts, with the data
+        that were known then.
     downlink, inputs
         The downlink, and everything known of the run here.
     there
@@ -154,8 +159,10 @@ def expected_of(
     limits
         How events are cut into files.
     """
-    run, merged = inputs.run, history.latest[downlink]
-    wrote = merged if there.is_tree else history.staged.get(downlink, merged)
+    run, latest = inputs.run, dict(merges)
+    # A merge without files leaves the files of an older one in the stage.
+    staged = {dl: one for dl, one in merges if there.is_tree or one.delivered.any()}
+    merged, wrote = latest[downlink], staged.get(downlink, latest[downlink])
     files, moot = [], _environment(there.texts[MOOT_KEYS], str(run.met))
     for begin, end in wrote.series:
         of_index = wrote.events[begin:end]
@@ -168,12 +175,12 @@ def expected_of(
     begins[[begin for begin, _ in wrote.series]] = True
     mine = [f"{run.l1} {inputs.key.key} {inputs.key.alias}"] if inputs.key else []
     unmapped = [[line.format(run.l1)] if line else [] for line in UNMAPPED]
-    order = [dl for dl, _ in history.merges]
+    order = [dl for dl, _ in merges]
     before = order[: len(order) - order[::-1].index(downlink)]
-    others = (one for dl, one in history.latest.items() if dl != downlink)
+    others = (one for dl, one in latest.items() if dl != downlink)
     firsts = {  # of all files so far, because the legacy never removes a token
         int(one.events["sequence"][begin + a])
-        for _, one in history.merges
+        for _, one in merges
         for begin, end in one.series
         for a, _ in cut(end - begin, limits)
     }

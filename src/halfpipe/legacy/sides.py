@@ -25,7 +25,7 @@ from halfpipe.legacy.legacy_tree import MET, SCRATCH, read_spans
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
 
-# One event of a run: `place` is the number of the file with the record, `offset` and `size` are bytes in it, `sum` is a
+# One event of a run: `place` is the number of the file with the record, `offset` is its first byte, `sum` is a
 # checksum of the record. A `bare` event is an LPA event without handlers.
 ROW = np.dtype(
     [
@@ -33,7 +33,6 @@ ROW = np.dtype(
         ("apid", "u2"),
         ("place", "u4"),
         ("offset", "i8"),
-        ("size", "u4"),
         ("sum", "i8"),
         ("bare", "?"),
     ]
@@ -278,7 +277,7 @@ def rows_of(
     path, rows = places[place], np.zeros(len(offsets), ROW)
     data = _opened(path).data
     layout = evt.record_layout(data, offsets, str(path))
-    rows["size"], rows["place"], rows["offset"] = layout.sizes, place, offsets
+    rows["place"], rows["offset"] = place, offsets
     rows["sequence"] = evt.context_column(data, offsets, "scalers_sequence")
     rows["apid"] = evt.context_column(data, offsets, "ccsds_apid")
     rows["sum"] = [*map(hash, _records(data, offsets, layout, latc))]

@@ -17,6 +17,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
+from halfpipe.downlink.halts import OF_A_DOWNLINK
 from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
@@ -95,10 +96,6 @@ class Report:
     switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON."""
-        return vars(self) | {"runs": {str(known): sorted(runs) for known, runs in self.runs.items()}}
-
 
 def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     """Take over a downlink of the legacy, or only report what would become of it if `report.done` is false.
@@ -121,14 +118,15 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
             report.unchanged += 1
             return None
     legacy = LegacyDownlink.at(home)
-    if legacy.switches:
-        report.switches[legacy.id] = legacy.switches
+    if switches := [name for name in OF_A_DOWNLINK if name in legacy.names]:
+        report.switches[legacy.id] = switches
     here = _processed_here(work, legacy.id)
     left = here or legacy.unfinished()
-    runs = [] if left and not here else legacy.runs()
+    begun = () if left and not here else sorted(legacy.begun)
+    runs = [LegacyRun.at(home / str(run.met), run) for run in begun]
     _note_both(work, legacy, runs, report)
     if do and not here:
-        for switch in legacy.switches:
+        for switch in switches:
             write_bytes(work / paths.halt(switch, legacy.id), (home / switch).read_bytes())
     if left:
         report.left[left.partition(":")[0]].append(legacy.id)

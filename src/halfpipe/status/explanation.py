@@ -290,7 +290,7 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
     why.append("The missing data normally come with the next downlink.")
     if (last := last_handoff(state.work, state.run)) is not None:
         why.append(f"No more data of the run have arrived since {utc(last)}.")
-    started = float(met.met_to_unix(state.run.met))
+    started = met.met_to_unix(state.run.met)
     if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""
     return (

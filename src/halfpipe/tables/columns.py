@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from halfpipe.formats.met import met_to_unix_array, unix_to_met_array
+from halfpipe.formats.met import met_to_unix, unix_to_met
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +69,9 @@ class Columns:
         for column in self.index + self.data:
             values = found[column.name]
             if column.dtype == MET:
-                values = values.astype("float64") if is_met else unix_to_met_array(values)
+                values = values.astype("float64") if is_met else unix_to_met(values)
             elif column.dtype == UTC:
-                values = utc(met_to_unix_array(values) if is_met else values)
+                values = utc(met_to_unix(values) if is_met else values)
             else:
                 values = values.astype(column.dtype)
             found[column.name] = values

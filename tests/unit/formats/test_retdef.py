@@ -155,15 +155,15 @@ def bomb(levels: int) -> str:
 
 def test_entities_are_refused_before_they_grow() -> None:
     begun = time.monotonic()
-    refused = "declares an entity or an external reference"
-    assert complaint(bomb(10)).startswith(refused)  # ten billion bytes, if it were expanded
+    refused = "EntitiesForbidden"
+    assert refused in complaint(bomb(10))  # ten billion bytes, if it were expanded
     for entity in (
         'x "lol"',
         '% x "lol"',
         'x SYSTEM "file:///etc/passwd"',
         'x PUBLIC "a" "http://localhost/"',
     ):
-        assert complaint(f"<!DOCTYPE retdef [<!ENTITY {entity}>]>{BODY}").startswith(refused)
+        assert refused in complaint(f"<!DOCTYPE retdef [<!ENTITY {entity}>]>{BODY}")
     outside = '<!DOCTYPE retdef SYSTEM "http://localhost/retdef.dtd">'
     assert parse(outside + BODY) == GOOD, "a DTD elsewhere is not asked for"
     assert time.monotonic() - begun < 5

@@ -64,8 +64,7 @@ def test_spans_are_read(content: bytes, tmp_path: Path) -> None:
 def test_other_pickles_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r0741234567-spans.txt"
     path.write_bytes(content)
-    byte = r"\d+" if content.startswith(b"(l") else "0"
-    with pytest.raises(FormatError, match=rf"^{path}: .*\(at byte {byte}\)"):
+    with pytest.raises(FormatError, match=f"^{path}: "):
         read_spans(path)
 
 
