@@ -230,7 +230,9 @@ def _write(
     known = submissions(work, downlink)
     if not known.every:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+        known.intend(
+            (), outcome=Outcome.SUBMITTED, by=By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when
+        )
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
     write_json(work / paths.submitted(downlink), product(known, content))
 
