@@ -83,9 +83,13 @@ def advice(error: OSError) -> str:
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return _ADVICE.get(error.errno or 0, "Fix this and re-run the command.")
     path = Path(str(error.filename or "/"))
-    owners = [f"{place} belongs to {who}" for place in (path, *path.parents) if (who := _owner(place))]
+    visible = [place for place in (path, *path.parents) if os.path.lexists(place)]
+    owners = [
+        f"{place} belongs to {_user(place.lstat().st_uid)}, mode {stat.filemode(place.lstat().st_mode)}"
+        for place in visible[:2]
+    ]
     return (
-        f"{', '.join(owners[:2])}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
+        f"{', '.join(owners)}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
         "write (chmod), or run as the owner, then re-run the command."
     )
 
@@ -120,14 +124,6 @@ def in_place_of(path: Path, remedy: Remedy) -> Remedy:
 def cannot_be_read(path: Path | str, error: OSError) -> str:
     """Return why `path` cannot be read or listed, and what to do."""
     return f"{path} cannot be read: {error.strerror or error}. {advice(error)}"
-
-
-def _owner(path: Path) -> str:
-    try:
-        found = path.lstat()
-    except OSError:
-        return ""
-    return f"{_user(found.st_uid)}, mode {stat.filemode(found.st_mode)}"
 
 
 def _user(uid: int) -> str:

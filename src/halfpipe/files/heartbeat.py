@@ -61,21 +61,14 @@ class Holder:
     begun: int = 0
 
     @classmethod
-    def parse(cls, content: bytes) -> Self | None:
-        """Return the process that wrote `content`, also with keys of a later version; None if it is damaged."""
+    def read(cls, path: Path) -> Self | None:
+        """Read a file that such a process wrote, also with keys of a later version; None if damaged or not readable."""
         try:
-            values = json.loads(content)
+            values = json.loads(path.read_bytes())
             found = cls(**{each.name: each.type(values[each.name]) for each in fields(cls)})  # type: ignore[operator]
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (PermissionError, IsADirectoryError, ValueError, TypeError, KeyError, RecursionError):
             return None
         return found if NAME.fullmatch(found.heart) else None
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """Read a file that such a process wrote; None if it is damaged or not readable."""
-        with suppress(PermissionError, IsADirectoryError):
-            return cls.parse(path.read_bytes())
-        return None
 
     def as_bytes(self) -> bytes:
         """Return the content of a file for `read`."""
@@ -219,11 +212,6 @@ def end_all(works: Iterable[Path]) -> None:
     """End the hearts in these working directories, also of a job that was interrupted between two steps."""
     for work in set(works) & hearts.keys():
         hearts.pop(work).end()
-
-
-def is_ours(heart: str) -> bool:
-    """Tell whether a heartbeat belongs to this process."""
-    return any(each.me.heart == heart for each in hearts.values())
 
 
 def touched(work: Path, heart: str) -> float | None:

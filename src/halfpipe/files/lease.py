@@ -74,7 +74,9 @@ class Found:
     @property
     def ours(self) -> bool:
         """Whether this process holds it."""
-        return self.holder is not None and heartbeat.is_ours(self.holder.heart)
+        return self.holder is not None and self.holder.heart in {
+            each.me.heart for each in heartbeat.hearts.values()
+        }
 
     def __str__(self) -> str:
         who = str(self.holder or "an unknown process (its file is damaged)")
