@@ -51,7 +51,7 @@ def hold_downlink(settings: Settings, downlink: DownlinkId, say: Say) -> Lease:
         atexit.register(release_downlinks)
     _downlinks[lease.home] = lease  # first, because a signal may end this process at any moment
     try:
-        lease.take_or_refuse(f"downlink {downlink}", say)
+        lease.take(f"downlink {downlink}", say, refuse=True)
     finally:
         if not lease.is_of_this_process:
             del _downlinks[lease.home]
@@ -100,7 +100,7 @@ def downlink_job(settings: Settings, downlink: DownlinkId) -> AbstractContextMan
         If another process works on the downlink, or the head is gone.
     """
     lease, head = Lease.of(settings, paths.downlink_lease(downlink)), os.environ.get(HEAD_VARIABLE, "")
-    return lease.under_head(head) if head else lease.take_or_refuse(f"downlink {downlink}", log.warning)
+    return lease.under_head(head) if head else lease.take(f"downlink {downlink}", log.warning, refuse=True)
 
 
 def in_progress(work: Path, downlink: DownlinkId) -> str | None:

@@ -368,7 +368,7 @@ def takeover(
     if do:
         working_directory.begin(work)
     lease = Lease.of(settings, paths.TAKEOVER_LEASE)
-    with lease.take_or_refuse("the takeover", log.warning) if do else nullcontext():
+    with lease.take("the takeover", log.warning, refuse=True) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))
         on_disk: dict[DownlinkId, Mark] = {}
