@@ -122,13 +122,8 @@ def whoami() -> Holder:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run a user id without a name
         user = str(os.getuid())
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), now)
-
-
-def in_a_name(text: str) -> str:
-    """Return `text` with only characters that the name of a heartbeat may contain."""
-    return re.sub(r"[^\w.-]", "_", text)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), since)
 
 
 @contextmanager
@@ -156,11 +151,10 @@ class Heart:
     """
 
     def __init__(self, work: Path, lifetime: float) -> None:
-        me, begun = whoami(), 0
-        with suppress(OSError):
-            begun = _state("self")[1]
-        name = in_a_name(f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
-        self.me = replace(me, heart=name, lifetime=lifetime, boot=_boot() if begun else "", begun=begun)
+        me, boot = whoami(), _boot()
+        name = re.sub(r"[^\w.-]", "_", f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
+        begun = _state("self")[1] if boot else 0
+        self.me = replace(me, heart=name, lifetime=lifetime, boot=boot, begun=begun)
         self.held, self.ends_process = 0, False
         self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
         self._path.parent.mkdir(parents=True, exist_ok=True)

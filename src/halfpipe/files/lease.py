@@ -117,7 +117,7 @@ def _job_lives(work: Path, place: str, name: str, silence: float) -> bool:
     touched = heartbeat.touched(work, match[1]) if match else None
     if touched is None or file_server_time(work) - touched >= silence:
         return False
-    if not name.startswith(f"job-{heartbeat.in_a_name(socket.gethostname())}-"):
+    if not name.startswith(f"job-{socket.gethostname()}-"):
         return True  # not read, because thousands of jobs may run on other hosts
     job = Holder.read(work / place / name)
     return job is None or not job.is_gone

@@ -229,7 +229,7 @@ def _write(
     # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a rollback.
     known = submissions(work, downlink)
     if not known.every:
-        when = {"when": handed_off(legacy.home), "who": "the legacy"}
+        when: dict[str, Any] = {"when": handed_off(legacy.home), "who": "the legacy"}
         known.intend(
             (), outcome=Outcome.SUBMITTED, by=By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when
         )
