@@ -16,8 +16,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
-from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
+from halfpipe.process.programs import answer
 from halfpipe.process.usage import has_ended_well, is_empty
 
 LOGGER = logging.getLogger("snakemake.logging")

@@ -5,15 +5,13 @@ import os
 import shlex
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from halfpipe.errors import Remedy
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "disk-full"  # code of a failure that may be tried again
-SMALL_FILE = 1 << 16  # bytes
+SMALL_FILE = 1 << 16  # bytes; there may be no room for it on a file system with fewer free bytes
 
 _SERVER = "The file server does not answer: have it looked at, or mounted again."
 _ADVICE = {
@@ -38,35 +36,18 @@ class NoRoomError(OSError):
         self.needed = needed
 
 
-@dataclass(frozen=True)
-class Room:
-    """Room on a file system: its mount point, its free bytes, and its total bytes."""
+def free_space(path: Path) -> tuple[Path, int, int]:
+    """Return mount point, free bytes and total bytes of the file system of `path`, which need not exist.
 
-    mount: Path
-    free: int
-    total: int
-
-    @classmethod
-    def at(cls, path: Path) -> Self:
-        """Look at the file system of `path`, which need not exist.
-
-        Raises
-        ------
-        OSError
-            If it cannot be looked at.
-        """
-        place = path.resolve()
-        mount = next(each for each in (place, *place.parents) if each.is_mount())
-        found = shutil.disk_usage(mount)
-        return cls(mount, found.free, found.total)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there may be no room even for a small file."""
-        return self.free < SMALL_FILE
-
-    def __str__(self) -> str:
-        return f"{self.mount}: {size(self.free)} free of {size(self.total)}"
+    Raises
+    ------
+    OSError
+        If it cannot be looked at.
+    """
+    place = path.resolve()
+    mount = next(each for each in (place, *place.parents) if each.is_mount())
+    found = shutil.disk_usage(mount)
+    return mount, found.free, found.total
 
 
 def size(number: float) -> str:

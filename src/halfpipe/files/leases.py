@@ -65,14 +65,13 @@ def release_downlinks() -> None:
     """Release the leases of `hold_downlink`. Jobs that are silent for three beats count as killed and are removed."""
     mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]
     _downlinks.clear()
-    works = {lease.work for lease in mine}
     silence = max((3 * lease.lifetime / BEATS for lease in mine), default=0.0)
     if any(found.jobs for lease in mine if (found := lease.look())):
         time.sleep(silence)
     for lease in mine:
         lease.remove_dead_jobs(silence)
         lease.release()
-    heartbeat.end_all(works)
+    heartbeat.end_all({lease.work for lease in mine})
 
 
 def check_head(work: Path) -> None:

@@ -196,6 +196,19 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: 
         kill(process.pid, number)
 
 
+def answer(words: Sequence[str], seconds: float) -> str:
+    """Return what a short command of another system prints.
+
+    This is empty if the command cannot be started, fails, or takes longer than `seconds`.
+    """
+    try:
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=seconds
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 class Lines:
     """Splits the output of a program into lines, and calls `hear` with each line including its end.
 
