@@ -132,7 +132,13 @@ def load(
             "--configfile FILE. config/README.md has every key."
         )
     settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
-    _refuse_contradictions(settings)
+    if settings.level0.fetch is not None and settings.level0.cache is None:
+        raise ConfigError("level0.fetch needs a cache. Set level0.cache to a directory that all nodes see.")
+    if settings.moot.mapping and settings.ledger.url is None:
+        raise ConfigError(
+            "moot.mapping is true, but ledger.url is null, and the ledger's tables map keys and aliases. Set "
+            "ledger.url, or set moot.mapping to false."
+        )
     if not only_look:
         refuse_missing_places(settings)
     return settings
@@ -237,23 +243,20 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
     return f"{head}: {error['input']!r}: {expected}"
 
 
-def _keys(kind: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield all keys of a dataclass and of its sections, each as a path."""
-    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-    for name in names:
-        of = get_type_hints(kind)[name]
-        yield (*place, name)
+def _keys(kind: Any, section: str = "") -> Iterator[str]:
+    """Yield all keys of a dataclass and of its sections, such as ``merge.min_epus``."""
+    for key in fields(kind) if is_dataclass(kind) else ():
+        of = get_type_hints(kind)[key.name]
+        yield section + key.name
         for each in (of, *get_args(of)):  # also the keys of list entries
-            yield from _keys(each, (*place, name))
+            yield from _keys(each, f"{section}{key.name}.")
 
 
 def _meant(place: tuple[str, ...]) -> str:
     """Suggest a key for an unknown one: one that is spelled alike, or has the same name in another section."""
-    keys, place = list(_keys(Settings)), tuple(each for each in place if not each.isdecimal())
-    same = [".".join(key) for key in keys if key[-1] == place[-1]]
-    beside = {key[-1]: ".".join(key) for key in keys if key[:-1] == place[:-1]}
-    alike = [beside[name] for name in get_close_matches(place[-1], beside, 1)]
-    found = alike or same or get_close_matches(".".join(place), map(".".join, keys), 1, 0.8)
+    keys, key = list(_keys(Settings)), ".".join(each for each in place if not each.isdecimal())
+    same = [each for each in keys if each.rpartition(".")[2] == place[-1]]
+    found = get_close_matches(key, keys, 1, 0.8) or same
     return f"; you probably meant {found[0]}" if found else ""
 
 
@@ -283,17 +286,6 @@ def refuse_missing_places(settings: Settings) -> None:
     """
     for _, wrong in missing_places(settings):
         raise ConfigError(f"{wrong}. Correct the path in the config, or have it mounted.")
-
-
-def _refuse_contradictions(settings: Settings) -> None:
-    """Refuse keys that contradict each other."""
-    if settings.level0.fetch is not None and settings.level0.cache is None:
-        raise ConfigError("level0.fetch needs a cache. Set level0.cache to a directory that all nodes see.")
-    if settings.moot.mapping and settings.ledger.url is None:
-        raise ConfigError(
-            "moot.mapping is true, but ledger.url is null, and the ledger's tables map keys and aliases. Set "
-            "ledger.url, or set moot.mapping to false."
-        )
 
 
 def written_at(settings: Settings) -> Path:

@@ -74,13 +74,11 @@ def command_with(*names: str, needed: str = "") -> Check:
             words = shlex.split(text) if isinstance(text, str) else []
         except ValueError as error:
             raise ConfigError(f"{text!r} cannot be split into words: {error}") from error
-        if not needed or not isinstance(text, str):
-            return text
         found = [name for word in words for name in PLACEHOLDER.findall(word)]
-        if other := [name for name in found if name not in names]:
+        if needed and (other := [name for name in found if name not in names]):
             known = ", ".join(f"{{{name}}}" for name in names)
             raise ConfigError(f"{{{other[0]}}} is not known here; known are: {known}")
-        if needed not in found:
+        if needed and isinstance(text, str) and needed not in found:
             raise ConfigError(f"{text!r} does not use {{{needed}}}: write it where it belongs")
         return text
 

@@ -27,8 +27,8 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from halfpipe.errors import Remedy
-from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import Failure, in_a_line
+from halfpipe.process.programs import answer
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 

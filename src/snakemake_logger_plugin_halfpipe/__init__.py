@@ -16,8 +16,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
-from halfpipe.process.answers import answer
 from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
+from halfpipe.process.programs import answer
 from halfpipe.process.usage import has_ended_well, is_empty
 
 LOGGER = logging.getLogger("snakemake.logging")
@@ -106,19 +106,20 @@ class LogHandler(LogHandlerBase):
         match _of(record, "event"):
             case LogEvent.JOB_INFO:
                 self._given[_of(record, "jobid")] = _of(record, "resources")
-                for log in _logs(record)[:1]:
+                for log in _paths(_of(record, "log"))[:1]:
                     forget(log)
             case LogEvent.JOB_ERROR:
-                log, *of_slurm = _logs(record)
+                log, *of_slurm = _paths(_of(record, "log"))
                 given = self._given.get(_of(record, "jobid"), {})
                 said = _of(record, "rule_msg")
                 self._failed(log, of_slurm, given, said, _of(record, "shellcmd"))
             case LogEvent.GROUP_ERROR:
-                of_slurm = [Path(log) for log in _of(record, "aux_logs") if log]
+                of_slurm = _paths(filter(None, _of(record, "aux_logs")))
                 for job in _of(record, "job_error_info"):
-                    own = _log_of(job)
-                    if own and own.exists() and not _is_made(job["output"]):
-                        self._failed(own, of_slurm, self._given.get(job["jobid"], {}), None, job["shellcmd"])
+                    for own in _paths(job["log"])[:1]:
+                        if own.exists() and not _are_made(job["output"]):
+                            given = self._given.get(job["jobid"], {})
+                            self._failed(own, of_slurm, given, None, job["shellcmd"])
 
     def _failed(
         self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object
@@ -150,13 +151,13 @@ def ended_by() -> str:
     return _ended[0] if _ended else ""
 
 
-def _is_made(files: Iterable[object]) -> bool:
-    return all(Path(str(file)).exists() for file in files)
+def _paths(files: Iterable[object]) -> list[Path]:
+    """Return the paths of files. The first log of a job is its own, the others are those of its executor."""
+    return [Path(str(file)).absolute() for file in files]
 
 
-def _log_of(job: Mapping[str, Any]) -> Path | None:
-    """Return the log of a job of a group."""
-    return next((Path(str(log)).absolute() for log in job["log"]), None)
+def _are_made(files: Iterable[object]) -> bool:
+    return all(path.exists() for path in _paths(files))
 
 
 def _state(job: str) -> str:
@@ -193,8 +194,7 @@ class LineAJob(logging.Formatter):
             self._ended = self._names.pop(_of(record, "job_id"), "")
             return False
         if event is LogEvent.JOB_ERROR and _of(record, "indent"):  # of a group that failed
-            log = _logs(record)[0]
-            return log.exists() and not _is_made(_of(record, "output"))
+            return _paths(_of(record, "log"))[0].exists() and not _are_made(_of(record, "output"))
         return event not in UNPRINTED and not NOISE.match(str(record.msg))
 
     def format(self, record: logging.LogRecord) -> str:
@@ -203,15 +203,10 @@ class LineAJob(logging.Formatter):
         if event is LogEvent.PROGRESS:
             return f"{_of(record, 'done')} of {_of(record, 'total')}: {self._ended}"
         if event is LogEvent.JOB_ERROR:
-            return f"failed: {_of(record, 'rule_name')}; its log: {', '.join(map(str, _logs(record)))}"
+            return f"failed: {_of(record, 'rule_name')}; its log: {', '.join(map(str, _paths(_of(record, 'log'))))}"
         return self._whole.format(record)
 
 
 def _of(record: logging.LogRecord, name: str) -> Any:
     """Return an attribute that Snakemake added to a record; None without it."""
     return getattr(record, name, None)
-
-
-def _logs(record: logging.LogRecord) -> list[Path]:
-    """Return the log of a job, and the logs of its executor."""
-    return [Path(log).absolute() for log in _of(record, "log")]

@@ -95,7 +95,7 @@ def test_an_interrupted_command_continues_and_again_gives_the_same(month: Site, 
         path.unlink()
     killed(site, signal.SIGHUP, "2023-04", "--again")
     rest = sum(not site.has_receipt(dl) or site.receipt(dl)["handoff"] == 1 for dl in MONTH)
-    (record,) = (site.work / paths.BATCH_LOGS).glob("again-230401001-230402002-*.json")
+    (record,) = site.work.glob(paths.reprocessing("230401001-230402002-*"))
     ended = process(site, "2023-04", "--again").good()
     assert f"{rest} of 4 downlinks to be regenerated\n" in ended.said
     assert f"first: rm {record}\n" in ended.said

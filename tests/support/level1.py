@@ -114,7 +114,7 @@ class Level1:
 
     def words(self) -> list[str]:
         """Return the recorded word for the outcome of each attempt."""
-        return [attempt.word for attempt in submissions(self.work, DL).every]
+        return [attempt.outcome for attempt in submissions(self.work, DL).every]
 
 
 def is_unknown(work: Path, downlink: str) -> bool:

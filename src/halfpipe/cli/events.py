@@ -27,7 +27,7 @@ from halfpipe.words import count
     help="A run, as 2c2e5787 or r0741234567, or an event file (.evt).",
 )
 @row_options
-def command(site: Site, what: RunId | Path, target: printed.Target) -> None:
+def command(site: Site, what: RunId | Path) -> None:
     """List the events of a run or a file: sequence, EPU, time, downlink, and position in the file.
 
     The events of a run are read from the products of its chunks, so that those that wait are listed, too; they are gone
@@ -42,4 +42,4 @@ def command(site: Site, what: RunId | Path, target: printed.Target) -> None:
         site.check()
         found, simulated = SiteFrames(site.settings).run(what).events(), site.settings.is_simulated
     foot = count(len(found), "event") + (", SIMULATED" if simulated else "")
-    printed.listed(target, "events", found, foot, simulated=simulated)
+    printed.listed(site.form, site.output, "events", found, foot, simulated=simulated)

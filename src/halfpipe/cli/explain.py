@@ -68,8 +68,7 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
         return 0
     site.check()
     if not as_json:
-        site.say()
-        site.say_trouble()
+        site.say(trouble=True)
     survey, every, unread = Survey(site.settings), list[Explained](), 0
     failed = list[HalfPipeError]()
     for each in asked_runs:

@@ -1,17 +1,21 @@
 """`halfpipe find`."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.show import TABLE_DROP
-from halfpipe.cli.verbs import RUN, TIME, Site, Verb, row_options, unix
+from halfpipe.cli.verbs import RUN, Site, Verb, row_options
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
+
+TIME = click.DateTime(
+    [f"%Y-%m-%d{time}" for time in ("", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%S.%f")]
+)
 
 
 @click.command(
@@ -29,9 +33,7 @@ from halfpipe.words import count
 @click.option("--met", type=click.FloatRange(0, 2**32), metavar="SECONDS", help="Mission elapsed time.")
 @click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be repeated.")
 @row_options
-def command(
-    site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...], target: printed.Target
-) -> int:
+def command(site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...]) -> int:
     """Find the downlinks, runs and files for a time or a run.
 
     Processed downlinks are found by the event files in their receipts, outstanding ones by the spans of their RetDefs.
@@ -43,7 +45,9 @@ def command(
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
     from halfpipe.tables.found_downlinks import find
 
-    when = met if utc is None else met_of.unix_to_met(unix(utc))
+    when = met
+    if utc is not None:  # without a zone it is UTC
+        when = met_of.unix_to_met((utc if utc.tzinfo else utc.replace(tzinfo=UTC)).timestamp())
     found, failed = find(site.settings, when, runs)
     survey, downlinks = Survey(site.settings), found.index.get_level_values("downlink")
     states = {dl: account(survey, DownlinkId(dl)).state for dl in downlinks.unique()}
@@ -51,6 +55,6 @@ def command(
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
     foot = f"{count(len(states), 'downlink')} found" + (f"\noutstanding: {do}" if do else "")
     found = found.assign(state=downlinks.map(states))
-    site.listed(target, "found", found, foot, drop=TABLE_DROP, document={"met": when, "do": do})
+    site.listed("found", found, foot, drop=TABLE_DROP, document={"met": when, "do": do})
     printed.errors(failed)
     return 1 if failed or found.empty else 0

@@ -3,7 +3,6 @@
 import click
 
 from halfpipe import paths
-from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, reason_given, row_options
 from halfpipe.files import markers
 from halfpipe.ids import DownlinkId, RunId
@@ -42,7 +41,6 @@ def command(
     reason: str | None,
     take_back: bool,
     reopen: DownlinkId | None,
-    target: printed.Target,
 ) -> int:
     """Stop waiting for the missing data of runs, and list the abandoned runs.
 
@@ -76,5 +74,5 @@ def command(
         for run, files in sorted(found.runs.items())
     ]
     foot = "\n".join([*found.refused, f"{count(len(abandoned), 'run')} abandoned"])
-    site.listed(target, "runs", abandoned, foot, document={"refused": found.refused})
+    site.listed("runs", abandoned, foot, document={"refused": found.refused})
     return 1 if found.refused else 0

@@ -2,7 +2,6 @@
 
 import click
 
-from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, reason_given, row_options
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
@@ -42,7 +41,6 @@ def command(
     downlinks: tuple[DownlinkId, ...],
     reason: str | None,
     resume: bool,
-    target: printed.Target,
 ) -> None:
     """Pause staging, submission, Online or cleanup; without argument, list pauses.
 
@@ -66,4 +64,4 @@ def command(
     foot = count(len(held), "halt switch", "halt switches")
     if what is not None and not resume:
         foot += f"\nto resume: {' '.join(['halfpipe hold', what.called, *downlinks])} --resume"
-    site.listed(target, "held", held, foot)
+    site.listed("held", held, foot)

@@ -67,19 +67,16 @@ class Command(click.Group):
             with prepared():
                 status = super().invoke(ctx)
                 sys.stdout.flush()
-        except BrokenPipeError:  # the reader has ended: click ends with 1
-            raise
         except HalfPipeError as error:
             printed.errors([error])
             status = 2 if isinstance(error, ConfigError) else 1
-        except OSError as error:
-            printed.errors([Failure.of(error).text])
-            status = 1
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        # click prints its own errors. A broken pipe, whose reader has ended, is one of them.
+        except (BrokenPipeError, click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:
-            traceback.print_exc()
-            printed.errors(["this is a defect of the program, please report it with the lines above"])
+        except Exception as error:
+            if not isinstance(error, OSError):
+                traceback.print_exc()
+            printed.errors([Failure.of(error).text])
             status = 1
         ctx.exit(status or 0)
 

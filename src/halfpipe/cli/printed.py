@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import wrap
@@ -140,16 +140,9 @@ def folded(text: str, room: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-@dataclass(frozen=True)
-class Target:
-    """In which format a verb prints rows, and to which file; None: to standard output."""
-
-    form: str
-    file: Path | None
-
-
 def listed(
-    target: Target,
+    form: str,
+    file: Path | None,
     name: str,
     found: "Rows | DataFrame",
     foot: str,
@@ -163,8 +156,10 @@ def listed(
 
     Parameters
     ----------
-    target, name, found, foot
-        Where to, the name of the rows in JSON, the rows, and the line.
+    form, file
+        One of `FORMS`, and the file; None: standard output.
+    name, found, foot
+        The name of the rows in JSON, the rows, and the line.
     simulated
         Whether the data are SIMULATED; JSON and files say so. For a table, the line above it has.
     drop, colors
@@ -172,21 +167,21 @@ def listed(
     document
         What JSON has in addition.
     """
-    if target.form == FORMS[0]:
+    if form == "table":
         table(found, drop=drop, colors=colors)
         click.echo(foot)
         return
-    if target.form == "json":
+    if form == "json":
         content = _json({name: found, "simulated": simulated, **(document or {})}).encode()
     else:
         from halfpipe.tables import files  # noqa: PLC0415 - pandas and astropy
 
-        content = files.content(found, target.form, simulated=simulated)
-    if target.file and target.file.parent.is_dir() and (target.file.is_file() or not target.file.exists()):
+        content = files.content(found, form, simulated=simulated)
+    if file and file.parent.is_dir() and (file.is_file() or not file.exists()):
         # The whole file, or, if that fails, the file of before; devices and pipes are written to.
-        write_bytes(target.file.resolve(), content, lasting=False, locked=False)
+        write_bytes(file.resolve(), content, lasting=False, locked=False)
         return
-    with click.open_file(str(target.file or "-"), "wb") as out:
+    with click.open_file(str(file or "-"), "wb") as out:
         out.write(content)
 
 

@@ -84,7 +84,6 @@ def command(
     days: float | None,
     event: int | None,
     sequence: int | None,
-    target: printed.Target,
 ) -> int:
     """Show runs, downlinks and event files; deliveries, and runs that wait.
 
@@ -101,13 +100,11 @@ def command(
             "Name runs and downlinks, or event files (.evt). --table waiting takes runs, other tables take downlinks."
         )
     site.check()
-    is_table = target.form == printed.FORMS[0]
-    if is_table:
-        site.say()
-        site.say_trouble()
+    if site.form == "table":
+        site.say(trouble=True)
     if name is not None:
-        return _table(site, name, what, days, target)
-    if target.form not in printed.FORMS[:2]:
+        return _table(site, name, what, days)
+    if site.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
     from halfpipe.tables import frames
 
@@ -120,7 +117,7 @@ def command(
                 found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
-    if not is_table:
+    if site.form != "table":
         said = {"shown": found, "failed": list(map(str, failed))}
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
     else:
@@ -216,9 +213,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     printed.table(shown["records"], drop=["reason"])
 
 
-def _table(
-    site: Site, name: str, what: Sequence[RunId | DownlinkId], days: float | None, target: printed.Target
-) -> int:
+def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: float | None) -> int:
     from halfpipe.tables.site_frames import SiteFrames
 
     frames = SiteFrames(site.settings, what or None)
@@ -237,6 +232,6 @@ def _table(
             abandoned < len(found),
         )
     document = {"failed": list(map(str, frames.problems.values()))}
-    site.listed(target, name, found, foot, drop=TABLE_DROP, document=document)
+    site.listed(name, found, foot, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())
     return 1 if is_bad or frames.problems else 0

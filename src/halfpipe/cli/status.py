@@ -53,7 +53,6 @@ def command(
     checks: bool,
     mends: bool,
     no_checksums: bool,
-    target: printed.Target,
 ) -> int:
     """Show the state of each downlink, and what needs action.
 
@@ -87,14 +86,13 @@ def command(
     now = time.time()
     survey = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
     found = overview(survey, downlinks or (known(survey) if every else recent(survey, days)), of_files)
-    is_table = target.form == printed.FORMS[0]
-    if is_table:
+    if site.form == "table":
         click.echo(utc(now))
         for cause in found.site:
             printed.cause("site", cause)
     shown = (
         [_row(one) for one in found.accounts]
-        if is_table
+        if site.form == "table"
         else [
             {**one.as_json(), "causes": " ".join(cause.code for cause in one.causes)}
             for one in found.accounts
@@ -102,10 +100,8 @@ def command(
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
     document = {"downlinks": found.accounts, "site": found.site}
-    site.listed(
-        target, "downlinks", shown, found.headline(survey), drop=DROP, colors=colors, document=document
-    )
-    if is_table:
+    site.listed("downlinks", shown, found.headline(survey), drop=DROP, colors=colors, document=document)
+    if site.form == "table":
         causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]
         for what, cause in together(each for each in causes if checks or each[1].verdict is Verdict.ACTION):
             printed.cause(what, cause)

@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property, partial, wraps
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,8 @@ class Site:
     profile_name: str | None = None
     given_configfiles: tuple[Path, ...] = ()
     given_values: tuple[str, ...] = ()
+    given_form: str = ""
+    output: Path | None = None
 
     @cached_property
     def profile(self) -> Profile:
@@ -77,22 +78,31 @@ class Site:
         simulated = ", SIMULATED data" if self.settings.is_simulated else ""
         return f"HalfPipe at {self.work} ({by or '--config'}){simulated}"
 
-    def say(self) -> None:
-        """Print the working directory and the profile to standard error."""
+    def say(self, *, trouble: bool = False) -> None:
+        """Print the working directory and the profile to standard error, and if `trouble`, a problem with the stage.
+
+        The verb still shows what it can read.
+        """
         sys.stdout.flush()
         click.echo(printed.tinted(str(self), dim=True), err=True)
-
-    def say_trouble(self) -> None:
-        """Print a problem with the stage, if there is one; the verb still shows what it can read."""
-        if cause := stage_mark.trouble(self.settings):
+        if trouble and (cause := stage_mark.trouble(self.settings)):
             printed.cause("site", cause, err=True)
 
-    def listed(
-        self, target: printed.Target, name: str, found: "printed.Rows | DataFrame", foot: str, **how: Any
-    ) -> None:
+    @cached_property
+    def form(self) -> str:
+        """The format of the rows that a verb prints, from `row_options`; one of `printed.FORMS`."""
+        form = self.given_form or (self.output.suffix.removeprefix(".") if self.output else "table")
+        if form not in printed.FORMS or (self.output and form == "table"):
+            names = ", *.".join(printed.FORMS[1:])
+            raise click.UsageError(f"--output: give a --format, or a file named *.{names}.")
+        if form == "parquet" and self.output is None:
+            raise click.UsageError("--format parquet: name a file (--output).")
+        return form
+
+    def listed(self, name: str, found: "printed.Rows | DataFrame", foot: str, **how: Any) -> None:
         """Print rows with `printed.listed` and its options `how`; JSON output also has the working directory."""
         how["document"] = {"work": self.work, **how.get("document", {})}
-        printed.listed(target, name, found, foot, simulated=self.settings.is_simulated, **how)
+        printed.listed(self.form, self.output, name, found, foot, simulated=self.settings.is_simulated, **how)
 
     def check(self, *, only_look: bool = True) -> None:
         """Make sure that the working directory exists, because an empty result would be misleading.
@@ -116,7 +126,7 @@ class Site:
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-    """Keep an option of the site, given before or after the verb."""
+    """Keep an option in the `Site`. Those that select the site may be given before or after the verb."""
     if value and option.name:
         setattr(ctx.find_root().ensure_object(Site), option.name, value)
 
@@ -182,7 +192,7 @@ class Verb(click.Command):
         ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
         if self.at_work:
             site.check(only_look=self.only_look)
-            if not ctx.params.get("as_json") and ctx.params.get("form") in {None, "table"}:
+            if site.form == "table" and not ctx.params.get("as_json"):
                 site.say()
         for name, value in ctx.params.items():
             if isinstance(value, Downlinks):
@@ -212,16 +222,6 @@ class Named(click.ParamType[Any]):
             return self._read(value) if type(value) is str else value
         except IdError as error:
             self.fail(f"{error}.", param, ctx)
-
-
-TIME = click.DateTime(
-    [f"%Y-%m-%d{time}" for time in ("", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%S.%f")]
-)
-
-
-def unix(time: datetime) -> float:
-    """Return a time as Unix seconds; without a zone it is UTC."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def read_downlinks(text: str) -> DownlinkId | Downlinks:
@@ -265,23 +265,15 @@ def reason_given(reason: str | None) -> str:
     return reason or ""
 
 
+kept_option = partial(click.option, expose_value=False, callback=_remember)
+
+
 def row_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for the format and the file of printed rows to a verb; its function gets them as `target`."""
-
-    @wraps(function)
-    def with_target(*args: Any, form: str | None, output: Path | None, **more: Any) -> Any:
-        form = form or (output.suffix.removeprefix(".") if output else printed.FORMS[0])
-        if form not in printed.FORMS or (output and form == printed.FORMS[0]):
-            names = ", *.".join(printed.FORMS[1:])
-            raise click.UsageError(f"--output: give a --format, or a file named *.{names}.")
-        if form == "parquet" and output is None:
-            raise click.UsageError("--format parquet: name a file (--output).")
-        return function(*args, target=printed.Target(form, output), **more)
-
+    """Add options for the format and the file of rows to a verb, which prints them by `Site.listed`."""
     text = "Format of the rows; else by the suffix of --output, or a table."
-    with_form = click.option("--format", "form", type=click.Choice(printed.FORMS), help=text)(with_target)
+    with_form = kept_option("--format", "given_form", type=click.Choice(printed.FORMS), help=text)(function)
     path = click.Path(path_type=Path, dir_okay=False)
-    return click.option("-o", "--output", type=path, metavar="FILE", help="Write the rows to a file.")(
+    return kept_option("-o", "--output", type=path, metavar="FILE", help="Write the rows to a file.")(
         with_form
     )
 

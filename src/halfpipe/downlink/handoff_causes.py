@@ -291,7 +291,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
     if last is None:
         return []
     return [
-        f"downlink {downlink}: Level-1 has hand-off {last.handoff} (submitted {last.when}), and takes later "
+        f"downlink {downlink}: Level-1 has hand-off {last.handoff} (submitted {utc(last.since)}), and takes later "
         f"hand-offs only by a rollback: {how_to_roll_back(settings, downlink)}"
     ]
 
@@ -365,7 +365,7 @@ def unsettled(
     has_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
         taken = "; its files are gone from the stage, so Level-1 may have taken it"
-    if last.is_written:
+    if last.outcome is Outcome.WRITTEN:
         text = f"{what} is not confirmed: a person must run its command{taken}"
         remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)

@@ -251,10 +251,7 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         return
     since = found.signed or None
     if found.lives or found.jobs:
-        left = f"leftover jobs of a killed process: {', '.join(found.jobs)}"
-        yield Cause(
-            "in-progress", Verdict.NOTE, f"in progress: {found if found.lives else left}", since=since
-        )
+        yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         again = Remedy(f"snakemake dl={downlink}")
-        yield Cause("killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, since)
+        yield Cause("killed", Verdict.ACTION, f"begun by {found.holder}, which died", again, since)

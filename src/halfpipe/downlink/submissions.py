@@ -10,12 +10,10 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.attempts import Attempts
 from halfpipe.settings import Settings
 
-DONE = "submitted"
-
 
 def submissions(work: Path, downlink: str, *, only_look: bool = False) -> Attempts:
     """Read the submissions of a downlink. The last confirmed one is the hand-off that Level-1 has."""
-    return Attempts(work, paths.submissions(downlink), downlink, DONE, only_look=only_look)
+    return Attempts(work, paths.submissions(downlink), downlink, only_look=only_look)
 
 
 def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
@@ -30,7 +28,6 @@ def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
         work,
         paths.submissions(downlink),
         downlink,
-        DONE,
         before=partial(remove_file, product),
         after=note,
     )

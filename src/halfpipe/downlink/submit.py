@@ -21,7 +21,6 @@ from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, Sta
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import (
-    WRITTEN,
     Action,
     Attempt,
     Attempts,
@@ -166,10 +165,12 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
         return last
     receipt = read_receipt(settings.paths.work, downlink)  # so a mistyped downlink gets no record
     if not submitted or is_submitted(receipt, record):
-        how = f"the last attempt is known: {last.word}" if last else "nothing was attempted"
+        how = f"the last attempt is known: {last.outcome}" if last else "nothing was attempted"
         raise SubmissionError(f"downlink {downlink}: there is nothing to settle, {how} ({record.path}).")
     action = Action.SUBMIT if record.last_confirmed is None else Action.ROLLBACK
-    return record.add(Outcome.SUBMITTED, By.PERSON, action=action, handoff=receipt["handoff"])
+    return record.intend(
+        (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=action, handoff=receipt["handoff"]
+    )
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:
@@ -201,7 +202,7 @@ def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) ->
     is_to_settle = (
         last is not None
         and not last.is_known
-        and (settings.submit.command is not None or not last.is_written)
+        and (settings.submit.command is not None or last.outcome is not Outcome.WRITTEN)
     )
     # The earlier command may have created a stream. Running it again might create a second one.
     if is_to_settle and not exists and (check is None or record.every[-1].check_disagrees):
@@ -236,8 +237,9 @@ def _ask_person(settings: Settings, record: Attempts, receipt: Mapping[str, Any]
     """Record that a person must run the command line."""
     _look(settings, record, Action.SUBMIT, receipt)
     words, last, handoff = _words(settings, SUBMIT_CONTRACT, record.id), record.last, receipt["handoff"]
-    if last is None or not last.is_written or (last.handoff, last.command) != (handoff, tuple(words)):
-        record.add(Outcome.UNKNOWN, By.ANSWER, words, why=WRITTEN, action=Action.SUBMIT, handoff=handoff)
+    written = Outcome.WRITTEN, handoff, tuple(words)
+    if last is None or (last.outcome, last.handoff, last.command) != written:
+        record.intend(words, outcome=Outcome.WRITTEN, by=By.ANSWER, action=Action.SUBMIT, handoff=handoff)
 
 
 def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any]) -> None:
@@ -286,7 +288,7 @@ def _run(
         raise _unknown(settings, record)
     if answer.status != 0:
         raise SubmissionError(
-            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {last.word} in "
+            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {last.outcome} in "
             f"{record.path}.",
             Remedy(first="Fix this, then rerun the command.")
             if last.outcome is Outcome.NOT_SUBMITTED
@@ -317,7 +319,7 @@ def product(record: Attempts, receipt: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "downlink": record.id,
         "handoff": receipt["handoff"],
-        "state": known.word if known else "nothing to submit",
+        "state": known.outcome if known else "nothing to submit",
         "submitted": record.last_confirmed.handoff if record.last_confirmed else None,
         "command": shlex.join(known.command) if known and known.command else None,
     }

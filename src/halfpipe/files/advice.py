@@ -5,15 +5,13 @@ import os
 import shlex
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from halfpipe.errors import Remedy
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "disk-full"  # code of a failure that may be tried again
-SMALL_FILE = 1 << 16  # bytes
+SMALL_FILE = 1 << 16  # bytes; there may be no room for it on a file system with fewer free bytes
 
 _SERVER = "The file server does not answer: have it looked at, or mounted again."
 _ADVICE = {
@@ -38,35 +36,18 @@ class NoRoomError(OSError):
         self.needed = needed
 
 
-@dataclass(frozen=True)
-class Room:
-    """Room on a file system: its mount point, its free bytes, and its total bytes."""
+def free_space(path: Path) -> tuple[Path, int, int]:
+    """Return mount point, free bytes and total bytes of the file system of `path`, which need not exist.
 
-    mount: Path
-    free: int
-    total: int
-
-    @classmethod
-    def at(cls, path: Path) -> Self:
-        """Look at the file system of `path`, which need not exist.
-
-        Raises
-        ------
-        OSError
-            If it cannot be looked at.
-        """
-        place = path.resolve()
-        mount = next(each for each in (place, *place.parents) if each.is_mount())
-        found = shutil.disk_usage(mount)
-        return cls(mount, found.free, found.total)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there may be no room even for a small file."""
-        return self.free < SMALL_FILE
-
-    def __str__(self) -> str:
-        return f"{self.mount}: {size(self.free)} free of {size(self.total)}"
+    Raises
+    ------
+    OSError
+        If it cannot be looked at.
+    """
+    place = path.resolve()
+    mount = next(each for each in (place, *place.parents) if each.is_mount())
+    found = shutil.disk_usage(mount)
+    return mount, found.free, found.total
 
 
 def size(number: float) -> str:
@@ -83,9 +64,13 @@ def advice(error: OSError) -> str:
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return _ADVICE.get(error.errno or 0, "Fix this and re-run the command.")
     path = Path(str(error.filename or "/"))
-    owners = [f"{place} belongs to {who}" for place in (path, *path.parents) if (who := _owner(place))]
+    visible = [place for place in (path, *path.parents) if os.path.lexists(place)]
+    owners = [
+        f"{place} belongs to {_user(place.lstat().st_uid)}, mode {stat.filemode(place.lstat().st_mode)}"
+        for place in visible[:2]
+    ]
     return (
-        f"{', '.join(owners[:2])}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
+        f"{', '.join(owners)}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
         "write (chmod), or run as the owner, then re-run the command."
     )
 
@@ -120,14 +105,6 @@ def in_place_of(path: Path, remedy: Remedy) -> Remedy:
 def cannot_be_read(path: Path | str, error: OSError) -> str:
     """Return why `path` cannot be read or listed, and what to do."""
     return f"{path} cannot be read: {error.strerror or error}. {advice(error)}"
-
-
-def _owner(path: Path) -> str:
-    try:
-        found = path.lstat()
-    except OSError:
-        return ""
-    return f"{_user(found.st_uid)}, mode {stat.filemode(found.st_mode)}"
 
 
 def _user(uid: int) -> str:

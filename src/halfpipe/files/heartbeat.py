@@ -26,6 +26,8 @@ BEATS = 30  # in a lifetime
 PROBE_SECONDS = 1.0  # between two looks at the file server's clock
 ENDING_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 BOOT, PROCESS_NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+# Other errors of the file system are raised, because a lease that could not be read must not be taken over.
+UNREADABLE = FileNotFoundError, PermissionError, IsADirectoryError
 NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -61,21 +63,14 @@ class Holder:
     begun: int = 0
 
     @classmethod
-    def parse(cls, content: bytes) -> Self | None:
-        """Return the process that wrote `content`, also with keys of a later version; None if it is damaged."""
+    def read(cls, path: Path) -> Self | None:
+        """Read a file that such a process wrote, perhaps a later version; None if it is missing or damaged."""
         try:
-            values = json.loads(content)
+            values = json.loads(path.read_bytes())
             found = cls(**{each.name: each.type(values[each.name]) for each in fields(cls)})  # type: ignore[operator]
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (*UNREADABLE, ValueError, TypeError, KeyError, RecursionError):
             return None
         return found if NAME.fullmatch(found.heart) else None
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """Read a file that such a process wrote; None if it is damaged or not readable."""
-        with suppress(PermissionError, IsADirectoryError):
-            return cls.parse(path.read_bytes())
-        return None
 
     def as_bytes(self) -> bytes:
         """Return the content of a file for `read`."""
@@ -97,14 +92,9 @@ class Holder:
             return state in {"Z", "X"} or begun != self.begun
         return False
 
-    @property
-    def who(self) -> str:
-        """The user, the process and its host."""
-        job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
-        return f"{self.user}, process {self.pid} on {self.host}{job}"
-
     def __str__(self) -> str:
-        return f"{self.who}, since {self.since}"
+        job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
+        return f"{self.user}, process {self.pid} on {self.host}{job}, since {self.since}"
 
 
 @cache
@@ -127,13 +117,8 @@ def whoami() -> Holder:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run a user id without a name
         user = str(os.getuid())
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), now)
-
-
-def in_a_name(text: str) -> str:
-    """Return `text` with only characters that the name of a heartbeat may contain."""
-    return re.sub(r"[^\w.-]", "_", text)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), since)
 
 
 @contextmanager
@@ -161,11 +146,10 @@ class Heart:
     """
 
     def __init__(self, work: Path, lifetime: float) -> None:
-        me, begun = whoami(), 0
-        with suppress(OSError):
-            begun = _state("self")[1]
-        name = in_a_name(f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
-        self.me = replace(me, heart=name, lifetime=lifetime, boot=_boot() if begun else "", begun=begun)
+        me, boot = whoami(), _boot()
+        name = re.sub(r"[^\w.-]", "_", f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
+        begun = _state("self")[1] if boot else 0
+        self.me = replace(me, heart=name, lifetime=lifetime, boot=boot, begun=begun)
         self.held, self.ends_process = 0, False
         self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,11 +203,6 @@ def end_all(works: Iterable[Path]) -> None:
     """End the hearts in these working directories, also of a job that was interrupted between two steps."""
     for work in set(works) & hearts.keys():
         hearts.pop(work).end()
-
-
-def is_ours(heart: str) -> bool:
-    """Tell whether a heartbeat belongs to this process."""
-    return any(each.me.heart == heart for each in hearts.values())
 
 
 def touched(work: Path, heart: str) -> float | None:

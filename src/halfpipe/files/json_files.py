@@ -82,9 +82,8 @@ def read_json(path: Path) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})", _without(path)) from error
-    if value == {}:
-        raise FormatError(f"{path}: empty", _without(path))
-    if isinstance(value, dict) and value.pop(SEAL, None) is not None and seal_of(content) is None:
+    has_seal = isinstance(value, dict) and value.pop(SEAL, None) is not None
+    if value == {} or (has_seal and seal_of(content) is None):
         raise FormatError(f"{path}: damaged (checksum mismatch)", _without(path))
     return value
 

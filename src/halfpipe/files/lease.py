@@ -74,9 +74,13 @@ class Found:
     @property
     def ours(self) -> bool:
         """Whether this process holds it."""
-        return self.holder is not None and heartbeat.is_ours(self.holder.heart)
+        return self.holder is not None and self.holder.heart in {
+            each.me.heart for each in heartbeat.hearts.values()
+        }
 
     def __str__(self) -> str:
+        if self.jobs and not self.lives:
+            return f"jobs that a killed process left behind: {', '.join(self.jobs)}"
         who = str(self.holder or "an unknown process (its file is damaged)")
         if not self.lives or self.silent < 3 * self.lifetime / BEATS:
             return who
@@ -113,12 +117,10 @@ def _job_lives(work: Path, place: str, name: str, silence: float) -> bool:
     touched = heartbeat.touched(work, match[1]) if match else None
     if touched is None or file_server_time(work) - touched >= silence:
         return False
-    if not name.startswith(f"job-{heartbeat.in_a_name(socket.gethostname())}-"):
+    if not name.startswith(f"job-{socket.gethostname()}-"):
         return True  # not read, because thousands of jobs may run on other hosts
-    with suppress(FileNotFoundError):
-        job = Holder.read(work / place / name)
-        return job is None or not job.is_gone
-    return False
+    job = Holder.read(work / place / name)
+    return job is None or not job.is_gone
 
 
 class Lease(AbstractContextManager["Lease"]):
@@ -152,9 +154,12 @@ class Lease(AbstractContextManager["Lease"]):
 
     @signals_blocked()
     def try_take(self) -> bool:
-        """Take the lease and return True, unless a living process holds it or another one takes or releases it now."""
+        """Take the lease and return True, unless a process holds it or a job of a killed one is left.
+
+        It is not taken either if another process takes or releases it at this moment.
+        """
         before = self.look() or Found("")
-        if before.lives:
+        if before.lives or before.jobs:
             return False
         me = heartbeat.begin(self.work, self.lifetime)
         try:
@@ -174,7 +179,8 @@ class Lease(AbstractContextManager["Lease"]):
         except FileNotFoundError:  # another process has just removed the directory
             return False
         # This process may have been slow: others may have taken over, or released it and begun at 1 again.
-        if not self._is_mine() or not self._is_still(before):
+        is_still = not before.number or Holder.read(self.home / f"{before.number:06d}") == before.holder
+        if not is_still or not self._is_mine():
             place.unlink(missing_ok=True)
             return False
         for number in range(max(1, before.number - 2), before.number + 1):
@@ -183,57 +189,40 @@ class Lease(AbstractContextManager["Lease"]):
             (self.work / paths.HEARTBEATS / before.holder.heart).unlink(missing_ok=True)
         return True
 
-    def _is_still(self, found: Found) -> bool:
-        """Tell whether the number of `found` exists and has the same holder."""
-        with suppress(FileNotFoundError):
-            return not found.number or Holder.read(self.home / f"{found.number:06d}") == found.holder
-        return False
-
     def _is_mine(self) -> bool:
         found = self.look()
         return found is not None and (found.number, found.holder and found.holder.token) == self._mine
 
-    def take(self, what: str, say: Say) -> Self:
-        """Wait until the lease is free, and take it. `say` gets the name of the holder after some seconds."""
-        waiting = _Waiting(say, PATIENCE_SECONDS)
-        while not self.try_take():
-            waiting.wait(
-                f"waiting for {what}, held by {self.look() or 'a process that has just released it'}"
-            )
-        return self
+    def take(self, what: str, say: Say, *, refuse: bool = False) -> Self:
+        """Wait until the lease is free, and take it.
 
-    def take_or_refuse(self, what: str, say: Say) -> Self:
-        """Take the lease, or refuse as soon as its holder touches its heartbeat.
-
-        If the holder was killed on another host, this waits until the holder's lifetime is over. This also waits for
-        jobs of a holder that was killed.
+        This also waits for jobs of a holder that was killed. `say` gets the reason: with `refuse` at once, otherwise
+        after some seconds, and again every minute. With `refuse`, only a holder that may be dead is waited for: until
+        it touches its heartbeat, or until its lifetime is over.
 
         Raises
         ------
         LockedError
-            If the holder lives; the message has its process, host and start.
+            If `refuse` and the holder lives; the message has its process, host and start.
         """
-        waiting, for_jobs, seen, taken = _Waiting(say, 0.0), _Waiting(say, 0.0), None, False
-        while True:
+        pause, seen = 0.02, None
+        say_at = time.monotonic() + (0.0 if refuse else PATIENCE_SECONDS)
+        while not self.try_take():
             found = self.look()
-            if found is not None and found.lives and not taken:
-                now = found.number, found.touched
-                if seen not in {None, now}:
+            why = f"waiting for {what}, held by {found or 'a process that has just released it'}"
+            if refuse and found is not None and found.lives:
+                why = f"{what} is in progress: {found}. Waiting to see whether that process is still alive"
+                before, seen = seen, (found.number, found.touched)
+                if before not in {None, seen}:
                     raise LockedError(
                         f"{what} is in progress: {found} holds {self.home}. Wait for it to end, or end it, then re-run "
                         "the command."
                     )
-                seen = now
-                who = f"process {found.holder.pid} on {found.holder.host}" if found.holder else "its process"
-                waiting.wait(f"{what} is in progress: {found}. Waiting to see whether {who} is still alive")
-            elif found is not None and found.jobs:
-                for_jobs.wait(
-                    f"waiting for jobs of {what} that a killed process left behind: {', '.join(found.jobs)}"
-                )
-            elif taken:  # and no job has started at the last moment
-                break
-            else:
-                taken = self.try_take()
+            if time.monotonic() >= say_at:
+                say(why)
+                say_at = time.monotonic() + REMIND_SECONDS
+            time.sleep(pause)
+            pause = min(2 * pause, POLL_SECONDS)
         self.remove_dead_jobs()
         return self
 
@@ -308,17 +297,3 @@ class Lease(AbstractContextManager["Lease"]):
             with suppress(OSError):  # the head removes it, unless the head has ended
                 self.home.rmdir()
             heartbeat.end(self.work)
-
-
-class _Waiting:
-    """Sleeps for longer and longer times, and reports the reason: after some seconds, then every minute."""
-
-    def __init__(self, say: Say, patience: float) -> None:
-        self._say, self._pause, self._next = say, 0.02, time.monotonic() + patience
-
-    def wait(self, text: str) -> None:
-        if time.monotonic() >= self._next:
-            self._say(text)
-            self._next = time.monotonic() + REMIND_SECONDS
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, POLL_SECONDS)

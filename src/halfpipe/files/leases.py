@@ -51,7 +51,7 @@ def hold_downlink(settings: Settings, downlink: DownlinkId, say: Say) -> Lease:
         atexit.register(release_downlinks)
     _downlinks[lease.home] = lease  # first, because a signal may end this process at any moment
     try:
-        lease.take_or_refuse(f"downlink {downlink}", say)
+        lease.take(f"downlink {downlink}", say, refuse=True)
     finally:
         if not lease.is_of_this_process:
             del _downlinks[lease.home]
@@ -65,14 +65,13 @@ def release_downlinks() -> None:
     """Release the leases of `hold_downlink`. Jobs that are silent for three beats count as killed and are removed."""
     mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]
     _downlinks.clear()
-    works = {lease.work for lease in mine}
     silence = max((3 * lease.lifetime / BEATS for lease in mine), default=0.0)
     if any(found.jobs for lease in mine if (found := lease.look())):
         time.sleep(silence)
     for lease in mine:
         lease.remove_dead_jobs(silence)
         lease.release()
-    heartbeat.end_all(works)
+    heartbeat.end_all({lease.work for lease in mine})
 
 
 def check_head(work: Path) -> None:
@@ -100,7 +99,7 @@ def downlink_job(settings: Settings, downlink: DownlinkId) -> AbstractContextMan
         If another process works on the downlink, or the head is gone.
     """
     lease, head = Lease.of(settings, paths.downlink_lease(downlink)), os.environ.get(HEAD_VARIABLE, "")
-    return lease.under_head(head) if head else lease.take_or_refuse(f"downlink {downlink}", log.warning)
+    return lease.under_head(head) if head else lease.take(f"downlink {downlink}", log.warning, refuse=True)
 
 
 def in_progress(work: Path, downlink: DownlinkId) -> str | None:

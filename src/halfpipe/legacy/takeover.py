@@ -227,8 +227,10 @@ def _write(
     # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a rollback.
     known = submissions(work, downlink)
     if not known.every:
-        when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        known.add(Outcome.SUBMITTED, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+        when: dict[str, Any] = {"when": handed_off(legacy.home), "who": "the legacy"}
+        known.intend(
+            (), outcome=Outcome.SUBMITTED, by=By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when
+        )
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
     write_json(work / paths.submitted(downlink), product(known, content))
 
@@ -364,7 +366,7 @@ def takeover(
     if do:
         working_directory.begin(work)
     lease = Lease.of(settings, paths.TAKEOVER_LEASE)
-    with lease.take_or_refuse("the takeover", log.warning) if do else nullcontext():
+    with lease.take("the takeover", log.warning, refuse=True) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))
         on_disk: dict[DownlinkId, Mark] = {}

@@ -2,9 +2,9 @@
 
 An attempt has two records in a series (`halfpipe.files.records`): its intent before the command starts, and its outcome
 afterwards. If two processes decide on the same records, only one can publish its intent, and the other one runs
-nothing. The outcome is *submitted*, *not submitted* or *unknown*. It is unknown until it is recorded, and stays unknown
-if the command failed, because a command may fail after the other system accepted it. An unknown attempt is not repeated
-until a check or a person finds out what happened. Unlike products, these records contain times and user names.
+nothing. It is unknown whether the other system received the command until that is recorded, and also if the command
+failed, because a command may fail after the other system accepted it. An unknown attempt is not repeated until a check
+or a person finds out what happened. Unlike products, these records contain times and user names.
 
 A killed process leaves its command running. So commands run under ``timeout``, and the intent contains the time after
 which the command has certainly ended. Until then the attempt cannot be recorded as not submitted. The time runs from
@@ -35,18 +35,19 @@ from halfpipe.settings import ROOT
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2
 CLOCK_SECONDS = 0.05  # a file's time may lag behind the clock by this much, a tick of Linux
 TIMED_OUT = 124  # exit status of timeout(1)
-FAILED, WRITTEN = (
-    "failed",
-    "written",
-)  # recorded words of two kinds of unknown attempts; an open attempt has no word
 
 
 class Outcome(StrEnum):
-    """What is known of an attempt."""
+    """What is recorded of an attempt. Only the first two tell whether the other system received the command.
+
+    `OPEN`: no answer of the command is recorded. `WRITTEN`: a person must run the command, which was written to a file.
+    """
 
     SUBMITTED = "submitted"
     NOT_SUBMITTED = "not-submitted"
-    UNKNOWN = "unknown"
+    FAILED = "failed"
+    WRITTEN = "written"
+    OPEN = ""
 
 
 class Action(StrEnum):
@@ -75,12 +76,12 @@ class Attempt(NamedTuple):
         Counted from 1.
     command
         The words of the command.
-    when
-        When the intent was recorded, ISO 8601.
+    since
+        When the intent was recorded, Unix seconds.
     seconds
         After this time the command has certainly ended.
-    outcome, word
-        What is known, and the word for it in the record; empty while the attempt is open.
+    outcome
+        What is recorded.
     by
         The source of the outcome. An open attempt with a source was killed by a signal.
     action, handoff
@@ -89,10 +90,9 @@ class Attempt(NamedTuple):
 
     number: int
     command: tuple[str, ...]
-    when: str
+    since: float
     seconds: float = 0.0
-    outcome: Outcome = Outcome.UNKNOWN
-    word: str = ""
+    outcome: Outcome = Outcome.OPEN
     by: By | None = None
     action: Action = Action.START
     handoff: int = 0
@@ -100,35 +100,20 @@ class Attempt(NamedTuple):
     @property
     def is_known(self) -> bool:
         """Whether it is known if the other system received the command."""
-        return self.outcome is not Outcome.UNKNOWN
-
-    @property
-    def is_open(self) -> bool:
-        """Whether no answer of its command is recorded."""
-        return not self.word
-
-    @property
-    def is_written(self) -> bool:
-        """Whether the command was only printed, for a person to run."""
-        return self.word == WRITTEN
+        return self.outcome in {Outcome.SUBMITTED, Outcome.NOT_SUBMITTED}
 
     @property
     def check_disagrees(self) -> bool:
         """Whether its command ended well, but the check found nothing."""
-        return self.word == FAILED and self.by is By.CHECK
-
-    @property
-    def since(self) -> float:
-        """When the intent was recorded, Unix seconds."""
-        return datetime.fromisoformat(self.when).timestamp()
+        return self.outcome is Outcome.FAILED and self.by is By.CHECK
 
     def why_unknown(self, how: str = "") -> str:
         """Return the reason for an unknown outcome. `how` is how the command ended, if that was seen just now."""
         if self.check_disagrees:
             return "its command ended well, and submit.check finds no stream"
-        if self.word == FAILED:
+        if self.outcome is Outcome.FAILED:
             return "its command failed, but may have been received"
-        if self.is_written:
+        if self.outcome is Outcome.WRITTEN:
             return "its command must be run by hand"
         if how or self.by is not None:
             return f"its command {how or 'was killed by a signal'}"
@@ -164,8 +149,6 @@ class Attempts:
     ----------
     work, place, id
         `paths.work`, the directory of the series, and the downlink or run.
-    done
-        The word of a successful attempt in the records: ``submitted`` or ``started``.
     other
         Checks a record that does not belong to an attempt. It returns whether the attempts before that record no longer
         count, and raises ValueError, KeyError or TypeError for a damaged record.
@@ -192,7 +175,6 @@ class Attempts:
         work: Path,
         place: str,
         id: str,
-        done: str,
         *,
         other: Callable[[Mapping[str, Any]], bool] | None = None,
         before: Callable[[], object] = lambda: None,
@@ -200,9 +182,6 @@ class Attempts:
         only_look: bool = False,
     ) -> None:
         self.id, self.place, self._work = id, place, work
-        self._words = {Outcome.SUBMITTED: done, Outcome.NOT_SUBMITTED: f"not-{done}"}
-        self._outcomes = {word: outcome for outcome, word in self._words.items()}
-        self._outcomes |= dict.fromkeys(("", FAILED, WRITTEN), Outcome.UNKNOWN)
         self._other, self._before, self._after = other, before, after
         self.series = Series(work, place, "nothing is submitted", only_look=only_look)
         self.path = self.series.home
@@ -233,7 +212,7 @@ class Attempts:
                 Attempt(
                     number=len(self.every) + 1,
                     command=tuple(map(str, value["command"])),
-                    when=str(value["when"]),
+                    since=datetime.fromisoformat(value["when"]).timestamp(),
                     seconds=float(value["seconds"]),
                     action=Action(value.get("action", Action.START)),
                     handoff=int(value.get("handoff", 0)),
@@ -243,10 +222,7 @@ class Attempts:
         if at not in range(len(self.every)):
             raise ValueError(value["attempt"])
         if "outcome" in value:
-            word = value["outcome"]
-            self.every[at] = self.every[at]._replace(
-                outcome=self._outcomes[word], word=word, by=By(value["by"])
-            )
+            self.every[at] = self.every[at]._replace(outcome=Outcome(value["outcome"]), by=By(value["by"]))
 
     @property
     def last(self) -> Attempt | None:
@@ -262,7 +238,7 @@ class Attempts:
     @property
     def is_open(self) -> bool:
         """Whether no answer to the latest attempt is recorded."""
-        return self.last is not None and self.last.is_open
+        return self.last is not None and self.last.outcome is Outcome.OPEN
 
     @property
     def may_run(self) -> float:
@@ -296,7 +272,7 @@ class Attempts:
         command, seconds
             The command, and the time after which it has certainly ended.
         **more
-            Other values of the record.
+            Other values of the record; of an attempt of another system or person, also its outcome and source.
 
         Raises
         ------
@@ -314,15 +290,14 @@ class Attempts:
         status: int | None = None,
         said: Sequence[str] = (),
         *,
-        why: str = "",
         attempt: int | None = None,
     ) -> None:
         """Record the outcome of an attempt.
 
         Parameters
         ----------
-        outcome, by, why
-            The outcome and its source; why it is unknown, `FAILED` or `WRITTEN`.
+        outcome, by
+            The outcome and its source.
         status, said
             Exit status and last lines of the command, if it gave an answer. The lines contain the number or key of a
             stream, as the pipeline printed it.
@@ -330,8 +305,7 @@ class Attempts:
             The number of the attempt; None: the latest.
         """
         answer = {"status": status, "said": list(said)} if by is By.ANSWER or said else {}
-        word = self._words.get(outcome, why)
-        self.publish({"attempt": attempt or len(self.every), "outcome": word, "by": str(by)} | answer)
+        self.publish({"attempt": attempt or len(self.every), "outcome": outcome, "by": by} | answer)
 
     def settle(self, submitted: bool, by: By) -> None:
         """Record what a check or a person found out about the latest attempt, or did if there was none.
@@ -348,15 +322,9 @@ class Attempts:
             )
         outcome = Outcome.SUBMITTED if submitted else Outcome.NOT_SUBMITTED
         if self.last is None:
-            self.add(outcome, by)
+            self.intend((), outcome=outcome, by=by)
         else:
             self.conclude(outcome, by)
-
-    def add(
-        self, outcome: Outcome, by: By, command: Sequence[str] = (), *, why: str = "", **more: Any
-    ) -> Attempt:
-        """Record an attempt of another system or person, with its outcome; arguments as for `conclude`."""
-        return self.intend(command, outcome=self._words.get(outcome, why), by=str(by), **more)
 
     def publish(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with the time and the user."""
@@ -404,18 +372,18 @@ class Attempts:
             answer.status == -signal.SIGKILL
         ):  # perhaps only ``timeout`` was killed, and the command still runs
             raise UnknownOutcomeError(answer.how)
-        outcome, why, by, said = Outcome.UNKNOWN, "", By.ANSWER, answer.said
+        outcome, by, said = Outcome.OPEN, By.ANSWER, answer.said
         if answer.status is None:
             outcome = Outcome.NOT_SUBMITTED
         elif answer.status > 0:
-            why = FAILED
-        elif answer.status == 0 and (doubted := doubts()):
-            why, by, said = FAILED, By.CHECK, (*said, *doubted)
+            outcome = Outcome.FAILED
         elif answer.status == 0:
-            outcome = Outcome.SUBMITTED
+            doubted = doubts()
+            outcome, by = (Outcome.FAILED, By.CHECK) if doubted else (Outcome.SUBMITTED, By.ANSWER)
+            said = (*said, *doubted)
         while True:  # an answer is a fact, so it is recorded whatever other processes have recorded meanwhile
             try:
-                self.conclude(outcome, by, answer.status, said, why=why, attempt=attempt)
+                self.conclude(outcome, by, answer.status, said, attempt=attempt)
                 break
             except TakenError:
                 self.read()

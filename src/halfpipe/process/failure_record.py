@@ -18,7 +18,7 @@ from typing import Self
 
 from halfpipe import paths
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.files.advice import DISK_FULL, NoRoomError, Room, disk_full, sentence
+from halfpipe.files.advice import DISK_FULL, SMALL_FILE, NoRoomError, disk_full, free_space, sentence, size
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
 
@@ -89,7 +89,7 @@ class Failure:
     def unless_full(self, log: Path) -> Self:
         """Return this failure, or that the file system of `log` is full, which prevents a job's own record."""
         with suppress(OSError):
-            if Room.at(log).is_full:
+            if free_space(log)[1] < SMALL_FILE:
                 return self.full(log)
         return self
 
@@ -97,12 +97,11 @@ class Failure:
     def full(cls, file: Path | None, command: str = "", needed: int = 0) -> Self:
         """Return the failure of a job whose file system has no room for a file."""
         with suppress(OSError):
-            room = Room.at(file or Path())  # a job works in `paths.work`
-            if file is not None or room.is_full:
-                first = f"Free some space there (df -h {room.mount})"
-                return cls(
-                    DISK_FULL, f"DISK FULL {room}", Remedy(first=first), command, "", str(room.mount), needed
-                )
+            mount, free, total = free_space(file or Path())  # a job works in `paths.work`
+            if file is not None or free < SMALL_FILE:
+                text = f"DISK FULL {mount}: {size(free)} free of {size(total)}"
+                remedy = Remedy(first=f"Free some space there (df -h {mount})")
+                return cls(DISK_FULL, text, remedy, command, "", str(mount), needed)
         return cls(DISK_FULL, "DISK FULL", Remedy(first="Free some space (df -h)"), command, "", "", needed)
 
     @classmethod

@@ -162,7 +162,7 @@ def run(
     how = f"was {by_signal(-status)}" if status < 0 else f"ended with exit status {status}"
     if late:
         how = f"was still running after {seconds:g} s and was ended"
-    said = next((sink.said for sink in sinks if isinstance(sink, Log)), ())
+    said = next((tuple(sink.said) for sink in sinks if isinstance(sink, Log)), ())
     return Ending(how, status, late, words, said)
 
 
@@ -196,6 +196,19 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: 
         kill(process.pid, number)
 
 
+def answer(words: Sequence[str], seconds: float) -> str:
+    """Return what a short command of another system prints.
+
+    This is empty if the command cannot be started, fails, or takes longer than `seconds`.
+    """
+    try:
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=seconds
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 class Lines:
     """Splits the output of a program into lines, and calls `hear` with each line including its end.
 
@@ -217,7 +230,7 @@ class Lines:
             self._hear(line)
 
 
-class Log:
+class Log(Lines):
     """Writes the first `LOG_BYTES` of a program's output to a log, without control characters.
 
     If the log cannot be written, the output is lost, with a warning; the program does not fail.
@@ -228,23 +241,23 @@ class Log:
         The log.
     hear
         Called with each line as text.
+
+    Attributes
+    ----------
+    said
+        The last lines, without their ends.
     """
 
     def __init__(self, file: IO[str], hear: Callable[[str], object] = lambda _: None) -> None:
-        self._file, self._hear = file, hear
-        self._lines = Lines(self._take)
+        super().__init__(self._take)
+        self._file, self._hear_text = file, hear
         self._fitting = ""  # of the latest piece
         self._size = 0  # bytes
-        self._said: deque[str] = deque(maxlen=LINES_SAID)
-
-    @property
-    def said(self) -> tuple[str, ...]:
-        """The last lines, without their ends."""
-        return tuple(self._said)
+        self.said: deque[str] = deque(maxlen=LINES_SAID)
 
     def __call__(self, data: bytes) -> None:
         """Take the next piece; an empty piece is the end."""
-        self._lines(data)
+        super().__call__(data)
         text, self._fitting = self._fitting, ""
         try:
             if text:
@@ -257,8 +270,8 @@ class Log:
     def _take(self, line: bytes) -> None:
         end = "\n" if line.endswith((b"\r", b"\n")) else ""
         text = printable(line.decode(errors="replace").rstrip("\r\n")) + end
-        self._hear(text)
-        self._said.append(text.rstrip()[:LETTERS_SAID])
+        self._hear_text(text)
+        self.said.append(text.rstrip()[:LETTERS_SAID])
         if self._size <= LOG_BYTES:
             self._size += len(line)
             full = f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB; the rest is not in the log.\n"

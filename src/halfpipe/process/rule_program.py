@@ -92,10 +92,8 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
     log.setLevel(logging.INFO)
     log.propagate = False
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = {number: signal.getsignal(number) for number in heartbeat.ENDING_SIGNALS}
-    for number, before in ended_by.items():
-        if before is not signal.SIG_IGN:
-            signal.signal(number, leave)
+    not_ignored = [each for each in heartbeat.ENDING_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    ended_by = {number: signal.signal(number, leave) for number in not_ignored}
     try:
         yield terminal
     finally:

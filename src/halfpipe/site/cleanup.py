@@ -262,10 +262,8 @@ def _leases(settings: Settings, each: Removable) -> list[Lease]:
 def at_work(settings: Settings, each: Removable) -> str:
     """Return which other process or leftover job of a killed head uses the files; empty: none. Takes no lease."""
     for lease in filter(None, (lease.look() for lease in _leases(settings, each))):
-        if lease.lives and not lease.ours:
+        if lease.jobs or (lease.lives and not lease.ours):
             return f"in progress: {lease} holds {lease.name}"
-        if lease.jobs:
-            return f"in progress: {', '.join(lease.jobs)}, which a killed process left behind, holds {lease.name}"
     return ""
 
 

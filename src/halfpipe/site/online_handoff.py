@@ -89,7 +89,7 @@ class OnlineRecord:
     def __init__(
         self, work: Path, run: RunId, note: Callable[[str, Record], object] = lambda *_: None
     ) -> None:
-        self.attempts = Attempts(work, paths.online_record(run), run, "started", other=_is_made, after=note)
+        self.attempts = Attempts(work, paths.online_record(run), run, other=_is_made, after=note)
 
     @property
     def names(self) -> frozenset[str]:

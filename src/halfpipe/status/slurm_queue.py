@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
-from halfpipe.process.answers import answer
+from halfpipe.process.programs import answer
 from halfpipe.words import count, grouped
 
 ANSWER_SECONDS = 20.0  # time limit of squeue

@@ -209,7 +209,7 @@ class SiteFrames:
                 for when, receipt in made:
                     yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
                 for one in submissions(self._work, downlink, only_look=True).every:
-                    yield downlink, one.since, str(one.action), one.handoff, one.word or None, None
+                    yield downlink, one.since, str(one.action), one.handoff, str(one.outcome) or None, None
             except HalfPipeError as error:
                 self.problems[downlink] = error
 

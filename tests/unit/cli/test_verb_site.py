@@ -130,9 +130,7 @@ def test_a_defect_is_reported_as_such(shared: Site, monkeypatch: pytest.MonkeyPa
     ended = shared.halfpipe("show", "--table", "runs")
     assert ended.status == 1
     assert "ZeroDivisionError" in ended.errors
-    assert ended.errors.endswith(
-        "error: this is a defect of the program, please report it with the lines above\n"
-    )
+    assert "error: a defect of HalfPipe, please report it: ZeroDivisionError: " in ended.errors
 
 
 @pytest.mark.workflow

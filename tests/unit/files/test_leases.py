@@ -181,9 +181,10 @@ NOBODY += [json.dumps(HOLDER | {"heart": heart}) for heart in ("../../x", "", ".
 
 @pytest.mark.parametrize("content", NOBODY)
 def test_a_lease_with_damaged_content_lives_by_its_own_time(tmp_path: Path, content: str) -> None:
-    assert Holder.parse(json.dumps(HOLDER | {"of a later version": 1}).encode()) is not None
     mine = Lease(tmp_path, "leases/a", LIFETIME)
     mine.home.mkdir(parents=True)
+    (mine.home / "later").write_text(json.dumps(HOLDER | {"of a later version": 1}))
+    assert Holder.read(mine.home / "later") is not None
     (mine.home / "000007").write_text(content, encoding="latin-1")
     assert there(tmp_path, "leases/a").holder is None
     assert not mine.try_take()

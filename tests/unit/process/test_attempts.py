@@ -32,19 +32,19 @@ def run(work: Path, *words: str, seconds: float = PATIENCE) -> list[str]:
 
 
 def recorded(work: Path) -> list[str]:
-    return [attempt.word for attempt in submissions(work, ID).every]
+    return [attempt.outcome for attempt in submissions(work, ID).every]
 
 
 def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
     assert submissions(tmp_path, ID).last is None
     known = submissions(tmp_path, ID)
-    for story in ([Outcome.UNKNOWN, Outcome.SUBMITTED], [Outcome.NOT_SUBMITTED], []):
+    for story in ([Outcome.OPEN, Outcome.SUBMITTED], [Outcome.NOT_SUBMITTED], []):
         known.intend(COMMAND, **ABOUT)
         for outcome in story:
             known.conclude(outcome, By.PERSON)
     known = submissions(tmp_path, ID)
     assert [(a.number, a.command) for a in known.every] == [(number, COMMAND) for number in (1, 2, 3)]
-    assert [a.outcome for a in known.every] == [Outcome.SUBMITTED, Outcome.NOT_SUBMITTED, Outcome.UNKNOWN]
+    assert [a.outcome for a in known.every] == [Outcome.SUBMITTED, Outcome.NOT_SUBMITTED, Outcome.OPEN]
     assert (known.last, known.is_open, known.last_confirmed) == (known.every[-1], True, known.every[0])
     forget(tmp_path, paths.submissions(ID), 6)
     forget(tmp_path, paths.submissions(ID), 5)

@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +118,7 @@ def test_the_state_in_slurm_replaces_the_record_of_the_job(
         assert (words[0], words[-1]) == ("sacct", "4711")
         return SimpleNamespace(stdout=f"{state}\n")
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("halfpipe.process.programs.subprocess.run", run)
     log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
     given = {"mem_mb": 4000, "runtime": 30}
     log_event(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources=given)
@@ -153,7 +152,10 @@ def test_a_program_that_could_not_start_is_a_failure(
 def test_the_error_of_the_executor_counts_without_a_record_of_the_job(
     submitted: bool, head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="FAILED\nFAILED\n"))
+    monkeypatch.setattr(
+        "halfpipe.process.programs.subprocess.run",
+        lambda *_, **__: SimpleNamespace(stdout="FAILED\nFAILED\n"),
+    )
     log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
     failing(head, log, *([of_slurm] if submitted else []), said="sbatch: no such\npartition")
     why = Failure.read(log)
@@ -166,7 +168,9 @@ def test_a_state_that_does_not_explain_the_record_of_the_job_leaves_it(
     head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slurm ended the whole group, and this job had failed before."""
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="TIMEOUT\n"))
+    monkeypatch.setattr(
+        "halfpipe.process.programs.subprocess.run", lambda *_, **__: SimpleNamespace(stdout="TIMEOUT\n")
+    )
     before = Failure("shrunk", "it would lose events")
     before.write(tmp_path / "job.log")
     failing(head, tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log")
@@ -175,7 +179,9 @@ def test_a_state_that_does_not_explain_the_record_of_the_job_leaves_it(
 
 def test_the_executor_reads_the_state_of_a_job_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "11|CANCELLED by 1000\n12|PREEMPTED\n13|\n\n14|RUNNING\n"
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=said))
+    monkeypatch.setattr(
+        "halfpipe.process.programs.subprocess.run", lambda *_, **__: SimpleNamespace(stdout=said)
+    )
     one = object.__new__(executor.Executor)
     one.run_uuid = "a"
     assert one._states() == {"11": "CANCELLED", "12": "PREEMPTED", "14": "RUNNING"}

@@ -57,7 +57,7 @@ MADE = {
     "tell": True,
 }
 ATTEMPT: dict[str, Any] = {"attempt": 1, "command": ["a b", "é"], "seconds": 0.0}
-TOLD: dict[str, Any] = {"attempt": 1, "outcome": "started", "by": "answer"}
+TOLD: dict[str, Any] = {"attempt": 1, "outcome": "submitted", "by": "answer"}
 
 
 def lower_ground_id_in_second(home: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_command_gets_its_values_and_is_run_again_if_it_fails(site: Site) ->
     assert (result.what, output.getvalue()) == (OnlineOutcome.TOLD, "heard\n")
     assert ((online.home / NAME).stat(), online.state()) == (before, OnlineState.DONE)
     last = values(site.work, paths.online_record(RUN))[-1]
-    assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
+    assert last.items() >= {"outcome": "submitted", "by": "answer", "status": 0, "said": ["heard"]}.items()
 
 
 def test_no_command_is_run_without_the_file(site: Site) -> None:

@@ -10,8 +10,9 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy, rerun
-from halfpipe.files.advice import NoRoomError, Room
+from halfpipe.files.advice import NoRoomError, free_space
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process import failure_record
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status.failed_jobs import end_of, failed, failed_jobs, failures, together
@@ -73,7 +74,7 @@ def full(place: Path, size: int) -> Failure:
 
 
 def test_a_full_disk_is_told_once_with_its_place_and_sizes(tmp_path: Path) -> None:
-    mount = Room.at(tmp_path).mount
+    mount, *_ = free_space(tmp_path)
     job_log(tmp_path, "deliver_run-2c2e5787", full(tmp_path, 2_000_000))
     job_log(tmp_path, "deliver_run-2c2e6cc0", full(tmp_path / "not there", 100_000))
     said = Failure.of(DecoderError(f"cp: {tmp_path}/y.evt: No space left on device", code="disk-full"))
@@ -92,7 +93,7 @@ def test_a_job_that_could_not_even_say_that_the_disk_is_full(
 ) -> None:
     log = job_log(tmp_path, "decode_chunk-00001")
     assert failed("decode_chunk", log).why.code == "killed"
-    monkeypatch.setattr(Room, "at", lambda _: Room(tmp_path, 4096, 10**12))
+    monkeypatch.setattr(failure_record, "free_space", lambda _: (tmp_path, 4096, 10**12))
     assert failed("decode_chunk", log).why.code == "disk-full"
     other = Failure("interrupted", "the job was ended by Ctrl-C")
     assert failed("decode_chunk", log, other).why is other
