@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,19 +28,12 @@ def good(count: int = 4) -> list[EventFile]:
 @pytest.mark.parametrize(
     ("change", "reasons"),
     [
-        ({"events": 1}, 1),
-        ({"events": 2}, 0),
-        ({"events": 102}, 0),
-        ({"events": 103}, 1),
-        ({"seconds": (20, 19)}, 1),
-        ({"seconds": (20, 30)}, 0),
-        ({"seconds": (20, 31)}, 1),
-        ({"seconds": (90, 95)}, 2),
-        ({"sequences": (200, 300)}, 1),
-        ({"sequences": (200, 199), "events": 2}, 1),
+        ({"events": 1}, 1), ({"events": 2}, 0), ({"events": 102}, 0), ({"events": 103}, 1),
+        ({"seconds": (20, 19)}, 1), ({"seconds": (20, 30)}, 0), ({"seconds": (20, 31)}, 1),
+        ({"seconds": (90, 95)}, 2), ({"sequences": (200, 300)}, 1), ({"sequences": (200, 199), "events": 2}, 1),
         ({"name": "r0741234567-e00000000000000000900.evt"}, 1),
     ],
-)
+)  # fmt: skip
 def test_each_reason_for_a_refusal(change: dict[str, object], reasons: int) -> None:
     run = good()
     run[1] = replace(run[1], **change)  # type: ignore[arg-type]
@@ -58,26 +52,23 @@ def test_too_many_files_and_sequences_above_32_bits() -> None:
 NAME = paths.event_file(RUN.l1, 1)
 
 
-def header(sequences: tuple[int, int], events: int = 2, seconds: tuple[int, int] = (1, 2)) -> bytes:
-    return pack_header(
-        runid=int(DL), seconds=seconds, sequences=sequences, events=events, moot_key=0, moot_alias=""
-    )
+def header(sequences: tuple[int, int], **other: Any) -> bytes:
+    good: dict[str, Any] = {"runid": int(DL), "seconds": (1, 2), "events": 2, "moot_key": 0, "moot_alias": ""}
+    return pack_header(sequences=sequences, **good | other)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        (f"{RUN.l1}/{NAME}", header((1, 2), events=1)),
-        (f"{RUN.l1}/{NAME}", header((1, 2), events=9)),
-        (f"{RUN.l1}/{NAME}", header((1, 2), seconds=(3, 2))),
-        (f"{RUN.l1}/{NAME}", header((2, 3))),
-        (f"{RUN.l1}/{NAME}", b"\0" * 176),
-        (f"{RUN.l1}/{NAME}", header((1, 2))[:100]),
+        *(
+            (f"{RUN.l1}/{NAME}", header((1, 2), **bad))
+            for bad in ({"events": 1}, {"events": 9}, {"seconds": (3, 2)})
+        ),
+        *((f"{RUN.l1}/{NAME}", bad) for bad in (header((2, 3)), b"\0" * 176, header((1, 2))[:100])),
         (f"{RUN.l1}/{paths.event_file(RUN.l1, 2)}", header((2, 5))),
         (f"{RUN.l1}/{paths.event_file(RUN.l1, 20)}", header((20, 25), seconds=(0, 0))),
         ("logs/1.txt", b""),
-        (f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0\n".encode()),
-        (f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0 LPA\n\n".encode()),
+        *((f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0{rest}".encode()) for rest in ("\n", " LPA\n\n")),
         (f"retired_runs_{DL}.txt", f"{RUN.l1} Complete\n".encode()),
         (f"retired_runs_{DL}.txt", b"r0000000001 COMPLETE\n"),
     ],
