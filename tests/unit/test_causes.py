@@ -87,24 +87,15 @@ def test_every_code_in_the_source_is_registered_and_every_registered_code_is_use
 
 
 def test_decisions_by_code_know_no_other_codes() -> None:
-    decided = [
-        outstanding.BLOCKING,
-        plan_causes.REPORTED,
-        failed_jobs.TOLD,
-        recap.CUT_OFF,
-        batches.LEFT,
-        batches.MEMORY,
-    ]
-    assert set().union(*decided, *LIGHTS.values(), LOST) - CODES.keys() == set()
+    decided = [outstanding.BLOCKING, plan_causes.REPORTED, failed_jobs.TOLD, recap.CUT_OFF, LOST]
+    decided += [batches.LEFT, batches.MEMORY, *LIGHTS.values()]
+    assert set().union(*decided) - CODES.keys() == set()
 
 
 def test_a_code_has_two_sentences() -> None:
     for code, one in CODES.items():
         assert code == one.code
-        assert [text.endswith(".") and len(text) < 115 for text in (one.meaning, one.action)] == [
-            True,
-            True,
-        ], code
+        assert all(text.endswith(".") and len(text) < 115 for text in (one.meaning, one.action)), code
 
 
 def test_failed_jobs_decide_the_phase_of_a_cause() -> None:

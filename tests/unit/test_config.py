@@ -44,16 +44,10 @@ def test_a_forgotten_config_is_an_error_with_its_remedy(tmp_path: Path, files: i
 
 
 def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
-    (tmp_path / "retdef").mkdir()
     settings = with_config(
         tmp_path,
         dl="240601001 240601002",
-        paths={
-            "work": "/elsewhere/work",
-            "stage": "up/stage",
-            "retdef": [str(tmp_path / "retdef")],
-            "map": {"/nfs": "/sdf"},
-        },
+        paths={"work": "/elsewhere/work", "stage": "up/stage", "map": {"/nfs": "/sdf"}},
         merge={"min_events": 1, "latc_override": 16},
         ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
     )  # fmt: skip
@@ -129,12 +123,9 @@ def test_invalid_values_are_named(tmp_path: Path, sections: dict[str, Any], said
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql+psycopg://ledger:sesame@host/db",
-        "postgresql://ledger:ses/ame?x#y@host/db",
-        "postgresql://host/db?user=ledger&password=sesame",
-        "postgresql://host/db?sslpassword=sesame",
-        "oracle+oracledb://ledger:sesame@isocflight",
-        "postgresql://:sesame@/db",
+        *("postgresql+psycopg://ledger:sesame@host/db", "postgresql://ledger:ses/ame?x#y@host/db"),
+        *("postgresql://host/db?user=ledger&password=sesame", "postgresql://host/db?sslpassword=sesame"),
+        *("oracle+oracledb://ledger:sesame@isocflight", "postgresql://:sesame@/db"),
     ],
 )
 def test_a_password_in_the_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
@@ -171,11 +162,8 @@ def test_files_that_are_not_a_config(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        (None, ()),
-        ("", ()),
-        ([], ()),
-        ("240601001", ("240601001",)),
-        (240601001, ("240601001",)),
+        *((nothing, ()) for nothing in (None, "", [])),
+        *((one, ("240601001",)) for one in ("240601001", 240601001)),
         (" 240601001, 090601001\n240601002 ", ("240601001", "090601001", "240601002")),
         (["240601002", "240601001", "240601002"], ("240601002", "240601001")),
         (["240601002 240601001", 240601003], ("240601002", "240601001", "240601003")),
@@ -205,7 +193,7 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
         tmp_path,
         dl=["240601001"],
         paths={
-            "work": str(tmp_path / "work"),
+            "work": f"{tmp_path}/work",
             "map": {"/nfs": "/sdf"},
             "online": "online",
             "retdef": [str(tmp_path)],

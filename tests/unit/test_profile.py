@@ -8,6 +8,16 @@ from snakemake.cli import get_argument_parser, get_profile_dir, parse_config
 from halfpipe.config import VARIABLE, Profile, find_profile, read_values
 from halfpipe.errors import ConfigError
 
+CONFIGFILES = [
+    "a.yaml",
+    "here.yaml",
+    "../up.yaml",
+    "$SITE/c.yaml",
+    "~/x.yaml",
+    "[a.yaml, here.yaml]",
+    "[$SITE/c.yaml]",
+]
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -35,21 +45,15 @@ def found(name: str | None = None) -> Profile:
 
 
 @pytest.mark.parametrize(
-    "files",
-    [
-        ["config.yaml"],
-        ["profile.yaml"],
-        ["profile.v9+.yaml", "config.yaml"],
-        ["config.v9+.yaml", "profile.yaml"],
-    ],
+    "files", ["config.yaml", "profile.yaml", "profile.v9+.yaml config.yaml", "config.v9+.yaml profile.yaml"]
 )
 @pytest.mark.parametrize("place", ["here", "user/snakemake", "deep"])
-def test_the_file_is_the_one_of_snakemake(tmp_path: Path, place: str, files: list[str]) -> None:
+def test_the_file_is_the_one_of_snakemake(tmp_path: Path, place: str, files: str) -> None:
     home = tmp_path / ("here/deep/er" if place == "deep" else place)
-    for file in files:
+    for file in files.split():
         write(home / "site" / file)
     names = {"deep": ["deep/er/site", str(home / "site"), "deep/er/../er/site/"]}.get(place, ["site"])
-    for name in [*names, *(f"{name}/{files[0]}" for name in names)]:
+    for name in [*names, *(f"{name}/{files.split(maxsplit=1)[0]}" for name in names)]:
         expected = get_profile_dir(name)
         assert expected is not None
         assert found(name).file.resolve() == expected[1].resolve()
@@ -58,17 +62,8 @@ def test_the_file_is_the_one_of_snakemake(tmp_path: Path, place: str, files: lis
 @pytest.mark.parametrize(
     "text",
     [
-        "configfile: a.yaml",
-        "configfile: here.yaml",
-        "configfile: ../up.yaml",
-        "configfile: $SITE/c.yaml",
-        "configfile: ~/x.yaml",
-        "configfile: [a.yaml, here.yaml]",
-        "configfile: [$SITE/c.yaml]",
+        *(f"configfile: {said}" for said in (*CONFIGFILES, "no such.yaml", "3", "")),
         "configfiles: a.yaml",
-        "configfile: no such.yaml",
-        "configfile: 3",
-        "configfile:",
         "cores: 1",
     ],
 )
@@ -105,14 +100,8 @@ def test_a_profile_that_cannot_be_used_is_named(elsewhere: Path, tmp_path: Path)
 
 
 def test_values_of_the_command_line() -> None:
-    said = [
-        "dl=012345678",
-        "merge.min_epus=1",
-        "merge.latc_override=0x10",
-        "paths={work: /w}",
-        "moot.file=",
-        "a=b: c: d",
-    ]
+    said = ["dl=012345678", "merge.min_epus=1", "merge.latc_override=0x10"]
+    said += ["paths={work: /w}", "moot.file=", "a=b: c: d"]
     assert read_values(said) == {
         "dl": "012345678",
         "merge": {"min_epus": 1, "latc_override": 16},

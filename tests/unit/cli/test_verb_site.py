@@ -19,9 +19,7 @@ OF_A_SITE = [
     ("show", "--table", "waiting", "--days", "0"), ("explain", FIRST), ("find", "--met", "1"),
     ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
 ]  # fmt: skip
-NOT_FOR_PROGRAMS = [
-    ("submit", FIRST), ("hold", "stage", "--resume"), ("ledger", "check"),
-]  # fmt: skip
+NOT_FOR_PROGRAMS = [("submit", FIRST), ("hold", "stage", "--resume"), ("ledger", "check")]
 
 
 @pytest.fixture
@@ -63,30 +61,25 @@ def test_every_verb_prints_its_site_except_for_programs(words: tuple[str, ...], 
 def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
     profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = str(profile / "config.yaml")
-    wanted = give("show", "--table", "runs", "--format", "json", "--configfile", config).stdout
+    by_profile, by_config = ("--profile", profile), ("--configfile", profile / "config.yaml")
+    runs = ("show", "--table", "runs")
+    as_json = (*runs, "--format", "json")
+    wanted = give(*as_json, *by_config).stdout
     assert FIRST in wanted
     for words in (
-        ["--profile", str(profile), "show", "--table", "runs", "--format", "json"],
-        ["show", "--table", "runs", "--profile", str(profile), "--format", "json"],
-        ["--configfile", config, "show", "--table", "runs", "--format", "json"],
-        ["--profile", "no such", "show", "--table", "runs", "--format", "json", "--profile", str(profile)],
+        (*by_profile, *as_json),
+        (*runs, *by_profile, "--format", "json"),
+        (*by_config, *as_json),
+        ("--profile", "no such", *as_json, *by_profile),
     ):
         ended = give(*words)
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, wanted, "")
-    assert (
-        give("show", "--table", "runs", "--format", "json", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout
-        == wanted
-    )
+    assert give(*as_json, env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
     monkeypatch.chdir(profile.parent)
-    ended = give("show", "--table", "runs", env={"SNAKEMAKE_PROFILE": profile.name})
+    by_name = {"SNAKEMAKE_PROFILE": profile.name}
+    ended = give(*runs, env=by_name)
     assert ended.stderr == f"HalfPipe at {profile}/work (profile {profile.name})\n"
-    assert (
-        give(
-            "show", "--table", "runs", "--profile", "none", env={"SNAKEMAKE_PROFILE": profile.name}
-        ).exit_code
-        == 2
-    )
+    assert give(*runs, "--profile", "none", env=by_name).exit_code == 2
 
 
 def test_config_files_of_the_command_line_take_the_place_of_the_profiles(

@@ -3,7 +3,7 @@
 import io
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ DOWNLINK, CHUNK = "240601001", ChunkId("00003")
 STEM = "00770155-2c2e6cc0-0965-00003"
 EVT, IDX, ROWS = f"{STEM}.evt", f"{STEM}.idx", f"{STEM}.rows"
 PRODUCTS = f"{SOURCE / DOWNLINK / EVT} {SOURCE / DOWNLINK / IDX}"
+OTHER_RUN = "00770155-2c2e6cc1"
 COUNTS = ("events", "announced", "missing_events")
 RETDEF = SOURCE / DOWNLINK / f"RetDef-{DOWNLINK}-{CHUNK}.xml"
 
@@ -79,11 +80,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
         ("sh -c 'exit 3' sh", "decoder", str(RETDEF)),
         ("/no/such", "decoder", "/no/such"),
         ("true", "decoder", f"decode_chunk-{CHUNK}.log"),
-        (
-            f"sh -c 'echo getLSEChunk: processing 00770155-2c2e6cc1-; cp {PRODUCTS} $4' sh",
-            "decoder",
-            "00770155-2c2e6cc1",
-        ),
+        (f"sh -c 'echo getLSEChunk: processing {OTHER_RUN}-; cp {PRODUCTS} $4' sh", "decoder", OTHER_RUN),
     ],
 )
 def test_a_decoder_that_fails_or_is_silent(tmp_path: Path, command: str, code: str, names: str) -> None:
@@ -132,24 +129,16 @@ def test_the_latc_key_is_passed_as_one_word(tmp_path: Path) -> None:
 
 def test_exceptions_belong_to_the_run_that_is_processed() -> None:
     log = DecoderLog("2c2e6cbf")
-    for line in (
-        "DFI exception before any run",
-        "getLSEChunk: processing 00770155-2c2e6cc0-",
-        "DFI exception",
-        "PktFile exception",
-        "an xDFI exception, a PktFilexception",
-        *(f"PktFile exception {number}" for number in range(998)),
-        *(f"getLSEChunk: processing {number:08x}-2c2e6cc1-" for number in range(1000)),
-        "DFI exception",
-    ):
+    lines = ["DFI exception before any run", "getLSEChunk: processing 00770155-2c2e6cc0-"]
+    lines += ["DFI exception", "PktFile exception", "an xDFI exception, a PktFilexception"]
+    lines += [f"PktFile exception {number}" for number in range(998)]
+    lines += [f"getLSEChunk: processing {number:08x}-2c2e6cc1-" for number in range(1000)]
+    for line in (*lines, "DFI exception"):
         log.add(f"{line}\n")
     summary = log.summary({})
     assert summary["exceptions"] == {"DFI": 3, "PktFile": 999}
-    assert summary["exceptions_by_run"] == {
-        "2c2e6cbf": {"DFI": 1},
-        "2c2e6cc0": {"DFI": 1, "PktFile": 999},
-        "2c2e6cc1": {"DFI": 1},
-    }
+    by_run = {"2c2e6cbf": {"DFI": 1}, "2c2e6cc0": {"DFI": 1, "PktFile": 999}, "2c2e6cc1": {"DFI": 1}}
+    assert summary["exceptions_by_run"] == by_run
     assert (len(summary["processing"]), len(summary["lines"])) == (LINES_KEPT, LINES_KEPT)
     assert summary["lines"][0] == "DFI exception before any run"
 
@@ -232,13 +221,14 @@ def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(out: P
     assert counted(out, again=True)[0] == 40
 
 
-def rows(number: list[int], utc: list[float], apid: int = 956) -> NDArray[np.void]:
+def rows(number: Sequence[int], utc: Sequence[float], apid: int = 956) -> NDArray[np.void]:
     made = np.zeros(len(number), idx.DATAGRAM)
     made["apid"], made["datagram"], made["utc"] = apid, number, utc
     return made
 
 
 SPAN = Span(956, 1000.0, 1100.0)
+EVEN = list(range(0, 402, 2))
 
 
 @pytest.mark.parametrize(
@@ -256,11 +246,7 @@ SPAN = Span(956, 1000.0, 1100.0)
         # Nothing is announced between two spans.
         ([SPAN, Span(956, 1200.0, 1300.0)], [rows([4, 5, 8, 9], [1000, 1100, 1200, 1300])], []),
         ([SPAN, Span(957, 1000.0, 1100.0)], [rows([4, 5], [1000, 1100])], [(957, 1000, 1100, None)]),
-        (
-            [Span(956, 0.0, 400.0)],
-            [rows(list(range(0, 402, 2)), list(range(0, 402, 2)))],
-            [(956, 2 * n, 2 * n + 2, 1) for n in range(MOST_GAPS)],
-        ),
+        ([Span(956, 0.0, 400.0)], [rows(EVEN, EVEN)], [(956, 2 * n, 2 * n + 2, 1) for n in range(MOST_GAPS)]),
     ],
 )  # fmt: skip
 def test_gaps_between_datagrams_in_spans(

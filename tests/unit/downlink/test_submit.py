@@ -204,20 +204,11 @@ def test_the_command_gets_the_variables_of_level_1(level1: Level1) -> None:
     log = StringIO()
     content = submit.submit(level1.settings(), DL, log)
     (line,) = (level1.server / "journal.jsonl").read_text().splitlines()
-    assert json.loads(line) == {
-        "command": "createStream",
-        "mode": "DEV",
-        "task": "L1Proc",
-        "stream": 240601001,
-        "variables": {"DOWNLINK_ID": DL, "DOWNLINK_RAWDIR": str(level1.stage / DL)},
-    }
-    assert content == {
-        "downlink": DL,
-        "handoff": 1,
-        "state": "submitted",
-        "submitted": 1,
-        "command": level1.creates,
-    }
+    variables = {"DOWNLINK_ID": DL, "DOWNLINK_RAWDIR": str(level1.stage / DL)}
+    created = {"command": "createStream", "mode": "DEV", "task": "L1Proc", "stream": 240601001}
+    assert json.loads(line) == created | {"variables": variables}
+    known = {"downlink": DL, "handoff": 1, "state": "submitted", "submitted": 1}
+    assert content == known | {"command": level1.creates}
     assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert "stream 240601001, key 1001" in log.getvalue()
     # It is never submitted again, with any config, and after Level-1 has taken the files.

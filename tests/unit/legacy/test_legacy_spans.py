@@ -42,6 +42,7 @@ def test_spans_are_read(content: bytes, tmp_path: Path) -> None:
         *(pickle.dumps([(1, 6)], protocol) for protocol in range(1, 6)),
         b"cos\nsystem\n(S'touch evil'\ntR.",
         b"(lp1\ncos\nsystem\np2\na.",
+        *(b"", b".", b"(lp1\n", TWO[:-9], TWO + b"cos\nsystem\n.", b"r0741234567 1 6\n"),
         b"(lp1\n(VI am\nVno number\ntp2\na.",
         b"(lp1\n(I00\nI01\ntp2\na.",  # False and True
         b"(lp1\n(I-1\nI6\ntp2\na.",
@@ -52,12 +53,6 @@ def test_spans_are_read(content: bytes, tmp_path: Path) -> None:
         b"(lp1\n(I1\nI6\nI7\ntp2\na.",
         b"(lp1\n(I6\nI1\ntp2\na.",
         b"(I1\nI6\ntp1\n.",
-        b"",
-        b".",
-        b"(lp1\n",
-        TWO[:-9],
-        TWO + b"cos\nsystem\n.",
-        b"r0741234567 1 6\n",
         b"(lp1\n" + b"(I1\nI6\nta" * (MOST_BYTES // 9) + b".",
     ],
 )

@@ -21,19 +21,12 @@ def good(count: int = 4) -> list[EventFile]:
 @pytest.mark.parametrize(
     ("change", "reasons"),
     [
-        ({"events": 1}, 1),
-        ({"events": 2}, 0),
-        ({"events": 102}, 0),
-        ({"events": 103}, 1),
-        ({"seconds": (20, 19)}, 1),
-        ({"seconds": (20, 30)}, 0),
-        ({"seconds": (20, 31)}, 1),
-        ({"seconds": (90, 95)}, 2),
-        ({"sequences": (200, 300)}, 1),
-        ({"sequences": (200, 199), "events": 2}, 1),
+        ({"events": 1}, 1), ({"events": 2}, 0), ({"events": 102}, 0), ({"events": 103}, 1),
+        ({"seconds": (20, 19)}, 1), ({"seconds": (20, 30)}, 0), ({"seconds": (20, 31)}, 1),
+        ({"seconds": (90, 95)}, 2), ({"sequences": (200, 300)}, 1), ({"sequences": (200, 199), "events": 2}, 1),
         ({"name": "r0741234567-e00000000000000000900.evt"}, 1),
     ],
-)
+)  # fmt: skip
 def test_each_reason_for_a_refusal(change: dict[str, object], reasons: int) -> None:
     run = good()
     run[1] = replace(run[1], **change)  # type: ignore[arg-type]

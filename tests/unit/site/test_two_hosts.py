@@ -75,29 +75,12 @@ def test_a_side_that_is_not_seen_stops_and_says_at_what(
 @pytest.mark.workflow
 def test_two_hosts(tmp_path: Path) -> None:
     """Of names and mounts of their own, on one kernel; the second one looks by the doctor's script besides."""
-    site = {
-        "config": {"paths": {}},
-        "profile": {},
-        "flight": {},
-        "names": {"config": "c", "profile": "p", "flight": "f"},
-    }
+    names = {"config": "c", "profile": "p", "flight": "f"}
+    site = {"config": {"paths": {}}, "profile": {}, "flight": {}, "names": names}
     (tmp_path / two_hosts.SITE).write_text(json.dumps(site))
-    sides = []
-    for side in ("1", "2"):
-        inside = 'hostname node$1 && mount --bind "$2" "$2" && exec "$3" -m halfpipe.site.two_hosts "$2" "$1"'
-        words = [
-            "unshare",
-            "--map-root-user",
-            "--uts",
-            "--mount",
-            "sh",
-            "-c",
-            inside,
-            "sh",
-            side,
-            str(tmp_path),
-        ]
-        sides.append(subprocess.Popen([*words, sys.executable]))
+    inside = 'hostname node$1 && mount --bind "$2" "$2" && exec "$3" -m halfpipe.site.two_hosts "$2" "$1"'
+    on_a_host = ["unshare", "--map-root-user", "--uts", "--mount", "sh", "-c", inside, "sh"]
+    sides = [subprocess.Popen([*on_a_host, side, str(tmp_path), sys.executable]) for side in "12"]
     assert [each.wait(120) for each in sides] == [0, 0]
     one, other = (json.loads((tmp_path / f"report-{side}").read_bytes()) for side in "12")
     assert {each["code"]: each["verdict"] for each in judge(one, other)} == {

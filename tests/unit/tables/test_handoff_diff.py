@@ -8,14 +8,8 @@ import pytest
 
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.tables.handoff_diff import (
-    changed_bytes,
-    changed_runs,
-    changes,
-    input_of,
-    sentences,
-    two_hand_offs,
-)
+from halfpipe.tables import handoff_diff
+from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences, two_hand_offs
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 
@@ -29,20 +23,11 @@ def diff(site: Site) -> Any:
 
 def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, Any]:
     """Return the entry of run ``0000000<name>`` in a receipt, without the keys that are not compared."""
-    return {
-        "run": f"0000000{name}",
-        "l1_run": "",
-        "kind": "LPA",
-        "files": [
-            {"name": file, "sha256": sha256, "size": 9, "events": 1, "seconds": [1, 2], "sequences": [1, 2]}
-            for file, sha256 in files
-        ],
-        "delivered": delivered,
-        "waiting": 0,
-        "late": 0,
-        "refused": False,
-        "complete": True,
-    }
+    each = {"size": 9, "events": 1, "seconds": [1, 2], "sequences": [1, 2]}
+    described = [{"name": file, "sha256": sha256} | each for file, sha256 in files]
+    state = {"waiting": 0, "late": 0, "refused": False, "complete": True}
+    known = {"run": f"0000000{name}", "l1_run": "", "kind": "LPA"}
+    return known | {"files": described, "delivered": delivered} | state
 
 
 def receipt(*runs: dict[str, Any]) -> dict[str, Any]:
@@ -77,11 +62,9 @@ def test_everything_in_a_first_hand_off_is_new(runs: list[dict[str, Any]]) -> No
 
 def test_chunks_are_listed_in_order() -> None:
     names = [f"{number:05}" for number in range(1, 10)]
-    before, after = (
-        {"chunks": [{"chunk": name, "retdef": "ab", "files": [], "level0": {}} for name in of], "ignored": []}
-        for of in ([], names)
-    )
-    found = changes(input_of(before), input_of(after))
+    chunks = [{"chunk": name, "retdef": "ab", "files": [], "level0": {}} for name in names]
+    before, after = ({"chunks": found, "ignored": []} for found in ([], chunks))
+    found = handoff_diff.changes(handoff_diff.input_of(before), handoff_diff.input_of(after))
     assert [line.split(":")[0] for line in found] == [f"chunk {name}" for name in names]
 
 

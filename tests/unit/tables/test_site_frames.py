@@ -89,13 +89,8 @@ def test_runs_files_and_chunks_add_up(frames: SiteFrames, month: Site, simulatio
         header = evt.read_header(path)
         numbers = [int(header[key]) for key in ("evtcnt", "gemseq_beg", "gemseq_end", "secs_beg", "secs_end")]
         numbers[-1] += 1  # the end of the last second
-        assert [
-            row["events"],
-            row["first_sequence"],
-            row["last_sequence"],
-            row["begin_met"],
-            row["end_met"],
-        ] == numbers
+        columns_of = ["events", "first_sequence", "last_sequence", "begin_met", "end_met"]
+        assert row[columns_of].to_list() == numbers
         assert row["size"] == path.stat().st_size
     for made in simulations:
         for chunk in made.chunks:
@@ -200,8 +195,15 @@ def test_frames_have_the_documented_columns(frames: SiteFrames, tmp_path: Path) 
         halfpipe.open("no-such-profile")
 
 
-LEAPS = [datetime(2009, 1, 1, tzinfo=UTC), datetime(2012, 7, 1, tzinfo=UTC), datetime(2015, 7, 1, tzinfo=UTC),
-         datetime(2017, 1, 1, tzinfo=UTC)]  # fmt: skip
+LEAPS = [datetime(year, month, 1, tzinfo=UTC) for year, month in ((2009, 1), (2012, 7), (2015, 7), (2017, 1))]
+KEYWORDS = {
+    "EXTNAME": "COVERAGE",
+    "TELESCOP": "GLAST",
+    "INSTRUME": "LAT",
+    "HDUCLASS": "OGIP",
+    "ORIGIN": "SIMULATED",
+}
+KEYWORDS |= {"TIMESYS": "TT", "TIMEUNIT": "s", "TUNIT1": "s", "TUNIT2": "s"}
 
 
 @pytest.mark.parametrize("after", LEAPS, ids=lambda when: f"{when - timedelta(days=1):%Y}")
@@ -215,35 +217,12 @@ def test_a_table_of_coverage_is_valid_fits_across_leap_seconds(after: datetime, 
     with fits.open(tmp_path / "coverage.fits", checksum=True) as hdus:
         hdus.verify("exception")
         header, data = hdus[1].header, hdus[1].data
-    keys = (
-        "EXTNAME",
-        "TELESCOP",
-        "INSTRUME",
-        "HDUCLASS",
-        "TIMESYS",
-        "TIMEUNIT",
-        "TUNIT1",
-        "TUNIT2",
-        "ORIGIN",
-    )
-    assert [header[key] for key in keys] == [
-        "COVERAGE",
-        "GLAST",
-        "LAT",
-        "OGIP",
-        "TT",
-        "s",
-        "s",
-        "s",
-        "SIMULATED",
-    ]
+    assert {key: header[key] for key in KEYWORDS} == KEYWORDS
     assert (header["TSTART"], header["TSTOP"]) == (begin, end) == (data["START"][0], data["STOP"][-1])
     reference = Time(header["MJDREFI"], header["MJDREFF"], format="mjd", scale="tt")
     assert abs((reference - Time("2001-01-01T00:00:00", scale="utc")).to_value("s")) < 1e-6
-    for edge, utc, key in (
-        (begin, found["begin"][begin], "DATE-OBS"),
-        (end, found["end"][begin], "DATE-END"),
-    ):
+    dates = ((begin, found["begin"][begin], "DATE-OBS"), (end, found["end"][begin], "DATE-END"))
+    for edge, utc, key in dates:
         instant = reference + TimeDelta(edge, format="sec")
         assert abs((instant - Time(utc.to_pydatetime(), scale="utc")).to_value("s")) < 1e-6
         assert abs((instant - Time(header[key], scale="tt")).to_value("s")) < 1e-3
@@ -293,13 +272,15 @@ def test_the_questions_of_the_documentation(frames: SiteFrames, month: Site) -> 
     }
 
 
+def old_too(name: str) -> list[str]:
+    return ["--days", "0"] if name == "waiting" else []
+
+
 def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_path: Path) -> None:
     for name in NAMES:
         files = {form: tmp_path / f"{name}.{form}" for form in ("csv", "json", "ecsv")}
         for file in files.values():
-            month.halfpipe(
-                "show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else [])
-            )
+            month.halfpipe("show", "--table", name, "-o", file, *old_too(name))
         expected = records(getattr(frames, name))
         document = json.loads(files["json"].read_text())
         assert document["simulated"] is True
@@ -318,7 +299,7 @@ def test_tables_in_files_are_the_frames(frames: SiteFrames, month: Site, tmp_pat
 @pytest.mark.parametrize("name", NAMES)
 def test_parquet_files_are_the_frames(frames: SiteFrames, month: Site, tmp_path: Path, name: str) -> None:
     file = tmp_path / f"{name}.parquet"
-    month.halfpipe("show", "--table", name, "-o", file, *(["--days", "0"] if name == "waiting" else []))
+    month.halfpipe("show", "--table", name, "-o", file, *old_too(name))
     whole = getattr(frames, name).assign(simulated=True)
     assert pd.read_parquet(file).reset_index().astype(str).equals(whole.reset_index().astype(str))
 
