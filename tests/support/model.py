@@ -71,13 +71,16 @@ class Rules:
 
 @dataclass(frozen=True)
 class Delivery:
-    """The record of one delivery; each file has its first and last sequence and its number of events."""
+    """The record of one delivery.
+
+    `counts` are delivered events by (apid, datagram), `files` have their first and last sequence and number of events,
+    and `keys` are (sequence, apid) of the events.
+    """
 
     spans: tuple[tuple[int, int], ...] = ()
-    counts: Mapping[tuple[int, int], int] = field(
-        default_factory=dict
-    )  # delivered events by (apid, datagram)
+    counts: Mapping[tuple[int, int], int] = field(default_factory=dict)
     files: tuple[tuple[int, int, int], ...] = ()
+    keys: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass
@@ -105,7 +108,8 @@ class ModelDecision:
     def delivery(self) -> Delivery:
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
         counts = Counter((event.apid, event.datagram) for _, event in self.delivered)
-        return Delivery(tuple(self.spans), counts, files)
+        keys = frozenset((event.sequence, event.apid) for _, event in self.delivered)
+        return Delivery(tuple(self.spans), counts, files, keys)
 
 
 def inside(sequence: float, intervals: Iterable[Interval]) -> bool:
