@@ -74,7 +74,7 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
         (956, 0), (956, 2), (957, 0), (957, 1),
     ]  # fmt: skip
     first = found[DATAGRAMS.name][2]
-    assert first | {"hwkey": 2**32 - 1, "evtseq0": 1007, "oaction": "start", "modename": "normal"} == first
+    assert first | {"hwkey": 2**32 - 1, "evtseq0": 1007, "oaction": "start", "modename": "NORMAL"} == first
 
 
 def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, tmp_path: Path) -> None:

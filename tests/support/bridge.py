@@ -30,12 +30,7 @@ def event_array(events: Sequence[Event]) -> NDArray[np.void]:
     return rows
 
 
-def library_datagrams(chunks: Sequence[Chunk]) -> KnownDatagrams:
-    """Return the datagrams of `chunks`."""
-    return KnownDatagrams.of([datagram.line for chunk in chunks for datagram in chunk.datagrams])
-
-
-def library_events(chunks: Sequence[Chunk], number: int = 0) -> NDArray[np.void]:
+def library_events(chunks: Sequence[Chunk], number: int) -> NDArray[np.void]:
     """Return the merged events of `chunks`, in the evt file of this number."""
     in_names = sorted(chunks, key=lambda chunk: chunk.name)
     events = in_one([event_array([]), *(event_array(chunk.events) for chunk in in_names)])
@@ -154,15 +149,25 @@ class Run:
         self.deliveries[downlink].append(model.Delivery())
         self.lines.append(_line(DownlinkId(downlink), self._decide(DownlinkId(downlink), vanished=True)))
 
+    @property
+    def known(self) -> KnownDatagrams:
+        """The datagrams that have arrived."""
+        return KnownDatagrams.together(
+            KnownDatagrams.of([datagram.line for chunk in chunks for datagram in chunk.datagrams])
+            for chunks in self.arrived.values()
+        )
+
+    @property
+    def events(self) -> dict[DownlinkId, NDArray[np.void]]:
+        """The events that have arrived, by downlink."""
+        numbered = enumerate(self.arrived.items())
+        return {DownlinkId(dl): library_events(chunks, number) for number, (dl, chunks) in numbered}
+
     def _decide(self, downlink: DownlinkId, *, vanished: bool = False) -> Decision:
-        events = {
-            DownlinkId(dl): library_events(chunks, number)
-            for number, (dl, chunks) in enumerate(self.arrived.items())
-        }
         return decide(
             downlink,
-            KnownDatagrams.together(library_datagrams(chunks) for chunks in self.arrived.values()),
-            all_known(events, downlink),
+            self.known,
+            all_known(self.events, downlink),
             self.recorded.latest(),
             limits(self.rules),
             earlier=self.recorded.earlier(),

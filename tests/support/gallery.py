@@ -5,7 +5,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from halfpipe.ids import DownlinkId, RunId
@@ -85,25 +85,12 @@ def refused_run(home: Path) -> Site:
 def missing_hour(home: Path) -> Site:
     """A level-0 hour of one EPU that was missing in the archive."""
     site = site_of(home, scenario().lpa_run(events=9000))
-    hours = sorted((home / "simulated" / "level0").glob("src0077/*/*/*/utc*"))
-    for file in hours[-1].iterdir():
-        if "0957" in file.name:
-            file.unlink()
+    max((home / "simulated" / "level0").glob("src0077/*/*/*/utc*/*0957*")).unlink()
     site.by_hand(FIRST)
     return site
 
 
-CASES: Sequence[Callable[[Path], Site]] = (
-    demo,
-    clean_run,
-    gap,
-    waiting_tail,
-    late_epu,
-    duplicate_chunk,
-    lci_run,
-    refused_run,
-    missing_hour,
-)
+CASES = (demo, clean_run, gap, waiting_tail, late_epu, duplicate_chunk, lci_run, refused_run, missing_hour)
 
 
 def picture(site: Site) -> bytes:
@@ -116,9 +103,7 @@ def picture(site: Site) -> bytes:
 def main(out: Path, names: Sequence[str]) -> None:
     """Draw all cases, or those in `names`."""
     out.mkdir(exist_ok=True)
-    for case in CASES:
-        if names and case.__name__ not in names:
-            continue
+    for case in (case for case in CASES if not names or case.__name__ in names):
         with tempfile.TemporaryDirectory() as home, as_in_a_process(Path(home)):
             site = case(Path(home))
             name, content = f"run-{case.__name__}.svg".replace("_", "-"), picture(site)

@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, create_engine, select, text
 from sqlalchemy.pool import NullPool
 
 from halfpipe import paths
 from halfpipe.files import working_directory
-from halfpipe.formats import idx
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load
@@ -23,15 +21,11 @@ from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
-from halfpipe_simulator.index_lines import dgm_lines
+from tests.support.model import dgm_line
 from tests.support.series import forget
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
 SCID, GROUND_ID = 77, 7799117
-WORDS = {
-    "modename": "normal", "oreason": "unknown", "creason": "full", "platform": "lat", "origin": "orbit",
-    "crate": "epu0",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,18 +44,13 @@ class Datagram:
 
     def line(self, run: RunId) -> bytes:
         """Return its line in an index."""
-        row = np.zeros(1, idx.DATAGRAM)
         utc = UTC + self.number + (self.apid % 10) / 8 if self.utc is None else self.utc
-        values: dict[str, Any] = {
-            "startedat": run.met, "utc": utc, "scid": self.scid, "apid": self.apid, "datagram": self.number,
-            "groundid": self.ground_id, "modechanges": 1, **WORDS, "oaction": self.opens, "caction": self.closes,
-            "evtutc0": utc - 0.5 if self.events else 0.0, "evtseq0": 1000 + 100 * self.number + self.apid % 10,
-            "evtutc1": utc - 0.25 if self.events else 0.0, "evtseq1": 1090 + 100 * self.number + self.apid % 10,
-            "nevts": self.events, "hwkey": self.keys[0], "swkey": self.keys[1],
-        }  # fmt: skip
-        for name, value in values.items():
-            row[name] = value
-        return next(dgm_lines(row)).rstrip().encode()
+        times = (utc - 0.5, utc - 0.25) if self.events else (0.0, 0.0)
+        first, last = (place + 100 * self.number + self.apid % 10 for place in (1000, 1090))
+        return dgm_line(
+            self.apid, self.number, (self.opens, self.closes), (times[0], first, times[1], last), self.events,
+            utc=utc, met=run.met, scid=self.scid, ground_id=self.ground_id, keys=self.keys,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

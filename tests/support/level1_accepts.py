@@ -4,6 +4,7 @@ It checks the conditions in the order of the notes, independently of HalfPipe's 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 MAX_CHUNKS = 1000
@@ -27,29 +28,15 @@ def level_1_takes(chunks: Sequence[File]) -> bool:
     if not 1 <= len(chunks) <= MAX_CHUNKS:
         return False
     for chunk in chunks:
-        beg_gem, end_gem = chunk.sequences
-        beg_sec, end_sec = chunk.seconds
+        (beg_gem, end_gem), (beg_sec, end_sec) = chunk.sequences, chunk.seconds
         length = end_gem - beg_gem + 1
-        if not chunk.events > 1:
+        # Two duplicated sweep events are allowed.
+        if not (1 < chunk.events <= length + 2 and length > 0 and beg_sec <= end_sec):
             return False
-        if not length > 0:
-            return False
-        if not chunk.events <= length + 2:  # two duplicated sweep events are allowed
-            return False
-        if not beg_sec <= end_sec:
-            return False
-    by_gem = sorted(range(len(chunks)), key=lambda i: chunks[i].sequences[0])
-    by_time = sorted(range(len(chunks)), key=lambda i: (*chunks[i].seconds, chunks[i].sequences[0]))
-    by_name = sorted(range(len(chunks)), key=lambda i: chunks[i].name)
-    if not by_gem == by_time == by_name:
-        return False
-    previous = None
-    for i in by_gem:
-        chunk = chunks[i]
-        if previous is not None:
-            if not chunk.sequences[0] > previous.sequences[1]:
-                return False
-            if not chunk.seconds[0] >= previous.seconds[1]:
-                return False
-        previous = chunk
-    return True
+    by_gem = sorted(chunks, key=lambda chunk: chunk.sequences[0])
+    by_time = sorted(chunks, key=lambda chunk: (*chunk.seconds, chunk.sequences[0]))
+    by_name = sorted(chunks, key=lambda chunk: chunk.name)
+    return by_gem == by_time == by_name and all(
+        after.sequences[0] > before.sequences[1] and after.seconds[0] >= before.seconds[1]
+        for before, after in pairwise(by_gem)
+    )

@@ -17,6 +17,21 @@ OPENING = "start"
 CLOSING = ("stop", "abort", "pause")
 
 
+def dgm_line(
+    apid: int, number: int, actions: tuple[str, str], ends: tuple[float, int, float, int], events: int, *, utc: float,
+    met: int = 741234567, scid: int = 77, ground_id: int = 7799117, keys: tuple[int, int] = (3348, 7656),
+) -> bytes:  # fmt: skip
+    """Return the line of a datagram in an index (simulated); `ends`: time and sequence of the first and last event."""
+    words = " ".join(
+        f"{word:>16}"
+        for word in ("NORMAL", actions[0], "requested", actions[1], "full", "LAT", "ORBIT", "EPU0")
+    )
+    return (
+        f"DGM: {met:10d} {utc:19.6f} {scid:3d} {apid:4d} {number:7d} {ground_id:8d}   1 {words}"
+        f" {ends[0]:19.6f} {ends[1]:20d} {ends[2]:19.6f} {ends[3]:20d} {events:10d} {keys[0]:10d} {keys[1]:10d}"
+    ).encode()
+
+
 @dataclass(frozen=True)
 class Datagram:
     """One datagram line of an index; `first` and `last` count only if `events` is not 0."""
@@ -33,12 +48,8 @@ class Datagram:
     @property
     def line(self) -> bytes:
         """The line of the index (simulated)."""
-        return (
-            f"DGM:  741234567 {self.utc:19.6f}  77  {self.apid} {self.number:7d}  7799117   1"
-            f"           NORMAL {self.opening:>16}        requested {self.closing:>16}             full"
-            f"              LAT            ORBIT             EPU0 {self.utc:19.6f} {self.first:20d}"
-            f" {self.utc:19.6f} {self.last:20d} {self.events:10d}       3348       7656"
-        ).encode()
+        ends, actions = (self.utc, self.first, self.utc, self.last), (self.opening, self.closing)
+        return dgm_line(self.apid, self.number, actions, ends, self.events, utc=self.utc)
 
 
 @dataclass(frozen=True)
@@ -71,13 +82,16 @@ class Rules:
 
 @dataclass(frozen=True)
 class Delivery:
-    """The record of one delivery; each file has its first and last sequence and its number of events."""
+    """The record of one delivery.
+
+    `counts` are delivered events by (apid, datagram), `files` have their first and last sequence and number of events,
+    and `keys` are (sequence, apid) of the events.
+    """
 
     spans: tuple[tuple[int, int], ...] = ()
-    counts: Mapping[tuple[int, int], int] = field(
-        default_factory=dict
-    )  # delivered events by (apid, datagram)
+    counts: Mapping[tuple[int, int], int] = field(default_factory=dict)
     files: tuple[tuple[int, int, int], ...] = ()
+    keys: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass
@@ -105,7 +119,8 @@ class ModelDecision:
     def delivery(self) -> Delivery:
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
         counts = Counter((event.apid, event.datagram) for _, event in self.delivered)
-        return Delivery(tuple(self.spans), counts, files)
+        keys = frozenset((event.sequence, event.apid) for _, event in self.delivered)
+        return Delivery(tuple(self.spans), counts, files, keys)
 
 
 def inside(sequence: float, intervals: Iterable[Interval]) -> bool:

@@ -15,6 +15,7 @@ import yaml
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, RunId
+from tests.support.model import dgm_line
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD, TKR_RECORD
 
 SCID, GROUND = 77, 0x0077014D
@@ -88,10 +89,8 @@ class RandomCase:
             while left or not of_apid:
                 size = chosen.choice([0, 1, 3, 4, 5, 6, 7])
                 part, left = left[:size], left[size:]
-                utc = part[-1][2] if part else met + UNIX
-                of_apid.append(
-                    Datagram(apid, len(of_apid), "continue", "continue", utc, [(s, r) for s, r, _ in part])
-                )
+                utc, brought = part[-1][2] if part else met + UNIX, [(s, r) for s, r, _ in part]
+                of_apid.append(Datagram(apid, len(of_apid), "continue", "continue", utc, brought))
             of_apid[0].opening = chosen.choice(["start"] * 9 + ["resume"])
             of_apid[-1].closing = chosen.choice(["stop"] * 8 + ["abort", "continue"])
             made.append(of_apid)
@@ -108,7 +107,7 @@ class RandomCase:
         offset, lines, records = evt.HEADER_SIZE, list[str](), list[bytes]()
         for one in datagrams:
             for n, (sequence, record) in enumerate(one.events):
-                utc = np.frombuffer(record, evt.CONTEXT, 1)["ccsds_utc"][0]
+                utc = record_utc(record)
                 lines.append(
                     f"EVT: {met:10d} {sequence:20d} {16675691:20d} {15341635:20d} {utc:19.6f} {SCID:3d} {apid:4d}"
                     f" {one.number:8d} {n:8d} {one.opening:>16} {one.closing:>16} {one.utc:19.6f} {offset:20d}"
@@ -116,14 +115,12 @@ class RandomCase:
                 )
                 records.append(record)
                 offset += len(record)
-            (first, *_), (last, *_) = (one.events[0], one.events[-1]) if one.events else ((0,), (0,))
-            times = [record_utc(one.events[at][1]) if one.events else 0.0 for at in (0, -1)]
-            lines.append(
-                f"DGM: {met:10d} {one.utc:19.6f} {SCID:3d} {apid:4d} {one.number:7d} {GROUND:8d}   1"
-                f" {'NORMAL':>16} {one.opening:>16} {'requested':>16} {one.closing:>16} {'full':>16} {'LAT':>16}"
-                f" {'ORBIT':>16} {'EPU0':>16} {times[0]:19.6f} {first:20d} {times[1]:19.6f} {last:20d}"
-                f" {len(one.events):10d} {4423:10d} {8959:10d}"
-            )
+            ends = [(record_utc(record), sequence) for sequence, record in one.events] or [(0.0, 0)]
+            line = dgm_line(
+                apid, one.number, (one.opening, one.closing), (*ends[0], *ends[-1]), len(one.events),
+                utc=one.utc, met=met, scid=SCID, ground_id=GROUND, keys=(4423, 8959),
+            )  # fmt: skip
+            lines.append(line.decode())
         header = evt.pack_header(
             runid=met,
             seconds=(met, met),
@@ -134,15 +131,9 @@ class RandomCase:
         )
         (home / f"{stem}.evt").write_bytes(header + b"".join(records))
         (home / f"{stem}.idx").write_text("".join(f"{line}\n" for line in lines))
+        kind, span = "LSEP" if apid < 960 else "LSEC", Span(apid, met + UNIX, met + UNIX + 60.0)
         retdef = RetDef(
-            "LSEP" if apid < 960 else "LSEC",
-            "/archive",
-            SCID,
-            RunId.from_met(met),
-            1081721,
-            ChunkId.of(number),
-            GROUND,
-            (Span(apid, met + UNIX, met + UNIX + 60.0),),
+            kind, "/archive", SCID, RunId.from_met(met), 1081721, ChunkId.of(number), GROUND, (span,)
         )
         (home / f"RetDef-{downlink}-{number:05d}.xml").write_bytes(content_of(retdef))
 

@@ -56,21 +56,14 @@ SAYS = {
 THIS = f'exec {sys.executable} "$@"'  # a script that runs this Python
 HANGS = "4711"  # seconds
 REAL = (
-    "sh",
-    "bash",
-    "make",
-    "git",
-    "sleep",
-    "env",
-    "bwrap",
-    "strace",
-    "true",
-    "mkdir",
-    "chmod",
-    "touch",
-    "rm",
-    "head",
-)
+    "sh", "bash", "make", "git", "sleep", "env", "bwrap", "strace", "true", "mkdir", "chmod", "touch", "rm", "head",
+)  # fmt: skip
+
+
+def script(path: Path, *lines: str) -> None:
+    """Write a shell script."""
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
 
 
 @dataclass
@@ -91,23 +84,18 @@ class S3df:
     host: str = ""  # shell commands for mounts of the host, as root in a new mount namespace
 
     def __post_init__(self) -> None:
-        self.bin, self.said = self.home / "opt" / "bin", self.home / "opt" / "says"
-        for path in (
-            self.bin,
-            self.said,
-            self.home / "opt" / "index" / "wheel",
-            self.at("/sdf/group/fermi/n"),
-        ):
+        opt = self.home / "opt"
+        self.bin, self.said = opt / "bin", opt / "says"
+        for path in (self.bin, self.said, opt / "index" / "wheel", self.at("/sdf/group/fermi/n")):
             path.mkdir(parents=True)
-        (self.home / "opt/index/wheel/index.html").write_text('<a href="wheel-1-py3-none-any.whl">wheel</a>')
+        (opt / "index/wheel/index.html").write_text('<a href="wheel-1-py3-none-any.whl">wheel</a>')
         for name in filter(shutil.which, REAL):
             (self.bin / name).symlink_to(str(shutil.which(name)))
         for name in self.says:
             shutil.copy(ROOT / "tests/support/standin/says", self.bin / name)
-        (self.bin / "apptainer").write_text(
-            f'#!/bin/sh\nexec {sys.executable} {ROOT / "tests/support/standin/apptainer"} "$@"\n'
+        script(
+            self.bin / "apptainer", f'exec {sys.executable} {ROOT / "tests/support/standin/apptainer"} "$@"'
         )
-        (self.bin / "apptainer").chmod(0o755)
         self.python(THIS)
         for place in (WORK, STAGE, f"{FLIGHT}/HalfPipe-level0"):
             self.at(place).mkdir(parents=True)
@@ -135,14 +123,12 @@ class S3df:
 
     def program(self, path: str, *lines: str) -> None:
         self.at(path).parent.mkdir(parents=True, exist_ok=True)
-        self.at(path).write_text("\n".join(["#!/bin/sh", *lines, ""]))
-        self.at(path).chmod(0o755)
+        script(self.at(path), *lines)
 
     def python(self, *lines: str) -> None:
         """Replace python3 by a shell script, and remove the environment of the checkout."""
         shutil.rmtree(self.at(f"{CHECKOUT}/.venv"), ignore_errors=True)
-        (self.bin / "python3").write_text("\n".join(["#!/bin/sh", *lines, ""]))
-        (self.bin / "python3").chmod(0o755)
+        script(self.bin / "python3", *lines)
 
     def retdef(self, dl: str, arch: str = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0") -> Path:
         """Write a RetDef of a downlink to the legacy's directory."""
@@ -154,8 +140,7 @@ class S3df:
     def hour(self, when: float) -> Path:
         """Make the level-0 directory of an hour."""
         at = datetime.fromtimestamp(when, UTC)
-        day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[at.weekday()]
-        path = self.at(f"{ARCHIVE}/src0077/{at:%Y/%m/%j.%m.%d}.{day}/utc{at:%H}")
+        path = self.at(f"{ARCHIVE}/src0077/{at:%Y/%m/%j.%m.%d.%a}/utc{at:%H}")
         path.mkdir(parents=True)
         return path
 

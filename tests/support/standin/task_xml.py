@@ -1,7 +1,8 @@
 """Tasks of Pipeline-II in XML, for the stand-in and for tests: which elements are allowed where, and their meaning.
 
 The facts are from the public schema 2.2 (slaclab/pipeline-web, ``schemas/2.2``) and the public User's Guide. The flight
-server uses schema 2.3, which is not public.
+server uses schema 2.3, which is not public. The schema also has scripts, subtasks and environments, which are refused
+here: the stand-in runs only batch jobs.
 """
 
 import re
@@ -12,46 +13,35 @@ from pathlib import Path
 
 NAMESPACE = "{http://glast-ground.slac.stanford.edu/pipeline}"
 NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # maximum numbers of letters
-STATES = [
-    "WAITING", "READY", "QUEUED", "SUBMITTED", "RUNNING", "SUCCESS", "FAILED", "TERMINATING", "TERMINATED",
+STATES = {
+    "DONE", "WAITING", "READY", "QUEUED", "SUBMITTED", "RUNNING", "SUCCESS", "FAILED", "TERMINATING", "TERMINATED",
     "CANCELING", "CANCELED", "SKIPPED",
-]  # fmt: skip
+}  # fmt: skip
 OF_A_JOB = [
     "executable", "maxCPU", "maxWallClock", "maxMemory", "workingDir", "batchOptions", "queue",
     "allocationGroup", "jobName", "priority", "logFile",
 ]  # fmt: skip
 # By element: its children in order, as a regular expression; its attributes, with their maximum lengths.
 FORM: dict[str, tuple[str, dict[str, int]]] = {
-    "pipeline": ("(variables )?(task )+", {}),
-    "variables": ("(var )+", {}),
-    "environment": ("(var )+", {}),
-    "var": ("", {"name": NAME}),
-    "prerequisites": ("(prerequisite )+", {}),
-    "prerequisite": ("", {"name": NAME, "type": NAME}),
+    "pipeline": ("(task )+", {}),
     "task": (
-        "(notation )?(variables )?(prerequisites )?(process )+(task )*",
+        "(notation )?(variables )?(prerequisites )?(process )+",
         {"name": NAME, "type": NAME, "version": VERSION, "priority": NAME},
     ),
     "notation": ("", {}),
+    "variables": ("(var )+", {}),
+    "var": ("", {"name": NAME}),
+    "prerequisites": ("(prerequisite )+", {}),
+    "prerequisite": ("", {"name": NAME, "type": NAME}),
     "process": (
-        "(notation )?(variables )?(script |job )(depends )?(createsSubtasks )?",
+        "(notation )?job (depends )?",
         {"name": NAME, "site": SITE, "autoRetryMaxAttempts": NAME, "retryOn": SITE},
     ),
-    "script": ("", {"language": NAME}),
-    "job": ("(environment )?", dict.fromkeys(OF_A_JOB, PATH)),
-    "depends": ("(before )*(after )*", {}),
-    "before": ("", {"process": PATH, "status": NAME}),
+    "job": ("", dict.fromkeys(OF_A_JOB, PATH)),
+    "depends": ("(after )*", {}),
     "after": ("", {"process": PATH, "status": NAME}),
-    "createsSubtasks": ("(subtask )*", {}),
-    "subtask": ("", {}),
 }
-NEEDED = {
-    "var": {"name"},
-    "task": {"name", "type"},
-    "process": {"name"},
-    "before": {"process"},
-    "after": {"process"},
-}
+NEEDED = {"var": {"name"}, "task": {"name", "type"}, "process": {"name"}, "after": {"process"}}
 TYPES = {"string", "integer"}  # known types of prerequisites
 
 
@@ -88,8 +78,8 @@ def problems(text: str) -> list[str]:
 
 def _problems(element: ET.Element, place: str) -> Iterator[str]:
     name = element.tag.removeprefix(NAMESPACE)
-    place = f"{place}/{name}[{element.get('name', '')}]"
-    if name not in FORM or (not place.count("/", 1) and name != "pipeline"):
+    is_root, place = not place, f"{place}/{name}[{element.get('name', '')}]"
+    if name not in FORM or (is_root and name != "pipeline"):
         yield f"{place}: no such element here"
         return
     children, attributes = FORM[name]
@@ -105,13 +95,9 @@ def _problems(element: ET.Element, place: str) -> Iterator[str]:
                 yield f"{place}: {key} is not known"
         elif not 1 <= len(value) <= most:
             yield f"{place}: {key} has {len(value)} letters, 1 to {most} are allowed"
-    text = element.text or ""
-    if (
-        name in {"notation", "subtask"}
-        and not 1 <= len(text) <= {"notation": NOTATION, "subtask": PATH}[name]
-    ):
-        yield f"{place}: {len(text)} letters"
-    if name in {"before", "after"} and element.get("status", "SUCCESS") not in {"DONE", *STATES}:
+    if name == "notation" and not 1 <= len(element.text or "") <= NOTATION:
+        yield f"{place}: {len(element.text or '')} letters"
+    if name == "after" and element.get("status", "SUCCESS") not in STATES:
         yield f"{place}: no status {element.get('status')}"
     if name == "prerequisite" and element.get("type") not in TYPES:
         yield f"{place}: no type {element.get('type')}"
@@ -120,17 +106,12 @@ def _problems(element: ET.Element, place: str) -> Iterator[str]:
 
 
 def _unknown_processes(root: ET.Element) -> Iterator[str]:
-    """Yield dependencies on processes that the task does not have, by name or as SUBTASK.PROCESS."""
+    """Yield dependencies on processes that the task does not have."""
     for task in root.iter(f"{NAMESPACE}task"):
-        known = {p.get("name") for p in task.findall(f"{NAMESPACE}process")}
-        for sub in task.findall(f"{NAMESPACE}task"):
-            known |= {f"{sub.get('name')}.{p.get('name')}" for p in sub.findall(f"{NAMESPACE}process")}
-        for path in (
-            f"{NAMESPACE}process/{NAMESPACE}depends/{NAMESPACE}{kind}" for kind in ("before", "after")
-        ):
-            for each in task.findall(path):
-                if each.get("process") not in known:
-                    yield f"task {task.get('name')}: no process {each.get('process')}"
+        known = {process.get("name") for process in task.iter(f"{NAMESPACE}process")}
+        for each in task.iter(f"{NAMESPACE}after"):
+            if each.get("process") not in known:
+                yield f"task {task.get('name')}: no process {each.get('process')}"
 
 
 def tasks(path: Path) -> list[Task]:
@@ -148,23 +129,22 @@ def tasks(path: Path) -> list[Task]:
 
 
 def _task(one: ET.Element) -> Task:
-    def found(path: str, of: ET.Element = one) -> list[ET.Element]:
-        return of.findall("/".join(NAMESPACE + name for name in path.split("/")))
-
+    found = {name: list(one.iter(NAMESPACE + name)) for name in ("process", "var", "prerequisite")}
     processes = []
-    for each in found("process"):
-        (job,) = found("job", each)
-        after = {dep.attrib["process"]: dep.get("status", "SUCCESS") for dep in found("depends/after", each)}
+    for each in found["process"]:
+        (job,) = each.iter(f"{NAMESPACE}job")
+        after = {
+            dep.attrib["process"]: dep.get("status", "SUCCESS") for dep in each.iter(f"{NAMESPACE}after")
+        }
         retries = int(each.get("autoRetryMaxAttempts", "0"))
+        batch_options = job.get("batchOptions", "")
         processes.append(
-            Process(
-                each.attrib["name"], job.attrib["executable"], job.get("batchOptions", ""), after, retries
-            )
+            Process(each.attrib["name"], job.attrib["executable"], batch_options, after, retries)
         )
     return Task(
         one.attrib["name"],
         one.get("version", "1.0"),
-        {var.attrib["name"]: (var.text or "").strip() for var in found("variables/var")},
-        {each.attrib["name"]: each.attrib["type"] for each in found("prerequisites/prerequisite")},
+        {var.attrib["name"]: (var.text or "").strip() for var in found["var"]},
+        {each.attrib["name"]: each.attrib["type"] for each in found["prerequisite"]},
         tuple(processes),
     )

@@ -23,22 +23,7 @@ from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, ModelDecision, Rules
 from tests.support.stories.world import Hour, Key, NewInput, Of, StagedFile, Version, World
 
-
-@dataclass(frozen=True)
-class Recorded(Delivery):
-    """A delivery with its events."""
-
-    keys: frozenset[Key] = frozenset()
-
-    @classmethod
-    def of(cls, outcome: ModelDecision) -> "Recorded":
-        """Return the delivery of a decision."""
-        made = outcome.delivery
-        keys = frozenset((event.sequence, event.apid) for _, event in outcome.delivered)
-        return cls(made.spans, made.counts, made.files, keys)
-
-
-NOTHING = Recorded()
+NOTHING = Delivery()
 
 
 class Where(StrEnum):
@@ -94,16 +79,16 @@ class Books:
     def __init__(self, world: World) -> None:
         self.world = world
         self.of = {dl: Downlink() for dl in world.downlinks}
-        self.rules = self.first_rules = Rules(max_events=world.max_events)
+        self.rules = Rules(max_events=world.max_events)
         # By chunk: its datagrams when it was decoded, and the hours that were missing then.
         self.content: dict[str, frozenset[Of]] = {}
         self.without: dict[str, frozenset[Hour]] = {}
         # By run and downlink: the datagrams of its chunks at the last merge, and its deliveries.
         self.brought: defaultdict[str, dict[str, Mapping[str, frozenset[Key]]]] = defaultdict(dict)
-        self.recorded: defaultdict[str, dict[str, list[Recorded]]] = defaultdict(dict)
+        self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
         self.ignored: set[str] = set()  # chunks
         self.seen_decoding: set[str] = set()  # chunks whose decoding is already in `content`
-        self.findings: list[tuple[str, str]] = []  # kind and text; the story goes on
+        self.findings: list[str] = []  # the story goes on
         # By run: number of events withheld by its last merge; its ledger row, and the events known by then.
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
@@ -168,11 +153,15 @@ class Books:
         brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
         return model.decide(dl, brought, self.recorded[run], self.rules, run in self.abandoned)
 
-    def last(self, run: str, dl: str) -> Recorded:
+    def last(self, run: str, dl: str) -> Delivery:
         """Return the latest recorded delivery."""
         return self.recorded[run].get(dl, [NOTHING])[-1]
 
-    def record(self, run: str, dl: str, delivery: Recorded) -> None:
+    def delivered(self, run: str) -> int:
+        """Return how many events of a run are in the latest deliveries of downlinks."""
+        return sum(len(deliveries[-1].keys) for deliveries in self.recorded[run].values())
+
+    def record(self, run: str, dl: str, delivery: Delivery) -> None:
         """Record a delivery, unless it equals the latest one."""
         before = self.recorded[run].get(dl, [])
         if delivery != self.last(run, dl) and (before or delivery.spans):
@@ -214,26 +203,9 @@ class Books:
         there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
         if there != self.last(run, dl).keys:
             missing, more = self.last(run, dl).keys - there, there - self.last(run, dl).keys
-            self.find(
-                "staged", f"{dl}, run {run}: not staged {sorted(missing)}, staged besides {sorted(more)}"
+            self.findings.append(
+                f"{dl}, run {run}: not staged {sorted(missing)}, staged besides {sorted(more)}"
             )
-
-    def find(self, kind: str, text: str) -> None:
-        """Record a finding, and go on."""
-        self.findings.append((kind, f"{text}{self._circumstances()}"))
-
-    def _circumstances(self) -> str:
-        """Return possible causes of a finding, as text."""
-        found = {
-            "a chunk is ignored": self.ignored,
-            "a run is abandoned": self.abandoned,
-            "another policy": self.rules != self.first_rules,
-            "a loss is accepted": any(of.accepted for of in self.of.values()),
-            "cut off": [dl for dl, of in self.of.items() if of.begun and not self.world.site.has_receipt(dl)],
-            "leases": leases(self.world.site.work),
-        }
-        said = ", ".join(name for name, so in found.items() if so)
-        return f" [{said}]" * bool(said)
 
     def _decoded(self, dl: str, fresh: set[str], there: Stamps) -> None:
         for chunk in self.world.chunks[dl]:
@@ -263,17 +235,21 @@ class Books:
 
     def _delivered_nothing(self, run: str, dl: str) -> None:
         """Check that a downlink from which a run vanished contributes and delivers nothing of the run."""
-        old, known, spans = self.keys(run, dl), self.known_on_disk(run, dl), self.spans_on_disk(run, dl)
+        old, known, (spans, _) = (
+            self.keys(run, dl),
+            self.known_on_disk(run, dl),
+            self.recorded_on_disk(run, dl),
+        )
         staged = self.world.staged(dl).get(RunId(run).l1)
         if known:
-            self.find("vanished-known", f"{dl} knows {sorted(known)} of run {run}, expected nothing")
+            self.findings.append(f"{dl} knows {sorted(known)} of run {run}, expected nothing")
         if spans or staged:
-            self.find("vanished-delivered", f"{dl} delivered {spans} of run {run}, expected nothing")
+            self.findings.append(f"{dl} delivered {spans} of run {run}, expected nothing")
         kept = self.brought[run].get(dl, {}) if known == old else {}
         self.brought[run][dl] = kept
         self.of[dl].refused.discard(run)
         if spans and spans != self.last(run, dl).spans:
-            self.record(run, dl, Recorded.of(self.decide(run, dl)))
+            self.record(run, dl, self.decide(run, dl).delivery)
         elif not spans:
             self.record(run, dl, NOTHING)
             self.of[dl].latest.pop(RunId(run).l1, None)
@@ -316,7 +292,7 @@ class Books:
             yield f"{dl} says {said}, expected {wanted}"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
         self.withheld[run] = outcome.withheld
-        self.record(run, dl, Recorded.of(outcome))
+        self.record(run, dl, outcome.delivery)
         if not files:
             self.of[dl].latest.pop(RunId(run).l1, None)
 
@@ -331,9 +307,9 @@ class Books:
             return
         self.brought[run][dl] = now if known == new else before_it
         before, outcome = self.last(run, dl), self.decide(run, dl)
-        after = Recorded.of(outcome)
+        after = outcome.delivery
         # The same spans may have been delivered again with late events in them.
-        recorded = self.spans_on_disk(run, dl), self.events_on_disk(run, dl)
+        recorded = self.recorded_on_disk(run, dl)
         possible = {(each.spans, len(each.keys)): each for each in (after, before)}
         assert recorded in possible, f"{dl} recorded {recorded} of run {run}, expected one of {[*possible]}"
         if possible[recorded] != before:
@@ -348,15 +324,10 @@ class Books:
             (int(line.split()[4]), int(line.split()[5])) for line in lines if line.startswith("DGM")
         )
 
-    def spans_on_disk(self, run: str, dl: str) -> tuple[tuple[int, int], ...]:
-        """Return the spans of a downlink's last recorded delivery."""
+    def recorded_on_disk(self, run: str, dl: str) -> tuple[tuple[tuple[int, int], ...], int]:
+        """Return the spans of a downlink's last recorded delivery, and its number of events."""
         latest = Deliveries(self.world.site.work, RunId(run)).latest().get(DownlinkId(dl))
-        return tuple((span.first, span.last) for span in latest.spans) if latest else ()
-
-    def events_on_disk(self, run: str, dl: str) -> int:
-        """Return how many events the last recorded delivery of a downlink contains."""
-        latest = Deliveries(self.world.site.work, RunId(run)).latest().get(DownlinkId(dl))
-        return latest.events if latest else 0
+        return (tuple((span.first, span.last) for span in latest.spans), latest.events) if latest else ((), 0)
 
     def _handed_off(self, dl: str) -> None:
         of, receipt = self.of[dl], self.world.site.receipt(dl)

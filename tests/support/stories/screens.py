@@ -10,14 +10,6 @@ from halfpipe.ids import RunId
 from tests.support.stories.books import Books, Where
 from tests.support.stories.world import World
 
-KINDS: dict[str, Where] = {
-    "waiting": Where.WAITING,
-    "withheld": Where.WITHHELD,
-    "due": Where.DUE,
-    "refused": Where.REFUSED,
-    "late": Where.LATE,
-    "closed": Where.CLOSED,
-}
 WAITS = Where.WAITING, Where.DUE, Where.REFUSED  # what a person calls waiting
 HEADLINE = re.compile(
     r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
@@ -50,7 +42,7 @@ def _status(world: World, books: Books) -> dict[str, dict[str, Any]]:
     for dl, row in rows.items():
         delivered = sum(len(books.last(run, dl).keys) for run in books.runs)
         if row["handoff"] is not None and row["events"] != delivered:
-            books.find("status-events", f"status: {dl} delivered {row['events']}, the books: {delivered}")
+            books.findings.append(f"status: {dl} delivered {row['events']}, the books: {delivered}")
     return rows
 
 
@@ -63,12 +55,11 @@ def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Cou
             told |= any(_is_old(cause) for row in of for cause in row["causes"])
         for kind in (Where.LATE, Where.CLOSED):
             if counted[kind] and not told:
-                books.find(
-                    f"{kind}-not-told",
-                    f"run {run}: {counted[kind]} events {kind}, and no action: {_codes(of)}",
+                books.findings.append(
+                    f"run {run}: {counted[kind]} events {kind}, and no action: {_codes(of)}"
                 )
         if counted[Where.DUE] and all(row["verdict"] == "good" for row in of):
-            books.find("due-not-told", f"run {run}: {counted[Where.DUE]} events due, and all is good")
+            books.findings.append(f"run {run}: {counted[Where.DUE]} events due, and all is good")
 
 
 def _is_old(cause: dict[str, Any]) -> bool:
@@ -89,7 +80,7 @@ def _waiting(
     is_old = any(_is_old(cause) for row in rows.values() for cause in row["causes"])
     is_said = is_old if unread else None not in said.values()
     if sum(filter(None, said.values())) != sum(expected.values()) and not (unread and is_said):
-        books.find("status-waiting", f"status: {said} wait, the books: {expected}, unread {unread}")
+        books.findings.append(f"status: {said} wait, the books: {expected}, unread {unread}")
     if not world.site.work.is_dir():
         return
     home = world.home / "board"
@@ -106,7 +97,7 @@ def _waiting(
         and not (run in unread and (text == "not known" or (old and (text != "0" or not number))))
     }
     if wrong:
-        books.find("board-waiting", f"board, and the books: {wrong}, unread {unread}")
+        books.findings.append(f"board, and the books: {wrong}, unread {unread}")
 
 
 def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
@@ -123,17 +114,14 @@ def _accounts(world: World, books: Books, where: dict[str, Counter[Where]]) -> N
     for table in json.loads(ended.out)["shown"]:
         for account in table["accounts"]:
             run = account["run"]
-            delivered = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())
-            expected = {kind: where[run][Where(kind)] for kind in ("withheld", "late", "closed", "refused")}
-            expected |= {kind: where[run][Where(kind)] for kind in ("waiting", "due")}
+            delivered = books.delivered(run)
+            expected = {str(kind): where[run][kind] for kind in Where if kind is not Where.DELIVERED}
             expected |= {"delivered": delivered, "known": delivered + sum(expected.values()), "lost": 0}
             wrong = {key: (account[key], n) for key, n in expected.items() if account[key] != n}
             if wrong:
-                books.find(
-                    f"accounts-{'-'.join(sorted(wrong))}", f"show --books, run {run}, and the books: {wrong}"
-                )
+                books.findings.append(f"show --books, run {run}, and the books: {wrong}")
         if table["findings"]:
-            books.find("books-findings", f"show --books {table['what']}: {table['findings']}")
+            books.findings.append(f"show --books {table['what']}: {table['findings']}")
 
 
 def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> None:
@@ -148,24 +136,19 @@ def _explained(world: World, books: Books, where: dict[str, Counter[Where]]) -> 
     assert ended.status in {0, 1}, ended.said
     said = {run: Counter[Where]() for run in runs}
     for group in json.loads(ended.out)["groups"]:
-        said[group["run"]][KINDS[group["kind"]]] += group["events"]
+        said[group["run"]][Where(group["kind"])] += group["events"]
     for run in runs:
         expected = Counter[Where]({kind: n for kind, n in where[run].items() if kind is not Where.DELIVERED})
         if said[run] != expected:
-            kinds = sorted(kind for kind in KINDS.values() if said[run][kind] != expected[kind])
-            books.find(
-                f"explain-{'-'.join(kinds)}",
-                f"explain, run {run}: {dict(said[run])}, the books: {dict(expected)}",
-            )
+            books.findings.append(f"explain, run {run}: {dict(said[run])}, the books: {dict(expected)}")
     for run, delivered, waits, late in HEADLINE.findall(world.site.halfpipe("explain", *runs).out):
         headline = tuple(int(number.replace(",", "")) for number in (delivered, waits, late))
-        now = sum(len(deliveries[-1].keys) for deliveries in books.recorded[run].values())
-        numbers = (now, sum(where[run][kind] for kind in WAITS), where[run][Where.LATE])
+        numbers = (books.delivered(run), sum(where[run][kind] for kind in WAITS), where[run][Where.LATE])
         if headline != numbers:
-            books.find("explain-headline", f"explain, run {run}: {headline}, the books: {numbers}")
+            books.findings.append(f"explain, run {run}: {headline}, the books: {numbers}")
     lacking = sum(n for run in runs for kind, n in where[run].items() if kind is not Where.DELIVERED)
     if lacking and not ended.status:
-        books.find("explain-good", f"explain: all is delivered, the books: {lacking} are not")
+        books.findings.append(f"explain: all is delivered, the books: {lacking} are not")
 
 
 def _shown(world: World, books: Books) -> None:
@@ -178,7 +161,7 @@ def _shown(world: World, books: Books) -> None:
         expected = {dl: len(deliveries[-1].keys) for dl, deliveries in books.recorded[run].items()}
         wrong = {dl: (said.get(dl, 0), n) for dl, n in expected.items() if said.get(dl, 0) != n}
         if wrong:
-            books.find("show-events", f"show, run {run}, and the books: {wrong}")
+            books.findings.append(f"show, run {run}, and the books: {wrong}")
 
 
 def _receipts(world: World, books: Books) -> None:
@@ -186,11 +169,8 @@ def _receipts(world: World, books: Books) -> None:
         for run in world.site.receipt(dl)["runs"] if world.site.has_receipt(dl) else ():
             parts = sum(run[key] for key in ("delivered", "waiting", "late", "refused_events", "elsewhere"))
             if parts != run["known"] and not run["closed"]:
-                books.find(
-                    "receipt-parts",
-                    f"receipt of {dl}, run {run['run']}: {parts} in parts, {run['known']} known",
+                books.findings.append(
+                    f"receipt of {dl}, run {run['run']}: {parts} in parts, {run['known']} known"
                 )
             if run.get("unaccounted"):
-                books.find(
-                    "unaccounted", f"receipt of {dl}, run {run['run']}: {run['unaccounted']} unaccounted"
-                )
+                books.findings.append(f"receipt of {dl}, run {run['run']}: {run['unaccounted']} unaccounted")

@@ -2,9 +2,8 @@
 
 import json
 import random
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,13 +47,9 @@ class Story:
     books: Books
     rng: random.Random
     taken: list[list[object]] = field(default_factory=list)
-    told: list[Any] = field(default_factory=list)  # the next choices, if a story is told again
 
     def one_of(self, choices: Sequence[Choice]) -> Choice:
         choice = self.rng.choice(choices)
-        if self.told:
-            again = self.told.pop(0)
-            choice = again if again in choices else choice
         self.taken[-1].append(choice)
         return choice
 
@@ -81,23 +76,29 @@ class Story:
     def halfpipe(self, *words: str) -> Ended:
         return self.heard(self.world.site.halfpipe(*words))
 
+    @contextmanager
+    def processing(self, *dls: str) -> Iterator[None]:
+        """Check what a block did to downlinks."""
+        before = {dl: self.books.stamps(dl) for dl in dls}
+        yield
+        self.books.processed(dls, before)
+
+    def snakemake(self, dl: str, *words: str) -> Ended:
+        """Process a downlink, and check what was done."""
+        with self.processing(dl):
+            return self.heard(self.world.site.snakemake(f"dl={dl}", *words))
+
     def invoke(
         self, dl: str, *words: str, before_job: int = 0, meanwhile: Callable[[], object] | None = None
     ) -> None:
         """Process a downlink, and check the result; `meanwhile` is called before job number `before_job`."""
-        before = {dl: self.books.stamps(dl)}
         obstacles = self.obstacles(dl)
+        with self.between_jobs(dl, before_job, meanwhile) if meanwhile else nullcontext():
+            ended = self.snakemake(dl, *words)
         if meanwhile:
-            with self.between_jobs(dl, before_job, meanwhile):
-                ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
             obstacles += self.obstacles(dl)
-        else:
-            ended = self.heard(self.world.site.snakemake(f"dl={dl}", *words))
-        self.books.processed([dl], before)
         if ended.status and (meanwhile or UNANNOUNCED in obstacles):  # a rerun includes what was new
-            before = {dl: self.books.stamps(dl)}
-            ended = self.heard(self.world.site.snakemake(f"dl={dl}"))
-            self.books.processed([dl], before)
+            ended = self.snakemake(dl)
         hinders = [why for why in obstacles if why != UNANNOUNCED]
         assert not ended.status or hinders, f"{dl} {' '.join(words)} failed: {ended.said[-3000:]}"
         if ended.status:
@@ -184,46 +185,33 @@ class Story:
         there = [self.is_there(chunk) for chunk in chunks]
         return not any(there) or not all(there[: max(n for n, so in enumerate(there) if so)])
 
-    def take_step(self, do: Do) -> bool:
-        """Take a step, and check everything after it; return False if it made no sense, and nothing was done."""
+    def take_step(self, do: Do) -> None:
+        """Take a step, and check everything after it; forget it if it made no sense, and nothing was done."""
         self.taken.append([do.__name__])
         if not do(self):
             self.taken.pop()
-            return False
+            return
         self.books.look_at_stage()
         self.books.check()
         screens.check(self.world, self.books)
-        return True
 
 
-Step = list[Any]
-"""The name of a step, and its random choices."""
-
-
-def tell(seed: int, home: Path, again: Sequence[Step] | None = None) -> tuple[Story, list[tuple[str, str]]]:
-    """Tell a story, or only its steps `again`; return the story and the findings: kinds and texts."""
+def tell(seed: int, home: Path) -> None:
+    """Tell a story; fail with the findings and the steps that were taken."""
     rng = random.Random(seed)
     world = World(home, rng)
     story, length, do = Story(world, Books(world), rng), rng.randint(5, 9), process
-    wrong: list[tuple[str, str]] = []
-    by_name = {do.__name__: do for do in STEPS}
-    steps = iter(again or ())
+    wrong: list[str] = []
     try:
-        while again is not None or len(story.taken) < length:
-            if again is not None:
-                if (step := next(steps, None)) is None:
-                    break
-                do, story.told = by_name[step[0]], list(step[1:])
+        while len(story.taken) < length:
             story.take_step(do)
-            found, story.books.findings = story.books.findings, []
-            wrong += [(kind, f"step {len(story.taken)}: {text}") for kind, text in found]
-            if again is None:
-                (do,) = rng.choices(list(STEPS), list(STEPS.values()))
+            wrong += [f"step {len(story.taken)}: {text}" for text in story.books.findings]
+            story.books.findings.clear()
+            (do,) = rng.choices(list(STEPS), list(STEPS.values()))
     except Exception as error:
-        kind = "rule" if isinstance(error, AssertionError) else type(error).__name__
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        wrong.append((f"{kind}:{last.name}", f"step {len(story.taken)}: {error}"))
-    return story, wrong
+        error.add_note("\n".join([*wrong, f"steps {story.taken}"]))
+        raise
+    assert not wrong, "\n".join([*wrong, f"steps {story.taken}"])
 
 
 @step(14)
@@ -249,11 +237,10 @@ def together(story: Story) -> bool:
     dls = sorted({story.dl()[0], story.dl()[0]})
     if len(dls) == 1:
         return False
-    before = {dl: story.books.stamps(dl) for dl in dls}
     obstacles = [why for dl in dls for why in story.obstacles(dl)]
-    children = [story.world.in_a_child(f"dl={dl}") for dl in dls]
-    ended = [story.heard(story.world.wait(child)) for child in children]
-    story.books.processed(dls, before)
+    with story.processing(*dls):
+        children = [story.world.in_a_child(f"dl={dl}") for dl in dls]
+        ended = [story.heard(story.world.wait(child)) for child in children]
     assert obstacles or not any(each.status for each in ended), [each.said[-2000:] for each in ended]
     return True
 
@@ -262,10 +249,9 @@ def together(story: Story) -> bool:
 def killed(story: Story) -> bool:
     """Process a downlink, and kill head and jobs at some moment."""
     dl, _ = story.dl()
-    before = {dl: story.books.stamps(dl)}
-    child = story.world.in_a_child(f"dl={dl}", *story.one_of([(), ("-F",)]), at=story.one_of(MOMENTS))
-    story.heard(story.world.wait(child))
-    story.books.processed([dl], before)
+    with story.processing(dl):
+        child = story.world.in_a_child(f"dl={dl}", *story.one_of([(), ("-F",)]), at=story.one_of(MOMENTS))
+        story.heard(story.world.wait(child))
     return True
 
 
@@ -273,14 +259,12 @@ def killed(story: Story) -> bool:
 def two_heads(story: Story) -> bool:
     """Process a downlink with two heads at once; one of them may be killed."""
     dl, at = story.dl()[0], story.one_of([-1, -1, *MOMENTS[::20]])
-    before = {dl: story.books.stamps(dl)}
     obstacles = story.obstacles(dl)
-    children = [story.world.in_a_child(f"dl={dl}", at=each) for each in (at, -1)]
-    ended = [story.heard(story.world.wait(child)) for child in children]
-    story.books.processed([dl], before)
-    good = at >= 0 or not all(
-        each.status for each in ended
-    )  # the second may have left before the first was killed
+    with story.processing(dl):
+        children = [story.world.in_a_child(f"dl={dl}", at=each) for each in (at, -1)]
+        ended = [story.heard(story.world.wait(child)) for child in children]
+    # The second may have left before the first was killed.
+    good = at >= 0 or not all(each.status for each in ended)
     assert obstacles or good, [each.said[-2000:] for each in ended]
     return True
 
@@ -288,10 +272,9 @@ def two_heads(story: Story) -> bool:
 @step(4)
 def everything(story: Story) -> bool:
     """Process all outstanding downlinks."""
-    before = {dl: story.books.stamps(dl) for dl in story.world.downlinks}
     obstacles = [why for dl in story.world.downlinks for why in story.obstacles(dl)]
-    ended = story.heard(story.world.site.snakemake())
-    story.books.processed(story.world.downlinks, before)
+    with story.processing(*story.world.downlinks):
+        ended = story.heard(story.world.site.snakemake())
     assert obstacles or not ended.status, ended.said[-3000:]
     return True
 
@@ -309,12 +292,7 @@ def meanwhile(story: Story) -> bool:
                 if not story.world.source(chunk).exists():
                     story.world.issue(chunk, "plain")
         elif what == "level-0 goes":
-            names = sorted(
-                name
-                for hour in story.books.next_version(story.chunk(dl)).hours
-                for name in story.world.files_of(hour)
-            )
-            story.world.take_away(story.one_of(names))
+            story.world.take_away(story.file(dl))
         elif what == "level-0 comes":
             for name in story.world.packets:
                 story.world.bring_back(name)
@@ -347,9 +325,7 @@ def flickers(story: Story) -> bool:
         if comes:
             story.invoke(dl, "-F")
         else:
-            before = {dl: story.books.stamps(dl)}
-            story.heard(story.world.site.snakemake(f"dl={dl}", "-F"))
-            story.books.processed([dl], before)
+            story.snakemake(dl, "-F")
     return True
 
 

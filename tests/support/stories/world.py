@@ -73,8 +73,8 @@ class Version:
     @property
     def hours(self) -> frozenset[Hour]:
         """The hours of level-0 that the RetDef needs."""
-        first, last = self.datagrams[0], self.datagrams[-1]
-        return hours_between(first.apid, first.span[0], last.span[1])
+        begin, end = self.datagrams[0].span[0], self.datagrams[-1].span[1]
+        return frozenset((hour, self.datagrams[0].apid) for hour in range(begin // HOUR, end // HOUR + 1))
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,13 @@ class NewInput:
         return paths.chunk(self.chunk.downlink, self.chunk.number)
 
 
-def hours_between(apid: int, begin: int, end: int) -> frozenset[Hour]:
-    """Return the hours of an APID between two times, in microseconds since 1970."""
-    return frozenset((hour, apid) for hour in range(begin // HOUR, end // HOUR + 1))
-
-
 def packets_in(content: bytes) -> Iterator[tuple[int, int]]:
     """Yield the end and the time (MET microseconds) of each packet of a level-0 file (ground-chain §1)."""
     begin = 0
     while begin < len(content):
-        begin_of_time = begin + 6
         end = begin + int.from_bytes(content[begin + 4 : begin + 6]) + level0.LENGTH_OFFSET
-        seconds = int.from_bytes(content[begin_of_time : begin_of_time + 4])
-        yield (
-            end,
-            seconds * met.MICROSECONDS + int.from_bytes(content[begin_of_time + 4 : begin_of_time + 8]),
-        )
+        seconds, microseconds = (int.from_bytes(content[begin + at : begin + at + 4]) for at in (6, 10))
+        yield end, seconds * met.MICROSECONDS + microseconds
         begin = end
 
 
@@ -219,18 +210,13 @@ class World:
         away.rename(self.archive / name)
         return True
 
-    def archived(self, name: str) -> frozenset[int]:
-        """Return the times of the packets of a file that are in the archive, MET microseconds."""
-        path = self.archive / name
-        size = path.stat().st_size if path.exists() else 0
-        return frozenset(at for end, at in self.packets[name] if end <= size)
-
-    def whole(self, datagrams: Sequence[Datagram], but: frozenset[Hour] = frozenset()) -> list[Datagram]:
-        """Return the datagrams that are whole in the archive, without the files of the hours in `but`."""
-        left_out = {name for hour in but for name in self.files_of(hour)}
-        by_apid: defaultdict[str, set[int]] = defaultdict(set)
-        for name in self.packets.keys() - left_out:
-            by_apid[name.rpartition("/s")[2][4:9]].update(self.archived(name))
+    def whole(self, datagrams: Sequence[Datagram]) -> list[Datagram]:
+        """Return the datagrams that are whole in the archive."""
+        by_apid: defaultdict[str, set[int]] = defaultdict(set)  # times of packets, MET microseconds
+        for name, packets in self.packets.items():
+            path = self.archive / name
+            size = path.stat().st_size if path.exists() else 0
+            by_apid[name.rpartition("/s")[2][4:9]].update(at for end, at in packets if end <= size)
         return [
             d
             for d in datagrams
