@@ -186,6 +186,7 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
         causes = account(Survey(site.settings), DownlinkId(downlink)).causes
         return [cause for cause in causes if cause.code == "late-events"]
 
+    unread = site.clone(site.home / "unread")
     late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
     assert {dl for dl in case.downlinks if late_causes(dl)} == set(late)
     ((downlink, events),) = late.items()
@@ -204,6 +205,14 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
     assert not any(map(late_causes, case.downlinks))
+
+    # Late events need action though they cannot be counted again.
+    for path in unread.work.glob("*/chunks/*.rows"):
+        path.unlink()
+    unread.configure(merge={"min_events": 7})
+    found = account(Survey(unread.settings), DownlinkId(downlink)).causes
+    verdicts = {cause.code: cause.verdict for cause in found}
+    assert (verdicts["books"], verdicts["late-events"]) == (Verdict.NOTE, Verdict.ACTION)
 
 
 def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
