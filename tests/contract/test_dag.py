@@ -15,6 +15,7 @@ import pytest
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
+from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import HEAD_VARIABLE
 from tests.support import documents
 from tests.support.golden_cases import build, take_chunk
@@ -307,3 +308,27 @@ def test_downlinks_named_in_the_config(site: Site) -> None:
     for words in (many[1:], many):
         said = site.snakemake("-n", "--config", f"dl={','.join(words)}").said
         assert ("halfpipe process 240801000..240801019" in said) == (words == many)
+
+
+def test_pictures_are_made_after_the_receipt_and_leave_it_alone(done: Site) -> None:
+    pictures, receipts = Job("pictures", DL), (paths.receipt(DL), f"{paths.receipts(DL)}/000001.json")
+
+    def state() -> list[tuple[bytes, int]]:
+        return [((done.work / name).read_bytes(), (done.work / name).stat().st_mtime_ns) for name in receipts]
+
+    before = state()
+    assert done.snakemake(f"pictures={DL}").good().jobs == {pictures}
+    assert state() == before
+    assert done.outstanding(DL) == frozenset()
+    made = read_json(done.work / paths.drawn(DL))
+    assert made == {"downlink": DL, "handoff": 1, "pictures": [f"run-{run}.svg" for run in (LPA, LCI)]}
+    drawn = (done.work / paths.pictures(DL)).glob("[!.]*")
+    assert sorted(path.name for path in drawn) == made["pictures"]
+    assert done.snakemake("-n", f"pictures={DL}").good().jobs == frozenset()
+
+    # Lost pictures make only themselves outstanding. After another hand-off they are drawn again.
+    (done.work / paths.drawn(DL)).unlink()
+    assert done.outstanding(DL) == frozenset()
+    assert done.snakemake("-n", f"pictures={DL}").good().jobs == {pictures}
+    again = done.snakemake("-n", f"pictures={DL}", "-R", "deliver_run").good().jobs
+    assert {job.rule for job in again} == {"deliver_run", "receipt", "pictures"}
