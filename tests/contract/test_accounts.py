@@ -148,60 +148,32 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     check_repaired(site)
 
 
-def test_missing_events_that_are_announced_are_reported(site: Site) -> None:
+def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) -> None:
+    """The decoder announces one event more than it writes."""
     build("complete_basic", site)
     site.misbehave(GOLDEN / "complete_basic" / "in", f"--fault={GOLDEN_DL}-00001=line-less")
     site.process(GOLDEN_DL)
-    (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
-    assert index["missing_events"] == 1
-    assert site.receipt(GOLDEN_DL)["chunks"][0]["level0"]["missing"] is None, "its archive is not there"
-    (cause,) = troubles(site, GOLDEN_DL)
-    assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
-
-
-def test_damage_to_waiting_events_is_found_before_they_are_delivered(site: Site) -> None:
-    case = build("split2", site)
-    first, second = case.downlinks
-    site.process(first)
-    files = sorted((site.work / paths.chunks(first)).glob("*.evt"))
-    for path in files:  # flip some bytes of the EBF of the last record
-        index = path.with_suffix(".idx").read_text().splitlines()
-        last = max(int(line.split()[13]) for line in index if line.startswith("EVT:"))
-        content = path.read_bytes()
-        flipped = bytes(byte ^ 0xFF for byte in content[last + 312 : last + 352])
-        path.write_bytes(content[: last + 312] + flipped + content[last + 352 :])
-    ended = site.snakemake(f"dl={second}").bad("mv ")
-    assert not site.has_receipt(second)
-    assert site.staged(second) == {}
-    command = next(line for line in ended.said.splitlines() if "mv " in line)
-    _, old, new, *_ = command[command.index("mv ") :].replace(";", "").split()
-    assert Path(old) in files
-    Path(old).rename(new)
-    site.process(second)
-    assert site.staged(second) == case.steps[1].expected.files
-
-
-def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) -> None:
-    file = {"run": "29d7d35d", "apid": "0956", "missing_events": 12, "announced": 60, "uncovered_bytes": 0}
-    chunk = {"chunk": "00003", "files": [file], "said": {"exceptions": {}}}
+    chunk = site.receipt(GOLDEN_DL)["chunks"][0]
+    assert chunk["level0"]["missing"] is None, "its archive is not there"
 
     def found() -> Cause:
-        (cause,) = shortfall.shortfall_causes(site.settings, DL, [chunk])
+        (cause,) = shortfall.shortfall_causes(site.settings, GOLDEN_DL, [chunk])
         return cause
 
     first = found()
-    assert first.verdict is Verdict.ACTION
+    assert (first.code, first.verdict) == ("events-missing", Verdict.ACTION)
     wanted = re.search(r"do without: (ignore: .*\]\})$", first.remedy.first)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
-    assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
+    assert key == [{"dl": GOLDEN_DL, "chunk": "00001", "events": 1, "reason": "..."}]
     key[0]["reason"] = "lost in the decoder, says N. N., 2026-11-26"
     site.configure(ignore={"events": key})
     assert (found().code, found().verdict) == ("events-missing", Verdict.NOTE)
     assert found().text.endswith(key[0]["reason"])
-    file["missing_events"] = 13
+    (index,) = (file for file in chunk["files"] if file["kind"] == "idx")
+    index["missing_events"] += 1
     assert found().verdict is Verdict.ACTION
-    chunk["chunk"] = "00004"
+    chunk["chunk"] = "00002"
     assert found().verdict is Verdict.ACTION
 
 
@@ -214,6 +186,7 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
         causes = account(Survey(site.settings), DownlinkId(downlink)).causes
         return [cause for cause in causes if cause.code == "late-events"]
 
+    unread = site.clone(site.home / "unread")
     late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
     assert {dl for dl in case.downlinks if late_causes(dl)} == set(late)
     ((downlink, events),) = late.items()
@@ -232,6 +205,14 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
     assert not any(map(late_causes, case.downlinks))
+
+    # Late events need action though they cannot be counted again.
+    for path in unread.work.glob("*/chunks/*.rows"):
+        path.unlink()
+    unread.configure(merge={"min_events": 7})
+    found = account(Survey(unread.settings), DownlinkId(downlink)).causes
+    verdicts = {cause.code: cause.verdict for cause in found}
+    assert (verdicts["books"], verdicts["late-events"]) == (Verdict.NOTE, Verdict.ACTION)
 
 
 def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:

@@ -1,7 +1,8 @@
-"""The books balance: no event is lost between two steps without a word, and all screens say the same numbers."""
+"""The books balance: no event and no delivery is lost without a word, and all screens say the same numbers."""
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
+from halfpipe.downlink.receipt import state_word
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -27,8 +29,8 @@ from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
 from halfpipe.status.survey import Survey
-from tests.contract.test_forgotten import on_site, without
-from tests.support.golden_cases import GOLDEN, Case, build, take_chunk
+from tests.support.golden_cases import GOLDEN, Case, build, copied, take_chunk
+from tests.support.series import homes
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -71,6 +73,22 @@ def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -
     (row,) = [row for row in shown["accounts"] if row["run"] == run]
     assert row == {"run": run, **books.as_json(), "lost": 0, "old": ""}
     return books
+
+
+def on_site(home: Path, name: str = "dup_later_dl", **merge: Any) -> tuple[Site, Case, Path]:
+    """Return a site for a golden case, and a copy of the products that the test may change."""
+    site = Site(home)
+    case = build(copied(name, site), site)
+    site.configure(merge=merge, ledger={"url": None})
+    return site, case, case.directory / "in"
+
+
+def without(source: Path, downlink: str, gone: Callable[[int], bool]) -> None:
+    """Remove events from the products of a downlink: those whose sequence is `gone`."""
+    for path in (source / downlink).glob("*.idx"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not (line.startswith("EVT:") and gone(int(line.split()[2])))]
+        path.write_text("".join(kept))
 
 
 @pytest.fixture
@@ -133,12 +151,14 @@ def test_a_retdef_that_arrives_after_planning(number: str, multi3: Site) -> None
         equal_on_all_screens(site, FIRST, run=RunId(run))
 
 
-def with_another_run(home: Path) -> tuple[Site, Case]:
-    """Return a site whose first downlink also has a chunk of another run, and whose second repeats events of it."""
-    site, case, source = on_site(home)
+def with_another_run(home: Path) -> Site:
+    """Return a site that has processed a downlink with a chunk of another run, too, and one that repeats events."""
+    site, _, source = on_site(home)
     take_chunk("multi3", FIRST, 3, source / FIRST, FIRST, 3)
     site.add_retdefs(source, FIRST)
-    return site, case
+    site.process(SECOND)
+    site.process(FIRST)
+    return site
 
 
 def vanish(site: Site) -> None:
@@ -147,8 +167,9 @@ def vanish(site: Site) -> None:
     site.configure(ignore={"chunks": gone})
 
 
-def accept(site: Site) -> None:
-    site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(RUN), "reason": "lost"}]})
+def accept(site: Site, **entry: int) -> None:
+    entries = [{"dl": str(FIRST), "run": str(RUN), "reason": "lost", **entry}]
+    site.configure(shrink={"accept": entries})
 
 
 @pytest.mark.parametrize("words", [(), ("-F",)], ids=["plain", "again"])
@@ -156,9 +177,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows 3 and 4: events of it are repeated in another downlink. Its job may be killed once."""
-    site, _ = with_another_run(tmp_path)
-    site.process(SECOND)
-    site.process(FIRST)
+    site = with_another_run(tmp_path)
     before = entry(site, FIRST)
     vanish(site)
     site.snakemake(f"dl={FIRST}", *words).bad(f"{before['delivered']} delivered events")
@@ -201,9 +220,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
 
 
 def test_a_token_stays_if_another_downlink_delivers_a_file_of_its_name(tmp_path: Path) -> None:
-    site, _ = with_another_run(tmp_path)
-    site.process(SECOND)
-    site.process(FIRST)
+    site = with_another_run(tmp_path)
     (file,) = entry(site, FIRST)["files"]
     vanish(site)
     accept(site)
@@ -216,9 +233,7 @@ def test_a_token_stays_if_another_downlink_delivers_a_file_of_its_name(tmp_path:
 
 
 def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: Path) -> None:
-    site, _ = with_another_run(tmp_path)
-    site.process(SECOND)
-    site.process(FIRST)
+    site = with_another_run(tmp_path)
     site.configure(submit={"command": "true {dl}"})
     site.snakemake(f"submit={FIRST}").good()
     vanish(site)
@@ -408,13 +423,100 @@ def test_phases_that_have_not_begun_are_not_shown_as_none(site: Site, decoded: b
         )
 
 
-def test_late_events_need_action_though_they_cannot_be_counted_again(site: Site) -> None:
-    case = build("third_epu_late_again", site)
-    for step in case.steps[:-1]:
-        site.by_hand(step.downlink)
-    (late,) = [dl for dl in map(DownlinkId, case.downlinks) if "late-events" in told(site, dl)]
-    for path in site.work.glob("*/chunks/*.rows"):
-        path.unlink()
-    site.configure(merge={"min_events": 7})
-    assert told(site, late)["books"].verdict is Verdict.NOTE
-    assert told(site, late)["late-events"].verdict is Verdict.ACTION
+def recorded(site: Site, downlink: str) -> dict[str, bytes]:
+    """Return the delivery records of the run, and what a downlink contains of it."""
+    home = site.work / "runs" / RUN
+    brought = [home / downlink / "datagrams.idx"]
+    records = [*(home / "deliveries").glob("*.json"), *(site.work / paths.receipts(downlink)).glob("*.json")]
+    return {str(path.relative_to(site.work)): path.read_bytes() for path in [*brought, *records]}
+
+
+@pytest.mark.parametrize("content", [b"", b"{"])
+def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, content: bytes) -> None:
+    """Otherwise the other downlink of the run would deliver the same events again."""
+    site, case, _ = on_site(tmp_path)
+    site.process(FIRST)
+    files = [home / "000001.json" for home in homes(site.work, paths.deliveries(RUN))]
+    before = files[0].read_bytes()
+    for path in files:
+        path.write_bytes(content)
+    site.snakemake(f"dl={SECOND}").bad(*map(str, files))
+    assert site.staged(SECOND) == {}
+    assert told(site, FIRST)["damaged"].verdict is Verdict.ACTION
+    files[1].write_bytes(before)
+    site.process(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    assert "damaged" not in told(site, FIRST)
+    assert [path.read_bytes() for path in files] == [before, before]
+
+
+def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
+    """No record and no staged file changes, and when the input is back, everything is good."""
+    site, case, source = on_site(tmp_path)
+    site.process(FIRST)
+    before, staged = recorded(site, FIRST), site.staged(FIRST)
+    whole = shutil.copytree(source, tmp_path / "whole")
+    without(source, FIRST, lambda sequence: sequence > 1060)
+    again = f"snakemake dl={FIRST} -R decode_chunk"
+    site.snakemake(f"dl={FIRST}", "-F").bad(
+        "51 delivered events", "chunk 00001", again, f'dl: "{FIRST}", run: "{RUN}"'
+    )
+    assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
+    site.snakemake(f"dl={FIRST}").bad()  # nor does a plain command deliver less
+    assert (recorded(site, FIRST), site.staged(FIRST), site.has_receipt(FIRST)) == (before, staged, False)
+
+    # Meanwhile other downlinks of the run go on, with what the first one delivered and contains.
+    site.process(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+
+    shutil.copytree(whole, source, dirs_exist_ok=True)
+    site.snakemake(*again.split()[1:]).good()
+    assert (site.staged(FIRST), site.receipt(FIRST)["handoff"]) == (staged, 2)
+    assert "shrunk" not in told(site, FIRST)
+
+
+def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> None:
+    """Level-1 may have the lost events, so another downlink must not deliver its copies of them."""
+    site, case, source = on_site(tmp_path)
+    site.process(FIRST)
+    assert entry(site, FIRST)["shrunk"] == 0
+    without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
+    accept(site, events=1)
+    site.snakemake(f"dl={FIRST}", "-F").bad("of 51 delivered events")
+    accept(site)
+    site.process(FIRST, again=True)
+    run, notes = entry(site, FIRST), told(site, FIRST)
+    last = run["spans"][-1][1]
+    assert last <= 1060
+    assert (run["closed"], run["accepted"]) == ([[last + 1, 1102]], "lost")
+    assert run["shrunk"] == 51 - run["delivered"] > 0
+    assert notes["shrunk"].verdict is notes["closed"].verdict is Verdict.NOTE
+    # Processed again the downlink delivers the same, and the accepted loss is kept.
+    site.process(FIRST, again=True)
+    again = entry(site, FIRST)
+    assert again["shrunk"] == 0
+    assert all(again[key] == run[key] for key in ("spans", "closed", "accepted"))
+
+    site.process(SECOND)
+    before = site.staged(SECOND)
+    assert before == case.steps[1].expected.files, "as if nothing had been lost"
+    site.halfpipe("force", RUN, "--reopen", FIRST).bad()
+    site.halfpipe("force", RUN, "--reopen", FIRST, "--reason", "rolled back").good()
+    site.halfpipe("force", RUN, "--reopen", FIRST, "--reason", "again").bad()
+    site.process(SECOND, again=True)
+    assert last < entry(site, SECOND)["spans"][0][0] <= 1102, "now they go with the second downlink"
+    assert site.staged(SECOND) != before
+
+
+def test_a_run_without_datagrams_is_refused(tmp_path: Path) -> None:
+    """An abandoned run of which only events are known cannot be in a text for Level-1."""
+    site, _, source = on_site(tmp_path)
+    for path in (source / FIRST).glob("*.idx"):
+        kept = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("EVT:")]
+        path.write_text("".join(kept))
+    site.abandon(RUN.l1)
+    site.process(FIRST)
+    run = entry(site, FIRST)
+    assert (run["refused"], state_word(run), site.staged(FIRST)) == (True, "REFUSED", {})
+    assert run["known"] == run["refused_events"] == 70
+    assert told(site, FIRST)["level1-refuses"].verdict is Verdict.ACTION

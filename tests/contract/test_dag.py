@@ -15,6 +15,7 @@ import pytest
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
+from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import HEAD_VARIABLE
 from tests.support import documents
 from tests.support.golden_cases import build, take_chunk
@@ -34,21 +35,13 @@ RECEIPT = Job("receipt", DL)
 
 
 @pytest.fixture(scope="module")
-def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Products of all four chunks, and their RetDefs."""
-    home = tmp_path_factory.mktemp("products")
-    (home / DL).mkdir()
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site whose search path holds the first three RetDefs of `DL`; its decoder knows all four. Tests copy it."""
+    site = Site(tmp_path_factory.mktemp("fresh"))
     for number, part in enumerate(PARTS, 1):
-        take_chunk(*part, home / DL, DL, number)
-    return home
-
-
-def put_together(home: Path, products: Path) -> Site:
-    """Return a site whose search path holds the first three RetDefs of `DL`; its decoder knows all four."""
-    site = Site(home)
-    site.replay(products)
+        take_chunk(*part, site.home / "in" / DL, DL, number)
+    site.replay(site.home / "in", DL)
     site.configure(merge={"min_events": 1})
-    site.add_retdefs(products, DL)
     retdef(site, "00004").unlink()
     return site
 
@@ -65,9 +58,9 @@ def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
 
 
 @pytest.fixture(scope="module")
-def three(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def three(fresh: Site, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site that has processed the first three chunks. Tests copy it and do not change it."""
-    site = put_together(tmp_path_factory.mktemp("three"), products)
+    site = fresh.clone(tmp_path_factory.mktemp("three"))
     site.process(DL)
     return site
 
@@ -78,8 +71,8 @@ def done(three: Site, tmp_path: Path) -> Site:
     return three.clone(tmp_path)
 
 
-def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) -> None:
-    site = put_together(tmp_path, products)
+def test_a_dry_run_lists_exactly_what_then_runs(fresh: Site, tmp_path: Path) -> None:
+    site = fresh.clone(tmp_path)
     everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
     assert site.outstanding(DL) == everything
     assert not (site.work / DL).exists()  # a dry run makes nothing
@@ -201,15 +194,13 @@ def test_a_late_job_of_slurm_removes_nothing_that_another_head_has_made(done: Si
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["stage-there", "stage-taken"])
-def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
-    taken: bool, products: Path, done: Site
-) -> None:
+def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(taken: bool, done: Site) -> None:
     first, first_receipt = done.staged(DL), (done.work / paths.receipt(DL)).read_bytes()
     of_lpa = {name for name in first if name.startswith("r0741234567/")}
     assert 0 < len(of_lpa) < len(first)
     if taken:
         done.take(DL)
-    done.add_retdefs(products, DL)
+    done.add_retdefs(done.home / "in", DL)
     expected = jobs_of(["00004"], [LPA])
     assert done.outstanding(DL) == done.snakemake("-n").good().jobs == expected
     with_submission = done.snakemake("-n", f"submit={DL}").good().jobs
@@ -270,31 +261,24 @@ def test_a_chunk_that_is_ignored_makes_its_run_and_the_receipt_outstanding(done:
     assert done.outstanding(DL) == {RECEIPT, Job("deliver_run", DL, LPA)}
 
 
-def test_a_late_retdef_concerns_its_own_downlink_alone(site: Site) -> None:
+def test_several_downlinks_in_one_command_and_a_late_retdef_of_one(site: Site) -> None:
     build("split2", site)
-    second = retdef(site, "00002").rename(site.home / "later.xml")
-    site.process(DL, LATER)
-    assert site.outstanding(DL, LATER) == frozenset()
-    second.rename(retdef(site, "00002"))
+    late = retdef(site, "00002").rename(site.home / "later.xml")
+    first, both = jobs_of(["00001"], [LPA]), jobs_of(["00001", "00002"], [LPA])
+    second = {job._replace(dl=LATER) for job in both}
+    assert site.snakemake("-n").good().jobs == first | second
+    site.process(DL)
+    assert site.outstanding(DL, LATER) == second, "no edge leads from one downlink to another"
+    with held_by_another(site.work, paths.downlink_lease(LATER)):
+        assert site.snakemake("-n").good().jobs == frozenset(), "a downlink in progress is left out"
+    assert site.snakemake().good().jobs == second
+    assert site.snakemake().good().jobs == frozenset()
+    late.rename(retdef(site, "00002"))
     assert site.outstanding(DL, LATER) == jobs_of(["00002"], [LPA])
     # Decoded already, as by a job that a crash cut off from its followers.
     site.snakemake(paths.chunk(DL, "00002")).good()
     assert site.snakemake().good().jobs == {RECEIPT, Job("deliver_run", DL, LPA)}
     assert site.outstanding(DL, LATER) == frozenset()
-
-
-def test_several_downlinks_in_one_command(site: Site) -> None:
-    build("split2", site)
-    per_downlink = {
-        dl: {job._replace(dl=dl) for job in jobs_of(["00001", "00002"], [LPA])} for dl in (DL, LATER)
-    }
-    assert site.snakemake("-n").good().jobs == per_downlink[DL] | per_downlink[LATER]
-    site.process(DL)
-    assert site.outstanding(DL, LATER) == per_downlink[LATER], "no edge leads from one downlink to another"
-    with held_by_another(site.work, paths.downlink_lease(LATER)):
-        assert site.snakemake("-n").good().jobs == frozenset(), "a downlink in progress is left out"
-    assert site.snakemake().good().jobs == per_downlink[LATER]
-    assert site.snakemake().good().jobs == frozenset()
 
 
 def test_a_command_starts_no_timers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,3 +308,27 @@ def test_downlinks_named_in_the_config(site: Site) -> None:
     for words in (many[1:], many):
         said = site.snakemake("-n", "--config", f"dl={','.join(words)}").said
         assert ("halfpipe process 240801000..240801019" in said) == (words == many)
+
+
+def test_pictures_are_made_after_the_receipt_and_leave_it_alone(done: Site) -> None:
+    pictures, receipts = Job("pictures", DL), (paths.receipt(DL), f"{paths.receipts(DL)}/000001.json")
+
+    def state() -> list[tuple[bytes, int]]:
+        return [((done.work / name).read_bytes(), (done.work / name).stat().st_mtime_ns) for name in receipts]
+
+    before = state()
+    assert done.snakemake(f"pictures={DL}").good().jobs == {pictures}
+    assert state() == before
+    assert done.outstanding(DL) == frozenset()
+    made = read_json(done.work / paths.drawn(DL))
+    assert made == {"downlink": DL, "handoff": 1, "pictures": [f"run-{run}.svg" for run in (LPA, LCI)]}
+    drawn = (done.work / paths.pictures(DL)).glob("[!.]*")
+    assert sorted(path.name for path in drawn) == made["pictures"]
+    assert done.snakemake("-n", f"pictures={DL}").good().jobs == frozenset()
+
+    # Lost pictures make only themselves outstanding. After another hand-off they are drawn again.
+    (done.work / paths.drawn(DL)).unlink()
+    assert done.outstanding(DL) == frozenset()
+    assert done.snakemake("-n", f"pictures={DL}").good().jobs == {pictures}
+    again = done.snakemake("-n", f"pictures={DL}", "-R", "deliver_run").good().jobs
+    assert {job.rule for job in again} == {"deliver_run", "receipt", "pictures"}

@@ -1,16 +1,13 @@
 """The interface to Pipeline-II: the XML of the task, the forms of the client, the variables of a stream."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from halfpipe.errors import ConfigError
-from halfpipe.settings import SUBMIT_CONTRACT, Submit
 from tests.support.in_process import ROOT, module
 from tests.support.level1 import CLIENT
 from tests.support.pipeline_server import TASK_XML
@@ -111,15 +108,3 @@ def test_the_client_is_called_in_its_public_forms(tmp_path: Path) -> None:
     (tmp_path / "modes.json").write_text(json.dumps({"find": "refuse", "rollbackStream": "refuse"}))
     assert [ask(tmp_path, command, DL)[0] for command in ("check", "rollback")] == [2, 3]
     assert ask(tmp_path, "check", DL, "--client", "/no/such/client")[0] == 2
-
-
-def test_the_config_of_s3df_has_the_commands_ready() -> None:
-    """They are comments until the site uses them."""
-    lines = (ROOT / "config" / "s3df.yaml").read_text().partition("\nsubmit:")[2].splitlines()
-    commands = re.compile(r"  # ((?:command|check|rollback): .*)")
-    ready = yaml.safe_load("\n".join(match[1] for line in lines if (match := commands.fullmatch(line))))
-    assert ready.keys() == {"command", "check", "rollback"}
-    assert ready["command"].partition(" ")[2] == SUBMIT_CONTRACT.partition(" ")[2]
-    for name, command in ready.items():
-        Submit(**{name: command})
-        assert "{dl}" in command

@@ -12,7 +12,7 @@ import yaml
 
 from halfpipe.config import find_profile, load
 from halfpipe.errors import ConfigError
-from halfpipe.settings import BUILT_IN, Settings, Submit
+from halfpipe.settings import BUILT_IN, SUBMIT_CONTRACT, Settings, Submit
 from tests.support import in_process
 from tests.support.golden_cases import build
 from tests.support.in_process import ROOT
@@ -132,11 +132,13 @@ def test_a_trial_differs_from_production_in_places_and_messages_only(
     lines = re.findall(
         r"^  # (command|check|rollback): (.*)$", Path("config/s3df.yaml").read_text(), re.MULTILINE
     )
-    assert len(lines) == 3
+    assert sorted(key for key, _ in lines) == ["check", "command", "rollback"]
+    assert all("{dl}" in command for _, command in lines)
     switched = tmp_path / "switched.yaml"
     switched.write_text(yaml.safe_dump({"submit": dict(lines)}))
     production, trial = (settings_of(each, tmp_path, switched) for each in (of, name))
-    assert None not in (production.submit.command, production.submit.check, production.submit.rollback)
+    assert production.submit.command is not None
+    assert production.submit.command.partition(" ")[2] == SUBMIT_CONTRACT.partition(" ")[2]
     places = [place for each in (production, trial) for place in (each.paths.work, each.paths.stage)]
     assert len(set(places)) == 4
     legacys = "/sdf/group/fermi/a/isoc/flightOps"

@@ -2,7 +2,7 @@ rule pictures:
     """Draw the runs of a downlink.
 
     Promise: pictures are drawn on request. Nothing waits for them, and drawing changes nothing else
-    (`test_pictures_rule.py::test_pictures_are_made_after_the_receipt_and_leave_it_alone`). Uses wildcard `dl`.
+    (`test_dag.py::test_pictures_are_made_after_the_receipt_and_leave_it_alone`). Uses wildcard `dl`.
     """
     input:
         paths.receipt(),

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from halfpipe.errors import FormatError
@@ -162,8 +163,12 @@ def _root(content: bytes) -> "Element":
     try:
         short = content.replace(DTD.encode(), NO_DTD.encode(), 1)
         root: Element = fromstring(short, forbid_entities=True, forbid_external=True)
-    except (ParseError, ValueError, LookupError) as error:  # an entity or an external reference, too
-        raise FormatError(f"not XML, cut short, or not allowed: {error}") from error
+    except DefusedXmlException as error:
+        raise FormatError(
+            f"declares an entity or an external reference, which is not allowed: {error}"
+        ) from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise FormatError(f"not XML, or cut short: {error}") from error
     return root
 
 
