@@ -54,7 +54,7 @@ def deliver_run(
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, runs)
-        stage_mark.refuse_delivery(
+        stage_mark.refuse(
             settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
         )
         stage_mark.note(settings, ())  # from now on no other working directory may use the stage
@@ -382,5 +382,4 @@ def manifest(
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
         "moot": {"key": planned.moot.key, "alias": planned.moot.alias},
-        "missing": known.missing,
     }
