@@ -4,11 +4,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, undelivered
+from halfpipe.merge.undelivered import (
+    Group,
+    Lack,
+    MissingPart,
+    NotDelivered,
+    closed_books,
+    lost_events,
+    undelivered,
+)
 from tests.support import model
 from tests.support.bridge import Run, library_datagrams, library_events, limits
 from tests.support.model import Chunk, Datagram

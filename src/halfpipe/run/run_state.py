@@ -34,7 +34,7 @@ from halfpipe.merge.late_events import Events, not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows, without_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, without_chunks
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
@@ -171,7 +171,7 @@ class KnownRun:
         if downlink in self.new_events:
             return self.new_events[downlink]
         chunks = self.indexes[downlink].chunks
-        return merge_rows(((chunk, self.context.place(downlink, chunk)) for chunk in chunks), self.files)[1]
+        return merge_chunks(((chunk, self.context.place(downlink, chunk)) for chunk in chunks), self.files)[1]
 
 
 def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:

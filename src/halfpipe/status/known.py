@@ -8,12 +8,11 @@ from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, undelivered
+from halfpipe.merge.undelivered import Group, closed_books, lost_events, undelivered
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
