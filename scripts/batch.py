@@ -17,7 +17,7 @@ from halfpipe.site.batches import process_batch
 
 def job(settings: Settings, arguments: argparse.Namespace, _output: object) -> None:
     """Process the downlinks of the batch."""
-    stage_mark.refuse_delivery(settings)
+    stage_mark.refuse(settings)
     refuse_closed(settings.paths.work)
     content = read_json(arguments.batches)
     downlinks = [DownlinkId(dl) for dl in content["batches"][arguments.number]]

@@ -68,7 +68,7 @@ def read_settings():
     if not (workflow.check_envvars or is_given):
         return configuration.load([], LINTED)
     found = configuration.load(given.configfiles, given.config)
-    stage_mark.refuse_delivery(found)
+    stage_mark.refuse(found)
     refuse_closed(found.paths.work)
     return found
 

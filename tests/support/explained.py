@@ -3,9 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.decision import all_known
-from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, undelivered
+from halfpipe.merge.undelivered import (
+    Group,
+    Lack,
+    MissingPart,
+    NotDelivered,
+    closed_books,
+    lost_events,
+    undelivered,
+)
 from tests.support import model
 from tests.support.bridge import Run, limits
 from tests.support.model import Chunk, Datagram

@@ -35,6 +35,7 @@ PRODUCT = re.compile(
     r"\.(?P<kind>evt|idx|rows)"
 )
 KINDS = (".evt", ".idx", SUFFIX)
+EVENT_APIDS = (*LPA_APIDS, *LCI_APIDS)
 REJECTED = "Nothing of this chunk was used."
 
 
@@ -85,20 +86,12 @@ def check_products(
                 f"{name}: the decoder wrote a link, a pipe or a directory under this name, expected a plain file. "
                 f"{REJECTED} Fix the decoder."
             )
-        if match and path.suffix != SUFFIX:
-            if match["chunk"] != chunk:
-                raise DecoderError(
-                    f"{name}: the decoder wrote a product of chunk {match['chunk']} while decoding chunk {chunk}; "
-                    "two chunks would claim one name. Fix the decoder."
-                )
-            if int(match["apid"]) not in (*LPA_APIDS, *LCI_APIDS):
-                raise DecoderError(
-                    f"{name}: APID {match['apid']} has no event data, expected 955-958 or 965-968"
-                )
+        if match and path.suffix != SUFFIX and match["chunk"] == chunk and int(match["apid"]) in EVENT_APIDS:
             found[path.name] = match
         elif path.suffix in KINDS:
             raise DecoderError(
-                f"{name}: not the name of a product, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
+                f"{name}: not the name of a product of chunk {chunk}, expected <ground id>-<run>-<apid>-{chunk}."
+                "{evt,idx} with APID 955-958 or 965-968. Fix the decoder."
             )
     for name in found:
         if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:

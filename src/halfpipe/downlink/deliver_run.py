@@ -17,11 +17,10 @@ from halfpipe.files.lease import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
-from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
-from halfpipe.merge.undelivered import undelivered
+from halfpipe.merge.undelivered import closed_books, lost_events, undelivered
 from halfpipe.process.environment import keep_together, release_memory
 from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
@@ -54,7 +53,7 @@ def deliver_run(
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, runs)
-        stage_mark.refuse_delivery(
+        stage_mark.refuse(
             settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
         )
         stage_mark.note(settings, ())  # from now on no other working directory may use the stage
@@ -382,5 +381,4 @@ def manifest(
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
         "moot": {"key": planned.moot.key, "alias": planned.moot.alias},
-        "missing": known.missing,
     }

@@ -69,7 +69,7 @@ def hand_off(
         nothing is handed off, and Level-1 still does not retire the runs.
     """
     work = settings.paths.work
-    stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
+    stage_mark.refuse(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]

@@ -31,9 +31,9 @@ NEW_STAGE = "see docs/operations.md (A new stage)"
 
 
 def refuse(settings: Settings, *series: str) -> None:
-    """Refuse if the working directory or the stage is not mounted, the two do not match, or the former was restored.
+    """Refuse if the working directory or the stage is not mounted, is of another site, or was restored from a backup.
 
-    Reads two small files and a few records, and changes nothing. Use `refuse_delivery` before staging or submitting.
+    Reads two small files and a few records, and changes nothing.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def refuse(settings: Settings, *series: str) -> None:
     ConfigError
         If one of these is found. Nothing was changed.
     """
-    if wrong := _foreign_or_away(settings, series):
+    if wrong := _wrong(settings, series):
         raise wrong.refused("Nothing was done.", ConfigError)
 
 
 def trouble(settings: Settings) -> Cause | None:
     """Return why nothing can be delivered to the stage, for commands that change nothing; None if it can be used."""
     try:
-        return _foreign_or_away(settings, ()) or stage_lacks(settings)
+        return _wrong(settings, ())
     except HalfPipeError as error:
         return Cause(error.code, Verdict.ACTION, error.text, error.remedy)
     except OSError as error:
@@ -66,7 +66,7 @@ def _look(place: Path, first: str = "") -> Remedy:
     return Remedy(f"df -h {place}", f"ls -la {place}", first=first)
 
 
-def _foreign_or_away(settings: Settings, series: Collection[str]) -> Cause | None:
+def _wrong(settings: Settings, series: Collection[str]) -> Cause | None:
     work, stage = settings.paths.work, settings.paths.stage
     for key, place in (("work", work), ("stage", stage)):
         if not place.exists() and not place.parent.is_dir():
@@ -79,7 +79,9 @@ def _foreign_or_away(settings: Settings, series: Collection[str]) -> Cause | Non
                     first=f"Have its file system mounted. If the site is new, {NEW_STAGE}",
                 ),
             )
-    copy, mark = _marks(settings)
+    # A mark is published in the stage first, so a copy that is newer than the mark never comes from a running process.
+    copy = _read(work / paths.STAGE_MARK_COPY)
+    mark = _read(stage / paths.STAGE_MARK)
     known = working_directory.refuse_other(work)
     if mark is None and copy is not None:
         return Cause(
@@ -113,41 +115,22 @@ def _foreign_or_away(settings: Settings, series: Collection[str]) -> Cause | Non
             "again",
             _look(work, f"Restore a newer backup. If there is none, {check}, and {NEW_STAGE}"),
         )
+    if copy is not None and copy.number > mark.number:
+        known_there = {place: number for place, number, _ in mark.values["last"]}
+        lacks = [
+            f"{place}/{number:06d}.json"
+            for place, number, _ in copy.values["last"]
+            if known_there.get(place, 0) < number
+        ]
+        return Cause(
+            "restored",
+            Verdict.ACTION,
+            f"the stage {stage} lacks {len(lacks)} records that {work} noted there: {', '.join(lacks[-LOOKED_AT:])}. "
+            "It was restored from a backup: files that Level-1 has taken may be there again, and newer hand-offs are "
+            "gone",
+            _look(stage, f"Compare its content with what Level-1 has taken, then {NEW_STAGE}"),
+        )
     return None
-
-
-def refuse_delivery(settings: Settings, *series: str) -> None:
-    """Refuse what `refuse` does, and a stage that was restored from a backup.
-
-    Raises
-    ------
-    ConfigError
-        As `refuse`, and if the stage lacks records that the working directory noted there.
-    """
-    refuse(settings, *series)
-    if lacks := stage_lacks(settings):
-        raise lacks.refused("Nothing was done.", ConfigError)
-
-
-def stage_lacks(settings: Settings) -> Cause | None:
-    """Return a cause if the mark in the stage is older than the copy in the working directory."""
-    work, stage = settings.paths.work, settings.paths.stage
-    copy, mark = _marks(settings)
-    if mark is None or copy is None or copy.number <= mark.number:
-        return None
-    known = {place: number for place, number, _ in mark.values["last"]}
-    lost = [
-        f"{place}/{number:06d}.json"
-        for place, number, _ in copy.values["last"]
-        if known.get(place, 0) < number
-    ]
-    return Cause(
-        "restored",
-        Verdict.ACTION,
-        f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
-        "restored from a backup: files that Level-1 has taken may be there again, and newer hand-offs are gone",
-        _look(stage, f"Compare its content with what Level-1 has taken, then {NEW_STAGE}"),
-    )
 
 
 def last_noted(settings: Settings, place: str) -> int:
@@ -196,15 +179,6 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
         for older in numbers(home):
             if older < before.number:
                 file_of(home, older).unlink(missing_ok=True)
-
-
-def _marks(settings: Settings) -> tuple[Record | None, Record | None]:
-    """Return the copy in the working directory and the mark in the stage, read in this order.
-
-    A mark is published in the stage first, so a copy that is newer than the mark never comes from a running process.
-    """
-    copy = _read(settings.paths.work / paths.STAGE_MARK_COPY)
-    return copy, _read(settings.paths.stage / paths.STAGE_MARK)
 
 
 def _read(home: Path) -> Record | None:

@@ -246,7 +246,7 @@ def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping
     """Check that no submission was forgotten, and that Level-1 will find everything; otherwise Level-1 would fail."""
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
-    stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
+    stage_mark.refuse(settings, paths.submissions(downlink), paths.receipts(downlink))
     if first and (lost := forgotten(settings, record)):
         raise lost.refused(nothing, SubmissionError)
     # Checked before the stage, which shows overlaps as well: staging again does not fix them.

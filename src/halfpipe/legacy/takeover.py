@@ -37,7 +37,7 @@ from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
-from halfpipe.run.receipt_file import hand_offs, publish_receipt
+from halfpipe.run.receipt_file import publish_receipt, series
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 
@@ -154,8 +154,8 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
     """Return a text if a downlink was processed here, or has a receipt without records; empty if not."""
-    made = hand_offs(work, downlink)
-    ours = any(not handoff.receipt.get("taken_over") for handoff in made)
+    made = series(work, downlink).records
+    ours = any(not record.values.get("taken_over") for record in made)
     return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
 
 
@@ -315,7 +315,7 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
     manifest |= dict.fromkeys(
         ("withheld", "late", "closed_events", "refused_events", "elsewhere", "shrunk"), 0
     )
-    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled", "missing")}
+    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled")}
     return manifest | {"abandoned": False, "accepted": None}
 
 

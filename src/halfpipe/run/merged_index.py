@@ -110,16 +110,7 @@ class MergedIndex:
 def merge_chunks(
     chunks: Iterable[tuple[ChunkProducts, Path]], files: dict[Path, int], threads: int = 1
 ) -> tuple[MergedIndex, Events]:
-    """Merge the chunks of one run within one downlink; parameters, events and errors as for `merge_rows`."""
-    listed = list(chunks)
-    lines, events = merge_rows(listed, files, threads)
-    return MergedIndex(KnownDatagrams.of(lines), tuple(chunk for chunk, _ in listed)), events
-
-
-def merge_rows(
-    chunks: Iterable[tuple[ChunkProducts, Path]], files: dict[Path, int], threads: int = 1
-) -> tuple[list[bytes], Events]:
-    """Read the rows of the chunks of one run within one downlink, and merge their events.
+    """Read the rows of the chunks of one run within one downlink, and merge them.
 
     Parameters
     ----------
@@ -132,18 +123,19 @@ def merge_rows(
 
     Returns
     -------
-    list of bytes, NDArray
-        The lines of the datagrams; the events (dtype `EVENT`) in order, each once.
+    MergedIndex, NDArray
+        The merged index; the events (dtype `EVENT`) in order, each once.
 
     Raises
     ------
     FormatError
         If rows cannot be read or are damaged, or if there are too many evt files.
     """
+    listed = list(chunks)
     paths_of_rows = sorted(
         (
             directory / name
-            for chunk, directory in chunks
+            for chunk, directory in listed
             for name in chunk.files
             if name.endswith(rows.SUFFIX)
         ),
@@ -166,7 +158,7 @@ def merge_rows(
             parts.append(part.events)
             del part
     release_memory()
-    return lines, in_one(parts)
+    return MergedIndex(KnownDatagrams.of(lines), tuple(chunk for chunk, _ in listed)), in_one(parts)
 
 
 def without_chunks(
@@ -194,10 +186,10 @@ def events_there(
     Raises
     ------
     FormatError
-        As `merge_rows`, which uses the same `files`.
+        As `merge_chunks`, which uses the same `files`.
     """
     placed = [(chunk, place) for chunk in index.chunks if (place := chunk.place(work, downlink))]
-    return merge_rows(placed, files)[1] if len(placed) == len(index.chunks) else None
+    return merge_chunks(placed, files)[1] if len(placed) == len(index.chunks) else None
 
 
 def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:

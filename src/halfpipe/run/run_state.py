@@ -34,7 +34,7 @@ from halfpipe.merge.late_events import Events, not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, merge_rows, without_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, without_chunks
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
@@ -92,8 +92,8 @@ class Context:
             f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}. Its products are gone, and "
             f"it cannot be decoded again ({cause}).",
             Remedy(
-                first=f"Restore the level-0 files of {hours}, or set merge.without_context in the config to "
-                "merge without this chunk"
+                first=f"Restore the level-0 files of {hours}, or do without the chunk: ignore: {{chunks: [{{dl: "
+                f'"{downlink}", chunk: "{chunk.chunk}", reason: "..."}}]}}'
             ),
         )
 
@@ -114,8 +114,6 @@ class KnownRun:
         The events of the downlinks in progress.
     files
         The evt files, and the numbers by which events refer to them.
-    missing
-        Messages on the chunks that the merge does without, if the config allows it.
     """
 
     context: Context
@@ -123,7 +121,6 @@ class KnownRun:
     indexes: dict[DownlinkId, MergedIndex]
     new_events: Mapping[DownlinkId, Events]
     files: dict[Path, int]
-    missing: list[str] = field(default_factory=list)
 
     @classmethod
     def read(
@@ -173,19 +170,8 @@ class KnownRun:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
         if downlink in self.new_events:
             return self.new_events[downlink]
-        found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
-        return merge_rows(((chunk, place) for chunk, place in found if place), self.files)[1]
-
-    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
-        """Return `Context.place` of a chunk; None if the merge does without it."""
-        try:
-            return self.context.place(downlink, chunk)
-        except MissingInputError as error:
-            if not self.context.settings.merge.without_context:
-                raise
-            log.warning("%s", error)
-            self.missing.append(str(error))
-            return None
+        chunks = self.indexes[downlink].chunks
+        return merge_chunks(((chunk, self.context.place(downlink, chunk)) for chunk in chunks), self.files)[1]
 
 
 def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:

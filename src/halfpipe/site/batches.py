@@ -28,7 +28,7 @@ from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId
 from halfpipe.process import failure_record
 from halfpipe.process.failure_record import Failure
-from halfpipe.run.receipt_file import hand_offs
+from halfpipe.run.receipt_file import series
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status.failed_jobs import end_of, failed_jobs
@@ -96,7 +96,7 @@ class Batches:
         found, work = outstanding(Plan(settings), time.time(), frozenset(named)), settings.paths.work
         todo = set(found.ready)
         if since:
-            todo |= {dl for dl in named if hand_offs(work, dl)}
+            todo |= {dl for dl in named if series(work, dl).records}
             todo = {dl for dl in todo if not is_made(f"{work}/{paths.receipt(dl)}", since)}
         held = {dl: Failure(HeldError.code, f"held by {file}") for dl, file in found.held.items()}
         return cls(settings, tuple(sorted({*todo, *held})), since, {**held}, found.waiting)

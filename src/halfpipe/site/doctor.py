@@ -63,7 +63,7 @@ def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
 def of_package(settings: Settings) -> Iterator[Finding]:
     """Yield the findings of the package: the marks of working directory and stage, and a query of the ledger."""
     try:
-        stage_mark.refuse_delivery(settings)
+        stage_mark.refuse(settings)
         yield finding(
             "good", "state", f"{settings.paths.work} and {settings.paths.stage} belong together, or are new"
         )

@@ -263,7 +263,7 @@ class _Run:
         for downlink in [None, *known_downlinks(work, run)]:
             if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
                 return OnlineResult(run, OnlineOutcome.HELD, f"held by {switch}")
-        stage_mark.refuse_delivery(self.settings, record.attempts.place)
+        stage_mark.refuse(self.settings, record.attempts.place)
         return self._start() if state is OnlineState.NOT_STARTED else self._make()
 
     def _sizes(self) -> dict[str, int]:
@@ -326,7 +326,6 @@ class _Run:
 
         parts = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
         parts += [f"abandoned, though it lacks {missing}"] if missing else []
-        parts += [f"without: {gone}" for gone in known.missing]
         parts += [self._start().text] if settings.online.command is not None else []
         return OnlineResult(run, OnlineOutcome.MADE, "; ".join(parts))
 

@@ -19,12 +19,20 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import names_in
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, in_words, undelivered
+from halfpipe.merge.undelivered import (
+    Group,
+    Lack,
+    MissingPart,
+    NotDelivered,
+    closed_books,
+    in_words,
+    lost_events,
+    undelivered,
+)
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import (
     begun_downlinks,

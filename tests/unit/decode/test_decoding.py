@@ -93,10 +93,10 @@ def test_a_decoder_that_fails_or_is_silent(tmp_path: Path, command: str, code: s
 BAD_PRODUCTS = {
     "no-evt": rf"{IDX}: .*{EVT}",
     "no-index": EVT,
-    "other-chunk": "0965-00077.evt: .*00077.*00003",
+    "other-chunk": r"0965-00077\.evt: .*chunk 00003",
     "other-run": "741240000.*741240001",
     "other-epu": "EVT lines of APID 965.*966",
-    "other-apid": r"-0765-00003\.evt: APID 0765",
+    "other-apid": r"-0765-00003\.evt: .*APID",
     "beyond": rf"{EVT}: record at byte 33268: ",
     "elsewhere": rf"{IDX}: sequence 1084 .* byte 176 of {EVT}.*sequence 1001",
     "cut-index": rf"{IDX}: line 45 is cut",

@@ -114,23 +114,22 @@ def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
     assert refused(settings) == "restored"
 
 
-def test_a_restored_stage_is_refused_only_for_delivery(settings: Settings) -> None:
+def test_a_restored_stage_is_refused(settings: Settings) -> None:
     noted(settings, 1)
-    assert stage_mark.stage_lacks(settings) is None
+    assert stage_mark.trouble(settings) is None
     marks = settings.paths.stage / paths.STAGE_MARK
     shutil.copytree(marks, marks.with_name("backup"))
     noted(settings, 2)
     now = mark_of(settings).read_bytes()
     shutil.rmtree(marks)
     marks.with_name("backup").rename(marks)
-    cause = stage_mark.stage_lacks(settings)
+    cause = stage_mark.trouble(settings)
     assert cause is not None
     assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("restored", True)
-    stage_mark.refuse(settings)
-    assert refused(settings, stage_mark.refuse_delivery) == "restored"
+    assert refused(settings) == "restored"
     shutil.copy2(copy_of(settings), marks)
     assert mark_of(settings).read_bytes() == now
-    stage_mark.refuse_delivery(settings)
+    stage_mark.refuse(settings)
 
 
 def test_a_suspended_process_undoes_nothing_that_others_noted(
@@ -150,7 +149,7 @@ def test_a_suspended_process_undoes_nothing_that_others_noted(
         known = {place for place, *_ in json.loads(mark.read_bytes())["last"]}
         assert known == {PLACE, *(f"23040100{n}/receipts" for n in (1, 2, 3))}
         assert len(list(mark.parent.iterdir())) == 1
-    assert stage_mark.stage_lacks(settings) is None
+    assert mark_of(settings).name == copy_of(settings).name
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"id": "a", "work": "b", "last": [[1]]}'])

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.balance import closed_books, lost_events
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late_events import Events, by_datagram, counts_of, late_and_closed
-from halfpipe.merge.undelivered import Group, NotDelivered
+from halfpipe.merge.undelivered import Group, NotDelivered, closed_books, lost_events
 from tests.support.bridge import Run
 from tests.support.explained import said_of
 from tests.support.model import Chunk, Datagram, Event, Rules
