@@ -41,7 +41,7 @@ def command(
         raise click.UsageError("Give --utc or --met, not both.")
     if utc is None and met is None and not runs:
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
-    from halfpipe.tables.found_downlinks import find
+    from halfpipe.tables.site_frames import find
 
     when = met if utc is None else met_of.unix_to_met(unix(utc))
     found, failed = find(site.settings, when, runs)
