@@ -26,7 +26,6 @@ from halfpipe.merge.decision import all_known
 from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, in_words, undelivered
-from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import (
     every_run,
     handoff_times,
@@ -119,7 +118,7 @@ class State:
         found = {dl: events_there(work, dl, index, self.files) for dl, index in indexes.items()}
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(self.events)
-        self.deliveries = Deliveries(work, run)
+        self.deliveries = survey.deliveries(work, run)
         self.recorded = self.deliveries.all_recorded()
         latest = self.deliveries.latest().values()
         self.unread = {
