@@ -43,7 +43,7 @@ def command(site: Site, utc: datetime | None, met: float | None, runs: tuple[Run
         raise click.UsageError("Give --utc or --met, not both.")
     if utc is None and met is None and not runs:
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
-    from halfpipe.tables.found_downlinks import find
+    from halfpipe.tables.site_frames import find
 
     when = met
     if utc is not None:  # without a zone it is UTC

@@ -10,7 +10,7 @@ day its downlinks, their latencies, and the number of delivered events.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from operator import itemgetter
 from pathlib import Path
@@ -32,6 +32,7 @@ from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.tables import columns
 from halfpipe.tables.frames import chunk_row, downlink_row, run_rows, waiting_runs
+from halfpipe.words import grouped
 
 MOST_PICTURES = 40  # because each reads all events of its run
 Row = Mapping[str, Any]
@@ -223,21 +224,21 @@ class RunPage:
         The run.
     rows
         Rows of the frame `halfpipe.tables.columns.RUNS`, one for each downlink that is handed off.
-    wait
-        Its row of `halfpipe.tables.columns.WAITING`; None if the run is complete or damaged.
     standing
         Its books now; None if they are counted at no downlink on the board.
     urgent
         Whether a downlink of it needs action.
+    wait
+        Its row of `halfpipe.tables.columns.WAITING`; None if the run is complete or damaged.
     picture, problem
         Its picture, or why it cannot be drawn; neither if it is not drawn.
     """
 
     run: RunId
-    rows: list[Row] = field(default_factory=list)
+    rows: Sequence[Row]
+    standing: Standing | None
+    urgent: bool
     wait: Row | None = None
-    standing: Standing | None = None
-    urgent: bool = False
     picture: Picture | None = None
     problem: str = ""
 
@@ -263,16 +264,13 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
     shown, wanting = {one.downlink for one in found.accounts}, {one.downlink for one in found.wanting}
     books = {run: standing for one in found.accounts for run, standing in one.books.items()}
     runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
-    pages = {run: RunPage(run, standing=books.get(run)) for run in runs}
-    for other in {downlink for run in pages for downlink in begun_downlinks(survey.work, run)} - shown:
+    for other in {downlink for run in runs for downlink in begun_downlinks(survey.work, run)} - shown:
         with suppress(HalfPipeError, OSError):
             parts = parts + parts_of(DownlinkFacts(survey, other))
-    for row in sorted(parts, key=itemgetter("downlink")):
-        if page := pages.get(row["run"]):
-            page.rows.append(row)
-            page.urgent |= row["downlink"] in wanting
-    for run in (run for one in found.wanting for run in one.books):
-        pages[run].urgent = True
+    rows = grouped((row["run"], row) for row in sorted(parts, key=itemgetter("downlink")))
+    urgent = {row["run"] for row in parts if row["downlink"] in wanting}
+    urgent |= {run for one in found.wanting for run in one.books}
+    pages = {run: RunPage(run, rows.get(run, []), books.get(run), run in urgent) for run in runs}
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.
     for row in map(columns.WAITING.row, waiting_runs(survey, may_wait, {})):

@@ -114,8 +114,7 @@ class Batches:
     @property
     def failed(self) -> list[DownlinkId]:
         """All other downlinks: they failed, or their batch did not reach them."""
-        others = {*self.done, *self.left}
-        return [dl for dl in self.todo if dl not in others]
+        return [dl for dl in self.todo if self.ends.get(dl, UNKNOWN) and dl not in self.left]
 
     @property
     def waits(self) -> str:

@@ -348,16 +348,18 @@ class _Run:
                 f"run {run}: {file} is gone and its command was not run yet. Make it again: halfpipe online --again "
                 f"{run}; or if Online has it, record that: halfpipe online --started {run}"
             )
-        values = {
-            "file": str(file),
-            "run": run,
-            "l1_run": run.l1,
-            "gid": f"{made['ground_id']:08x}",
-            "key": str(made["moot"]["key"]),
-            "alias": made["moot"]["alias"],
-        }
+        words = filled_in(
+            online.command,
+            {
+                "file": str(file),
+                "run": run,
+                "l1_run": run.l1,
+                "gid": f"{made['ground_id']:08x}",
+                "key": str(made["moot"]["key"]),
+                "alias": made["moot"]["alias"],
+            },
+        )
         try:
-            words = filled_in(online.command, values)
             answer = self.record.attempts.run(words, self.output, online.seconds)
         except UnknownOutcomeError as error:
             raise self._unknown(str(error)) from error

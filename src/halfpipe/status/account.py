@@ -30,6 +30,13 @@ from halfpipe.words import count
 LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # after a hand-off: then no more level-0 data of its hours arrive
 COSTS = "The remedy makes a hand-off that needs a rollback"
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
+# The state of a downlink without a receipt, by the first of these codes that it has.
+STATES = {
+    "held": "held",
+    "killed": "cut off",
+    "waits-retdef": "waiting for RetDefs",
+    "settling": "waiting for RetDefs",
+}
 
 
 @dataclass(frozen=True)
@@ -182,13 +189,8 @@ def _state(of: DownlinkFacts, causes: Sequence[Cause]) -> str:
         codes = {cause.code for cause in causes}
         if first := next((cause.failed for cause in causes if cause.failed), ""):
             return f"failed at {first.partition(';')[0].partition(',')[0]}"
-        if "held" in codes:
-            return "held"
-        if "killed" in codes:
-            return "cut off"
-        if codes & {"waits-retdef", "settling"}:
-            return "waiting for RetDefs"
-        return "outstanding" if of.plan.numbers else "nothing is there to process"
+        default = "outstanding" if of.plan.numbers else "nothing is there to process"
+        return next((state for code, state in STATES.items() if code in codes), default)
     if receipt.get("taken_over"):
         return "taken over"
     if of.record is not None and of.is_submitted:

@@ -33,16 +33,14 @@ from halfpipe.merge.undelivered import (
     lost_events,
     undelivered,
 )
-from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import (
-    begun_downlinks,
     every_run,
     known_downlinks,
     last_handoff,
 )
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
-from halfpipe.status.survey import Survey
+from halfpipe.status.survey import Survey, manifests_of
 from halfpipe.words import count, grouped, utc
 
 DAY = 86400.0
@@ -127,7 +125,7 @@ class State:
         found = {dl: events_there(work, dl, index, self.files) for dl, index in indexes.items()}
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(self.events)
-        self.deliveries = Deliveries(work, run)
+        self.deliveries = survey.deliveries(work, run)
         self.recorded = self.deliveries.all_recorded()
         latest = self.deliveries.latest().values()
         self.unread = {
@@ -166,13 +164,10 @@ class State:
         return sum(group.events for group in self.groups if group.kind in kinds)
 
     @cached_property
-    def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
-        """The manifests of the run, by downlink."""
-        found = {}
-        for downlink in begun_downlinks(self.work, self.run):
-            with suppress(MissingInputError):
-                found[downlink] = read_json(self.work / paths.manifest(self.run, downlink))
-        return found
+    def refused(self) -> Mapping[DownlinkId, Sequence[str]]:
+        """Why Level-1 would refuse the run, by the downlinks that staged nothing of it for that."""
+        found = manifests_of(self.work, self.run).items()
+        return {dl: manifest["refused"] for dl, manifest in found if manifest["refused"]}
 
     @cached_property
     def chunks(self) -> Sequence[tuple[DownlinkId, Mapping[str, Any]]]:
@@ -195,7 +190,8 @@ class State:
 
     def again(self, downlink: DownlinkId) -> str:
         """Return the command by which a downlink delivers its due events of the run."""
-        forced = f" -R {paths.manifest(self.run, downlink)}" if downlink in self.manifests else ""
+        manifest = paths.manifest(self.run, downlink)
+        forced = f" -R {manifest}" if (self.work / manifest).exists() else ""
         return f"snakemake dl={downlink}{forced}"
 
 
@@ -229,7 +225,6 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
 
 def _explained(state: State, group: Group) -> Explained:
     kind, waits, do = str(group.kind), list[WaitsFor](), ""
-    refused = [dl for dl, manifest in state.manifests.items() if manifest["refused"]]
     match group.kind:
         case NotDelivered.WAITING:
             waits, why, do = _waiting(state, group.lacks)
@@ -250,12 +245,12 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case NotDelivered.DUE if refused:
-            kind, do = REFUSED, state.again(refused[-1])
+        case NotDelivered.DUE if state.refused:
+            downlink, reasons = [*state.refused.items()][-1]
+            kind, do = REFUSED, state.again(downlink)
             why = [
-                f"Level-1 would refuse the whole run, so downlink {refused[-1]} staged nothing of it: "
-                + "; ".join(state.manifests[refused[-1]]["refused"])
-                + ". Fix this, then deliver the run again."
+                f"Level-1 would refuse the whole run, so downlink {downlink} staged nothing of it: "
+                f"{'; '.join(reasons)}. Fix this, then deliver the run again."
             ]
         case _:
             why = ["Nothing holds them now: the next delivery of the run takes them."]

@@ -47,13 +47,12 @@ def site_troubles(survey: Survey, downlinks: Iterable[DownlinkId] = ()) -> Itera
     """Yield the site-wide problems; in the ledger, those of `downlinks`."""
     yield from filter(None, [survey.stage_trouble])
     for found in (
-        _not_there(survey.settings),
+        _places(survey.settings),
         general_causes(survey.plan),
         too_many(survey.plan, survey.now, survey.names),
         turn_troubles(survey.work, survey.now),
         silence(survey),
         _not_abandoned(survey.work),
-        _disks(survey.settings),
         doctor_troubles(survey.settings, survey.now),
         survey.queue,
     ):
@@ -79,16 +78,15 @@ def free(settings: Settings) -> dict[Path, tuple[int, int]]:
     return dict(found.values())
 
 
-def _not_there(settings: Settings) -> Iterator[Cause]:
-    """Yield each missing file or directory of other systems; the plan reports the search path of RetDefs."""
+def _places(settings: Settings) -> Iterator[Cause]:
+    """Yield each missing file or directory of other systems, and each file system that is nearly full.
+
+    The plan reports the search path of RetDefs.
+    """
     for key, wrong in missing_places(settings):
         if key != "paths.retdef":
             first = "Have it mounted, or correct the path in the config"
             yield Cause("not-mounted", Verdict.ACTION, wrong, Remedy(first=first))
-
-
-def _disks(settings: Settings) -> Iterator[Cause]:
-    """Yield each file system that is nearly full."""
     for place, (left, total) in free(settings).items():
         if left < LEAST_SHARE * total and left < LEAST_BYTES:
             text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"

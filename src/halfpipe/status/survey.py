@@ -110,9 +110,9 @@ class Survey:
         abandoned, recorded = run in self.abandoned, self.deliveries(self.work, run)
         state = manifest_books.state_of(self.settings, run, recorded, abandoned=abandoned)
         current = [entry for entry in entries if entry.get("state") == state]
-        manifests = [] if current else list(_manifests(self.work, run))
-        current += [manifest for _, manifest in manifests if manifest.get("state") == state]
-        of_legacy = [manifest for _, manifest in manifests if "taken_over" in manifest]
+        manifests = {} if current else manifests_of(self.work, run)
+        current += [manifest for manifest in manifests.values() if manifest.get("state") == state]
+        of_legacy = [manifest for manifest in manifests.values() if "taken_over" in manifest]
         if not current and len(of_legacy) == len(known_downlinks(self.work, run)):
             current = of_legacy[-1:]
         if current:
@@ -125,13 +125,14 @@ class Survey:
             try:
                 known = State(self, run)
                 if not known.unread:
-                    refused = any(manifest["refused"] for _, manifest in manifests)
+                    refused = any(manifest["refused"] for manifest in manifests.values())
                     return Standing(known.books(is_refused=refused))
                 old = "; ".join(known.unread.values())
             except HalfPipeError as error:
                 old = error.text.rstrip(".")
         # Snakemake deletes manifests, so hand-offs are searched, too.
-        merged = [*manifests, *_entries(self.work, run)]
+        times = (modified(f"{self.work}/{paths.manifest(run, dl)}") or 0.0 for dl in manifests)
+        merged = [*zip(times, manifests.values(), strict=True), *_entries(self.work, run)]
         last = max(merged, key=itemgetter(0))[1] if merged else None
         return Standing(None if last is None else manifest_books.of_entry(last), old)
 
@@ -212,12 +213,13 @@ class DownlinkFacts:
         return found
 
 
-def _manifests(work: Path, run: RunId) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    """Yield the manifests of a run in order of downlinks, with the times when they were written (Unix seconds)."""
+def manifests_of(work: Path, run: RunId) -> dict[DownlinkId, Mapping[str, Any]]:
+    """Return the manifests of a run that can be read, by downlink; a damaged one is reported elsewhere."""
+    found = {}
     for downlink in known_downlinks(work, run):
-        path = work / paths.manifest(run, downlink)
-        with suppress(HalfPipeError):  # a missing or damaged manifest is reported elsewhere
-            yield modified(str(path)) or 0.0, read_json(path)
+        with suppress(HalfPipeError):
+            found[downlink] = read_json(work / paths.manifest(run, downlink))
+    return found
 
 
 def _entries(work: Path, run: RunId) -> Iterator[tuple[float, Mapping[str, Any]]]:

@@ -5,11 +5,12 @@ mission: MET counts seconds of TT from 2001-01-01 00:00:00 UTC, which is MJD 519
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from itertools import repeat
+from math import nan
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +21,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
+from halfpipe.downlink.plan import Plan, outstanding_chunks
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.json_files import parts_of, seal_of
 from halfpipe.files.reading import read_whole
 from halfpipe.files.records import PREVIOUS
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
+from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import every_downlink, every_run, known_downlinks, refuse_unknown
+from halfpipe.run.downlinks_of_run import (
+    begun_downlinks,
+    every_downlink,
+    every_run,
+    known_downlinks,
+    refuse_unknown,
+)
 from halfpipe.run.receipt_file import hand_offs, last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.status.explanation import State
@@ -42,6 +51,8 @@ if TYPE_CHECKING:
 
 MJD_REFERENCE = (51910, 7.428703703703703e-4)  # of MET 0 in TT: 32 s of leap seconds and 32.184 s
 Covered = tuple[float, float]
+LONGEST = 7 * 86400  # seconds that a run may last
+EARLIER = 3600  # seconds that an event may have before the start of its run
 JOB = itemgetter("job", "begun", "host", "seconds", "cpu_seconds", "memory")
 
 
@@ -366,3 +377,66 @@ def coverage_table(covered: pd.DataFrame, name: str, *, simulated: bool) -> "Tab
         dates = [(reference + TimeDelta(edge, format="sec")).isot for edge in (begin[0], end[-1])]
         found.meta |= {"TSTART": begin[0], "TSTOP": end[-1], "DATE-OBS": dates[0], "DATE-END": dates[1]}
     return found
+
+
+def find(
+    settings: Settings,
+    when: float | None,
+    runs: Collection[RunId],
+) -> tuple[pd.DataFrame, list[HalfPipeError]]:
+    """Return the event files and outstanding chunks with a time, a run, or both, in order of runs.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    when
+        MET seconds; None: any time.
+    runs
+        Any of these runs; empty: any run.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `halfpipe.tables.columns.FILES`: a row for each event file, and for each span of a chunk that is
+        ``outstanding`` (``name`` is the chunk, most other columns are missing). A run of a downlink without files, for
+        example of one that was taken over from the legacy, has one row without times; it is found by a time if no other
+        run began between its start and this time.
+    list
+        The errors of damaged records; the other records are still used.
+
+    Notes
+    -----
+    This reads only receipts of downlinks that contain one of the runs; for a time, of runs that began in the week
+    before it, because a run of the LAT lasts one or a few orbits.
+    """
+    work = settings.paths.work
+    near = [run for run in every_run(work) if when is None or -EARLIER <= when - run.met <= LONGEST]
+    candidates, failed = set[DownlinkId](), list[HalfPipeError]()
+    for run in runs or near:
+        candidates.update(begun_downlinks(work, run))
+        try:  # of what was taken over, there may be nothing but a delivery
+            candidates.update(Deliveries(work, run, only_look=True).latest())
+        except HalfPipeError as error:
+            failed.append(error)
+    handed_off = SiteFrames(
+        settings, [dl for dl in sorted(candidates) if (work / paths.receipt(dl)).exists()]
+    )
+    announced = (
+        (each.retdef.run, each.downlink, f"chunk {each.chunk}", *[None] * 4, *times, *times, None)
+        for each in outstanding_chunks(Plan(settings))
+        for span in each.retdef.spans
+        for times in [(unix_to_met(span.begin), unix_to_met(span.end))]
+    )
+    outstanding = columns.FILES.frame(announced, times="met").assign(outstanding=True)
+    found = pd.concat([handed_off.files.assign(outstanding=False), outstanding])
+    empty = handed_off.runs["events"][handed_off.runs["files"] == 0]
+    if when is not None:
+        found = found.query("begin_met <= @when < end_met")
+        begun = max((run for run in near if run.met <= when), default="")
+        empty = empty[empty.index.get_level_values("run") == begun]
+    without = ((*of, "no files", events, *[None] * 3, *[nan] * 4, None) for of, events in empty.items())
+    found = pd.concat(
+        [found, columns.FILES.frame(without, times="met").assign(outstanding=False)]
+    ).sort_index()
+    return found[found.index.isin(runs, "run")] if runs else found, [*failed, *handed_off.problems.values()]

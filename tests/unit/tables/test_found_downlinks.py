@@ -9,8 +9,7 @@ from halfpipe import paths
 from halfpipe.cli.printed import records
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.tables.found_downlinks import find
-from halfpipe.tables.site_frames import SiteFrames
+from halfpipe.tables.site_frames import SiteFrames, find
 from tests.support.series import damage
 from tests.support.workflow import Site
 
