@@ -27,7 +27,7 @@ from halfpipe.formats.evt import (
     record_layout,
     walk,
 )
-from halfpipe.formats.structured import layout
+from halfpipe.formats.structured import at_every_byte, layout
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,29 @@ def fields(data: NDArray[np.uint8], offset: int, name: str) -> Iterator[Field]:
         As `record_layout`.
     """
     kind = InfoType(int(record_layout(data, np.array([offset]), name).infotypes[0]))
-    ebf = offset + CONTEXT.itemsize
-    length = _word(data, ebf)
-    parts = [("context", CONTEXT), ("ebf", layout("<u4 length marker length_inside"))]
-    parts += [("ebf", layout(f"V{length - 8} payload"))] if length > 8 else []
-    parts += [("info", layout("<i4 infotype"))]
+    ebf, words = offset + CONTEXT.itemsize, at_every_byte(data, "<u4")
+    length = int(words[ebf])
+    parts = [
+        ("context", CONTEXT),
+        ("ebf", layout("<u4 length marker length_inside", f"V{length - 8} payload")),
+        ("info", layout("<i4 infotype")),
+    ]
     if kind is InfoType.LPA:
-        handlers = _word(data, ebf + 4 + length + 4 + LPA_INFO.itemsize)
+        handlers = range(words[ebf + 4 + length + 4 + LPA_INFO.itemsize])
         parts += [("info", LPA_INFO), ("info", layout("<u4 nhandlers"))]
-        parts += [(f"handler {number}", LPA_HANDLER) for number in range(handlers)]
-        parts += [("keys", LPA_KEYS)]
+        parts += [*((f"handler {number}", LPA_HANDLER) for number in handlers), ("keys", LPA_KEYS)]
     else:
         parts += [("info", layout("<u4 info_length")), ("info", LCI_INFO_OF[kind]), ("keys", LCI_KEYS)]
     for part, dtype in parts:
-        item = np.frombuffer(data[offset : offset + dtype.itemsize].tobytes(), dtype)[0]
-        for field, (_, start, *_) in (dtype.fields or {}).items():
-            yield Field(offset + start, part, field, item[field])
+        yield from _of_part(part, dtype, data, offset)
         offset += dtype.itemsize
 
 
-def _word(data: NDArray[np.uint8], at: int) -> int:
-    return int(data[at : at + 4].view("<u4")[0])
+def _of_part(part: str, dtype: np.dtype[np.void], data: NDArray[np.uint8], at: int) -> Iterator[Field]:
+    """Yield the fields of a part that begins at byte `at`."""
+    item = data[at : at + dtype.itemsize].view(dtype)[0]
+    for name, (_, start, *_) in (dtype.fields or {}).items():
+        yield Field(at + start, part, name, item[name])
 
 
 def describe_file(path: Path) -> Iterator[str]:
@@ -82,8 +84,8 @@ def describe_file(path: Path) -> Iterator[str]:
     """
     evt = open_evt(path)
     yield f"{path}: {evt.data.size} bytes"
-    for field, (_, start, *_) in (HEADER.fields or {}).items():
-        yield from _lines_of(Field(start, "header", field, evt.header[field]))
+    for field in _of_part("header", HEADER, evt.data, 0):
+        yield from _lines_of(field)
     offsets = walk(evt.data, str(path))
     apids = context_column(evt.data, offsets, "ccsds_apid")
     infotypes = record_layout(evt.data, offsets, str(path)).infotypes
@@ -125,19 +127,19 @@ def _lines_of(field: Field) -> Iterator[str]:
 
 def _text_of(field: Field) -> list[str]:
     """Return the value of a field in readable form, in one line or several."""
-    kind = field.value.dtype.kind
-    if kind == "V":
-        raw = field.value.tobytes()
-        return [raw[i : i + 32].hex(" ", -4) for i in range(0, len(raw), 32)]
-    if kind == "S":
-        # The bytes after the NUL of a text are leftovers in the writer's memory.
-        text, _, rest = bytes(field.value).partition(b"\0")
-        shown = ascii(text.decode("latin-1"))
-        return [f"{shown}, then {rest.hex()}" if rest else shown]
-    if kind == "f":
-        return [f"{field.value:.6f}"]
-    if field.value.ndim:
-        return [" ".join(map(str, field.value))]
+    value = field.value
+    match value.dtype.kind:
+        case "V":
+            raw = value.tobytes()
+            return [raw[i : i + 32].hex(" ", -4) for i in range(0, len(raw), 32)] or [""]
+        case "S":
+            # The bytes after the NUL of a text are leftovers in the writer's memory.
+            text, _, rest = bytes(value).partition(b"\0")
+            return [ascii(text.decode("latin-1")) + (f", then {rest.hex()}" if rest else "")]
+        case "f":
+            return [f"{value:.6f}"]
+    if value.ndim:
+        return [" ".join(map(str, value))]
     if field.name == "infotype":
-        return [f"{field.value} ({InfoType(field.value).name})"]
-    return [f"{field.value} (0x{field.value:x})" if field.value > 0xFFFF else str(field.value)]
+        return [f"{value} ({InfoType(value).name})"]
+    return [f"{value} (0x{value:x})" if value > 0xFFFF else str(value)]

@@ -7,7 +7,6 @@ names the rule. docs/legacy.md has the numbers of the defects.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from io import BytesIO, StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -176,22 +175,22 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     halts = there.stage.glob(paths.halt_cleanup("*", downlink)) if there.stage else ()
     problems += [f"{path}: this token keeps Level-1 from retiring the run" for path in halts]
     names = [name for name in TEXTS if there.texts[name] != [GONE]]
-    optional = {TIMES} if there.is_tree else set()
-    problems += [f"text {name}: missing" for name in TEXTS if name not in {*names, *optional}]
+    missing = [name for name in TEXTS if name not in names and not (name == TIMES and there.is_tree)]
+    problems += [f"text {name}: missing" for name in missing]
     findings = [Finding("stage", "", *_unexplained(text)) for text in problems]
     keys = {RunId(entry["run"]): MootKey(**entry["moot"]) for entry in receipt["runs"]}
     known = {*here.runs, *there.runs, *keys}
-    sides, work = (here, there), settings.paths.work
-    inputs = [Inputs(work, run, keys.get(run)) for run in sorted(known)]
-    runs = [_Run(settings, of_run, downlink, sides, root) for of_run in inputs]
+    inputs = [Inputs(settings.paths.work, run, keys.get(run)) for run in sorted(known)]
+    runs = [_Run(settings, of_run, downlink, (here, there), root) for of_run in inputs]
     for run in runs:
         findings += run.findings(is_sound=is_sound)
     for name in names:
-        ours, theirs = (side.lines_but(name, {run.l1 for run in known}) for side in sides)
+        ours, theirs = (side.lines_but(name, {run.l1 for run in known}) for side in (here, there))
         if ours != theirs:
             findings.append(_of_text(name, "", _unexplained("lines of other runs"), ours, theirs))
     findings += _magic7(settings, receipt, here, there, runs)
-    return Compared(downlink, tuple(run.counts for run in runs), tuple(findings))
+    counts = (RunCounts(r.run, len(r.ours.rows), len(r.theirs.rows), int(r.same.sum())) for r in runs)
+    return Compared(downlink, tuple(counts), tuple(findings))
 
 
 def _foreign(here: Side, there: Side) -> Iterator[Path]:
@@ -237,7 +236,17 @@ def _magic7(
 
 
 class _Run:
-    """One run of a downlink on both sides; `nearest` is the expected hand-off that fits the other side best."""
+    """One run of a downlink on both sides.
+
+    Attributes
+    ----------
+    nearest
+        The expected hand-off that fits the other side best.
+    in_ours
+        The index of each event there among ours; -1 if we do not have it.
+    same
+        Whether each event there is the same here, byte for byte.
+    """
 
     def __init__(
         self, settings: Settings, inputs: Inputs, downlink: DownlinkId, sides: tuple[Side, Side], root: Path
@@ -245,12 +254,10 @@ class _Run:
         self.settings, self.inputs, self.downlink, self.root = settings, inputs, downlink, root
         self.run, self.sides, self.there = inputs.run, sides, sides[1]
         self.ours, self.theirs = (side.runs.get(self.run, Delivered()) for side in sides)
+        self.in_ours = where_in(self.theirs.rows, self.ours.rows)
+        ours = np.append(self.ours.rows["sum"], 0)[self.in_ours]
+        self.same = (self.in_ours >= 0) & (ours == self.theirs.rows["sum"])
         self.nearest = self._as_here()
-
-    @property
-    def counts(self) -> RunCounts:
-        """The numbers of its events."""
-        return RunCounts(self.run, len(self.ours.rows), len(self.theirs.rows), int(self.same.sum()))
 
     def findings(self, *, is_sound: bool) -> Iterator[Finding]:
         """Yield the differences. None is explained unless the files here are unchanged since their delivery."""
@@ -275,18 +282,6 @@ class _Run:
     def _group(self, rows: NDArray[np.void], where: str, reason: Reason) -> Finding:
         first, last = (int(rows["sequence"][0]), int(rows["sequence"][-1])) if len(rows) else (0, 0)
         return Finding(EVENTS, self.run, *reason, where=where, first=first, last=last, events=len(rows))
-
-    @cached_property
-    def in_ours(self) -> NDArray[np.intp]:
-        """The index of each event there among ours; -1 if we do not have it."""
-        return where_in(self.theirs.rows, self.ours.rows)
-
-    @cached_property
-    def same(self) -> NDArray[np.bool_]:
-        """Whether each event there is the same here, byte for byte."""
-        ours = np.append(self.ours.rows["sum"], 0)[self.in_ours]
-        found: NDArray[np.bool_] = (self.in_ours >= 0) & (ours == self.theirs.rows["sum"])
-        return found
 
     @property
     def known(self) -> NDArray[np.void]:
