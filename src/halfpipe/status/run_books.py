@@ -8,7 +8,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import lease
+from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
@@ -57,7 +57,7 @@ def books_now(
     if manifests and whole and all("taken_over" in manifest for manifest in manifests.values()):
         return Standing(manifest_books.of_entry(next(reversed(manifests.values()))))
     old = "it is being merged now"
-    merging = lease.look(work, paths.run_lease(run))
+    merging = leases.look(work, paths.run_lease(run))
     if merging is None or not merging.lives:
         from halfpipe.status.known import Known  # noqa: PLC0415 - arrays, which most accounts do without
 
