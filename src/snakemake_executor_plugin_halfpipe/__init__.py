@@ -32,7 +32,6 @@ from halfpipe.process.programs import answer
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-ANSWER_SECONDS = 60.0  # time limit of a command of Slurm
 AGAIN_SECONDS = 30.0  # between two attempts to submit a job that Slurm refuses for now
 BY_SBATCH = (
     "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
@@ -134,7 +133,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     def _states(self) -> dict[str, str]:
         """Return the state of each job of this command, in one word; empty if sacct does not answer."""
-        said = answer(shlex.split(query_job_status_sacct(self.run_uuid)), ANSWER_SECONDS)
+        said = answer(shlex.split(query_job_status_sacct(self.run_uuid)))
         rows = (line.split("|") for line in said.splitlines() if "|" in line)
         return {job: state.split()[0] for job, state in rows if state}
 

@@ -22,7 +22,6 @@ from halfpipe.process.usage import has_ended_well, is_empty
 
 LOGGER = logging.getLogger("snakemake.logging")
 QUERY = ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs")
-ANSWER_SECONDS = 60.0  # time limit of a command of Slurm
 ENDED_FROM_OUTSIDE = {code for code, _ in SIGNALS.values()} | {
     "decoder"
 }  # codes that Slurm's state of the job may explain
@@ -162,7 +161,7 @@ def _are_made(files: Iterable[object]) -> bool:
 
 def _state(job: str) -> str:
     """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
-    said = answer([*QUERY, job], ANSWER_SECONDS)
+    said = answer([*QUERY, job])
     job_and_steps = [line.split()[0] for line in said.splitlines() if line.strip()]
     if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
         return job_and_steps[0]

@@ -3,7 +3,7 @@
 import shlex
 
 from halfpipe import paths
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from tests.support.golden_cases import build

@@ -22,7 +22,7 @@ from halfpipe.decode.announced import compare_with_events, count_unlisted
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
-from halfpipe.files.lease import Say
+from halfpipe.files.leases import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME

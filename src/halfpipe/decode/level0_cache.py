@@ -25,7 +25,7 @@ from halfpipe import paths
 from halfpipe.decode.archive_listing import ArchiveListing, directories, list_archive
 from halfpipe.errors import MissingInputError
 from halfpipe.files.durable import fsync_file
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words

@@ -13,7 +13,7 @@ from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key

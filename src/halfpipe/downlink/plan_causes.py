@@ -17,7 +17,7 @@ from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.stage_look import foreign, refuse_foreign
 from halfpipe.errors import HalfPipeError, Remedy
-from halfpipe.files import lease, leases
+from halfpipe.files import leases
 from halfpipe.files.reading import modified, names_in
 from halfpipe.formats.retdef import FILE_NAME, read_content
 from halfpipe.ids import ChunkId, DownlinkId
@@ -246,7 +246,7 @@ def _unreadable(place: Path, why: str) -> Cause:
 
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield the process that works on a downlink, leftover jobs of a killed process, or the death of the process."""
-    found = lease.look(work, paths.downlink_lease(downlink))
+    found = leases.look(work, paths.downlink_lease(downlink))
     if found is None:
         return
     since = found.signed or None

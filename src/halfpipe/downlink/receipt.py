@@ -16,7 +16,7 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.errors import StageError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef

@@ -26,8 +26,6 @@ BEATS = 30  # in a lifetime
 PROBE_SECONDS = 1.0  # between two looks at the file server's clock
 ENDING_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 BOOT, PROCESS_NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-# Other errors of the file system are raised, because a lease that could not be read must not be taken over.
-UNREADABLE = FileNotFoundError, PermissionError, IsADirectoryError
 NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -64,11 +62,22 @@ class Holder:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a file that such a process wrote, perhaps a later version; None if it is missing or damaged."""
+        """Read a file that such a process wrote, perhaps a later version; None if it is missing or damaged.
+
+        Errors of the file server are raised, because a lease that could not be read must not be taken over.
+        """
         try:
             values = json.loads(path.read_bytes())
             found = cls(**{each.name: each.type(values[each.name]) for each in fields(cls)})  # type: ignore[operator]
-        except (*UNREADABLE, ValueError, TypeError, KeyError, RecursionError):
+        except (
+            FileNotFoundError,
+            PermissionError,
+            IsADirectoryError,
+            ValueError,
+            TypeError,
+            KeyError,
+            RecursionError,
+        ):
             return None
         return found if NAME.fullmatch(found.heart) else None
 

@@ -25,7 +25,7 @@ from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.legacy import legacy_tree

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.heartbeat import file_server_time, whoami
-from halfpipe.files.lease import Say
+from halfpipe.files.leases import Say
 from halfpipe.files.reading import modified
 from halfpipe.files.records import Record, Series, TakenError, file_of
 from halfpipe.process.programs import Ending, Log, run

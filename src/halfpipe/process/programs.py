@@ -196,7 +196,7 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: 
         kill(process.pid, number)
 
 
-def answer(words: Sequence[str], seconds: float) -> str:
+def answer(words: Sequence[str], seconds: float = 60.0) -> str:
     """Return what a short command of another system prints.
 
     This is empty if the command cannot be started, fails, or takes longer than `seconds`.

@@ -19,7 +19,6 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.files.reading import open_regular
 
-LONGEST = 1 << 20  # bytes at the end of a file that are read: thousands of lines
 STATUS = Path("/proc/self/status")
 
 
@@ -80,9 +79,8 @@ def remove_empty_logs(work: Path, downlink: str) -> None:
 
 def has_ended_well(log: Path) -> bool:
     """Tell whether the job with this log has ended well: its log is empty, and its usage is recorded."""
-    with suppress(OSError), log.with_name(paths.USAGE).open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST))
-        return is_empty(log) and f'"job": "{log.stem}"'.encode() in file.read()
+    with suppress(OSError):
+        return is_empty(log) and f'"job": "{log.stem}"'.encode() in log.with_name(paths.USAGE).read_bytes()
     return False
 
 

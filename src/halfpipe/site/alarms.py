@@ -22,7 +22,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import sentence
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings

@@ -26,7 +26,7 @@ from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files.advice import sentence
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.json_files import read_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import abandoned_runs

@@ -23,7 +23,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import names_in
 from halfpipe.files.records import Record
 from halfpipe.ids import DownlinkId, RunId, RunKind

@@ -23,7 +23,7 @@ from halfpipe import paths
 from halfpipe.config import Profile
 from halfpipe.errors import HalfPipeError, LeaseLostError
 from halfpipe.files.durable import publish, write_bytes
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import names_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings

@@ -20,7 +20,7 @@ from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.heartbeat import file_server_time, whoami
 from halfpipe.files.json_files import write_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings

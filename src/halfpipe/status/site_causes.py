@@ -16,7 +16,7 @@ from halfpipe.downlink.outstanding import too_many
 from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
-from halfpipe.files import lease
+from halfpipe.files import leases
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.ids import DownlinkId
@@ -123,7 +123,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found, last = lease.look(work, paths.UNATTENDED_LEASE), last_turn(work)
+    found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
     if found is not None and found.lives:
         if now - found.signed < PATIENCE_SECONDS:
             return

@@ -18,7 +18,7 @@ from halfpipe.downlink import handoff_causes, stage_look, stage_mark
 from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import lease, leases
+from halfpipe.files import leases
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
@@ -118,7 +118,7 @@ class Survey:
         if current:
             return Standing(manifest_books.of_entry(current[0]))
         old = "it is being merged now"
-        merging = lease.look(self.work, paths.run_lease(run))
+        merging = leases.look(self.work, paths.run_lease(run))
         if merging is None or not merging.lives:
             from halfpipe.status.explanation import State  # noqa: PLC0415 - arrays, which most accounts do without
 

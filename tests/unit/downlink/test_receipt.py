@@ -15,7 +15,7 @@ from halfpipe.downlink import halts, receipt
 from halfpipe.errors import LeaseLostError, StageError, StateError
 from halfpipe.files import leases
 from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId

@@ -18,10 +18,10 @@ import pytest
 
 from halfpipe import paths, settings
 from halfpipe.errors import LeaseLostError, LockedError
-from halfpipe.files import heartbeat, lease, leases
+from halfpipe.files import heartbeat, leases
 from halfpipe.files.durable import publish
 from halfpipe.files.heartbeat import Holder
-from halfpipe.files.lease import Found, Lease
+from halfpipe.files.leases import Found, Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.settings import Paths, Settings
 from tests.support.forks import ended, started
@@ -69,7 +69,7 @@ def site(work: Path, lifetime: float = LIFETIME) -> Settings:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(leases.HEAD_VARIABLE, raising=False)
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(heartbeat, "PROBE_SECONDS", 0.1)
 
 
@@ -122,7 +122,7 @@ def another(work: Path, takes: str, head: str = "") -> Iterator[Other]:
 
 def there(work: Path, place: str) -> Found:
     """Return the lease at `place`, which is there."""
-    found = lease.look(work, place)
+    found = leases.look(work, place)
     assert found is not None
     return found
 
@@ -205,7 +205,7 @@ def test_unexpected_files_among_the_leases_stop_no_process(tmp_path: Path) -> No
     mine = Lease(tmp_path, "leases/e", LIFETIME)
     assert mine.try_take()
     mine.release()
-    assert lease.look(tmp_path, "leases/e") is None
+    assert leases.look(tmp_path, "leases/e") is None
     with pytest.raises(NotADirectoryError):
         Lease(tmp_path, "leases/c", LIFETIME).try_take()
 
@@ -222,7 +222,7 @@ def test_a_slow_process_does_not_take_over_what_others_took_over_before(
         left_by_another(tmp_path, "leases/a", number=now)
         return publish(path, content, lasting=lasting)
 
-    monkeypatch.setattr(lease, "publish", slow)
+    monkeypatch.setattr(leases, "publish", slow)
     assert not mine.try_take()
     assert {path.name for path in mine.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
 
@@ -248,8 +248,8 @@ def test_a_lease_that_is_released_during_a_look_is_not_taken_for_dead(
 def test_a_wait_is_reported_after_a_while_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, messages: int
 ) -> None:
-    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.5 if messages else 2.0)
-    monkeypatch.setattr(lease, "REMIND_SECONDS", 1.0)
+    monkeypatch.setattr(leases, "PATIENCE_SECONDS", 0.5 if messages else 2.0)
+    monkeypatch.setattr(leases, "REMIND_SECONDS", 1.0)
     said: list[str] = []
     with another(tmp_path, "run") as other:
         assert other.line() == "held"
@@ -421,7 +421,7 @@ def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool)
     (tmp_path / "number").write_text("0")
 
     def adds() -> None:
-        lease.POLL_SECONDS = 0.02
+        leases.POLL_SECONDS = 0.02
         for _ in range(8):
             with leases.run_lease(site(tmp_path, 30.0), RUN, lambda _: None) as mine:
                 value = int((tmp_path / "number").read_text())

@@ -15,7 +15,7 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.settings import Board, Paths, Settings
 from halfpipe.site.alarms import Alarms
 from halfpipe.site.invocation import SnakemakeCall

@@ -11,7 +11,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.files.lease import Lease
+from halfpipe.files.leases import Lease
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.status.site_causes import LIGHTS, light, site_troubles
 from halfpipe.status.survey import Survey
