@@ -66,7 +66,7 @@ class Crashes:
         self.shadow = self.home / "shadow"
 
     def process(self, *, missing: bool = False) -> int:
-        """Do what the head does, then the jobs; with `missing` only the outstanding jobs."""
+        """Do what the head does, then the jobs; `missing`: only those with missing outputs."""
         time_passes(self.site.work)  # since the previous process was killed
         if self.head:
             return self.site.snakemake(f"dl={SECOND}", *([] if missing else ["-F"])).status
@@ -78,7 +78,9 @@ class Crashes:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not path.exists() or path.read_text() != text:
                     write_text(path, text)
-            self.site.by_hand(SECOND, missing=missing, jobs=self.jobs)
+            there = [all((self.site.work / name).exists() for name in each.outputs) for each in self.jobs]
+            jobs = [each for each, done in zip(self.jobs, there, strict=True) if not (missing and done)]
+            self.site.by_hand(SECOND, jobs=jobs)
         return 0
 
     def run(self, *, missing: bool = False) -> None:
