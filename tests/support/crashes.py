@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 
 from halfpipe import paths
 from halfpipe.downlink.handoff_causes import not_as_recorded
@@ -20,7 +21,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.status.receipt_check import check
 from tests.support import forks
-from tests.support.forks import NEW, Refusal, Shadow, short
+from tests.support.forks import NEW, Refusal, Shadow
 from tests.support.golden_cases import build
 from tests.support.harness import differing, path_of
 from tests.support.leases import held_by_another, time_passes
@@ -102,7 +103,7 @@ class Crashes:
         home, process = str(self.site.home), self.process
         harms: dict[str, Callable[[str], object]] = {
             "term": lambda _: os.kill(os.getpid(), signal.SIGTERM),
-            "short": lambda _: short(SIZES[at % len(SIZES)]),
+            "short": lambda _: setrlimit(RLIMIT_FSIZE, (SIZES[at % len(SIZES)], RLIM_INFINITY)),
             "full-work": lambda _: Refusal(errno.ENOSPC, f"{home}/work", NEW),
             "full-stage": lambda _: Refusal(errno.ENOSPC, f"{home}/stage", NEW),
             "read-only-stage": lambda _: Refusal(errno.EROFS, f"{home}/stage"),
