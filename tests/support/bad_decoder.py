@@ -17,13 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 HEADER = 176  # bytes of an evt file's header; the first record follows it (evt-layout)
-HOLD_SECONDS = 8  # long enough for Slurm to see the memory
 REPLAY = Path(__file__).with_name("replay_decoder.sh")
-CRIES = (
-    "PktRetriever exception: lost a packet of APID 956",
-    "PktRetriever exception: lost a packet of APID 956",
-    "DFI exception: a datagram could not be unpacked",
-)
+LOST = "PktRetriever exception: lost a packet of APID 956"
+CRIES = (LOST, LOST, "DFI exception: a datagram could not be unpacked")
 
 Fault = Callable[[Path], object]  # its argument: the directory with the good products
 
@@ -127,9 +123,8 @@ def main() -> int:
     downlink, chunk = name.split("-")
     time.sleep(given.pause + float(dict(given.slow).get(chunk, 0)))
     if megabytes := int(dict(given.hungry).get(chunk, 0)):
-        held = bytearray(b"\1") * (megabytes << 20)
-        time.sleep(HOLD_SECONDS)
-        del held
+        _held = bytearray(b"\1") * (megabytes << 20)
+        time.sleep(8)  # long enough for Slurm to see the memory
     words = ["sh", REPLAY, "-r", given.retdef, "-o", given.out, "--source", given.source]
     status = subprocess.run(words, check=False).returncode
     if other := dict(given.bring).get(name):

@@ -1,6 +1,7 @@
 """A case processed by HalfPipe and by the model of the legacy, for `halfpipe compare`."""
 
 import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +31,8 @@ awk -v b="$begin" -v e="$end" 'BEGIN {
 
 def magic7(begin: float, end: float) -> bytes:
     """Return what the command `MAGIC7` prints."""
-    first = 100 * int(begin / 100) + 100
-    return "".join(
-        f"2024-06-28 00:00:00.000000 {line}\n"
-        for t in range(first, int(end) + 1, 100)
-        for line in (f"ATT {t} 0 0 0 0 1 0 0 0.001097", f"ORB {t} 0 1 0 0 0 1 1 5 0")
-    ).encode()
+    command = ["sh", "-c", MAGIC7, "magic7", "-b", str(begin), "-e", str(end)]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
 
 
 class BothSides:

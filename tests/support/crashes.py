@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 
 from halfpipe import paths
 from halfpipe.downlink.handoff_causes import not_as_recorded
@@ -20,7 +21,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.status.receipt_check import check
 from tests.support import forks
-from tests.support.forks import NEW, Refusal, Shadow, short
+from tests.support.forks import NEW, Refusal, Shadow
 from tests.support.golden_cases import build
 from tests.support.harness import differing, path_of
 from tests.support.leases import held_by_another, time_passes
@@ -66,7 +67,7 @@ class Crashes:
         self.shadow = self.home / "shadow"
 
     def process(self, *, missing: bool = False) -> int:
-        """Do what the head does, then the jobs; with `missing` only the outstanding jobs."""
+        """Do what the head does, then the jobs; `missing`: only those with missing outputs."""
         time_passes(self.site.work)  # since the previous process was killed
         if self.head:
             return self.site.snakemake(f"dl={SECOND}", *([] if missing else ["-F"])).status
@@ -78,7 +79,9 @@ class Crashes:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not path.exists() or path.read_text() != text:
                     write_text(path, text)
-            self.site.by_hand(SECOND, missing=missing, jobs=self.jobs)
+            there = [all((self.site.work / name).exists() for name in each.outputs) for each in self.jobs]
+            jobs = [each for each, done in zip(self.jobs, there, strict=True) if not (missing and done)]
+            self.site.by_hand(SECOND, jobs=jobs)
         return 0
 
     def run(self, *, missing: bool = False) -> None:
@@ -100,7 +103,7 @@ class Crashes:
         home, process = str(self.site.home), self.process
         harms: dict[str, Callable[[str], object]] = {
             "term": lambda _: os.kill(os.getpid(), signal.SIGTERM),
-            "short": lambda _: short(SIZES[at % len(SIZES)]),
+            "short": lambda _: setrlimit(RLIMIT_FSIZE, (SIZES[at % len(SIZES)], RLIM_INFINITY)),
             "full-work": lambda _: Refusal(errno.ENOSPC, f"{home}/work", NEW),
             "full-stage": lambda _: Refusal(errno.ENOSPC, f"{home}/stage", NEW),
             "read-only-stage": lambda _: Refusal(errno.EROFS, f"{home}/stage"),

@@ -53,25 +53,11 @@ def commands(section: str) -> list[Command]:
     return found
 
 
-def pattern(line: str) -> re.Pattern[str]:
-    """Return a pattern for a line of a document. The amount of space does not matter; … matches any text."""
-    return re.compile(".*".join(re.escape(part) for part in " ".join(line.split()).split("…")))
-
-
-def missed(command: Command, said: str) -> str | None:
-    """Return the first line of the document that was not printed in its place; … matches any lines."""
-    printed = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
-    at, anywhere = 0, False
-    for line in command.shown:
-        if line.strip() == "…":
-            anywhere = True
-        elif line.strip():
-            places = range(at, len(printed) if anywhere else min(at + 1, len(printed)))
-            place = next((n for n in places if pattern(line).fullmatch(printed[n])), None)
-            if place is None:
-                return line
-            at, anywhere = place + 1, False
-    return None if anywhere or at == len(printed) else f"(nothing; there was {printed[at]!r})"
+def pattern(shown: Sequence[str]) -> str:
+    """Return a pattern for lines of a document. The amount of space does not matter; … matches any text, or lines."""
+    lines = [" ".join(line.split()) for line in shown if line.strip()]
+    words = [".*".join(map(re.escape, line.split("…"))) + "\n" for line in lines]
+    return "".join("(?:.*\n)*" if line == "…" else each for line, each in zip(lines, words, strict=True))
 
 
 def check(wanted: Sequence[Command], ended: Sequence[tuple[int, str]]) -> None:
@@ -79,8 +65,11 @@ def check(wanted: Sequence[Command], ended: Sequence[tuple[int, str]]) -> None:
     assert len(ended) == len(wanted)
     for command, (status, printed) in zip(wanted, ended, strict=True):
         assert status == command.status, f"{command.text}\nended with {status}:\n{printed}"
-        line = missed(command, printed)
-        assert line is None, f"{command.text}\ndid not print\n{line}\nin its place, but:\n{printed}"
+        lines = "".join(f"{' '.join(line.split())}\n" for line in printed.splitlines() if line.strip())
+        shown = "\n".join(command.shown)
+        assert re.fullmatch(pattern(command.shown), lines), (
+            f"{command.text}\ndid not print\n{shown}\nbut:\n{printed}"
+        )
 
 
 def project(home: Path) -> Path:

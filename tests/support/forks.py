@@ -6,7 +6,6 @@ A shadow is a directory with everything that was flushed, like a disk that keeps
 import fcntl
 import json
 import os
-import resource
 import shutil
 import signal
 import stat
@@ -102,11 +101,6 @@ class Refusal:
     below: str
     changes: frozenset[str] = frozenset({"open", *CHANGES})
 
-    def refuse(self, event: str, path: str) -> None:
-        """Raise the error if this disk refuses the change."""
-        if event in self.changes and path.startswith(self.below):
-            raise OSError(self.number, os.strerror(self.number), path)
-
 
 class Fault:
     """One fault: counts the moments of this process, and calls `do` at one of them.
@@ -125,8 +119,9 @@ class Fault:
         for name in changed(event, arguments)[:1]:
             path = os.path.abspath(name)  # noqa: PTH100 - as above
             self.moment(event, path)
-            if self.refusal is not None:
-                self.refusal.refuse(event, path)
+            no = self.refusal
+            if no is not None and event in no.changes and path.startswith(no.below):
+                raise OSError(no.number, os.strerror(no.number), path)
 
     def moment(self, event: str, path: str) -> None:
         """Count a moment."""
@@ -153,11 +148,6 @@ class Fault:
 
         os.fsync = fsync  # type: ignore[assignment]
         sys.addaudithook(self.hook)
-
-
-def short(size: int) -> None:
-    """Let this process write no more than `size` bytes into a file."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def _kill(_: str) -> None:

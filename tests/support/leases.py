@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,27 +15,26 @@ from halfpipe.files.heartbeat import Holder, whoami
 ALIVE = Path(paths.HEARTBEATS).name
 
 
-def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1) -> Holder:
-    """Make a lease of a process on another host whose heartbeat was touched `silent` seconds ago."""
+def _another(work: Path, name: Callable[[Holder], str], silent: float) -> tuple[Holder, Path]:
+    """Make a file of a process on another host whose heartbeat was touched `silent` seconds ago."""
     heart = f"elsewhere-4711-{os.urandom(4).hex()}"
     holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, token=os.urandom(8).hex())
-    for path in (work / place / f"{number:06d}", work / paths.HEARTBEATS / heart):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(holder)))
-    then = time.time() - silent
-    os.utime(work / paths.HEARTBEATS / heart, (then, then))
-    return holder
+    path, beat = work / name(holder), work / paths.HEARTBEATS / heart
+    for each in (path, beat):
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_text(json.dumps(asdict(holder)))
+    os.utime(beat, (time.time() - silent,) * 2)
+    return holder, path
+
+
+def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1) -> Holder:
+    """Make a lease of a process on another host."""
+    return _another(work, lambda _: f"{place}/{number:06d}", silent)[0]
 
 
 def job_of_another(work: Path, place: str, silent: float = 0.0) -> Path:
     """Register a job of another host; return its file."""
-    holder = left_by_another(work, f"{place}-of-job", silent)
-    (work / f"{place}-of-job" / "000001").unlink()
-    (work / f"{place}-of-job").rmdir()
-    path = work / place / f"job-{holder.heart}-{holder.token}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(holder)))
-    return path
+    return _another(work, lambda holder: f"{place}/job-{holder.heart}-{holder.token}", silent)[1]
 
 
 @contextmanager

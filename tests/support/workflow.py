@@ -43,6 +43,7 @@ DONE = re.compile(r"^\d+ of \d+: (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}
 FAILED = re.compile(
     r"^failed: (\w+); its log: \S*/(\d{9})/\w+(?:-([0-9a-f]{8}))?(?:-(\d{5}))?\.log$", re.MULTILINE
 )
+RULES = ("decode_chunk", "deliver_run", "receipt")  # of a downlink, in order
 PATIENCE = 600  # seconds, on a busy machine
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
@@ -113,34 +114,6 @@ def _listed(said: str) -> Iterable[Listed]:
         )
         job = Job(rule, **dict(pair.split("=", 1) for pair in wildcards))
         yield Listed(job, inputs, frozenset(name.split(" (")[0] for name in outputs), resources, command)
-
-
-def in_order(listed: Iterable[Listed]) -> list[Listed]:
-    """Return jobs in a fixed order in which they can run."""
-    rest, order = sorted(listed, key=lambda each: sorted(each.outputs)), []
-    while rest:
-        to_make = frozenset().union(*(each.outputs for each in rest))
-        order.append(next(each for each in rest if to_make.isdisjoint(each.inputs)))
-        rest.remove(order[-1])
-    return order
-
-
-def to_do(order: Sequence[Listed], work: Path) -> list[Listed]:
-    """Return the outstanding jobs: those with missing outputs, and those that depend on them."""
-    doing: set[Job] = set()
-    before = None
-    while before != doing:
-        before = doing.copy()
-        wanted = {name for each in order for name in each.inputs if each.job in doing}
-        asked = {name for each in order for name in each.inputs}
-        made = {name for each in order for name in each.outputs if each.job in doing}
-        for each in order:
-            missing = any(not (work / name).exists() for name in each.outputs)
-            if not made.isdisjoint(each.inputs) or (
-                missing and (asked.isdisjoint(each.outputs) or not wanted.isdisjoint(each.outputs))
-            ):
-                doing.add(each.job)
-    return [each for each in order if each.job in doing]
 
 
 @dataclass
@@ -239,22 +212,21 @@ class Site:
         return self.snakemake(*targets, *(["-F"] if again else [])).good()
 
     def listed(self, *targets: str) -> list[Listed]:
-        """Return all jobs of targets in order, outstanding or not, and write their settings."""
+        """Return all jobs of downlinks in order, outstanding or not, and write their settings."""
         config.write_down(self.settings)
         working_directory.begin(self.work)
         words = self.command(*targets, "-n", "-F", "--printshellcmds")[1:]
-        return in_order(Ended(*in_process.snakemake(words)).good().listed)
+        listed = Ended(*in_process.snakemake(words)).good().listed
+        return sorted(listed, key=lambda each: (RULES.index(each.job.rule), sorted(each.outputs)))
 
-    def by_hand(
-        self, downlink: str, *rules: str, missing: bool = False, jobs: Sequence[Listed] | None = None
-    ) -> None:
+    def by_hand(self, downlink: str, *rules: str, jobs: Sequence[Listed] | None = None) -> None:
         """Process a downlink without Snakemake: run the commands of its jobs in this process.
 
-        `rules`: only jobs of these rules; `missing`: only outstanding jobs; `jobs`: the result of `listed`.
+        `rules`: only jobs of these rules; `jobs`: the result of `listed`.
         """
         jobs = self.listed(f"dl={downlink}") if jobs is None else jobs
         with in_process.as_in_a_process(self.work):
-            for each in to_do(jobs, self.work) if missing else jobs:
+            for each in jobs:
                 if not rules or each.job.rule in rules:
                     assert in_process.program(each.command) == 0, each.command
 
