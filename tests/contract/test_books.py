@@ -22,7 +22,6 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
-from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_run
@@ -30,6 +29,7 @@ from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
 from halfpipe.status.survey import Survey
 from tests.support.golden_cases import GOLDEN, Case, build, copied, take_chunk
+from tests.support.harness import failure_code
 from tests.support.series import homes
 from tests.support.workflow import Site
 
@@ -48,9 +48,7 @@ def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
 
 
 def failed(site: Site, rule: str, *ids: str) -> str:
-    failure = Failure.read(site.work / paths.log(rule, *ids))
-    assert failure is not None
-    return failure.code
+    return failure_code(site.work / paths.log(rule, *ids))
 
 
 def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -> Books:
@@ -400,13 +398,9 @@ def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
     cause = told(site, FIRST)["nothing-delivered"]
     assert cause.verdict is Verdict.NOTE
     assert f"{equal_on_all_screens(site, FIRST).waiting} events" in cause.text
-
-
-def test_a_downlink_without_any_retdef_is_not_good(site: Site) -> None:
-    build("split2", site)
-    for path in (site.retdefs / FIRST).iterdir():
+    for path in (site.retdefs / SECOND).iterdir():
         path.unlink()
-    assert told(site, FIRST).keys() == {"waits-retdef"}
+    assert told(site, SECOND).keys() == {"waits-retdef"}, "a downlink without any RetDef is not good"
 
 
 @pytest.mark.parametrize("decoded", [False, True])

@@ -61,6 +61,11 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     assert site.halfpipe("ledger", "check").good().said.startswith("0 differences ")
 
     site.by_hand(FIRST)
+    (cause,) = site.told("status")["downlinks"][0]["causes"]
+    assert (cause["code"], f"halfpipe ledger load {FIRST}\n" in cause["do"]) == (
+        "handoff-not-submitted",
+        True,
+    )
     tree = site.tree()
     again = site.snakemake(f"submit={FIRST}").good()
     assert again.jobs == {LEDGER, SUBMIT}
@@ -69,6 +74,9 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     changed = {name for name, content in site.tree().items() if tree.get(name) != content}
     made = {f"work/{path}" for path in (paths.loaded(FIRST), paths.submitted(FIRST))}
     assert changed == made, "loading withdraws no receipt"
+    for line in cause["do"].splitlines():
+        site.halfpipe(*line.split()[1:]).good()
+    assert level1.commands() == ["createStream", "rollbackStream"]
 
 
 def test_a_ledger_that_is_down_delays_the_submission_only(tmp_path: Path) -> None:
@@ -118,15 +126,3 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     assert list(site_troubles(site.settings, [DownlinkId(FIRST)])) == []
     site.snakemake(f"submit={FIRST}").good()
     assert level1.commands() == ["createStream"]
-
-
-def test_the_remedy_of_a_later_hand_off_loads_it_and_rolls_back(tmp_path: Path) -> None:
-    site, level1 = with_level1(tmp_path, FIRST)
-    site.configure(ledger={"url": "built-in"})
-    site.snakemake(f"submit={FIRST}").good()
-    site.process(FIRST, again=True)
-    (cause,) = site.told("status")["downlinks"][0]["causes"]
-    assert cause["code"] == "handoff-not-submitted"
-    for line in cause["do"].splitlines():
-        site.halfpipe(*line.split()[1:]).good()
-    assert level1.commands() == ["createStream", "rollbackStream"]

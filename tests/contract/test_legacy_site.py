@@ -17,17 +17,16 @@ def test_the_model_gives_what_the_legacy_wrote(name: str, tmp_path: Path) -> Non
     case, wrote, tree = read_case(TAKEOVER / name), TAKEOVER / name / "legacy", tmp_path / "tree"
     for step in case.steps[: case.taken_over]:
         Legacy(case, tmp_path).process(step)
-    recorded = sorted(wrote.rglob("*-spans.txt"))
-    assert len(recorded) >= (name != "one_epu")
-    for path in recorded:
-        assert (tree / path.relative_to(wrote)).read_bytes() == path.read_bytes()
+    given, mine = (
+        {path.relative_to(home): path.read_bytes() for path in home.rglob("*-spans.txt")}
+        for home in (wrote, tree)
+    )
+    assert given.items() <= mine.items()
+    assert bool(given) == bool(mine) == (name != "one_epu")
     for path in wrote.rglob("r*-e*.idx"):
-        mine = tree / path.relative_to(wrote)
-        assert [line.split()[2:4] for line in mine.read_text().splitlines()] == [
-            line.split()[2:4] for line in path.read_text().splitlines()
-        ]
-    if name == "one_epu":
-        assert not list(tree.rglob("*-spans.txt"))
+        both = (home.read_text().splitlines() for home in (path, tree / path.relative_to(wrote)))
+        one, other = ([line.split()[2:4] for line in lines] for lines in both)
+        assert one == other
 
 
 def is_shared(case: Case) -> bool:

@@ -50,19 +50,19 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
 
 
 def site_of(home: Path, simulation: Simulation) -> Site:
+    """Return a site that has processed all downlinks of a simulation."""
     site = Site(home)
     site.use(simulation)
+    site.add_retdefs(simulation.path / "downlinks", *simulation.downlinks)
+    for downlink in simulation.downlinks:
+        site.by_hand(downlink)
     return site
 
 
 @pytest.fixture(scope="module")
 def delivered(simulation: Simulation, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site that has processed all downlinks. Tests copy it and do not change it."""
-    site = site_of(tmp_path_factory.mktemp("delivered"), simulation)
-    site.add_retdefs(simulation.path / "downlinks", *DOWNLINKS)
-    for downlink in DOWNLINKS:
-        site.process(downlink)
-    return site
+    """The site of all tests but one. Tests copy it and do not change it."""
+    return site_of(tmp_path_factory.mktemp("delivered"), simulation)
 
 
 @pytest.fixture
@@ -144,9 +144,6 @@ def test_a_repipe_over_a_leap_second_with_waiting_ends_and_all_kinds_of_runs(tmp
         scenario.lci_run(kind, events=200, first=1)
     simulation = scenario.write(tmp_path / "simulated")
     site = site_of(tmp_path, simulation)
-    site.add_retdefs(simulation.path / "downlinks", *downlinks)
-    for downlink in downlinks:
-        site.by_hand(downlink)
     for run in simulation.runs:
         downlink, _, own = repiped(site, run)
         events = records(own.stage, downlink, run)
