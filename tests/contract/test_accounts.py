@@ -65,8 +65,8 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
 
 def causes(site: Site, later: float = 0.0) -> dict[str, Cause]:
     """Return what the account says of level-0 and of decoding, `later` seconds from now."""
-    found = account(Survey(site.settings, time.time() + later), DL).causes
-    return {one.code: one for one in found if one.code.startswith(("level0-", "decoder-"))}
+    found = site.causes(DL, later).items()
+    return {code: cause for code, cause in found if code.startswith(("level0-", "decoder-"))}
 
 
 def level0_files(site: Site, l0keys: int = 1) -> list[Path]:
@@ -97,8 +97,7 @@ def test_a_second_file_of_an_hour_that_arrives_after_decoding_is_reported(site: 
         "decoder-exceptions": Verdict.NOTE,
     }
     away.rename(second)
-    found = account(Survey(site.settings), DL).causes
-    assert second.name in next(cause.text for cause in found if cause.code == "level0-arrived")
+    assert second.name in causes(site)["level0-arrived"].text
     # Ingest does not merge into an hour after so long.
     assert "level0-arrived" not in causes(site, 15 * 86400)
     check_repaired(site)
@@ -182,37 +181,32 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     for step in case.steps[:-1]:
         site.process(step.downlink)
 
-    def late_causes(downlink: str) -> list[Cause]:
-        causes = account(Survey(site.settings), DownlinkId(downlink)).causes
-        return [cause for cause in causes if cause.code == "late-events"]
-
     unread = site.clone(site.home / "unread")
     late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
-    assert {dl for dl in case.downlinks if late_causes(dl)} == set(late)
+    assert {dl for dl in case.downlinks if "late-events" in site.causes(dl)} == set(late)
     ((downlink, events),) = late.items()
-    (cause,) = late_causes(downlink)
+    cause = site.causes(downlink)["late-events"]
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
     entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.remedy.first)
     assert entry is not None
     ignore = yaml.safe_load(entry[1])
     site.configure(ignore=ignore)
-    (cause,) = late_causes(downlink)
+    cause = site.causes(downlink)["late-events"]
     assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.NOTE, True)
     ignore["late"][0]["events"] -= 1
     site.configure(ignore=ignore)
-    assert late_causes(downlink)[0].verdict is Verdict.ACTION, "there are more of them"
+    assert site.causes(downlink)["late-events"].verdict is Verdict.ACTION, "there are more of them"
     (do,) = {group["do"] for group in site.told("explain", downlink)["groups"] if group["kind"] == "late"}
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
-    assert not any(map(late_causes, case.downlinks))
+    assert not any("late-events" in site.causes(dl) for dl in case.downlinks)
 
     # Late events need action though they cannot be counted again.
     for path in unread.work.glob("*/chunks/*.rows"):
         path.unlink()
     unread.configure(merge={"min_events": 7})
-    found = account(Survey(unread.settings), DownlinkId(downlink)).causes
-    verdicts = {cause.code: cause.verdict for cause in found}
-    assert (verdicts["books"], verdicts["late-events"]) == (Verdict.NOTE, Verdict.ACTION)
+    found = unread.causes(downlink)
+    assert (found["books"].verdict, found["late-events"].verdict) == (Verdict.NOTE, Verdict.ACTION)
 
 
 def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
@@ -221,14 +215,10 @@ def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
         assert account(Survey(site.settings), GOLDEN_DL).state == "cut off"
     site.process(GOLDEN_DL)
     shutil.rmtree(site.stage / GOLDEN_DL)
-
-    def codes() -> set[str]:
-        return {cause.code for cause in account(Survey(site.settings, time.time()), GOLDEN_DL).causes}
-
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
-        assert codes() == {"in-progress"}, "its files come and go"
+        assert site.causes(GOLDEN_DL).keys() == {"in-progress"}, "its files come and go"
         time_passes(site.work)
-        assert codes() >= {"stage-gone"}
+        assert "stage-gone" in site.causes(GOLDEN_DL)
 
 
 def test_fetched_level_0_gives_the_same_hand_off(site: Site, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Runs that the legacy began are taken over and finished in the workflow."""
+"""Runs that the legacy, or a model of it, began are taken over and finished in the workflow."""
 
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.legacy.takeover import takeover
 from halfpipe.run.moot_keys import UNSET
 from tests.support import forks
-from tests.support.golden_cases import TAKEOVER, build, case_names, check, read_case
+from tests.support.golden_cases import TAKEOVER, build, case_names, cases, check, read_case
+from tests.support.harness import events_of
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
+from tests.support.legacy_merge import Legacy, spans_of
 from tests.support.workflow import Site
 
 
@@ -294,3 +297,70 @@ def test_after_a_kill_at_any_moment_the_next_takeover_ends_the_same(site: Site) 
         assert (site.tree(), content(Ledger.of(settings))) == expected, (
             f"killed at moment {number} of {moments}"
         )
+
+
+@pytest.mark.parametrize("name", case_names(TAKEOVER))
+def test_the_model_gives_what_the_legacy_wrote(name: str, tmp_path: Path) -> None:
+    case, wrote, tree = read_case(TAKEOVER / name), TAKEOVER / name / "legacy", tmp_path / "tree"
+    for step in case.steps[: case.taken_over]:
+        Legacy(case, tmp_path).process(step)
+    given, mine = (
+        {path.relative_to(home): path.read_bytes() for path in home.rglob("*-spans.txt")}
+        for home in (wrote, tree)
+    )
+    assert given.items() <= mine.items()
+    assert bool(given) == bool(mine) == (name != "one_epu")
+    for path in wrote.rglob("r*-e*.idx"):
+        both = (home.read_text().splitlines() for home in (path, tree / path.relative_to(wrote)))
+        one, other = ([line.split()[2:4] for line in lines] for lines in both)
+        assert one == other
+
+
+SHARED = [
+    (case.name, number)
+    for case in cases()
+    if len(case.downlinks) == len(case.steps)  # each of them once
+    for number in range(1, len(case.steps))
+]
+
+
+Event = tuple[int, int]  # sequence and APID
+
+
+def by_run(files: dict[str, bytes]) -> Counter[tuple[str, Event]]:
+    """Return how often each event is in event files, by run."""
+    return Counter(
+        (RunId.from_l1(name[:11]), e) for name, content in files.items() for e in events_of(content)
+    )
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(("name", "number"), SHARED)
+def test_every_event_is_delivered_once_except_those_that_the_legacy_loses(
+    name: str, number: int, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Site, "typing", False)  # in this process
+    case = build(name, site)
+    site.work.mkdir()
+    legacy = Legacy(case, site.home / "legacy")
+    at_level1 = Counter[tuple[str, Event]]()
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for step in case.steps[:number]:
+        for run, merged in legacy.process(step).items():
+            rows = [row for events in spans_of(merged) for row in events[["sequence", "apid"]].tolist()]
+            at_level1.update((run, row) for row in rows)
+            spans.setdefault(run, []).extend(merged.recorded)
+    site.halfpipe("takeover", str(legacy.tree), "--do").good()
+    for step in case.steps[number:]:
+        site.process(step.downlink)
+        at_level1.update(by_run(site.staged(step.downlink)))
+    assert {event for event, count in at_level1.items() if count > 1} == set()
+    alone = Counter[tuple[str, Event]]()
+    for step in case.steps:
+        alone.update(by_run(step.expected.files))
+    missing = [
+        (run, event)
+        for run, event in alone.keys() - at_level1.keys()
+        if not any(first <= event[0] <= last for first, last in spans.get(run, []))
+    ]
+    assert missing == []
