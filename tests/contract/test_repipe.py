@@ -50,19 +50,19 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
 
 
 def site_of(home: Path, simulation: Simulation) -> Site:
-    """Return a site that has processed all downlinks of a simulation."""
     site = Site(home)
     site.use(simulation)
-    site.add_retdefs(simulation.path / "downlinks", *simulation.downlinks)
-    for downlink in simulation.downlinks:
-        site.by_hand(downlink)
     return site
 
 
 @pytest.fixture(scope="module")
 def delivered(simulation: Simulation, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """The site of all tests but one. Tests copy it and do not change it."""
-    return site_of(tmp_path_factory.mktemp("delivered"), simulation)
+    """A site that has processed all downlinks. Tests copy it and do not change it."""
+    site = site_of(tmp_path_factory.mktemp("delivered"), simulation)
+    site.add_retdefs(simulation.path / "downlinks", *DOWNLINKS)
+    for downlink in DOWNLINKS:
+        site.process(downlink)
+    return site
 
 
 @pytest.fixture
@@ -144,6 +144,9 @@ def test_a_repipe_over_a_leap_second_with_waiting_ends_and_all_kinds_of_runs(tmp
         scenario.lci_run(kind, events=200, first=1)
     simulation = scenario.write(tmp_path / "simulated")
     site = site_of(tmp_path, simulation)
+    site.add_retdefs(simulation.path / "downlinks", *downlinks)
+    for downlink in downlinks:
+        site.by_hand(downlink)
     for run in simulation.runs:
         downlink, _, own = repiped(site, run)
         events = records(own.stage, downlink, run)
@@ -229,6 +232,8 @@ def test_the_verb(theirs: Site, simulation: Simulation) -> None:
     assert f"as downlink {FIRST}: {len(all_of(theirs, run)):,} events in " in said
     theirs.configure(magic7={"command": "python no-such-program"})
     theirs.halfpipe("process", run, "--cores", "2").bad(str(theirs.work / paths.repipe_config("990000002")))
+    theirs.configure(magic7={"command": None})
+    assert "downlink 990000003" in theirs.halfpipe("process", run, "--cores", "2").good().said
 
 
 def test_an_epu_that_is_unknown_here_comes_from_the_archive(theirs: Site, simulation: Simulation) -> None:
