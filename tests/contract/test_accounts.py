@@ -28,8 +28,28 @@ DL, LATER = DownlinkId("230401001"), DownlinkId("230401002")
 GOLDEN_DL = DownlinkId("240601001")
 
 
-def troubles(site: Site, downlink: DownlinkId) -> list[Cause]:
-    return list(shortfall.shortfall_causes(site.settings, downlink, site.receipt(downlink)["chunks"]))
+def causes(site: Site, later: float = 0.0) -> dict[str, Cause]:
+    """Return what the account says of level-0 and of decoding, `later` seconds from now."""
+    found = site.causes(DL, later).items()
+    return {code: cause for code, cause in found if code.startswith(("level0-", "decoder-"))}
+
+
+def level0_files(site: Site, l0keys: int = 1) -> list[Path]:
+    """Simulate a run of 200 events; return the level-0 files of EPU 956."""
+    scenario = Scenario(seed=7, downlinks=(DL,), l0keys=l0keys).lpa_run(events=200, rate=0.4)
+    return sorted(site.simulate(scenario).level0.glob("src0077/*/*/*/utc*/*a0956*"))
+
+
+def check_repaired(site: Site, events: int = 200) -> None:
+    """Follow the remedy of level-0 that arrived; then nothing is missing any more."""
+    found = causes(site)
+    assert found["level0-arrived"].verdict is Verdict.ACTION
+    assert "level0-missing" not in found
+    (command,) = found["level0-arrived"].remedy.do
+    assert command == f"snakemake dl={DL} -R decode_chunk"
+    site.snakemake(*command.split()[1:]).good()
+    assert causes(site) == {}
+    assert site.receipt(DL)["runs"][0]["known"] == events
 
 
 def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: Path) -> None:
@@ -43,48 +63,20 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
     assert (entry["needed"], entry["missing"]) == (2, [{"hour": hour, "apid": 956}])
     ((span,), (gap,)) = read_retdef(site.work / paths.retdef(DL, ChunkId("00001"))).spans, entry["gaps"]
     assert (gap["apid"], gap["end"], gap["datagrams"]) == (956, span.end, None)
-    found = [cause for cause in troubles(site, DL) if cause.verdict is Verdict.ACTION]
-    command = f"snakemake dl={DL} -R decode_chunk"
-    assert {(cause.code, *cause.remedy.do) for cause in found} == {("level0-missing", command)}
+    cause, command = causes(site)["level0-missing"], f"snakemake dl={DL} -R decode_chunk"
+    assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, command)
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
-    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {
-        f"snakemake dl={DL} -R decode_chunk"
-    }
+    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {command}
 
     away.rename(second)
-    assert {cause.code for cause in troubles(site, DL)} == {"decoder-exceptions", "level0-arrived"}
     (file,) = second.glob("*a0956*")
     chunk = site.receipt(DL)["chunks"][0]
     assert shortfall.arrived_since(site.settings, DL, chunk) == [(hour, 956, file.name)]
-    site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
-    assert troubles(site, DL) == site.told("explain", DL)["groups"] == []
+    check_repaired(site, events=450)
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
-
-
-def causes(site: Site, later: float = 0.0) -> dict[str, Cause]:
-    """Return what the account says of level-0 and of decoding, `later` seconds from now."""
-    found = site.causes(DL, later).items()
-    return {code: cause for code, cause in found if code.startswith(("level0-", "decoder-"))}
-
-
-def level0_files(site: Site, l0keys: int = 1) -> list[Path]:
-    """Simulate a run of 200 events; return the level-0 files of EPU 956."""
-    scenario = Scenario(seed=7, downlinks=(DL,), l0keys=l0keys).lpa_run(events=200, rate=0.4)
-    return sorted(site.simulate(scenario).level0.glob("src0077/*/*/*/utc*/*a0956*"))
-
-
-def check_repaired(site: Site) -> None:
-    """Follow the remedy of level-0 that arrived; then nothing is missing any more."""
-    found = causes(site)
-    assert found["level0-arrived"].verdict is Verdict.ACTION
-    assert "level0-missing" not in found
-    (command,) = found["level0-arrived"].remedy.do
-    assert command == f"snakemake dl={DL} -R decode_chunk"
-    site.snakemake(*command.split()[1:]).good()
-    assert causes(site) == {}
-    assert site.receipt(DL)["runs"][0]["known"] == 200
+    assert site.told("explain", DL)["groups"] == []
 
 
 def test_a_second_file_of_an_hour_that_arrives_after_decoding_is_reported(site: Site, tmp_path: Path) -> None:
