@@ -34,7 +34,7 @@ rule batch:
     """Process neighboring downlinks one after the other, in the order of their ids.
 
     Promise: a downlink that fails does not stop the others, and a killed batch repeats no finished work. A batch fails
-    only if more memory may help (`test_history.py::test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory`).
+    only if more memory may help (`test_process.py::test_a_downlink_fails_alone_and_a_killed_one_gets_more_memory`).
     Uses wildcards `name`, `number`.
     """
     output:

@@ -28,8 +28,28 @@ DL, LATER = DownlinkId("230401001"), DownlinkId("230401002")
 GOLDEN_DL = DownlinkId("240601001")
 
 
-def troubles(site: Site, downlink: DownlinkId) -> list[Cause]:
-    return list(shortfall.shortfall_causes(site.settings, downlink, site.receipt(downlink)["chunks"]))
+def causes(site: Site, later: float = 0.0) -> dict[str, Cause]:
+    """Return what the account says of level-0 and of decoding, `later` seconds from now."""
+    found = site.causes(DL, later).items()
+    return {code: cause for code, cause in found if code.startswith(("level0-", "decoder-"))}
+
+
+def level0_files(site: Site, l0keys: int = 1) -> list[Path]:
+    """Simulate a run of 200 events; return the level-0 files of EPU 956."""
+    scenario = Scenario(seed=7, downlinks=(DL,), l0keys=l0keys).lpa_run(events=200, rate=0.4)
+    return sorted(site.simulate(scenario).level0.glob("src0077/*/*/*/utc*/*a0956*"))
+
+
+def check_repaired(site: Site, events: int = 200) -> None:
+    """Follow the remedy of level-0 that arrived; then nothing is missing any more."""
+    found = causes(site)
+    assert found["level0-arrived"].verdict is Verdict.ACTION
+    assert "level0-missing" not in found
+    (command,) = found["level0-arrived"].remedy.do
+    assert command == f"snakemake dl={DL} -R decode_chunk"
+    site.snakemake(*command.split()[1:]).good()
+    assert causes(site) == {}
+    assert site.receipt(DL)["runs"][0]["known"] == events
 
 
 def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: Path) -> None:
@@ -43,48 +63,20 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
     assert (entry["needed"], entry["missing"]) == (2, [{"hour": hour, "apid": 956}])
     ((span,), (gap,)) = read_retdef(site.work / paths.retdef(DL, ChunkId("00001"))).spans, entry["gaps"]
     assert (gap["apid"], gap["end"], gap["datagrams"]) == (956, span.end, None)
-    found = [cause for cause in troubles(site, DL) if cause.verdict is Verdict.ACTION]
-    command = f"snakemake dl={DL} -R decode_chunk"
-    assert {(cause.code, *cause.remedy.do) for cause in found} == {("level0-missing", command)}
+    cause, command = causes(site)["level0-missing"], f"snakemake dl={DL} -R decode_chunk"
+    assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, command)
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
-    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {
-        f"snakemake dl={DL} -R decode_chunk"
-    }
+    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {command}
 
     away.rename(second)
-    assert {cause.code for cause in troubles(site, DL)} == {"decoder-exceptions", "level0-arrived"}
     (file,) = second.glob("*a0956*")
     chunk = site.receipt(DL)["chunks"][0]
     assert shortfall.arrived_since(site.settings, DL, chunk) == [(hour, 956, file.name)]
-    site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
-    assert troubles(site, DL) == site.told("explain", DL)["groups"] == []
+    check_repaired(site, events=450)
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
-
-
-def causes(site: Site, later: float = 0.0) -> dict[str, Cause]:
-    """Return what the account says of level-0 and of decoding, `later` seconds from now."""
-    found = account(Survey(site.settings, time.time() + later), DL).causes
-    return {one.code: one for one in found if one.code.startswith(("level0-", "decoder-"))}
-
-
-def level0_files(site: Site, l0keys: int = 1) -> list[Path]:
-    """Simulate a run of 200 events; return the level-0 files of EPU 956."""
-    scenario = Scenario(seed=7, downlinks=(DL,), l0keys=l0keys).lpa_run(events=200, rate=0.4)
-    return sorted(site.simulate(scenario).level0.glob("src0077/*/*/*/utc*/*a0956*"))
-
-
-def check_repaired(site: Site) -> None:
-    """Follow the remedy of level-0 that arrived; then nothing is missing any more."""
-    found = causes(site)
-    assert found["level0-arrived"].verdict is Verdict.ACTION
-    assert "level0-missing" not in found
-    (command,) = found["level0-arrived"].remedy.do
-    assert command == f"snakemake dl={DL} -R decode_chunk"
-    site.snakemake(*command.split()[1:]).good()
-    assert causes(site) == {}
-    assert site.receipt(DL)["runs"][0]["known"] == 200
+    assert site.told("explain", DL)["groups"] == []
 
 
 def test_a_second_file_of_an_hour_that_arrives_after_decoding_is_reported(site: Site, tmp_path: Path) -> None:
@@ -97,8 +89,7 @@ def test_a_second_file_of_an_hour_that_arrives_after_decoding_is_reported(site: 
         "decoder-exceptions": Verdict.NOTE,
     }
     away.rename(second)
-    found = account(Survey(site.settings), DL).causes
-    assert second.name in next(cause.text for cause in found if cause.code == "level0-arrived")
+    assert second.name in causes(site)["level0-arrived"].text
     # Ingest does not merge into an hour after so long.
     assert "level0-arrived" not in causes(site, 15 * 86400)
     check_repaired(site)
@@ -182,37 +173,32 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     for step in case.steps[:-1]:
         site.process(step.downlink)
 
-    def late_causes(downlink: str) -> list[Cause]:
-        causes = account(Survey(site.settings), DownlinkId(downlink)).causes
-        return [cause for cause in causes if cause.code == "late-events"]
-
     unread = site.clone(site.home / "unread")
     late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
-    assert {dl for dl in case.downlinks if late_causes(dl)} == set(late)
+    assert {dl for dl in case.downlinks if "late-events" in site.causes(dl)} == set(late)
     ((downlink, events),) = late.items()
-    (cause,) = late_causes(downlink)
+    cause = site.causes(downlink)["late-events"]
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
     entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.remedy.first)
     assert entry is not None
     ignore = yaml.safe_load(entry[1])
     site.configure(ignore=ignore)
-    (cause,) = late_causes(downlink)
+    cause = site.causes(downlink)["late-events"]
     assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.NOTE, True)
     ignore["late"][0]["events"] -= 1
     site.configure(ignore=ignore)
-    assert late_causes(downlink)[0].verdict is Verdict.ACTION, "there are more of them"
+    assert site.causes(downlink)["late-events"].verdict is Verdict.ACTION, "there are more of them"
     (do,) = {group["do"] for group in site.told("explain", downlink)["groups"] if group["kind"] == "late"}
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
-    assert not any(map(late_causes, case.downlinks))
+    assert not any("late-events" in site.causes(dl) for dl in case.downlinks)
 
     # Late events need action though they cannot be counted again.
     for path in unread.work.glob("*/chunks/*.rows"):
         path.unlink()
     unread.configure(merge={"min_events": 7})
-    found = account(Survey(unread.settings), DownlinkId(downlink)).causes
-    verdicts = {cause.code: cause.verdict for cause in found}
-    assert (verdicts["books"], verdicts["late-events"]) == (Verdict.NOTE, Verdict.ACTION)
+    found = unread.causes(downlink)
+    assert (found["books"].verdict, found["late-events"].verdict) == (Verdict.NOTE, Verdict.ACTION)
 
 
 def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
@@ -221,14 +207,10 @@ def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
         assert account(Survey(site.settings), GOLDEN_DL).state == "cut off"
     site.process(GOLDEN_DL)
     shutil.rmtree(site.stage / GOLDEN_DL)
-
-    def codes() -> set[str]:
-        return {cause.code for cause in account(Survey(site.settings, time.time()), GOLDEN_DL).causes}
-
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
-        assert codes() == {"in-progress"}, "its files come and go"
+        assert site.causes(GOLDEN_DL).keys() == {"in-progress"}, "its files come and go"
         time_passes(site.work)
-        assert codes() >= {"stage-gone"}
+        assert "stage-gone" in site.causes(GOLDEN_DL)
 
 
 def test_fetched_level_0_gives_the_same_hand_off(site: Site, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import PHASES, Cause, Phase, Verdict
+from halfpipe.causes import PHASES, Phase, Verdict
 from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.downlink.receipt import state_word
@@ -22,7 +22,6 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
-from halfpipe.process.failure_record import Failure
 from halfpipe.run import event_files, stage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_run
@@ -30,16 +29,12 @@ from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
 from halfpipe.status.survey import Survey
 from tests.support.golden_cases import GOLDEN, Case, build, copied, take_chunk
+from tests.support.harness import failure_code
 from tests.support.series import homes
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN, LCI, OTHER = RunId("2c2e5787"), RunId("2c2e6cc0"), RunId("2c2e8430")
-
-
-def told(site: Site, downlink: DownlinkId) -> dict[str, Cause]:
-    """Return the causes of a downlink by code."""
-    return {cause.code: cause for cause in account(Survey(site.settings), downlink).causes}
 
 
 def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
@@ -48,9 +43,7 @@ def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
 
 
 def failed(site: Site, rule: str, *ids: str) -> str:
-    failure = Failure.read(site.work / paths.log(rule, *ids))
-    assert failure is not None
-    return failure.code
+    return failure_code(site.work / paths.log(rule, *ids))
 
 
 def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -> Books:
@@ -194,13 +187,13 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
     assert site.receipt(FIRST)["handoff"] == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
-    assert "stage-foreign" not in told(site, FIRST)
-    assert told(site, FIRST)["shrunk"].verdict is Verdict.NOTE
+    assert "stage-foreign" not in site.causes(FIRST)
+    assert site.causes(FIRST)["shrunk"].verdict is Verdict.NOTE
     assert site.outstanding(FIRST) == frozenset()
 
     books = equal_on_all_screens(site, FIRST, SECOND)
     assert books.closed > 0
-    cause = told(site, SECOND)["closed"]
+    cause = site.causes(SECOND)["closed"]
     assert cause.verdict is Verdict.ACTION
     explained = {
         group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == NotDelivered.CLOSED
@@ -213,7 +206,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     left = equal_on_all_screens(site, FIRST, SECOND)
     assert left.closed == 0
     assert left.known == books.known
-    assert "closed" not in told(site, SECOND)
+    assert "closed" not in site.causes(SECOND)
     assert site.process(FIRST, again=True)
     assert site.receipt(FIRST)["handoff"] == 3
     assert entry(site, FIRST)["delivered"] == 0
@@ -239,10 +232,10 @@ def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: P
     vanish(site)
     accept(site)
     site.process(FIRST)
-    assert told(site, SECOND)["closed"].verdict is Verdict.NOTE
-    assert told(site, FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
+    assert site.causes(SECOND)["closed"].verdict is Verdict.NOTE
+    assert site.causes(FIRST)["handoff-not-submitted"].verdict is Verdict.ACTION
     site.halfpipe("submit", FIRST, "--settle", "submitted").good()
-    assert told(site, SECOND)["closed"].verdict is Verdict.ACTION, "it was rolled back"
+    assert site.causes(SECOND)["closed"].verdict is Verdict.ACTION, "it was rolled back"
 
 
 def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> None:
@@ -333,13 +326,13 @@ def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) ->
     site.halfpipe("force", RUN, "--reason", "lost").good()
     books = equal_on_all_screens(site, FIRST)
     assert (books.waiting, books.due) == (0, waiting)
-    cause = told(site, FIRST)["events-due"]
+    cause = site.causes(FIRST)["events-due"]
     assert cause.verdict is Verdict.NOTE
     (again,) = cause.remedy.do
     site.configure(ledger={"url": None})
     site.snakemake(*again.split()[1:]).good()
     assert equal_on_all_screens(site, FIRST).due == 0
-    assert "events-due" not in told(site, FIRST)
+    assert "events-due" not in site.causes(FIRST)
 
 
 @pytest.mark.parametrize("without", ["nothing else", "manifest", "manifest and hand-off"])
@@ -350,7 +343,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     for path in (site.work / paths.chunks(FIRST)).glob("*.rows"):
         path.unlink()
     assert account(Survey(site.settings), FIRST).waiting == waiting, "nothing has changed since"
-    assert "books" not in told(site, FIRST)
+    assert "books" not in site.causes(FIRST)
     site.halfpipe("force", RUN, "--reason", "lost").good()
     if "manifest" in without:
         (site.work / paths.manifest(RUN, FIRST)).unlink()
@@ -361,7 +354,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     expected = None if "hand-off" in without else waiting
     shown = account(Survey(site.settings), FIRST)
     assert shown.waiting == expected
-    assert told(site, FIRST)["books"].verdict is Verdict.NOTE
+    assert site.causes(FIRST)["books"].verdict is Verdict.NOTE
     assert open_runs(site) == {RUN: f"{waiting} at the last merge" if expected else "not known"}
     (table,) = site.told("show", "--books", RUN)["shown"]
     (row,) = table["accounts"]
@@ -397,16 +390,12 @@ def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
             path.unlink()
     site.by_hand(FIRST)
     assert entry(site, FIRST)["delivered"] == 0
-    cause = told(site, FIRST)["nothing-delivered"]
+    cause = site.causes(FIRST)["nothing-delivered"]
     assert cause.verdict is Verdict.NOTE
     assert f"{equal_on_all_screens(site, FIRST).waiting} events" in cause.text
-
-
-def test_a_downlink_without_any_retdef_is_not_good(site: Site) -> None:
-    build("split2", site)
-    for path in (site.retdefs / FIRST).iterdir():
+    for path in (site.retdefs / SECOND).iterdir():
         path.unlink()
-    assert told(site, FIRST).keys() == {"waits-retdef"}
+    assert site.causes(SECOND).keys() == {"waits-retdef"}, "a downlink without any RetDef is not good"
 
 
 @pytest.mark.parametrize("decoded", [False, True])
@@ -442,11 +431,11 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, co
         path.write_bytes(content)
     site.snakemake(f"dl={SECOND}").bad(*map(str, files))
     assert site.staged(SECOND) == {}
-    assert told(site, FIRST)["damaged"].verdict is Verdict.ACTION
+    assert site.causes(FIRST)["damaged"].verdict is Verdict.ACTION
     files[1].write_bytes(before)
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
-    assert "damaged" not in told(site, FIRST)
+    assert "damaged" not in site.causes(FIRST)
     assert [path.read_bytes() for path in files] == [before, before]
 
 
@@ -472,7 +461,7 @@ def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
     shutil.copytree(whole, source, dirs_exist_ok=True)
     site.snakemake(*again.split()[1:]).good()
     assert (site.staged(FIRST), site.receipt(FIRST)["handoff"]) == (staged, 2)
-    assert "shrunk" not in told(site, FIRST)
+    assert "shrunk" not in site.causes(FIRST)
 
 
 def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> None:
@@ -485,7 +474,7 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     site.snakemake(f"dl={FIRST}", "-F").bad("of 51 delivered events")
     accept(site)
     site.process(FIRST, again=True)
-    run, notes = entry(site, FIRST), told(site, FIRST)
+    run, notes = entry(site, FIRST), site.causes(FIRST)
     last = run["spans"][-1][1]
     assert last <= 1060
     assert (run["closed"], run["accepted"]) == ([[last + 1, 1102]], "lost")
@@ -519,4 +508,4 @@ def test_a_run_without_datagrams_is_refused(tmp_path: Path) -> None:
     run = entry(site, FIRST)
     assert (run["refused"], state_word(run), site.staged(FIRST)) == (True, "REFUSED", {})
     assert run["known"] == run["refused_events"] == 70
-    assert told(site, FIRST)["level1-refuses"].verdict is Verdict.ACTION
+    assert site.causes(FIRST)["level1-refuses"].verdict is Verdict.ACTION

@@ -61,7 +61,7 @@ def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
 def three(fresh: Site, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site that has processed the first three chunks. Tests copy it and do not change it."""
     site = fresh.clone(tmp_path_factory.mktemp("three"))
-    site.process(DL)
+    site.by_hand(DL)
     return site
 
 

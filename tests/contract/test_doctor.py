@@ -141,6 +141,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[S3df], object]]] = {
     "Python is 3.6": ("python", "make .venv PYTHON=",
         lambda site: site.python('case "$*" in *ensurepip*) echo 3.6.8; echo whole; exit;; esac', THIS)),
     "Python has no venv": ("python", "make .venv PYTHON=", lambda site: site.python(NO_VENV, THIS)),
+    "no Python at all": ("python-none", "log in to another host", gone("python3")),
     "pip reaches nothing": ("pip", "export https_proxy=",
         both(lambda site: site.python(THIS), before(PROXY))),
     "no make": ("tools", "login hosts mount only homes", gone("make")),
@@ -252,14 +253,6 @@ def test_it_reads_the_yaml_of_this_project_without_a_library(path: Path) -> None
 def test_it_needs_no_newer_python_than_3_6() -> None:
     ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
     assert re.findall(NEWER, SCRIPT.read_text()) == []
-
-
-@pytest.mark.workflow
-def test_without_any_python_it_says_so(s3df: S3df) -> None:
-    (s3df.bin / "python3").unlink()
-    examined = s3df.doctor()
-    assert (examined.status, examined.codes("problem")) == (1, {"python-none"})
-    assert examined.has_line(examined.all("problem")[0])
 
 
 @pytest.mark.workflow

@@ -24,28 +24,20 @@ LPA_RUN = "r0741234567"  # of chunks 1 and 2; 3 is of an LCI run, 4 and 5 of an 
 LCI_RUN = "r0741240000"
 
 
+def stand_ins(home: Path, *, bare: bool = False) -> FlightSite:
+    """Return stand-ins in a stand-in container, or `bare` without one, with the products of one downlink."""
+    if not bare:
+        needs_container()
+    site = FlightSite(home / "flight")
+    site.add(SOURCE.parent)
+    if bare:
+        site.without_container()
+    return site
+
+
 @pytest.fixture
 def flight_site(tmp_path: Path) -> FlightSite:
-    """Stand-ins in a stand-in container, with the products of one downlink."""
-    needs_container()
-    site = FlightSite(tmp_path / "flight")
-    site.add(SOURCE.parent)
-    return site
-
-
-@pytest.fixture
-def bare_site(tmp_path: Path) -> FlightSite:
-    """The same without a container."""
-    site = FlightSite(tmp_path / "flight")
-    site.add(SOURCE.parent)
-    site.without_container()
-    return site
-
-
-def bare_retdef(site: FlightSite) -> Path:
-    path = site.home / RETDEF.name
-    path.write_text(RETDEF.read_text().replace(ARCH, str(site.arch)))
-    return path
+    return stand_ins(tmp_path)
 
 
 def wait_for(output: IO[bytes], word: bytes) -> None:
@@ -76,17 +68,6 @@ def test_the_decoder_has_its_environment_and_gives_its_products(flight_site: Fli
     assert flight_site.left() == []
 
 
-def test_an_optional_bind_is_left_out_where_it_has_no_source(flight_site: FlightSite) -> None:
-    absent = f"{flight_site.home}/lscratch"
-    flight_site.configure(optional_binds=[absent])
-    assert flight_site.decode(RETDEF).returncode == 0
-    assert flight_site.products() == FIRST
-    flight_site.configure(optional_binds=[], binds=[*flight_site.settings["binds"], absent])
-    done = flight_site.decode(RETDEF)
-    assert done.returncode == 255
-    assert f"mount source {absent} doesn't exist" in done.stdout
-
-
 @pytest.mark.workflow
 def test_a_link_among_the_products_stays_a_link(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="link")
@@ -96,12 +77,16 @@ def test_a_link_among_the_products_stays_a_link(flight_site: FlightSite) -> None
 
 @pytest.mark.workflow
 @pytest.mark.parametrize("bare", [False, True], ids=["container", "bare"])
-def test_a_hanging_program_is_killed_with_its_children(bare: bool, request: pytest.FixtureRequest) -> None:
-    site: FlightSite = request.getfixturevalue("bare_site" if bare else "flight_site")
+def test_a_hanging_program_is_killed_with_its_children(bare: bool, tmp_path: Path) -> None:
+    site = stand_ins(tmp_path, bare=bare)
+    retdef = RETDEF
+    if bare:
+        retdef = site.home / RETDEF.name
+        retdef.write_text(RETDEF.read_text().replace(ARCH, str(site.arch)))
     site.misbehave(c240601001_00001="deaf")
     site.configure(decoder={"seconds": 1})
     begun = time.monotonic()
-    done = site.decode(bare_retdef(site) if bare else RETDEF)
+    done = site.decode(retdef)
     assert done.returncode == 124
     assert time.monotonic() - begun < 20
     assert site.products() == {}
@@ -112,9 +97,7 @@ def test_a_hanging_program_is_killed_with_its_children(bare: bool, request: pyte
     site.configure(decoder={"seconds": 60})
     site.misbehave(c240601001_00001="hang")
     for number in (signal.SIGTERM, signal.SIGINT):
-        command = site.command(
-            "flight_decoder", "-r", str(bare_retdef(site) if bare else RETDEF), "-o", str(site.out)
-        )
+        command = site.command("flight_decoder", "-r", str(retdef), "-o", str(site.out))
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             wait_for(process.stdout, b"hangs")

@@ -9,34 +9,28 @@ import pytest
 from halfpipe.ids import RunId
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import cleanup
-from tests.support.golden_cases import Case, Step, build, case_names, cases, check, read_case
+from tests.support.golden_cases import build, case_names, cases, check, read_case
 from tests.support.workflow import Ended, Site
 
+# Typed before each merge: several runs, three downlinks, a repeat, an option, many files. `make golden` types all.
+TYPED = ("multi3", "split3", "rerun_last", "latc_lci", "maxev_small")
 PARTS = ("delivered", "waiting", "late", "refused_events", "elsewhere")
-Known = dict[str, set[tuple[str, str]]]
-"""Sequences and APIDs of the events in the indexes, by run."""
 
 
 def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
     """Process a case and compare all output."""
     case = build(name, site)
-    known: Known = {}
+    known: dict[str, set[tuple[int, int]]] = {}  # sequences and APIDs of the events in the indexes, by run
     processed: set[str] = set()
     for step in case.steps:
         command(f"dl={step.downlink}", *(["-F"] if step.downlink in processed else [])).good()
         processed.add(step.downlink)
         check(site, step)
-        add_known(known, case, step)
+        for met in step.runs:
+            events = {(e.sequence, e.apid) for chunk in case.chunks(step.downlink, met) for e in chunk.events}
+            known.setdefault(RunId.from_met(met), set()).update(events)
         for run in site.receipt(step.downlink)["runs"]:
             assert run["known"] == len(known.get(run["run"], ())) == sum(run[part] for part in PARTS)
-
-
-def add_known(known: Known, case: Case, step: Step) -> None:
-    """Add the events in the indexes of a step."""
-    for met in step.runs:
-        for path in case.products(step.downlink, met):
-            events = [line.split() for line in path.read_text().splitlines() if line.startswith("EVT:")]
-            known.setdefault(RunId.from_met(met), set()).update((words[2], words[7]) for words in events)
 
 
 @pytest.mark.parametrize("name", case_names())
@@ -66,6 +60,9 @@ def test_golden_after_cleanups(name: str, every: int, site: Site, monkeypatch: p
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("name", case_names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in TYPED else pytest.mark.long) for name in case_names()],
+)
 def test_golden_as_typed(name: str, site: Site) -> None:
     golden(name, site, site.typed)

@@ -32,15 +32,9 @@ def test_the_task_has_the_variables_of_the_dispatcher() -> None:
     assert task_xml.problems(text) == []
     (task,) = task_xml.tasks(TASK_XML)
     assert task.name == "HalfPipe"
-    kinds = {"string": [], "integer": []}  # type: dict[str, list[str]]
-    for name, kind in task.prerequisites.items():
-        kinds[kind].append(name)
-    assert {kind: sorted(names) for kind, names in kinds.items()} == {
-        "string": sorted(
-            ["taskBase", "outputBase", "level1Name", "fosFlavor", "fmxRoot", "pipelineFlavor", "onlineName"]
-        ),
-        "integer": sorted(["downlinkID", "numChunks", "startL1", "maxEvents", "startOnline"]),
-    }
+    texts = ("taskBase", "outputBase", "level1Name", "fosFlavor", "fmxRoot", "pipelineFlavor", "onlineName")
+    numbers = ("downlinkID", "numChunks", "startL1", "maxEvents", "startOnline")
+    assert task.prerequisites == dict.fromkeys(texts, "string") | dict.fromkeys(numbers, "integer")
     assert [each.name for each in task.processes] == ["process", "launchL1"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from halfpipe import paths
 from tests.support.golden_cases import build, check, read_case
 from tests.support.level1 import submit_commands
-from tests.support.pipeline_server import Server
+from tests.support.pipeline_server import TASK_XML, Server
 from tests.support.workflow import BAD_DECODER, Site
 
 pytestmark = pytest.mark.workflow
@@ -59,15 +59,14 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     assert server.states(FIRST) == {name: f"{state} {state}" for name, state in GOOD.items()}
     assert server.site.tree() == before
     # The same downlink in a version of its own, as after a change of the task, and Level-1's task in another, too.
-    server.client("load", str(server.checkout / "profiles" / "s3df" / "HalfPipe.xml")).good()
+    server.client("load", str(TASK_XML)).good()
     run_stream(server)
     assert server.states(FIRST) == GOOD
     assert server.site.tree() == before
     assert server.level1(FIRST) == ["createStream"]
 
-
-def test_again_makes_another_hand_off_that_waits_for_a_roll_back(server: Server) -> None:
-    run_stream(server)
+    # `again` makes another hand-off, which waits for a rollback of Level-1.
+    server.site.halfpipe("hold", "stage", "--resume").good()
     server.roll_back(FIRST, again=1)
     assert server.site.receipt(FIRST)["handoff"] == 2
     delivered(server)
@@ -114,7 +113,7 @@ def test_two_streams_of_one_downlink_do_its_work_once(server: Server) -> None:
     server.configure(decoder={"command": f"python {BAD_DECODER} --source {IN} --pause 2"})
     both = []
     for _ in range(2):
-        server.client("load", str(server.checkout / "profiles" / "s3df" / "HalfPipe.xml")).good()
+        server.client("load", str(TASK_XML)).good()
         server.create(FIRST, CHUNKS[FIRST]).good()
         both.append((server.place(FIRST), server.running(FIRST)))
     for _, running in both:
@@ -162,7 +161,7 @@ def test_a_stream_waits_for_late_retdefs_and_names_missing_ones(server: Server) 
 
 def test_a_trial_stream_has_its_own_config(server: Server) -> None:
     dev = Server(server.site, mode="DEV")
-    dev.client("load", str(server.checkout / "profiles" / "s3df" / "HalfPipe.xml")).good()
+    dev.client("load", str(TASK_XML)).good()
     places = {name: str(server.site.home / f"dev-{name}") for name in ("work", "stage")}
     config = server.checkout / "config" / "dev.yaml"
     config.write_text(f"paths: {places}\nsubmit: {{command: null, check: null}}\n")
@@ -182,18 +181,10 @@ def test_a_trial_stream_has_its_own_config(server: Server) -> None:
     assert "halfpipe submit" in dev.log(FIRST, "launchL1")
 
 
-@pytest.mark.parametrize(
-    ("variables", "says"),
-    [
-        ({"outputBase": "/else/where"}, "/else/where"),
-        ({"maxEvents": 5}, "5"),
-        ({"level1Name": "Other"}, "Other"),
-    ],
-)
-def test_a_stream_with_other_expectations_is_refused(
-    variables: dict[str, str], says: str, server: Server
-) -> None:
-    run_stream(server, **variables)
-    assert server.states(FIRST)["process"] == "FAILED FAILED"
-    assert says in server.variables(FIRST)["cause"]
-    assert not server.site.work.exists()
+def test_a_stream_with_other_expectations_is_refused(server: Server) -> None:
+    for name, value in {"outputBase": "/else/where", "maxEvents": 5, "level1Name": "Other"}.items():
+        server.client("load", str(TASK_XML)).good()
+        run_stream(server, **{name: value})
+        assert server.states(FIRST)["process"] == "FAILED FAILED"
+        assert str(value) in server.variables(FIRST)["cause"]
+        assert not server.site.work.exists()

@@ -30,7 +30,8 @@ def profile(name: str) -> dict[str, Any]:
 
 def test_the_default_profile_hides_no_key_of_a_site_profile() -> None:
     # Each key of profiles/default goes before --profile.
-    assert not profile("default").keys() & profile("s3df").keys()
+    for name in ("s3df", "pipeline"):
+        assert not profile("default").keys() & profile(name).keys()
     for name in ("s3df", "shadow"):
         assert (ROOT / name).resolve() == PROFILES / name
         assert not (ROOT / name).readlink().is_absolute()
@@ -118,15 +119,17 @@ def test_the_config_of_s3df_is_valid(tmp_path: Path) -> None:
         assert f"{outside}:{inside}" in binds
 
 
-@pytest.mark.parametrize(
-    ("name", "of", "differs"),
-    [("shadow", "s3df", {"configfile", "halfpipe-jobname-prefix"}), ("dev", "pipeline", {"configfile"})],
-)
-def test_a_trial_differs_from_production_in_places_and_messages_only(
-    name: str, of: str, differs: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def settings_of(name: str, retdefs: Path, *more: Path) -> Settings:
+    """Return the settings of a profile, with a search path that is here and more config files behind its first."""
+    found = find_profile(str(PROFILES / name))
+    assert found is not None
+    first, *others = found.configfiles
+    return load([first, *more, *others], {"paths": {"retdef": [str(retdefs)]}, "moot": {"file": None}})
+
+
+def test_trials_differ_from_production_in_places_and_messages_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, theirs = profile(name), profile(of)
-    assert {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)} == differs
     monkeypatch.chdir(ROOT)
     # On the day of the switch production submits, by the commented lines of its config.
     lines = re.findall(
@@ -136,32 +139,23 @@ def test_a_trial_differs_from_production_in_places_and_messages_only(
     assert all("{dl}" in command for _, command in lines)
     switched = tmp_path / "switched.yaml"
     switched.write_text(yaml.safe_dump({"submit": dict(lines)}))
-    production, trial = (settings_of(each, tmp_path, switched) for each in (of, name))
+    production, streams = (settings_of(name, tmp_path, switched) for name in ("s3df", "pipeline"))
     assert production.submit.command is not None
     assert production.submit.command.partition(" ")[2] == SUBMIT_CONTRACT.partition(" ")[2]
-    places = [place for each in (production, trial) for place in (each.paths.work, each.paths.stage)]
-    assert len(set(places)) == 4
+    assert streams == production, "streams use local cores, and nothing else is different"
+    assert {"executor", "jobs", "slurm"}.isdisjoint(profile("pipeline"))
+    every = [production]
+    for name, of, differs in (
+        ("shadow", "s3df", {"configfile", "halfpipe-jobname-prefix"}),
+        ("dev", "pipeline", {"configfile"}),
+    ):
+        ours, theirs, trial = profile(name), profile(of), settings_of(name, tmp_path, switched)
+        assert {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)} == differs
+        assert trial.submit == Submit(seconds=production.submit.seconds)
+        assert (trial.ledger.url, trial.moot.update, trial.paths.online) == (BUILT_IN, None, None)
+        every.append(trial)
+    assert every[-1].alarm.command is None
+    places = [place for each in every for place in (each.paths.work, each.paths.stage)]
+    assert len(set(places)) == 6
     legacys = "/sdf/group/fermi/a/isoc/flightOps"
     assert not [place for place in places if place.is_relative_to(legacys)]
-    assert trial.submit == Submit(seconds=production.submit.seconds)
-    assert (trial.ledger.url, trial.moot.update, trial.paths.online) == (BUILT_IN, None, None)
-
-
-def settings_of(name: str, retdefs: Path, *more: Path) -> Settings:
-    """Return the settings of a profile, with a search path that is here and more config files behind its first."""
-    found = find_profile(str(PROFILES / name))
-    assert found is not None
-    first, *others = found.configfiles
-    return load([first, *more, *others], {"paths": {"retdef": [str(retdefs)]}, "moot": {"file": None}})
-
-
-def test_streams_use_local_cores_and_each_trial_has_its_own_places(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    assert {"executor", "jobs", "slurm"}.isdisjoint(profile("pipeline"))
-    assert not profile("default").keys() & profile("pipeline").keys()
-    assert settings_of("pipeline", tmp_path) == settings_of("s3df", tmp_path)
-    shadow, dev = (settings_of(name, tmp_path) for name in ("shadow", "dev"))
-    assert len({place for each in (shadow, dev) for place in (each.paths.work, each.paths.stage)}) == 4
-    assert dev.alarm.command is None

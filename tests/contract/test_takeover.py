@@ -1,21 +1,25 @@
-"""Runs that the legacy began are taken over and finished in the workflow."""
+"""Runs that the legacy, or a model of it, began are taken over and finished in the workflow."""
 
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halfpipe import paths
+from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.legacy.takeover import takeover
 from halfpipe.run.moot_keys import UNSET
 from tests.support import forks
-from tests.support.golden_cases import TAKEOVER, build, case_names, check, read_case
+from tests.support.golden_cases import TAKEOVER, build, case_names, cases, check, read_case
+from tests.support.harness import events_of
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
+from tests.support.legacy_merge import Legacy, spans_of
 from tests.support.workflow import Site
 
 
@@ -66,15 +70,15 @@ def copied(source: Path, to: Path) -> None:
         path.rename(path.with_name(path.name.replace(source.name, to.name)))
 
 
-def take(site: Site, home: Path) -> dict[str, Any]:
-    """Take a tree over, and return the report."""
+def take(site: Site, home: Path, *, both: bool = False) -> dict[str, Any]:
+    """Take a tree over, and return the report; `both`: of events that both systems delivered."""
     ended = site.halfpipe("takeover", str(home), "--do", "--format", "json")
-    report: dict[str, Any] = json.loads(ended.said)
-    assert ended.status == bool(report["refused"])
+    report: dict[str, Any] = json.loads(ended.out or ended.said)
+    assert ended.status == bool(both or report["refused"])
     return report
 
 
-def test_without_do_a_takeover_writes_nothing_and_reports(site: Site) -> None:
+def test_without_do_or_of_a_tree_in_which_halfpipe_writes_a_takeover_writes_nothing(site: Site) -> None:
     home = legacy(site, "split3_after2")
     (home / "240601001.rerun").mkdir()
     before = tree_of(home)
@@ -83,18 +87,14 @@ def test_without_do_a_takeover_writes_nothing_and_reports(site: Site) -> None:
     assert f"halfpipe takeover {home} --do" in ended.said
     would = site.told("takeover", str(home))
     assert (would["taken"], would["unchanged"], would["runs"]["whole"]) == (2, 0, [RUN])
-    assert list(site.work.iterdir()) == []
-    assert take(site, home)["taken"] == 2
-    assert tree_of(home) == before
-
-
-def test_a_tree_in_which_halfpipe_writes_is_refused(site: Site) -> None:
-    home = legacy(site, "split2")
     for place in (site.work, site.home, home / "not there"):
         site.halfpipe("takeover", str(place), "--do").bad(str(place))
     site.configure(paths={"stage": str(home / "new")})
     site.halfpipe("takeover", str(home), "--do").bad(str(home / "new"))
+    site.configure(paths={"stage": str(site.stage)})
     assert list(site.work.iterdir()) == []
+    assert take(site, home)["taken"] == 2
+    assert tree_of(home) == before
 
 
 def test_a_finished_run_is_in_the_ledger_and_cleanup_leaves_the_tree(site: Site) -> None:
@@ -141,13 +141,6 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert take(site, home)["unchanged"] == 2
 
 
-def test_damaged_list_of_datagrams_does_not_lose_the_deliveries(site: Site) -> None:
-    home = legacy(site, "split3_after1")
-    next((home / FIRST / MET).glob("dgm-*.idx")).write_bytes(b"DGM: garbage\n")
-    site.halfpipe("takeover", str(home), "--do").good()
-    assert (site.work / "runs" / RUN / "deliveries" / "000001.json").exists()
-
-
 def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
     home = legacy(site, "reprocessed_here")
     source = Path(shutil.copytree(TAKEOVER / "reprocessed_here" / "in", site.home / "less"))
@@ -188,12 +181,15 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     )
     good = damaged.read_bytes(), retdef.read_bytes()
     damaged.write_bytes(b"torn")
+    next((home / SECOND / MET).glob("dgm-*.idx")).write_bytes(b"DGM: garbage\n")
     (home / FIRST / f"moot_keys_{FIRST}.txt").unlink()
     report = take(site, home)
     assert report["refused"].keys() == {FIRST}
     assert report["refused"][FIRST][0].startswith("chunk 00004: ")
     assert str(damaged) in report["refused"][FIRST][0]
     assert report["runs"]["whole"] == [RUN]
+    deliveries = site.work / paths.deliveries(RunId(RUN))
+    assert {path.name for path in deliveries.iterdir()} == {"000001.json", "000002.json"}
     receipt = site.receipt(FIRST)
     assert {chunk["chunk"] for chunk in receipt["chunks"] if chunk["files"]} == {"00001", "00002", "00003"}
     assert receipt["runs"][0]["moot"] == {"key": UNSET.key, "alias": UNSET.alias}
@@ -253,9 +249,8 @@ def test_a_double_delivery_is_named_and_can_be_undone(site: Site) -> None:
     shutil.copytree(TAKEOVER / "split3_after2" / "legacy" / SECOND, home / SECOND)
     other = "240601005"
     copied(home / SECOND, home / other)
-    ended = site.halfpipe("takeover", str(home), "--do", "--format", "json")
-    report = json.loads(ended.said)
-    assert (ended.status, report["taken"], report["left"]) == (1, 1, {"it was processed here": [SECOND]})
+    report = take(site, home, both=True)
+    assert (report["taken"], report["left"]) == (1, {"it was processed here": [SECOND]})
     assert report["both"].keys() == {SECOND, other}
     assert all(f"{span[0]} to {span[1]} of run {RUN}" in both for (both,) in report["both"].values())
 
@@ -302,3 +297,70 @@ def test_after_a_kill_at_any_moment_the_next_takeover_ends_the_same(site: Site) 
         assert (site.tree(), content(Ledger.of(settings))) == expected, (
             f"killed at moment {number} of {moments}"
         )
+
+
+@pytest.mark.parametrize("name", case_names(TAKEOVER))
+def test_the_model_gives_what_the_legacy_wrote(name: str, tmp_path: Path) -> None:
+    case, wrote, tree = read_case(TAKEOVER / name), TAKEOVER / name / "legacy", tmp_path / "tree"
+    for step in case.steps[: case.taken_over]:
+        Legacy(case, tmp_path).process(step)
+    given, mine = (
+        {path.relative_to(home): path.read_bytes() for path in home.rglob("*-spans.txt")}
+        for home in (wrote, tree)
+    )
+    assert given.items() <= mine.items()
+    assert bool(given) == bool(mine) == (name != "one_epu")
+    for path in wrote.rglob("r*-e*.idx"):
+        both = (home.read_text().splitlines() for home in (path, tree / path.relative_to(wrote)))
+        one, other = ([line.split()[2:4] for line in lines] for lines in both)
+        assert one == other
+
+
+SHARED = [
+    (case.name, number)
+    for case in cases()
+    if len(case.downlinks) == len(case.steps)  # each of them once
+    for number in range(1, len(case.steps))
+]
+
+
+Event = tuple[int, int]  # sequence and APID
+
+
+def by_run(files: dict[str, bytes]) -> Counter[tuple[str, Event]]:
+    """Return how often each event is in event files, by run."""
+    return Counter(
+        (RunId.from_l1(name[:11]), e) for name, content in files.items() for e in events_of(content)
+    )
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(("name", "number"), SHARED)
+def test_every_event_is_delivered_once_except_those_that_the_legacy_loses(
+    name: str, number: int, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Site, "typing", False)  # in this process
+    case = build(name, site)
+    site.work.mkdir()
+    legacy = Legacy(case, site.home / "legacy")
+    at_level1 = Counter[tuple[str, Event]]()
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for step in case.steps[:number]:
+        for run, merged in legacy.process(step).items():
+            rows = [row for events in spans_of(merged) for row in events[["sequence", "apid"]].tolist()]
+            at_level1.update((run, row) for row in rows)
+            spans.setdefault(run, []).extend(merged.recorded)
+    site.halfpipe("takeover", str(legacy.tree), "--do").good()
+    for step in case.steps[number:]:
+        site.process(step.downlink)
+        at_level1.update(by_run(site.staged(step.downlink)))
+    assert {event for event, count in at_level1.items() if count > 1} == set()
+    alone = Counter[tuple[str, Event]]()
+    for step in case.steps:
+        alone.update(by_run(step.expected.files))
+    missing = [
+        (run, event)
+        for run, event in alone.keys() - at_level1.keys()
+        if not any(first <= event[0] <= last for first, last in spans.get(run, []))
+    ]
+    assert missing == []

@@ -81,12 +81,19 @@ def test_a_turn_without_work_is_silent_and_a_bad_config_is_reported(site: Site) 
 
 
 @pytest.mark.workflow
-def test_a_downlink_that_fails_stops_no_other(outstanding: Site) -> None:
+def test_a_downlink_that_fails_stops_no_other_and_is_reported_until_it_is_read(outstanding: Site) -> None:
     site = outstanding
     site.misbehave_in(CASE / "in", "exit3", FIRST)
-    status, said = unattended(site)
-    assert status == 1
+    read, write = os.pipe()
+    os.close(read)
+    turn = subprocess.run(
+        command(site), cwd=site.home, stdout=write, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+    )
+    os.close(write)
+    assert (turn.returncode, turn.stderr) == (1, b""), "a closed pipe stops no turn"
     assert len(logs(site)) == 1, "one command of Snakemake"
+    status, said = unattended(site)
+    assert (status, f"downlink {FIRST}\n" in said) == (1, True), "it was not read, so it is reported again"
     assert not (site.work / f"dl={FIRST}").exists()
     assert site.receipt(SECOND)["downlink"] == SECOND
     assert SECOND not in said
@@ -150,28 +157,6 @@ def test_a_second_turn_is_refused_and_the_first_one_ends_its_programs(outstandin
     assert alive(site) == []
     assert leases(site.work) == []
     assert not (site.work / f"dl={SECOND}").exists()
-
-
-@pytest.mark.workflow
-def test_a_closed_pipe_stops_no_turn(outstanding: Site) -> None:
-    site = outstanding
-    site.misbehave_in(CASE / "in", "exit3", FIRST)
-    read, write = os.pipe()
-    os.close(read)
-    turn = subprocess.run(
-        command(site),
-        cwd=site.home,
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    os.close(write)
-    assert (turn.returncode, turn.stderr) == (1, "")
-    assert site.receipt(SECOND)["downlink"] == SECOND
-    status, said = unattended(site)
-    assert (status, f"downlink {FIRST}\n" in said) == (1, True), "it was not read, so it is reported again"
 
 
 def test_downlinks_that_failed_before_are_last(outstanding: Site) -> None:

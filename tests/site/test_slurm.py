@@ -9,10 +9,12 @@ are skipped.
 import contextlib
 import json
 import os
+import random
 import re
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +23,13 @@ import pytest
 import yaml
 
 from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
+from halfpipe.status.receipt_check import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
+from tests.support.harness import event_records
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
 from tests.support.private_slurm import (
@@ -45,6 +51,7 @@ CASE = read_case("complete_multichunk")
 DL = CASE.downlinks[0]
 CHUNKS = 6
 Tree = Mapping[str, bytes]
+EVERY = [f"2304{day:02d}{number:03d}" for day in range(1, 21) for number in range(1, 11)]
 MONTH = [f"2304{day:02d}00{number}" for day in (1, 2, 3, 4) for number in (1, 2)]
 
 
@@ -84,15 +91,9 @@ class SlurmSite(Site):
 
     def jobs(self) -> list[dict[str, str]]:
         """Return all submissions of this site, in order."""
-        names = {
-            "id": "JobID",
-            "state": "State",
-            "memory": "MinMemory",
-            "limit": "TimeLimit",
-            "cores": "NumCPUs",
-        }
-        names |= {"account": "Account", "partition": "Partition", "nice": "Nice", "start": "StartTime"}
-        names["log"] = "STDOUT"
+        names = {"id": "JobID", "state": "State", "memory": "MinMemory", "limit": "TimeLimit"}
+        names |= {"cores": "NumCPUs", "account": "Account", "partition": "Partition", "nice": "Nice"}
+        names |= {"start": "StartTime", "log": "STDOUT"}
         shape = ",".join(f"{name}:|" for name in names.values())
         lines = run(["squeue", "-h", "--states=all", "-O", shape], self.env).said.splitlines()
         rows = [dict(zip(names, line.split("|"), strict=False)) for line in lines]
@@ -332,10 +333,12 @@ def test_a_downlink_survives_ten_kills_of_its_head(
     site.check(undisturbed, killed=True)
 
 
-def month(home: Path, env: Mapping[str, str], batch: int, **change: object) -> SlurmSite:
+def month(
+    home: Path, env: Mapping[str, str], batch: int, downlinks: Sequence[str] = MONTH, **change: object
+) -> SlurmSite:
     """Return a site with runs over two neighbours, also across the ends of batches."""
-    scenario = Scenario(seed=3, downlinks=MONTH)
-    for first in range(0, len(MONTH) - 1):
+    scenario = Scenario(seed=3, downlinks=downlinks)
+    for first in range(len(downlinks) - 1):
         scenario.lci_run(events=20, parts=2, first=first, per_datagram=5)
     site = SlurmSite(home, env=env)
     site.simulate(scenario)
@@ -418,3 +421,66 @@ def test_status_names_an_account_that_may_use_no_node(
     assert status == 0
     assert turn.log.read_text() == ""
     assert content(site) == undisturbed
+
+
+@pytest.fixture
+def full_later(tmp_path: Path) -> Iterator[Path]:
+    """A small file system for the stage, which can be filled."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.long
+def test_200_downlinks(tmp_path: Path, daemons: PrivateSlurm, full_later: Path) -> None:
+    """Commands and jobs are killed, a node is drained, the stage is full, and three RetDefs are bad: some minutes."""
+    site = month(tmp_path / "site", daemons.env, 100, EVERY, mem_mb="4000 * attempt")
+    site.stage = full_later / "stage"
+    site.configure(paths={"stage": str(site.stage)})
+    bad = sorted((EVERY[17], EVERY[90], EVERY[155]))
+    for dl in bad:
+        (site.retdefs / dl / f"RetDef-{dl}-00001.xml").write_text("not a RetDef")
+    chance, begun, commands = random.Random(7), time.monotonic(), 0
+
+    def left() -> list[str]:
+        return sorted({*EVERY} - {path.name.removeprefix("dl=") for path in site.work.glob("dl=*")})
+
+    def wait_for_more(running: Running, count: int) -> None:
+        most = len(left()) - count
+        running.wait_for(f"{count} more", lambda: len(left()) <= most, 900)
+
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
+        running = Running(process(site), tmp_path, daemons.env)
+        wait_for_more(running, 8)
+        jobs = [job["id"] for job in site.jobs() if job["state"] == "RUNNING"]
+        if jobs:
+            daemons.run("scancel", "--signal=KILL", chance.choice(jobs), check=False)
+        running.process.send_signal(number)
+        running.process.wait(300)
+        commands += 1
+    daemons.drain()
+    running = Running(process(site), tmp_path, daemons.env)
+    time.sleep(20)
+    daemons.resume()
+    wait_for_more(running, 5)
+    filler = full_later / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
+        while True:
+            out.write(b"x" * 65536)
+    time.sleep(60)
+    filler.unlink()
+    running.process.wait(1800)
+    commands += 1
+    while left() != bad and commands < 9:
+        Running(process(site), tmp_path, daemons.env).process.wait(1800)
+        commands += 1
+    print(f"{commands} commands, {len(site.jobs())} Slurm jobs, {time.monotonic() - begun:.0f} s")
+    assert left() == bad
+    wait_for("an empty queue", lambda: not daemons.run("squeue", "-h"), 300)
+    records = event_records(site.stage.glob("2304*/r*/*.evt"))
+    assert len(records) == len(set(records)), "each event once"
+    for dl in {*EVERY} - {*bad}:
+        found = check(site.settings, DownlinkId(dl))
+        assert [cause.code for cause in found if cause.verdict is Verdict.ACTION] == [], dl

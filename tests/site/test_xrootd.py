@@ -36,19 +36,12 @@ def retdef(server: PrivateXrootd) -> RetDef:
     return read_retdef(server.home / "sim" / "downlinks" / DL / f"RetDef-{DL}-00001.xml")
 
 
-def settings(server: PrivateXrootd, cache_gb: float = 1.0, seconds: float = 60.0) -> Settings:
-    command = f"python scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
-    home = server.home
-    return Settings(
-        Paths(home / "work", home / "stage", level0=home / "archive"),
-        level0=Level0(command, home / "cache", cache_gb, seconds),
-    )
-
-
-def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> list[tuple[str, int]] | None:
+def fetch(server: PrivateXrootd, retdef: RetDef, seconds: float = 60.0) -> list[tuple[str, int]] | None:
     """Fetch all hours; return those that a decoder would miss."""
-    archive = server.home / "archive"
-    given = settings(server, **keys)
+    home, archive = server.home, server.home / "archive"
+    command = f"python scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
+    level0 = Level0(command, home / "cache", cache_gb=1.0, seconds=seconds)
+    given = Settings(Paths(home / "work", home / "stage", level0=archive), level0=level0)
     with level0_cache.source(given, retdef, archive, list_archive(archive, retdef), io.StringIO()) as (
         root,
         read,

@@ -16,8 +16,12 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 
 from halfpipe import config, paths
+from halfpipe.causes import Cause
 from halfpipe.files import working_directory
+from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
@@ -251,6 +255,11 @@ class Site:
     @property
     def settings(self) -> Settings:
         return config.load([self.configfile])
+
+    def causes(self, downlink: str, later: float = 0.0) -> dict[str, Cause]:
+        """Return the causes of a downlink's account by code, `later` seconds from now."""
+        survey = Survey(self.settings, time.time() + later)
+        return {cause.code: cause for cause in account(survey, DownlinkId(downlink)).causes}
 
     def abandon(self, run: str) -> Path:
         """Abandon a run; return the file that records this."""
