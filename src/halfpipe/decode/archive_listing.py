@@ -99,12 +99,10 @@ def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
     """List the files that the spans of a RetDef need in the archive at `root`."""
     needed = frozenset((directory, apid) for directory, _, apid in _hours(retdef, 0))
     around = sorted({(directory, apid) for directory, _, apid in _hours(retdef, EDGE_SECONDS)})
-    try:
-        if not level0.source_path(root, retdef.scid).is_dir():
-            return ArchiveListing(needed, None)
-        files = {(hour, apid): _files(root / hour, retdef.scid, apid) for hour, apid in around}
-    except OSError:
-        return ArchiveListing(needed, None)
+    files = None
+    with suppress(OSError):
+        if level0.source_path(root, retdef.scid).is_dir():
+            files = {(hour, apid): _files(root / hour, retdef.scid, apid) for hour, apid in around}
     return ArchiveListing(needed, files)
 
 

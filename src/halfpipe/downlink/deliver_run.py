@@ -23,7 +23,7 @@ from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import closed_books, lost_events, undelivered
 from halfpipe.process.environment import keep_together, release_memory
 from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
-from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
+from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.manifest_books import as_entry, state_of
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import MootKey
@@ -139,8 +139,10 @@ class Planned:
 
     Attributes
     ----------
+    events, rows
+        The events by downlink, and all known events, each once.
     decision, records, files
-        The events, where their records are, and the event files without checksums.
+        The events to deliver, where their records are, and the event files without checksums.
     moot
         The MOOT key of the run and its alias.
     before
@@ -151,12 +153,12 @@ class Planned:
         Why fewer events than before were accepted.
     refused
         Why Level-1 would refuse the run; then nothing is staged.
-    books
-        The books of the run after the delivery.
     abandoned
         Whether an operator has abandoned the run.
     """
 
+    events: Mapping[DownlinkId, Events]
+    rows: Events
     decision: Decision
     records: event_files.Records
     files: Sequence[EventFile]
@@ -165,7 +167,6 @@ class Planned:
     loss: int
     accepted: str | None
     refused: Sequence[str]
-    books: Books
     abandoned: bool
 
 
@@ -214,12 +215,13 @@ class Attempt:
                 context.run,
                 ", ".join(gone),
             )
+        books = self.books(planned)
         state = (
             None  # the books will change: some of their events are due
-            if planned.books.due
+            if books.due
             else state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
         )
-        return manifest(known, downlink, planned, delivery, number, state)
+        return manifest(known, downlink, planned, delivery, books, number, state)
 
     def plan(self) -> Planned:
         """Decide what to deliver, and test it as Level-1 will.
@@ -263,39 +265,25 @@ class Attempt:
         if before and sum(file.events for file in files) <= before.events:
             accepted = accepted or before.accepted
         moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
-        books = self._books(events, rows, decision, files, is_refused=bool(refused), abandoned=abandoned)
-        return Planned(decision, records, files, moot, before, loss, accepted, refused, books, abandoned)
+        return Planned(
+            events, rows, decision, records, files, moot, before, loss, accepted, refused, abandoned
+        )
 
-    def _books(
-        self,
-        events: Mapping[DownlinkId, Events],
-        rows: Events,
-        decision: Decision,
-        files: Sequence[EventFile],
-        *,
-        is_refused: bool,
-        abandoned: bool,
-    ) -> Books:
-        """Return the books of the run after the delivery; `rows` are all known events, each once."""
-        known, settings = self.known, self.known.context.settings
-        after: DeliveryHistory = known.recorded
-        if not is_refused:
-            spans, datagrams, counts = decision.spans, decision.datagrams, decision.counts
-            after = after.after(
-                Delivery(self.downlink, spans, datagrams, tuple(files), None, None, counts=counts)
-            )
-        latest = after.latest()
+    def books(self, planned: Planned) -> Books:
+        """Return the books of the run after the delivery was recorded, or refused."""
+        known, recorded, settings = self.known, self.known.recorded, self.known.context.settings
         groups = undelivered(
             known.all_datagrams.segments(),
-            rows,
-            after.all_recorded(),
+            planned.rows,
+            recorded.all_recorded(),
             settings.merge,
-            settle_all=abandoned and settings.retire.deliver_waiting,
-            own=events.get,
-            just=None if is_refused else self.downlink,
+            settle_all=planned.abandoned and settings.retire.deliver_waiting,
+            own=planned.events.get,
+            just=None if planned.refused else self.downlink,
         )
-        delivered = sum(delivery.events for delivery in latest.values())
-        return closed_books(groups, delivered, is_refused=is_refused, lost=lost_events(rows, groups, latest))
+        delivered = sum(delivery.events for delivery in recorded.latest().values())
+        lost = lost_events(planned.rows, groups, recorded.latest())
+        return closed_books(groups, delivered, is_refused=bool(planned.refused), lost=lost)
 
     def stage(self, planned: Planned, number: int) -> Delivery:
         """Write the event files, record the delivery, and replace the files in the stage."""
@@ -341,6 +329,7 @@ def manifest(
     downlink: DownlinkId,
     planned: Planned,
     delivery: Delivery,
+    books: Books,
     number: int,
     state: str | None,
 ) -> dict[str, Any]:
@@ -354,6 +343,8 @@ def manifest(
         The downlink.
     planned, delivery
         What was planned, and the recorded delivery, or the previous one if Level-1 would refuse the run.
+    books
+        The books of the run.
     number
         Number of the hand-off in progress.
     state
@@ -372,7 +363,7 @@ def manifest(
         "complete": decision.complete,
         "abandoned": planned.abandoned and not decision.complete,
         "brought": len(known.new_events[downlink]),
-        **as_entry(planned.books, delivery.events),
+        **as_entry(books, delivery.events),
         "state": state,
         "shrunk": planned.loss,
         "accepted": delivery.accepted,

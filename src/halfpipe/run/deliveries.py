@@ -198,10 +198,6 @@ class DeliveryHistory:
     def __init__(self, entries: Iterable[tuple[Entry, str]] = ()) -> None:
         self._entries = list(entries)
 
-    def after(self, entry: Entry) -> "DeliveryHistory":
-        """Return the history with one more entry, which is not recorded."""
-        return DeliveryHistory((*self._entries, (entry, "")))
-
     @property
     def deliveries(self) -> list[Delivery]:
         """All deliveries, oldest first."""

@@ -15,7 +15,7 @@ from halfpipe.files.reading import read_whole
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.run.deliveries import DeliveryHistory
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.settings import Settings
 
 LONGEST = 200  # bytes of the first line of a merged index
@@ -82,5 +82,4 @@ def counted_at(work: Path, run: RunId) -> DownlinkId | None:
 
     The waiting events of the run are counted there, so that a sum over downlinks counts each event once.
     """
-    there = (dl for dl in reversed(begun_downlinks(work, run)) if _head(work, run, dl))
-    return next(there, None)
+    return max(known_downlinks(work, run), default=None)
