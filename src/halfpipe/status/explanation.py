@@ -255,8 +255,8 @@ def _explained(state: State, group: Group) -> Explained:
 def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
     waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
     least = state.settings.merge.min_epus
-    said = [in_words(lack, state.segments, least) for lack in lacks]
-    why = [f"{text[0].upper()}{text[1:]}." for text in said]
+    texts = [in_words(lack, state.segments, least) for lack in lacks]
+    why = [f"{text[0].upper()}{text[1:]}." for text in texts]
     for lack in lacks:
         epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
         found = list(state.sources(lack))
@@ -283,7 +283,15 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
-    why += ["The missing data normally come with the next downlink.", *_how_long(state)]
+    why.append("The missing data normally come with the next downlink.")
+    if times := handoff_times(state.work, state.run):
+        said = f"No more data of the run have arrived since {utc(times[-1])}"
+        if past := state.survey.past_waits:
+            said += (
+                f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
+                f"{lasted(past[-1])} ({count(len(past), 'wait')})"
+            )
+        why.append(f"{said}.")
     started = float(met.met_to_unix(state.run.met))
     if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""
@@ -292,19 +300,6 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         [*why, "Abandon the run only if the data will never arrive."],
         f'halfpipe force {state.run} --reason "..."',
     )
-
-
-def _how_long(state: State) -> Iterator[str]:
-    """Yield a sentence: when data of a run last arrived, and how long such waits took before."""
-    if not (times := handoff_times(state.work, state.run)):
-        return  # none of its downlinks is handed off
-    said = f"No more data of the run have arrived since {utc(times[-1])}"
-    if past := state.survey.past_waits:
-        said += (
-            f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
-            f"{lasted(past[-1])} ({count(len(past), 'wait')})"
-        )
-    yield f"{said}."
 
 
 def _late(state: State, inside: DownlinkId) -> list[str]:
