@@ -133,9 +133,15 @@ class Batches:
         todo = [dl for dl in self.todo if dl not in self.ends]
         if not todo:
             return
-        file = self._write_batches(todo)
+        size, work = self.settings.history.batch, self.settings.paths.work
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{todo[0]}"
+        file, self.log = work / paths.batches(name), work / paths.batches_log(name)
+        batches = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
+        write_json(
+            file, {"since": self.since, "settings": str(write_down(self.settings)), "batches": batches}
+        )
         begun = file.stat().st_mtime
-        words = ["history", "--snakefile", str(SNAKEFILE), "--directory", str(self.settings.paths.work)]
+        words = ["history", "--snakefile", str(SNAKEFILE), "--directory", str(work)]
         try:
             with running([*snakemake.command(*words), "--config", f"batches={file}"], self.log) as process:
                 for _ in ticks(process, LOOK_SECONDS):
@@ -145,17 +151,6 @@ class Batches:
             self._look(todo, begun)
         if process.returncode and all(dl not in self.ends for dl in todo):
             raise HalfPipeError("\n".join([f"no batch has begun; its log: {self.log}", *end_of(self.log)]))
-
-    def _write_batches(self, todo: Sequence[DownlinkId]) -> Path:
-        """Write the batches to a file for ``history.smk``."""
-        size, work = self.settings.history.batch, self.settings.paths.work
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{todo[0]}"
-        file, self.log = work / paths.batches(name), work / paths.batches_log(name)
-        batches = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
-        write_json(
-            file, {"since": self.since, "settings": str(write_down(self.settings)), "batches": batches}
-        )
-        return file
 
     def _look(self, todo: Sequence[DownlinkId], begun: float) -> None:
         """Read which downlinks were handed off or failed since the Unix time `begun`.

@@ -277,9 +277,7 @@ def nobody_else(settings: Settings, each: Removable) -> Iterator[None]:
         If another process holds one of the leases, or a job of a downlink is still running.
     """
     with ExitStack() as held:
-        mine = _leases(settings, each)
-        for lease in mine:
-            held.callback(lease.release)
+        mine = [held.enter_context(lease) for lease in _leases(settings, each)]  # released, also if not taken
         taken = [lease.try_take() for lease in mine]  # without waiting, because a merge may take an hour
         if (who := at_work(settings, each)) or not all(taken):
             raise LockedError(

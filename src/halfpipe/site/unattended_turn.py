@@ -84,25 +84,28 @@ def turn(
             say(f"another unattended invocation is running: {lease.look() or 'it has just ended'}")
         alarms.report_site("unattended-stopped", turn_troubles(work, time.time()))
         return RUNNING
-    begun, status = time.time(), FAILED
-    all_seen, since = _last_look_at_all(work, begun) if timer else (begun, "")
-    recorded = all_seen if since else 0.0
-    try:
-        status = Turn(settings, snakemake, minutes * 60, alarms, lease, since).run()
-        recorded = all_seen
-    except (HalfPipeError, OSError) as error:
-        status = UNUSABLE if isinstance(error, ConfigError) else FAILED
-        why = Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")
-        alarms.report_site(why.code, [why])
-    finally:
-        if timer:
-            ended = {"ended": round(time.time()), "all": recorded, "status": status, "host": whoami().host}
-            with suppress(HalfPipeError, OSError):
-                write_json(work / paths.LAST_TURN, ended)
+    with lease:
+        begun, status = time.time(), FAILED
+        all_seen, since = _last_look_at_all(work, begun) if timer else (begun, "")
+        recorded = all_seen if since else 0.0
         try:
-            alarms.report_site(UNPUBLISHED, publish(settings))
+            status = Turn(settings, snakemake, minutes * 60, alarms, lease, since).run()
+            recorded = all_seen
+        except (HalfPipeError, OSError) as error:
+            status = UNUSABLE if isinstance(error, ConfigError) else FAILED
+            why = Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")
+            alarms.report_site(why.code, [why])
         finally:
-            lease.release()
+            if timer:
+                ended = {
+                    "ended": round(time.time()),
+                    "all": recorded,
+                    "status": status,
+                    "host": whoami().host,
+                }
+                with suppress(HalfPipeError, OSError):
+                    write_json(work / paths.LAST_TURN, ended)
+            alarms.report_site(UNPUBLISHED, publish(settings))
     return status
 
 

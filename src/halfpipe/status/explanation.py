@@ -262,8 +262,8 @@ def _explained(state: State, group: Group) -> Explained:
 def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
     waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
     least = state.settings.merge.min_epus
-    said = [in_words(lack, state.segments, least) for lack in lacks]
-    why = [f"{text[0].upper()}{text[1:]}." for text in said]
+    texts = [in_words(lack, state.segments, least) for lack in lacks]
+    why = [f"{text[0].upper()}{text[1:]}." for text in texts]
     for lack in lacks:
         epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
         found = list(state.sources(lack))

@@ -125,19 +125,17 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     """
     found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
     if found is not None and found.lives:
-        if now - found.signed < PATIENCE_SECONDS:
-            return
-        holder = found.holder
-        end = f". If it hangs, end process {holder.pid} on {holder.host}" if holder else ""
-        look = f"See what it waits for{end}"
-        yield Cause(
-            "unattended-stopped",
-            Verdict.ACTION,
-            f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
-            f"{utc(found.signed)}",
-            Remedy(f"ls -lt {work / paths.UNATTENDED_LOGS}", first=look),
-            found.signed,
-        )
+        if now - found.signed >= PATIENCE_SECONDS:
+            holder = found.holder
+            end = f". If it hangs, end process {holder.pid} on {holder.host}" if holder else ""
+            yield Cause(
+                "unattended-stopped",
+                Verdict.ACTION,
+                f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
+                f"{utc(found.signed)}",
+                Remedy(f"ls -lt {work / paths.UNATTENDED_LOGS}", first=f"See what it waits for{end}"),
+                found.signed,
+            )
         return
     if last is None or -CLOCK_SECONDS < now - last["ended"] < PATIENCE_SECONDS:
         return
