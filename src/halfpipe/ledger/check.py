@@ -90,9 +90,8 @@ def _differences(
 
 
 def _rows(connection: Connection, table: Table, which: ColumnElement[bool]) -> list[Row]:
-    """Return rows of a table, sorted by key."""
-    rows = map(dict, connection.execute(select(table).where(which)).mappings())
-    return sorted(rows, key=lambda row: [row[column.name] for column in table.primary_key])
+    """Return rows of a table, sorted."""
+    return sorted(map(dict, connection.execute(select(table).where(which)).mappings()), key=str)
 
 
 def _unlike(name: str, ledger: list[Row], files: list[Row]) -> list[str]:

@@ -228,8 +228,9 @@ class Ledger:
             try:
                 return once()
             except SQLAlchemyError as error:
-                # The first line of a driver's message. Drivers print no passwords.
-                message = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+                # The first line of a driver's message, without the address. Drivers print no passwords.
+                lines = str(getattr(error, "orig", None) or error).strip().split("\n")
+                message = lines[0].rpartition(" failed: ")[2]
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
                         f"the ledger {self.name}: {message}. {kept}",

@@ -75,23 +75,19 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
     """
     noted = pending(ledger)
     own = [run for run in noted if runs is None or run in runs]
-    left = set(noted)
     for run in list(dict.fromkeys([*own, *noted]))[: len(own) + CATCH_UP]:
-        ending = _send_run(run, ledger, command, output)
-        if ending is None:
-            left.remove(run)
-            continue
-        log.warning("run %s (%s): moot.update %s", run, run.l1, ending.how)
-        if ending.status is None or ending.late:  # it would fail for other runs, too
-            break
-    if left:
+        if (ending := _send_run(run, ledger, command, output)) is not None:
+            log.warning("run %s (%s): moot.update %s", run, run.l1, ending.how)
+            if ending.status is None or ending.late:  # it would fail for other runs, too
+                break
+    if left := pending(ledger):
         log.warning(
             "the MOOT database did not receive %d runs (%s). Each later load tries some of them. To send all once the "
             "cause is fixed: halfpipe ledger moot",
             len(left),
-            ", ".join(run.l1 for run in sorted(left)[:CATCH_UP]),
+            ", ".join(run.l1 for run in left[:CATCH_UP]),
         )
-    return sorted(left)
+    return left
 
 
 def _send_run(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, inspect, select
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.files.json_files import read_json
-from halfpipe.formats.retdef import read_retdef
+from halfpipe.formats.retdef import MAX_TIME, read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.tables import (
@@ -26,7 +26,7 @@ from halfpipe.ledger.tables import (
     time_of,
 )
 from halfpipe.merge.late_events import listed
-from halfpipe.merge.settle import KnownDatagrams, is_complete
+from halfpipe.merge.settle import KnownDatagrams, consecutive, is_complete
 from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Delivery
 from halfpipe.run.downlinks_of_run import every_downlink, known_downlinks
@@ -96,43 +96,28 @@ class Part:
         if not len(datagrams.rows):
             return None
         rows = datagrams.rows
-        times = [rows["utc"], *(rows[key][rows["nevts"] > 0] for key in ("evtutc0", "evtutc1"))]
-        try:
-            if sum(rows["nevts"].tolist()) > MOST:
-                raise OverflowError(f"more than {MOST} events")
-            _ = [(time_of(column.min()), time_of(column.max())) for column in times if len(column)]
-        except (OverflowError, ValueError, OSError) as error:
+        with_events = rows[rows["nevts"] > 0]
+        times = np.concatenate([rows["utc"], with_events["evtutc0"], with_events["evtutc1"]])
+        if not ((times >= 0) & (times < MAX_TIME)).all() or sum(rows["nevts"].tolist()) > MOST:
             raise StateError(
-                f"{path}: {error}: an index line is damaged. Nothing was loaded. Decode the downlink's chunks of the "
-                "run again (-F)."
-            ) from error
+                f"{path}: an index line has an impossible time or number of events. Nothing was loaded. Decode the "
+                "downlink's chunks of the run again (-F)."
+            )
         digest = hashlib.sha256(b"\n".join(datagrams.lines)).hexdigest()
         return cls(downlink, run, int(rows["scid"][0]), digest, refused, datagrams)
-
-    @property
-    def _of(self) -> Row:
-        return {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
 
     def rows(self) -> dict[Table, list[Row]]:
         """Return the rows of the part for each table, sorted by key."""
         segments, datagrams = [], []
-        ranges = self.datagrams.ranges()
+        key = {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
         for apid, of_apid in self.datagrams.by_apid().items():
-            for first, last in ranges[apid]:
-                begin, end = np.searchsorted(of_apid["datagram"], [first, last + 1])
-                inside = of_apid[begin:end]
-                segments.append(
-                    {
-                        **self._of,
-                        "apid": apid,
-                        "dgmseq0": first,
-                        "dgmseq1": last,
-                        "nevts": int(inside["nevts"].sum()),
-                    }
-                )
+            for inside in consecutive(of_apid):
+                first, last = inside["datagram"][[0, -1]].tolist()
+                events = int(inside["nevts"].sum())
+                segments.append(key | {"apid": apid, "dgmseq0": first, "dgmseq1": last, "nevts": events})
                 ends = inside[[0, -1]] if first != last else inside
-                datagrams += [{**self._of, **_datagram(row)} for row in ends]
-        link = {**self._of, "digest": self.digest, "refused": int(self.refused)}
+                datagrams += [key | _datagram(row) for row in ends]
+        link = key | {"digest": self.digest, "refused": int(self.refused)}
         return {LINKS: [link], SEGMENTS: segments, DATAGRAMS: datagrams}
 
 
