@@ -28,9 +28,6 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
     return read_run(run), int(sequence)
 
 
-WHAT = Named("run, downlink, sequence, or code", _read)
-
-
 @click.command(
     "explain",
     cls=Verb,
@@ -47,7 +44,7 @@ WHAT = Named("run, downlink, sequence, or code", _read)
     "what",
     nargs=-1,
     required=True,
-    type=WHAT,
+    type=Named("run, downlink, sequence, or code", _read),
     metavar="DL|RUN|RUN:SEQUENCE|CODE...",
     help="A downlink, a run as 2c2e5787 or r0741234567, one sequence of a run, or a code.",
 )

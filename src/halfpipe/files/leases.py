@@ -224,7 +224,7 @@ class Lease(AbstractContextManager["Lease"]):
         say_at = time.monotonic() + (0.0 if refuse else PATIENCE_SECONDS)
         while not self.try_take():
             found = self.look()
-            why = f"waiting for {what}, held by {found or 'a process that has just released it'}"
+            why = f"waiting for {what}, held by {found}"
             if refuse and found is not None and found.lives:
                 why = f"{what} is in progress: {found}. Waiting to see whether that process is still alive"
                 before, seen = seen, (found.number, found.touched)
@@ -233,7 +233,7 @@ class Lease(AbstractContextManager["Lease"]):
                         f"{what} is in progress: {found} holds {self.home}. Wait for it to end, or end it, then re-run "
                         "the command."
                     )
-            if time.monotonic() >= say_at:
+            if found is not None and time.monotonic() >= say_at:  # None: it was released at this moment
                 say(why)
                 say_at = time.monotonic() + REMIND_SECONDS
             time.sleep(pause)

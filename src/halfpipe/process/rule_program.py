@@ -70,12 +70,10 @@ def run(
             why = failure_record.Failure.of(error, command)
             if arguments.log is not None and why.write(arguments.log) and leases.HEAD_VARIABLE in os.environ:
                 terminal.setLevel(logging.CRITICAL)  # the head reports it
-            if isinstance(error, HalfPipeError | OSError):
-                log.error("error: %s", error if isinstance(error, HalfPipeError) else why.text)
-            elif isinstance(error, Exception):
-                log.exception("error: this is a defect of HalfPipe, please report it with these lines")
-            else:
+            if isinstance(error, SystemExit):
                 raise
+            text = error if isinstance(error, HalfPipeError) else why.text
+            log.error("error: %s", text, exc_info=bool(why.trace))
             return 1
     return 0
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.files.durable import write_whole
 from halfpipe.files.reading import open_regular
 
 STATUS = Path("/proc/self/status")
@@ -52,13 +53,9 @@ def recorded(log: Path | None) -> Iterator[None]:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Append to a file to which other jobs append at the same time, if possible in one system call.
-
-    A nearly full disk takes a part of the content, and the next call fails.
-    """
+    """Append to a file to which other jobs append at the same time, if possible in one system call."""
     with path.open("ab", buffering=0) as out:
-        while content:
-            content = content[out.write(content) :]
+        write_whole(out, content)
 
 
 def is_empty(log: Path) -> bool:
