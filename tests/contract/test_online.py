@@ -1,7 +1,6 @@
 """`halfpipe online` as operators run it, and kills at any moment: one complete file, one command."""
 
 import shutil
-import sys
 from datetime import datetime
 
 import pytest
@@ -18,7 +17,6 @@ from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, Online, on_site, staged, without_downlink
 from tests.support.workflow import Running, Site
 
-COMMAND = [sys.executable, "-m", "halfpipe", "online"]
 LIMIT = 1.0  # seconds that the command may take
 EVERY = 3  # moments: at three in a row the command may have run, and its end was not recorded
 
@@ -98,7 +96,7 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
 def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     with_online(online, online.command("sleep 0.5"))
-    words = [*COMMAND, "--configfile", str(site.configfile)]
+    words = [*verbs.COMMAND, "online", "--configfile", str(site.configfile)]
     both = [Running(words, site.home) for _ in "ab"]
     ended = [one.ended().good() for one in both]
     assert len(online.told) == 1

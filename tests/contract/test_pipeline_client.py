@@ -10,20 +10,11 @@ import pytest
 from halfpipe.errors import ConfigError
 from tests.support.in_process import ROOT, module
 from tests.support.level1 import CLIENT
-from tests.support.pipeline_server import TASK_XML
+from tests.support.pipeline_server import TASK_XML, variables_of
 from tests.support.standin import task_xml
 
 DL = "240601001"
-GIVEN = {
-    "downlinkID": "80819007",
-    "numChunks": "12",
-    "outputBase": "/downlinks",
-    "maxEvents": "125000",
-    "level1Name": "L1Proc",
-    "startL1": "1",
-    "fosFlavor": "ISOC_PROD",
-    "pipelineFlavor": "PROD",
-}
+GIVEN = {name: str(value) for name, value in variables_of("080819007", 12, Path("/downlinks")).items()}
 
 
 def test_the_task_has_the_variables_of_the_dispatcher() -> None:

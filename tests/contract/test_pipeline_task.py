@@ -37,15 +37,10 @@ def run_stream(server: Server, **variables: Any) -> None:
     server.run()
 
 
-def delivered(server: Server) -> None:
-    """Check the staged bytes of the first downlink."""
-    check(server.site, CASE.steps[0])
-
-
 def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     run_stream(server)
     assert server.states(FIRST) == GOOD, server.log(FIRST, "process")
-    delivered(server)
+    check(server.site, CASE.steps[0])
     runs = server.site.receipt(FIRST)["runs"]
     events, waiting = (sum(run[key] for run in runs) for key in ("delivered", "waiting"))
     figures = {"handoff": 1, "runs": len(runs), "events": events, "waiting": waiting, "level1": 1}
@@ -69,7 +64,7 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     server.site.halfpipe("hold", "stage", "--resume").good()
     server.roll_back(FIRST, again=1)
     assert server.site.receipt(FIRST)["handoff"] == 2
-    delivered(server)
+    check(server.site, CASE.steps[0])
     assert server.states(FIRST) == {"process": "SUCCESS SUCCESS", "launchL1": "SUCCESS FAILED FAILED"}
     assert f"halfpipe submit {FIRST} --rollback" in server.log(FIRST, "launchL1")
     server.site.halfpipe("submit", FIRST, "--rollback").good()
@@ -91,7 +86,7 @@ def test_a_stream_with_a_bad_chunk_fails_with_its_cause(server: Server) -> None:
     server.site.misbehave(IN)
     server.roll_back(FIRST)
     assert server.states(FIRST) == {"process": "FAILED FAILED SUCCESS", "launchL1": "WAITING SUCCESS"}
-    delivered(server)
+    check(server.site, CASE.steps[0])
 
 
 def test_a_stream_continues_after_a_killed_job(server: Server) -> None:
@@ -105,7 +100,7 @@ def test_a_stream_continues_after_a_killed_job(server: Server) -> None:
     running.ended().good()
     assert server.states(FIRST) == {"process": "FAILED SUCCESS", "launchL1": "SUCCESS"}
     assert decoded.stat().st_mtime_ns == first
-    delivered(server)
+    check(server.site, CASE.steps[0])
     assert server.level1(FIRST) == ["createStream"]
 
 
@@ -120,7 +115,7 @@ def test_two_streams_of_one_downlink_do_its_work_once(server: Server) -> None:
         running.ended().good()
     logs = [(place / "process" / "logFile.txt").read_text() for place, _ in both]
     assert any("waiting for " in log for log in logs), logs
-    delivered(server)
+    check(server.site, CASE.steps[0])
     assert [server.site.receipt(FIRST)["handoff"], server.level1(FIRST)] == [1, ["createStream"]]
     assert not any('"FAILED"' in (place / "stream.json").read_text() for place, _ in both)
 
@@ -136,7 +131,7 @@ def test_a_stream_that_a_switch_holds_does_not_fail(switch: str, server: Server)
     server.site.halfpipe("hold", switch, "--resume").good()
     server.roll_back(FIRST)
     assert "held" not in server.variables(FIRST)
-    delivered(server)
+    check(server.site, CASE.steps[0])
     assert server.level1(FIRST) == ["createStream"]
 
 
@@ -156,7 +151,7 @@ def test_a_stream_waits_for_late_retdefs_and_names_missing_ones(server: Server) 
     late.write_bytes(content)
     running.ended().good()
     assert server.states(FIRST)["process"] == "FAILED FAILED SUCCESS"
-    delivered(server)
+    check(server.site, CASE.steps[0])
 
 
 def test_a_trial_stream_has_its_own_config(server: Server) -> None:

@@ -15,7 +15,7 @@ from tests.support.in_process import ROOT
 from tests.support.ledger_files import Database, whole
 from tests.support.legacy_ledger import LegacyLedger
 from tests.support.level1 import CLIENT
-from tests.support.pipeline_server import TASK_XML
+from tests.support.pipeline_server import TASK_XML, variables_of
 from tests.support.workflow import REPLAY
 
 RUNBOOK = "docs/switch-over.md"
@@ -109,20 +109,7 @@ class World:
         """Return what the dispatcher does for a downlink: RetDefs, then a stream of the newest version of the task."""
         retdefs = sorted((CASE / "in" / downlink).glob("RetDef-*.xml"))
         place = self.downlinks / downlink
-        text = {
-            "taskBase": "none",
-            "outputBase": place.parent,
-            "downlinkID": downlink,
-            "numChunks": len(retdefs),
-            "level1Name": "L1Proc",
-            "startL1": 1,
-            "maxEvents": 125000,
-            "fosFlavor": "ISOC_PROD",
-            "fmxRoot": "none",
-            "pipelineFlavor": "PROD",
-            "startOnline": 0,
-            "onlineName": "none",
-        }
+        text = variables_of(downlink, len(retdefs), place.parent)
         given = ",".join(f"{name}={value}" for name, value in text.items())
         return [
             f"mkdir {place}",

@@ -94,9 +94,8 @@ def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, t
     assert ndgms(ledger) == {RUN: ("InProgress", 4)}
     load(ledger, settings, ONE)
     assert run_rows(ledger)[RUN] == whole_row
-    process(
-        tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2, into=ledger
-    )  # it does not contain the run any more
+    # It does not contain the run any more.
+    process(tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2, into=ledger)
     assert ndgms(ledger) == {RUN: ("InProgress", 4), OTHER: ("Complete", 3)}
     for downlink in (ONE, TWO):
         remove(ledger, settings, downlink)

@@ -17,6 +17,15 @@ TASK_XML = ROOT / "profiles" / "s3df" / "HalfPipe.xml"
 CORES = "2"
 
 
+def variables_of(downlink: str, chunks: int, retdefs: Path, max_events: int = 125000) -> dict[str, Any]:
+    """Return the variables that the dispatcher gives to the stream of a downlink."""
+    numbers = {"downlinkID": int(downlink), "numChunks": chunks, "maxEvents": max_events}
+    names = {"level1Name": "L1Proc", "onlineName": "intOnlineAnalysis"}
+    places = {"taskBase": "/legacy", "outputBase": retdefs, "fmxRoot": "/fmx"}
+    production = {"fosFlavor": "ISOC_PROD", "pipelineFlavor": "PROD", "startL1": 1, "startOnline": 0}
+    return numbers | names | places | production
+
+
 @dataclass
 class Server:
     """The server in a directory, and the checkout that its jobs run in, with the config of `site`."""
@@ -47,22 +56,8 @@ class Server:
 
     def create(self, downlink: str, chunks: int, **variables: Any) -> Ended:
         """Create a stream of the task as the dispatcher does."""
-        given = {
-            "taskBase": "/legacy",
-            "outputBase": self.site.retdefs,
-            "downlinkID": int(downlink),
-            "numChunks": chunks,
-            "level1Name": "L1Proc",
-            "startL1": 1,
-            "maxEvents": self.site.settings.merge.max_events,
-            "fosFlavor": "ISOC_PROD",
-            "fmxRoot": "/fmx",
-            "pipelineFlavor": "PROD",
-            "startOnline": 0,
-            "onlineName": "intOnlineAnalysis",
-            "halfpipeRoot": self.checkout,
-            "cores": CORES,
-        } | variables
+        given = variables_of(downlink, chunks, self.site.retdefs, self.site.settings.merge.max_events)
+        given |= {"halfpipeRoot": self.checkout, "cores": CORES} | variables
         words = [f"-D{name}={value}" for name, value in given.items()]
         return self.client("createStream", "-S", str(int(downlink)), *words, "HalfPipe")
 
