@@ -1,11 +1,14 @@
 """Lists of downlinks and runs, and the downlinks that contain a run."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
+
+LATEST = 200  # runs from which waiting times are estimated
 
 
 def every_downlink(work: Path) -> list[DownlinkId]:
@@ -45,7 +48,13 @@ def known_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
     return [dl for dl in begun_downlinks(work, run) if (work / paths.datagrams(run, dl)).exists()]
 
 
-def last_handoff(work: Path, run: RunId) -> float | None:
-    """Return when a downlink of a run was last handed off for the first time, Unix seconds; None if none was."""
+def handoff_times(work: Path, run: RunId) -> list[float]:
+    """Return the times of the first hand-off of each downlink of a run, Unix seconds, in order."""
     first = (modified(f"{work}/{paths.receipts(dl)}/000001.json") for dl in begun_downlinks(work, run))
-    return max((when for when in first if when is not None), default=None)
+    return sorted(when for when in first if when is not None)
+
+
+def past_waits(work: Path) -> list[float]:
+    """Return how long the `LATEST` runs of this site waited for their next downlinks, in seconds, in order."""
+    times = (handoff_times(work, run) for run in every_run(work)[-LATEST:])
+    return sorted(after - before for each in times for before, after in pairwise(each))

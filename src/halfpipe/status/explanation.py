@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from halfpipe import paths
@@ -35,13 +36,13 @@ from halfpipe.merge.undelivered import (
 )
 from halfpipe.run.downlinks_of_run import (
     every_run,
+    handoff_times,
     known_downlinks,
-    last_handoff,
 )
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey, manifests_of
-from halfpipe.words import count, grouped, utc
+from halfpipe.words import count, grouped, lasted, utc
 
 DAY = 86400.0
 REFUSED = "refused"  # kind of due events, if Level-1 would refuse the run
@@ -291,8 +292,14 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
     why.append("The missing data normally come with the next downlink.")
-    if (last := last_handoff(state.work, state.run)) is not None:
-        why.append(f"No more data of the run have arrived since {utc(last)}.")
+    if times := handoff_times(state.work, state.run):
+        said = f"No more data of the run have arrived since {utc(times[-1])}"
+        if past := state.survey.past_waits:
+            said += (
+                f"; here the next downlink of a run usually comes after {lasted(median(past))}, at most after "
+                f"{lasted(past[-1])} ({count(len(past), 'wait')})"
+            )
+        why.append(f"{said}.")
     started = met.met_to_unix(state.run.met)
     if state.survey.now - started <= state.settings.retire.report_days * DAY:
         return waits, why, ""

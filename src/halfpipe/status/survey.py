@@ -24,7 +24,7 @@ from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.process.attempts import Attempts
-from halfpipe.run import abandoned_runs, manifest_books, receipt_file
+from halfpipe.run import abandoned_runs, downlinks_of_run, manifest_books, receipt_file
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.settings import Settings
@@ -78,6 +78,11 @@ class Survey:
     def announced(self) -> Mapping[RunId, Sequence[Announced]]:
         """The outstanding chunks by run."""
         return grouped((each.retdef.run, each) for each in outstanding_chunks(self.plan))
+
+    @cached_property
+    def past_waits(self) -> Sequence[float]:
+        """How long runs waited for their next downlink, in seconds, the shortest first."""
+        return downlinks_of_run.past_waits(self.work)
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:

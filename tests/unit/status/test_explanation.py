@@ -114,10 +114,20 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     assert said_of(site).groups == ()
 
 
-def test_when_data_last_arrived_is_told(site: Site) -> None:
+def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
     build("gap_one", site, FIRST)
-    os.utime(site.work / paths.receipts(FIRST) / "000001.json", (1e9, 1e9))
-    assert "since 2001-09-09 01:46:40 UTC" in said_of(site).groups[0].why[-2]
+    for run, first, last in [("2c2e5000", 1, 2), ("2c2e5001", 2, 3), ("2c2e5002", 3, 3)]:
+        for number in {first, last}:
+            (site.work / paths.run(run) / f"24053100{number}").mkdir(parents=True)
+    for downlink, when in [("240531001", 0), ("240531002", 5400), ("240531003", 5400 + 86400)]:
+        record = site.work / paths.receipts(downlink) / "000001.json"
+        record.parent.mkdir(parents=True)
+        record.touch()
+        os.utime(record, (1e9 + when, 1e9 + when))
+    since = said_of(site).groups[0].why[-2]
+    assert since.endswith(
+        "UTC; here the next downlink of a run usually comes after 12.8 h, at most after 24.0 h (2 waits)."
+    )
 
 
 def test_an_epu_whose_first_datagram_opens_nothing_waits_for_no_chunk(site: Site) -> None:
