@@ -85,7 +85,7 @@ class LegacyLedger:
                         "apid": int(rows["apid"][0]),
                         "downlink_id": number,
                     }
-                    names = {column.name for column in datagrams.c} & {*rows.dtype.names} - key.keys()
+                    names = {column.name for column in datagrams.c} & set(rows.dtype.names or ()) - key.keys()
                     for row in (rows[0], rows[-1])[: len(rows)]:
                         values = {name: of_row(row, name) for name in names}
                         connection.execute(
