@@ -19,7 +19,7 @@ from tests.support.golden_cases import TAKEOVER, build, case_names, cases, check
 from tests.support.harness import events_of
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
-from tests.support.legacy_merge import Legacy, spans_of
+from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site
 
 
@@ -347,8 +347,7 @@ def test_every_event_is_delivered_once_except_those_that_the_legacy_loses(
     spans: dict[str, list[tuple[int, int]]] = {}
     for step in case.steps[:number]:
         for run, merged in legacy.process(step).items():
-            rows = [row for events in spans_of(merged) for row in events[["sequence", "apid"]].tolist()]
-            at_level1.update((run, row) for row in rows)
+            at_level1.update((run, (e.sequence, e.apid)) for events in merged.indexes for e in events)
             spans.setdefault(run, []).extend(merged.recorded)
     site.halfpipe("takeover", str(legacy.tree), "--do").good()
     for step in case.steps[number:]:

@@ -38,12 +38,9 @@ class Gated:
 
     def start(self) -> Running:
         """Start Snakemake as an operator does, and wait until its decoder is started."""
-        running = self.start_only()
+        running = Running(self.site.command(f"dl={DL}"), self.site.home)
         running.wait_for("a decoder", (self.gate / "started").exists)
         return running
-
-    def start_only(self) -> Running:
-        return Running(self.site.command(f"dl={DL}"), self.site.home)
 
     def check(self) -> None:
         assert self.site.tree() == self.in_peace
@@ -90,7 +87,7 @@ def test_after_a_killed_head_the_same_command_waits_for_its_jobs(gated: Gated) -
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait()
     assert f"downlink-{DL}" in leases(gated.site.work)
-    again = gated.start_only()
+    again = gated.start()  # its decoder was started before
     again.wait_for("it waits", lambda: "that a killed process left behind: job-" in again.log.read_text())
     time.sleep(1)
     assert again.process.poll() is None

@@ -85,8 +85,8 @@ def chunk_of(path: Path) -> Chunk:
     index = idx.read_index(path)
     rows = index.events[["sequence", "apid", "datagram"]].tolist()
     events = tuple(Event(a, b, c, copy) for copy, (a, b, c) in enumerate(rows))
-    names = ("apid", "datagram", "oaction", "caction", "nevts", "evtseq0", "evtseq1", "evtutc0")
-    lines = index.datagrams[list(names)].tolist()
+    names = ["apid", "datagram", "oaction", "caction", "nevts", "evtseq0", "evtseq1", "evtutc0"]
+    lines = index.datagrams[names].tolist()
     return Chunk(
         path.name, events, tuple(Datagram(a, n, o.decode(), c.decode(), *rest) for a, n, o, c, *rest in lines)
     )

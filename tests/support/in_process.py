@@ -23,16 +23,14 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from subprocess import Popen, run
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn
 from unittest.mock import patch
 
-import yaml
 from snakemake import cli, workflow
 from snakemake.exceptions import SpawnedJobError
 from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from halfpipe import settings
 from halfpipe.files import heartbeat, leases
 from halfpipe.process import programs
 
@@ -119,15 +117,9 @@ class Executor(local.Executor):  # type: ignore[misc]
 ExecutorPluginRegistry().register_plugin(EXECUTOR, sys.modules[__name__])
 
 
-# These stay the same while tests run, so they are made once: Snakemake's parser of command lines, the parsed
-# files of the workflow, and their code.
-_parsers = cache(cli.get_argument_parser)
+# The parsed files of the workflow and their code stay the same while tests run, so they are made once.
 _parse = workflow.parse
 _parsed: dict[tuple[str, int], tuple[str, int, dict[int, int]]] = {}
-
-
-def _parser_once(profiles: Sequence[object] = ()) -> Any:
-    return _parsers(tuple(profiles))
 
 
 def _parse_once(path: Any, of: Any, linemap: dict[int, int], **keys: Any) -> tuple[str, int]:
@@ -139,22 +131,6 @@ def _parse_once(path: Any, of: Any, linemap: dict[int, int], **keys: Any) -> tup
     return code, rulecount
 
 
-# libyaml is ten times as fast, but does not quote the line of an error.
-_load_yaml = yaml.load
-_FAST = {yaml.SafeLoader: yaml.CSafeLoader, yaml.FullLoader: yaml.CFullLoader}
-
-
-def _load_yaml_fast(given: Any, Loader: Any) -> Any:  # noqa: N803 - as yaml calls it
-    text = given if isinstance(given, str | bytes) else given.read()
-    try:
-        return _load_yaml(text, _FAST.get(Loader, Loader))
-    except yaml.YAMLError:
-        return _load_yaml(text, Loader)
-
-
-vars(yaml).update(load=_load_yaml_fast, SafeDumper=yaml.CSafeDumper)
-vars(settings)["get_type_hints"] = cache(get_type_hints)  # each job reads the settings
-cli.get_argument_parser = _parser_once
 workflow.parse = _parse_once
 workflow.compile = cache(compile)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe.formats import evt
 from halfpipe.ids import RunId
@@ -347,9 +346,3 @@ def read_spans(path: Path) -> list[Span]:
     """Read spans from a file with the text of `written`."""
     numbers = [*map(int, re.findall(r"[IL](\d+)L?$", path.read_text(), re.MULTILINE))]
     return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def spans_of(found: Merge) -> list[NDArray[np.void]]:
-    """Return the events of each index that a merge writes: sequence and APID."""
-    key = np.dtype([("sequence", "u8"), ("apid", "u2")])
-    return [np.array([(e.sequence, e.apid) for e in events], key) for events in found.indexes]

@@ -106,13 +106,14 @@ class Story:
         if {*words} & {"-F", "deliver_run", "decode_chunk"}:
             self.books.of[dl].gone.clear()  # all its runs were delivered again
         for chunk in self.world.chunks[dl]:
-            source = self.world.source(chunk)
-            assert (
-                meanwhile
-                or chunk.voucher in self.books.ignored
-                or self.world.staged_version(chunk)
-                or not source.exists()
-            ), f"{source} came late and is ignored"
+            if (
+                not meanwhile
+                and chunk.voucher not in self.books.ignored
+                and self.world.source(chunk).exists()
+            ):
+                assert self.world.staged_version(chunk), (
+                    f"{chunk.voucher}: its RetDef came late and is ignored"
+                )
 
     @contextmanager
     def between_jobs(self, dl: str, number: int, act: Callable[[], object]) -> Iterator[None]:
@@ -144,21 +145,19 @@ class Story:
 
     def obstacles(self, dl: str) -> list[str]:
         """Return why processing a downlink may fail."""
-        found = ["files that left the stage before their hand-off"] if self.books.of[dl].gone else []
-        if self.has_hole(dl):
-            found.append("a RetDef is missing")
-        if self.brings_unannounced(dl):
-            found.append(UNANNOUNCED)
-        if self.books.ignored:
-            found.append("a chunk is ignored")
-        if any(not self.books.would_bring(self.books.next_version(c))[0] for c in self.world.chunks[dl]):
-            found.append("a chunk brings nothing")
-        # Reprocessing may contribute less, and lost products may not be replaceable.
-        if any(self.brings_less(c) for chunks in self.world.chunks.values() for c in chunks):
-            found.append("less")
-        if any(self.books.without.values()):
-            found.append("decoded without an hour")
-        return found
+        chunks = [chunk for chunks in self.world.chunks.values() for chunk in chunks]
+        mine = [self.books.next_version(chunk) for chunk in self.world.chunks[dl]]
+        found = {
+            "files that left the stage before their hand-off": self.books.of[dl].gone,
+            "a RetDef is missing": self.has_hole(dl),
+            UNANNOUNCED: self.brings_unannounced(dl),
+            "a chunk is ignored": self.books.ignored,
+            "a chunk brings nothing": any(not self.books.would_bring(version)[0] for version in mine),
+            # Reprocessing may contribute less, and lost products may not be replaceable.
+            "less": any(map(self.brings_less, chunks)),
+            "decoded without an hour": any(self.books.without.values()),
+        }
+        return [why for why, so in found.items() if so]
 
     def brings_less(self, chunk: NewInput) -> bool:
         """Tell whether a chunk would contribute less now than before, or less than it should."""
