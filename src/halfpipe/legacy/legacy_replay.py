@@ -165,8 +165,7 @@ def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[n
     firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*spans, strict=True))
     # At each event, spans were read up to the first one that does not end before the event, or to the last.
     at = np.minimum(np.searchsorted(np.maximum.accumulate(lasts), sequence), len(spans) - 1)
-    found: NDArray[np.bool_] = (firsts[at] <= sequence) & (sequence <= lasts[at])
-    return found
+    return (firsts[at] <= sequence) & (sequence <= lasts[at])
 
 
 def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:

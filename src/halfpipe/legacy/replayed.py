@@ -119,23 +119,21 @@ class Inputs:
         return sorted({downlink, *times, *self.taken_over}, key=lambda dl: (times.get(dl, ""), dl))
 
     def times(self, known: Iterable[DownlinkId]) -> list[str]:
-        """Return the legacy's line with the times of a run, from the indexes of all `known` downlinks."""
-        times = [pair for dl in known for pair in self._times.get(dl, ())]
-        firsts, lasts = zip(*times, strict=True) if times else ((), ())
-        return [f"{self.run.l1} {min(firsts):f} {max(lasts):f}"] if times else []
+        """Return the legacy's line with the times of a run, Unix UTC seconds, from the indexes of `known` downlinks.
 
-    @cached_property
-    def _times(self) -> Mapping[DownlinkId, list[tuple[float, float]]]:
-        """The first and the last event time in each index of a downlink, by its datagram lines; Unix UTC seconds."""
-        found: dict[DownlinkId, list[tuple[float, float]]] = {}
-        for dl, chunk in ((dl, chunk) for dl, index in self.indexes.items() for chunk in index.chunks):
+        In each index, the legacy takes the first event time of the first datagram, and the last one of the last.
+        """
+        firsts, lasts = [], []
+        indexes = ((dl, self.indexes[dl]) for dl in self.indexes.keys() & {*known})
+        for dl, chunk in ((dl, chunk) for dl, index in indexes for chunk in index.chunks):
             place = chunk.place(self.work, dl)
             assert place is not None  # otherwise `parts` raised an error before
             for path in (place / name for name in chunk.files if name.endswith(rows.SUFFIX)):
                 if lines := rows.read_rows(path).lines:
                     first, last = parse_datagrams((lines[0], lines[-1]), str(path))
-                    found.setdefault(dl, []).append((float(first["evtutc0"]), float(last["evtutc1"])))
-        return found
+                    firsts.append(float(first["evtutc0"]))
+                    lasts.append(float(last["evtutc1"]))
+        return [f"{self.run.l1} {min(firsts):f} {max(lasts):f}"] if firsts else []
 
 
 def expected_of(

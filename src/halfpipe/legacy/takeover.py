@@ -175,9 +175,8 @@ def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Itera
     """Check the chunk products, publish them as links, and yield the entry of each chunk."""
     work = settings.paths.work
     for chunk, products in sorted(legacy.products.items()):
-        scratch = work / paths.chunk_scratch(legacy.id, chunk)
-        remove_tree(scratch)
-        out = scratch / "taken-over"
+        out = work / paths.chunk_scratch(legacy.id, chunk)
+        remove_tree(out)
         out.mkdir(parents=True)
         try:
             if chunk not in legacy.retdefs:
@@ -196,7 +195,7 @@ def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Itera
                 publish_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield entry
-        remove_tree(scratch)
+        remove_tree(out)
 
 
 def _write(
