@@ -196,7 +196,7 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
             "work": f"{tmp_path}/work",
             "map": {"/nfs": "/sdf"},
             "online": "online",
-            "retdef": [str(tmp_path)],
+            "retdef": [f"{tmp_path}"],
         },
         merge={"latc_override": 16, "chunk_scale": 1},
         online={"types": ["LPA", "LCI"], "command": "tell {file}"},

@@ -10,12 +10,8 @@ import pytest
 from tests.support.in_process import ROOT
 
 # Each takes tenths of a second or more. numpy is not listed: most jobs need it.
-HEAVY = {
-    "pydantic",
-    "click",
-    "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
-    "sqlalchemy",
-}  # fmt: skip
+HEAVY = {"asyncio", "astropy", "click", "jsonschema", "matplotlib", "pandas", "psycopg", "pydantic", "scipy"}
+HEAVY |= {"snakemake", "sqlalchemy"}
 PROGRAMS = sorted((ROOT / "scripts").glob("*.py"))
 
 
@@ -59,6 +55,5 @@ def test_the_rules_load_nothing_heavy() -> None:
 def test_only_simulated_programs_import_the_simulator() -> None:
     files = [*PROGRAMS, *(ROOT / "src" / "halfpipe").rglob("*.py")]
     says = re.compile(r"^\s*(from|import) halfpipe_simulator", re.MULTILINE)
-    assert {path.stem for path in files if says.search(path.read_text())} == {
-        "simulate", "simulated_decoder",
-    }  # fmt: skip
+    found = {path.stem for path in files if says.search(path.read_text())}
+    assert found == {"simulate", "simulated_decoder"}

@@ -14,6 +14,5 @@ def test_a_place_is_a_pattern_and_takes_its_ids() -> None:
 
 @pytest.mark.parametrize("ids", [("230401001",), ("230401001", "00002", "00003")])
 def test_a_wrong_number_of_ids_is_refused(ids: tuple[str, ...]) -> None:
-    """One too few or too many is a mistake of the caller."""
     with pytest.raises(TypeError, match="RetDef"):
         paths.retdef(*ids)

@@ -36,7 +36,6 @@ RETDEF = SOURCE / DOWNLINK / f"RetDef-{DOWNLINK}-{CHUNK}.xml"
 
 
 def decoded(out: Path, command: str, latc: str | None = None) -> tuple[dict[str, Any], str]:
-    """Decode the chunk; return the result and the log."""
     log = io.StringIO()
     settings = Settings(Paths(Path("/work"), Path("/stage")), decoder=Decoder(command, latc))
     return decode(settings, RETDEF, read_retdef(RETDEF), out, log), log.getvalue()
@@ -91,17 +90,12 @@ def test_a_decoder_that_fails_or_is_silent(tmp_path: Path, command: str, code: s
 
 
 BAD_PRODUCTS = {
-    "no-evt": rf"{IDX}: .*{EVT}",
-    "no-index": EVT,
-    "other-chunk": "0965-00077.evt: .*00077.*00003",
-    "other-run": "741240000.*741240001",
-    "other-epu": "EVT lines of APID 965.*966",
-    "other-apid": r"-0765-00003\.evt: APID 0765",
-    "beyond": rf"{EVT}: record at byte 33268: ",
+    "no-evt": rf"{IDX}: .*{EVT}", "no-index": EVT, "other-chunk": "0965-00077.evt: .*00077.*00003",
+    "other-run": "741240000.*741240001", "other-epu": "EVT lines of APID 965.*966",
+    "other-apid": r"-0765-00003\.evt: APID 0765", "beyond": rf"{EVT}: record at byte 33268: ",
     "elsewhere": rf"{IDX}: sequence 1084 .* byte 176 of {EVT}.*sequence 1001",
-    "cut-index": rf"{IDX}: line 45 is cut",
-    "cut": rf"{EVT}: record at byte \d+: ",
-}
+    "cut-index": rf"{IDX}: line 45 is cut", "cut": rf"{EVT}: record at byte \d+: ",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", BAD_PRODUCTS)
@@ -165,7 +159,6 @@ def announcing_less(lines: list[bytes]) -> list[bytes]:
 
 
 def without(lines: list[bytes], which: Callable[[bytes], bool]) -> list[bytes]:
-    """Remove the last line that matches."""
     at = max(n for n, line in enumerate(lines) if which(line))
     return lines[:at] + lines[at + 1 :]
 

@@ -28,7 +28,6 @@ SAY = f"halfpipe submit {DL} --settle submitted"
 
 
 def found(level1: Level1, **keys: str | None) -> list[Cause]:
-    """Return the causes of the hand-off."""
     return list(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
 
 

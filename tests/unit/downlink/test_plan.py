@@ -35,15 +35,8 @@ def test_chunks_runs_and_files(work: Path, home: Path) -> None:
     for chunk, run in ((1, RUN_B), (2, RUN_A), (3, RUN_A)):
         put(home, chunk, run=run)
     put(home, 1, run=RUN_C, dl=OTHER)
-    for name in (
-        "RetDef-240601001-00004.xml.part",
-        "RetDef-24060100-00005.xml",
-        "RetDef-240601001-00000.xml",
-        "RetDef-240601001-00004.xml\n",
-        "RetDef-240601001-٠٠٠٠٤.xml",
-        "RetDef-240601001-$(touch evil).xml",
-        "RetDef-240601001-00004\udcff.xml",
-    ):
+    bad = ("00004.xml.part", "00000.xml", "00004.xml\n", "٠٠٠٠٤.xml", "$(touch evil).xml", "00004\udcff.xml")
+    for name in (*(f"RetDef-{DL}-{rest}" for rest in bad), "RetDef-24060100-00005.xml"):
         (home / DL / name).write_text("")
     (home / f"{OTHER}\n").mkdir()
     plan = plan_of(work, home).of(DL)
@@ -134,9 +127,7 @@ BEGUN, HANDED_OFF = "230402002", "230402003"
         (["2023-04-01", "2023-06"], None),
     ],
 )
-def test_a_range_means_its_known_downlinks(
-    work: Path, home: Path, words: list[str], found: list[str] | None
-) -> None:
+def test_ranges_of_known_downlinks(work: Path, home: Path, words: list[str], found: list[str] | None) -> None:
     for name in ("230331018", "230401001", "230401018", "230402001", "230501001"):
         (home / name).mkdir()
     (work / BEGUN).mkdir()

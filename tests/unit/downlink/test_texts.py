@@ -8,19 +8,10 @@ import pytest
 from halfpipe.downlink.receipt import texts
 
 RUN: dict[str, Any] = {
-    "l1_run": "r0741234567",
-    "kind": "LPA",
-    "epus": [956, 957],
-    "complete": True,
-    "abandoned": False,
-    "delivered": 50,
-    "waiting": 3,
-    "refused": [],
-    "gaps": [[1049, 1060], [1100, 1131]],
-    "files": [{}],
-    "times": [1719541768.0662724, 1719541785.7613216],
-    "moot": {"key": 2959, "alias": "nomSciOps"},
-}
+    "l1_run": "r0741234567", "kind": "LPA", "epus": [956, 957], "complete": True, "abandoned": False,
+    "delivered": 50, "waiting": 3, "refused": [], "gaps": [[1049, 1060], [1100, 1131]], "files": [{}],
+    "times": [1719541768.0662724, 1719541785.7613216], "moot": {"key": 2959, "alias": "nomSciOps"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -36,9 +27,7 @@ RUN: dict[str, Any] = {
         ({"refused": ["why"], "complete": False, "abandoned": True}, None),
     ],
 )
-def test_a_run_is_retired_only_with_files_in_the_same_hand_off(
-    change: dict[str, Any], retired: str | None
-) -> None:
+def test_a_run_is_retired_only_together_with_its_files(change: dict[str, Any], retired: str | None) -> None:
     line = f"r0741234567 {retired}\n" if retired else ""
     assert texts([RUN | change])["retired_runs"] == line
 

@@ -25,9 +25,7 @@ GOOD = {"run": RUN, "brought": 5, "known": 5, "delivered": 3, "waiting": 2, **NO
         ({}, (2, 1, 1), "delivered, in files"),
     ],
 )
-def test_a_step_that_loses_or_adds_events_is_named(
-    run: dict[str, Any], files: tuple[int, ...], step: str | None
-) -> None:
+def test_an_unbalanced_step_is_named(run: dict[str, Any], files: tuple[int, ...], step: str | None) -> None:
     entry = {**GOOD, **run, "files": [{"events": events} for events in files]}
     found = list(findings(DL, [CHUNK], [entry], [1]))
     assert [cause.code for cause in found] == ["books"] * (step is not None)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,17 +92,14 @@ class Other:
         return self.process.stdout.readline().strip()
 
     def head(self) -> str:
-        """Return its heartbeat when it has the lease."""
         words = self.line().split()
         assert words[0] == "held", words
         return words[-1]
 
     def finish(self) -> str:
-        """Let it end; return the rest of its output."""
         return self.process.communicate("\n", timeout=30)[0]
 
     def stop(self) -> None:
-        """Suspend it for longer than its lifetime."""
         self.process.send_signal(signal.SIGSTOP)
         time.sleep(LIFETIME + 0.5)
 
@@ -121,7 +119,6 @@ def another(work: Path, takes: str, head: str = "") -> Iterator[Other]:
 
 
 def there(work: Path, place: str) -> Found:
-    """Return the lease at `place`, which is there."""
     found = lease.look(work, place)
     assert found is not None
     return found
@@ -226,9 +223,7 @@ def test_a_slow_process_does_not_take_over_what_others_took_over_before(
     assert {path.name for path in mine.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
 
 
-def test_a_lease_that_is_released_during_a_look_is_not_taken_for_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_released_during_a_look_is_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, touched = left_by_another(tmp_path, "leases/a"), heartbeat.touched
 
     def meanwhile(work: Path, heart: str) -> float | None:
@@ -397,10 +392,8 @@ def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert leases.in_progress(tmp_path, DL) is None  # by another process
         assert ended(started(leases.release_downlinks)) == 0, "a forked child releases nothing"
         for downlink in (DL, second):
-            with (
-                leases.downlink_job(site(tmp_path), downlink),
-                leases.downlink_job(site(tmp_path), downlink) as mine,
-            ):
+            job = partial(leases.downlink_job, site(tmp_path), downlink)
+            with job(), job() as mine:
                 mine.check()
                 (found,) = (each for each in leases.all_leases(tmp_path) if each.name.endswith(downlink))
                 assert len(found.jobs) == 2

@@ -8,7 +8,7 @@ import pytest
 from halfpipe.files import markers
 
 
-def test_a_marker_takes_effect_on_a_full_disk_and_keeps_its_first_reason(
+def test_a_marker_needs_no_space_and_keeps_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -99,9 +99,7 @@ def test_a_record_without_copies_is_an_error_with_both_names(tmp_path: Path, num
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_failing_file_server_is_reported(
-    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_file_server_is_named(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     published(tmp_path, 1)
 
     def fails(*_: object, **__: object) -> None:
@@ -182,9 +180,7 @@ def test_only_look_finds_records_whose_first_copies_are_lost(tmp_path: Path, los
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("{")], ids=["lost", "damaged"])
-def test_only_look_needs_one_copy_of_each_record(
-    tmp_path: Path, number: int, harm: Callable[[Path], object]
-) -> None:
+def test_only_look_needs_a_copy_of_each(tmp_path: Path, number: int, harm: Callable[[Path], object]) -> None:
     published(tmp_path, 3)
     for home in (PLACE, f"copies/{PLACE}"):
         harm(tmp_path / home / f"{number:06d}.json")

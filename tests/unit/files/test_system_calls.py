@@ -25,7 +25,6 @@ def handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def read(handle: int, cuts: list[tuple[int, int]], order: list[int]) -> bytes:
-    """Read the pieces `cuts` (start, size) into the buffer, in `order`."""
     starts, sizes = (np.array(column, np.int64) for column in zip(*cuts, strict=True))
     places = np.empty(len(cuts), np.int64)
     at = 0

@@ -16,13 +16,9 @@ from tests.support.original_events import LPA_FILE, RECORDS, TKR_RECORD
 
 CASES = case_names()
 GOOD: dict[str, Any] = {
-    "runid": 1,
-    "seconds": (2, 3),
-    "sequences": (2**40, 2**64 - 1),
-    "events": 2**33,
-    "moot_key": 0,
+    "runid": 1, "seconds": (2, 3), "sequences": (2**40, 2**64 - 1), "events": 2**33, "moot_key": 0,
     "moot_alias": "",
-}
+}  # fmt: skip
 INFOTYPE = 332  # where it stands in each of these records
 
 
@@ -74,13 +70,9 @@ def test_header_bytes() -> None:
 
 
 FIELDS = [
-    ("ccsds_apid", "<i", 4),
-    ("ccsds_utc", "<d", 8),
-    ("current_timeSecs", "<I", 16),
-    ("scalers_sequence", "<Q", 104),
-    ("run_startedAt", "<I", 132),
-    ("open_datagrams", "<I", 172),
-]
+    ("ccsds_apid", "<i", 4), ("ccsds_utc", "<d", 8), ("current_timeSecs", "<I", 16),
+    ("scalers_sequence", "<Q", 104), ("run_startedAt", "<I", 132), ("open_datagrams", "<I", 172),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -141,11 +133,8 @@ def test_file_cut_at_any_byte_reports_the_record(kind: str) -> None:
 
 
 KEYS = {
-    "LPA": 20,
-    "LCI_ACD": 16,
-    "LCI_CAL": 16,
-    "LCI_TKR": 16,
-}  # bytes, at a record's end; the type comes first
+    "LPA": 20, "LCI_ACD": 16, "LCI_CAL": 16, "LCI_TKR": 16,
+}  # bytes, at a record's end; the type comes first  # fmt: skip
 # A number that cannot stand at a byte of a record; counted from its end if that is negative.
 DAMAGES = [
     *(("LPA", 296, number) for number in (0, 7, 131073, 2**32 - 1)),  # the length of the EBF

@@ -8,16 +8,8 @@ import pytest
 
 from halfpipe.downlink.plan import retdef_to_stage
 from halfpipe.errors import FormatError
-from halfpipe.formats.retdef import (
-    MAX_SIZE,
-    REMEDY,
-    RetDef,
-    Span,
-    content_of,
-    ids_of,
-    parse_retdef,
-    read_retdef,
-)
+from halfpipe.formats import retdef as retdefs
+from halfpipe.formats.retdef import MAX_SIZE, REMEDY, RetDef, Span, content_of, parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from tests.support.settings import searching
 
@@ -30,16 +22,9 @@ BODY = """<retdef type="LSEP">
   </spans>
 </retdef>
 """
-GOOD = RetDef(
-    "LSEP",
-    "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0",
-    77,
-    RunId("2c2e5787"),
-    1081721,
-    ChunkId("00001"),
-    7799117,
-    (Span(956, 1719541772.408994, 1719541813.552478),),
-)
+ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
+SPANS = (Span(956, 1719541772.408994, 1719541813.552478),)
+GOOD = RetDef("LSEP", ARCHIVE, 77, RunId("2c2e5787"), 1081721, ChunkId("00001"), 7799117, SPANS)
 
 
 def parse(text: str | bytes) -> RetDef:
@@ -73,14 +58,11 @@ def test_written_retdef_is_read_back(arch: str) -> None:
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [
-        ("1719541772", 1719541772.0),
-        ("1719541772.", 1719541772.0),
-        ("1719541772.408994", 1719541772.408994),
-        ("2024-06-28 02:29:32", 1719541772.0),
-        ("2024-06-28 02:29:32.408994", 1719541772.408994),
+        ("1719541772", 1719541772.0), ("1719541772.", 1719541772.0), ("1719541772.408994", 1719541772.408994),
+        ("2024-06-28 02:29:32", 1719541772.0), ("2024-06-28 02:29:32.408994", 1719541772.408994),
         ("2024-06-28 02:29:32.4", 1719541772.4),
     ],
-)
+)  # fmt: skip
 def test_both_forms_of_times(written: str, seconds: float) -> None:
     assert parse(BODY.replace("1719541772.408994", written)).spans[0].begin == pytest.approx(
         seconds, abs=1e-6
@@ -101,7 +83,6 @@ def test_several_spans_unknown_keys_and_lci() -> None:
     assert retdef.spans[1] == Span(968, 5.0, 5.0)
 
 
-ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
 ARCHIVES = ("--level0", "../archive", "", "/a&#10;b", "/a&#9;b", "/a&#x85;b", "/a&#x202e;b", ARCHIVE[1:])
 TIMES = ("1819541772.4", "yesterday", "nan", "2024-13-28 02:29:32", "2024-06-28T02:29:32Z")
 A_RUN = '<run runid="1" start="1" l0key="1" chunkid="1" gndid="1"/>'
@@ -165,7 +146,7 @@ def test_bad_file_names_are_refused() -> None:
     bad = ("24060100-00001.xml", "240601001-1.xml", "240601001-00001.xml.bak", "x")
     for name in (*(f"RetDef-{rest}" for rest in bad), "x"):
         with pytest.raises(FormatError):
-            ids_of(Path(name))
+            retdefs.ids_of(Path(name))
 
 
 def test_dates_are_utc_on_a_host_with_another_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,6 @@ from halfpipe.settings import Paths, Settings
 
 @dataclass
 class Driver:
-    """What python-oracledb is given."""
-
     client: list[dict[str, Any]] = field(default_factory=list)
     connections: list[dict[str, Any]] = field(default_factory=list)
     has_client: bool = True

@@ -26,7 +26,6 @@ ABOUT: dict[str, Any] = {"action": Action.SUBMIT, "handoff": 2}
 
 
 def run(work: Path, *words: str, seconds: float = PATIENCE) -> list[str]:
-    """Run a command, and return the recorded words of all attempts."""
     submissions(work, ID).run(words, StringIO(), seconds, **ABOUT)
     return recorded(work)
 

@@ -75,7 +75,6 @@ def test_a_job_that_fails_records_why(
 
 
 def common(*, dryrun: bool) -> Any:
-    """Return the settings that Snakemake gives to its plugins."""
     return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False, quiet=None)
 
 
@@ -93,7 +92,6 @@ def log_event(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
 
 
 def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> None:
-    """Report a failed job to the plugin."""
     names = [str(log) for log in logs]
     log_event(head, LogEvent.JOB_ERROR, jobid=1, log=names, rule_msg=said, shellcmd="do it")
 
@@ -193,9 +191,7 @@ def test_a_new_start_removes_the_record_but_a_dry_run_does_not(dryrun: bool, tmp
         (["-n", "dl=2406", "--quiet", "all"], "'2406' is no", 0),
     ],
 )
-def test_a_misspelt_target_is_reported_also_with_quiet(
-    site: Site, words: list[str], sentence: str, status: int
-) -> None:
+def test_quiet_hides_no_misspelt_target(site: Site, words: list[str], sentence: str, status: int) -> None:
     ended = site.typed(*words)
     assert (ended.status, ended.said.count(sentence)) == (status, 1), ended.said
     assert not re.search("Traceback|Error in|Error:", ended.said), "without Snakemake's frame"
@@ -203,7 +199,6 @@ def test_a_misspelt_target_is_reported_also_with_quiet(
 
 @pytest.mark.workflow
 def test_another_plugin_may_print(site: Site) -> None:
-    """Another plugin that prints replaces Snakemake's output, as without ours."""
     other = site.home / "plugins" / "snakemake_logger_plugin_noisy"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text(

@@ -18,7 +18,6 @@ DOWNLINK = "240601001"
 
 
 def log_of(work: Path) -> Path:
-    """Return the log of a job, in an existing directory."""
     log = work / paths.log("decode_chunk", DOWNLINK, "00001")
     log.parent.mkdir(parents=True)
     return log

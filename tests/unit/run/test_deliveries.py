@@ -97,17 +97,13 @@ def test_a_delivery_that_another_process_published_meanwhile_is_noticed(tmp_path
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda entry: entry.pop("spans"),
-        lambda entry: entry.pop("kind"),
-        lambda entry: entry.update(kind="another"),
-        lambda entry: entry.update(kind="release"),
-        lambda entry: entry.update(downlink="24060100"),
-        lambda entry: entry.update(spans=[[1, 2, 3]]),
-        lambda entry: entry.update(files=[{"name": "x"}]),
-        lambda entry: entry.update(datagrams=[1]),
+        lambda entry: entry.pop("spans"), lambda entry: entry.pop("kind"),
+        lambda entry: entry.update(kind="another"), lambda entry: entry.update(kind="release"),
+        lambda entry: entry.update(downlink="24060100"), lambda entry: entry.update(spans=[[1, 2, 3]]),
+        lambda entry: entry.update(files=[{"name": "x"}]), lambda entry: entry.update(datagrams=[1]),
         lambda entry: entry.update(datagrams={"x": []}),
     ],
-)
+)  # fmt: skip
 def test_a_record_that_is_not_a_delivery_names_both_copies(damage: Any, tmp_path: Path) -> None:
     publish(tmp_path, delivery(FIRST, (1, 9)))
     entry = {"kind": "delivery"} | delivery(SECOND, (10, 19)).as_json()

@@ -88,9 +88,7 @@ def test_a_record_that_changed_after_decoding_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("killed", [True, False])
-def test_a_signal_or_an_error_stops_all_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
-) -> None:
+def test_a_signal_or_an_error_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
     monkeypatch.setattr(event_records, "BATCH_BYTES", 1)  # each record is a batch
     of, seen = CaseFiles("maxev_small", tmp_path), itertools.count(1)
     if not killed:

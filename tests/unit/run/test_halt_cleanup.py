@@ -9,9 +9,7 @@ from halfpipe.run import halt_cleanup
 from tests.unit.run.test_stage import DL, L1, OTHER, RUN, tree
 
 
-def test_level1_may_remove_the_token_directory_at_any_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_level1_may_remove_the_tokens_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch = Path.touch
     gone: list[Path] = []
 

@@ -32,23 +32,19 @@ DEAD = "/bin/false"
 
 @pytest.fixture
 def first(worked: Callable[..., Site]) -> Site:
-    """The golden case split2 with its first downlink processed."""
     return worked("split2", FIRST)
 
 
 def clean_up(site: Site, downlink: str, kinds: str = "*-*") -> None:
-    """Remove the chunk products of a downlink."""
     for path in (site.work / downlink / "chunks").glob(kinds):
         path.unlink()
 
 
 def replaying(case: str) -> str:
-    """Return the command of a decoder that copies the products of a golden case."""
     return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
 
 
 def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
-    """Return the settings of a site with another decoder."""
     found = load([site.configfile])
     return replace(
         found,
@@ -98,9 +94,7 @@ def test_chunks_with_delivered_events_only_are_not_decoded_again(site: Site, tmp
 
 
 @pytest.mark.parametrize("gone", ["*-*", "*-*.evt", "*-*.rows"])
-def test_a_merge_without_context_is_refused_unless_the_config_allows_it(
-    worked: Callable[..., Site], gone: str
-) -> None:
+def test_a_merge_without_context_is_refused_unless_allowed(worked: Callable[..., Site], gone: str) -> None:
     site = worked("split2", FIRST, SECOND)
     clean_up(site, FIRST, gone)
     before = site.tree()

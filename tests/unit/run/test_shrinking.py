@@ -14,9 +14,7 @@ from halfpipe.run.shrinking import lost
     [(2, [], 2), (2, [10], 1), (2, [9, 10, 11, 12], 0), (1, [], 0)],
     ids=["all", "one", "none", "a lone one"],
 )
-def test_lost_events_are_counted_except_a_lone_one_that_level1_refuses(
-    events: int, again: list[int], count: int
-) -> None:
+def test_lost_events_are_counted_except_a_lone_one(events: int, again: list[int], count: int) -> None:
     last = 9 + events
     file = EventFile("r.evt", events, (10, last), (0, 1), 0, "")
     before = Delivery(DownlinkId("240601001"), (Interval(10, last),), {}, (file,), None, None)

@@ -19,7 +19,6 @@ def file(sequence: int, content: bytes = b"events") -> EventFile:
 
 
 def place(home: Path, *sequences: int, stale: tuple[int, ...] = ()) -> None:
-    """Stage files of the run, as a delivery does."""
     files = [file(sequence) for sequence in sequences]
     with stage.scratch(home, DL, RUN.l1) as new:
         for one in files:
@@ -76,9 +75,7 @@ def test_texts_replace_those_of_an_earlier_hand_off(tmp_path: Path) -> None:
         assert {name: (tmp_path / name).read_text() for name in expected} == expected
 
 
-def test_no_token_is_left_of_a_file_that_level_1_has_taken_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_token_is_left_of_a_file_level_1_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process was suspended, and another job has staged the file."""
 
     def taken(home: Path, token: str) -> None:

@@ -54,13 +54,11 @@ def cleaned(
     days: float = DAYS,
     now: float = NOW,
 ) -> list[Removable]:
-    """Clean up; return what became of files of one kind."""
     settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
     return [each for each in cleanup.clean(settings, now, halted, remove=remove) if each.what is what]
 
 
 def large(site: Site) -> dict[str, int]:
-    """Return the files that can be regenerated, and their bytes."""
     return {
         str(site.home / name): len(content)
         for name, content in site.tree().items()
@@ -181,9 +179,7 @@ LEASES = {
 
 
 @pytest.mark.parametrize("what", [*LEASES, "again"])
-def test_what_changes_between_the_look_and_the_removal(
-    what: str, old: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_changes_between_look_and_removal(what: str, old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     alone, events, said = cleanup.nobody_else, old.work / paths.chunks(SECOND), list[str]()
 
     @contextmanager
@@ -236,10 +232,8 @@ def test_files_of_one_chunk_are_removed_by_run(old: Site) -> None:
     name = next((old.work / paths.chunks(FIRST)).glob("*-00001.evt"))
     open_one = leave(old, str(name.relative_to(old.home)).replace(RUN, OTHER), OLD)
     rows = cleaned(old)
-    assert [(row.run, row.downlinks, len(row.sizes), bool(row.kept)) for row in rows] == [
-        (RUN, (FIRST, SECOND), 12, False),
-        (OTHER, (FIRST,), 1, True),
-    ]
+    expected = [(RUN, (FIRST, SECOND), 12, False), (OTHER, (FIRST,), 1, True)]
+    assert [(row.run, row.downlinks, len(row.sizes), bool(row.kept)) for row in rows] == expected
     assert "manifest.json: no such file" in rows[1].kept
     assert [*large(old)] == [str(open_one)]
 
@@ -263,11 +257,8 @@ def test_links_stay_and_are_removed_as_links_in_a_scratch_directory(old: Site) -
     for link in links:
         link.rename(outside.parent / link.name)
         link.symlink_to(outside.parent / link.name)
-    for name in (
-        f"work/{FIRST}/.link.part",
-        f"stage/{paths.stage_scratch(FIRST, 'texts')}",
-        "work/logs/x.log",
-    ):
+    scratch = f"stage/{paths.stage_scratch(FIRST, 'texts')}"
+    for name in (f"work/{FIRST}/.link.part", scratch, "work/logs/x.log"):
         (old.home / name).parent.mkdir(exist_ok=True)
         links.append(old.home / name)
         links[-1].symlink_to(outside.parent)

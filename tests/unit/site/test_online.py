@@ -50,13 +50,9 @@ OTHER_NAME = f"{7799000:08x}-{RUN}.evt"
 CRASHES = "kill -SEGV $$"
 MADE = {
     "file": {"name": NAME, "events": 2, "sequences": [1, 2], "seconds": [3, 4], "size": 500, "sha256": "ab"},
-    "ground_id": 0x77014D,
-    "moot": {"key": 7, "alias": "x"},
-    "datagrams": {"965": [[0, 3]]},
-    "brought": {FIRST: 9},
-    "missing": "",
-    "tell": True,
-}
+    "ground_id": 0x77014D, "moot": {"key": 7, "alias": "x"}, "datagrams": {"965": [[0, 3]]},
+    "brought": {FIRST: 9}, "missing": "", "tell": True,
+}  # fmt: skip
 ATTEMPT: dict[str, Any] = {"attempt": 1, "command": ["a b", "é"], "seconds": 0.0}
 TOLD: dict[str, Any] = {"attempt": 1, "outcome": "started", "by": "answer"}
 
@@ -353,12 +349,8 @@ def test_records_and_states(tmp_path: Path) -> None:
         {key: one[key] for key in one.keys() - {"sha256", "previous", "when", "who"}}
         for one in values(tmp_path, paths.online_record(RUN))
     ] == [{"making": NAME}, {"made": MADE}, ATTEMPT, TOLD | {"status": 0, "said": ["said"]}]
-    for number, state in (
-        (4, OnlineState.OPEN),
-        (3, OnlineState.NOT_STARTED),
-        (2, OnlineState.MAKING),
-        (1, OnlineState.NOTHING),
-    ):
+    states = (OnlineState.OPEN, OnlineState.NOT_STARTED, OnlineState.MAKING, OnlineState.NOTHING)
+    for number, state in zip((4, 3, 2, 1), states, strict=True):
         forget(tmp_path, paths.online_record(RUN), number)
         assert OnlineRecord(tmp_path, RUN).state is state
 
@@ -375,9 +367,7 @@ def test_records_and_states(tmp_path: Path) -> None:
         ([{"made": MADE}, TOLD], OnlineState.NOT_STARTED),
     ],
 )
-def test_the_state_after_a_second_file(
-    more: list[dict[str, object]], state: OnlineState, tmp_path: Path
-) -> None:
+def test_the_state_after_two_files(more: list[dict[str, object]], state: OnlineState, tmp_path: Path) -> None:
     record = told(tmp_path)
     for one in more:
         record.attempts.publish(one)

@@ -10,9 +10,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge import undelivered
 from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.process.failure_record import Failure
 from halfpipe.status.account import account
 from halfpipe.status.explanation import Explained, State
 from halfpipe.status.survey import Survey
@@ -27,7 +25,6 @@ NORMALLY = "The missing data normally come with the next downlink."
 
 @contextmanager
 def gone(path: Path) -> Iterator[None]:
-    """Have a file gone meanwhile."""
     path.rename(path.with_name("aside"))
     yield
     path.with_name("aside").rename(path)
@@ -66,10 +63,8 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
         build(name, site, downlink)
         survey = Survey(site.settings)
         accounts = [account(survey, DownlinkId(dl)).waiting for dl in sorted(set(steps[: number + 1]))]
-        assert sum(filter(None, accounts)) == said_of(site).count(NotDelivered.WAITING, NotDelivered.DUE), (
-            name,
-            downlink,
-        )
+        waiting = said_of(site).count(NotDelivered.WAITING, NotDelivered.DUE)
+        assert sum(filter(None, accounts)) == waiting, (name, downlink)
 
 
 def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> None:
@@ -85,10 +80,8 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
 
     site.halfpipe("force", RUN, "--reason", "lost").good()
     (due,) = said_of(site).groups
-    assert (due.kind, due.do) == (
-        NotDelivered.DUE,
-        f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json",
-    )
+    assert due.kind == NotDelivered.DUE
+    assert due.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
     site.configure(retire={"deliver_waiting": False})
     (kept,) = said_of(site).groups
     assert kept.why == ("The run is abandoned, and retire.deliver_waiting keeps back what is not settled.",)
@@ -170,17 +163,6 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
     assert site.receipt(FIRST)["runs"][0]["delivered"] == everything
-
-
-def test_an_event_that_is_in_no_count_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_part_and_whole(site)
-    monkeypatch.setattr(undelivered, "late_and_closed", lambda *_: ([], []))
-    with pytest.raises(AssertionError):
-        site.by_hand(SECOND)
-    failure = Failure.read(site.work / paths.log("receipt", SECOND))
-    assert failure is not None
-    assert failure.code == "books"
-    assert not site.has_receipt(SECOND)
 
 
 def take_from_datagram(index: Path, number: int, events: int) -> list[int]:

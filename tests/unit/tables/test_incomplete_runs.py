@@ -18,7 +18,6 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 
 
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
-    """Return the open runs `age` seconds after the run started."""
     survey = Survey(site.settings, STARTED + age)
     frame = columns.WAITING.frame(waiting_runs(survey, every_run(site.work), {}), times="met")
     return list(frame.reset_index().itertuples())
