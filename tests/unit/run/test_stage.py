@@ -1,13 +1,12 @@
-"""The stage: event files, texts and tokens for Level-1."""
+"""The stage: event files, texts, tokens, and the haltCleanup tokens of downlinks."""
 
 from pathlib import Path
 
 import pytest
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import stage
+from halfpipe.run import halt_cleanup, stage
 from halfpipe.run.deliveries import EventFile
-from halfpipe.run.halt_cleanup import touch
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = RunId("2c2e5787")
@@ -79,9 +78,38 @@ def test_no_token_is_left_of_a_file_level_1_took(tmp_path: Path, monkeypatch: py
     """This process was suspended, and another job has staged the file."""
 
     def taken(home: Path, token: str) -> None:
-        touch(home, token)
+        halt_cleanup.touch(home, token)
         (home / DL / L1 / f"{Path(token).name}.evt").unlink(missing_ok=True)
 
     monkeypatch.setattr(stage, "touch", taken)
     place(tmp_path, 1000)
     assert tree(tmp_path) == set()
+
+
+def test_level1_may_remove_the_tokens_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = Path.touch
+    gone: list[Path] = []
+
+    def touch_after_removal(path: Path) -> None:
+        if not gone:
+            path.parent.rmdir()
+            gone.append(path)
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", touch_after_removal)
+    halt_cleanup.put(tmp_path, DL, [RUN])
+    assert gone
+    assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{DL}"}
+
+
+def test_runs_do_not_retire_until_all_is_staged(tmp_path: Path) -> None:
+    second = RunId("00000001")
+    halt_cleanup.put(tmp_path, DL, [RUN, second])
+    halt_cleanup.put(tmp_path, OTHER, [RUN])
+    halt_cleanup.put(tmp_path, DL, [RUN])
+    halted = {f"chunktokens/{L1}/haltCleanup-{DL}", f"chunktokens/{L1}/haltCleanup-{OTHER}"}
+    assert tree(tmp_path) == halted | {f"chunktokens/r0000000001/haltCleanup-{DL}"}
+    halt_cleanup.remove(tmp_path, DL, [RUN])
+    assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{OTHER}"}
+    assert not (tmp_path / "chunktokens" / "r0000000001").exists()
+    halt_cleanup.remove(tmp_path, DL, [RUN])  # again is no error
