@@ -86,8 +86,3 @@ def test_missing_driver_has_an_install_command(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigError) as caught:
         ledger()
     assert caught.value.remedy.do == (".venv/bin/python -m pip install '.[oracle]'",)
-
-
-def test_other_databases_need_no_client(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError):
-        Ledger(f"sqlite:///{tmp_path}/none", thick=True, tns_admin=tmp_path).read(lambda _: None)

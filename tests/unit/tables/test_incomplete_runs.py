@@ -28,12 +28,6 @@ def give(site: Site, *words: str) -> Ended:
     return site.halfpipe("show", "--table", "waiting", *words)
 
 
-def test_a_site_without_runs(site: Site) -> None:
-    assert every_run(site.work) == []
-    ended = give(site)
-    assert (ended.status, ended.out) == (0, "0 open runs older than 7 days\n")
-
-
 def test_an_open_run_until_it_is_complete(site: Site) -> None:
     build("split2", site, "240601001")
     (found,) = found_on(site)
