@@ -16,6 +16,7 @@ from halfpipe.ids import ChunkId, Downlinks, RunKind
 from halfpipe.settings import ROOT, Merge, Paths, Settings, downlinks
 
 SITE: dict[str, Any] = {"paths": {"work": "work", "stage": "stage"}}
+IGNORE = {"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]}
 
 
 def with_config(tmp_path: Path, **sections: Any) -> Settings:
@@ -49,7 +50,7 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
         dl="240601001 240601002",
         paths={"work": "/elsewhere/work", "stage": "up/stage", "map": {"/nfs": "/sdf"}},
         merge={"min_events": 1, "latc_override": 16},
-        ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
+        ignore=IGNORE,
     )  # fmt: skip
     assert settings.dl == ("240601001", "240601002")
     assert (settings.paths.work, settings.paths.stage) == (Path("/elsewhere/work"), ROOT / "up/stage")
@@ -193,7 +194,7 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
         merge={"latc_override": 16, "chunk_scale": 1},
         online={"types": ["LPA", "LCI"], "command": "tell {file}"},
         decoder={"latc": "17", "max_exceptions": 3},
-        ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
+        ignore=IGNORE,
     )
     path = config.write_down(settings)
     assert path == config.written_at(settings)

@@ -248,9 +248,7 @@ def test_gaps_between_datagrams_in_spans(
     assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
 
 
-def test_rows_are_never_beside_products_of_another_decoding(
-    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_belong_to_their_products(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, steps = tmp_path / "chunks", list[bool]()
     home.mkdir()
 

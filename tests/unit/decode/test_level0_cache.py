@@ -175,9 +175,7 @@ def test_an_hour_that_was_fetched_young_is_fetched_again(empty: Path, retdef: Re
     ("harm", "content", "names"),
     [("down", "", "exit status 1"), ("slow", "60", "running"), ("dies", "", "SIGKILL")],
 )
-def test_a_command_that_fails_or_hangs_fails_the_job(
-    empty: Path, retdef: RetDef, harm: str, content: str, names: str
-) -> None:
+def test_a_bad_command_fails_a_job(empty: Path, retdef: RetDef, harm: str, content: str, names: str) -> None:
     second_file(empty, retdef)
     (empty / harm).write_text(content)
     with pytest.raises(HalfPipeError, match=names):
@@ -245,9 +243,7 @@ def lacks_events(home: Path, simulation: Simulation) -> bool:
 
 
 @pytest.mark.parametrize("links", [False, True])
-def test_a_decoder_loses_nothing_when_another_node_removes_its_hours(
-    empty: Path, simulation: Simulation, links: bool
-) -> None:
+def test_a_decoder_keeps_hours_that_are_removed(empty: Path, simulation: Simulation, links: bool) -> None:
     """With its links, which only a person removes, it is run again."""
     decoder = started(partial(lacks_events, empty, simulation))
     wait_for("the decoder", (empty / "reads").exists)

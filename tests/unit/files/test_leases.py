@@ -156,9 +156,7 @@ def test_a_lease_names_its_holder_and_is_gone_after_its_release(tmp_path: Path) 
     assert left(tmp_path) == []
 
 
-def test_the_clock_is_the_file_servers_and_the_lifetime_the_holders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_is_the_servers_lifetime_the_holders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left_by_another(tmp_path, "leases/a", silent=200)
     mine, real = Lease(tmp_path, "leases/a", LIFETIME), time.time
     monkeypatch.setattr(time, "time", lambda: real() + 1e6)
@@ -443,9 +441,7 @@ def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest
         leases.check_head(tmp_path)
 
 
-def test_at_the_end_of_a_head_a_job_is_dead_after_three_beats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_of_an_ended_head_die_after_three_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     slept = list[float]()
     leases.hold_downlink(site(tmp_path, 300.0), DL, print)

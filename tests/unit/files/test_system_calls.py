@@ -92,7 +92,7 @@ READ_ONLY.flags.writeable = False
         (0, 11, 0, ZEROS), (0, 2**62, 2**62, ZEROS), (0, 10, 0, READ_ONLY), (0, 10, 0, np.zeros(20, np.uint8)[::2]),
     ],
 )  # fmt: skip
-def test_nothing_is_written_outside_the_buffer(
+def test_pieces_stay_in_the_buffer(
     handle: int, start: int, size: int, place: int, buffer: np.ndarray
 ) -> None:
     starts, sizes, places = (np.array([value], np.int64) for value in (start, size, place))

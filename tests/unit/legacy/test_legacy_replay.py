@@ -74,9 +74,7 @@ WITHOUT = without_handlers(LPA_RECORD)
         (LPA_RECORD, WITHOUT, WITHOUT, None),
     ],
 )  # fmt: skip
-def test_other_bytes_that_the_legacy_writes(
-    original: bytes, written: bytes, before: bytes, number: int | None
-) -> None:
+def test_bytes_of_the_legacy(original: bytes, written: bytes, before: bytes, number: int | None) -> None:
     assert is_written(original, before, written) == (number is not None)
     assert number in {None, defect_of_copy(original)}
 

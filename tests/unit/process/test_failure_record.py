@@ -17,11 +17,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 import snakemake_executor_plugin_halfpipe as executor
 import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
+from halfpipe.config import write_down
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import Paths, Settings
+from tests.support.harness import failure_code
 from tests.support.workflow import Site
 
 
@@ -39,15 +41,10 @@ from tests.support.workflow import Site
     ],
 )
 def test_a_job_that_fails_records_why(
-    tmp_path: Path,
-    error: BaseException,
-    code: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, error: BaseException, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
     log = tmp_path / "job.log"
-    argv = ["--settings", str(tmp_path), "--log", str(log)]
+    argv = ["--settings", str(write_down(Settings(Paths(tmp_path, tmp_path)))), "--log", str(log)]
     parser = rule_program.parser("", downlink=False)
 
     def fails(*_: object) -> None:
@@ -126,18 +123,17 @@ def test_the_state_in_slurm_replaces_the_record_of_the_job(
 
 
 @pytest.mark.parametrize(
-    ("logged", "used", "code"), [("", False, "executor"), ("a line", False, None), ("", True, None)]
+    ("logged", "used", "code"), [("", False, "executor"), ("a line", False, ""), ("", True, "")]
 )
 def test_a_program_that_could_not_start_is_a_failure(
-    logged: str, used: bool, code: str | None, head: plugin.LogHandler, tmp_path: Path
+    logged: str, used: bool, code: str, head: plugin.LogHandler, tmp_path: Path
 ) -> None:
     log = tmp_path / "job.log"
     log.write_text(logged)
     if used:
         (tmp_path / paths.USAGE).write_text('{"job": "job"}\n')
     failing(head, log)
-    why = Failure.read(log)
-    assert (why and why.code) == code
+    assert failure_code(log) == code
 
 
 @pytest.mark.parametrize("submitted", [False, True])

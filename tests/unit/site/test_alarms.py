@@ -41,7 +41,7 @@ def flat(found: dict[str, list[Cause]]) -> list[tuple[str, Cause]]:
 
 @given(turns)
 @of_test(max_examples=40)
-def test_over_any_history_a_reader_of_all_mails_knows_the_state(
+def test_readers_of_all_mails_know_the_state(
     history: list[tuple[dict[str, list[Cause]], set[str]]],
 ) -> None:
     state: dict[str, Told] = {}
