@@ -15,10 +15,8 @@ from tests.support.golden_cases import GOLDEN, case_names
 from tests.support.original_events import LPA_FILE, RECORDS, TKR_RECORD
 
 CASES = case_names()
-GOOD: dict[str, Any] = {
-    "runid": 1, "seconds": (2, 3), "sequences": (2**40, 2**64 - 1), "events": 2**33, "moot_key": 0,
-    "moot_alias": "",
-}  # fmt: skip
+GOOD: dict[str, Any] = {"runid": 1, "seconds": (2, 3), "sequences": (2**40, 2**64 - 1), "events": 2**33}
+GOOD |= {"moot_key": 0, "moot_alias": ""}
 INFOTYPE = 332  # where it stands in each of these records
 
 
@@ -132,9 +130,8 @@ def test_file_cut_at_any_byte_reports_the_record(kind: str) -> None:
         check_refused(whole[:size], start)
 
 
-KEYS = {
-    "LPA": 20, "LCI_ACD": 16, "LCI_CAL": 16, "LCI_TKR": 16,
-}  # bytes, at a record's end; the type comes first  # fmt: skip
+# Bytes of the keys at a record's end; the type comes first.
+KEYS = {"LPA": 20, "LCI_ACD": 16, "LCI_CAL": 16, "LCI_TKR": 16}
 # A number that cannot stand at a byte of a record; counted from its end if that is negative.
 DAMAGES = [
     *(("LPA", 296, number) for number in (0, 7, 131073, 2**32 - 1)),  # the length of the EBF

@@ -49,7 +49,7 @@ def test_too_many_files_and_sequences_above_32_bits() -> None:
     assert refusals([file(first, first + 9, 0, 5, 10), file(first + 10, first + 19, 5, 5, 12)]) == []
 
 
-NAME = paths.event_file(RUN.l1, 1)
+FILE = f"{RUN.l1}/{paths.event_file(RUN.l1, 1)}"
 
 
 def header(sequences: tuple[int, int], **other: Any) -> bytes:
@@ -60,19 +60,17 @@ def header(sequences: tuple[int, int], **other: Any) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        *(
-            (f"{RUN.l1}/{NAME}", header((1, 2), **bad))
-            for bad in ({"events": 1}, {"events": 9}, {"seconds": (3, 2)})
-        ),
-        *((f"{RUN.l1}/{NAME}", bad) for bad in (header((2, 3)), b"\0" * 176, header((1, 2))[:100])),
+        (FILE, header((1, 2), events=1)), (FILE, header((1, 2), events=9)), (FILE, header((1, 2), seconds=(3, 2))),
+        (FILE, header((2, 3))), (FILE, b"\0" * 176), (FILE, header((1, 2))[:100]),
         (f"{RUN.l1}/{paths.event_file(RUN.l1, 2)}", header((2, 5))),
         (f"{RUN.l1}/{paths.event_file(RUN.l1, 20)}", header((20, 25), seconds=(0, 0))),
         ("logs/1.txt", b""),
-        *((f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0{rest}".encode()) for rest in ("\n", " LPA\n\n")),
+        (f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0\n".encode()),
+        (f"delivered_events_{DL}.txt", f"{RUN.l1} 2 0 LPA\n\n".encode()),
         (f"retired_runs_{DL}.txt", f"{RUN.l1} Complete\n".encode()),
         (f"retired_runs_{DL}.txt", b"r0000000001 COMPLETE\n"),
     ],
-)
+)  # fmt: skip
 def test_the_stage_is_read_as_level1_reads_it(tmp_path: Path, name: str, content: bytes) -> None:
     level1 = Level1(tmp_path)
     level1.hand_off()

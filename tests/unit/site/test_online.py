@@ -28,7 +28,8 @@ from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_
 from tests.support.series import damage, forget, values
 from tests.support.workflow import Site
 
-LPA, waits = (RunKind.LPA,), partial(OnlineResult, RUN, OnlineOutcome.WAITS)
+LPA = (RunKind.LPA,)
+waits = partial(OnlineResult, RUN, OnlineOutcome.WAITS)
 OTHER_NAME = f"{7799000:08x}-{RUN}.evt"
 CRASHES = "kill -SEGV $$"
 MADE = {
