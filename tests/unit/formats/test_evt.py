@@ -45,12 +45,6 @@ def plain_walk(content: bytes) -> Iterator[tuple[int, int, int]]:
         offset = end
 
 
-def write(tmp_path: Path, content: bytes) -> Path:
-    path = tmp_path / "simulated.evt"
-    path.write_bytes(content)
-    return path
-
-
 def packed(**values: Any) -> bytes:
     return evt.pack_header(**(GOOD | values))
 
@@ -111,7 +105,8 @@ def test_other_files_are_refused(tmp_path: Path, read: Callable[[Path], object])
     with pytest.raises(FormatError):
         read(tmp_path)
     for content in (b"", LPA_FILE[:175], b"\x01" + LPA_FILE[1:], LPA_FILE[:4] + b"\x08" * 4 + LPA_FILE[8:]):
-        path = write(tmp_path, content)
+        path = tmp_path / "simulated.evt"
+        path.write_bytes(content)
         with pytest.raises(FormatError, match=f"^{path}: "):
             read(path)
 

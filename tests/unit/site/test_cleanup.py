@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,8 @@ def test_a_run_is_kept_for_the_retention_days(old: Site) -> None:
 
 
 def test_an_abandoned_run_is_removed(old: Site) -> None:
-    no_datagrams(old.work / paths.datagrams(RUN, SECOND))
+    chunks = MergedIndex.read(old.work, RUN, SECOND).chunks
+    MergedIndex(KnownDatagrams.of(()), chunks).save(old.work, RUN, SECOND)
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
     for abandoned, stays in ((False, 12), (True, 0)):
@@ -97,19 +99,6 @@ def test_an_abandoned_run_is_removed(old: Site) -> None:
             rewrite(old.work / paths.manifest(RUN, downlink), abandoned=abandoned)
         assert (cleaned(old)[0].kept == "") is abandoned, "only if it was delivered as such"
         assert len(large(old)) == stays
-
-
-def damage(path: Path) -> None:
-    path.write_text("{")
-
-
-def hold(path: Path) -> None:
-    rewrite(path, refused=["a file holds 1 event"])
-
-
-def no_datagrams(path: Path) -> None:
-    work, run, downlink = path.parents[3], RunId(path.parents[1].name), DownlinkId(path.parent.name)
-    MergedIndex(KnownDatagrams.of(()), MergedIndex.read(work, run, downlink).chunks).save(work, run, downlink)
 
 
 def unrecord(path: Path) -> None:
@@ -128,11 +117,11 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
     "no stage": ("stage", shutil.rmtree, "is missing, so it is unknown what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
-    "refused": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} has refused it"),
+    "refused": (f"work/{paths.manifest(RUN, FIRST)}", partial(rewrite, refused=["why"]), f"{FIRST} has refused it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
-    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", damage, "datagrams.idx: damaged (checksum mismatch)"),
+    "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", lambda p: p.write_text("{"), "damaged (checksum mismatch)"),
 }  # fmt: skip
 
 

@@ -147,7 +147,8 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     site.by_hand(SECOND)
 
     first, second = (site.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
-    everything = len([line for name in source.glob(f"{SECOND}/*.idx") for line in _lines(name, b"EVT:")])
+    lines = [line for path in source.glob(f"{SECOND}/*.idx") for line in path.read_bytes().splitlines()]
+    everything = sum(line.startswith(b"EVT:") for line in lines)
     assert (first["delivered"], first["known"]) == (everything - 4, everything - 4)
     assert {part: second[part] for part in ("delivered", "waiting", "late", "elsewhere")} == {
         "delivered": 0, "waiting": 0, "late": 4, "elsewhere": everything - 4
@@ -184,10 +185,6 @@ def take_from_datagram(index: Path, number: int, events: int) -> list[int]:
         kept.append(line)
     index.write_bytes(b"\n".join(kept) + b"\n")
     return taken
-
-
-def _lines(path: Path, tag: bytes) -> list[bytes]:
-    return [line for line in path.read_bytes().splitlines() if line.startswith(tag)]
 
 
 def test_the_verb(site: Site) -> None:
