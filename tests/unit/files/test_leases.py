@@ -69,7 +69,7 @@ def site(work: Path, lifetime: float = LIFETIME) -> Settings:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(leases.HEAD_VARIABLE, raising=False)
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is at the end what it was before
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(heartbeat, "PROBE_SECONDS", 0.1)
 
@@ -295,10 +295,8 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["gone", "zombie"])
 def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
+    tmp_path: Path, reaped: bool
 ) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is what it was before
-
     def in_progress() -> None:
         leases.hold_downlink(site(tmp_path, 1e6), DL, print)
         with leases.downlink_job(site(tmp_path, 1e6), DL):
@@ -378,7 +376,6 @@ def test_a_head_removes_jobs_that_were_killed_and_keeps_those_that_live(tmp_path
 
 def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = DownlinkId("230401002")
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
 
     def interrupted(work: Path) -> None:
         raise SystemExit
@@ -424,8 +421,7 @@ def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool)
     assert left(tmp_path) == []
 
 
-def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+def test_a_job_notices_that_its_head_is_gone(tmp_path: Path) -> None:
     leases.check_head(tmp_path)  # without a head
     mine = leases.hold_downlink(site(tmp_path), DL, print)
     try:
@@ -442,7 +438,6 @@ def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest
 
 
 def test_jobs_of_an_ended_head_die_after_three_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     slept = list[float]()
     leases.hold_downlink(site(tmp_path, 300.0), DL, print)
     beat = 300.0 / heartbeat.BEATS
