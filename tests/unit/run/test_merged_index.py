@@ -7,7 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks
 from halfpipe.run.shrinking import smaller_chunks
@@ -93,15 +93,6 @@ def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp
     keep_known(tmp_path, DL, chunk.chunk, [RUN])
     assert chunk.are_in(kept)
     assert chunk.place(tmp_path, DL) == kept
-
-
-def test_a_directory_has_products_if_all_have_their_sizes(tmp_path: Path) -> None:
-    chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.rows": 0})
-    assert not chunk.are_in(tmp_path / "nowhere")
-    for files, complete in (({"a.evt": b"abc"}, False), ({"a.rows": b""}, True), ({"a.evt": b"ab"}, False)):
-        for name, content in files.items():
-            (tmp_path / name).write_bytes(content)
-        assert chunk.are_in(tmp_path) is complete
 
 
 def test_chunks_with_smaller_or_missing_products_are_found(multi3: Decoded, tmp_path: Path) -> None:
