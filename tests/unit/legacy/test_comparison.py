@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import FormatError, MissingInputError
 from tests.support.compared import BothSides, event_file, sequence_of, write_event_file
 from tests.support.golden_cases import TAKEOVER, case_names
 from tests.support.harness import records_of
@@ -65,6 +65,20 @@ def test_tree_of_the_legacy(name: str, site: Site) -> None:
         (run,) = found.runs
         assert run.same == (0 if gone else run.here)
         assert gone or run.here or name == "one_epu"
+
+
+def test_incomplete_trees_are_refused(site: Site, tmp_path: Path) -> None:
+    sides = BothSides(TAKEOVER / "split2", site)
+    sides.site.by_hand(FIRST)
+    tree = Path(shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree"))
+    chunk = next((tree / FIRST).glob("*-00001.evt"))
+    chunk.unlink()
+    with pytest.raises(FormatError, match=f"{chunk.name}: missing"):
+        sides.compared(FIRST, tree)
+    for text in (tree / FIRST).glob(f"*s_{FIRST}.txt"):
+        text.unlink()
+    with pytest.raises(MissingInputError, match="not handed off there"):
+        sides.compared(FIRST, tree)
 
 
 def cut_out(path: Path, number: int) -> int:
