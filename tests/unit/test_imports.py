@@ -36,7 +36,8 @@ def test_no_program_loads_anything_heavy_at_its_start() -> None:
     assert loaded(f"import runpy; runpy.run_path({ledger!r})") & HEAVY == {"asyncio", "sqlalchemy"}
 
 
-def test_the_verbs_start_light() -> None:
+def test_notebooks_and_verbs_start_light() -> None:
+    assert not loaded("import halfpipe") & {"pandas", "numpy", "astropy"}
     modules = loaded("import halfpipe.cli.main as main; main.command(['--version'])")
     assert not modules & (HEAVY - {"click"} | {"numpy"})
     assert "numpy" not in loaded("import halfpipe.cli.status")

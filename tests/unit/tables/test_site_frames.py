@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -227,12 +225,6 @@ def test_met_to_utc_and_back_is_exact_to_a_microsecond(microseconds: int) -> Non
     back = met.unix_to_met_array(utc.astype("int64").to_numpy() / 1e6)[0]
     in_leap_second = met.met_to_unix(seconds) == met.met_to_unix(seconds + 1)
     assert abs(back - seconds - in_leap_second) < 1.5e-6
-
-
-def test_pandas_is_loaded_when_a_frame_is_wanted() -> None:
-    program = "import sys, halfpipe; print({'pandas', 'numpy', 'astropy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
 
 
 def test_the_questions_of_the_documentation(frames: SiteFrames, month: Site) -> None:
