@@ -318,7 +318,12 @@ CODES: Mapping[str, Code] = {
             "A switch holds the work.",
             "See with halfpipe hold who set it and why, before you resume.",
         ),
-        Code("failed", Phase.JOB, "A command or a job failed for a reason without a code of its own.", _FIX),
+        Code(
+            "failed",
+            Phase.JOB,
+            "A command or a job failed for a reason without a code of its own.",
+            _FIX,
+        ),
         Code(
             "format",
             Phase.JOB,
@@ -338,7 +343,10 @@ CODES: Mapping[str, Code] = {
             "Fix the permissions or the mount, then rerun the command.",
         ),
         Code(
-            "disk-full", Phase.JOB, "A file system is full.", "Free some space there, then rerun the command."
+            "disk-full",
+            Phase.JOB,
+            "A file system is full.",
+            "Free some space there, then rerun the command.",
         ),
         Code(
             "killed",
@@ -365,9 +373,17 @@ CODES: Mapping[str, Code] = {
             _RERUN,
         ),
         Code(
-            "crashed", Phase.JOB, "A program crashed.", "Look into the log; report this if it happens again."
+            "crashed",
+            Phase.JOB,
+            "A program crashed.",
+            "Look into the log; report this if it happens again.",
         ),
-        Code("node-failed", Phase.JOB, "The node of a Slurm job failed.", _RERUN),
+        Code(
+            "node-failed",
+            Phase.JOB,
+            "The node of a Slurm job failed.",
+            _RERUN,
+        ),
         Code(
             "executor",
             Phase.JOB,
@@ -380,7 +396,12 @@ CODES: Mapping[str, Code] = {
             "A job ended well, and its product cannot be seen.",
             "Check that its file system is mounted, then rerun the command.",
         ),
-        Code("defect", Phase.JOB, "A defect of HalfPipe.", "Report it, with the lines in the log."),
+        Code(
+            "defect",
+            Phase.JOB,
+            "A defect of HalfPipe.",
+            "Report it, with the lines in the log.",
+        ),
         # of the site
         Code(
             "not-mounted",
@@ -424,7 +445,12 @@ CODES: Mapping[str, Code] = {
             "No unattended turn has ended for an hour: the timer starts none, or a turn hangs.",
             "Look at halfpipe.timer, or end the process that the message names.",
         ),
-        Code("turn-failed", Phase.SITE, "An unattended turn stopped before it processed anything.", _FIX),
+        Code(
+            "turn-failed",
+            Phase.SITE,
+            "An unattended turn stopped before it processed anything.",
+            _FIX,
+        ),
         Code(
             "board-failed",
             Phase.SITE,

@@ -55,7 +55,12 @@ TAKES_DOWNLINKS = {
 @click.option("--back", is_flag=True, help="adopt: undo it. HalfPipe's tables are dropped.")
 @as_json
 def command(
-    site: Site, what: str, downlinks: tuple[DownlinkId, ...], do: bool, back: bool, as_json: bool
+    site: Site,
+    what: str,
+    downlinks: tuple[DownlinkId, ...],
+    do: bool,
+    back: bool,
+    as_json: bool,
 ) -> int:
     """Compare and repair the ledger, the database with the state of runs that Level-1 reads.
 

@@ -16,8 +16,24 @@ from halfpipe.process.rule_program import prepared
 from halfpipe.version import __version__
 
 VERBS: Mapping[str, Sequence[str]] = {
-    "Look": ["status", "show", "explain", "find", "events", "diff", "compare", "board"],
-    "Act on downlinks and runs": ["process", "submit", "online", "hold", "force", "cleanup"],
+    "Look": [
+        "status",
+        "show",
+        "explain",
+        "find",
+        "events",
+        "diff",
+        "compare",
+        "board",
+    ],
+    "Act on downlinks and runs": [
+        "process",
+        "submit",
+        "online",
+        "hold",
+        "force",
+        "cleanup",
+    ],
     "Run the site": ["doctor", "unattended", "ledger", "takeover", "config"],
 }
 WIDEST = 100  # columns of a help text, because longer lines are hard to read

@@ -34,7 +34,11 @@ QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # not printed, because most
 @click.option("--not-started", type=RUN, metavar="RUN", help="Record that it did not.")
 @as_json
 def command(
-    site: Site, again: RunId | None, started: RunId | None, not_started: RunId | None, as_json: bool
+    site: Site,
+    again: RunId | None,
+    started: RunId | None,
+    not_started: RunId | None,
+    as_json: bool,
 ) -> int:
     """Hand whole runs to Online.
 

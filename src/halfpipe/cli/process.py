@@ -52,7 +52,12 @@ SAY_SECONDS = 60.0  # between two progress lines
     "--again", is_flag=True, help="Reprocess downlinks that were handed off, and list what changed."
 )
 @cores
-def command(site: Site, what: tuple[DownlinkId | RunId, ...], again: bool, cores: int | None) -> int:
+def command(
+    site: Site,
+    what: tuple[DownlinkId | RunId, ...],
+    again: bool,
+    cores: int | None,
+) -> int:
     """Process many downlinks up to their hand-off, or one run on its own.
 
     Snakemake processes batches of neighboring downlinks, on this host, or in Slurm if the profile runs jobs there. A

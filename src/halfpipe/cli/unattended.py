@@ -44,7 +44,12 @@ from halfpipe.site import unattended_turn
     is_flag=True,
     help="For a timer: status shows if its turns stop, and it is silent if another turn is running.",
 )
-def command(site: Site, cores: int | None, timeout_minutes: float, timer: bool) -> int:
+def command(
+    site: Site,
+    cores: int | None,
+    timeout_minutes: float,
+    timer: bool,
+) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
     Snakemake runs with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
@@ -64,7 +69,13 @@ def command(site: Site, cores: int | None, timeout_minutes: float, timer: bool) 
         said.append(message)
         return _printed(text)
 
-    return unattended_turn.turn(site.settings, site.snakemake(cores), timeout_minutes, say, timer=timer)
+    return unattended_turn.turn(
+        site.settings,
+        site.snakemake(cores),
+        timeout_minutes,
+        say,
+        timer=timer,
+    )
 
 
 def _printed(text: str) -> bool:

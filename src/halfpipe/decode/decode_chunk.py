@@ -85,7 +85,13 @@ class DecoderLog:
 
 
 def decode(
-    settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str], *, again: bool = False
+    settings: Settings,
+    retdef_file: Path,
+    retdef: RetDef,
+    out: Path,
+    log: IO[str],
+    *,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Run the decoder for one chunk and check its products.
 

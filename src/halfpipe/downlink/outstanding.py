@@ -16,7 +16,13 @@ from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId
 
 # Codes of causes that keep an outstanding downlink waiting.
-BLOCKING = {"waits-retdef", "settling", "file-system", "no-retdefs", "stage-foreign"}
+BLOCKING = {
+    "waits-retdef",
+    "settling",
+    "file-system",
+    "no-retdefs",
+    "stage-foreign",
+}
 
 
 @dataclass(frozen=True)

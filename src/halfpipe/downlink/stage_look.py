@@ -187,6 +187,7 @@ def _unrecorded(home: Path, known: Collection[str]) -> Iterator[Cause]:
             home / name,
             "no record of it, and Level-1 would take it",
             Remedy(
-                f"ls -ld {home / name}", first="If older than a minute: see whose it is, and move it away"
+                f"ls -ld {home / name}",
+                first="If older than a minute: see whose it is, and move it away",
             ),
         )

@@ -27,7 +27,12 @@ def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
     work, product = settings.paths.work, settings.paths.work / paths.submitted(downlink)
     note = partial(stage_mark.noted, settings)
     found = Attempts(
-        work, paths.submissions(downlink), downlink, DONE, before=partial(remove_file, product), after=note
+        work,
+        paths.submissions(downlink),
+        downlink,
+        DONE,
+        before=partial(remove_file, product),
+        after=note,
     )
     if found.every and not product.exists():
         note(found.place, found.series.records[-1])

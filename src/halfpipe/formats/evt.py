@@ -131,7 +131,11 @@ LPA_KEYS = layout("<i4 type", "<u4 LATC_master LATC_ignore SBS LPA_db")
 
 LCI_KEYS = layout("<i4 type", "<u4 LATC_master LATC_ignore LCI_script")
 
-LCI_INFO_OF = {InfoType.LCI_ACD: LCI_ACD_INFO, InfoType.LCI_CAL: LCI_CAL_INFO, InfoType.LCI_TKR: LCI_TKR_INFO}
+LCI_INFO_OF = {
+    InfoType.LCI_ACD: LCI_ACD_INFO,
+    InfoType.LCI_CAL: LCI_CAL_INFO,
+    InfoType.LCI_TKR: LCI_TKR_INFO,
+}
 _INFO_SIZES = np.array([LPA_INFO.itemsize, *(LCI_INFO_OF[kind].itemsize for kind in sorted(LCI_INFO_OF))])
 
 
@@ -291,7 +295,10 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
         ("EBF length", (length >= 8) & (length <= EBF_LIMIT) & (word(ebf + 8) == length)),
         ("EBF marker", word(ebf + 4) == EBF_MARKER),
         ("info type", kind == known),
-        ("number of handlers, or info length", np.where(lpa, number <= HANDLER_LIMIT, number == info)),
+        (
+            "number of handlers, or info length",
+            np.where(lpa, number <= HANDLER_LIMIT, number == info),
+        ),
         ("key type", word(keys) == np.where(lpa, KeysType.LPA, KeysType.LCI)),
     ):
         if not good.all():

@@ -56,4 +56,7 @@ def read_rows(path: Path) -> Rows:
         raise FormatError(cannot_be_read(path, error)) from error
     except (ValueError, TypeError, RecursionError) as error:
         what = str(error)
-    raise FormatError(f"{path}: not rows of an index, or damaged ({what}).", put_aside(path))
+    raise FormatError(
+        f"{path}: not rows of an index, or damaged ({what}).",
+        put_aside(path),
+    )

@@ -16,7 +16,15 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
-from halfpipe.ledger.tables import DATAGRAMS, LINKS, RUNS, SEGMENTS, legacy_name, legacy_table, time_of
+from halfpipe.ledger.tables import (
+    DATAGRAMS,
+    LINKS,
+    RUNS,
+    SEGMENTS,
+    legacy_name,
+    legacy_table,
+    time_of,
+)
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import abandoned_runs
@@ -303,7 +311,10 @@ def _joined(legacy: Row, own: Row, *, refused: bool) -> Row:
         IN_PROGRESS,
     )
     row = legacy | {"status": IN_PROGRESS if refused else status}
-    for choose, columns in ((min, ("dgmutc0", "evtutc0")), (max, ("dgmutc1", "evtutc1", "ndgms", "nevts"))):
+    for choose, columns in (
+        (min, ("dgmutc0", "evtutc0")),
+        (max, ("dgmutc1", "evtutc1", "ndgms", "nevts")),
+    ):
         for name in columns:
             row[name] = choose((one[name] for one in (legacy, own) if one[name] is not None), default=None)
     return row

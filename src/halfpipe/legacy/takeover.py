@@ -251,7 +251,11 @@ def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
 
 
 def _write_run(
-    work: Path, legacy: LegacyDownlink, run: LegacyRun, entries: Sequence[Mapping[str, Any]], moot: MootKey
+    work: Path,
+    legacy: LegacyDownlink,
+    run: LegacyRun,
+    entries: Sequence[Mapping[str, Any]],
+    moot: MootKey,
 ) -> dict[str, Any]:
     """Record the deliveries of a run, then the contents of the downlink; return the manifest."""
     id_, downlink = run.run, legacy.id

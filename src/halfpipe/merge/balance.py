@@ -36,7 +36,11 @@ def closed_books(
     return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
 
 
-def lost_events(known: Events, groups: Iterable[Group], latest: Mapping[DownlinkId, RecordedDelivery]) -> int:
+def lost_events(
+    known: Events,
+    groups: Iterable[Group],
+    latest: Mapping[DownlinkId, RecordedDelivery],
+) -> int:
     """Count the known events that are neither in a delivery nor in a group, EPU by EPU.
 
     The records have the number of delivered events of each datagram. After a chunk was ignored, a delivery may contain

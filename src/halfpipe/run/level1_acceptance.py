@@ -28,7 +28,9 @@ def refusals(files: Iterable[EventFile]) -> list[str]:
         All event files of one run, from all downlinks, in any order.
     """
     ordered = sorted(files, key=lambda file: file.sequences)
-    tests = [(len(ordered) > MAX_FILES, f"{len(ordered)} event files; Level-1 takes at most {MAX_FILES}")]
+    tests = [
+        (len(ordered) > MAX_FILES, f"{len(ordered)} event files; Level-1 takes at most {MAX_FILES}"),
+    ]
     for file in ordered:
         (first, last), (begin, end), name, events = file.sequences, file.seconds, file.name, file.events
         tests += [

@@ -17,7 +17,11 @@ from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, in_words
-from halfpipe.run.downlinks_of_run import begun_downlinks, every_run, handoff_times
+from halfpipe.run.downlinks_of_run import (
+    begun_downlinks,
+    every_run,
+    handoff_times,
+)
 from halfpipe.settings import Settings
 from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey

@@ -129,7 +129,11 @@ RUNS = Columns(
         Column("started_met", WHOLE, "the same as mission elapsed time", "s"),
         Column("files", WHOLE, "event files delivered by this downlink"),
         Column("events", WHOLE, "events delivered by this downlink"),
-        Column("waiting", WHOLE, "events of the run that waited at the time of the hand-off"),
+        Column(
+            "waiting",
+            WHOLE,
+            "events of the run that waited at the time of the hand-off",
+        ),
         Column("late", WHOLE, "events that arrived too late to be delivered"),
         Column("state", TEXT, "complete, open, abandoned or refused, at the time of the hand-off"),
         *BEGIN_END,

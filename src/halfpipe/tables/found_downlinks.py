@@ -21,7 +21,9 @@ EARLIER = 3600  # seconds that an event may have before the start of its run
 
 
 def find(
-    settings: Settings, when: float | None, runs: Collection[RunId]
+    settings: Settings,
+    when: float | None,
+    runs: Collection[RunId],
 ) -> tuple[pd.DataFrame, list[HalfPipeError]]:
     """Return the event files and outstanding chunks with a time, a run, or both, in order of runs.
 

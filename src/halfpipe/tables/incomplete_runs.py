@@ -19,7 +19,9 @@ NOTHING = "nothing: its next delivery completes it"
 
 
 def waiting_runs(
-    survey: Survey, runs: Iterable[RunId], problems: dict[Any, HalfPipeError]
+    survey: Survey,
+    runs: Iterable[RunId],
+    problems: dict[Any, HalfPipeError],
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the runs among `runs` that are not complete.
 
