@@ -50,7 +50,10 @@ def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path)
     race.rounds = min(race.rounds, 3)
     race.run(
         f"halfpipe board, {DOWNLINKS:,} downlinks, 5 % with trouble, for the first time",
-        lambda: launcher.run([PROGRAM, "board", "-o", out, *ASKED, "--profile", history.home], statuses=(1,)),
+        lambda: launcher.run(
+            [PROGRAM, "board", "-o", out, *ASKED, "--profile", history.home],
+            statuses=(1,),
+        ),
         {},
         ready=ready,
         seconds=SECONDS,

@@ -40,7 +40,14 @@ DAY = timedelta(days=1)
 PARTS = 64  # pieces of work for two processes that write a history
 CLEANED_UP = {".evt", ".idx", ".rows"}
 KEPT = Path(paths.datagrams("", "")).name  # cleanup never removes it
-NOT_COPIED = {".snakemake", "leases", "logs", "settings", paths.FORMAT_MARK, paths.STAGE_MARK_COPY}
+NOT_COPIED = {
+    ".snakemake",
+    "leases",
+    "logs",
+    "settings",
+    paths.FORMAT_MARK,
+    paths.STAGE_MARK_COPY,
+}
 SEALED = f'{{\n "{SEAL}": "'.encode()  # start of a JSON file, before the seal and the end of the line
 DROP = Path("/proc/sys/vm/drop_caches")
 
