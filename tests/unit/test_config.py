@@ -16,6 +16,7 @@ from halfpipe.ids import ChunkId, Downlinks, RunKind
 from halfpipe.settings import ROOT, Merge, Paths, Settings, downlinks
 
 SITE: dict[str, Any] = {"paths": {"work": "work", "stage": "stage"}}
+IGNORE = {"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]}
 
 
 def with_config(tmp_path: Path, **sections: Any) -> Settings:
@@ -49,7 +50,7 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
         dl="240601001 240601002",
         paths={"work": "/elsewhere/work", "stage": "up/stage", "map": {"/nfs": "/sdf"}},
         merge={"min_events": 1, "latc_override": 16},
-        ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
+        ignore=IGNORE,
     )  # fmt: skip
     assert settings.dl == ("240601001", "240601002")
     assert (settings.paths.work, settings.paths.stage) == (Path("/elsewhere/work"), ROOT / "up/stage")
@@ -81,8 +82,6 @@ def ignoring(**entry: Any) -> dict[str, Any]:
     ("sections", "said"),
     [
         ({"decodr": {}}, "config.yaml: unknown key decodr"),
-        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok"),
-        ({"merge": {"max_event": 1}}, "unknown key merge.max_event"),
         ({"merge": {"max_events": "many"}}, "config.yaml: merge.max_events: 'many': "),
         ({"merge": {"min_events": 0}}, "merge.min_events: 0: "),
         ({"merge": {"min_epus": 5}}, "merge.min_epus: 5: "),
@@ -198,7 +197,7 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
             "work": f"{tmp_path}/work",
             "map": {"/nfs": "/sdf"},
             "online": "online",
-            "retdef": [str(tmp_path)],
+            "retdef": [f"{tmp_path}"],
         },
         merge={"latc_override": 16, "chunk_scale": 1},
         online={"types": ["LPA", "LCI"], "command": "tell {file}"},

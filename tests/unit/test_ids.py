@@ -9,14 +9,11 @@ from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 @pytest.mark.parametrize(
     ("text", "first", "last"),
     [
-        ("077000123", "077000123", "077000123"),
-        ("230401001..230401018", "230401001", "230401018"),
-        ("230401001..230401001", "230401001", "230401001"),
-        ("2023-04", "230400000", "230499999"),
-        ("2024-02-29", "240229000", "240229999"),
-        ("2008-01..2099-12-31", "080100000", "991231999"),
+        ("077000123", "077000123", "077000123"), ("230401001..230401018", "230401001", "230401018"),
+        ("230401001..230401001", "230401001", "230401001"), ("2023-04", "230400000", "230499999"),
+        ("2024-02-29", "240229000", "240229999"), ("2008-01..2099-12-31", "080100000", "991231999"),
     ],
-)
+)  # fmt: skip
 def test_ranges_of_downlinks(text: str, first: str, last: str) -> None:
     several = Downlinks(text)
     assert (several, several.first, several.last) == (text, first, last)
@@ -38,15 +35,8 @@ def test_invalid_numbers_and_names_of_runs() -> None:
     for seconds in (-1, 2**32):
         with pytest.raises(IdError):
             RunId.from_met(seconds)
-    for name in (
-        "r741234567",
-        "0741234567",
-        "r0741234567 ",
-        "r0741234567\n",
-        "R0741234567",
-        "r4294967296",
-        "r",
-    ):
+    wrong = ["r741234567", "0741234567", "r0741234567 ", "r0741234567\n", "R0741234567", "r4294967296", "r"]
+    for name in wrong:
         with pytest.raises(IdError):
             RunId.from_l1(name)
 

@@ -10,12 +10,8 @@ import pytest
 from tests.support.in_process import ROOT
 
 # Each takes tenths of a second or more. numpy is not listed: most jobs need it.
-HEAVY = {
-    "pydantic",
-    "click",
-    "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
-    "sqlalchemy",
-}  # fmt: skip
+HEAVY = {"asyncio", "astropy", "click", "jsonschema", "matplotlib", "pandas", "psycopg", "pydantic", "scipy"}
+HEAVY |= {"snakemake", "sqlalchemy"}
 PROGRAMS = sorted((ROOT / "scripts").glob("*.py"))
 
 
@@ -40,7 +36,8 @@ def test_no_program_loads_anything_heavy_at_its_start() -> None:
     assert loaded(f"import runpy; runpy.run_path({ledger!r})") & HEAVY == {"asyncio", "sqlalchemy"}
 
 
-def test_the_verbs_start_light() -> None:
+def test_notebooks_and_verbs_start_light() -> None:
+    assert not loaded("import halfpipe") & {"pandas", "numpy", "astropy"}
     modules = loaded("import halfpipe.cli.main as main; main.command(['--version'])")
     assert not modules & (HEAVY - {"click"} | {"numpy"})
     assert "numpy" not in loaded("import halfpipe.cli.status")
@@ -59,6 +56,5 @@ def test_the_rules_load_nothing_heavy() -> None:
 def test_only_simulated_programs_import_the_simulator() -> None:
     files = [*PROGRAMS, *(ROOT / "src" / "halfpipe").rglob("*.py")]
     says = re.compile(r"^\s*(from|import) halfpipe_simulator", re.MULTILINE)
-    assert {path.stem for path in files if says.search(path.read_text())} == {
-        "simulate", "simulated_decoder",
-    }  # fmt: skip
+    found = {path.stem for path in files if says.search(path.read_text())}
+    assert found == {"simulate", "simulated_decoder"}

@@ -138,10 +138,8 @@ def test_the_probe_meets_a_second_host_and_leaves_nothing(here: Here, sees: bool
     here.program("sbatch", SBATCH.replace("MOUNTS", mounts))
     here.program("squeue", "#!/bin/sh\nexit 1\n" if not sees else "#!/bin/sh\necho RUNNING\n")
     here.program("scancel", "#!/bin/sh\n")
-    here.profile |= {
-        "executor": "slurm",
-        "default-resources": {"slurm_partition": "milano", "slurm_account": "a"},
-    }
+    resources = {"slurm_partition": "milano", "slurm_account": "a"}
+    here.profile |= {"executor": "slurm", "default-resources": resources}
     _, verdicts, found = here.doctor("--probe")
     assert not list((here.home / "work").glob(paths.probe("*")))
     if not sees:

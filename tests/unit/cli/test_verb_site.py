@@ -58,9 +58,7 @@ def test_every_verb_prints_its_site_except_for_programs(words: tuple[str, ...], 
         assert words == ("config",) or found["work"] == str(profile / "work")
 
 
-def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
-    profile: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ways_to_name_the_site(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_profile, by_config = ("--profile", profile), ("--configfile", profile / "config.yaml")
     runs = ("show", "--table", "runs")
     as_json = (*runs, "--format", "json")
@@ -82,9 +80,7 @@ def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
     assert give(*runs, "--profile", "none", env=by_name).exit_code == 2
 
 
-def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
-    profile: Path, tmp_path: Path
-) -> None:
+def test_config_files_of_the_command_line_replace_the_profiles(profile: Path, tmp_path: Path) -> None:
     over = tmp_path / "over.yaml"
     over.write_text("merge: {min_epus: 1}\n")
     ended = give("config", "--format", "json", "--profile", profile, "--configfile", over)

@@ -102,10 +102,8 @@ class Changing:
                 time.sleep(0.01)
 
         words = [sys.executable, str(self.home / "slow.py"), str(self.home), "scripts/simulated_decoder.py"]
-        settings = Settings(
-            Paths(self.home / "work", self.home / "stage", level0=self.archive),
-            decoder=Decoder(f"{shlex.join(words)} --level0 {{level0}}"),
-        )
+        at = Paths(self.home / "work", self.home / "stage", level0=self.archive)
+        settings = Settings(at, decoder=Decoder(f"{shlex.join(words)} --level0 {{level0}}"))
         thread = threading.Thread(target=act)
         thread.start()
         try:
@@ -189,10 +187,10 @@ def test_a_decoder_that_failed_without_changes_does_not_run_again(changing: Chan
 
 
 def test_level0_that_changes_each_time_fails_the_job(changing: Changing) -> None:
-    acts = {
-        f"after-{number}": lambda: os.utime(changing.second, ns=(0, time.time_ns()))
-        for number in range(ATTEMPTS)
-    }
+    def touched() -> None:
+        os.utime(changing.second, ns=(0, time.time_ns()))
+
+    acts = {f"after-{number}": touched for number in range(ATTEMPTS)}
     with pytest.raises(DecoderError) as caught:
         changing.decode(acts)
     assert (changing.decodings, caught.value.code) == (ATTEMPTS, "level0-changes")

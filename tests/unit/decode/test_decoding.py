@@ -36,7 +36,6 @@ RETDEF = SOURCE / DOWNLINK / f"RetDef-{DOWNLINK}-{CHUNK}.xml"
 
 
 def decoded(out: Path, command: str, latc: str | None = None) -> tuple[dict[str, Any], str]:
-    """Decode the chunk; return the result and the log."""
     log = io.StringIO()
     settings = Settings(Paths(Path("/work"), Path("/stage")), decoder=Decoder(command, latc))
     return decode(settings, RETDEF, read_retdef(RETDEF), out, log), log.getvalue()
@@ -99,9 +98,8 @@ BAD_PRODUCTS = {
     "other-apid": r"-0765-00003\.evt: .*APID",
     "beyond": rf"{EVT}: record at byte 33268: ",
     "elsewhere": rf"{IDX}: sequence 1084 .* byte 176 of {EVT}.*sequence 1001",
-    "cut-index": rf"{IDX}: line 45 is cut",
-    "cut": rf"{EVT}: record at byte \d+: ",
-}
+    "cut-index": rf"{IDX}: line 45 is cut", "cut": rf"{EVT}: record at byte \d+: ",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", BAD_PRODUCTS)
@@ -165,7 +163,6 @@ def announcing_less(lines: list[bytes]) -> list[bytes]:
 
 
 def without(lines: list[bytes], which: Callable[[bytes], bool]) -> list[bytes]:
-    """Remove the last line that matches."""
     at = max(n for n, line in enumerate(lines) if which(line))
     return lines[:at] + lines[at + 1 :]
 
@@ -255,9 +252,7 @@ def test_gaps_between_datagrams_in_spans(
     assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
 
 
-def test_rows_are_never_beside_products_of_another_decoding(
-    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_belong_to_their_products(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, steps = tmp_path / "chunks", list[bool]()
     home.mkdir()
 

@@ -20,7 +20,6 @@ EXAMPLE = ROOT / "config" / "flight.yaml"
 
 
 def settings(tmp_path: Path, **keys: Any) -> Flight:
-    """Read settings with the required keys and `keys`."""
     path = tmp_path / "flight.yaml"
     content = {"runtime": "none", "decoder": {"program": ["/opt/get"], "seconds": 5}} | keys
     path.write_text(yaml.safe_dump(content))
@@ -37,9 +36,7 @@ def test_the_example_has_every_bind_of_the_site() -> None:
         assert example.outside(elsewhere) is None
 
 
-def test_bare_programs_get_little_more_than_the_environment_of_the_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bare_programs_get_the_settings_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD_OF_THE_CALLER", "x")
     bare = settings(tmp_path, environment={"LD_LIBRARY_PATH": "/isoc/lib"})
     assert bare.command(bare.decoder, ["-r", "x"], tmp_path) == ["/opt/get", "-r", "x"]

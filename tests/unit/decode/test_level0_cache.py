@@ -94,13 +94,11 @@ def calls(home: Path) -> list[str]:
 
 
 def files_of(root: Path) -> dict[str, list[str]]:
-    """Return the names of the files of each hour in an archive."""
     hours = sorted(path for path in root.glob("src*/*/*/*/utc*") if any(path.iterdir()))
     return {str(hour.relative_to(root)): sorted(file.name for file in hour.iterdir()) for hour in hours}
 
 
 def in_cache(home: Path) -> dict[str, list[str]]:
-    """Return the names of the files of each hour in the cache."""
     return {
         path.name.split("~")[0].replace("+", "/"): sorted(file.name for file in path.iterdir())
         for path in sorted((home / "cache").glob("src*"))
@@ -115,22 +113,18 @@ def left(home: Path) -> list[str]:
 def provided(home: Path, retdef: RetDef, **keys: float) -> dict[str, list[str]] | None:
     """Return the files that a decoder of the chunk gets from the cache; None if it reads the archive."""
     seen = list_archive(home / "archive", retdef)
-    with level0_cache.source(settings(home, **keys), retdef, home / "archive", seen, io.StringIO()) as (
-        root,
-        read,
-    ):
+    source = level0_cache.source(settings(home, **keys), retdef, home / "archive", seen, io.StringIO())
+    with source as (root, read):
         assert read.by_name.keys() == list_archive(root, retdef).by_name.keys()
         return None if root == home / "archive" else files_of(root)
 
 
 def of_apid(home: Path, retdef: RetDef) -> dict[str, list[str]]:
-    """Return the files of the copy that the chunk needs."""
     apid = f"a{retdef.spans[0].apid:04d}t"
     return {hour: [name for name in files if apid in name] for hour, files in files_of(home / "copy").items()}
 
 
 def set_fetch_time(home: Path, directory: str, fetched_at: float) -> None:
-    """Change the time when an hour in the cache was fetched."""
     (place,) = (home / "cache").glob(f"{directory.replace('/', '+')}~*")
     hour, _, token = place.name.split("~")
     place.rename(place.with_name(f"{hour}~{int(fetched_at):011d}~{token}"))
@@ -181,9 +175,7 @@ def test_an_hour_that_was_fetched_young_is_fetched_again(empty: Path, retdef: Re
     ("harm", "content", "names"),
     [("down", "", "exit status 1"), ("slow", "60", "running"), ("dies", "", "SIGKILL")],
 )
-def test_a_command_that_fails_or_hangs_fails_the_job(
-    empty: Path, retdef: RetDef, harm: str, content: str, names: str
-) -> None:
+def test_a_bad_command_fails_a_job(empty: Path, retdef: RetDef, harm: str, content: str, names: str) -> None:
     second_file(empty, retdef)
     (empty / harm).write_text(content)
     with pytest.raises(HalfPipeError, match=names):
@@ -251,9 +243,7 @@ def lacks_events(home: Path, simulation: Simulation) -> bool:
 
 
 @pytest.mark.parametrize("links", [False, True])
-def test_a_decoder_loses_nothing_when_another_node_removes_its_hours(
-    empty: Path, simulation: Simulation, links: bool
-) -> None:
+def test_a_decoder_keeps_hours_that_are_removed(empty: Path, simulation: Simulation, links: bool) -> None:
     """With its links, which only a person removes, it is run again."""
     decoder = started(partial(lacks_events, empty, simulation))
     wait_for("the decoder", (empty / "reads").exists)

@@ -28,7 +28,6 @@ SAY = f"halfpipe submit {DL} --settle submitted"
 
 
 def found(level1: Level1, **keys: str | None) -> list[Cause]:
-    """Return the causes of the hand-off."""
     return list(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
 
 
@@ -53,9 +52,7 @@ def taken(level1: Level1) -> bool:
     return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), submissions(level1.work, DL))
 
 
-def test_a_submitted_hand_off_is_good_unless_it_is_not_taken_for_a_day(
-    level1: Level1, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_submitted_hand_off_is_good_for_a_day(level1: Level1, monkeypatch: pytest.MonkeyPatch) -> None:
     submitted(level1)
     assert (found(level1), taken(level1)) == ([], False)
     one_file(level1).unlink()

@@ -39,7 +39,6 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def hand_off(settings: Settings, *chunks: int, text: str | None = None, dl: str = DL) -> Path:
-    """Write a receipt that was made of `chunks`."""
     receipt = settings.paths.work / paths.receipt(dl)
     said = {"chunks": [{"chunk": f"{chunk:05d}"} for chunk in chunks], "downlink": dl, "handoff": 1}
     receipt.write_text(sealed_text(said) if text is None else text)
@@ -47,12 +46,10 @@ def hand_off(settings: Settings, *chunks: int, text: str | None = None, dl: str 
 
 
 def found(settings: Settings, age: float = 2 * HOUR, dl: DownlinkId = DL) -> list[Cause]:
-    """Return the causes of a downlink whose files are `age` seconds old."""
     return list(troubles(Plan(settings).of(dl), time.time() + age))
 
 
 def every(settings: Settings, age: float = 2 * HOUR, **of: Any) -> Outstanding:
-    """Return the outstanding downlinks if all files are `age` seconds old."""
     return outstanding(Plan(settings), time.time() + age, **of)
 
 
@@ -206,9 +203,7 @@ def test_a_place_of_the_search_path_that_cannot_be_listed_stops_no_downlink(sett
     assert found(settings, dl=OTHER) == []
 
 
-def test_a_directory_of_another_user_is_refused_by_name(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_of_another_user_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with umask 077 leaves such directories."""
     work = settings.paths.work
     put(work, 1)

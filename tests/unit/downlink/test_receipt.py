@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -140,11 +141,49 @@ def test_without_its_lease_a_process_writes_no_text_and_removes_no_token(deliver
     assert list((delivered.stage / DL).glob("*.txt")) == []
 
 
-def test_a_downlink_that_was_held_after_its_deliveries_is_not_handed_off(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_held_downlink_is_not_handed_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(Paths(tmp_path / "work", tmp_path / "stage"))
     halts.hold(settings.paths.work, halts.Switch.STAGE, DL, "the robot is down")
     assert program.main(["--settings", str(write_down(settings)), "--downlink", DL]) == 1
     assert "staging is held by" in capsys.readouterr().err
     assert not (settings.paths.work / paths.receipt(DL)).exists()
+
+
+# The texts for Level-1, line by line (ground-chain §6): a line that it cannot read fails the delivery.
+ENTRY: dict[str, Any] = {
+    "l1_run": "r0741234567", "kind": "LPA", "epus": [956, 957], "complete": True, "abandoned": False,
+    "delivered": 50, "waiting": 3, "refused": [], "gaps": [[1049, 1060], [1100, 1131]], "files": [{}],
+    "times": [1719541768.0662724, 1719541785.7613216], "moot": {"key": 2959, "alias": "nomSciOps"},
+}  # fmt: skip
+
+
+def retired(**change: Any) -> str:
+    return receipt.texts([ENTRY | change])["retired_runs"]
+
+
+def test_a_run_is_retired_only_together_with_its_files() -> None:
+    abandoned = {"complete": False, "abandoned": True}
+    assert retired() == retired(abandoned=True) == "r0741234567 COMPLETE\n"
+    assert (retired(complete=False), retired(**abandoned)) == ("", "r0741234567 INCOMPLETE\n")
+    # Level-1 fails on a retired run that brings no files.
+    assert retired(files=[]) == retired(files=[], **abandoned) == ""
+    assert retired(refused=["why"]) == retired(refused=["why"], **abandoned) == ""
+
+
+def test_how_many_lines_there_are_and_none_is_blank() -> None:
+    names = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")
+    changes: list[tuple[dict[str, Any], list[int]]] = [
+        ({"epus": []}, [0, 0, 0, 0, 0]),
+        ({"files": [], "times": None, "delivered": 0}, [1, 0, 2, 0, 1]),
+        ({"gaps": [], "times": [0.0, 1e10]}, [1, 1, 0, 1, 1]),
+    ]
+    for change, lines in changes:
+        found = receipt.texts([ENTRY | change])
+        assert [found[name].count("\n") for name in names] == lines
+        assert all(line for text in found.values() for line in text.splitlines())
+
+
+def test_exceptions_of_decoders_stand_in_a_text_of_their_own() -> None:
+    assert "chunk_exceptions" not in receipt.texts([])
+    found = receipt.texts([], Counter({("2c2e5787", "PktRetriever"): 3, ("2c2e5787", "DFI"): 1}))
+    assert found["chunk_exceptions"] == "r0741234567 DFI 1\nr0741234567 PktRetriever 3\n"

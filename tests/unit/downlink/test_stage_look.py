@@ -23,7 +23,6 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def delivered(settings: Settings) -> None:
-    """Record that the downlink has delivered a file of the first run."""
     files = (EventFile(OURS, 2, (10, 11), (0, 1), 3, ""),)
     Deliveries(settings.paths.work, RUN).publish(
         Delivery(DL, (Interval(10, 11),), {}, files, (0.0, 1.0), (0.0, 1.0), handoff=1)

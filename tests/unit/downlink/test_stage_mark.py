@@ -25,7 +25,6 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def noted(settings: Settings, *values: int) -> list[Record]:
-    """Publish records and note them in the stage's mark."""
     series = Series(settings.paths.work, PLACE)
     series.read()
     made = [series.publish({"handoff": value}) for value in values]
@@ -132,9 +131,7 @@ def test_a_restored_stage_is_refused(settings: Settings) -> None:
     stage_mark.refuse(settings)
 
 
-def test_a_suspended_process_undoes_nothing_that_others_noted(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suspended_process_undoes_no_note(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     (record,) = noted(settings, 1)
     late, publish = iter(["230401002/receipts", "230401003/receipts"]), records.publish_file
 

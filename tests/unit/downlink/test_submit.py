@@ -34,12 +34,10 @@ from tests.support.settings import told
 
 
 def refused(settings: Settings, kind: type[HalfPipeError] = SubmissionError) -> str:
-    """Submit, and return the message of the error."""
     return raised(lambda: submitted(settings), kind)
 
 
 def raised(what: Callable[[], object], kind: type[HalfPipeError] = SubmissionError) -> str:
-    """Return the message of the error of `what`."""
     with pytest.raises(kind) as error:
         what()
     return str(error.value)
@@ -50,7 +48,6 @@ def submitted(settings: Settings) -> dict[str, Any]:
 
 
 def settled(level1: Level1, heard: bool) -> None:
-    """Settle the latest attempt, as a person does."""
     submit.settle(level1.settings(), DL, heard)
 
 
@@ -137,9 +134,7 @@ def test_each_state_has_a_cause_with_its_command(state: str, level1: Level1) -> 
 
 @pytest.mark.parametrize("command", range(len(COMMANDS)), ids=["submit", "blind", "heard", "unheard", "back"])
 @pytest.mark.parametrize("state", STATES)
-def test_each_command_in_each_state_creates_at_most_one_stream(
-    state: str, command: int, level1: Level1
-) -> None:
+def test_commands_in_each_state_create_at_most_one_stream(state: str, command: int, level1: Level1) -> None:
     """If it is not known whether a stream exists, a check or a person must settle it first."""
     make, _, (_, blind), came = STATES[state]
     make(level1)
@@ -237,9 +232,7 @@ def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> N
 
 
 @pytest.mark.parametrize("command", ["as it is", None])
-def test_a_stage_that_differs_or_has_no_hand_off_is_not_submitted(
-    command: str | None, level1: Level1
-) -> None:
+def test_a_stage_that_differs_or_lacks_hand_off_is_not_submitted(command: str | None, level1: Level1) -> None:
     file = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
     content, token = file.read_bytes(), level1.stage / paths.tokens(RUN.l1) / file.stem
     settings = level1.settings() if command else level1.settings(command=None, check=None)
@@ -392,15 +385,12 @@ INTENT = {"attempt": 3, "action": "submit", "handoff": 1, "command": [], "second
 @pytest.mark.parametrize(
     "one",
     [
-        {},
-        {"attempt": 2, "outcome": "told", "by": "person"},
+        {}, {"attempt": 2, "outcome": "told", "by": "person"},
         {"attempt": 2, "outcome": "submitted", "by": "nobody"},
-        {"attempt": 0, "outcome": "failed", "by": "person"},
-        INTENT | {"attempt": 5},
-        INTENT | {"action": "repeat"},
-        INTENT | {"seconds": "a while"},
+        {"attempt": 0, "outcome": "failed", "by": "person"}, INTENT | {"attempt": 5},
+        INTENT | {"action": "repeat"}, INTENT | {"seconds": "a while"},
     ],
-)
+)  # fmt: skip
 def test_an_impossible_record_is_refused_by_name(one: dict[str, Any], level1: Level1) -> None:
     settled(level1, heard=True)
     level1.leave_open(Action.ROLLBACK)

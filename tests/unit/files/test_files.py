@@ -40,9 +40,7 @@ def test_two_writers_without_a_lock_both_end_well(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["file"]
 
 
-def test_files_written_together_are_flushed_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_one_block_are_flushed_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushes: list[object] = []
     monkeypatch.setattr(os, "fsync", flushes.append)
     monkeypatch.setattr(os, "sync", lambda: flushes.append("all"))
@@ -54,9 +52,7 @@ def test_files_written_together_are_flushed_at_the_end(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StateError])
 @pytest.mark.parametrize("old", [None, b"old"])
-def test_a_writer_that_fails_changes_nothing(
-    error: type[BaseException], old: bytes | None, tmp_path: Path
-) -> None:
+def test_a_failure_changes_nothing(error: type[BaseException], old: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "file"
     if old is not None:
         write_bytes(path, old)

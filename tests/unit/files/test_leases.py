@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,17 +92,14 @@ class Other:
         return self.process.stdout.readline().strip()
 
     def head(self) -> str:
-        """Return its heartbeat when it has the lease."""
         words = self.line().split()
         assert words[0] == "held", words
         return words[-1]
 
     def finish(self) -> str:
-        """Let it end; return the rest of its output."""
         return self.process.communicate("\n", timeout=30)[0]
 
     def stop(self) -> None:
-        """Suspend it for longer than its lifetime."""
         self.process.send_signal(signal.SIGSTOP)
         time.sleep(LIFETIME + 0.5)
 
@@ -159,9 +157,7 @@ def test_a_lease_names_its_holder_and_is_gone_after_its_release(tmp_path: Path) 
     assert left(tmp_path) == []
 
 
-def test_the_clock_is_the_file_servers_and_the_lifetime_the_holders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_is_the_servers_lifetime_the_holders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left_by_another(tmp_path, "leases/a", silent=200)
     mine, real = Lease(tmp_path, "leases/a", LIFETIME), time.time
     monkeypatch.setattr(time, "time", lambda: real() + 1e6)
@@ -227,9 +223,7 @@ def test_a_slow_process_does_not_take_over_what_others_took_over_before(
     assert {path.name for path in mine.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
 
 
-def test_a_lease_that_is_released_during_a_look_is_not_taken_for_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_released_during_a_look_is_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, touched = left_by_another(tmp_path, "leases/a"), heartbeat.touched
 
     def meanwhile(work: Path, heart: str) -> float | None:
@@ -303,10 +297,8 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["gone", "zombie"])
 def test_a_head_and_a_job_that_were_killed_on_this_host_are_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaped: bool
+    tmp_path: Path, reaped: bool
 ) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is what it was before
-
     def in_progress() -> None:
         leases.hold_downlink(site(tmp_path, 1e6), DL, print)
         with leases.downlink_job(site(tmp_path, 1e6), DL):
@@ -386,7 +378,6 @@ def test_a_head_removes_jobs_that_were_killed_and_keeps_those_that_live(tmp_path
 
 def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = DownlinkId("230401002")
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
 
     def interrupted(work: Path) -> None:
         raise SystemExit
@@ -398,10 +389,8 @@ def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert leases.in_progress(tmp_path, DL) is None  # by another process
         assert ended(started(leases.release_downlinks)) == 0, "a forked child releases nothing"
         for downlink in (DL, second):
-            with (
-                leases.downlink_job(site(tmp_path), downlink),
-                leases.downlink_job(site(tmp_path), downlink) as mine,
-            ):
+            job = partial(leases.downlink_job, site(tmp_path), downlink)
+            with job(), job() as mine:
                 mine.check()
                 (found,) = (each for each in leases.all_leases(tmp_path) if each.name.endswith(downlink))
                 assert len(found.jobs) == 2
@@ -434,8 +423,7 @@ def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool)
     assert left(tmp_path) == []
 
 
-def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+def test_a_job_notices_that_its_head_is_gone(tmp_path: Path) -> None:
     leases.check_head(tmp_path)  # without a head
     mine = leases.hold_downlink(site(tmp_path), DL, print)
     try:
@@ -451,10 +439,7 @@ def test_a_job_notices_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest
         leases.check_head(tmp_path)
 
 
-def test_at_the_end_of_a_head_a_job_is_dead_after_three_beats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+def test_jobs_of_an_ended_head_die_after_three_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept = list[float]()
     leases.hold_downlink(site(tmp_path, 300.0), DL, print)
     beat = 300.0 / heartbeat.BEATS

@@ -25,7 +25,6 @@ def handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def read(handle: int, cuts: list[tuple[int, int]], order: list[int]) -> bytes:
-    """Read the pieces `cuts` (start, size) into the buffer, in `order`."""
     starts, sizes = (np.array(column, np.int64) for column in zip(*cuts, strict=True))
     places = np.empty(len(cuts), np.int64)
     at = 0
@@ -93,7 +92,7 @@ READ_ONLY.flags.writeable = False
         (0, 11, 0, ZEROS), (0, 2**62, 2**62, ZEROS), (0, 10, 0, READ_ONLY), (0, 10, 0, np.zeros(20, np.uint8)[::2]),
     ],
 )  # fmt: skip
-def test_nothing_is_written_outside_the_buffer(
+def test_pieces_stay_in_the_buffer(
     handle: int, start: int, size: int, place: int, buffer: np.ndarray
 ) -> None:
     starts, sizes, places = (np.array([value], np.int64) for value in (start, size, place))

@@ -15,14 +15,8 @@ from tests.support.golden_cases import GOLDEN, case_names
 from tests.support.original_events import LPA_FILE, RECORDS, TKR_RECORD
 
 CASES = case_names()
-GOOD: dict[str, Any] = {
-    "runid": 1,
-    "seconds": (2, 3),
-    "sequences": (2**40, 2**64 - 1),
-    "events": 2**33,
-    "moot_key": 0,
-    "moot_alias": "",
-}
+GOOD: dict[str, Any] = {"runid": 1, "seconds": (2, 3), "sequences": (2**40, 2**64 - 1), "events": 2**33}
+GOOD |= {"moot_key": 0, "moot_alias": ""}
 INFOTYPE = 332  # where it stands in each of these records
 
 
@@ -51,12 +45,6 @@ def plain_walk(content: bytes) -> Iterator[tuple[int, int, int]]:
         offset = end
 
 
-def write(tmp_path: Path, content: bytes) -> Path:
-    path = tmp_path / "simulated.evt"
-    path.write_bytes(content)
-    return path
-
-
 def packed(**values: Any) -> bytes:
     return evt.pack_header(**(GOOD | values))
 
@@ -74,13 +62,9 @@ def test_header_bytes() -> None:
 
 
 FIELDS = [
-    ("ccsds_apid", "<i", 4),
-    ("ccsds_utc", "<d", 8),
-    ("current_timeSecs", "<I", 16),
-    ("scalers_sequence", "<Q", 104),
-    ("run_startedAt", "<I", 132),
-    ("open_datagrams", "<I", 172),
-]
+    ("ccsds_apid", "<i", 4), ("ccsds_utc", "<d", 8), ("current_timeSecs", "<I", 16),
+    ("scalers_sequence", "<Q", 104), ("run_startedAt", "<I", 132), ("open_datagrams", "<I", 172),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -121,7 +105,8 @@ def test_other_files_are_refused(tmp_path: Path, read: Callable[[Path], object])
     with pytest.raises(FormatError):
         read(tmp_path)
     for content in (b"", LPA_FILE[:175], b"\x01" + LPA_FILE[1:], LPA_FILE[:4] + b"\x08" * 4 + LPA_FILE[8:]):
-        path = write(tmp_path, content)
+        path = tmp_path / "simulated.evt"
+        path.write_bytes(content)
         with pytest.raises(FormatError, match=f"^{path}: "):
             read(path)
 
@@ -140,12 +125,8 @@ def test_file_cut_at_any_byte_reports_the_record(kind: str) -> None:
         check_refused(whole[:size], start)
 
 
-KEYS = {
-    "LPA": 20,
-    "LCI_ACD": 16,
-    "LCI_CAL": 16,
-    "LCI_TKR": 16,
-}  # bytes, at a record's end; the type comes first
+# Bytes of the keys at a record's end; the type comes first.
+KEYS = {"LPA": 20, "LCI_ACD": 16, "LCI_CAL": 16, "LCI_TKR": 16}
 # A number that cannot stand at a byte of a record; counted from its end if that is negative.
 DAMAGES = [
     *(("LPA", 296, number) for number in (0, 7, 131073, 2**32 - 1)),  # the length of the EBF

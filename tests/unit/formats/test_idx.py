@@ -162,7 +162,6 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
 
 
 def outcome(path: Path) -> object:
-    """Return all that an index holds, or what is wrong with it."""
     try:
         index = idx.read_index(path)
     except FormatError as error:

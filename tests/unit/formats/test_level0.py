@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from space_packet_parser.generators.ccsds import ccsds_generator
 
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.formats import level0, met
+from halfpipe.formats import level0
 from halfpipe.formats.level0 import COUNTER, Flags, Retrieval, read_datagrams
+from halfpipe.formats.met import unix_to_met
 from halfpipe_simulator.packets import make_packet, packets_of
 from tests.support.watch import at_once
 
 HOUR = 1680314400  # 2023-04-01 02:00:00 UTC
-START = int(met.unix_to_met(HOUR)) + 600
+START = int(unix_to_met(HOUR)) + 600
 SPAN = (HOUR, HOUR + 3599.999999)
 SIZE = 64  # bytes of a full packet here
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,13 +34,8 @@ def body(number: int, size: int = 130) -> bytes:
 
 def datagram(number: int, *, seq: int | None = None, size: int = 130, apid: int = 956) -> list[bytes]:
     """Return the three packets of datagram `number`, a second after those of the one before."""
-    return packets_of(
-        body(number, size),
-        apid=apid,
-        seq=(3 * number if seq is None else seq) % COUNTER,
-        met=(START + number) * 10**6,
-        packet_size=SIZE,
-    )
+    first, met = (3 * number if seq is None else seq) % COUNTER, (START + number) * 10**6
+    return packets_of(body(number, size), apid=apid, seq=first, met=met, packet_size=SIZE)
 
 
 def several(count: int, first: int = 0) -> list[bytes]:

@@ -18,13 +18,8 @@ def rows(count: int) -> Rows:
     return Rows((b"DGM: one", b"DGM: \xfftwo")[: count % 3], events, ("a.evt", "b.evt")[: count % 4])
 
 
-def same(one: Rows, other: Rows) -> bool:
-    return (one.lines, one.files, one.events.dtype, one.events.tobytes()) == (
-        other.lines,
-        other.files,
-        other.events.dtype,
-        other.events.tobytes(),
-    )
+def plain(read: Rows) -> tuple[object, ...]:
+    return read.lines, read.files, read.events.dtype, read.events.tobytes()
 
 
 def refused(path: Path) -> bool:
@@ -37,7 +32,7 @@ def refused(path: Path) -> bool:
 def test_written_rows_are_read_back(count: int, tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
     write_rows(path, rows(count))
-    assert same(rows(count), read_rows(path))
+    assert plain(read_rows(path)) == plain(rows(count))
     assert list(tmp_path.iterdir()) == [path]
 
 

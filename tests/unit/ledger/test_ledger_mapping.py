@@ -36,13 +36,11 @@ def engine() -> Engine:
 
 
 def default(seconds: float, key: int | None, **other: object) -> Row:
-    """Return a default that was complete so long before the run."""
     at = START - timedelta(seconds=seconds)
     return {"tcompleted": at, "moot_key": key, "moot_alias": f"of{key}"} | other
 
 
 def request(seconds: float, key: int | None, **other: object) -> Row:
-    """Return what was requested so long before the run."""
     row = {"trequested": START - timedelta(seconds=seconds), "moot_key": key, "moot_alias": f"of{key}"}
     return row | {"id": GROUND, "startedat": None, "type": "LPA"} | other
 

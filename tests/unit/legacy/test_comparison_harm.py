@@ -91,7 +91,6 @@ class History:
 
     @property
     def downlinks(self) -> list[str]:
-        """The downlinks that were handed off."""
         return self.both.case.downlinks
 
     def stage(self, of: str) -> Path:
@@ -146,7 +145,6 @@ def records_in(path: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], History]:
-    """Return the history of a seed, which is processed once."""
     return cache(lambda seed: History(tmp_path_factory.mktemp("compared"), seed))
 
 
@@ -211,13 +209,11 @@ def removed(pattern: str) -> InTree:
 
 
 def renamed(root: Path) -> None:
-    """Name the merged index by another sequence."""
     (path,) = (root / FIRST / MET).glob("r*.idx")
     path.rename(path.with_name(f"{RUN}-e{1003:020d}.idx"))
 
 
 def flipped_chunk(root: Path) -> None:
-    """Change the payload of an event that was delivered."""
     path = next((root / FIRST).glob("*-00001.evt"))
     content = bytearray(path.read_bytes())
     content[evt.HEADER_SIZE + 310] ^= 1
@@ -225,7 +221,6 @@ def flipped_chunk(root: Path) -> None:
 
 
 def in_text(name: str, line: str) -> InTree:
-    """Put a line into a text in place of all lines."""
     return lambda root: (root / FIRST / f"{name}_{FIRST}.txt").write_text(line)
 
 

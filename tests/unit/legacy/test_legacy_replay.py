@@ -68,18 +68,13 @@ WITHOUT = without_handlers(LPA_RECORD)
         (LPA_RECORD, changed(LPA_RECORD, -10), LPA_RECORD, None),
         (CAL_RECORD, changed(CAL_RECORD, -18, -17), b"", 30),
         (CAL_RECORD, changed(CAL_RECORD, -19, -18), b"", None),
-        (ACD_RECORD, changed(ACD_RECORD, -17), ACD_RECORD, None),
-        (WITHOUT, LPA_RECORD, LPA_RECORD, 26),
-        (WITHOUT, WITHOUT, LPA_RECORD, None),
-        (WITHOUT, LPA_RECORD, WITHOUT, None),
-        (WITHOUT, LPA_RECORD, b"", None),
-        (WITHOUT, changed(LPA_RECORD, 310), LPA_RECORD, None),
+        (ACD_RECORD, changed(ACD_RECORD, -17), ACD_RECORD, None), (WITHOUT, LPA_RECORD, LPA_RECORD, 26),
+        (WITHOUT, WITHOUT, LPA_RECORD, None), (WITHOUT, LPA_RECORD, WITHOUT, None),
+        (WITHOUT, LPA_RECORD, b"", None), (WITHOUT, changed(LPA_RECORD, 310), LPA_RECORD, None),
         (LPA_RECORD, WITHOUT, WITHOUT, None),
     ],
-)
-def test_other_bytes_that_the_legacy_writes(
-    original: bytes, written: bytes, before: bytes, number: int | None
-) -> None:
+)  # fmt: skip
+def test_bytes_of_the_legacy(original: bytes, written: bytes, before: bytes, number: int | None) -> None:
     assert is_written(original, before, written) == (number is not None)
     assert number in {None, defect_of_copy(original)}
 
@@ -106,8 +101,5 @@ def test_line_of_the_own_downlink_wins() -> None:
 def test_an_early_run_is_refused(met: int, delivered: list[str], retired: list[str]) -> None:
     run = RunId.from_met(met)
     found = merged(run, [KnownDatagrams.of([line(956, 1, 5, 2), line(957, 2, 9, 3)])], EVENTS, [])
-    assert found.lines(run) == {
-        "delivered_events": [text.format(run.l1) for text in delivered],
-        "event_gaps": [],
-        "retired_runs": [text.format(run.l1) for text in retired],
-    }
+    lines = [[text.format(run.l1) for text in texts] for texts in (delivered, retired)]
+    assert found.lines(run) == {"delivered_events": lines[0], "event_gaps": [], "retired_runs": lines[1]}

@@ -15,14 +15,14 @@ from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late_events import Events, by_datagram, counts_of, late_and_closed
 from halfpipe.merge.undelivered import Group, NotDelivered, closed_books, lost_events
 from tests.support.bridge import Run
+from tests.support.chunks import chunk_of
 from tests.support.explained import said_of
-from tests.support.model import Chunk, Datagram, Event, Rules
+from tests.support.model import Rules
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 
 
 def rows(keys: list[tuple[int, int, int]]) -> Events:
-    """Return events of (APID, datagram, sequence)."""
     found = np.zeros(len(keys), EVENT)
     for n, (apid, datagram, sequence) in enumerate(keys):
         found[n]["apid"], found[n]["datagram"], found[n]["sequence"] = apid, datagram, sequence
@@ -37,12 +37,12 @@ Keys = st.lists(
 @given(Keys, st.data())
 def test_lost_events_are_those_in_no_account(keys: list[tuple[int, int, int]], data: st.DataObject) -> None:
     where = [data.draw(st.sampled_from([FIRST, SECOND, "group", "nowhere"])) for _ in keys]
-    latest = {
-        dl: SimpleNamespace(
-            counts=counts_of(rows([key for key, at in zip(keys, where, strict=True) if at == dl]))
-        )
-        for dl in (FIRST, SECOND)
-    }
+
+    def delivered(downlink: DownlinkId) -> SimpleNamespace:
+        its = [key for key, at in zip(keys, where, strict=True) if at == downlink]
+        return SimpleNamespace(counts=counts_of(rows(its)))
+
+    latest = {downlink: delivered(downlink) for downlink in (FIRST, SECOND)}
     undelivered = Counter(key[0] for key, at in zip(keys, where, strict=True) if at == "group")
     groups = [Group(NotDelivered.WAITING, apid, 0, 99, events) for apid, events in undelivered.items()]
     assert lost_events(rows(keys), groups, latest) == where.count("nowhere")
@@ -62,26 +62,12 @@ def test_the_accounts_of_kinds() -> None:
     assert (refused.waiting, refused.refused, refused.lost, refused.known) == (1, 16, 3, 134)
 
 
-def chunk(number: int, apid: int, *datagrams: tuple[int, list[int]], closes: bool = True) -> Chunk:
-    """Return a chunk of one EPU that opens with datagram 0."""
-    events = [Event(sequence, apid, n, 0) for n, sequences in datagrams for sequence in sequences]
-    last = datagrams[-1][0]
-    lines = [
-        Datagram(
-            apid, n, "start" if n == 0 else "continue", "stop" if closes and n == last else "continue",
-            len(sequences), sequences[0], sequences[-1],
-        )
-        for n, sequences in datagrams
-    ]  # fmt: skip
-    return Chunk(f"0077014d-2c2e5787-0{apid}-{number:05d}.idx", tuple(events), tuple(lines))
-
-
 @pytest.mark.parametrize("again", [False, True])
 def test_an_event_that_two_datagrams_of_two_downlinks_contain_is_counted_once(again: bool) -> None:
     """Row 19: one EPU has two events of one sequence in two datagrams."""
     run = Run(rules=Rules(min_epus=1))
-    run.process(FIRST, [chunk(1, 956, (0, [1, 2, 3]), (1, [4, 5, 6]), closes=False)])
-    decision = run.process(SECOND, [chunk(1, 956, (2, [6, 7, 8]), (3, [9, 10]))])
+    run.process(FIRST, [chunk_of(956, {0: [1, 2, 3], 1: [4, 5, 6]})])
+    decision = run.process(SECOND, [chunk_of(956, {2: [6, 7, 8], 3: [9, 10]}, 3)])
     if again:
         decision = run.again(SECOND)
     assert len(decision.events) == 4
@@ -91,7 +77,7 @@ def test_an_event_that_two_datagrams_of_two_downlinks_contain_is_counted_once(ag
 def test_a_downlink_that_contains_nothing_of_a_run_any_more_delivers_nothing_of_others() -> None:
     """Row 3: its own spans are settled for it, and the events of others inside them are not its."""
     run = Run(rules=Rules(min_epus=1))
-    whole = [chunk(1, 956, (0, [1, 2, 3]), (1, [4, 5, 6]))]
+    whole = [chunk_of(956, {0: [1, 2, 3], 1: [4, 5, 6]}, 1)]
     run.process(FIRST, whole)
     run.process(SECOND, whole)
     run.vanish(FIRST)

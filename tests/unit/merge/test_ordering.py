@@ -16,9 +16,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([956, 957])), max_
 @pytest.mark.parametrize("window", [1, 2, 7, 1 << 14])
 @settings(max_examples=40)
 @given(parts=st.lists(ROWS, min_size=1, max_size=5))
-def test_parts_are_merged_in_order_with_the_first_copy_of_each_event(
-    window: int, parts: list[list[tuple[int, int]]]
-) -> None:
+def test_parts_are_merged_in_order_with_first_copies(window: int, parts: list[list[tuple[int, int]]]) -> None:
     model: dict[tuple[int, int], int] = {}
     tables = [np.zeros(len(part), EVENT) for part in parts]
     places = count()  # they distinguish the copies of an event

@@ -5,8 +5,9 @@ import pytest
 from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval
 from halfpipe.merge.settle import Segment, is_complete, settled
 from tests.support.bridge import Run
+from tests.support.chunks import chunk_of
 from tests.support.explained import check
-from tests.support.model import Chunk, Datagram, Event, Rules
+from tests.support.model import Rules
 
 WHOLE = Segment((0, 1), opens=True, closes=True, covers=EVERYTHING)
 MIDDLE = Segment((2, 3), opens=False, closes=False, covers=Interval(5, 8))
@@ -30,13 +31,8 @@ def test_a_run_with_a_gap_is_not_complete() -> None:
 
 
 def test_events_inside_an_earlier_delivery_only_can_be_late() -> None:
-    def whole(apid: int, *sequences: int) -> Chunk:
-        line = Datagram(apid, 0, "start", "stop", len(sequences), sequences[0], sequences[-1])
-        events = tuple(Event(sequence, apid, 0, 0) for sequence in sequences)
-        return Chunk(f"0077014d-2c2e5787-{apid:04d}-00001.idx", events, (line,))
-
-    run, both = Run(Rules(min_events=1)), (whole(956, 1, 3), whole(957, 2, 4))
+    run, both = Run(Rules(min_events=1)), (chunk_of(956, {0: (1, 3)}, 0), chunk_of(957, {0: (2, 4)}, 0))
     assert [len(run.process("240601001", chunks).events) for chunks in (both, both[:1])] == [4, 2]
-    decision = run.process("240601002", (whole(958, 4),))
+    decision = run.process("240601002", (chunk_of(958, {0: (4,)}, 0),))
     assert len(decision.events) == 0
     assert [(group.kind, group.events) for group in check(run)] == [("late", 1)]

@@ -7,8 +7,9 @@ import pytest
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
 from tests.support import explained
 from tests.support.bridge import Run
+from tests.support.chunks import chunk_of
 from tests.support.golden_cases import case_names, read_case
-from tests.support.model import Chunk, Datagram, Event, Rules
+from tests.support.model import Rules
 
 
 @cache
@@ -32,43 +33,22 @@ def test_golden_case(name: str) -> None:
 
 def test_golden_cases_have_every_reason() -> None:
     groups = [group for name in case_names() for groups in after(name) for group in groups]
-    assert {group.kind for group in groups} == {
-        NotDelivered.WAITING,
-        NotDelivered.WITHHELD,
-        NotDelivered.LATE,
-    }
+    found = {NotDelivered.WAITING, NotDelivered.WITHHELD, NotDelivered.LATE}
+    assert {group.kind for group in groups} == found
     assert {lack.what for group in groups for lack in group.lacks} == set(MissingPart)
 
 
 @pytest.mark.parametrize("first", [4, 1])
 def test_no_group_of_waiting_events_contains_delivered_events(first: int) -> None:
-    def chunk(apid: int, datagrams: dict[int, tuple[int, ...]], closing: int | None = None) -> Chunk:
-        lines = tuple(
-            Datagram(apid, n, "continue", "stop" if n == closing else "continue", len(of), of[0], of[-1])
-            for n, of in datagrams.items()
-        )
-        events = tuple(Event(one, apid, n, one) for n, of in datagrams.items() for one in of)
-        return Chunk(f"0077014d-2c2e5787-0{apid}-{len(events):05}.idx", events, lines)
-
     run = Run(Rules(min_events=1, min_epus=1))
-    run.process("240601001", (chunk(957, {4: (15, 16)}),))
-    later = chunk(957, {3: (13, 14), 4: (15, 16), 5: (17, 20)}, 5)
-    run.process("240601002", (chunk(956, {first: (18, 19)}, first), later))
+    run.process("240601001", (chunk_of(957, {4: (15, 16)}),))
+    later = chunk_of(957, {3: (13, 14), 4: (15, 16), 5: (17, 20)}, 5)
+    run.process("240601002", (chunk_of(956, {first: (18, 19)}, first), later))
     start = (Lack(MissingPart.START, 956, 0, first - 1),)
     assert explained.check(run) == [
         Group(NotDelivered.WAITING, 957, 13, 14, 2, start),
         Group(NotDelivered.WAITING, 957, 17, 17, 1, start),
     ]
-
-
-def chunk_of(apid: int, datagrams: dict[int, tuple[int, ...]]) -> Chunk:
-    """Return a chunk of one EPU that opens with datagram 0 and does not close."""
-    lines = tuple(
-        Datagram(apid, n, "continue" if n else "start", "continue", len(of), of[0], of[-1])
-        for n, of in datagrams.items()
-    )
-    events = tuple(Event(one, apid, n, one) for n, of in datagrams.items() for one in of)
-    return Chunk(f"0077014d-2c2e5787-0{apid}-{len(events):05}.idx", events, lines)
 
 
 def test_an_event_after_the_last_of_another_epu_lacks_that_epu_too() -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import submissions
-from halfpipe.files.records import TakenError
 from halfpipe.process.attempts import TIMED_OUT, Action, By, Outcome, UnknownOutcomeError
 from tests.support.forks import ended, started
 from tests.support.series import forget, values
@@ -26,7 +25,6 @@ ABOUT: dict[str, Any] = {"action": Action.SUBMIT, "handoff": 2}
 
 
 def run(work: Path, *words: str, seconds: float = PATIENCE) -> list[str]:
-    """Run a command, and return the recorded words of all attempts."""
     submissions(work, ID).run(words, StringIO(), seconds, **ABOUT)
     return recorded(work)
 
@@ -49,15 +47,6 @@ def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
     forget(tmp_path, paths.submissions(ID), 6)
     forget(tmp_path, paths.submissions(ID), 5)
     assert recorded(tmp_path) == ["submitted", ""], "without its last record an attempt is open"
-
-
-def test_of_two_that_decide_at_once_one_runs_nothing(tmp_path: Path) -> None:
-    first, second = (submissions(tmp_path, ID) for _ in "ab")
-    first.run(["true"], StringIO(), PATIENCE, **ABOUT)
-    with pytest.raises(TakenError):
-        second.run(["touch", str(tmp_path / "ran")], StringIO(), PATIENCE, **ABOUT)
-    assert not (tmp_path / "ran").exists()
-    assert recorded(tmp_path) == ["submitted"]
 
 
 def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 import snakemake_executor_plugin_halfpipe as executor
 import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
+from halfpipe.config import write_down
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import Paths, Settings
+from tests.support.harness import failure_code
 from tests.support.workflow import Site
 
 
@@ -38,15 +40,10 @@ from tests.support.workflow import Site
     ],
 )
 def test_a_job_that_fails_records_why(
-    tmp_path: Path,
-    error: BaseException,
-    code: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, error: BaseException, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
     log = tmp_path / "job.log"
-    argv = ["--settings", str(tmp_path), "--log", str(log)]
+    argv = ["--settings", str(write_down(Settings(Paths(tmp_path, tmp_path)))), "--log", str(log)]
     parser = rule_program.parser("", downlink=False)
 
     def fails(*_: object) -> None:
@@ -74,7 +71,6 @@ def test_a_job_that_fails_records_why(
 
 
 def common(*, dryrun: bool) -> Any:
-    """Return the settings that Snakemake gives to its plugins."""
     return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False, quiet=None)
 
 
@@ -92,7 +88,6 @@ def log_event(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
 
 
 def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> None:
-    """Report a failed job to the plugin."""
     names = [str(log) for log in logs]
     log_event(head, LogEvent.JOB_ERROR, jobid=1, log=names, rule_msg=said, shellcmd="do it")
 
@@ -127,18 +122,17 @@ def test_the_state_in_slurm_replaces_the_record_of_the_job(
 
 
 @pytest.mark.parametrize(
-    ("logged", "used", "code"), [("", False, "executor"), ("a line", False, None), ("", True, None)]
+    ("logged", "used", "code"), [("", False, "executor"), ("a line", False, ""), ("", True, "")]
 )
 def test_a_program_that_could_not_start_is_a_failure(
-    logged: str, used: bool, code: str | None, head: plugin.LogHandler, tmp_path: Path
+    logged: str, used: bool, code: str, head: plugin.LogHandler, tmp_path: Path
 ) -> None:
     log = tmp_path / "job.log"
     log.write_text(logged)
     if used:
         (tmp_path / paths.USAGE).write_text('{"job": "job"}\n')
     failing(head, log)
-    why = Failure.read(log)
-    assert (why and why.code) == code
+    assert failure_code(log) == code
 
 
 @pytest.mark.parametrize("submitted", [False, True])
@@ -199,9 +193,7 @@ def test_a_new_start_removes_the_record_but_a_dry_run_does_not(dryrun: bool, tmp
         (["-n", "dl=2406", "--quiet", "all"], "'2406' is no", 0),
     ],
 )
-def test_a_misspelt_target_is_reported_also_with_quiet(
-    site: Site, words: list[str], sentence: str, status: int
-) -> None:
+def test_quiet_hides_no_misspelt_target(site: Site, words: list[str], sentence: str, status: int) -> None:
     ended = site.typed(*words)
     assert (ended.status, ended.said.count(sentence)) == (status, 1), ended.said
     assert not re.search("Traceback|Error in|Error:", ended.said), "without Snakemake's frame"
@@ -209,7 +201,6 @@ def test_a_misspelt_target_is_reported_also_with_quiet(
 
 @pytest.mark.workflow
 def test_another_plugin_may_print(site: Site) -> None:
-    """Another plugin that prints replaces Snakemake's output, as without ours."""
     other = site.home / "plugins" / "snakemake_logger_plugin_noisy"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text(

@@ -169,9 +169,7 @@ def test_a_log_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line
     assert (written[-1] == "123") == (lines == 3)
 
 
-def test_a_log_on_a_full_disk_does_not_fail_the_program(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_log_on_a_full_disk_fails_no_program(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Path("/dev/full").open("w") as full:
         try:
             ending = programs.run(["seq", "100000"], tmp_path, Log(full))

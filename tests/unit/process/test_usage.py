@@ -17,9 +17,9 @@ from halfpipe.process import usage
 DOWNLINK = "240601001"
 
 
-def log_of(work: Path) -> Path:
-    """Return the log of a job, in an existing directory."""
-    log = work / paths.log("decode_chunk", DOWNLINK, "00001")
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    log = tmp_path / paths.log("decode_chunk", DOWNLINK, "00001")
     log.parent.mkdir(parents=True)
     return log
 
@@ -28,8 +28,7 @@ def tries(work: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (work / paths.usage(DOWNLINK)).read_text().splitlines()]
 
 
-def test_usage_includes_programs_that_were_started(tmp_path: Path) -> None:
-    log = log_of(tmp_path)
+def test_usage_includes_programs_that_were_started(log: Path, tmp_path: Path) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     busy = "import time\nwhile time.process_time() < 0.15: pass\nb = bytearray(200_000_000)"
     with usage.recorded(log):
@@ -43,8 +42,7 @@ def test_usage_includes_programs_that_were_started(tmp_path: Path) -> None:
     assert 200_000_000 <= found["memory"] < 10**11
 
 
-def test_memory_is_not_that_of_the_process_that_started_it(tmp_path: Path) -> None:
-    log = log_of(tmp_path)
+def test_memory_is_not_that_of_the_process_that_started_it(log: Path, tmp_path: Path) -> None:
     job = f"import pathlib; from halfpipe.process import usage\nwith usage.recorded(pathlib.Path({str(log)!r})): pass"
     # For the kernel, a program after exec keeps the peak memory of the one before.
     large = "import os, sys; b = bytearray(200_000_000); os.execv(sys.executable, sys.argv[1:])"
@@ -53,8 +51,7 @@ def test_memory_is_not_that_of_the_process_that_started_it(tmp_path: Path) -> No
     assert 1_000_000 < found["memory"] < 150_000_000
 
 
-def test_each_good_attempt_adds_a_line(tmp_path: Path) -> None:
-    log = log_of(tmp_path)
+def test_each_good_attempt_adds_a_line(log: Path, tmp_path: Path) -> None:
     assert not usage.has_ended_well(log)
     (tmp_path / paths.usage(DOWNLINK)).write_bytes(b"\xff\n" * 1000)
     assert not usage.has_ended_well(log)
@@ -67,8 +64,7 @@ def test_each_good_attempt_adds_a_line(tmp_path: Path) -> None:
     assert not usage.has_ended_well(log)
 
 
-def test_logs_of_good_jobs_go_into_one_file(tmp_path: Path) -> None:
-    log = log_of(tmp_path)
+def test_logs_of_good_jobs_go_into_one_file(log: Path, tmp_path: Path) -> None:
     other = log.with_name("receipt.log")
     for path, said in ((log, "one\n"), (other, "two\n"), (log, "three\n")):
         path.write_text(said)
@@ -85,8 +81,7 @@ def test_logs_of_good_jobs_go_into_one_file(tmp_path: Path) -> None:
     assert other.is_symlink(), "only regular files are moved"
 
 
-def test_a_log_is_kept_if_it_was_not_copied_completely(tmp_path: Path) -> None:
-    log = log_of(tmp_path)
+def test_a_log_is_kept_if_it_was_not_copied_completely(log: Path, tmp_path: Path) -> None:
     log.write_text("x" * 100_010)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))  # like a disk with so much space
@@ -102,10 +97,9 @@ def test_a_log_is_kept_if_it_was_not_copied_completely(tmp_path: Path) -> None:
     assert ((tmp_path / paths.done_log(DOWNLINK)).stat().st_size, log.exists()) == (140_010, False)
 
 
-def test_a_job_without_a_log_or_whose_record_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_a_job_without_a_log_or_a_record_leaves_nothing(log: Path, tmp_path: Path) -> None:
     with usage.recorded(None), usage.recorded(tmp_path / "no" / "such.log"):
         pass
-    log = log_of(tmp_path)
     with pytest.raises(SystemExit), usage.recorded(log):
         raise SystemExit
     (tmp_path / paths.usage(DOWNLINK)).mkdir()

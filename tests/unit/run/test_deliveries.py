@@ -8,19 +8,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import StateError
-from halfpipe.files.records import DamagedError, Series, TakenError
+from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
-from halfpipe.run.deliveries import (
-    Deliveries,
-    Delivery,
-    Entry,
-    EventFile,
-    LegacySpan,
-    Release,
-    Unreadable,
-    release,
-)
+from halfpipe.run import deliveries
+from halfpipe.run.deliveries import Deliveries, Delivery, Entry, EventFile, LegacySpan, Release, Unreadable
 from halfpipe.settings import Paths, Settings
 
 RUN = RunId("2c2e5787")
@@ -85,29 +77,16 @@ def test_an_empty_delivery_is_recorded_only_after_another_one(tmp_path: Path) ->
     assert read(tmp_path).latest() == {FIRST: delivery(FIRST)}
 
 
-def test_a_delivery_that_another_process_published_meanwhile_is_noticed(tmp_path: Path) -> None:
-    slow = read(tmp_path)
-    publish(tmp_path, delivery(FIRST, (1, 9)))
-    with pytest.raises(TakenError):
-        slow.publish(delivery(SECOND, (1, 9)))
-    assert read(tmp_path).latest() == {FIRST: delivery(FIRST, (1, 9))}
-    assert slow.latest() == {}
-
-
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda entry: entry.pop("spans"),
-        lambda entry: entry.pop("kind"),
-        lambda entry: entry.update(kind="another"),
-        lambda entry: entry.update(kind="release"),
-        lambda entry: entry.update(downlink="24060100"),
-        lambda entry: entry.update(spans=[[1, 2, 3]]),
-        lambda entry: entry.update(files=[{"name": "x"}]),
-        lambda entry: entry.update(datagrams=[1]),
+        lambda entry: entry.pop("spans"), lambda entry: entry.pop("kind"),
+        lambda entry: entry.update(kind="another"), lambda entry: entry.update(kind="release"),
+        lambda entry: entry.update(downlink="24060100"), lambda entry: entry.update(spans=[[1, 2, 3]]),
+        lambda entry: entry.update(files=[{"name": "x"}]), lambda entry: entry.update(datagrams=[1]),
         lambda entry: entry.update(datagrams={"x": []}),
     ],
-)
+)  # fmt: skip
 def test_a_record_that_is_not_a_delivery_names_both_copies(damage: Any, tmp_path: Path) -> None:
     publish(tmp_path, delivery(FIRST, (1, 9)))
     entry = {"kind": "delivery"} | delivery(SECOND, (10, 19)).as_json()
@@ -148,11 +127,11 @@ def test_a_release_opens_closed_sequences_of_its_downlink_only(tmp_path: Path) -
 def test_only_closed_sequences_can_be_released(tmp_path: Path) -> None:
     publish(tmp_path, delivery(FIRST, (1, 9)))
     with pytest.raises(StateError):
-        release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back")
+        deliveries.release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back")
     publish(tmp_path, delivery(FIRST, (1, 4)))
-    assert release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back") == ((5, 9),)
+    assert deliveries.release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "rolled back") == ((5, 9),)
     with pytest.raises(StateError):
-        release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "again")
+        deliveries.release(Settings(Paths(tmp_path, tmp_path)), RUN, FIRST, "again")
     assert publish(tmp_path) == 3
 
 

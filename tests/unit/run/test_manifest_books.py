@@ -13,11 +13,9 @@ RUN = RunId("2c2e5787")
 
 def test_every_setting_that_changes_the_books_of_a_run_changes_its_state(tmp_path: Path) -> None:
     settings = Settings(Paths(tmp_path, tmp_path / "stage"))
-    others = [
-        replace(settings, merge=replace(settings.merge, min_events=3)),
-        replace(settings, merge=replace(settings.merge, min_epus=3)),
-        replace(settings, retire=replace(settings.retire, deliver_waiting=False)),
-    ]
+    merges = (replace(settings.merge, min_events=3), replace(settings.merge, min_epus=3))
+    others = [replace(settings, merge=merge) for merge in merges]
+    others.append(replace(settings, retire=replace(settings.retire, deliver_waiting=False)))
     states = {state_of(one, RUN, DeliveryHistory(), abandoned=False) for one in (settings, *others)}
     states.add(state_of(settings, RUN, DeliveryHistory(), abandoned=True))
     assert len(states) == 5

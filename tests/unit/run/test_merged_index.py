@@ -7,21 +7,22 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
+Decoded = list[tuple[ChunkProducts, Path]]
 
 
 @pytest.fixture
-def multi3(tmp_path: Path) -> list[tuple[ChunkProducts, Path]]:
+def multi3(tmp_path: Path) -> Decoded:
     return decoded(GOLDEN / "multi3" / "in" / DL, tmp_path / "in", RUN)
 
 
-def test_a_saved_index_is_read_unchanged(multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path) -> None:
+def test_a_saved_index_is_read_unchanged(multi3: Decoded, tmp_path: Path) -> None:
     for number, (merged, _) in enumerate((merge_chunks(multi3, {}, threads=2), merge_chunks([], {}))):
         work = tmp_path / str(number)
         merged.save(work, RUN, DL)
@@ -34,9 +35,7 @@ def test_a_saved_index_is_read_unchanged(multi3: list[tuple[ChunkProducts, Path]
         assert (work / paths.datagrams(RUN, DL)).read_bytes() == content
 
 
-def test_a_damaged_index_is_named_with_the_remedy(
-    multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
-) -> None:
+def test_a_damaged_index_is_named_with_the_remedy(multi3: Decoded, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError):
         MergedIndex.read(tmp_path, RUN, DL)
     merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
@@ -49,9 +48,7 @@ def test_a_damaged_index_is_named_with_the_remedy(
         assert caught.value.remedy.do == (f"halfpipe status --check --mend {DL}",)
 
 
-def test_too_many_evt_files_are_refused(
-    multi3: list[tuple[ChunkProducts, Path]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_evt_files_are_refused(multi3: Decoded, monkeypatch: pytest.MonkeyPatch) -> None:
     files: dict[Path, int] = {}
     merge_chunks(multi3, files)
     monkeypatch.setattr(merged_index, "MOST_FILES", len(files) - 1)
@@ -59,9 +56,7 @@ def test_too_many_evt_files_are_refused(
         merge_chunks(multi3, {})
 
 
-def test_events_exist_while_all_products_exist(
-    multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
-) -> None:
+def test_events_exist_while_all_products_exist(multi3: Decoded, tmp_path: Path) -> None:
     """In their first place, or, if the chunk was decoded again, where they are kept."""
     files: dict[Path, int] = {}
     merged, expected = merge_chunks(multi3, {})
@@ -81,9 +76,7 @@ def test_events_exist_while_all_products_exist(
     assert events_there(tmp_path, DL, merged, {}) is None
 
 
-def test_published_products_are_kept_when_they_are_replaced(
-    multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
-) -> None:
+def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp_path: Path) -> None:
     """However often a chunk is decoded: not the first products, and not those that no merge has used."""
     (chunk, place), *_ = multi3
     merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
@@ -102,18 +95,7 @@ def test_published_products_are_kept_when_they_are_replaced(
     assert chunk.place(tmp_path, DL) == kept
 
 
-def test_a_directory_has_products_if_all_have_their_sizes(tmp_path: Path) -> None:
-    chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.rows": 0})
-    assert not chunk.are_in(tmp_path / "nowhere")
-    for files, complete in (({"a.evt": b"abc"}, False), ({"a.rows": b""}, True), ({"a.evt": b"ab"}, False)):
-        for name, content in files.items():
-            (tmp_path / name).write_bytes(content)
-        assert chunk.are_in(tmp_path) is complete
-
-
-def test_chunks_with_smaller_or_missing_products_are_found(
-    multi3: list[tuple[ChunkProducts, Path]], tmp_path: Path
-) -> None:
+def test_chunks_with_smaller_or_missing_products_are_found(multi3: Decoded, tmp_path: Path) -> None:
     merged, _ = merge_chunks(multi3, {})
     merged.save(tmp_path, RUN, DL)
     one, *others = merged.chunks

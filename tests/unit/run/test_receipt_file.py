@@ -24,7 +24,6 @@ def content(number: int, *named: RunId, **more: Any) -> dict[str, Any]:
 
 
 def both(work: Path, number: int) -> list[Path]:
-    """Return the paths of both copies of a record."""
     place = paths.receipts(DL)
     return [work / home / f"{number:06d}.json" for home in (place, paths.copies(place))]
 
@@ -73,7 +72,6 @@ def test_a_record_that_is_not_a_receipt_names_both_copies(tmp_path: Path, harm: 
 
 
 def deliver(work: Path, downlink: DownlinkId, last: int, handoff: int) -> None:
-    """Record a delivery for a hand-off."""
     spans = (Interval(1, last),)
     Deliveries(work, RUN).publish(Delivery(downlink, spans, {}, (), (1.0, 2.0), (1.0, 2.0), handoff))
 

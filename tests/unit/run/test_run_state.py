@@ -32,18 +32,15 @@ DEAD = "/bin/false"
 
 @pytest.fixture
 def first(worked: Callable[..., Site]) -> Site:
-    """The golden case split2 with its first downlink processed."""
     return worked("split2", FIRST)
 
 
 def clean_up(site: Site, downlink: str, kinds: str = "*-*") -> None:
-    """Remove the chunk products of a downlink."""
     for path in (site.work / downlink / "chunks").glob(kinds):
         path.unlink()
 
 
 def replaying(case: str) -> str:
-    """Return the command of a decoder that copies the products of a golden case."""
     return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
 
 

@@ -1,4 +1,4 @@
-"""The stage: event files, texts and tokens for Level-1."""
+"""The stage: event files, texts, tokens, and the haltCleanup tokens of downlinks."""
 
 from pathlib import Path
 
@@ -19,7 +19,6 @@ def file(sequence: int, content: bytes = b"events") -> EventFile:
 
 
 def place(home: Path, *sequences: int, stale: tuple[int, ...] = ()) -> None:
-    """Stage files of the run, as a delivery does."""
     files = [file(sequence) for sequence in sequences]
     with stage.scratch(home, DL, RUN.l1) as new:
         for one in files:
@@ -76,9 +75,7 @@ def test_texts_replace_those_of_an_earlier_hand_off(tmp_path: Path) -> None:
         assert {name: (tmp_path / name).read_text() for name in expected} == expected
 
 
-def test_no_token_is_left_of_a_file_that_level_1_has_taken_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_token_is_left_of_a_file_level_1_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process was suspended, and another job has staged the file."""
 
     def taken(home: Path, token: str) -> None:
@@ -88,3 +85,32 @@ def test_no_token_is_left_of_a_file_that_level_1_has_taken_meanwhile(
     monkeypatch.setattr(stage, "touch", taken)
     place(tmp_path, 1000)
     assert tree(tmp_path) == set()
+
+
+def test_level1_may_remove_the_tokens_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = Path.touch
+    gone: list[Path] = []
+
+    def touch_after_removal(path: Path) -> None:
+        if not gone:
+            path.parent.rmdir()
+            gone.append(path)
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", touch_after_removal)
+    stage.put_halt_cleanup(tmp_path, DL, [RUN])
+    assert gone
+    assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{DL}"}
+
+
+def test_runs_do_not_retire_until_all_is_staged(tmp_path: Path) -> None:
+    second = RunId("00000001")
+    stage.put_halt_cleanup(tmp_path, DL, [RUN, second])
+    stage.put_halt_cleanup(tmp_path, OTHER, [RUN])
+    stage.put_halt_cleanup(tmp_path, DL, [RUN])
+    halted = {f"chunktokens/{L1}/haltCleanup-{DL}", f"chunktokens/{L1}/haltCleanup-{OTHER}"}
+    assert tree(tmp_path) == halted | {f"chunktokens/r0000000001/haltCleanup-{DL}"}
+    stage.remove_halt_cleanup(tmp_path, DL, [RUN])
+    assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{OTHER}"}
+    assert not (tmp_path / "chunktokens" / "r0000000001").exists()
+    stage.remove_halt_cleanup(tmp_path, DL, [RUN])  # again is no error

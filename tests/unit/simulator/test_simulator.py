@@ -78,7 +78,6 @@ def test_attitude_and_orbit_have_their_rates_and_order(begin: float) -> None:
 
 
 def decode(simulation: Simulation, chunk: Chunk, out: Path) -> list[Path]:
-    """Decode one chunk; return the event files."""
     words = "-r", simulation.retdef(chunk), "-o", out, "--level0", simulation.level0
     assert DECODER([*map(str, words)]) == 0
     return sorted(out.glob("*.evt"))
@@ -120,11 +119,8 @@ def test_damage_is_reported_and_not_a_failure(
 
 def test_missing_archive_or_bad_retdef_fails(simulation: Simulation, tmp_path: Path) -> None:
     retdef = simulation.retdef(simulation.chunks[0])
-    for of, root in (
-        (retdef, tmp_path / "no"),
-        (tmp_path / "RetDef-230401001-00009.xml", simulation.level0),
-        (Path(__file__), simulation.level0),
-    ):
+    bad = (tmp_path / "RetDef-230401001-00009.xml", Path(__file__))
+    for of, root in ((retdef, tmp_path / "no"), *((other, simulation.level0) for other in bad)):
         assert DECODER(["-r", str(of), "-o", str(tmp_path / "o"), "--level0", str(root)]) == 1
     assert not (tmp_path / "o").exists()
 

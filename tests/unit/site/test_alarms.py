@@ -24,8 +24,6 @@ from halfpipe.site.alarms import (
     due_messages,
     send,
     site_subject,
-    subject_of,
-    text_of,
 )
 from halfpipe.status.overview import Told, read_told, write_told
 from tests.support.harness import Messages
@@ -33,14 +31,8 @@ from tests.support.harness import Messages
 DAY = 86400.0
 TURN = 600.0
 SUBJECTS = ("230401001", "230401002", site_subject("silence"))
-CAUSES = [
-    Cause(code, Verdict.ACTION, text, Remedy(first="do this"))
-    for code, text in (
-        ("failed", "decode_chunk 00001: bad"),
-        ("failed", "receipt: bad"),
-        ("level1-refuses", "held"),
-    )
-]
+BAD = (("failed", "decode_chunk 00001: bad"), ("failed", "receipt: bad"), ("level1-refuses", "held"))
+CAUSES = [Cause(code, Verdict.ACTION, text, Remedy(first="do this")) for code, text in BAD]
 turns = st.lists(
     st.tuples(
         st.dictionaries(st.sampled_from(SUBJECTS), st.lists(st.sampled_from(CAUSES), max_size=3)),
@@ -56,7 +48,7 @@ def flat(found: dict[str, list[Cause]]) -> list[tuple[str, Cause]]:
 
 @given(turns)
 @of_test(max_examples=40)
-def test_over_any_history_a_reader_of_all_mails_knows_the_state(
+def test_readers_of_all_mails_know_the_state(
     history: list[tuple[dict[str, list[Cause]], set[str]]],
 ) -> None:
     state: dict[str, Told] = {}
@@ -74,14 +66,11 @@ def test_over_any_history_a_reader_of_all_mails_knows_the_state(
                 assert now - last_told[message.subject] >= 10 * TURN
             last_told[message.subject] = now
             was, now_has = before.get(message.subject, []), heard[message.subject]
-            assert (
-                message.occasion
-                is {
-                    (False, True): Occasion.NEW,
-                    (True, False): Occasion.OVER,
-                    (True, True): Occasion.CHANGED if was != now_has else Occasion.LASTS,
-                }[bool(was), bool(now_has)]
-            )
+            expected = Occasion.CHANGED if was != now_has else Occasion.LASTS
+            if not (was and now_has):
+                expected = Occasion.OVER if was else Occasion.NEW
+            assert message.occasion is expected
+            assert was or now_has
         for subject in SUBJECTS:
             there = sorted(cause.code for cause in found.get(subject, []))
             if there or subject not in unknown:
@@ -117,15 +106,15 @@ def test_a_mail_begins_with_what_is_new() -> None:
         Message(Occasion.NEW, "230401002", (CAUSES[0], CAUSES[1]), 0.0),
         Message(Occasion.OVER, "230401003", (), 0.0),
     ]
-    assert subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
-    assert len(subject_of([Message(Occasion.NEW, "230401001", many, 0)])) <= 100
-    assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
-    assert text_of(messages) == (
+    assert alarms.subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
+    assert len(alarms.subject_of([Message(Occasion.NEW, "230401001", many, 0)])) <= 100
+    assert alarms.subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
+    assert alarms.text_of(messages) == (
         "downlink 230401001, still (since 1970-01-01 00:00:00 UTC)\n  held\n    do this\n"
         "downlink 230401002\n  decode_chunk 00001: bad\n    do this\n  receipt: bad\n    do this\n"
         "downlink 230401003: over; it was there since 1970-01-01 00:00:00 UTC"
     )
-    text = text_of([Message(Occasion.NEW, "230401001", many, 0)])
+    text = alarms.text_of([Message(Occasion.NEW, "230401001", many, 0)])
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)
 
 
@@ -147,10 +136,8 @@ def test_the_command_gets_the_message_and_its_failure_loses_nothing(tmp_path: Pa
         f"pathlib.Path({str(tmp_path / 'mail.txt')!r}).write_text(sys.argv[1] + '|' + sys.stdin.read())\n"
         + ("sys.exit('no mail today')\n" if fails else "")
     )
-    settings = Settings(
-        Paths(tmp_path, tmp_path),
-        alarm=Alarm(command=shlex.join([sys.executable, str(program), "{subject}"])),
-    )
+    command = shlex.join([sys.executable, str(program), "{subject}"])
+    settings = Settings(Paths(tmp_path, tmp_path), alarm=Alarm(command=command))
     printed = Messages()
     assert send(settings, "It's bad", "a\nb", printed)
     assert (tmp_path / "mail.txt").read_text() == "It's bad|a\nb\n"
@@ -174,13 +161,10 @@ def test_two_processes_at_once_remember_both_messages(tmp_path: Path) -> None:
         time.sleep(0.5)
         return said(text)
 
-    alarms = Alarms(settings, meanwhile)
-    alarms.report([("240601001", CAUSES[0])])
+    Alarms(settings, meanwhile).report([("240601001", CAUSES[0])])
     other.join()
-    assert (set(read_told(settings.paths.work / paths.ALERT_STATE)), len(said)) == (
-        {"240601001", site_subject("silence")},
-        2,
-    )
+    known = read_told(settings.paths.work / paths.ALERT_STATE)
+    assert (set(known), len(said)) == ({"240601001", site_subject("silence")}, 2)
 
 
 def test_a_message_that_was_not_sent_is_repeated(tmp_path: Path) -> None:

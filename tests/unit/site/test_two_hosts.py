@@ -44,10 +44,8 @@ def verdicts(one: dict[str, Any] | None = None, other: dict[str, Any] | None = N
         ("lease", {}, {"refused": False}),
         ("lease", {}, {"followed": None}),
     ],
-)
-def test_a_file_system_that_cannot_be_relied_on_is_found(
-    code: str, one: dict[str, Any], other: dict[str, Any]
-) -> None:
+)  # fmt: skip
+def test_an_unreliable_file_system_is_found(code: str, one: dict[str, Any], other: dict[str, Any]) -> None:
     well = dict.fromkeys(("two-hosts", "clock", "rename", "link", "lease"), "good")
     assert verdicts() == well
     assert verdicts(one, other) == well | {code: "problem"}
@@ -57,9 +55,7 @@ def test_one_host_proves_nothing_of_two() -> None:
     assert verdicts(other={"host": "node1"})["two-hosts"] == "unknown"
 
 
-def test_a_side_that_is_not_seen_stops_and_says_at_what(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one has begun, and nothing more of it shows: as on a file system that each host caches alone."""
     monkeypatch.setattr(two_hosts, "STEP_SECONDS", 0.1)
     write_bytes(tmp_path / "clock-2", b'""')

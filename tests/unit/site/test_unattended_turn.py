@@ -4,8 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from halfpipe import paths
 from halfpipe.downlink.plan import Plan
 from halfpipe.files.json_files import write_json
@@ -17,21 +15,16 @@ NOW = 1717200000.0  # 2024-06-01
 HOUR = 3600.0
 
 
-@pytest.mark.parametrize(
-    ("ago", "since"),
-    [
-        (HOUR, "240525000"),
-        (0.0, "240525000"),
-        (25 * HOUR, ""),
-        (-HOUR, ""),  # the clock was set back: nobody knows when
-        (None, ""),
-    ],
-)
-def test_all_downlinks_are_looked_at_once_a_day(ago: float | None, since: str, tmp_path: Path) -> None:
-    if ago is not None:
+def test_all_downlinks_are_looked_at_once_a_day(tmp_path: Path) -> None:
+    def looked(ago: float) -> tuple[float, str]:
         write_json(tmp_path / paths.LAST_TURN, {"ended": NOW, "all": NOW - ago})
-    expected = (NOW - ago if since and ago is not None else NOW, since)
-    assert unattended_turn._last_look_at_all(tmp_path, NOW) == expected
+        return unattended_turn._last_look_at_all(tmp_path, NOW)
+
+    assert unattended_turn._last_look_at_all(tmp_path, NOW) == (NOW, ""), "no turn has ended"
+    for ago in (HOUR, 0.0):
+        assert looked(ago) == (NOW - ago, "240525000")
+    for ago in (25 * HOUR, -HOUR):  # a clock that was set back tells no time
+        assert looked(ago) == (NOW, "")
 
 
 def test_downlinks_that_snakemake_left_without_a_reason_have_failed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status.failed_jobs import end_of, failed, failed_jobs, failures, together
 from tests.support.harness import job_log
-from tests.support.settings import searching
+from tests.support.settings import searching, told
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 AGAIN = f"snakemake dl={DL}"
@@ -88,9 +88,7 @@ def test_a_full_disk_is_told_once_with_its_place_and_sizes(tmp_path: Path) -> No
     assert one.log.endswith("decode_chunk-00001.log (and 2 more)")
 
 
-def test_a_job_that_could_not_even_say_that_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_could_not_report_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = job_log(tmp_path, "decode_chunk-00001")
     assert failed("decode_chunk", log).why.code == "killed"
     monkeypatch.setattr(failure_record, "free_space", lambda _: (tmp_path, 4096, 10**12))
@@ -139,19 +137,15 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     job_log(tmp_path, "submit")  # it was killed, and what was attempted says more
     job_log(tmp_path, "ledger", down)
     (late,) = failures(searching(tmp_path), DL, after_receipt=True)
-    assert (late.code, late.verdict, str(late.remedy)) == (
-        "ledger",
-        Verdict.ACTION,
-        f"snakemake {DL}/ledger.json",
-    )
+    assert told([late]) == [("ledger", Verdict.ACTION, f"snakemake {DL}/ledger.json")]
     product = tmp_path / paths.loaded(DL)
     product.parent.mkdir()
     product.touch()
     assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
-    for code, told in (("stage-differs", True), ("submission", False), ("held", False)):
+    for code, shown in (("stage-differs", True), ("submission", False), ("held", False)):
         job_log(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
         found = [cause.remedy.do[-1] for cause in failures(searching(tmp_path), DL, after_receipt=True)]
-        assert found == [f"snakemake submit={DL}"] * told, "after the new hand-off, too"
+        assert found == [f"snakemake submit={DL}"] * shown, "after the new hand-off, too"
     job_log(tmp_path, "submit", Failure("stage-differs", "why", rerun(DL, "deliver_run")))
     (again,) = failures(searching(tmp_path), DL, after_receipt=True)
     assert (again.remedy.hands_off, len(again.remedy.do)) == (True, 2)
@@ -162,6 +156,6 @@ def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: 
     receipt = tmp_path / paths.receipt(DL)
     receipt.touch()
     failed = log.with_suffix(paths.FAILURE_SUFFIX)
-    for seconds, told in ((-1, True), (1, False)):
+    for seconds, shown in ((-1, True), (1, False)):
         os.utime(receipt, (0, failed.stat().st_mtime + seconds))
-        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is told
+        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is shown

@@ -45,7 +45,6 @@ def codes(site: Site) -> dict[str, list[str]]:
 
 @contextmanager
 def harmed(path: Path, harm: str, aside: Path) -> Iterator[None]:
-    """Have a file or directory harmed meanwhile."""
     path.rename(aside)
     HARMS[harm](path)
     yield

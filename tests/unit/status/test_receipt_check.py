@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,33 +55,19 @@ def is_note(cause: Cause) -> bool:
 
 
 def files(site: Site) -> Iterator[Path]:
-    """Yield every file of the site, but tokens: Level-1 removes these one by one.
-
-    And but for the marks, which it does not ask for.
-    """
+    """Yield every file of the site, but tokens, which Level-1 removes one by one, and marks."""
     for name in site.tree():
         if not name.startswith(("stage/chunktokens/", "work/.cache/")) and not name.endswith(MARKS):
             yield site.home / name
 
 
 def code_of(path: Path, site: Site) -> str:
-    """Return the code of a file that is not as it was handed off."""
     return "stage-differs" if path.is_relative_to(site.stage) else "damaged"
 
 
 def is_record(path: Path) -> bool:
     """Tell whether a file is a copy of a record: a lost one is mended from the other."""
     return path.parent.name in {"receipts", "deliveries"}
-
-
-@contextmanager
-def edited(path: Path, old: str, new: str) -> Iterator[Path]:
-    """Have a text in a file replaced meanwhile."""
-    content = path.read_text()
-    assert old in content
-    path.write_text(content.replace(old, new, 1))
-    yield path
-    path.write_text(content)
 
 
 def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: Site, tmp_path: Path) -> None:
@@ -128,12 +113,8 @@ def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site
     content = path.read_bytes()
     path.write_bytes(content[:-40])
     (finding,) = found(site)
-    assert (finding.code, path_of(finding), str(finding.remedy), is_note(finding)) == (
-        "damaged",
-        path,
-        MEND,
-        False,
-    )
+    assert (finding.code, path_of(finding), is_note(finding)) == ("damaged", path, False)
+    assert str(finding.remedy) == MEND
     (told,) = [cause for cause in examined(site) if cause.code == "damaged"]
     assert COSTS not in told.text
     before = site.receipt(DL)
@@ -192,8 +173,11 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None
     ],
 )
 def test_what_a_hand_or_a_disk_has_changed(site: Site, name: str, old: str, new: str, code: str) -> None:
-    with edited(site.work / name, old, new) as path:
-        (finding,) = [one for one in examined(site) if one.code == code]
+    path = site.work / name
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))
+    (finding,) = [one for one in examined(site) if one.code == code]
     assert (finding.code, path_of(finding), is_note(finding)) == (code, path, False)
     assert str(finding.remedy) == f"snakemake dl={DL} -R {'receipt' if name == RECEIPT else name}"
 
@@ -201,10 +185,8 @@ def test_what_a_hand_or_a_disk_has_changed(site: Site, name: str, old: str, new:
 @pytest.mark.parametrize(("name", "said"), [(MANIFEST, {"known": 41}), (f"{CHUNK}.json", {"files": []})])
 def test_what_says_something_else_than_the_receipt(site: Site, name: str, said: dict[str, object]) -> None:
     path = site.work / name
-    content = path.read_bytes()
     rewrite(path, **said)
     (finding,) = found(site)
-    path.write_bytes(content)
     assert (finding.code, path_of(finding)) == ("damaged", path)
     assert finding.text.endswith(", ".join(said))
 
@@ -238,11 +220,8 @@ def test_a_token_that_keeps_level_1_waiting(site: Site) -> None:
 @pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
 def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(site: Site, place: str) -> None:
     both = [home / "000001.json" for home in homes(site.work, place)]
-    content = both[0].read_bytes()
     damage(site.work, place)
     (finding,) = [one for one in examined(site) if one.code == "damaged"]
-    for path in both:
-        path.write_bytes(content)
     assert not is_note(finding)
     assert all(str(path) in finding.text for path in both)
 
@@ -283,7 +262,6 @@ def test_a_file_of_somebody_else_is_one_cause(site: Site) -> None:
     (cause,) = examined(site)
     assert (cause.code, path_of(cause)) == ("stage-foreign", stray)
     assert "older than a minute" in cause.remedy.first, "another host may have staged it just now"
-    stray.unlink()
 
 
 def test_a_foreign_token_is_named_at_the_latest_downlink_of_its_run_only(site: Site) -> None:

@@ -19,12 +19,10 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 
 @pytest.fixture
 def half_done(worked: Callable[..., Site]) -> Site:
-    """A site with a run in two downlinks, and the first of them processed."""
     return worked("split2", FIRST)
 
 
 def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
-    """Return what is found among processed or outstanding downlinks."""
     found, failed = find(site.settings, when, runs)
     assert failed == []
     return records(found[found["outstanding"] == outstanding])
