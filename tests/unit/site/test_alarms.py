@@ -106,15 +106,15 @@ def test_a_mail_begins_with_what_is_new() -> None:
         Message(Occasion.NEW, "230401002", (CAUSES[0], CAUSES[1]), 0.0),
         Message(Occasion.OVER, "230401003", (), 0.0),
     ]
-    assert alarms.subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
-    assert len(alarms.subject_of([Message(Occasion.NEW, "230401001", many, 0)])) <= 100
-    assert alarms.subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
-    assert alarms.text_of(messages) == (
+    assert subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
+    assert len(subject_of([Message(Occasion.NEW, "230401001", many, 0)])) <= 100
+    assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
+    assert text_of(messages) == (
         "downlink 230401001, still (since 1970-01-01 00:00:00 UTC)\n  held\n    do this\n"
         "downlink 230401002\n  decode_chunk 00001: bad\n    do this\n  receipt: bad\n    do this\n"
         "downlink 230401003: over; it was there since 1970-01-01 00:00:00 UTC"
     )
-    text = alarms.text_of([Message(Occasion.NEW, "230401001", many, 0)])
+    text = text_of([Message(Occasion.NEW, "230401001", many, 0)])
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from halfpipe.site.online_handoff import (
     OnlineResult,
     OnlineState,
 )
+from tests.support import online_site
 from tests.support.harness import events_of
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, rewrite, staged
 from tests.support.series import damage, forget, values
