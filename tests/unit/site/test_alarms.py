@@ -24,6 +24,8 @@ from halfpipe.site.alarms import (
     due_messages,
     send,
     site_subject,
+    subject_of,
+    text_of,
 )
 from halfpipe.status.overview import Told, read_told, write_told
 from tests.support.harness import Messages
