@@ -69,7 +69,7 @@ def site(work: Path, lifetime: float = LIFETIME) -> Settings:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(leases.HEAD_VARIABLE, raising=False)
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")  # so that it is at the end what it was before
     monkeypatch.setattr(leases, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(heartbeat, "PROBE_SECONDS", 0.1)
 
