@@ -279,7 +279,7 @@ class Submit(Section):
     """Whether a command without a target continues to the submission instead of stopping at the receipt."""
     command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Creates the Level-1 stream, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D
-    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is written to a file, for a person to run."""
+    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is shown, for a person to run."""
     check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Checks whether Level-1 has a downlink's stream: exit status 0 yes, 1 no, any other unknown. Runs before and after
     each submission. null: an interrupted submission needs a person."""
