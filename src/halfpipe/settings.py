@@ -228,6 +228,9 @@ class Merge(Section):
     latc_override: Annotated[int, Check(ge=0, lt=2**32 - 1)] | None = None
     """Replaces LATC_master of all LPA events: a 32-bit number, such as 5460 or 0x1554; null, the legacy's 0xFFFFFFFF:
     not replaced."""
+    without_context: bool = False
+    """Whether to merge a run without the events of earlier chunks that were cleaned up and whose level-0 is gone,
+    instead of failing; the receipt lists these chunks."""
 
 
 @dataclass(frozen=True)
