@@ -233,7 +233,7 @@ def test_data_that_cannot_be_entered_change_nothing(ledger: Ledger, tmp_path: Pa
 
 def test_an_error_names_what_the_database_refused(ledger: Ledger) -> None:
     row = {"id": 1, "handoff": 1}
-    with pytest.raises(LedgerError, match="(?i)unique constraint"):
+    with pytest.raises(LedgerError, match=r"(?i)unique constraint"):
         ledger.write(lambda connection: connection.execute(insert(DOWNLINKS), [row, row]))
 
 
