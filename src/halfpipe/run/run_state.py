@@ -184,7 +184,7 @@ class KnownRun:
             if not self.context.settings.merge.without_context:
                 raise
             log.warning("%s", error.text)
-            self.missing.append(error.text)
+            self.missing.append(error.text.rstrip("."))
             return None
 
 
