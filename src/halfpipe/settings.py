@@ -228,6 +228,9 @@ class Merge(Section):
     latc_override: Annotated[int, Check(ge=0, lt=2**32 - 1)] | None = None
     """Replaces LATC_master of all LPA events: a 32-bit number, such as 5460 or 0x1554; null, the legacy's 0xFFFFFFFF:
     not replaced."""
+    without_context: bool = False
+    """Whether to merge a run without the events of earlier chunks that were cleaned up and whose level-0 is gone,
+    instead of failing; the receipt lists these chunks."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ class Submit(Section):
     """Whether a command without a target continues to the submission instead of stopping at the receipt."""
     command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Creates the Level-1 stream, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D
-    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is written to a file, for a person to run."""
+    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is shown, for a person to run."""
     check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Checks whether Level-1 has a downlink's stream: exit status 0 yes, 1 no, any other unknown. Runs before and after
     each submission. null: an interrupted submission needs a person."""

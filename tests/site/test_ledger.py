@@ -231,6 +231,12 @@ def test_data_that_cannot_be_entered_change_nothing(ledger: Ledger, tmp_path: Pa
     assert ndgms(ledger) == {RUN: ("InProgress", 2)}
 
 
+def test_an_error_names_what_the_database_refused(ledger: Ledger) -> None:
+    row = {"id": 1, "handoff": 1}
+    with pytest.raises(LedgerError, match=r"(?i)unique constraint"):
+        ledger.write(lambda connection: connection.execute(insert(DOWNLINKS), [row, row]))
+
+
 def test_a_downlink_without_datagrams(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     process(tmp_path, THREE, {RUN: []})

@@ -62,6 +62,9 @@ def test_adopt_for_a_month_and_go_back(legacy: LegacyLedger, database: Database,
     assert {name: len(adopted[name]) for name in NAMES} == {name: len(rows) for name, rows in before.items()}
     assert adopted["glastops_acqsummary"] == before["glastops_acqsummary"]
     assert legacy.level1(DONE, OPEN, NEXT) == answers
+    with pytest.raises(LedgerError) as caught:
+        adopt(ledger, do=True)
+    assert caught.value.remedy.do == (), "going back would drop runs that only HalfPipe has"
     with pytest.raises(IntegrityError):
         legacy.load(THREE, {NEXT: [EPU0]})  # the legacy's program cannot write any more
 
@@ -238,6 +241,9 @@ def test_an_interrupted_adoption_can_be_undone_where_each_statement_is_final(
         if not _can_be_adopted(ledger):
             with pytest.raises(LedgerError):
                 load(database.ledger(()), settings_of(tmp_path), FOUR)
+            with pytest.raises(LedgerError) as caught:
+                adopt(ledger, do=True)
+            assert "halfpipe ledger adopt --back --do" in caught.value.remedy.do
             adopt(ledger, back=True, do=True)
             cut_off.add(moment)
         assert legacy.level1(DONE, OPEN) == answers

@@ -60,7 +60,7 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
     assert settings.paths.map == {"/nfs": "/sdf"}
     assert settings.provenance["merge"] == {
         "max_events": 125000, "chunk_scale": 0.9, "chunk_floor": 0.5, "min_events": 1, "min_epus": 2,
-        "latc_override": 16,
+        "latc_override": 16, "without_context": False,
     }  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 rule submit:
-    """Submit a downlink to Level-1, or write the command to a file if the config has none.
+    """Submit a downlink to Level-1, or record the command for a person to run if the config has none.
 
     Promise: the stream of a downlink is created once, even after kills or if the target is given again. Each attempt is
     recorded before and after it (`test_submit.py::test_a_submission_that_is_killed_at_any_moment_happens_once`,

@@ -160,6 +160,12 @@ CODES: Mapping[str, Code] = {
             "Deliver the run again with the command of the message, or wait for its next downlink.",
         ),
         Code(
+            "merged-without",
+            Phase.STAGED,
+            "A run was merged without chunks of other downlinks, because their products and level-0 are gone.",
+            "Restore their level-0 files, then deliver the run again.",
+        ),
+        Code(
             "late-events",
             Phase.STAGED,
             "Events arrived late, inside the range that another downlink has delivered.",

@@ -372,4 +372,5 @@ def manifest(
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
         "moot": {"key": planned.moot.key, "alias": planned.moot.alias},
+        "missing": known.missing,
     }

@@ -106,7 +106,7 @@ def lost_downlinks(
     for run in every_run(work):
         if since and (modified(f"{work}/{paths.run(run)}") or 0.0) < since:
             continue
-        with suppress(HalfPipeError):
+        with suppress(HalfPipeError, OSError):
             for dl in begun_downlinks(work, run):
                 if paths.receipt(dl) not in names_there and _is_gone(work, dl):
                     found.setdefault(dl, []).append(run)

@@ -121,6 +121,8 @@ def look(work: Path, place: str) -> Found | None:
                 continue
             silent = 0.0 if touched is None else file_server_time(work) - touched
             found = replace(found, holder=holder, signed=signed, touched=touched, silent=silent)
+            if not found.lives:  # jobs may have registered meanwhile; later ones see that their head is dead
+                names = names_in(work / place)
         jobs = sorted(name for name in names if _job_lives(work, place, name, found.lifetime))
         return replace(found, jobs=tuple(jobs)) if number or jobs else None
     return None

@@ -39,7 +39,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 from sqlalchemy.types import TypeEngine
 
 from halfpipe.errors import LedgerError, Remedy
-from halfpipe.ledger.database import LOCK_SECONDS, Ledger
+from halfpipe.ledger.database import LOCK_SECONDS, Ledger, lock_row
 from halfpipe.ledger.tables import (
     COPIED,
     LOCK,
@@ -186,7 +186,7 @@ def way_back(dialect: Dialect, names: Iterable[str]) -> list[Any]:
 
 def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    _refuse(name, names)
+    _refuse(name, connection, names)
     if problems := tuple(each for table in SHARED for each in _problems(connection, table, names)):
         return Adoption(back=False, problems=problems)
     tables = tuple(_table(connection, table) for table in SHARED)
@@ -204,20 +204,17 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
             raise _differs(name, f"{each.name} has {rows} rows, expected {each.rows - each.not_copied}")
     if differ := sorted({*before} ^ {*read_as_level1(connection, runs)}, key=str):
         raise _differs(name, f"Level-1's query has other answers: {len(differ)} rows, first {differ[:2]}")
-    return replace(found, done=True, compared=len(before))
+    return replace(found, done=True, compared=len({run for run, *_ in before}))
 
 
-def _refuse(name: str, names: set[str]) -> None:
+def _refuse(name: str, connection: Connection, names: set[str]) -> None:
     """Refuse a database that has no tables of the legacy to adopt."""
     if any(legacy_name(table) in names for table in SHARED):
-        raise LedgerError(
-            f"the ledger {name}: the legacy's tables are adopted already.",
-            Remedy(
-                "halfpipe ledger adopt --back --do",
-                "halfpipe ledger adopt --do",
-                first="If this adoption was cut off, so that loads are refused, undo it and begin again",
-            ),
-        )
+        if lock_row(connection) is not None:
+            # No command here: going back drops the rows of runs that only HalfPipe has.
+            raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
+        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+        raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
     if LOCK.name in names or not any(table.name in names for table in SHARED):
         raise LedgerError(
             f"the ledger {name} has no tables of the legacy. Check that ledger.url connects as their owner."

@@ -4,6 +4,7 @@ If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises a
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 LOCK_SECONDS = 60  # for which each try waits for another writer
 FOREIGN = "ledger-foreign"  # error code: another working directory uses the ledger
 
+# How psycopg begins if it cannot connect.
+CONNECTING = re.compile(r"^connection failed: connection to server .*? failed: ")
 UNCHANGED = "Nothing was changed in it."
 
 # Errors in the database's operation or its interface (PEP 249): the next try may succeed.
@@ -230,7 +233,7 @@ class Ledger:
             except SQLAlchemyError as error:
                 # The first line of a driver's message, without the address. Drivers print no passwords.
                 lines = str(getattr(error, "orig", None) or error).strip().split("\n")
-                message = lines[0].rpartition(" failed: ")[2]
+                message = CONNECTING.sub("", lines[0])
                 if wait is None or not _passes(error, passing):
                     raise LedgerError(
                         f"the ledger {self.name}: {message}. {kept}",

@@ -314,7 +314,7 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
     manifest |= dict.fromkeys(
         ("withheld", "late", "closed_events", "refused_events", "elsewhere", "shrunk"), 0
     )
-    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled")}
+    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled", "missing")}
     return manifest | {"abandoned": False, "accepted": None}
 
 

@@ -40,7 +40,7 @@ TIMED_OUT = 124  # exit status of timeout(1)
 class Outcome(StrEnum):
     """What is recorded of an attempt. Only the first two tell whether the other system received the command.
 
-    `OPEN`: no answer of the command is recorded. `WRITTEN`: a person must run the command, which was written to a file.
+    `OPEN`: no answer of the command is recorded. `WRITTEN`: a person must run the command.
     """
 
     SUBMITTED = "submitted"

@@ -92,8 +92,8 @@ class Context:
             f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}. Its products are gone, and "
             f"it cannot be decoded again ({cause}).",
             Remedy(
-                first=f"Restore the level-0 files of {hours}, or do without the chunk: ignore: {{chunks: [{{dl: "
-                f'"{downlink}", chunk: "{chunk.chunk}", reason: "..."}}]}}'
+                first=f"Restore the level-0 files of {hours}; or merge without the events of this chunk, in the "
+                "config: merge: {without_context: true}"
             ),
         )
 
@@ -114,6 +114,8 @@ class KnownRun:
         The events of the downlinks in progress.
     files
         The evt files, and the numbers by which events refer to them.
+    missing
+        Messages on the chunks that the merge does without, if the config allows it.
     """
 
     context: Context
@@ -121,6 +123,7 @@ class KnownRun:
     indexes: dict[DownlinkId, MergedIndex]
     new_events: Mapping[DownlinkId, Events]
     files: dict[Path, int]
+    missing: list[str] = field(default_factory=list)
 
     @classmethod
     def read(
@@ -170,8 +173,19 @@ class KnownRun:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
         if downlink in self.new_events:
             return self.new_events[downlink]
-        chunks = self.indexes[downlink].chunks
-        return merge_chunks(((chunk, self.context.place(downlink, chunk)) for chunk in chunks), self.files)[1]
+        found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
+        return merge_chunks(((chunk, place) for chunk, place in found if place), self.files)[1]
+
+    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
+        """Return `Context.place` of a chunk; None if the merge does without it."""
+        try:
+            return self.context.place(downlink, chunk)
+        except MissingInputError as error:
+            if not self.context.settings.merge.without_context:
+                raise
+            log.warning("%s", error.text)
+            self.missing.append(error.text.rstrip("."))
+            return None
 
 
 def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:

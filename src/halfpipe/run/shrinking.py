@@ -87,6 +87,8 @@ def refuse_loss(known: KnownRun, downlink: DownlinkId, before: Delivery, sequenc
         if chunks
         else "no chunk of this downlink has become smaller"
     )
+    if known.missing:
+        where += f"; not in the merge: {'; '.join(known.missing)}"
     first, last = min(file.sequences[0] for file in files), max(file.sequences[1] for file in files)
     raise ShrunkError(
         f"run {run} ({run.l1}) of downlink {downlink} would lose {loss} of {before.events} delivered events between "

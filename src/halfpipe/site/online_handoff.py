@@ -326,6 +326,7 @@ class _Run:
 
         parts = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
         parts += [f"abandoned, though it lacks {missing}"] if missing else []
+        parts += [f"without: {gone}" for gone in known.missing]
         parts += [self._start().text] if settings.online.command is not None else []
         return OnlineResult(run, OnlineOutcome.MADE, "; ".join(parts))
 

@@ -258,6 +258,14 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
             of.receipt_time,
         )
     for run in receipt["runs"]:
+        if run["missing"]:
+            yield Cause(
+                "merged-without",
+                Verdict.ACTION,
+                f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks",
+                rerun(of.id, paths.manifest(run["run"], of.id), "Restore their level-0 files"),
+                of.receipt_time,
+            )
         if run.get("taken_over") == "nothing":
             yield Cause(
                 "takeover",

@@ -257,6 +257,22 @@ def test_a_wait_is_reported_after_a_while_and_again(
     assert left(tmp_path) == []
 
 
+def test_a_job_that_registers_before_its_head_is_seen_dead_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, touched = left_by_another(tmp_path, PLACE), heartbeat.touched
+
+    def late(work: Path, heart: str) -> float | None:
+        if heart == holder.heart and not list((work / PLACE).glob("job-*")):
+            job_of_another(work, PLACE)  # its head still lives
+            (work / paths.HEARTBEATS / heart).unlink()
+        return touched(work, heart)
+
+    monkeypatch.setattr(heartbeat, "touched", late)
+    assert not Lease(tmp_path, PLACE, LIFETIME).try_take()
+    assert len(list((tmp_path / PLACE).glob("job-*"))) == 1
+
+
 def test_one_process_works_on_a_downlink(tmp_path: Path) -> None:
     with another(tmp_path, "head") as head:
         assert head.line().startswith("held ")

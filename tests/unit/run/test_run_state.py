@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
+from halfpipe.causes import Verdict
 from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
@@ -21,7 +22,7 @@ from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, rebuild_indexes
 from halfpipe.run.shrinking import ShrunkError
-from halfpipe.settings import Ignore, OfChunk, OfRun, Settings, Shrink
+from halfpipe.settings import OfRun, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.workflow import REPLAY, Site
 
@@ -44,14 +45,13 @@ def replaying(case: str) -> str:
     return shlex.join(["sh", str(REPLAY), "--source", str(GOLDEN / case / "in")])
 
 
-def settings(site: Site, command: str, *, without: str = "", accept: str = "") -> Settings:
-    """Return the settings of a site with another decoder, and with the chunks of FIRST ignored for a reason."""
-    chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / FIRST).glob("RetDef-*.xml"))]
+def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
+    """Return the settings of a site with another decoder."""
     found = load([site.configfile])
     return replace(
         found,
         decoder=replace(found.decoder, command=command),
-        ignore=Ignore(tuple(OfChunk(FIRST, chunk, without) for chunk in chunks if without)),
+        merge=replace(found.merge, without_context=without),
         shrink=Shrink((OfRun(SECOND, RUN, accept),) if accept else ()),
     )
 
@@ -96,7 +96,7 @@ def test_chunks_with_delivered_events_only_are_not_decoded_again(site: Site, tmp
 
 
 @pytest.mark.parametrize("gone", ["*-*", "*-*.evt", "*-*.rows"])
-def test_a_merge_without_context_is_refused_unless_the_config_ignores_it(
+def test_a_merge_without_context_is_refused_unless_the_config_allows_it(
     worked: Callable[..., Site], gone: str
 ) -> None:
     site = worked("split2", FIRST, SECOND)
@@ -108,18 +108,39 @@ def test_a_merge_without_context_is_refused_unless_the_config_ignores_it(
     assert site.tree() == before, "nothing was changed"
     # The 9 waiting events of the first downlink are gone, and Level-1 may have them.
     with pytest.raises(ShrunkError, match="9 of 79"):
-        deliver(site, SECOND, DEAD, without="it burned")
-    manifest = deliver(site, SECOND, DEAD, without="it burned", accept="the archive burned")
+        deliver(site, SECOND, DEAD, without=True)
+    manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
+    assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 2
     assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
+    assert manifest["complete"], "the datagrams of these chunks stay known"
     assert manifest["accepted"] == "the archive burned"
 
 
+def test_a_merge_without_context_is_reported_and_leaves_the_other_downlink_alone(
+    first: Site, tmp_path: Path
+) -> None:
+    clean_up(first, FIRST)
+    before = first.receipt(FIRST)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / SECOND).symlink_to(GOLDEN / "split2" / "in" / SECOND)  # the first is gone
+    first.replay(tmp_path / "source")
+    first.configure(merge={"without_context": True})
+    first.by_hand(SECOND)
+    (entry,) = first.receipt(SECOND)["runs"]
+    assert (entry["complete"], entry["waiting"], entry["late"]) == (True, 0, 0)
+    assert len(entry["missing"]) == len(before["chunks"])
+    assert first.causes(SECOND)["merged-without"].verdict is Verdict.ACTION
+    assert "merged-without" not in first.causes(FIRST)
+    assert first.outstanding(FIRST, SECOND) == frozenset()
+    assert first.receipt(FIRST) == before
+
+
 def test_a_full_disk_is_not_missing_context(worked: Callable[..., Site]) -> None:
-    """Otherwise a person would do without events that can be decoded tomorrow."""
+    """Otherwise a merge that may work without context would omit events that can be decoded tomorrow."""
     site = worked("split2", FIRST, SECOND)
     clean_up(site, FIRST)
     with pytest.raises(DecoderError) as caught:
-        deliver(site, SECOND, "sh -c 'echo No space left on device; exit 1' sh")
+        deliver(site, SECOND, "sh -c 'echo No space left on device; exit 1' sh", without=True)
     assert caught.value.code == "disk-full"
 
 

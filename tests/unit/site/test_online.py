@@ -4,7 +4,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -17,11 +16,10 @@ from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
-from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.settings import Ignore, OfChunk
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import (
     OnlineOutcome,
@@ -95,19 +93,16 @@ def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Sit
     assert list(online.files()) == [OTHER_NAME]
 
 
-def test_missing_products_are_an_error_or_are_ignored(site: Site) -> None:
+def test_missing_products_are_an_error_or_are_left_out_and_reported(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     (site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00002.evt").unlink()
     shutil.rmtree(site.home / "golden")
     result = online.go()
     assert (result.what, online.files()) == (OnlineOutcome.FAILED, {})
     assert "needs chunk 00002 of downlink 240601001" in result.text
-    ignored = Ignore((OfChunk(DownlinkId(FIRST), ChunkId("00002"), "it burned"),))
-    settings = replace(online.settings(), ignore=ignored)
-    assert online.go(settings).what is OnlineOutcome.WAITS
-    site.abandon(RUN)
-    result = online.go(settings)
-    assert (result.what, "though it lacks" in result.text) == (OnlineOutcome.MADE, True)
+    result = online.go(online.settings(without_context=True))
+    assert result.what is OnlineOutcome.MADE
+    assert "without: run 2c2e5787 needs chunk 00002" in result.text
     index = idx.read_index(site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00001.idx")
     assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events["sequence"].tolist())
 
