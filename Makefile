@@ -25,7 +25,7 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sho
 SUITED = import sys, ssl, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 # Shows pip's progress.
-HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of about 100 downloaded"} \
+HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of about 170 downloaded"} \
   /^Installing/ {print "  installing"} {fflush()}'
 
 .PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
@@ -39,7 +39,7 @@ $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "HalfPipe needs Python 3.11 to 3.13 with venv. $(PYTHON) is" \
 	  "$$($(PYTHON) --version 2>&1 | tail -1). Choose another: make .venv PYTHON=/path/to/python3.12" \
 	  "(docs/operations.md explains how to get one)" >&2; exit 1; }
-	@echo "installing about 100 packages from requirements.lock into $(VENV), which takes a minute or two"
+	@echo "installing about 170 packages from requirements.lock into $(VENV), which takes a minute or two"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --progress-bar off --require-hashes -r requirements.lock | $(HOW_FAR)
 	@$(PIP) --quiet --no-deps --no-build-isolation -e .
