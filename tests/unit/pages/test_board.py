@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
+from halfpipe.downlink.submissions import submissions
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import cells, phase_of
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account
 from halfpipe.status.overview import recent
@@ -84,6 +87,16 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
     assert "edited or damaged" in text(home / paths.board_page(FIRST))
+
+
+def test_the_page_of_a_downlink_has_its_submissions_with_their_times(site: Site, home: Path) -> None:
+    submissions(site.work, FIRST).intend(
+        (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=Action.SUBMIT, handoff=1
+    )
+    (told,) = submissions(site.work, FIRST).every
+    make(site, home)
+    when = f"{datetime.fromtimestamp(told.since, UTC):%Y-%m-%d %H:%M} UTC"
+    assert f"{when}1submitsubmitted" in text(home / paths.board_page(FIRST))
 
 
 def test_open_runs_have_a_page_with_their_missing_data(home: Path) -> None:
