@@ -41,7 +41,7 @@ from halfpipe.run.downlinks_of_run import (
 )
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
-from halfpipe.status.survey import Survey, manifests_of
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, grouped, lasted, utc
 
 DAY = 86400.0
@@ -166,9 +166,15 @@ class State:
 
     @cached_property
     def refused(self) -> Mapping[DownlinkId, Sequence[str]]:
-        """Why Level-1 would refuse the run, by the downlinks that staged nothing of it for that."""
-        found = manifests_of(self.work, self.run).items()
-        return {dl: manifest["refused"] for dl, manifest in found if manifest["refused"]}
+        """Why Level-1 would refuse the run, by the downlinks that staged nothing of it for that.
+
+        A damaged manifest is an error, because the missing reasons might explain the events.
+        """
+        found = {}
+        for downlink in self.downlinks:
+            with suppress(MissingInputError):
+                found[downlink] = read_json(self.work / paths.manifest(self.run, downlink))["refused"]
+        return {downlink: reasons for downlink, reasons in found.items() if reasons}
 
     @cached_property
     def chunks(self) -> Sequence[tuple[DownlinkId, Mapping[str, Any]]]:
