@@ -231,7 +231,7 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
 
 
 def _explained(state: State, group: Group) -> Explained:
-    kind, waits, do = str(group.kind), list[WaitsFor](), ""
+    kind, waits, do, refused = str(group.kind), list[WaitsFor](), "", state.refused
     match group.kind:
         case NotDelivered.WAITING:
             waits, why, do = _waiting(state, group.lacks)
@@ -252,8 +252,8 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case NotDelivered.DUE if state.refused:
-            downlink, reasons = [*state.refused.items()][-1]
+        case NotDelivered.DUE if refused:
+            downlink, reasons = [*refused.items()][-1]
             kind, do = REFUSED, state.again(downlink)
             why = [
                 f"Level-1 would refuse the whole run, so downlink {downlink} staged nothing of it: "

@@ -121,8 +121,9 @@ def test_a_run_has_a_page_with_its_picture_and_numbers_linked_to_its_downlinks(h
         assert f'<a href="{page.name}">{RUN}</a>' in (home / other).read_text()
 
 
-def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path) -> None:
-    (site.work / paths.datagrams(RUN, FIRST)).write_text("damaged")
+@pytest.mark.parametrize("place", [paths.datagrams, paths.manifest])
+def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path, place: paths.Place) -> None:
+    (site.work / place(RUN, FIRST)).write_text("damaged")
     make(site, home)
     assert "It cannot be drawn: " in text(home / paths.board_run(RUN))
 
