@@ -11,6 +11,7 @@ import click
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
+from halfpipe.downlink.submit import stream
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
@@ -71,7 +72,7 @@ def command(
     of_files: OfFiles | None = None
     if checks:
         from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
-        from halfpipe.status.receipt_check import check, stream  # noqa: PLC0415 - numpy
+        from halfpipe.status.receipt_check import check  # noqa: PLC0415 - numpy
 
         sees_stage = Survey(site.settings).sees_stage
 

@@ -190,9 +190,10 @@ class Verb(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Find the site and run the verb."""
         ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
+        is_table = site.form == "table"  # refuses wrong options before the verb acts
         if self.at_work:
             site.check(only_look=self.only_look)
-            if site.form == "table" and not ctx.params.get("as_json"):
+            if is_table and not ctx.params.get("as_json"):
                 site.say()
         for name, value in ctx.params.items():
             if isinstance(value, Downlinks):

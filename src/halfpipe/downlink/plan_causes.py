@@ -254,4 +254,4 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}", since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         again = Remedy(f"snakemake dl={downlink}")
-        yield Cause("killed", Verdict.ACTION, f"begun by {found.holder}, which died", again, since)
+        yield Cause("killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, since)

@@ -8,15 +8,18 @@ downlink.
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from io import StringIO
 from typing import IO, Any
 
 from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
 from halfpipe.downlink.stage_look import differences, is_submitted, names_files
-from halfpipe.downlink.submissions import submissions_to_extend
+from halfpipe.downlink.submissions import submissions, submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
@@ -323,3 +326,18 @@ def product(record: Attempts, receipt: Mapping[str, Any]) -> dict[str, Any]:
         "submitted": record.last_confirmed.handoff if record.last_confirmed else None,
         "command": shlex.join(known.command) if known and known.command else None,
     }
+
+
+def stream(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
+    """Yield the state of Level-1's stream of a downlink that was submitted: the last line that submit.check prints.
+
+    The client takes seconds to start, so call this for a single downlink, never for many.
+    """
+    told = None
+    with suppress(HalfPipeError):  # the account reports a damaged record
+        told = submissions(settings.paths.work, downlink, only_look=True).last_confirmed
+    if told is None or settings.submit.check is None:
+        return
+    answer = ask(_words(settings, settings.submit.check, downlink), StringIO())
+    said = answer.said[-1] if answer.said else f"submit.check {answer.how}"
+    yield Cause("level1-stream", Verdict.NOTE, f"the stream of hand-off {told.handoff}: {said}")

@@ -101,9 +101,14 @@ class Holder:
             return state in {"Z", "X"} or begun != self.begun
         return False
 
-    def __str__(self) -> str:
+    @property
+    def who(self) -> str:
+        """The user, the process and its host."""
         job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
-        return f"{self.user}, process {self.pid} on {self.host}{job}, since {self.since}"
+        return f"{self.user}, process {self.pid} on {self.host}{job}"
+
+    def __str__(self) -> str:
+        return f"{self.who}, since {self.since}"
 
 
 @cache

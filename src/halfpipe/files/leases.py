@@ -115,7 +115,8 @@ def look(work: Path, place: str) -> Found | None:
                 if holder is not None and holder.is_gone:
                     touched = None
                 # A heartbeat is removed after its lease is released: it proves a death only while the lease exists.
-                if touched is None and Holder.read(path) != holder:
+                # A file that was missing for a moment is not damaged.
+                if (touched is None or holder is None) and Holder.read(path) != holder:
                     continue
             except FileNotFoundError:  # taken over or released at this moment
                 continue
@@ -195,9 +196,10 @@ class Lease(AbstractContextManager["Lease"]):
                 return False
         except FileNotFoundError:  # another process has just removed the directory
             return False
-        # This process may have been slow: others may have taken over, or released it and begun at 1 again.
+        # This process may have been slow: others may have taken over, or released it and begun at 1 again. A head that
+        # was suspended may go on at this moment, and start a job.
         is_still = not before.number or Holder.read(self.home / f"{before.number:06d}") == before.holder
-        if not is_still or not self._is_mine():
+        if not is_still or not self._is_mine(with_jobs=False):
             place.unlink(missing_ok=True)
             return False
         for number in range(max(1, before.number - 2), before.number + 1):
@@ -206,9 +208,11 @@ class Lease(AbstractContextManager["Lease"]):
             (self.work / paths.HEARTBEATS / before.holder.heart).unlink(missing_ok=True)
         return True
 
-    def _is_mine(self) -> bool:
+    def _is_mine(self, *, with_jobs: bool = True) -> bool:
         found = self.look()
-        return found is not None and (found.number, found.holder and found.holder.token) == self._mine
+        if found is None or (found.jobs and not with_jobs):
+            return False
+        return (found.number, found.holder and found.holder.token) == self._mine
 
     def take(self, what: str, say: Say, *, refuse: bool = False) -> Self:
         """Wait until the lease is free, and take it.

@@ -191,7 +191,7 @@ def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, 
     Parameters
     ----------
     accounts
-        The downlinks. Made-up ids without a date are left out.
+        The downlinks. Ids without a date are left out.
     handed_off
         The ``latency`` (seconds, or None) and the ``events`` of the downlinks that were handed off.
     """

@@ -48,7 +48,8 @@ def read(work: Path) -> ForceList:
     except FileNotFoundError:
         files = []
     except OSError as error:
-        raise HalfPipeError(f"{home}: cannot be read: {error.strerror}. {advice(error)}") from error
+        text = f"{home}: cannot be read: {error.strerror}. {advice(error)}"
+        raise HalfPipeError(text, code="file-system") from error
     runs: dict[RunId, tuple[Path, ...]] = {}
     refused = []
     for file in files:

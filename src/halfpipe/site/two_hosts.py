@@ -162,9 +162,11 @@ class Side:
         """Take a lease and hold it until it is lost; return 0 if the loss was noticed."""
         until = time.monotonic() + 30 * LIFETIME
         with suppress(LeaseLostError):
-            while time.monotonic() < until and (lease.is_of_this_process or lease.try_take()):
+            while lease.is_of_this_process or lease.try_take():
                 self.say("held")
-                lease.check()
+                lease.check()  # first, because this process may have been suspended beyond `until`
+                if time.monotonic() > until:
+                    break
                 time.sleep(LIFETIME / 30)
             return 1
         return 0

@@ -41,7 +41,7 @@ from halfpipe.run.downlinks_of_run import (
 )
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
-from halfpipe.status.survey import Survey, manifests_of
+from halfpipe.status.survey import Survey
 from halfpipe.words import count, grouped, lasted, utc
 
 DAY = 86400.0
@@ -166,9 +166,15 @@ class State:
 
     @cached_property
     def refused(self) -> Mapping[DownlinkId, Sequence[str]]:
-        """Why Level-1 would refuse the run, by the downlinks that staged nothing of it for that."""
-        found = manifests_of(self.work, self.run).items()
-        return {dl: manifest["refused"] for dl, manifest in found if manifest["refused"]}
+        """Why Level-1 would refuse the run, by the downlinks that staged nothing of it for that.
+
+        A damaged manifest is an error, because the missing reasons might explain the events.
+        """
+        found = {}
+        for downlink in self.downlinks:
+            with suppress(MissingInputError):
+                found[downlink] = read_json(self.work / paths.manifest(self.run, downlink))["refused"]
+        return {downlink: reasons for downlink, reasons in found.items() if reasons}
 
     @cached_property
     def chunks(self) -> Sequence[tuple[DownlinkId, Mapping[str, Any]]]:
@@ -225,7 +231,7 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
 
 
 def _explained(state: State, group: Group) -> Explained:
-    kind, waits, do = str(group.kind), list[WaitsFor](), ""
+    kind, waits, do, refused = str(group.kind), list[WaitsFor](), "", state.refused
     match group.kind:
         case NotDelivered.WAITING:
             waits, why, do = _waiting(state, group.lacks)
@@ -246,8 +252,8 @@ def _explained(state: State, group: Group) -> Explained:
                 "deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
-        case NotDelivered.DUE if state.refused:
-            downlink, reasons = [*state.refused.items()][-1]
+        case NotDelivered.DUE if refused:
+            downlink, reasons = [*refused.items()][-1]
             kind, do = REFUSED, state.again(downlink)
             why = [
                 f"Level-1 would refuse the whole run, so downlink {downlink} staged nothing of it: "

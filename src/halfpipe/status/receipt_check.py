@@ -1,4 +1,4 @@
-"""Compare receipts, manifests and files: find what is missing or different; and ask for the stream at Level-1.
+"""Compare receipts, manifests and files: find what is missing or different.
 
 The account of a downlink includes these findings. The account itself reports records that cannot be read or that
 contradict each other.
@@ -6,7 +6,6 @@ contradict each other.
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import names_in
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.attempts import Attempts, ask
-from halfpipe.process.command_words import filled_in
+from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.stage import halt_cleanup_tokens
@@ -164,19 +162,3 @@ def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator
     else:
         if other:
             yield fault(DAMAGED, path, f"differs from the receipt: {', '.join(other)}", remedy)
-
-
-def stream(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
-    """Yield the state of Level-1's stream of a downlink that was submitted: the last line that submit.check prints.
-
-    The client takes seconds to start, so call this for a single downlink, never for many.
-    """
-    told = None
-    with suppress(HalfPipeError):  # the account reports a damaged record
-        told = submissions(settings.paths.work, downlink, only_look=True).last_confirmed
-    if told is None or settings.submit.check is None:
-        return
-    rawdir = settings.paths.stage / paths.staged(downlink)
-    answer = ask(filled_in(settings.submit.check, {"dl": downlink, "rawdir": str(rawdir)}), StringIO())
-    said = answer.said[-1] if answer.said else f"submit.check {answer.how}"
-    yield Cause("level1-stream", Verdict.NOTE, f"the stream of hand-off {told.handoff}: {said}")

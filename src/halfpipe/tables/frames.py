@@ -181,8 +181,8 @@ def waiting_runs(
             downlinks = known_downlinks(work, run)
             # Most runs of a mission are complete, which small files show. These may have a chunk that is ignored since.
             manifests = [work / paths.manifest(run, dl) for dl in downlinks]
-            is_complete = not downlinks or _recorded_complete(manifests)
-            if is_complete and not any(settings.ignored(dl) for dl in downlinks):
+            is_ignored = any(settings.ignored(dl) for dl in downlinks)
+            if not is_ignored and (not downlinks or _recorded_complete(manifests)):
                 continue
             segments, now = known_datagrams(settings, run).segments(), survey.books(run)
             missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from itertools import repeat
+from itertools import product, repeat
 from math import nan
 from operator import itemgetter
 from pathlib import Path
@@ -210,19 +210,24 @@ class SiteFrames:
                         yield (downlink, name, datetime.fromisoformat(begun).timestamp(), *measured)
 
     def _records(self) -> Iterator[tuple[Any, ...]]:
-        for downlink in self._names():
+        for downlink, read in product(self._names(), (self._hand_offs, self._submissions)):
             try:
-                copy = self._parts(paths.receipt(downlink), "downlink", "handoff", "reason", PREVIOUS)
-                if copy.get("downlink") == downlink and copy[PREVIOUS] is None:
-                    made = [(frames.first_handed_off(self._work, downlink), copy)]
-                else:
-                    made = [(e.made, e.receipt) for e in hand_offs(self._work, downlink, only_look=True)]
-                for when, receipt in made:
-                    yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
-                for one in submissions(self._work, downlink, only_look=True).every:
-                    yield downlink, one.since, str(one.action), one.handoff, str(one.outcome) or None, None
+                yield from read(downlink)
             except HalfPipeError as error:
                 self.problems[downlink] = error
+
+    def _hand_offs(self, downlink: DownlinkId) -> Iterator[tuple[Any, ...]]:
+        copy = self._parts(paths.receipt(downlink), "downlink", "handoff", "reason", PREVIOUS)
+        if copy.get("downlink") == downlink and copy[PREVIOUS] is None:
+            made = [(frames.first_handed_off(self._work, downlink), copy)]
+        else:
+            made = [(e.made, e.receipt) for e in hand_offs(self._work, downlink, only_look=True)]
+        for when, receipt in made:
+            yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
+
+    def _submissions(self, downlink: DownlinkId) -> Iterator[tuple[Any, ...]]:
+        for one in submissions(self._work, downlink, only_look=True).every:
+            yield downlink, one.since, str(one.action), one.handoff, str(one.outcome) or None, None
 
 
 class PartFrames:

@@ -372,8 +372,10 @@ def test_a_process_at_work_is_a_note(settings: Settings) -> None:
 def test_a_process_that_died_at_work_needs_action(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
-    left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    assert told(lease_troubles(work, DL)) == [("killed", Verdict.ACTION, f"snakemake dl={DL}")]
+    holder = left_by_another(work, paths.downlink_lease(DL), silent=1e4)
+    (cause,) = lease_troubles(work, DL)
+    assert told([cause]) == [("killed", Verdict.ACTION, f"snakemake dl={DL}")]
+    assert (holder.host in cause.text, holder.since in cause.text) == (True, False), "the cause has the time"
     put(work, 1)
     hand_off(settings, 1)
     assert list(lease_troubles(work, DL)) == [], "it died after the hand-off"

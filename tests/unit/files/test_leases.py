@@ -223,6 +223,25 @@ def test_a_slow_process_does_not_take_over_what_others_took_over_before(
     assert {path.name for path in mine.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
 
 
+def test_a_job_that_a_resumed_head_starts_at_the_last_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, jobs = Lease(tmp_path, "leases/a", LIFETIME), list[Path]()
+    left_by_another(tmp_path, "leases/a", silent=1e4)
+
+    def late(path: Path, content: bytes, *, lasting: bool) -> bool:
+        jobs.append(job_of_another(tmp_path, "leases/a"))
+        return publish(path, content, lasting=lasting)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "publish", late)
+        assert not mine.try_take()
+    assert {path.name for path in mine.home.iterdir()} == {"000001", jobs[0].name}
+    jobs[0].unlink()
+    assert mine.try_take()
+    mine.release()
+
+
 def test_a_lease_released_during_a_look_is_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, touched = left_by_another(tmp_path, "leases/a"), heartbeat.touched
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
+from halfpipe.downlink.submissions import submissions
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import cells, phase_of
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account
 from halfpipe.status.overview import recent
@@ -83,6 +86,16 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     assert "edited or damaged" in text(home / paths.board_page(FIRST))
 
 
+def test_the_page_of_a_downlink_has_its_submissions_with_their_times(site: Site, home: Path) -> None:
+    submissions(site.work, FIRST).intend(
+        (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=Action.SUBMIT, handoff=1
+    )
+    (told,) = submissions(site.work, FIRST).every
+    make(site, home)
+    when = f"{datetime.fromtimestamp(told.since, UTC):%Y-%m-%d %H:%M} UTC"
+    assert f"{when}1submitsubmitted" in text(home / paths.board_page(FIRST))
+
+
 def test_open_runs_have_a_page_with_their_missing_data(home: Path) -> None:
     page = home / paths.BOARD_RUNS
     assert re.findall(r">([0-9,]+)<td class=\"r\">2<td>", page.read_text()) == ["11"], (
@@ -102,8 +115,9 @@ def test_a_run_has_a_page_with_its_picture_and_numbers_linked_to_its_downlinks(h
         assert f'<a href="{page.name}">{RUN}</a>' in (home / other).read_text()
 
 
-def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path) -> None:
-    (site.work / paths.datagrams(RUN, FIRST)).write_text("damaged")
+@pytest.mark.parametrize("place", [paths.datagrams, paths.manifest])
+def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path, place: paths.Place) -> None:
+    (site.work / place(RUN, FIRST)).write_text("damaged")
     make(site, home)
     assert "It cannot be drawn: " in text(home / paths.board_run(RUN))
 

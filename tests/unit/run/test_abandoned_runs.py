@@ -38,8 +38,9 @@ def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
 
 def test_an_unreadable_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "force").write_text("")
-    with pytest.raises(HalfPipeError):
+    with pytest.raises(HalfPipeError) as found:
         abandoned_runs.read(tmp_path)
+    assert found.value.code == "file-system"
 
 
 def test_an_abandoned_run_is_in_effect_once_it_was_delivered_as_abandoned(tmp_path: Path) -> None:

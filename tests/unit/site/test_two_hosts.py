@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 from halfpipe.config import Profile
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import write_bytes
+from halfpipe.files.leases import Lease
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import two_hosts
 from halfpipe.site.two_hosts import RACES, RENAMES, Side, judge
+from tests.support.leases import left_by_another
 
 ONE: dict[str, Any] = {
     "host": "node1", "late": -0.1, "tries": 700, "lost": True,
@@ -66,6 +70,19 @@ def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch:
     assert [each["code"] for each in judge(side.seen, OTHER) if each["verdict"] == "problem"] == [
         "probe-unseen"
     ]
+
+
+def test_a_holder_that_was_suspended_beyond_its_time_notices_that_it_lost_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suspended(_: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        sleep(0.1)
+        left_by_another(tmp_path, "leases/probe", number=2)
+
+    monkeypatch.setattr(two_hosts, "LIFETIME", 0.001)
+    monkeypatch.setattr(time, "sleep", suspended)
+    with Lease(tmp_path, "leases/probe", 300.0) as lease:
+        assert Side(tmp_path, 1)._hold(lease) == 0
 
 
 @pytest.mark.workflow

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from halfpipe.errors import FormatError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
@@ -86,6 +87,11 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     (due,) = said_of(site).groups
     assert due.kind == NotDelivered.DUE
     assert due.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
+    manifest = site.work / paths.manifest(RUN, FIRST)
+    with gone(manifest):
+        manifest.write_text("{")
+        with pytest.raises(FormatError):  # because Level-1 might refuse the run
+            _ = said_of(site).groups
     site.configure(retire={"deliver_waiting": False})
     (kept,) = said_of(site).groups
     assert kept.why == ("The run is abandoned, and retire.deliver_waiting keeps back what is not settled.",)

@@ -4,7 +4,7 @@ from io import StringIO
 
 from halfpipe.causes import Verdict
 from halfpipe.downlink import submit
-from halfpipe.status.receipt_check import stream
+from halfpipe.downlink.submit import stream
 from tests.support.level1 import DL, Level1
 
 

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 import halfpipe
 from halfpipe import paths
 from halfpipe.cli.printed import records
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt, met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import join
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.tables import columns
 from halfpipe.tables.site_frames import SiteFrames, coverage_frame, coverage_table, gaps_in
 from halfpipe.words import count
@@ -163,7 +165,9 @@ def test_a_damaged_receipt_costs_its_row(month: Site, simulations: list[Simulati
     assert halfpipe.open(site.configfile).downlinks.equals(whole), "its copy is good"
     assert "record 1" in SiteFrames(site.settings, [DownlinkId(downlink)]).downlinks["problem"][downlink]
     copy.write_text("{")
+    submissions(site.work, downlink).intend((), outcome=Outcome.SUBMITTED, by=By.PERSON, action=Action.SUBMIT)
     found = halfpipe.open(site.configfile)
+    assert found.records.query("downlink == @downlink").reset_index()["action"].to_list() == ["submit"]
     assert found.downlinks.drop(downlink).equals(whole.drop(downlink))
     assert "record 1" in found.downlinks["problem"][downlink]
     assert downlink not in found.runs.reset_index()["downlink"].unique()
