@@ -4,9 +4,11 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -26,11 +28,12 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import join
 from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.tables import columns
-from halfpipe.tables.site_frames import SiteFrames, coverage_frame, coverage_table, gaps_in
+from halfpipe.tables.site_frames import SiteFrames, coverage_frame, coverage_table, find, gaps_in
 from halfpipe.words import count
 from halfpipe_simulator.scenario import Simulation
 from tests.support.in_process import ROOT
 from tests.support.month import simulated_month
+from tests.support.series import damage
 from tests.support.workflow import Site
 
 WEEKS = 4
@@ -338,3 +341,61 @@ def test_screens_show_the_numbers_of_the_frames(frames: SiteFrames, month: Site,
         of_run, rows = month.halfpipe("show", run).good(), frames.runs.loc[run]
         assert f"in all {count(rows['events'].sum(), 'event')} staged" in of_run.out
         assert f": {count(rows['events'].sum(), 'event')} delivered, " in month.halfpipe("explain", run).out
+
+
+RUN = RunId("2c2e5787")
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+
+
+@pytest.fixture
+def half_done(worked: Callable[..., Site]) -> Site:
+    return worked("split2", FIRST)
+
+
+def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
+    found, failed = find(site.settings, when, runs)
+    assert failed == []
+    return records(found[found["outstanding"] == outstanding])
+
+
+def test_the_time_of_a_delivered_event(half_done: Site) -> None:
+    (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
+    begin, last = file["seconds"]
+    (one,) = records(SiteFrames(half_done.settings).files)
+    assert (one["downlink"], one["run"], one["name"]) == (FIRST, RUN, file["name"])
+    assert (one["events"], one["begin_met"], one["end_met"]) == (file["events"], begin, last + 1)
+    for when in (begin, last, last + 0.9):
+        assert found_on(half_done, when) == [one | {"outstanding": False}]
+    assert found_on(half_done, begin - 1) == found_on(half_done, last + 1) == []
+
+
+def test_a_time_in_an_outstanding_chunk(half_done: Site) -> None:
+    outstanding = found_on(half_done, None, RUN, outstanding=True)
+    assert {one["downlink"] for one in found_on(half_done, None, RUN)} == {FIRST}
+    assert {one["downlink"] for one in outstanding} == {SECOND}
+    for one in outstanding:
+        at_begin = found_on(half_done, one["begin_met"], outstanding=True)
+        assert one["name"] in {other["name"] for other in at_begin}
+    assert found_on(half_done, min(each["begin_met"] for each in outstanding) - 1, outstanding=True) == []
+    assert found_on(half_done, None, RunId("00000001")) == []
+    half_done.by_hand(SECOND)
+    assert found_on(half_done, None, RUN, outstanding=True) == []
+
+
+def test_the_verb(half_done: Site) -> None:
+    (begin, _) = half_done.receipt(FIRST)["runs"][0]["files"][0]["seconds"]
+    utc = f"{met.utc_datetime(met.met_to_unix(begin)):%Y-%m-%dT%H:%M:%S}"
+    by_time = [["--utc", utc], ["--utc", f"{utc}+00:00"], ["--met", str(begin)]]
+    assert len({half_done.halfpipe("find", *words).good().said for words in by_time}) == 1
+    said = half_done.told("find", "--run", "r0741234567")
+    states = {one["downlink"]: (one["state"], one["outstanding"]) for one in said["found"]}
+    assert (said["do"], states[FIRST]) == (f"snakemake dl={SECOND}", ("handed off 1", False))
+    assert states[SECOND] == ("outstanding", True)
+    assert half_done.halfpipe("find", "--met", "1").status == 1
+
+
+def test_a_damaged_receipt_is_reported_and_hides_no_other_downlink(half_done: Site) -> None:
+    damage(half_done.work, paths.receipts(FIRST))
+    ended = half_done.halfpipe("find", "--run", RUN)
+    assert ended.status == 1
+    assert all(words in ended.said for words in (paths.receipts(FIRST), f"snakemake dl={SECOND}"))
