@@ -84,7 +84,8 @@ def read_json(path: Path) -> Any:
         raise FormatError(f"{path}: not JSON ({error})", _without(path)) from error
     has_seal = isinstance(value, dict) and value.pop(SEAL, None) is not None
     if value == {} or (has_seal and seal_of(content) is None):
-        raise FormatError(f"{path}: damaged (checksum mismatch)", _without(path))
+        why = "damaged (checksum mismatch)" if has_seal else "empty"
+        raise FormatError(f"{path}: {why}", _without(path))
     return value
 
 
