@@ -32,7 +32,8 @@ def command(site: Site, what: RunId | Path) -> int:
     """List the events of a run or a file: sequence, EPU, time, downlink, and position in the file.
 
     The events of a run are read from the products of its chunks, so that those that wait are listed, too. After a
-    cleanup these products are gone, and the events are not listed. The times of a file are whole seconds. docs/frames.md describes the columns.
+    cleanup these products are gone, and the events are not listed. The times of a file are whole seconds.
+    docs/frames.md describes the columns.
     """
     from halfpipe.tables.site_frames import SiteFrames, events_of_file  # noqa: PLC0415 - pandas
 

@@ -176,7 +176,7 @@ def site_troubles(
     if lost := sorted(dl for dl in entered if dl not in known or known[dl] < downlinks[dl]):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
-        text = f"the ledger {ledger.name} has lost hand-offs of {few}, so Level-1 finds no rows, or old ones, for their runs"
+        text = f"the ledger {ledger.name} has lost hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
         yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(do))
 
 

@@ -176,9 +176,7 @@ class KnownRun:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
         if downlink in self.new_events:
             return self.new_events[downlink]
-        return events_in(
-            self.indexes[downlink], downlink, partial(self.context.place, downlink), self.files
-        )
+        return events_in(self.indexes[downlink], downlink, partial(self.context.place, downlink), self.files)
 
 
 def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
