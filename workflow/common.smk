@@ -1,5 +1,6 @@
 """Common parts of the rules: the settings, the plan of each downlink, and the commands of their programs."""
 
+import errno
 import os
 import shlex
 import sys
@@ -56,6 +57,14 @@ def in_words(function):
     return call
 
 
+def refuse_unwritable(work):
+    """Refuse a directory without permission to write. Even a dry run writes there, and would end with a traceback."""
+    if work.is_dir() and not os.access(work, os.W_OK):
+        is_read_only = os.statvfs(work).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), str(work))
+
+
 @in_words
 def read_settings():
     """Return the settings of the command's config, or without a config those that another process has written."""
@@ -70,6 +79,7 @@ def read_settings():
     found = configuration.load(given.configfiles, given.config)
     stage_mark.refuse(found)
     refuse_closed(found.paths.work)
+    refuse_unwritable(found.paths.work)
     return found
 
 

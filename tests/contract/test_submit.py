@@ -310,9 +310,30 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     assert level1.commands() == []
     (failed,) = failures(site.settings, DownlinkId(FIRST), after_receipt=True)
     assert (failed.code, failed.verdict) == ("ledger-lacks", Verdict.ACTION)
-    of_the_site = [(each.code, *each.remedy.do) for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
+    looked_for = {DownlinkId(FIRST): 0}
+    of_the_site = [(each.code, *each.remedy.do) for each in site_troubles(site.settings, looked_for)]
     assert of_the_site == [("ledger-lacks", f"halfpipe ledger load {FIRST}")] * (lost != "run")
     site.halfpipe("ledger", "load", FIRST).good()
-    assert list(site_troubles(site.settings, [DownlinkId(FIRST)])) == []
+    assert list(site_troubles(site.settings, looked_for)) == []
     site.snakemake(f"submit={FIRST}").good()
     assert level1.commands() == ["createStream"]
+
+
+def test_an_older_copy_of_the_ledger_is_told(tmp_path: Path) -> None:
+    site, _ = with_level1(tmp_path, FIRST)
+    file = tmp_path / "ledger.sqlite"
+    site.configure(ledger={"url": f"sqlite:///{file}"})
+    site.snakemake(f"submit={FIRST}").good()
+    older = file.read_bytes()
+    site.by_hand(FIRST)
+    for verb in (("ledger", "load", FIRST), ("submit", FIRST, "--settle", "submitted")):
+        site.halfpipe(*verb).good()
+
+    def of_the_ledger() -> list[str]:
+        return [cause["do"] for cause in site.told("status")["site"] if cause["code"] == "ledger-lacks"]
+
+    assert of_the_ledger() == []
+    file.write_bytes(older)
+    (do,) = of_the_ledger()
+    site.halfpipe(*do.split()[1:]).good()
+    assert of_the_ledger() == []

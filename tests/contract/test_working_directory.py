@@ -1,6 +1,7 @@
 """Commands refuse a working directory of another format or from a backup, and a foreign or unmounted stage."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from halfpipe import paths
 from tests.support.documents import sections
 from tests.support.golden_cases import GOLDEN, build, check
-from tests.support.workflow import Site
+from tests.support.workflow import Site, run
 
 DL, SECOND = "240601001", "240601002"
 
@@ -48,6 +49,20 @@ def test_every_command_refuses_another_format_and_changes_nothing(good: Site) ->
         assert (mark.read_text() if mark.exists() else None) == other
     aside.rename(mark)
     assert good.outstanding(DL) == frozenset()
+
+
+def test_a_working_directory_that_cannot_be_written_to_is_refused_in_words(good: Site) -> None:
+    good.process(DL)
+    # Without this capability, permissions hold for root, too.
+    weaker = ["setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override"]
+    bound = [] if os.geteuid() else weaker
+    good.work.chmod(0o555)
+    try:
+        for words in ([f"dl={SECOND}"], ["-n", f"dl={DL}", "-F"]):
+            ended = run([*bound, *good.command(*words)])
+            assert str(good.work) in ended.bad().said
+    finally:
+        good.work.chmod(0o755)
 
 
 def test_files_that_another_system_staged_are_left_alone(good: Site) -> None:

@@ -266,7 +266,7 @@ def code(act: Callable[[], object]) -> str:
 
 def refused(settings: Settings, *downlinks: DownlinkId) -> tuple[str, dict[str, Verdict]]:
     """Return the code with which processing is refused, and the site's causes."""
-    told = {cause.code: cause.verdict for cause in site_troubles(settings, (ONE, TWO))}
+    told = {cause.code: cause.verdict for cause in site_troubles(settings, {ONE: 0, TWO: 0})}
     return code(lambda: refuse_delivery(settings, downlinks)), told
 
 

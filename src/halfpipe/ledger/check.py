@@ -142,16 +142,17 @@ def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) 
 
 
 def site_troubles(
-    settings: Settings, downlinks: Iterable[DownlinkId], compared: Iterable[DownlinkId] = ()
+    settings: Settings, downlinks: Mapping[DownlinkId, int], compared: Iterable[DownlinkId] = ()
 ) -> Iterator[Cause]:
-    """Find downlinks that were loaded but are no longer in the ledger, with one query for all.
+    """Find downlinks that were loaded but are no longer in the ledger, or only as before, with one query for all.
 
     Parameters
     ----------
     settings
         The settings of a site with a ledger.
     downlinks
-        Downlinks to look for. ``{dl}/ledger.json`` records that a downlink was loaded.
+        Downlinks to look for, with the number of the hand-off that Level-1 has; 0 if it has none. ``{dl}/ledger.json``
+        records that a downlink was loaded.
     compared
         Downlinks whose hand-off numbers are compared, too.
 
@@ -172,10 +173,10 @@ def site_troubles(
             yield Cause("ledger", Verdict.NOTE, str(error), Remedy("halfpipe ledger check"))
         return
     yield from _ahead(settings, ledger, known, compared)
-    if lost := sorted(entered - known.keys()):
+    if lost := sorted(dl for dl in entered if dl not in known or known[dl] < downlinks[dl]):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
-        text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no rows for their runs"
+        text = f"the ledger {ledger.name} has lost hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
         yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(do))
 
 
@@ -197,7 +198,7 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
     LedgerError
         In either case. Nothing was changed.
     """
-    for cause in site_troubles(settings, (), downlinks):
+    for cause in site_troubles(settings, {}, downlinks):
         if cause.verdict is Verdict.ACTION:
             raise cause.refused("Nothing was done.", LedgerError)
 

@@ -235,10 +235,11 @@ class Ledger:
                 lines = str(getattr(error, "orig", None) or error).strip().split("\n")
                 message = CONNECTING.sub("", lines[0])
                 if wait is None or not _passes(error, passing):
-                    raise LedgerError(
-                        f"the ledger {self.name}: {message}. {kept}",
-                        Remedy(first="Check that the database is up, and check ledger.url and the password"),
-                    ) from error
+                    is_full = "disk is full" in message  # SQLite's words
+                    check = "Check that the database is up, and check ledger.url and the password"
+                    first = "Free some space on the file system of the ledger" if is_full else check
+                    text = f"the ledger {self.name}: {message}. {kept}"
+                    raise LedgerError(text, Remedy(first=first)) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, message, wait)
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, rebuild
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, rebuild
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.formats import idx, rows
@@ -178,18 +178,41 @@ def without_chunks(
     return merge_chunks(placed, {})[0]
 
 
-def events_there(
-    work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int]
-) -> Events | None:
-    """Return the events of a run in a downlink, using its `index`; None if they were cleaned up.
+def events_in(
+    index: MergedIndex,
+    downlink: DownlinkId,
+    place: Callable[[ChunkProducts], Path | None],
+    files: dict[Path, int],
+) -> Events:
+    """Return the events of a run in a downlink, from the products of its chunks, without those that have no place.
+
+    The names of products do not contain the downlink, so products of another downlink can be in their place, and even
+    have the same sizes. Then the datagrams differ from those of the `index`.
 
     Raises
     ------
     FormatError
-        As `merge_chunks`, which uses the same `files`.
+        If the datagrams differ; or as `merge_chunks`, which uses the same `files`.
     """
-    placed = [(chunk, place) for chunk in index.chunks if (place := chunk.place(work, downlink))]
-    return merge_chunks(placed, files)[1] if len(placed) == len(index.chunks) else None
+    placed = [(chunk, where) for chunk in index.chunks if (where := place(chunk))]
+    found, events = merge_chunks(placed, files)
+    if placed and len(placed) == len(index.chunks) and found.datagrams.lines != index.datagrams.lines:
+        raise FormatError(
+            f"downlink {downlink}: the products of its chunks have other datagrams than its merged index. Some of "
+            "them are damaged, or belong to another downlink.",
+            Remedy(f"halfpipe status --check {downlink}", first="See which, and move them away as it says"),
+        )
+    return events
+
+
+def events_there(
+    work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int]
+) -> Events | None:
+    """Return the same if no product was cleaned up; otherwise None."""
+    placed = {chunk.chunk: place for chunk in index.chunks if (place := chunk.place(work, downlink))}
+    if len(placed) < len(index.chunks):
+        return None
+    return events_in(index, downlink, lambda chunk: placed[chunk.chunk], files)
 
 
 def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:

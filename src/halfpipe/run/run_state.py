@@ -34,7 +34,13 @@ from halfpipe.merge.late_events import Events, not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks, without_chunks
+from halfpipe.run.merged_index import (
+    ChunkProducts,
+    MergedIndex,
+    events_in,
+    merge_chunks,
+    without_chunks,
+)
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import utc
@@ -173,8 +179,7 @@ class KnownRun:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
         if downlink in self.new_events:
             return self.new_events[downlink]
-        found = ((chunk, self._place(downlink, chunk)) for chunk in self.indexes[downlink].chunks)
-        return merge_chunks(((chunk, place) for chunk, place in found if place), self.files)[1]
+        return events_in(self.indexes[downlink], downlink, partial(self._place, downlink), self.files)
 
     def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
         """Return `Context.place` of a chunk; None if the merge does without it."""

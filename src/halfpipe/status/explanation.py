@@ -288,6 +288,11 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
                 )
         if not found and can_come(lack):
             why.append(f"No pending downlink contains data of {epu} for this run.")
+            why += [
+                f"Chunk {chunk} of downlink {dl}, which may have them, is left out by ignore.chunks: {reason}."
+                for dl in state.downlinks
+                for chunk, reason in state.settings.ignored(dl).items()
+            ]
         numbers = None if lack.first is None else (lack.first, lack.last)
         lacking = (lack.apid, lack.what, numbers)
         waits += [WaitsFor(*lacking, *source) for source in found] or [WaitsFor(*lacking)]

@@ -34,6 +34,7 @@ MONTH = 31 * 86400.0  # seconds
 # Sections of the settings that do not describe the site: everyday decisions, and what is merged.
 OF_EVERY_DAY = ("dl", "reason", "ignore", "shrink", "merge", "retire", "cleanup", "outstanding")
 EXAMINE = Remedy("halfpipe doctor")
+NONE: Mapping[DownlinkId, int] = {}
 # What an operator looks at first, each with the codes of its causes.
 LIGHTS = {
     "disk": {"disk-low"},
@@ -43,8 +44,8 @@ LIGHTS = {
 }
 
 
-def site_troubles(survey: Survey, downlinks: Iterable[DownlinkId] = ()) -> Iterator[Cause]:
-    """Yield the site-wide problems; in the ledger, those of `downlinks`."""
+def site_troubles(survey: Survey, downlinks: Mapping[DownlinkId, int] = NONE) -> Iterator[Cause]:
+    """Yield the site-wide problems; in the ledger, those of `downlinks`, each with the hand-off that Level-1 has."""
     yield from filter(None, [survey.stage_trouble])
     for found in (
         _places(survey.settings),

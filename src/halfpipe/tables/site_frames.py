@@ -245,7 +245,8 @@ class PartFrames:
     def events(self) -> pd.DataFrame:
         """Return the known events, each once, in order, with the fields of their headers.
 
-        They are read from the products of chunks. After a cleanup these are gone, and so are the rows.
+        They are read from the products of chunks. After a cleanup these are gone, and so are the rows; for a single
+        run, ``attrs["gone"]`` lists the downlinks without rows.
         """
         known = [run for run in self.runs if known_downlinks(self._settings.paths.work, run)]
         parts = [_events_of(self._settings, run, self.delivered_by) for run in known]
@@ -334,6 +335,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
         known["offset"],
     )
     frame = columns.EVENTS.frame(zip(*rows, strict=True))
+    frame.attrs["gone"] = [str(downlink) for downlink in of.downlinks if downlink not in of.events]
     return frame if delivered_by is None else frame[frame["delivered"] == delivered_by]
 
 

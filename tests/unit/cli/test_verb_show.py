@@ -1,5 +1,6 @@
 """`halfpipe show`: the deliveries of a run and the state of a downlink."""
 
+import json
 import shutil
 from typing import Any
 
@@ -64,3 +65,16 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert f"  {line}\n" in site.halfpipe("show", "240601002").out
     Failure("killed", "gone").write(log)
     assert shown(site, "240601002")["running"] == [], "its cause is shown instead"
+
+
+def test_events_whose_chunk_products_are_gone_are_counted_as_not_listed(site: Site) -> None:
+    build("split2", site, "240601001")
+    every = site.told("events", RUN)
+    assert (len(every["events"]) >= 51, every["failed"]) == (True, [])
+    for path in (site.work / paths.chunks("240601001")).glob("*.rows"):
+        path.unlink()
+    ended = site.halfpipe("events", RUN, "--format", "json")
+    left = json.loads(ended.out)
+    assert (ended.status, left["events"]) == (1, [])
+    (failed,) = left["failed"]
+    assert "240601001" in failed

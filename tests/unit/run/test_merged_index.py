@@ -7,6 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.formats.rows import read_rows, write_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks
@@ -74,6 +75,29 @@ def test_events_exist_while_all_products_exist(multi3: Decoded, tmp_path: Path) 
     assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
     assert events_there(tmp_path, DL, merged, {}) is None
+
+
+def test_rows_of_another_downlink_are_refused_though_their_sizes_are_the_same(
+    multi3: Decoded, tmp_path: Path
+) -> None:
+    """The names of products do not contain the downlink, so a file can be copied to the wrong one."""
+    merged = merge_chunks(multi3, {})[0]
+    home = tmp_path / paths.chunks(DL)
+    home.mkdir(parents=True)
+    for chunk, place in multi3:
+        for name in chunk.files:
+            (place / name).rename(home / name)
+    assert events_there(tmp_path, DL, merged, {}) is not None
+    path = min(home.glob("*.rows"))
+    rows, size = read_rows(path), path.stat().st_size
+    last = rows.lines[-1]
+    digit = last[-1:]
+    other = last[:-1] + (b"8" if digit == b"9" else b"9")
+    write_rows(path, dataclasses.replace(rows, lines=(*rows.lines[:-1], other)))
+    assert path.stat().st_size == size
+    with pytest.raises(FormatError) as caught:
+        events_there(tmp_path, DL, merged, {})
+    assert caught.value.remedy.do == (f"halfpipe status --check {DL}",)
 
 
 def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp_path: Path) -> None:

@@ -113,6 +113,15 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     assert said_of(site).groups == ()
 
 
+def test_a_chunk_that_the_config_leaves_out_is_named(site: Site) -> None:
+    build("gap_one", site, FIRST)
+    (before,) = said_of(site).groups
+    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00009", "reason": "lost, says N. N."}]})
+    (group,) = said_of(site).groups
+    (added,) = set(group.why) - set(before.why)
+    assert all(part in added for part in (FIRST, "00009", "lost, says N. N."))
+
+
 def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
     build("gap_one", site, FIRST)
     for run, numbers in [("2c2e5000", (1, 2, 3)), ("2c2e5001", (2, 3)), ("2c2e5002", (3,))]:
