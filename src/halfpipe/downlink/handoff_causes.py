@@ -84,7 +84,7 @@ def contradictions(
         if entry := of_receipt.get(run):
             if is_current:
                 yield from _not_as_delivered(work, run, downlink, entry, deliveries.seal(downlink))
-            yield from _noted(run, downlink, entry)
+            yield from _noted(run, downlink, entry, deliveries)
         else:
             yield from _lost(work, run, downlink, deliveries)
 
@@ -189,8 +189,10 @@ def _not_as_delivered(
         )
 
 
-def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield notes and problems in the entry of a run in a receipt."""
+def _noted(
+    run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], deliveries: Deliveries
+) -> Iterator[Cause]:
+    """Yield notes and problems in the entry of a run in a receipt; a release since then opens closed sequences."""
     if entry["refused"]:
         yield Cause(
             "level1-refuses",
@@ -205,8 +207,8 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             Verdict.NOTE,
             f"run {run} was delivered with fewer events than before. This was accepted: {entry['accepted']}",
         )
-    if entry.get("closed"):
-        spans = ", ".join(f"{first} to {last}" for first, last in entry["closed"])
+    if entry.get("closed") and (closed := deliveries.closed(downlink)):
+        spans = ", ".join(f"{span.first} to {span.last}" for span in closed)
         yield Cause(
             "closed",
             Verdict.NOTE,

@@ -141,7 +141,8 @@ class KnownRun:
         """Read the merged indexes and the deliveries of a run; `new_input` replaces what its downlinks published."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
-        others = [dl for dl in begun_downlinks(work, run) if dl not in new_input]
+        # A downlink whose directory in the run is lost still has its records.
+        others = {*begun_downlinks(work, run), *recorded.latest()} - new_input.keys()
         known = {
             # No merge uses chunks that the config ignores, or needs them decoded again.
             dl: without_chunks(index, context.settings.ignored(dl), partial(context.place, dl))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, create_engine, insert
+from sqlalchemy import Connection, Engine, create_engine, insert, text
 
 from halfpipe import paths
 from halfpipe.errors import LedgerError, StateError
@@ -109,3 +109,16 @@ def test_key_is_looked_up_only_for_a_first_datagram_with_a_good_time(tmp_path: P
     first["utc"] = 1e15
     with pytest.raises(LedgerError, match=RUN):
         moot_key.of_run(settings, RUN, first)
+
+
+def test_a_full_disk_under_sqlite_asks_for_space(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / paths.LEDGER}", waits=())
+    ledger.write(lambda _: None)
+
+    def fill(connection: Connection) -> None:
+        connection.execute(text("PRAGMA max_page_count = 1"))  # as many as there are
+        connection.execute(text("CREATE TABLE filler AS SELECT randomblob(1000000) AS content"))
+
+    with pytest.raises(LedgerError) as caught:
+        ledger.write(fill)
+    assert "space" in caught.value.remedy.first

@@ -160,13 +160,18 @@ def test_a_decoder_with_other_output_than_before_is_refused(first: Site) -> None
     assert not where.exists()
 
 
-@pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
+@pytest.mark.parametrize("harm", ["removed", "cut", "changed", "directory"])
 def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
     path = first.work / paths.datagrams(RUN, FIRST)
     content = path.read_bytes()
     middle = len(content) // 3
     new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
+    if harm == "directory":
+        shutil.rmtree(path.parent)
+    elif harm == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(content[:middle] if harm == "cut" else new)
     assert len(KnownRun.read(context(first, DEAD)).events(FIRST)) > 0
     assert path.read_bytes() == content
 
