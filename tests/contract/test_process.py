@@ -107,16 +107,24 @@ def test_a_command_stops_after_equal_failures_and_continues_later(
         list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
     assert named.done == []
     three.misbehave_in(CASE / "in", "exit3", SECOND)
-    named = Batches.of(three.settings, [FIRST, SECOND, THIRD])
-    list(named.run(SnakemakeCall(("--configfile", str(three.configfile)), cores=2)))
-    assert (named.done, named.failed) == ([FIRST, THIRD], [SECOND])
+    monkeypatch.setattr(Site, "typing", False)
+    monkeypatch.setattr(process_verb, "SAY_SECONDS", 0.0)
+    ended = process(three, FIRST, SECOND, THIRD)
+    shown = re.findall(r"^([0-3]) of 3 handed off, [0-9]", ended.said, re.MULTILINE)
+    assert (ended.status, len(shown) > 2, shown[0], shown[-1]) == (1, True, "0", "2")
+    assert "to try the rest again: " in ended.said
     assert Batches.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
 
 
-def test_a_held_downlink_is_left_out_and_named(three: Site) -> None:
+def test_a_held_downlink_is_left_out_and_named(three: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     three.halfpipe("hold", "stage", FIRST, "--reason", "test").good()
     named = Batches.of(three.settings, [FIRST, SECOND])
     assert (named.todo, [*named.left]) == ((FIRST, SECOND), [FIRST])
+    three.halfpipe("hold", "stage", SECOND, "--reason", "test").good()
+    monkeypatch.setattr(Site, "typing", False)
+    monkeypatch.setattr(process_verb, "MOST_SHOWN", 1)
+    ended = process(three, FIRST, SECOND).bad(f"and 1 more: halfpipe status {FIRST}..{SECOND}\n")
+    assert ended.said.count("skipped: ") == 1
 
 
 def test_a_downlink_that_no_job_explains_is_named_with_the_end_of_its_command(three: Site) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import oracle
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.sql.elements import TextClause
 
+from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId, RunKind
@@ -293,6 +294,7 @@ def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_pa
     load(ledger, settings, ONE)
     shutil.copytree(work, tmp_path / "backup")
     process(work, TWO, {OTHER: whole(965, 2)}, into=ledger)
+    (work / paths.receipt(ONE)).unlink()  # while it is reprocessed
     assert refused(settings, ONE, TWO) == ("", {})
     shutil.rmtree(work)
     (tmp_path / "backup").rename(work)

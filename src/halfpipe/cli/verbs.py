@@ -1,6 +1,5 @@
 """Common parts of verbs: options that select the site, arguments, and examples and exit statuses in the help."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -83,7 +82,6 @@ class Site:
 
         The verb still shows what it can read.
         """
-        sys.stdout.flush()
         click.echo(printed.tinted(str(self), dim=True), err=True)
         if trouble and (cause := stage_mark.trouble(self.settings)):
             printed.cause("site", cause, err=True)

@@ -80,22 +80,22 @@ class Attempt(NamedTuple):
         When the intent was recorded, Unix seconds.
     seconds
         After this time the command has certainly ended.
+    action, handoff
+        What the command does, and the hand-off concerned.
     outcome
         What is recorded.
     by
         The source of the outcome. An open attempt with a source was killed by a signal.
-    action, handoff
-        What the command does, and the hand-off concerned.
     """
 
     number: int
     command: tuple[str, ...]
     since: float
-    seconds: float = 0.0
+    seconds: float
+    action: Action
+    handoff: int
     outcome: Outcome = Outcome.OPEN
     by: By | None = None
-    action: Action = Action.START
-    handoff: int = 0
 
     @property
     def is_known(self) -> bool:

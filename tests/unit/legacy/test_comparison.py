@@ -131,6 +131,7 @@ def test_event_missing_in_our_stage_is_unexplained(sides: BothSides) -> None:
     sequence = cut_out(event_file(sides.site.stage, FIRST), 11)
     (group,) = sides.compared(FIRST).groups
     assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
+    assert group.text.startswith("HalfPipe ")
     sides.site.take(FIRST)
     with pytest.raises(MissingInputError):
         sides.compared(FIRST)
@@ -165,6 +166,7 @@ def test_missing_event_that_the_rule_delivers_is_unexplained(case: str, site: Si
     sequence = cut_out(event_file(both.legacy.stage, FIRST), 5)
     found = both.compared(FIRST)
     assert [(group.first, group.kind) for group in found.groups] == [(sequence, "unexplained")]
+    assert "the legacy's rule delivers" in found.groups[0].text
 
 
 def test_exit_status_and_json(sides: BothSides) -> None:

@@ -1,10 +1,14 @@
 """The legacy's rule: its spans, its records, and its choice among several lines of a datagram."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.legacy_replay import (
     EIGHT_DIGITS,
+    Merged,
     Piece,
     cut,
     defect_of_copy,
@@ -12,6 +16,8 @@ from halfpipe.legacy.legacy_replay import (
     merged,
     spans_of_two,
 )
+from halfpipe.legacy.replayed import Inputs, expected_of
+from halfpipe.legacy.sides import MOOT_KEYS, Side
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
 from tests.support.legacy_beside import RUN, table
@@ -103,3 +109,14 @@ def test_an_early_run_is_refused(met: int, delivered: list[str], retired: list[s
     found = merged(run, [KnownDatagrams.of([line(956, 1, 5, 2), line(957, 2, 9, 3)])], EVENTS, [])
     lines = [[text.format(run.l1) for text in texts] for texts in (delivered, retired)]
     assert found.lines(run) == {"delivered_events": lines[0], "event_gaps": [], "retired_runs": lines[1]}
+
+
+def test_an_index_begins_behind_each_event_that_is_skipped(tmp_path: Path) -> None:
+    """There the legacy has no handlers of an event before."""
+    delivered, downlink = np.array([1, 1, 0, 1, 1], bool), DownlinkId("240601001")
+    one, there = (
+        Merged(EVENTS, delivered, ~delivered, "LPA", False, False),
+        Side({}, {MOOT_KEYS: []}, None, True),
+    )
+    found = expected_of([(downlink, one)], downlink, Inputs(tmp_path, RUN, None), there, Merge())
+    assert found.begins.tolist() == [True, False, True, False]

@@ -83,6 +83,13 @@ def test_the_answer_of_a_command_is_recorded(
     assert f"process {os.getpid()} on " in intent["who"]
 
 
+def test_the_reason_of_an_unknown_outcome_names_the_check_if_the_check_disagrees(tmp_path: Path) -> None:
+    known = submissions(tmp_path, ID)
+    for words, disagrees in ((["true"], True), (["false"], False)):
+        known.run(words, StringIO(), PATIENCE, lambda: ["none"], **ABOUT)
+        assert ("submit.check" in known.every[-1].why_unknown()) is disagrees
+
+
 @pytest.mark.parametrize("lost", [False, True], ids=["killed", "answer lost"])
 def test_an_attempt_without_a_recorded_answer_is_open(lost: bool, tmp_path: Path) -> None:
     known, away = submissions(tmp_path, ID), tmp_path / "away"

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingIn
 from halfpipe.files import leases
 from halfpipe.files.leases import Lease
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.run import event_files, stage
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, rebuild_indexes
@@ -81,6 +83,31 @@ def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> N
     assert Deliveries(site.work, RUN).deliveries == []
     assert not (site.work / paths.datagrams(RUN, FIRST)).exists()
     assert list(site.stage.glob("[0-9]*")) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(stage, "put_halt_cleanup"), (event_files, "write_all"), (deliver_run, "merge_and_deliver")],
+)
+def test_a_process_that_loses_the_lease_stops(
+    owner: ModuleType, step: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("split2", site)
+    site.by_hand(FIRST, "decode_chunk")
+    (site.work / paths.receipt(FIRST)).touch()
+    real, chunks = getattr(owner, step), [ChunkId("00001"), ChunkId("00002")]
+
+    def loses(*given: object, **keys: object) -> object:
+        made = real(*given, **keys)
+        shutil.rmtree(site.work / paths.downlink_lease(FIRST))
+        return made
+
+    monkeypatch.setattr(owner, step, loses)
+    with pytest.raises(LeaseLostError):
+        deliver_run.deliver_run(site.settings, FIRST, RUN, chunks, [RUN], threads=1, output=io.StringIO())
+    assert site.has_receipt(FIRST) == (step == "put_halt_cleanup")
+    assert len(Deliveries(site.work, RUN).deliveries) == (step == "merge_and_deliver")
+    assert not (site.work / paths.manifest(RUN, FIRST)).exists()
 
 
 def test_chunks_with_delivered_events_only_are_not_decoded_again(site: Site, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.config import Profile
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import write_bytes
@@ -18,6 +19,7 @@ from halfpipe.settings import Paths, Settings
 from halfpipe.site import two_hosts
 from halfpipe.site.two_hosts import RACES, RENAMES, Side, judge
 from tests.support.leases import left_by_another
+from tests.support.servers import put_program
 
 ONE: dict[str, Any] = {
     "host": "node1", "late": -0.1, "tries": 700, "lost": True,
@@ -115,3 +117,20 @@ def test_a_job_that_slurm_refuses_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     (found,) = two_hosts.probe(settings, Profile("x", tmp_path, (), {}, {}), {})
     assert (found["verdict"], found["code"]) == ("problem", "probe-unmet")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("state", "verdict"), [("", "problem"), ("PENDING, Priority", "unknown")])
+def test_a_job_that_is_not_seen_is_cancelled(
+    state: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two_hosts, "MEET_SECONDS", 0.0)
+    asked, cancelled = tmp_path / "asked", tmp_path / "cancelled"
+    put_program(tmp_path, "sbatch", f'echo "$*" > {asked}; echo 4711', monkeypatch)
+    put_program(tmp_path, "squeue", f"echo '{state}'", monkeypatch)
+    put_program(tmp_path, "scancel", f'echo "$*" > {cancelled}', monkeypatch)
+    settings = Settings(Paths(tmp_path, tmp_path / "stage"))
+    content = {"default-resources": {"slurm_partition": "milano"}}
+    (found,) = two_hosts.probe(settings, Profile("x", tmp_path, (), {}, content), {})
+    assert (found["verdict"], found["code"], cancelled.read_text()) == (verdict, "probe-unmet", "4711\n")
+    assert ("--partition=milano" in asked.read_text(), "--qos" in asked.read_text()) == (True, False)
+    assert not list(tmp_path.glob(paths.probe("*")))
