@@ -17,7 +17,6 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
-from halfpipe.files.leases import Lease
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import event_files, stage
 from halfpipe.run.deliveries import Deliveries, Delivery
@@ -71,26 +70,15 @@ def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> dict
         )
 
 
-def test_a_process_without_the_lease_records_and_stages_nothing(site: Site) -> None:
-    build("split2", site)
-    site.by_hand(FIRST, "decode_chunk")
-    lost = Lease.of(site.settings, paths.downlink_lease(FIRST))
-    chunks = [ChunkId("00001"), ChunkId("00002")]
-    with pytest.raises(LeaseLostError):
-        deliver_run.merge_and_deliver(
-            load([site.configfile]), lost, FIRST, RUN, chunks, threads=1, output=io.StringIO()
-        )
-    assert Deliveries(site.work, RUN).deliveries == []
-    assert not (site.work / paths.datagrams(RUN, FIRST)).exists()
-    assert list(site.stage.glob("[0-9]*")) == []
-
-
 @pytest.mark.parametrize(
-    ("owner", "step"),
-    [(stage, "put_halt_cleanup"), (event_files, "write_all"), (deliver_run, "merge_and_deliver")],
-)
+    ("owner", "step", "indexed"),
+    [
+        (stage, "put_halt_cleanup", False), (deliver_run, "merge_chunks", False), (event_files, "write_all", True),
+        (deliver_run, "merge_and_deliver", True),
+    ],
+)  # fmt: skip
 def test_a_process_that_loses_the_lease_stops(
-    owner: ModuleType, step: str, site: Site, monkeypatch: pytest.MonkeyPatch
+    owner: ModuleType, step: str, indexed: bool, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build("split2", site)
     site.by_hand(FIRST, "decode_chunk")
@@ -106,7 +94,9 @@ def test_a_process_that_loses_the_lease_stops(
     with pytest.raises(LeaseLostError):
         deliver_run.deliver_run(site.settings, FIRST, RUN, chunks, [RUN], threads=1, output=io.StringIO())
     assert site.has_receipt(FIRST) == (step == "put_halt_cleanup")
-    assert len(Deliveries(site.work, RUN).deliveries) == (step == "merge_and_deliver")
+    assert (site.work / paths.datagrams(RUN, FIRST)).exists() == indexed
+    made = len(Deliveries(site.work, RUN).deliveries), len(site.staged(FIRST))
+    assert made == ((1, 1) if step == "merge_and_deliver" else (0, 0))
     assert not (site.work / paths.manifest(RUN, FIRST)).exists()
 
 
