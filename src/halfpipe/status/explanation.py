@@ -1,13 +1,9 @@
-"""What is known of a run now, why some of its events are not delivered, and what to do.
-
-It is read from the indexes, rows and records of the run. Nothing is decoded for this.
-"""
+"""Why some events of a run are not delivered, and what to do."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,30 +13,21 @@ from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import names_in
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.books import Books
-from halfpipe.merge.decision import all_known
-from halfpipe.merge.late_events import not_all_delivered
-from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import (
     Group,
     Lack,
     MissingPart,
     NotDelivered,
-    closed_books,
     in_words,
-    lost_events,
-    undelivered,
 )
 from halfpipe.run.downlinks_of_run import (
     every_run,
     handoff_times,
-    known_downlinks,
 )
-from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
+from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, grouped, lasted, utc
 
@@ -82,78 +69,13 @@ class Explained:
     do: str
 
 
-class State:
-    """What is known of one run, and why some of its events are not delivered.
-
-    Attributes
-    ----------
-    survey, settings, work, run
-        What was read once for all runs, and the run.
-    is_abandoned
-        Whether an operator has abandoned the run.
-    downlinks
-        The downlinks whose datagrams of the run are known, in order.
-    unread
-        The downlinks whose events cannot be read, and why, if some of these events may not be delivered.
-    datagrams, segments
-        The datagrams by downlink without ignored chunks, and the segments of each EPU that was seen.
-    events, known, files
-        The events by downlink, all of them in order and each once, and the numbers of their files.
-    recorded
-        The deliveries of each downlink that Level-1 may have, the oldest first.
-
-    Raises
-    ------
-    MissingInputError
-        If nothing is known of the run.
-    HalfPipeError
-        If an index, rows or a record of the run are damaged.
-    """
+class State(Known):
+    """What is known of one run, why some of its events are not delivered, and what to do; `survey` has all runs."""
 
     def __init__(self, survey: Survey, run: RunId) -> None:
-        self.survey, self.settings, self.work, self.run = survey, survey.settings, survey.work, run
-        self.is_abandoned, work = run in survey.abandoned, survey.work
-        self.downlinks = known_downlinks(work, run)
-        if not self.downlinks:
-            raise MissingInputError(
-                f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
-                "contains any of it. Process the downlinks that announce it: snakemake"
-            )
-        indexes = known_indexes(survey.settings, run)
-        self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
-        self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
-        self.files: dict[Path, int] = {}
-        found = {dl: events_there(work, dl, index, self.files) for dl, index in indexes.items()}
-        self.events = {dl: events for dl, events in found.items() if events is not None}
-        self.known = all_known(self.events)
-        self.deliveries = survey.deliveries(work, run)
-        self.recorded = self.deliveries.all_recorded()
-        latest = self.deliveries.latest().values()
-        self.unread = {
-            dl: _why_unread(work, dl, index)
-            for dl, index in indexes.items()
-            if dl not in self.events and not_all_delivered(index.datagrams.rows, latest)
-        }
-
-    @cached_property
-    def undelivered(self) -> Sequence[Group]:
-        """The events that are not delivered, by reason."""
-        settle_all = self.is_abandoned and self.settings.retire.deliver_waiting
-        return undelivered(
-            self.segments,
-            self.known,
-            self.recorded,
-            self.settings.merge,
-            settle_all=settle_all,
-            own=self.events.get,
-        )
-
-    def books(self, *, is_refused: bool) -> Books:
-        """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
-        latest = self.deliveries.latest()
-        lost = lost_events(self.known, self.undelivered, latest)
-        delivered = sum(delivery.events for delivery in latest.values())
-        return closed_books(self.undelivered, delivered, is_refused=is_refused, lost=lost)
+        deliveries = survey.deliveries(survey.work, run)
+        super().__init__(survey.settings, run, deliveries, is_abandoned=run in survey.abandoned)
+        self.survey = survey
 
     @cached_property
     def groups(self) -> tuple[Explained, ...]:
@@ -200,13 +122,6 @@ class State:
         manifest = paths.manifest(self.run, downlink)
         forced = f" -R {manifest}" if (self.work / manifest).exists() else ""
         return f"snakemake dl={downlink}{forced}"
-
-
-def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:
-    names = {name for chunk in index.chunks for name in chunk.files}
-    is_there = names <= {*names_in(work / paths.chunks(downlink))}
-    again = "were decoded again and differ from the merged ones" if is_there else "are gone"
-    return f"chunk products of downlink {downlink} {again}"
 
 
 def can_come(lack: Lack) -> bool:

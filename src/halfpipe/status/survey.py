@@ -125,10 +125,10 @@ class Survey:
         old = "it is being merged now"
         merging = leases.look(self.work, paths.run_lease(run))
         if merging is None or not merging.lives:
-            from halfpipe.status.explanation import State  # noqa: PLC0415 - arrays, which most accounts do without
+            from halfpipe.status.known import Known  # noqa: PLC0415 - arrays, which most accounts do without
 
             try:
-                known = State(self, run)
+                known = Known(self.settings, run, recorded, is_abandoned=abandoned)
                 if not known.unread:
                     refused = any(manifest["refused"] for manifest in manifests.values())
                     return Standing(known.books(is_refused=refused))

@@ -1,0 +1,102 @@
+"""What is known of a run now: its datagrams, its events, and what became of them.
+
+It is read from the indexes, rows and records of the run. Nothing is decoded for this.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.errors import MissingInputError
+from halfpipe.files.reading import names_in
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Books
+from halfpipe.merge.decision import all_known
+from halfpipe.merge.late_events import not_all_delivered
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.merge.undelivered import Group, closed_books, lost_events, undelivered
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
+from halfpipe.settings import Settings
+
+
+class Known:
+    """What is known of one run.
+
+    Attributes
+    ----------
+    settings, work, run
+        The settings, the working directory, and the run.
+    is_abandoned
+        Whether an operator has abandoned the run.
+    downlinks
+        The downlinks whose datagrams of the run are known, in order.
+    unread
+        The downlinks whose events cannot be read, and why, if some of these events may not be delivered.
+    datagrams, segments
+        The datagrams by downlink without ignored chunks, and the segments of each EPU that was seen.
+    events, known, files
+        The events by downlink, all of them in order and each once, and the numbers of their files.
+    deliveries, recorded
+        The records of deliveries, and those of each downlink that Level-1 may have, the oldest first.
+
+    Raises
+    ------
+    MissingInputError
+        If nothing is known of the run.
+    HalfPipeError
+        If an index, rows or a record of the run are damaged.
+    """
+
+    def __init__(self, settings: Settings, run: RunId, deliveries: Deliveries, *, is_abandoned: bool) -> None:
+        self.settings, self.work, self.run = settings, settings.paths.work, run
+        self.is_abandoned, self.deliveries, work = is_abandoned, deliveries, self.work
+        self.downlinks = known_downlinks(work, run)
+        if not self.downlinks:
+            raise MissingInputError(
+                f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
+                "contains any of it. Process the downlinks that announce it: snakemake"
+            )
+        indexes = known_indexes(settings, run)
+        self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
+        self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
+        self.files: dict[Path, int] = {}
+        found = {dl: events_there(work, dl, index, self.files) for dl, index in indexes.items()}
+        self.events = {dl: events for dl, events in found.items() if events is not None}
+        self.known = all_known(self.events)
+        self.recorded = self.deliveries.all_recorded()
+        latest = self.deliveries.latest().values()
+        self.unread = {
+            dl: _why_unread(work, dl, index)
+            for dl, index in indexes.items()
+            if dl not in self.events and not_all_delivered(index.datagrams.rows, latest)
+        }
+
+    @cached_property
+    def undelivered(self) -> Sequence[Group]:
+        """The events that are not delivered, by reason."""
+        settle_all = self.is_abandoned and self.settings.retire.deliver_waiting
+        return undelivered(
+            self.segments,
+            self.known,
+            self.recorded,
+            self.settings.merge,
+            settle_all=settle_all,
+            own=self.events.get,
+        )
+
+    def books(self, *, is_refused: bool) -> Books:
+        """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
+        latest = self.deliveries.latest()
+        lost = lost_events(self.known, self.undelivered, latest)
+        delivered = sum(delivery.events for delivery in latest.values())
+        return closed_books(self.undelivered, delivered, is_refused=is_refused, lost=lost)
+
+
+def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:
+    names = {name for chunk in index.chunks for name in chunk.files}
+    is_there = names <= {*names_in(work / paths.chunks(downlink))}
+    again = "were decoded again and differ from the merged ones" if is_there else "are gone"
+    return f"chunk products of downlink {downlink} {again}"
