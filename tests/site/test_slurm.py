@@ -218,14 +218,18 @@ def test_the_way_in_which_slurm_ended_a_job_is_recorded(tmp_path: Path, env: Map
     assert leases(site.work) == []
 
 
-def test_a_bad_chunk_fails_alone(tmp_path: Path, env: Mapping[str, str]) -> None:
-    site = golden_site(tmp_path, env, f"--fault={DL}-00003=exit3")
-    ended = site.snakemake(f"dl={DL}", "--retries", "0").bad()
+def test_bad_chunks_fail_alone(tmp_path: Path, env: Mapping[str, str]) -> None:
+    bad = ["00001", "00003", "00005"]
+    site = golden_site(tmp_path, env, *(f"--fault={DL}-{chunk}=exit3" for chunk in bad))
+    # Two at a time, so that others begin after the first failure.
+    ended = site.snakemake(f"dl={DL}", "--retries", "0", "--resources", "slot=2").bad()
     why = {log.stem: Failure.read(log) for log in (site.work / "logs" / DL).glob("decode_chunk-*.log")}
-    assert {name: one.code for name, one in why.items() if one} == {"decode_chunk-00003": "decoder"}
+    assert {name: one.code for name, one in why.items() if one} == {
+        f"decode_chunk-{chunk}": "decoder" for chunk in bad
+    }
     made = {path.stem for path in (site.work / DL / "chunks").glob("*.json")}
-    assert len(made) == CHUNKS - 1
-    assert ended.said.count("failed: ") == 1
+    assert len(made) == CHUNKS - len(bad)
+    assert ended.said.count("failed: ") == len(bad)
     assert leases(site.work) == []
 
 
