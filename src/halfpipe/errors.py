@@ -57,7 +57,7 @@ def rerun(downlink: str, what: str, first: str = "") -> Remedy:
 
 def rebuild(downlink: str, first: str = "") -> Remedy:
     """Return the remedy that rebuilds the merged indexes of a downlink and hands nothing off."""
-    return Remedy(f"halfpipe status --check --mend {downlink}", first=first)
+    return Remedy(f"halfpipe status --check --repair {downlink}", first=first)
 
 
 class HalfPipeError(Exception):

@@ -32,7 +32,7 @@ COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
         ("halfpipe status", "the last week, and all that are not done or need action"),
         ("halfpipe status 230401001", "one downlink"),
         ("halfpipe status --check 230401001", "also compare the checksum of each file with the receipt"),
-        ("halfpipe status --check --mend 230401001", "regenerate damaged merged indexes, and check"),
+        ("halfpipe status --check --repair 230401001", "regenerate damaged merged indexes, and check"),
         ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
@@ -43,7 +43,9 @@ COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 )
 @click.option("--all", "every", is_flag=True, help="All downlinks with any files.")
 @click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
-@click.option("--mend", "mends", is_flag=True, help="With --check: first regenerate damaged merged indexes.")
+@click.option(
+    "--repair", "repairs", is_flag=True, help="With --check: first regenerate damaged merged indexes."
+)
 @click.option("--no-checksums", is_flag=True, help="With --check: sizes only.")
 @row_options
 def command(
@@ -52,7 +54,7 @@ def command(
     days: float,
     every: bool,
     checks: bool,
-    mends: bool,
+    repairs: bool,
     no_checksums: bool,
 ) -> int:
     """Show the state of each downlink, and what needs action.
@@ -61,14 +63,14 @@ def command(
     downlink of their run. "level-1" is the number of the hand-off that Level-1 has.
 
     Each downlink is shown with its worst cause: "action" needs action, "note" does not. With --check all causes are
-    shown, and for a single downlink the state of Level-1's stream (submit.check); --mend regenerates damaged merged
+    shown, and for a single downlink the state of Level-1's stream (submit.check); --repair regenerates damaged merged
     indexes from the chunks and hands nothing off. Files that Level-1 has taken away, or that cleanup has removed, are
     notes.
     """
     if no_checksums and not checks:
         raise click.UsageError("--no-checksums belongs to --check.")
-    if mends and not (checks and downlinks):
-        raise click.UsageError("--mend belongs to --check, and needs downlinks.")
+    if repairs and not (checks and downlinks):
+        raise click.UsageError("--repair belongs to --check, and needs downlinks.")
     of_files: OfFiles | None = None
     if checks:
         from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
@@ -81,7 +83,7 @@ def command(
             if downlinks == (downlink,):
                 yield from stream(site.settings, downlink)
 
-        for downlink in downlinks if mends else ():
+        for downlink in downlinks if repairs else ():
             for run in rebuild_indexes(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was regenerated", err=True)
     now = time.time()

@@ -21,7 +21,7 @@ from tests.support.workflow import Site
         ["force", SPREAD, "--reopen", FIRST, "--take-back"], ["force", SPREAD, "--reopen", FIRST],
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
-        ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--mend"],
+        ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],

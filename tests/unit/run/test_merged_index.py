@@ -46,7 +46,7 @@ def test_a_damaged_index_is_named_with_the_remedy(multi3: Decoded, tmp_path: Pat
         path.write_bytes(other)
         with pytest.raises(FormatError, match=f"^{path}: ") as caught:
             MergedIndex.read(tmp_path, RUN, DL)
-        assert caught.value.remedy.do == (f"halfpipe status --check --mend {DL}",)
+        assert caught.value.remedy.do == (f"halfpipe status --check --repair {DL}",)
 
 
 def test_too_many_evt_files_are_refused(multi3: Decoded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,6 @@ def test_what_was_decoded_of_a_downlink_is_missed(whole: Site, tmp_path: Path) -
     handed_off = [path.name.removeprefix("dl=") for path in whole.work.glob("dl=*")]
     for dl in handed_off:
         with harmed(whole.work / dl, "gone", tmp_path / dl):
-            for _ in range(2):  # the first look mends its records
+            for _ in range(2):  # the first look repairs its records
                 assert ("damaged" in codes(whole)[dl]) == (dl in before), dl
     assert codes(whole) == before

@@ -29,7 +29,7 @@ RUN = RunId("2c2e6cc0")
 RECEIPT = f"dl={DL}"
 CHUNK = f"{DL}/chunks/00003"
 MANIFEST = f"runs/{RUN}/{DL}/manifest.json"
-MEND = f"halfpipe status --check --mend {DL}"
+REPAIR = f"halfpipe status --check --repair {DL}"
 MARKS = (paths.FORMAT_MARK, paths.STAGE_MARK, paths.STAGE_MARK_COPY)
 
 
@@ -114,11 +114,11 @@ def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site
     path.write_bytes(content[:-40])
     (finding,) = found(site)
     assert (finding.code, path_of(finding), is_note(finding)) == ("damaged", path, False)
-    assert str(finding.remedy) == MEND
+    assert str(finding.remedy) == REPAIR
     (told,) = [cause for cause in examined(site) if cause.code == "damaged"]
     assert COSTS not in told.text
     before = site.receipt(DL)
-    site.halfpipe(*MEND.split()[1:]).good()
+    site.halfpipe(*REPAIR.split()[1:]).good()
     assert (path.read_bytes(), site.receipt(DL), found(site)) == (content, before, [])
 
 
