@@ -29,10 +29,10 @@ COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
     cls=Verb,
     only_look=True,
     examples=[
-        ("halfpipe status", "the last week, and all that are not done or need action"),
+        ("halfpipe status", "the last week, and all unfinished ones"),
         ("halfpipe status 230401001", "one downlink"),
-        ("halfpipe status --check 230401001", "also compare the checksum of each file with the receipt"),
-        ("halfpipe status --check --repair 230401001", "regenerate damaged merged indexes, and check"),
+        ("halfpipe status --check 230401001", "also compare the files with the receipt"),
+        ("halfpipe status --check --repair 230401001", "first regenerate damaged merged indexes"),
         ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
