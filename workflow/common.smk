@@ -1,6 +1,5 @@
 """Common parts of the rules: the settings, the plan of each downlink, and the commands of their programs."""
 
-import errno
 import os
 import shlex
 import sys
@@ -18,7 +17,7 @@ from halfpipe.downlink import plan_causes, stage_mark
 from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import leases
+from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import sentence
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.environment import look_for_garbage_seldom, without_idle_threads
@@ -57,14 +56,6 @@ def in_words(function):
     return call
 
 
-def refuse_unwritable(work):
-    """Refuse a directory without permission to write. Even a dry run writes there, and would end with a traceback."""
-    if work.is_dir() and not os.access(work, os.W_OK):
-        is_read_only = os.statvfs(work).f_flag & os.ST_RDONLY
-        number = errno.EROFS if is_read_only else errno.EACCES
-        raise OSError(number, os.strerror(number), str(work))
-
-
 @in_words
 def read_settings():
     """Return the settings of the command's config, or without a config those that another process has written."""
@@ -79,7 +70,7 @@ def read_settings():
     found = configuration.load(given.configfiles, given.config)
     stage_mark.refuse(found)
     refuse_closed(found.paths.work)
-    refuse_unwritable(found.paths.work)
+    working_directory.refuse_unwritable(found.paths.work)
     return found
 
 

@@ -20,7 +20,6 @@ import snakemake_logger_plugin_halfpipe
 
 from halfpipe.run.receipt_file import withdraw
 from halfpipe.errors import IdError
-from halfpipe.files import working_directory
 from halfpipe.ids import Downlinks
 from halfpipe.process.failure_record import Failure
 from halfpipe.settings import BUILT_IN

@@ -3,6 +3,8 @@
 The mark is made once, when a command first changes state there. A directory with another format is refused.
 """
 
+import errno
+import os
 import re
 from pathlib import Path
 from uuid import uuid4
@@ -34,6 +36,20 @@ def begin(work: Path) -> str:
     while (known := refuse_other(work)) is None:
         publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
     return known
+
+
+def refuse_unwritable(work: Path) -> None:
+    """Refuse a directory without permission to write. Even a dry run of Snakemake writes there.
+
+    Raises
+    ------
+    OSError
+        If this user cannot write there, or the file system is read-only.
+    """
+    if work.is_dir() and not os.access(work, os.W_OK):
+        is_read_only = os.statvfs(work).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), str(work))
 
 
 def refuse_other(work: Path) -> str | None:
