@@ -9,8 +9,7 @@ from halfpipe.merge.undelivered import (
     Lack,
     MissingPart,
     NotDelivered,
-    closed_books,
-    lost_events,
+    books_of,
     undelivered,
 )
 from tests.support import model
@@ -85,7 +84,7 @@ def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
     """Check that the books of a run balance: no event is lost, and each known event is in one account."""
     latest = run.recorded.latest()
     in_groups = sum(delivery.events for delivery in latest.values())
-    books = closed_books(groups, in_groups, lost=lost_events(all_known(run.events), groups, latest))
+    books = books_of(all_known(run.events), groups, latest)
     assert books.lost == 0
     gone = in_groups + sum(g.events for g in groups) - known
     assert gone >= 0, "every known event is in an account"

@@ -20,7 +20,7 @@ from halfpipe.ledger import moot_key
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
-from halfpipe.merge.undelivered import closed_books, lost_events, undelivered
+from halfpipe.merge.undelivered import books_of, undelivered
 from halfpipe.process.environment import keep_together, release_memory
 from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import Delivery, EventFile
@@ -281,9 +281,7 @@ class Attempt:
             own=planned.events.get,
             just=None if planned.refused else self.downlink,
         )
-        delivered = sum(delivery.events for delivery in recorded.latest().values())
-        lost = lost_events(planned.rows, groups, recorded.latest())
-        return closed_books(groups, delivered, is_refused=bool(planned.refused), lost=lost)
+        return books_of(planned.rows, groups, recorded.latest(), is_refused=bool(planned.refused))
 
     def stage(self, planned: Planned, number: int) -> Delivery:
         """Write the event files, record the delivery, and replace the files in the stage."""

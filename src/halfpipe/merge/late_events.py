@@ -64,6 +64,10 @@ class RecordedDelivery(Protocol):
         """Number of events of each datagram, in the form of `counts_of`; None for deliveries of the legacy."""
 
     @property
+    def events(self) -> int:
+        """Number of events in its event files."""
+
+    @property
     def total(self) -> int | None:
         """Number of events in the delivery; None if it is unknown."""
 

@@ -171,6 +171,21 @@ def closed_books(
     return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
 
 
+def books_of(
+    known: Events,
+    groups: Sequence[Group],
+    latest: Mapping[DownlinkId, RecordedDelivery],
+    *,
+    is_refused: bool = False,
+) -> Books:
+    """Return the books of a run: those of `closed_books`, with the latest deliveries, and with the lost events.
+
+    The parameters are those of `closed_books` and `lost_events`.
+    """
+    delivered = sum(delivery.events for delivery in latest.values())
+    return closed_books(groups, delivered, is_refused=is_refused, lost=lost_events(known, groups, latest))
+
+
 def lost_events(
     known: Events,
     groups: Iterable[Group],

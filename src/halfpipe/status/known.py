@@ -15,7 +15,7 @@ from halfpipe.merge.books import Books
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, closed_books, lost_events, undelivered
+from halfpipe.merge.undelivered import Group, books_of, undelivered
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
@@ -89,10 +89,7 @@ class Known:
 
     def books(self, *, is_refused: bool) -> Books:
         """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
-        latest = self.deliveries.latest()
-        lost = lost_events(self.known, self.undelivered, latest)
-        delivered = sum(delivery.events for delivery in latest.values())
-        return closed_books(self.undelivered, delivered, is_refused=is_refused, lost=lost)
+        return books_of(self.known, self.undelivered, self.deliveries.latest(), is_refused=is_refused)
 
 
 def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:
