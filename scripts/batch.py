@@ -23,7 +23,10 @@ def job(settings: Settings, arguments: argparse.Namespace, _output: object) -> N
     downlinks = [DownlinkId(dl) for dl in content["batches"][arguments.number]]
     log = arguments.log.with_suffix(".snakemake.log")
     if process_batch(settings, arguments.settings, downlinks, content["since"], arguments.cores, log):
-        raise DecoderError(f"a downlink was killed, perhaps for its memory; its log: {log}", code="killed")
+        raise DecoderError(
+            f"the process of a downlink was killed, perhaps because memory ran out; its log: {log}",
+            code="killed",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -503,7 +503,7 @@ class Settings(Section):
             found: Self = _typed(cls, dict(json.loads(path.read_bytes())))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
-                f"{path}: these settings cannot be read ({error!r}). Re-run the snakemake command, which "
+                f"{path}: these settings cannot be read ({error!r}). Rerun the snakemake command, which "
                 "writes them again."
             ) from error
         return found

@@ -162,7 +162,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             "executor",
             f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
             Remedy(
-                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then re-run the command"
+                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then rerun the command"
             ),
         )
         if log is not None:

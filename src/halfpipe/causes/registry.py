@@ -106,7 +106,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "level0-changes",
             Phase.LEVEL0,
-            "Files of level-0 changed each time a chunk was decoded, so nothing of the chunk was taken.",
+            "Files of level-0 changed each time a chunk was decoded, so the chunk was not decoded.",
             "Wait until ingest has written them, then rerun the command.",
         ),
         # decoded
@@ -114,7 +114,7 @@ CODES: Mapping[str, Code] = {
             "decoder",
             Phase.DECODED,
             "The decoder failed, or its products lack data that the RetDef announces.",
-            "Look into the log of the job, fix this, and rerun; if the data are gone for good, use ignore.chunks.",
+            "Read the log of the job, fix the problem, and rerun; if the data are gone for good, use ignore.chunks.",
         ),
         Code(
             "decoder-exceptions",
@@ -181,7 +181,7 @@ CODES: Mapping[str, Code] = {
             "closed",
             Phase.STAGED,
             "Sequences that a downlink delivered before and does not deliver now are closed to other downlinks.",
-            "When Level-1 has rolled the events back, open them with halfpipe force --reopen.",
+            "After Level-1 has rolled the events back, reopen them with halfpipe force --reopen.",
         ),
         Code(
             "deliveries-overlap",
@@ -249,7 +249,7 @@ CODES: Mapping[str, Code] = {
             "submission",
             Phase.SUBMITTED,
             "A submission failed, or its result is not known.",
-            "Look in the pipeline whether Level-1 has the stream, then run the command of the message.",
+            "Check in the pipeline whether Level-1 has the stream, then run the command of the message.",
         ),
         Code(
             "written-for-person",
@@ -266,7 +266,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "handoff-not-submitted",
             Phase.SUBMITTED,
-            "Level-1 has an earlier hand-off of the downlink, and replaces it only by a rollback.",
+            "Level-1 has an earlier hand-off of the downlink, and replaces it only after a rollback.",
             "Decide whether Level-1 needs the later hand-off, then roll the stream back.",
         ),
         # taken
@@ -274,7 +274,7 @@ CODES: Mapping[str, Code] = {
             "not-taken",
             Phase.TAKEN,
             "A hand-off was submitted more than alarm.late_hours ago, and its files are still in the stage.",
-            "Look in the pipeline what became of the stream.",
+            "Check in the pipeline what became of the stream.",
         ),
         Code(
             "file-taken",
@@ -359,7 +359,7 @@ CODES: Mapping[str, Code] = {
             "time-limit",
             Phase.JOB,
             "A job or a downlink ran longer than it may.",
-            "See what hung, often a file system; else raise runtime in the profile.",
+            "Find out what hung, often a file system; otherwise, raise runtime in the profile.",
         ),
         Code(
             "interrupted",
@@ -371,7 +371,7 @@ CODES: Mapping[str, Code] = {
             "crashed",
             Phase.JOB,
             "A program crashed.",
-            "Look into the log; report this if it happens again.",
+            "Read the log; report this if it happens again.",
         ),
         Code(
             "node-failed",
@@ -388,7 +388,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "unseen",
             Phase.JOB,
-            "A job ended well, and its product cannot be seen.",
+            "A job succeeded, but its product is not visible.",
             "Check that its file system is mounted, then rerun the command.",
         ),
         Code(
@@ -408,7 +408,7 @@ CODES: Mapping[str, Code] = {
             "restored",
             Phase.SITE,
             "The working directory or the stage was restored from a backup, and lacks newer records.",
-            "Restore a newer backup, or follow docs/operations.md; else Level-1 would get events twice.",
+            "Restore a newer backup, or follow docs/operations.md; otherwise, Level-1 would get events twice.",
         ),
         Code(
             "disk-low",

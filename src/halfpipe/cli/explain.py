@@ -78,7 +78,7 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
                 _print_run(state)
                 if not groups and not state.unread:
                     which = "" if sequence is None else f" at sequence {sequence}"
-                    click.echo(f"  all its events that are known{which} are delivered")
+                    click.echo(f"  all its known events{which} are delivered")
                 _print_groups(groups)
     if as_json:
         printed.as_json(work=site.work, groups=every, codes=codes, failed=list(map(str, failed)))

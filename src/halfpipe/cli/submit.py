@@ -37,7 +37,7 @@ def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None
     """Submit a downlink to Level-1, roll it back, or record what a person found out.
 
     A downlink is submitted once, even if processes die or the command is repeated. A later hand-off reaches Level-1
-    only by a rollback, which needs this command. `halfpipe status` shows attempts with an unknown outcome. Details:
+    only after a rollback, which needs this command. `halfpipe status` shows attempts with an unknown outcome. Details:
     docs/submission.md.
     """
     if rollback and settle:

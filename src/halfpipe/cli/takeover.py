@@ -33,7 +33,7 @@ def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
     """Import the legacy's delivery records, so that HalfPipe continues its runs.
 
     OUTPUTBASE is the legacy's directory of downlinks. It is only read. Imported downlinks count as processed, and
-    nothing of them is staged or submitted. Downlinks that the legacy has not handed off are skipped.
+    none of them is staged or submitted. Downlinks that the legacy has not handed off are skipped.
     """
     report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:

@@ -36,7 +36,7 @@ PRODUCT = re.compile(
 )
 KINDS = (".evt", ".idx", SUFFIX)
 EVENT_APIDS = (*LPA_APIDS, *LCI_APIDS)
-REJECTED = "Nothing of this chunk was used."
+REJECTED = "The products of this chunk were not used."
 
 
 def check_products(
@@ -148,7 +148,7 @@ def _checked_index(
     if unknown := sorted(set(index.files) - products):
         raise FormatError(
             f"{path}: lists the event file {unknown[0]}, but the decoder did not write it. {REJECTED} Fix the decoder, "
-            "then re-run the command."
+            "then rerun the command."
         )
     unlisted = [
         count_unlisted(path.with_name(name), *_measure(index, number))
@@ -161,7 +161,7 @@ def _checked_index(
     if contradiction is not None and not again:
         raise FormatError(
             f"{path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
-            f"{REJECTED} Fix the decoder or its input, then re-run the command."
+            f"{REJECTED} Fix the decoder or its input, then rerun the command."
         )
     return index, {"events": len(index.events), "datagrams": len(index.datagrams)} | counts
 

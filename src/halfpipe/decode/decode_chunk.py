@@ -175,7 +175,7 @@ def _run_on_stable_input(
     )
     raise DecoderError(
         f"{text}. {REJECTED}",
-        Remedy(first="Wait until ingest has written these files, then re-run the command"),
+        Remedy(first="Wait until ingest has written these files, then rerun the command"),
         code="level0-changes",
         text=text,
     )
@@ -220,7 +220,7 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[s
         f"{text} ({spans}). {REJECTED}",
         Remedy(
             first=f"Check {paths.log('decode_chunk', downlink, retdef.chunk)} and the archive "
-            f"({command_words.archive(settings, retdef.arch)}), then re-run the command. If the data are lost, add to "
+            f"({command_words.archive(settings, retdef.arch)}), then rerun the command. If the data are lost, add to "
             f"the config: {ignore}"
         ),
         text=text,
@@ -244,7 +244,7 @@ def _run(
     if not ending.well:
         killed = Failure.by_signal(signal.SIGKILL).code if ending.status == -signal.SIGKILL else None
         raise DecoderError(
-            f"the decoder {ending.how}: {ending.shown}{REJECTED} Fix this, then re-run the command.",
+            f"the decoder {ending.how}: {ending.shown}{REJECTED} Fix this, then rerun the command.",
             code=DISK_FULL if ending.found_a_disk_full else killed,
             text=f"the decoder {ending.saying}",
         )

@@ -259,7 +259,7 @@ def call(
     # The largest resident size of any child process that ended; Linux counts it in KiB.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     report(
-        f"the program {ending.how}. Its peak memory was {peak} MiB. Nothing of its output was used. If it only needs "
+        f"the program {ending.how}. Its peak memory was {peak} MiB. Its output was not used. If it only needs "
         "more time or memory, raise the limit in the settings and the job."
     )
     if ending.late:

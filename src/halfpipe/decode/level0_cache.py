@@ -137,7 +137,7 @@ class _Hour:
             except PermissionError as error:
                 raise MissingInputError(
                     f"{path}: cannot make a hard link: {error.strerror}. All of {self.cache} must belong to the "
-                    "account that runs the jobs. Name another directory in level0.cache, then re-run the command."
+                    "account that runs the jobs. Name another directory in level0.cache, then rerun the command."
                 ) from error
 
     def _fetch(self, links: Path, apids: Collection[int], output: IO[str]) -> None:
@@ -156,7 +156,7 @@ class _Hour:
             if not ended.well:
                 raise MissingInputError(
                     f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
-                    f"level0.fetch {ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run "
+                    f"level0.fetch {ended.how}: {ended.shown}The chunk was not decoded. Fix this, then rerun "
                     "the command."
                 )
             for path in sorted(out.rglob("*")):

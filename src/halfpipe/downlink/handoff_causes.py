@@ -294,7 +294,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
         return []
     return [
         f"downlink {downlink}: Level-1 has hand-off {last.handoff} (submitted {utc(last.since)}), and takes later "
-        f"hand-offs only by a rollback: {how_to_roll_back(settings, downlink)}"
+        f"hand-offs only after a rollback: {how_to_roll_back(settings, downlink)}"
     ]
 
 
@@ -373,7 +373,7 @@ def unsettled(
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
     # A rerun runs submit.check, unless the check has already found no stream. It cannot detect rollbacks.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
-    see = "Look in the pipeline, and record what it shows (submitted or not-submitted)"
+    see = "Check the pipeline, and record what it shows (submitted or not-submitted)"
     return Cause(
         "submission",
         Verdict.ACTION,
@@ -390,7 +390,7 @@ def _not_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any])
         return
     if not is_taken(settings, downlink, receipt, record):
         back = how_to_roll_back(settings, downlink)
-        see = f"Look in the pipeline what became of stream {downlink}. If it must be rolled back"
+        see = f"Check in the pipeline what became of stream {downlink}. If it must be rolled back"
         yield Cause(
             "not-taken",
             Verdict.ACTION,

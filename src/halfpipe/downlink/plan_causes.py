@@ -62,7 +62,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         yield Cause(
             "no-retdefs",
             Verdict.ACTION,
-            "begun and not handed off, and its RetDefs are gone from the search path (paths.retdef)",
+            "begun but not handed off, and its RetDefs are gone from the search path (paths.retdef)",
             Remedy(
                 # Not a command to paste: if a file system is not mounted, the hand-off would lack chunks.
                 first="Have them copied again, or their file system mounted"

@@ -75,7 +75,7 @@ def hand_off(
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     retdefs = Plan(settings).of(downlink).numbers
     for finding in unbalanced.findings(downlink, decoded, manifests, retdefs):
-        raise finding.refused(f"Nothing of downlink {downlink} was handed off.")
+        raise finding.refused(f"Downlink {downlink} was not handed off.")
     exceptions = _exceptions(decoded)
     put_texts = partial(_put_texts, settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
@@ -111,7 +111,7 @@ def _in_stage(
             gone.append(manifest["run"])
     if gone:
         raise StageError(
-            f"files are gone from the stage before they were handed off: run {', '.join(gone)} of downlink "
+            f"files disappeared from the stage before they were handed off: run {', '.join(gone)} of downlink "
             f"{downlink}, in {home}. Nothing was handed off. Check that the stage is mounted, and what clears it.",
             rerun(downlink, "deliver_run", "To stage them again"),
             code=stage_look.GONE,

@@ -106,7 +106,7 @@ def _wrong(settings: Settings, series: Collection[str]) -> Cause | None:
         )
     if lost := list(_lost(work, mark, series)):
         only_submissions = all(Path(name).parent.name == "submissions" for name in lost)
-        check = "look in the pipeline" if only_submissions else "roll back in Level-1 what it got since then"
+        check = "check the pipeline" if only_submissions else "roll back in Level-1 what it got since then"
         return Cause(
             "restored",
             Verdict.ACTION,

@@ -13,16 +13,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "disk-full"  # code of a failure that may be tried again
 SMALL_FILE = 1 << 16  # bytes; there may be no room for it on a file system with fewer free bytes
 
-_SERVER = "The file server does not answer: have it looked at, or mounted again."
+_SERVER = "The file server does not answer: have it checked, or mounted again."
 _ADVICE = {
-    errno.ENOSPC: "The disk is full: free some space and re-run the command.",
-    errno.EDQUOT: "The quota is used up: free some space and re-run the command.",
+    errno.ENOSPC: "The disk is full: free some space and rerun the command.",
+    errno.EDQUOT: "The quota is used up: free some space and rerun the command.",
     errno.EROFS: "The file system is read-only: have it mounted for writing, and try again.",
     errno.ENOTDIR: "A file is where a directory should be: move it aside.",
     errno.EEXIST: "A file is where a directory should be: move it aside.",
     errno.EISDIR: "A directory is where a file should be: move it aside.",
     errno.ESTALE: "The file server has lost the file: have the file system mounted again.",
-    errno.EIO: "The disk or the file server fails: have it looked at, or mounted again.",
+    errno.EIO: "The disk or the file server is failing: have it checked, or mounted again.",
     **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN), _SERVER),
     errno.ELOOP: "A link leads to itself: remove it.",
 }
@@ -62,7 +62,7 @@ def size(number: float) -> str:
 def advice(error: OSError) -> str:
     """Return in one sentence what to do about `error`; without permission, also the owner of the file."""
     if error.errno not in {errno.EACCES, errno.EPERM}:
-        return _ADVICE.get(error.errno or 0, "Fix this and re-run the command.")
+        return _ADVICE.get(error.errno or 0, "Fix this and rerun the command.")
     path = Path(str(error.filename or "/"))
     visible = [place for place in (path, *path.parents) if os.path.lexists(place)]
     owners = [
@@ -71,7 +71,7 @@ def advice(error: OSError) -> str:
     ]
     return (
         f"{', '.join(owners)}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
-        "write (chmod), or run as the owner, then re-run the command."
+        "write (chmod), or run as the owner, then rerun the command."
     )
 
 

@@ -99,7 +99,7 @@ class Found:
         who = str(self.holder or "an unknown process (its file is damaged)")
         if not self.lives or self.silent < 3 * self.lifetime / BEATS:
             return who
-        return f"{who}, last heard of {self.silent:.0f} s ago; taken over at {self.lifetime:g} s"
+        return f"{who}, last heartbeat {self.silent:.0f} s ago; another process may take over after {self.lifetime:g} s"
 
 
 def look(work: Path, place: str) -> Found | None:
@@ -236,7 +236,7 @@ class Lease(AbstractContextManager["Lease"]):
                 before, seen = seen, (found.number, found.touched)
                 if before not in {None, seen}:
                     raise LockedError(
-                        f"{what} is in progress: {found} holds {self.home}. Wait for it to end, or end it, then re-run "
+                        f"{what} is in progress: {found} holds {self.home}. Wait for it to end, or end it, then rerun "
                         "the command."
                     )
             if found is not None and time.monotonic() >= say_at:  # None: it was released at this moment
@@ -268,8 +268,8 @@ class Lease(AbstractContextManager["Lease"]):
             found = self.look()
             now = f"now {found.holder} has it" if found and found.holder else "no process has it now"
             raise LeaseLostError(
-                f"{self.home}: its holder stood still for too long and lost this lease, {now}. Nothing more was done. "
-                "Re-run the command."
+                f"{self.home}: its holder was suspended for too long and lost this lease, {now}. Nothing more was "
+                "done. Rerun the command."
             )
 
     def report_progress(self) -> None:

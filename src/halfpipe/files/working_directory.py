@@ -70,8 +70,8 @@ def refuse_other(work: Path) -> str | None:
             name for name in names_in(work) if name == paths.RUNS or name.startswith(paths.receipt(""))
         ]:
             raise ConfigError(
-                f"{work} has {found[0]} but no {place.name}: the directory belongs to an earlier HalfPipe, or the file "
-                f"is lost. Nothing was done. If it is lost, {restore}."
+                f"{work} has {found[0]} but no {place.name}: the directory belongs to an earlier version of HalfPipe, "
+                f"or the file is lost. Nothing was done. If it is lost, {restore}."
             ) from None
         return None
     except OSError as error:

@@ -177,7 +177,7 @@ def rebuild(
     if failed:
         raise StateError(
             f"{len(failed)} of {len(there)} downlinks could not be loaded: {', '.join(failed)}. The reasons are above. "
-            "Fix them, then re-run the command."
+            "Fix them, then rerun the command."
         )
     return len(there)
 

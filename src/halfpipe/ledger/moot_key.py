@@ -43,7 +43,7 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootK
         found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
     except (LedgerError, StateError, OverflowError, ValueError, OSError) as error:
         raise LedgerError(
-            f"run {run} ({run.l1}): cannot look up its MOOT key: {error} Nothing of the run was delivered, because a "
+            f"run {run} ({run.l1}): cannot look up its MOOT key: {error} The run was not delivered, because a "
             "file could get the wrong key. To continue without the database, set moot.mapping to false, or name the "
             "run in moot.file."
         ) from error

@@ -104,13 +104,13 @@ class Attempt(NamedTuple):
 
     @property
     def check_disagrees(self) -> bool:
-        """Whether its command ended well, but the check found nothing."""
+        """Whether its command succeeded, but the check found nothing."""
         return self.outcome is Outcome.FAILED and self.by is By.CHECK
 
     def why_unknown(self, how: str = "") -> str:
         """Return the reason for an unknown outcome. `how` is how the command ended, if that was seen just now."""
         if self.check_disagrees:
-            return "its command ended well, and submit.check finds no stream"
+            return "its command succeeded, but submit.check finds no stream"
         if self.outcome is Outcome.FAILED:
             return "its command failed, but may have been received"
         if self.outcome is Outcome.WRITTEN:
@@ -257,8 +257,8 @@ class Attempts:
         if seconds := self.may_run:
             until = datetime.fromtimestamp(time.time() + seconds, UTC)
             say(
-                f"waiting until {until:%H:%M:%S} UTC, because a command for {self.id} may still run that a killed "
-                "process left behind"
+                f"waiting until {until:%H:%M:%S} UTC, because a command for {self.id}, which a killed process "
+                "left behind, may still be running"
             )
             time.sleep(seconds + CLOCK_SECONDS)
             self._waited_for = self._intent
@@ -318,7 +318,7 @@ class Attempts:
         if not submitted and (seconds := self.may_run):
             raise UnknownOutcomeError(
                 f"the command of attempt {len(self.every)} for {self.id} may run for another {seconds:.0f} s. Look "
-                "again after that, and re-run the command."
+                "again after that, and rerun the command."
             )
         outcome = Outcome.SUBMITTED if submitted else Outcome.NOT_SUBMITTED
         if self.last is None:
@@ -353,7 +353,7 @@ class Attempts:
         seconds
             The command is ended after this time, even if this process dies.
         doubts
-            Called if the command ended well, before that is recorded. It returns the output of a check that does not
+            Called if the command succeeded, before that is recorded. It returns the output of a check that does not
             find the result. Then the attempt is recorded as failed.
         **more
             Other values of the record of the intent.

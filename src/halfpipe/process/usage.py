@@ -1,4 +1,4 @@
-"""Time and memory of the jobs that ended well, in one file for each downlink, and their logs in another.
+"""Time and memory of the jobs that succeeded, in one file for each downlink, and their logs in another.
 
 A job with a log that is not empty has failed or is running: Snakemake creates missing logs as empty files.
 
@@ -59,7 +59,7 @@ def _append(path: Path, content: bytes) -> None:
 
 
 def is_empty(log: Path) -> bool:
-    """Tell whether a log is empty or missing, because its job ended well or never began."""
+    """Tell whether a log is empty or missing, because its job succeeded or never began."""
     try:
         return not log.stat().st_size
     except OSError:
@@ -75,7 +75,7 @@ def remove_empty_logs(work: Path, downlink: str) -> None:
 
 
 def has_ended_well(log: Path) -> bool:
-    """Tell whether the job with this log has ended well: its log is empty, and its usage is recorded."""
+    """Tell whether the job with this log has succeeded: its log is empty, and its usage is recorded."""
     with suppress(OSError):
         return is_empty(log) and f'"job": "{log.stem}"'.encode() in log.with_name(paths.USAGE).read_bytes()
     return False

@@ -133,7 +133,7 @@ def text_of(messages: Sequence[Message]) -> str:
             Occasion.NEW: "",
             Occasion.CHANGED: f", changed (since {since})",
             Occasion.LASTS: f", still (since {since})",
-            Occasion.OVER: f": over; it was there since {since}",
+            Occasion.OVER: f": over; it began {since}",
         }[message.occasion]
         lines.append(f"{_name(message.subject)}{what}")
         for cause in message.causes[:MOST_CAUSES]:

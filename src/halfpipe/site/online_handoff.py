@@ -278,7 +278,9 @@ class _Run:
             known = known_datagrams(self.settings, self.run).rows
             then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
             if new := int((~listed(known, then)).sum()):
-                text = f"{name} was made before {new} datagrams came and is not changed; to make it again: "
+                text = (
+                    f"{name} was made before {new} datagrams arrived and was not changed; to regenerate it: "
+                )
                 return OnlineResult(self.run, OnlineOutcome.MORE, f"{text}halfpipe online --again {self.run}")
         return OnlineResult(self.run, OnlineOutcome.BEFORE, f"{name} was made before")
 
@@ -366,7 +368,7 @@ class _Run:
             raise self._unknown(str(error)) from error
         if answer.status != 0:
             raise HalfPipeError(
-                f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and re-run the "
+                f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and rerun the "
                 "command, which runs it again. If it has done its work, record that first: halfpipe online --started "
                 f"{run}"
             )
@@ -378,6 +380,6 @@ class _Run:
         return HalfPipeError(
             f"run {run}: it is unknown whether its command did its work: {attempts.every[-1].why_unknown(how)} "
             f"({attempts.path}): {shlex.join(attempts.every[-1].command)}\nIt is not run again. See whether Online has "
-            f"the file, then record that: halfpipe online --started {run} (or --not-started {run}), and re-run the "
+            f"the file, then record that: halfpipe online --started {run} (or --not-started {run}), and rerun the "
             "command."
         )

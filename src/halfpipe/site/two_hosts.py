@@ -261,7 +261,7 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
                 said = "; ".join(end_of(home / JOB_LOG))
                 raise HalfPipeError(f"job {job} ended without being seen: {said}")
             if time.monotonic() > until:
-                do = "re-run the command when nodes are free"
+                do = "rerun the command when nodes are free"
                 yield finding("unknown", "probe-unmet", f"job {job} has not begun: {state}", do)
                 return
             time.sleep(1)

@@ -253,7 +253,7 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
         yield Cause(
             "magic7",
             Verdict.NOTE if of.is_submitted else Verdict.ACTION,
-            f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some",
+            f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), which Level-1 needs",
             rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines"),
             of.receipt_time,
         )
@@ -289,7 +289,7 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
         yield Cause(
             "nothing-delivered",
             Verdict.NOTE,
-            f"nothing of it is delivered yet, {count(waiting, 'event waits', 'events wait')}",
+            f"no event of it is delivered yet, {count(waiting, 'event waits', 'events wait')}",
             Remedy(f"halfpipe explain {of.id}"),
             of.receipt_time,
         )
@@ -303,7 +303,7 @@ def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[C
             yield Cause(
                 "no-retdefs",
                 Verdict.ACTION,
-                f"the hand-off lacks chunk {job.ids}: its job failed, and its RetDef is gone since. {job.text}",
+                f"the hand-off lacks chunk {job.ids}: its job failed, and its RetDef has since disappeared. {job.text}",
                 Remedy(
                     f"snakemake dl={of.id}",
                     first="Have the RetDef copied again, or list the chunk under ignore.chunks",
@@ -383,7 +383,7 @@ def _late(of: DownlinkFacts, run: str, late: int) -> Cause:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
     without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
     first = (
-        f"if Level-1 is to go without them, in the config: {without}; else process the downlink that explain "
+        f"if Level-1 can do without them, in the config: {without}; else process the downlink that explain "
         "names again"
     )
     return Cause(

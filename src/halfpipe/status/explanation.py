@@ -88,7 +88,7 @@ class State(Known):
 
     @cached_property
     def refused(self) -> Mapping[DownlinkId, Sequence[str]]:
-        """Why Level-1 would refuse the run, by the downlinks that staged nothing of it for that.
+        """Why Level-1 would refuse the run, by the downlinks that staged none of it for that reason.
 
         A damaged manifest is an error, because the missing reasons might explain the events.
         """
@@ -153,8 +153,8 @@ def _explained(state: State, group: Group) -> Explained:
         case NotDelivered.WITHHELD:
             least = state.settings.merge.min_events
             why = [
-                f"Their place is settled, but they are fewer than {least} beside each other (merge.min_events), and "
-                "Level-1 refuses a run for so small a file."
+                f"They are settled, but fewer than {least} in a row (merge.min_events), and Level-1 refuses a run with "
+                "so small a file."
             ]
         case NotDelivered.LATE:
             assert group.inside is not None
@@ -162,20 +162,20 @@ def _explained(state: State, group: Group) -> Explained:
         case NotDelivered.CLOSED:
             assert group.inside is not None
             why = [
-                f"Downlink {group.inside} delivered their place before and does not now. It stays closed to other "
-                "downlinks, because Level-1 may have these events. Have Level-1 roll it back, then open the place and "
-                "deliver the run again."
+                f"Downlink {group.inside} delivered these sequences before and does not deliver them now. They stay "
+                "closed to other downlinks, because Level-1 may have these events. Have Level-1 roll the downlink "
+                "back, then reopen the sequences and deliver the run again."
             ]
             do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
         case NotDelivered.DUE if refused:
             downlink, reasons = [*refused.items()][-1]
             kind, do = REFUSED, state.again(downlink)
             why = [
-                f"Level-1 would refuse the whole run, so downlink {downlink} staged nothing of it: "
+                f"Level-1 would refuse the whole run, so downlink {downlink} staged none of it: "
                 f"{'; '.join(reasons)}. Fix this, then deliver the run again."
             ]
         case _:
-            why = ["Nothing holds them now: the next delivery of the run takes them."]
+            why = ["Nothing holds them back now: the next delivery of the run includes them."]
             do = state.again(state.downlinks[-1])
     numbers = (group.apid, group.first, group.last, group.events)
     return Explained(state.run, kind, *numbers, tuple(waits), tuple(dict.fromkeys(why)), do)
@@ -191,7 +191,9 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         found = list(state.sources(lack))
         for dl, chunk in found:
             pending.add(dl)
-            why.append(f"Chunk {chunk} of downlink {dl} contains data of {epu}, and is not processed yet.")
+            why.append(
+                f"Chunk {chunk} of downlink {dl} contains data of {epu} and has not been processed yet."
+            )
         for dl, content in () if found else state.chunks:
             hours = [each["hour"] for each in missing_hours(content) if each["apid"] == lack.apid]
             if hours:
@@ -238,13 +240,13 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
 
 def _late(state: State, inside: DownlinkId) -> list[str]:
     why = [
-        f"They came after downlink {inside} had delivered the events around them. No other file may overlap its files. "
-        "Processed again, it takes them in."
+        f"They arrived after downlink {inside} had delivered the events around them. No other file may overlap the "
+        "files of this downlink. If it is processed again, its files will include these events."
     ]
     with suppress(HalfPipeError):
         if told := submissions(state.work, inside).last_confirmed:
             why.append(
-                f"Level-1 has hand-off {told.handoff} of it, and takes the next one only by a rollback: "
+                f"Level-1 has hand-off {told.handoff} of it, and takes the next one only after a rollback: "
                 f"{how_to_roll_back(state.settings, inside)}."
             )
     return why

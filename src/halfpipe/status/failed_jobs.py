@@ -24,10 +24,10 @@ MOST_NAMED = 6  # jobs or downlinks with the same cause in one text
 ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of the files that a failed job leaves
 KILLED = Failure(
     "killed",
-    "the job was killed before it had ended, most often because memory ran out, or cut off by a crash of the machine",
+    "the job was killed before it ended, most often because memory ran out, or the machine crashed",
 )
 UNSEEN = Failure(
-    "unseen", "the job ended well, and what it made cannot be seen: see that its file system is there"
+    "unseen", "the job succeeded, but its product is not visible: check that its file system is mounted"
 )
 
 PRODUCT: Mapping[str, Callable[[str, str], str]] = {

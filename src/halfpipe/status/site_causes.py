@@ -91,7 +91,7 @@ def _places(settings: Settings) -> Iterator[Cause]:
     for place, (left, total) in free(settings).items():
         if left < LEAST_SHARE * total and left < LEAST_BYTES:
             text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"
-            first = "See what can go, then give halfpipe cleanup --remove"
+            first = "See what can be removed, then run halfpipe cleanup --remove"
             yield Cause(
                 "disk-low", Verdict.ACTION, text, Remedy(f"df -h {place}", "halfpipe cleanup", first=first)
             )
@@ -132,8 +132,8 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
             yield Cause(
                 "unattended-stopped",
                 Verdict.ACTION,
-                f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
-                f"{utc(found.signed)}",
+                f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has made no progress "
+                f"since {utc(found.signed)}",
                 Remedy(f"ls -lt {work / paths.UNATTENDED_LOGS}", first=f"See what it waits for{end}"),
                 found.signed,
             )
@@ -143,12 +143,17 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     on = f" on {last['host']}" if "host" in last else ""
     ended, since = f"ended at {utc(last['ended'])}{on}, and none has begun since", last["ended"]
     if since > now:  # the next turn puts it right, if one comes
-        ended, since = f"ended at a time to come by the clock{on}, so nobody knows when: {utc(since)}", None
+        ended, since = (
+            f"ended at an unknown time: the clock{on} said {utc(since)}, which is in the future",
+            None,
+        )
     yield Cause(
         "unattended-stopped",
         Verdict.ACTION,
         f"the last turn of unattended processing {ended}",
-        Remedy("systemctl status halfpipe.timer halfpipe.service", first="see why, of a crontab in its mail"),
+        Remedy(
+            "systemctl status halfpipe.timer halfpipe.service", first="see why; with a crontab, read its mail"
+        ),
         since,
     )
 
@@ -176,10 +181,10 @@ def silence(survey: Survey) -> Iterator[Cause]:
         yield Cause(
             "silence",
             Verdict.ACTION,
-            f"no new RetDef has come since {utc(last)}: alarm.silence_hours is {hours:g}",
+            f"no new RetDef has arrived since {utc(last)}: alarm.silence_hours is {hours:g}",
             Remedy(
                 " ".join(["ls -lt", *map(str, search)]),
-                first="ask whether downlinks come, and see that RetDefs are copied",
+                first="ask whether downlinks arrive, and check that RetDefs are copied",
             ),
             last,
         )

@@ -414,7 +414,7 @@ class Books:
         if of.refused:
             found["a run is refused"] = Problem.ACTION
         if not any(self.last(run, dl).keys for run in self.runs):
-            found["nothing of it is delivered"] = Problem.MAYBE
+            found["no event of it is delivered"] = Problem.MAYBE
         if of.accepted:
             found["a loss is accepted"] = Problem.MAYBE
         if any(run in self.abandoned and dl in self.brought[run] for run in self.runs):

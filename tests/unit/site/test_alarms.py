@@ -114,7 +114,7 @@ def test_a_mail_begins_with_what_is_new() -> None:
     assert text_of(messages) == (
         "downlink 230401001, still (since 1970-01-01 00:00:00 UTC)\n  held\n    do this\n"
         "downlink 230401002\n  decode_chunk 00001: bad\n    do this\n  receipt: bad\n    do this\n"
-        "downlink 230401003: over; it was there since 1970-01-01 00:00:00 UTC"
+        "downlink 230401003: over; it began 1970-01-01 00:00:00 UTC"
     )
     text = text_of([Message(Occasion.NEW, "230401001", many, 0)])
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)

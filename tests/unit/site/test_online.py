@@ -199,7 +199,7 @@ def test_later_data_are_reported_and_used_on_request(site: Site) -> None:
     site.by_hand(SECOND)
     result = online.go(settings)
     assert result.what is OnlineOutcome.MORE
-    assert "6 datagrams came" in result.text
+    assert "6 datagrams arrived" in result.text
     assert f"halfpipe online --again {RUN}" in result.text
     assert online.files() == first
 
