@@ -155,7 +155,7 @@ class Paths(Section):
     level0: Place | None = None
     """Root of the level-0 archive; null: the <arch> of the RetDef, translated by paths.map."""
     map: Mapping[str, Text] = field(default_factory=dict)
-    """Prefixes of archive paths in RetDefs, and their paths here; the longest match counts."""
+    """Prefixes of archive paths in RetDefs, each with its path here; the longest match counts."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,12 @@ class Level0(Section):
 
     fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
     """Command that fetches an hour before the decoder starts; docs/level0.md. "{hour}" (required) is its directory in
-    the archive, "{out}" an empty directory for its files. null: hours stay missing."""
+    the archive, and "{out}" is an empty directory for its files. null: hours stay missing."""
     cache: Place | None = None
     """Directory of fetched hours for all jobs on all nodes. Needed with fetch."""
     cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """Above this size (GB, 10^9 bytes), the hours unused the longest are removed. Removed hours that jobs still read
-    take extra space. An hour takes about 3 GB."""
+    """Above this size (GB, 10^9 bytes), the least recently used hours are removed. Removed hours that jobs are still
+    reading take extra space. An hour takes about 3 GB."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """Time limit of fetch; after it, the job that needs the hour fails."""
 
@@ -190,8 +190,8 @@ class RetDefs(Section):
     """When all RetDefs of a downlink are assumed to be there."""
 
     settle_seconds: Annotated[float, Check(ge=0)] = 60.0
-    """A downlink with a younger RetDef is not outstanding yet, unless you name it. A downlink's RetDefs arrive within a
-    few dozen seconds."""
+    """A downlink with a RetDef younger than this is not outstanding yet, unless you name it. A downlink's RetDefs
+    arrive within a few dozen seconds."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,8 @@ class Outstanding(Section):
     """Limits of a command that names no downlink."""
 
     max: Annotated[int, Check(ge=1)] = 100
-    """More outstanding downlinks are refused, as a guard against processing the whole mission; 100 are about a week."""
+    """If more downlinks are outstanding, none is processed, as a guard against processing the whole mission; 100 are
+    about a week."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +225,9 @@ class Merge(Section):
     min_events: Annotated[int, Check(ge=1)] = 2
     """Fewest events in a file. Level-1 refuses a whole run for one file with fewer than 2."""
     min_epus: Annotated[int, Check(ge=1, le=4)] = 2
-    """Event processing units that an LPA run needs before any event is settled; two are active in flight."""
+    """Number of event processing units that an LPA run needs before any event is settled; two are active in flight."""
     latc_override: Annotated[int, Check(ge=0, lt=2**32 - 1)] | None = None
-    """Replaces LATC_master of all LPA events: a 32-bit number, such as 5460 or 0x1554; null, the legacy's 0xFFFFFFFF:
+    """Replaces LATC_master of all LPA events: a 32-bit number, such as 5460 or 0x1554; null (the legacy's 0xFFFFFFFF):
     not replaced."""
     without_context: bool = False
     """Whether to merge a run without the events of earlier chunks that were cleaned up and whose level-0 is gone,
@@ -258,39 +259,40 @@ class Ledger(Section):
 
 @dataclass(frozen=True)
 class Moot(Section):
-    """MOOT key and alias of runs."""
+    """MOOT keys and aliases of runs."""
 
     file: Place | None = None
-    """Lines "r%010d key alias"; other runs get 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the ledger, the file
-    takes precedence over the mapping."""
+    """File with lines "r%010d key alias"; other runs get 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the ledger,
+    the file takes precedence over the mapping."""
     update: Annotated[Text, command_with()] | None = None
-    """Command for each run with a changed row in the ledger; docs/ledger.md has the arguments. null: the MOOT database
-    is not notified."""
+    """Command for each run whose row in the ledger has changed; docs/ledger.md has the arguments. null: the MOOT
+    database is not notified."""
     mapping: bool = False
-    """Whether event files and texts of runs that are not in moot.file get key and alias from the ledger's tables of
-    acquisitions, as the ledger always does. Each merge then needs the database, and fails if that is down."""
+    """Whether event files and texts of runs that are not in moot.file get their key and alias from the ledger's
+    acquisition tables, as the ledger always does. Each merge then needs the database, and fails if the database is
+    down."""
 
 
 @dataclass(frozen=True)
 class Submit(Section):
     """How a hand-off is submitted to Level-1; docs/submission.md.
 
-    In the commands, "{dl}" (required) is the downlink, and "{rawdir}" its directory in the stage.
+    In the commands, "{dl}" (required) is the downlink, and "{rawdir}" is its directory in the stage.
     """
 
     automatic: bool = False
     """Whether a command without a target continues to the submission instead of stopping at the receipt."""
     command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Creates the Level-1 stream, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D
-    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is shown, for a person to run."""
+    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is shown for you to run."""
     check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Checks whether Level-1 has a downlink's stream: exit status 0 yes, 1 no, any other unknown. Runs before and after
-    each submission. null: an interrupted submission needs a person."""
+    each submission. null: you must settle an interrupted submission."""
     rollback: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Rolls a downlink's stream back, for a later hand-off; only `halfpipe submit --rollback` runs it. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
-    """Time limit of command and rollback. If the process that ran the command was killed, submit.check or a person can
-    settle that no stream was created only after 1.2 times this limit."""
+    """Time limit of command and rollback. If the process that ran the command was killed, only after 1.2 times this
+    limit can submit.check or an operator settle that no stream was created."""
 
 
 @dataclass(frozen=True)
@@ -303,8 +305,8 @@ class Online(Section):
         Annotated[Text, command_with("file", "run", "l1_run", "gid", "key", "alias", needed="file")] | None
     ) = None
     """Command for each new file; docs/online.md has an example. "{file}" (required) is the file; "{run}" and "{gid}"
-    are run and ground id as in its name, "{l1_run}" is the run at Level-1, "{key}" and "{alias}" are its MOOT key and
-    alias. null: none."""
+    are the run and the ground id as in its name, "{l1_run}" is the run at Level-1, "{key}" and "{alias}" are its MOOT
+    key and alias. null: none."""
     seconds: Annotated[float, Check(gt=0)] = 300.0
     """Time limit of the command."""
 
@@ -361,7 +363,7 @@ def reason_of(
 
 @dataclass(frozen=True)
 class Shrink(Section):
-    """Runs that may be delivered again with fewer events than Level-1 may have."""
+    """Runs that HalfPipe may deliver again with fewer events than Level-1 might have."""
 
     accept: tuple[OfRun, ...] = ()
     """The runs, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. Sequences that only the earlier spans covered
@@ -416,8 +418,8 @@ class Board(Section):
 class Ignore(Section):
     """Losses that an operator has accepted.
 
-    Entries of ignore.events have the same keys as those of ignore.chunks, and entries of shrink.accept the same as
-    those of ignore.late.
+    Entries of ignore.events have the same keys as those of ignore.chunks, and entries of shrink.accept have the same
+    keys as those of ignore.late.
     """
 
     chunks: tuple[OfChunk, ...] = ()
@@ -446,8 +448,8 @@ class Settings(Section):
     downlinks that exist in it. Empty: every outstanding downlink on the RetDef search path."""
     level0: Level0 = Level0()
     reason: Annotated[str, Check(min_length=3)] | None = None
-    """Why downlinks are processed again, for the command line: --config reason="chunk 9 came late". The receipts of the
-    new hand-offs contain it, and `halfpipe diff` shows it."""
+    """Why downlinks are processed again; give it on the command line: --config reason="chunk 9 came late". The receipts
+    of the new hand-offs contain it, and `halfpipe diff` shows it."""
     decoder: Decoder = Decoder()
     retdef: RetDefs = RetDefs()
     outstanding: Outstanding = Outstanding()

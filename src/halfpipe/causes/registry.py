@@ -95,7 +95,7 @@ CODES: Mapping[str, Code] = {
             "level0-missing",
             Phase.LEVEL0,
             "The level-0 archive lacked hours, or parts of hours, that a chunk needs.",
-            "Have the archive completed, then decode the chunk again; if they are gone for good, use ignore.events.",
+            "Have the archive completed, then decode the chunk again; if hours are gone for good, use ignore.events.",
         ),
         Code(
             "level0-arrived",
@@ -114,7 +114,7 @@ CODES: Mapping[str, Code] = {
             "decoder",
             Phase.DECODED,
             "The decoder failed, or its products lack data that the RetDef announces.",
-            "Read the log of the job, fix the problem, and rerun; if the data are gone for good, use ignore.chunks.",
+            "Find the cause in the job's log, fix it, and rerun; if the data are gone for good, use ignore.chunks.",
         ),
         Code(
             "decoder-exceptions",
@@ -138,7 +138,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "damaged",
             Phase.STAGED,
-            "A file of HalfPipe's own is gone, damaged, or contradicts the other records; a note, if it was repaired.",
+            "A file of HalfPipe's own is missing or damaged, or contradicts other records; if it was repaired, a note.",
             "Run the command of the message, or restore the file that it names from a backup.",
         ),
         Code(
@@ -151,7 +151,7 @@ CODES: Mapping[str, Code] = {
             "nothing-delivered",
             Phase.STAGED,
             "All events of a downlink wait, which may mean that a part of the downlink is missing.",
-            "See halfpipe explain, and whether all RetDefs arrived.",
+            "Look at halfpipe explain, and check whether all RetDefs arrived.",
         ),
         Code(
             "events-due",
@@ -174,7 +174,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "shrunk",
             Phase.STAGED,
-            "A downlink would deliver fewer events of a run than before; a note, if shrink.accept allows this.",
+            "A downlink would deliver fewer events of a run than before; if shrink.accept allows this, a note.",
             "Restore the input that is missing, or accept the loss in the config.",
         ),
         Code(
@@ -192,7 +192,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "takeover",
             Phase.STAGED,
-            "The legacy recorded nothing of a run as delivered, or its record cannot be read.",
+            "The legacy system recorded no delivery of a run, or its record cannot be read.",
             "If HalfPipe refuses to deliver, run the command of the message.",
         ),
         Code(
@@ -223,14 +223,14 @@ CODES: Mapping[str, Code] = {
             "stage-foreign",
             Phase.STAGED,
             "The stage belongs to another working directory, or contains files that HalfPipe has no record of.",
-            "Find out whose they are; give HalfPipe a stage of its own, or move the files away.",
+            "Find out whose files they are; give HalfPipe its own stage, or move the files away.",
         ),
         # ledger
         Code(
             "ledger",
             Phase.LEDGER,
             "The ledger cannot be reached, or its content is wrong.",
-            "Run halfpipe ledger check; hand-offs do not wait for the ledger, submissions do.",
+            "Run halfpipe ledger check. Hand-offs do not wait for the ledger, but submissions do.",
         ),
         Code(
             "ledger-lacks",
@@ -346,7 +346,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "killed",
             Phase.JOB,
-            "A process was killed before it ended, most often because memory ran out, or by a crash of the machine.",
+            "A process was killed before it ended, most often because memory ran out or the machine crashed.",
             "Rerun the command, with more memory if this happens again.",
         ),
         Code(
@@ -359,7 +359,7 @@ CODES: Mapping[str, Code] = {
             "time-limit",
             Phase.JOB,
             "A job or a downlink ran longer than it may.",
-            "Find out what hung, often a file system; otherwise, raise runtime in the profile.",
+            "See what hung, often a file system; if nothing did, raise runtime in the profile.",
         ),
         Code(
             "interrupted",
@@ -371,7 +371,7 @@ CODES: Mapping[str, Code] = {
             "crashed",
             Phase.JOB,
             "A program crashed.",
-            "Read the log; report this if it happens again.",
+            "Look at the log; report this if it happens again.",
         ),
         Code(
             "node-failed",
@@ -383,7 +383,7 @@ CODES: Mapping[str, Code] = {
             "executor",
             Phase.JOB,
             "Slurm refused a job or lost it, or its program could not be started.",
-            "Correct the key of the profile, read the log of Slurm, or run the command, as the message says.",
+            "Correct the profile's key, read Slurm's log, or run the command, as the message says.",
         ),
         Code(
             "unseen",
@@ -401,8 +401,8 @@ CODES: Mapping[str, Code] = {
         Code(
             "not-mounted",
             Phase.SITE,
-            "A file system is not mounted, or the stage was emptied; commands that act refuse.",
-            "Have it mounted; for a stage emptied on purpose see docs/operations.md.",
+            "A file system is not mounted, or the stage was emptied; commands that change anything refuse to run.",
+            "Have it mounted; if the stage was emptied on purpose, see docs/operations.md.",
         ),
         Code(
             "restored",
@@ -425,7 +425,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "outstanding-many",
             Phase.SITE,
-            "More than outstanding.max downlinks are outstanding, so none is processed without being named.",
+            "More than outstanding.max downlinks are outstanding, so only downlinks that you name are processed.",
             "Run halfpipe process with the range that the message names.",
         ),
         Code(
@@ -455,13 +455,13 @@ CODES: Mapping[str, Code] = {
         Code(
             "doctor",
             Phase.SITE,
-            "The doctor left problems open, or last examined the site a month ago or before a change.",
+            "The doctor left problems open, or last examined the site a month ago, or the site has changed since.",
             "Run halfpipe doctor.",
         ),
         Code(
             "queue-waits",
             Phase.SITE,
-            "Jobs wait in Slurm's queue; a used-up allocation and a held job need action.",
+            "Jobs wait in Slurm's queue; this needs action if the allocation is used up or a job is held.",
             "Read the reason in the message; end other jobs of the account, or release a held job (scontrol release).",
         ),
         Code(

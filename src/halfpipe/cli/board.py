@@ -19,7 +19,7 @@ from halfpipe.words import count
     only_look=True,
     examples=[
         ("halfpipe board -o /tmp/board", "then open /tmp/board/index.html in a browser"),
-        ("halfpipe board --config board.days=7", "of the last week, into board.dir"),
+        ("halfpipe board --config board.days=7", "the last week, into board.dir"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -35,7 +35,7 @@ def command(site: Site, output: Path | None) -> int:
     """Write web pages that show the state of the site and of each downlink.
 
     One page lists the downlinks of the last weeks, and all that are not done or need action; each downlink has its
-    own page. They need no server and no network. If board.dir is set, unattended processing writes them, too.
+    own page. The pages need no server and no network. If board.dir is set, unattended processing writes them, too.
     """
     from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 

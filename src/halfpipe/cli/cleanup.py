@@ -23,7 +23,7 @@ from halfpipe.words import count
         1: "something could not be removed; the rest was done",
     },
 )
-@click.option("--remove", is_flag=True, help="Remove it; without this option, only look.")
+@click.option("--remove", is_flag=True, help="Remove these files; without this option, only look.")
 @as_json
 def command(site: Site, remove: bool, as_json: bool) -> int:
     """Remove large files that can be regenerated, leftovers of killed jobs, and old logs.

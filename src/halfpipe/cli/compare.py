@@ -29,7 +29,7 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
     ],
     statuses={
         0: "the same events, byte for byte; what else differs is explained",
-        1: "differences, all explained; a downlink is missing here, or the other side has no records left",
+        1: "differences, all explained; or a downlink is missing here, or the other side has no records left",
         2: "no downlink exists on both sides, or the command line is wrong",
         3: "something is unexplained, or a downlink could not be compared",
     },

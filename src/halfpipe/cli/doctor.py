@@ -21,7 +21,7 @@ COLORS = {"problem": "red", "unknown": "yellow"}
     at_work=False,
     examples=[
         ("halfpipe doctor", "before the first downlink, after each upgrade, once a month"),
-        ("halfpipe doctor --probe", "and from a second host, by one job in Slurm"),
+        ("halfpipe doctor --probe", "also from a second host, by one job in Slurm"),
         ("bash s3df/doctor.sh", "without HalfPipe's environment: a file to mail to a colleague"),
     ],
     statuses={
@@ -48,7 +48,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
     the ledger within half a minute, and sends a test message by alarm.command. The result is kept: `halfpipe status`
     shows when it has problems, is a month old, or the site has changed since.
 
-    With --probe the doctor writes to a temporary directory below paths.work and submits one job: two hosts compare
+    With --probe, the doctor writes to a temporary directory below paths.work and submits one job: two hosts compare
     their clocks, race for numbers, and take and lose a lease. docs/assumptions.md lists the assumptions.
     """
     findings: list[doctor.Finding] = []

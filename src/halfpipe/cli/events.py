@@ -17,7 +17,7 @@ from halfpipe.words import count
     at_work=False,
     examples=[
         ("halfpipe events FILE.evt -o events.csv", "the events of a file"),
-        ("halfpipe events r0702010205", "the known events of a run, and who delivered them"),
+        ("halfpipe events r0702010205", "the known events of a run, and which downlink delivered each"),
     ],
     statuses={0: "good", 1: "events of a downlink are not listed, because its chunk products are gone"},
 )
@@ -31,9 +31,9 @@ from halfpipe.words import count
 def command(site: Site, what: RunId | Path) -> int:
     """List the events of a run or a file: sequence, EPU, time, downlink, and position in the file.
 
-    The events of a run are read from the products of its chunks, so that those that wait are listed, too. After a
-    cleanup these products are gone, and the events are not listed. The times of a file are whole seconds.
-    docs/frames.md describes the columns.
+    The events of a run are read from the products of its chunks, so waiting events are listed, too. After a cleanup,
+    these products are gone, and the events are not listed. The times of a file are whole seconds. docs/frames.md
+    describes the columns.
     """
     from halfpipe.tables.site_frames import SiteFrames, events_of_file  # noqa: PLC0415 - pandas
 

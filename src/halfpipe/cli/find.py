@@ -37,7 +37,7 @@ def command(site: Site, utc: datetime | None, met: float | None, runs: tuple[Run
     """Find the downlinks, runs and files for a time or a run.
 
     Processed downlinks are found by the event files in their receipts, outstanding ones by the spans of their RetDefs.
-    For outstanding downlinks the command that processes them is printed.
+    For outstanding downlinks, the command that processes them is printed.
     """
     if utc is not None and met is not None:
         raise click.UsageError("Give --utc or --met, not both.")

@@ -31,8 +31,8 @@ from halfpipe.words import count
     "--reopen",
     type=DOWNLINK,
     metavar="DL",
-    help="Let other downlinks deliver the sequences that an accepted loss of DL has closed. Roll Level-1 back first: "
-    "it may get these events again.",
+    help="Let other downlinks deliver the sequences that an accepted loss of DL has closed. Roll Level-1 back first, "
+    "because it may get these events again.",
 )
 @row_options
 def command(

@@ -16,7 +16,7 @@ from halfpipe.words import count
     only_look=True,
     examples=[
         ("halfpipe hold", "list what is held, by whom, and why"),
-        ('halfpipe hold stage --reason "disk full"', "stage nothing more of any downlink"),
+        ('halfpipe hold stage --reason "disk full"', "stage nothing for any downlink"),
         ('halfpipe hold l1 230401001 --reason "ask N. N."', "do not submit one downlink"),
         ("halfpipe hold stage --resume", "resume staging"),
     ],
@@ -42,10 +42,10 @@ def command(
     reason: str | None,
     resume: bool,
 ) -> None:
-    """Pause staging, submission, Online or cleanup; without argument, list pauses.
+    """Pause staging, submission, Online or cleanup; without arguments, list pauses.
 
     The work is held until its switch is removed: a file in halts/ of the working directory, or in the directory of a
-    downlink. Running work continues. Held work is not a failure: the next command or timer does it after the hold.
+    downlink. Running work continues. Held work is not a failure: the next command or timer turn after the hold does it.
     """
     if what is None and resume:
         raise click.UsageError("Name the work to resume, as in: halfpipe hold stage --resume.")

@@ -64,8 +64,8 @@ def command(
 ) -> int:
     """Compare and repair the ledger, the database with the state of runs that Level-1 reads.
 
-    A submission loads its downlink into the ledger. Use this verb if ledger and files disagree, and at the switch from
-    the legacy. Details: docs/ledger.md.
+    A submission loads its downlink into the ledger. Use this verb if the ledger and the files disagree, and at the
+    switch from the legacy. Details: docs/ledger.md.
     """
     if bool(downlinks) not in TAKES_DOWNLINKS[what]:
         raise click.UsageError("load and remove need downlinks; rebuild, moot and adopt take none.")

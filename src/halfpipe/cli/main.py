@@ -97,5 +97,5 @@ def command() -> None:
       export SNAKEMAKE_PROFILE=s3df   once: name the site, for snakemake too
       snakemake dl=230401001          process a downlink
       halfpipe status                 see the state of each downlink
-      halfpipe show r0702010205       see what was delivered of a run
+      halfpipe show r0702010205       see what was delivered for a run
     """  # noqa: D301 - click reads the character

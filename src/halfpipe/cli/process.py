@@ -56,8 +56,8 @@ def command(
     """Process many downlinks up to their hand-off.
 
     Snakemake processes batches of neighboring downlinks, on this host, or in Slurm if the profile runs jobs there. A
-    downlink that fails stops no other one. Downlinks that wait for RetDefs, are held, or are in progress elsewhere are
-    skipped and listed. Nothing is submitted to Level-1. The same command continues where it ended.
+    downlink that fails does not stop the others. Downlinks that wait for RetDefs, are held, or are in progress
+    elsewhere are skipped and listed. Nothing is submitted to Level-1. To continue, repeat the command.
     """
     # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))

@@ -20,8 +20,8 @@ from halfpipe.ids import DownlinkId
         ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
     ],
     statuses={
-        0: "good; without submit.command, a person must run the printed command",
-        1: "not submitted, or the outcome is unknown; the message says how to go on",
+        0: "good; without submit.command, you must run the printed command",
+        1: "not submitted, or the outcome is unknown; the message says how to continue",
     },
 )
 @click.argument("downlink", type=DOWNLINK, metavar="DL", help="As 230401001 or dl=230401001.")
@@ -34,7 +34,7 @@ from halfpipe.ids import DownlinkId
     help="Record what the pipeline shows of the last attempt, or of a rollback by hand.",
 )
 def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None) -> None:
-    """Submit a downlink to Level-1, roll it back, or record what a person found out.
+    """Submit a downlink to Level-1, roll it back, or record what you found out.
 
     A downlink is submitted once, even if processes die or the command is repeated. A later hand-off reaches Level-1
     only after a rollback, which needs this command. `halfpipe status` shows attempts with an unknown outcome. Details:

@@ -19,7 +19,7 @@ SHOWN = 20  # names of each kind; --format json has all
     cls=Verb,
     examples=[
         ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be imported"),
-        ("halfpipe takeover /nfs/u42/Downlinks --do", "import; again: what is new"),
+        ("halfpipe takeover /nfs/u42/Downlinks --do", "import them; when repeated, only new ones"),
     ],
     statuses={
         0: "everything was imported, or would be",
@@ -32,8 +32,8 @@ SHOWN = 20  # names of each kind; --format json has all
 def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
     """Import the legacy's delivery records, so that HalfPipe continues its runs.
 
-    OUTPUTBASE is the legacy's directory of downlinks. It is only read. Imported downlinks count as processed, and
-    none of them is staged or submitted. Downlinks that the legacy has not handed off are skipped.
+    OUTPUTBASE is the legacy's directory of downlinks. It is only read. Imported downlinks count as processed, and none
+    of their files is staged or submitted. Downlinks that the legacy has not handed off are skipped.
     """
     report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:

@@ -42,7 +42,7 @@ from halfpipe.site import unattended_turn
 @click.option(
     "--timer",
     is_flag=True,
-    help="For a timer: status shows if its turns stop, and it is silent if another turn is running.",
+    help="For a timer: status shows if its turns stop, and a turn is silent if another is running.",
 )
 def command(
     site: Site,
@@ -53,11 +53,11 @@ def command(
     """Process every outstanding downlink, for cron or a systemd timer.
 
     Snakemake runs with the profile of the site: each downlink is one job in Slurm, or some jobs here, up to its
-    receipt, and with submit.automatic up to its submission. A downlink that fails stops no other one, and comes last in
-    the next turn. Downlinks that are held or in progress elsewhere are skipped.
+    receipt, and with submit.automatic up to its submission. A downlink that fails does not stop the others, and comes
+    last in the next turn. Downlinks that are held or in progress elsewhere are skipped.
 
     Silent on success. A problem is reported when it appears, changes or is resolved, and again after
-    alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it.
+    alarm.remind_hours. Cron or systemd mails the report, or alarm.command receives it.
     """
     # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
