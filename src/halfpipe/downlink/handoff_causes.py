@@ -257,7 +257,7 @@ def at_level1(
     try:
         record = record or submissions(settings.paths.work, downlink)
     except HalfPipeError as error:
-        yield Cause("damaged", Verdict.ACTION, str(error))
+        yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
         return
     seen = receipt if sees_stage else None
     unknown = None if in_progress and record.is_open else unsettled(settings, record, seen)
