@@ -425,8 +425,8 @@ CODES: Mapping[str, Code] = {
         Code(
             "misspelt",
             Phase.SITE,
-            "A switch or a file in force/ has a name without effect.",
-            "Rename or remove it.",
+            "A switch, a file in force/ or an entry of the config has a name without effect.",
+            "Correct or remove it.",
         ),
         Code(
             "outstanding-many",
