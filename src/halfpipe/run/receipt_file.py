@@ -55,8 +55,9 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
     DamagedError
         If both copies of a record are gone or damaged, also that of the only hand-off.
     """
+    has_receipt = (work / paths.receipt(downlink)).is_file()  # first, because it appears after its record
     of_series = series(work, downlink, only_look=only_look)
-    if not of_series.records and (work / paths.receipt(downlink)).is_file():
+    if has_receipt and not of_series.records:
         raise of_series.damaged(1)
     found: dict[int, HandOff] = {}
     for record in of_series.records:
