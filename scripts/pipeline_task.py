@@ -39,6 +39,8 @@ RETDEF_SECONDS = (
     600.0  # RetDefs are written before the stream is created; other hosts see them within a minute
 )
 LOOK_SECONDS = 5.0  # between two checks while the job waits
+# How often a job is refused at most: another stream of the downlink runs both jobs, one after the other.
+MOST_REFUSED = 2
 MOST_LETTERS = 1000  # the longest value of a variable
 SAFE_QUOTES = str.maketrans(dict.fromkeys('$`"\\', "'"))  # characters that a shell would expand
 
@@ -247,7 +249,9 @@ def snakemake(settings: Settings, stream: Stream, *words: str) -> int:
         if status == 0:
             break
         # Another process may have been faster. If it has ended by now, there are no failed jobs.
-        refused = leases.in_progress(work, downlink) or (attempt == 0 and not failed_jobs(work, downlink))
+        refused = leases.in_progress(work, downlink) or (
+            attempt < MOST_REFUSED and not failed_jobs(work, downlink)
+        )
         if not refused:
             break
     return status

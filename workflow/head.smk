@@ -25,6 +25,7 @@ from halfpipe.process.failure_record import Failure
 from halfpipe.settings import BUILT_IN
 from halfpipe.status import failed_jobs, recap
 
+PARTS = {"decode_chunk", "deliver_run"}  # rules whose products the receipt names
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
 MOST_WORDS = 8  # a longer command is not printed again
 begun = [0.0]  # start of the first job, by the file server's clock
@@ -107,11 +108,19 @@ def begin_working_directory():
 
 @in_words
 def withdraw_receipts():
-    """Remove the receipts of downlinks with jobs to run, before Snakemake removes the first output."""
-    for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
+    """Remove the receipts of downlinks with jobs to run, before Snakemake removes the first output.
+
+    A target may name a chunk or a run that its downlink does not have.
+    """
+    of_jobs = {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}
+    for dl in of_jobs:
         downlink(dl)  # if a chunk is the target, no input function has checked its downlink yet
         if dl in refusals:
             raise refusals[dl]
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name in PARTS and job.wildcards.dl in of_jobs:
+            downlink(job.wildcards.dl).refuse_unknown(job.output[0])
+    for dl in of_jobs:
         leases.hold_downlink(
             settings, DownlinkId(dl), logger.info
         ).check()  # another process may have taken over and handed the downlink off

@@ -11,7 +11,8 @@ from halfpipe import paths
 from tests.support.golden_cases import build, check, read_case
 from tests.support.level1 import submit_commands
 from tests.support.pipeline_server import TASK_XML, Server
-from tests.support.workflow import BAD_DECODER, Site
+from tests.support.servers import wait_for
+from tests.support.workflow import BAD_DECODER, PATIENCE, Site
 
 pytestmark = pytest.mark.workflow
 
@@ -104,20 +105,25 @@ def test_a_stream_continues_after_a_killed_job(server: Server) -> None:
     assert server.level1(FIRST) == ["createStream"]
 
 
-def test_two_streams_of_one_downlink_do_its_work_once(server: Server) -> None:
-    server.configure(decoder={"command": f"python {BAD_DECODER} --source {IN} --pause 2"})
-    both = []
+def test_two_streams_of_one_downlink_do_its_work_once(server: Server, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"  # no chunk is decoded before a stream waits for the other one
+    server.configure(decoder={"command": f"python {BAD_DECODER} --source {IN} --after {gate}"})
+    streams = {}
     for _ in range(2):
         server.client("load", str(TASK_XML)).good()
         server.create(FIRST, CHUNKS[FIRST]).good()
-        both.append((server.place(FIRST), server.running(FIRST)))
-    for _, running in both:
+        log = server.place(FIRST) / "process" / "logFile.txt"
+        streams[log] = server.running(FIRST)
+        streams[log].wait_for("its job", log.exists)
+    wait_for(
+        "a stream that waits", lambda: any("waiting for " in log.read_text() for log in streams), PATIENCE
+    )
+    gate.touch()
+    for running in streams.values():
         running.ended().good()
-    logs = [(place / "process" / "logFile.txt").read_text() for place, _ in both]
-    assert any("waiting for " in log for log in logs), logs
     check(server.site, CASE.steps[0])
     assert [server.site.receipt(FIRST)["handoff"], server.level1(FIRST)] == [1, ["createStream"]]
-    assert not any('"FAILED"' in (place / "stream.json").read_text() for place, _ in both)
+    assert not any('"FAILED"' in (log.parents[1] / "stream.json").read_text() for log in streams)
 
 
 @pytest.mark.parametrize("switch", ["stage", "l1"])

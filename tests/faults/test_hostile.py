@@ -172,6 +172,11 @@ def test_misspelt_targets_are_named_and_not_interpreted(site: Site) -> None:
         assert ended.status == 1
         assert [each for each in targets if repr(each.partition("=")[2]) not in ended.said] == []
     assert site.has_receipt(DL)
+    before = site.tree()
+    for target in (f"{DL}/chunks/00099.json", f"runs/00000001/{DL}/manifest.json"):
+        site.snakemake(target).bad(target)
+    assert site.tree() == before
+    assert not (site.work / "runs" / "00000001").exists()
     for target in (DL, "dl=../../evil", "../evil", "runs/../../evil/240601001/manifest.json"):
         assert site.snakemake(target).status != 0
     assert evil(site.home, site.work) == []

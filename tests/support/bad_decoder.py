@@ -2,8 +2,8 @@
 
 Each fault is a way to die or to break the decoder contract. ``--fault 240601001-00003=exit3`` damages only chunk 00003
 of downlink 240601001. ``--bring 240601001-00003=00004`` also writes the products of chunk 00004, ``--hungry 00001=800``
-uses 800 MB for chunk 00001 for some seconds, ``--slow 00002=70`` sleeps 70 s at chunk 00002, and ``--pause 5`` sleeps
-5 s at each chunk.
+uses 800 MB for chunk 00001 for some seconds, ``--slow 00002=70`` sleeps 70 s at chunk 00002, ``--pause 5`` sleeps
+5 s at each chunk, and ``--after FILE`` waits for a file at each chunk.
 """
 
 import argparse
@@ -116,12 +116,15 @@ def main() -> int:
     parser.add_argument("-k", dest="latc")
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--pause", type=float, default=0)
+    parser.add_argument("--after", type=Path, default=REPLAY)
     for option in ("--fault", "--bring", "--hungry", "--slow"):
         parser.add_argument(option, type=lambda text: text.split("="), action="append", default=[])
     given = parser.parse_args()
     name = given.retdef.stem.removeprefix("RetDef-")
     downlink, chunk = name.split("-")
     time.sleep(given.pause + float(dict(given.slow).get(chunk, 0)))
+    while not given.after.exists():
+        time.sleep(0.1)
     if megabytes := int(dict(given.hungry).get(chunk, 0)):
         _held = bytearray(b"\1") * (megabytes << 20)
         time.sleep(8)  # long enough for Slurm to see the memory

@@ -294,6 +294,12 @@ CODES: Mapping[str, Code] = {
             "The state of Level-1's stream, as submit.check prints it (halfpipe status --check of one downlink).",
             "Nothing.",
         ),
+        Code(
+            "online",
+            Phase.TAKEN,
+            "It is not known whether Online got the file of a run, because a command was killed.",
+            "See whether Online has the file, then run the command of the message.",
+        ),
         # of the job, or the first phase that is not done
         Code(
             "outstanding",
@@ -419,8 +425,8 @@ CODES: Mapping[str, Code] = {
         Code(
             "misspelt",
             Phase.SITE,
-            "A switch or a file in force/ has a name without effect.",
-            "Rename or remove it.",
+            "A switch, a file in force/ or an entry of the config has a name without effect.",
+            "Correct or remove it.",
         ),
         Code(
             "outstanding-many",

@@ -80,7 +80,7 @@ def contradictions(
             continue
         if unreadable := deliveries.unreadable.get(downlink):
             yield Cause("takeover", Verdict.ACTION, unreadable.text, unreadable.remedy)
-        yield from overlaps(run, downlink, deliveries)
+        yield from overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if is_current:
                 yield from _not_as_delivered(work, run, downlink, entry, deliveries.seal(downlink))
@@ -121,22 +121,22 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
 
 
-def overlaps(run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
     """Yield a cause for each other downlink that has delivered the same sequences."""
     for one, other, (first, last) in deliveries.overlaps():
         if downlink not in (one, other):
             continue
-        # Only a downlink that was processed here can be reprocessed.
-        ours = [dl for dl in (downlink, one, other) if deliveries.latest()[dl].legacy is None]
+        # Only a downlink that was processed here can be reprocessed, preferably one that Level-1 does not have.
+        ours = [dl for dl in (other, one) if deliveries.latest()[dl].legacy is None]
         remedy = Remedy(f"halfpipe show {run}")
         if ours:
-            again, left = ours[0], one if ours[0] == other else other
-            remedy = rerun(
-                again,
-                paths.manifest(run, again),
-                f"If Level-1 has downlink {again}, have Level-1 roll it back; then in the config, "
-                f'shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} delivered it"}}]}}',
-            )
+            again = min(ours, key=lambda dl: _may_be_submitted(work, dl))
+            left = one if again == other else other
+            accept = f'shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} delivered it"}}]}}'
+            first_of_all = f"in the config, {accept}"
+            if _may_be_submitted(work, again):
+                first_of_all = f"if Level-1 has downlink {again}, have it rolled back; then {first_of_all}"
+            remedy = Remedy(f"snakemake dl={again} -R {paths.manifest(run, again)}", first=first_of_all)
         yield Cause(
             "deliveries-overlap",
             Verdict.ACTION,
@@ -144,6 +144,13 @@ def overlaps(run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterat
             "run, or has these events twice",
             remedy,
         )
+
+
+def _may_be_submitted(work: Path, downlink: DownlinkId) -> bool:
+    with suppress(HalfPipeError):
+        every = submissions(work, downlink, only_look=True).every
+        return any(attempt.outcome is not Outcome.NOT_SUBMITTED for attempt in every)
+    return True  # its records are damaged, which another cause reports
 
 
 def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
@@ -250,7 +257,7 @@ def at_level1(
     try:
         record = record or submissions(settings.paths.work, downlink)
     except HalfPipeError as error:
-        yield Cause("damaged", Verdict.ACTION, str(error))
+        yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
         return
     seen = receipt if sees_stage else None
     unknown = None if in_progress and record.is_open else unsettled(settings, record, seen)

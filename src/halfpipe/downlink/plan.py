@@ -192,6 +192,20 @@ class DownlinkPlan:
         """The manifests of all runs."""
         return [paths.manifest(run, self.downlink) for run in self.runs]
 
+    def refuse_unknown(self, product: str) -> None:
+        """Refuse to make the product of a chunk or a run that the downlink does not have.
+
+        Raises
+        ------
+        MissingInputError
+            Names the product.
+        """
+        if product not in (*self.chunk_files, *self.manifests):
+            raise MissingInputError(
+                f"{product} cannot be made: downlink {self.downlink} has no such chunk or run.",
+                Remedy(f"snakemake dl={self.downlink}", first="Check the name, or process the downlink"),
+            )
+
     def chunks_for(self, run: str) -> tuple[ChunkId, ...]:
         """Return the chunks that the delivery of `run` waits for.
 

@@ -254,7 +254,7 @@ def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping
         raise lost.refused(nothing, SubmissionError)
     # Checked before the stage, which shows overlaps as well: staging again does not fix them.
     for run in (RunId(run["run"]) for run in receipt["runs"]):
-        for cause in overlaps(run, downlink, Deliveries(work, run)):
+        for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
     # Before a rollback, Level-1 may have removed tokens.
     for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first):

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from halfpipe.errors import Remedy
@@ -63,12 +64,13 @@ def advice(error: OSError) -> str:
     """Return in one sentence what to do about `error`; without permission, also the owner of the file."""
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return _ADVICE.get(error.errno or 0, "Fix this and rerun the command.")
-    path = Path(str(error.filename or "/"))
-    visible = [place for place in (path, *path.parents) if os.path.lexists(place)]
-    owners = [
-        f"{place} belongs to {_user(place.lstat().st_uid)}, mode {stat.filemode(place.lstat().st_mode)}"
-        for place in visible[:2]
-    ]
+    path, owners = Path(str(error.filename or "/")), list[str]()
+    for place in (path, *path.parents):
+        with suppress(OSError):  # not there, or cannot be seen
+            found = place.lstat()
+            owners.append(f"{place} belongs to {_user(found.st_uid)}, mode {stat.filemode(found.st_mode)}")
+        if len(owners) == 2:
+            break
     return (
         f"{', '.join(owners)}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
         "write (chmod), or run as the owner, then rerun the command."

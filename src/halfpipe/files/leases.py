@@ -198,7 +198,8 @@ class Lease(AbstractContextManager["Lease"]):
             return False
         # This process may have been slow: others may have taken over, or released it and begun at 1 again. A head that
         # was suspended may go on at this moment, and start a job.
-        is_still = not before.number or Holder.read(self.home / f"{before.number:06d}") == before.holder
+        last = self.home / f"{before.number:06d}"
+        is_still = not before.number or (last.exists() and Holder.read(last) == before.holder)
         if not is_still or not self._is_mine(with_jobs=False):
             place.unlink(missing_ok=True)
             return False

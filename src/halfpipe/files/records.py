@@ -85,8 +85,6 @@ class Series:
         `paths.work`.
     place
         The directory of the series, relative to `work`; it need not exist.
-    at_stake
-        The consequence of a damaged record for messages, like ``nothing is delivered``.
     only_look
         No decision depends on the records, so a good first copy of the last record is enough.
 
@@ -96,11 +94,9 @@ class Series:
         The lost or damaged copies, each with a text on its repair.
     """
 
-    def __init__(
-        self, work: Path, place: str, at_stake: str = "nothing was done", *, only_look: bool = False
-    ) -> None:
+    def __init__(self, work: Path, place: str, *, only_look: bool = False) -> None:
         self.home, self.second = f"{work}/{place}", f"{work}/{paths.copies(place)}"  # faster than paths
-        self._at_stake, self._only_look = at_stake, only_look
+        self._only_look = only_look
         self.records: list[Record] = []
         self.harmed: dict[Path, str] = {}
 
@@ -184,7 +180,7 @@ class Series:
         copies = f"{file_of(self.home, number)} and {file_of(self.second, number)}"
         return DamagedError(
             f"both copies of record {number} are gone or damaged ({why or 'neither can be read'}): {copies}. Until one "
-            f"is restored, {self._at_stake}.",
+            "is restored, all work that needs this record stops.",
             Remedy(first="Restore one of the two files from a backup"),
         )
 

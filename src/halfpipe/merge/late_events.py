@@ -5,8 +5,11 @@ spans, the datagram had arrived only in part, or not at all. Datagram lines cann
 incomplete datagram may announce only the part that had arrived.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -193,18 +196,20 @@ def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
     return found
 
 
-def not_all_delivered(datagrams: NDArray[np.void], records: Iterable[RecordedDelivery]) -> bool:
+def not_all_delivered(datagrams: NDArray[np.void], records: Sequence[RecordedDelivery]) -> bool:
     """Tell whether `datagrams` may contain an event that is not in any of the deliveries `records`."""
     rows = datagrams[datagrams["nevts"] > 0]
     delivered = np.zeros(len(rows), dtype=bool)
+    spans = sorted(span for record in records for span in record.spans)
+    # Downlinks can share the events of a datagram. If their spans overlap, an event may be counted twice.
+    together = operator.add if all(a.last < b.first for a, b in pairwise(spans)) else operator.or_
+    found = dict[int, Counter[int]]()
     for record in records:
         known_then = listed(rows, record.datagrams)
         for span in record.spans:
             inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
             delivered |= inside & known_then
         for apid, counts in (record.counts or {}).items():
-            of_it = by_datagram(counts)  # a datagram may be in two spans
-            of_apid = np.flatnonzero((rows["apid"] == apid) & ~delivered)
-            for at, number in zip(of_apid.tolist(), rows["datagram"][of_apid].tolist(), strict=True):
-                delivered[at] = of_it.get(number, 0) >= rows["nevts"][at]
-    return not delivered.all()
+            found[apid] = together(found.get(apid, Counter()), Counter(by_datagram(counts)))
+    left = rows[["apid", "datagram", "nevts"]][~delivered].tolist()
+    return any(found.get(apid, Counter())[number] < events for apid, number, events in left)

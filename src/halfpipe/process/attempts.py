@@ -183,7 +183,7 @@ class Attempts:
     ) -> None:
         self.id, self.place, self._work = id, place, work
         self._other, self._before, self._after = other, before, after
-        self.series = Series(work, place, "nothing is submitted", only_look=only_look)
+        self.series = Series(work, place, only_look=only_look)
         self.path = self.series.home
         self._waited_for = 0  # number of the intent whose command has certainly ended
         self.read()

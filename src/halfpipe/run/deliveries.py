@@ -288,8 +288,7 @@ class Deliveries(DeliveryHistory):
 
     def __init__(self, work: Path, run: RunId, *, only_look: bool = False) -> None:
         super().__init__()
-        at_stake = f"nothing more of run {run} is delivered"
-        self._series = Series(work, paths.deliveries(run), at_stake, only_look=only_look)
+        self._series = Series(work, paths.deliveries(run), only_look=only_look)
         for record in self._series.read():
             try:
                 entry = KINDS[record.values["kind"]].of(record.values)

@@ -42,8 +42,7 @@ def series(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> Seri
     DamagedError
         If both copies of a record are gone or damaged.
     """
-    at_stake = f"downlink {downlink} is not handed off"
-    found = Series(work, paths.receipts(downlink), at_stake, only_look=only_look)
+    found = Series(work, paths.receipts(downlink), only_look=only_look)
     found.read()
     return found
 
@@ -56,8 +55,9 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
     DamagedError
         If both copies of a record are gone or damaged, also that of the only hand-off.
     """
+    has_receipt = (work / paths.receipt(downlink)).is_file()  # first, because it appears after its record
     of_series = series(work, downlink, only_look=only_look)
-    if not of_series.records and (work / paths.receipt(downlink)).is_file():
+    if has_receipt and not of_series.records:
         raise of_series.damaged(1)
     found: dict[int, HandOff] = {}
     for record in of_series.records:
@@ -84,7 +84,7 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int
 
     `deliveries` are the deliveries of one of its runs. Level-1 must never get the same number twice.
     """
-    submitted = Series(work, paths.submissions(downlink), f"downlink {downlink} is not handed off").read()
+    submitted = Series(work, paths.submissions(downlink)).read()
     handed_off = [handoff.number for handoff in hand_offs(work, downlink)]
     known = [0, *handed_off, *(int(record.values.get("handoff", 0)) for record in submitted)]
     delivered_for = (delivery.handoff or 0 for delivery in deliveries.of(downlink))

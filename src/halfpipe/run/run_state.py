@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Self
@@ -173,8 +172,9 @@ class KnownRun:
 
     def _is_needed(self, datagrams: KnownDatagrams, downlink: DownlinkId) -> bool:
         """Tell whether a datagram may hold an event that is late or not delivered."""
-        of_others = (records for dl, records in self.recorded.all_recorded().items() if dl != downlink)
-        return not_all_delivered(datagrams.rows, chain.from_iterable(of_others))
+        recorded = self.recorded.all_recorded()
+        of_others = [each for dl, records in recorded.items() if dl != downlink for each in records]
+        return not_all_delivered(datagrams.rows, of_others)
 
     def events(self, downlink: DownlinkId) -> Events:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""

@@ -2,15 +2,11 @@
 
 Online takes a run as a whole, once. So a run waits until each of its EPUs is complete from start to stop, or an
 operator abandons the run. Data that arrive later are reported, and never change a file that Online may have read.
-
-Each step has two records in a series (`halfpipe.files.records`): its intent, and its result. They distinguish a file of
-a process that died from a file of another program, and a command with an unknown outcome from one that never started.
 """
 
 import logging
 import re
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -25,18 +21,18 @@ from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
 from halfpipe.files.reading import names_in
-from halfpipe.files.records import Record
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import all_known, decide
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
-from halfpipe.process.attempts import Attempts, By, UnknownOutcomeError
+from halfpipe.process.attempts import By, UnknownOutcomeError
 from halfpipe.process.command_words import filled_in
 from halfpipe.run import abandoned_runs, event_files
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
+from halfpipe.run.online_record import OnlineRecord, OnlineState
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
 
@@ -46,6 +42,7 @@ NO_DOWNLINK = DownlinkId(
     "000000000"
 )  # the header's run id is 0, because the file belongs to no single downlink
 FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # `paths.online_file`
+NOT_AGAIN = "Its command is not run again."
 WHOLE = Merge(max_events=0, min_events=1, min_epus=1)  # one file for any number of events
 
 
@@ -60,65 +57,6 @@ class OnlineOutcome(StrEnum):
     BEFORE = "before"
     OTHER = "other"
     FAILED = "failed"
-
-
-class OnlineState(StrEnum):
-    """How far the hand-off of a run is. `NOT_STARTED`: its command must still run; `OPEN`: the outcome is unknown."""
-
-    NOTHING = "nothing"
-    MAKING = "making"
-    NOT_STARTED = "not-started"
-    OPEN = "open"
-    DONE = "done"
-
-
-class OnlineRecord:
-    """What was done for one run.
-
-    The name of a file is recorded as ``making`` before the file is written, and its description as ``made`` afterwards:
-    the ``file`` as in a delivery, its ``ground_id`` and ``moot`` key and alias; the numbers of its ``datagrams`` by
-    APID; the bytes of datagram lines of each downlink (``brought``); what was ``missing``, empty if nothing; and
-    whether a command follows (``tell``). Only the attempts to run the command after the last ``made`` count.
-
-    Attributes
-    ----------
-    attempts
-        The attempts to run the command.
-    """
-
-    def __init__(
-        self, work: Path, run: RunId, note: Callable[[str, Record], object] = lambda *_: None
-    ) -> None:
-        self.attempts = Attempts(work, paths.online_record(run), run, other=_is_made, after=note)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all files that were begun."""
-        return frozenset(str(each["making"]) for each in self.attempts.others if "making" in each)
-
-    @property
-    def made(self) -> Mapping[str, Any] | None:
-        """The description of the latest file; None without one."""
-        return next((each["made"] for each in reversed(self.attempts.others) if "made" in each), None)
-
-    @property
-    def state(self) -> OnlineState:
-        """How far the hand-off is."""
-        if self.attempts.others and "making" in self.attempts.others[-1]:
-            return OnlineState.MAKING
-        if self.made is None:
-            return OnlineState.NOTHING
-        if not self.made["tell"] or self.attempts.last_confirmed:
-            return OnlineState.DONE
-        return OnlineState.OPEN if self.attempts.is_open else OnlineState.NOT_STARTED
-
-
-def _is_made(value: Mapping[str, Any]) -> bool:
-    """Check a record of a file; return whether it is finished, so that earlier attempts do not count."""
-    name = value["making"] if "making" in value else value["made"]["file"]["name"]
-    if not isinstance(name, str):
-        raise TypeError(name)
-    return "made" in value
 
 
 @dataclass(frozen=True)
@@ -248,7 +186,7 @@ class _Run:
         work, run, record = self.work, self.run, self.record
         record.attempts.wait(log.warning)
         if record.state is OnlineState.OPEN:
-            raise self._unknown()
+            raise record.unknown().refused(NOT_AGAIN)
         state = OnlineState.MAKING if again else record.state
         if state is OnlineState.DONE:
             return self._compare(record.made or {})
@@ -365,7 +303,7 @@ class _Run:
         try:
             answer = self.record.attempts.run(words, self.output, online.seconds)
         except UnknownOutcomeError as error:
-            raise self._unknown(str(error)) from error
+            raise self.record.unknown(str(error)).refused(NOT_AGAIN) from error
         if answer.status != 0:
             raise HalfPipeError(
                 f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and rerun the "
@@ -373,13 +311,3 @@ class _Run:
                 f"{run}"
             )
         return OnlineResult(run, OnlineOutcome.TOLD, f"command run for {file.name}")
-
-    def _unknown(self, how: str = "") -> HalfPipeError:
-        """Return the error that asks a person to find out whether a command did its work."""
-        run, attempts = self.run, self.record.attempts
-        return HalfPipeError(
-            f"run {run}: it is unknown whether its command did its work: {attempts.every[-1].why_unknown(how)} "
-            f"({attempts.path}): {shlex.join(attempts.every[-1].command)}\nIt is not run again. See whether Online has "
-            f"the file, then record that: halfpipe online --started {run} (or --not-started {run}), and rerun the "
-            "command."
-        )

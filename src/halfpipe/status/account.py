@@ -16,12 +16,14 @@ from halfpipe.decode import shortfall
 from halfpipe.downlink import handoff_causes, plan_causes, stage_look, unbalanced
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
+from halfpipe.files import leases
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.online_record import OnlineRecord, OnlineState
 from halfpipe.settings import reason_of
 from halfpipe.status.failed_jobs import failed_jobs, failures
 from halfpipe.status.survey import DownlinkFacts, Survey
@@ -214,6 +216,7 @@ def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:
     if not in_progress:
         for run, standing in of.books.items():
             yield from _of_books(of, run, standing)
+            yield from _online(of, run)
         runs, last = of.survey.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from handoff_causes.contradictions(
             settings, of.id, runs, last, receipt is not None, of.survey.deliveries
@@ -345,6 +348,21 @@ def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cau
         yield _late(of, run, books.late)
     if books.closed:
         yield _closed(of, run, books.closed)
+
+
+def _online(of: DownlinkFacts, run: RunId) -> Iterator[Cause]:
+    """Yield a cause if it is not known whether Online has the file of a run, and no `halfpipe online` runs."""
+    if of.settings.paths.online is None:
+        return
+    try:
+        record = OnlineRecord(of.work, run, only_look=True)
+    except HalfPipeError as error:
+        yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
+        return
+    if record.state is OnlineState.OPEN:
+        found = leases.look(of.work, paths.ONLINE_LEASE)
+        if found is None or not found.lives:
+            yield record.unknown()
 
 
 def _closed(of: DownlinkFacts, run: RunId, events: int) -> Cause:

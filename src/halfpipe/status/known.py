@@ -67,7 +67,7 @@ class Known:
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(self.events)
         self.recorded = self.deliveries.all_recorded()
-        latest = self.deliveries.latest().values()
+        latest = [*self.deliveries.latest().values()]
         self.unread = {
             dl: _why_unread(work, dl, index)
             for dl, index in indexes.items()

@@ -1,11 +1,9 @@
 """Compare receipts, manifests and files: find what is missing or different.
 
-The account of a downlink includes these findings. The account itself reports records that cannot be read or that
-contradict each other.
+The account of a downlink includes these findings, and reports records that contradict each other.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +47,8 @@ def check(
     records = Series(work, paths.receipts(downlink))
     try:
         yield from _mended(records)
-    except DamagedError:
+    except DamagedError as error:
+        yield _damage(error)
         return
     if not records.records:
         return
@@ -63,12 +62,19 @@ def check(
             yield from _of_run(work, downlink, run)
     if not sees_stage:
         return
-    with suppress(DamagedError):
+    try:
         yield from _staged(settings, downlink, receipt, submissions(work, downlink), checksums)
+    except DamagedError as error:
+        yield _damage(error)
 
 
 def _note(code: str, path: Path, what: str) -> Cause:
     return Cause(code, Verdict.NOTE, f"{path}: {what}")
+
+
+def _damage(error: DamagedError) -> Cause:
+    """Return the cause for a record that cannot be used; the account may report the same."""
+    return Cause(DAMAGED, Verdict.ACTION, error.text, error.remedy)
 
 
 def _mended(records: Series) -> Iterator[Cause]:
@@ -106,8 +112,10 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from _agrees(work / manifest, expected, rerun(downlink, manifest))
-    with suppress(DamagedError):
+    try:
         yield from _mended(Series(work, paths.deliveries(run_id)))
+    except DamagedError as error:
+        yield _damage(error)
 
 
 def _staged(

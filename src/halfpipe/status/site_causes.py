@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
 from halfpipe.downlink.outstanding import too_many
-from halfpipe.downlink.plan import CLOCK_SECONDS
+from halfpipe.downlink.plan import CLOCK_SECONDS, Plan
 from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
@@ -21,7 +21,7 @@ from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.run import abandoned_runs
-from halfpipe.settings import Settings
+from halfpipe.settings import OfRun, Settings
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
@@ -54,6 +54,7 @@ def site_troubles(survey: Survey, downlinks: Mapping[DownlinkId, int] = NONE) ->
         turn_troubles(survey.work, survey.now),
         silence(survey),
         _not_abandoned(survey.work),
+        _without_effect(survey.plan),
         doctor_troubles(survey.settings, survey.now),
         survey.queue,
     ):
@@ -110,6 +111,31 @@ def _not_abandoned(work: Path) -> Iterator[Cause]:
     """Yield the files in `force/` whose names are not runs."""
     for complaint in abandoned_runs.read(work).refused:
         yield Cause("misspelt", Verdict.ACTION, complaint, Remedy("halfpipe force"))
+
+
+def _without_effect(plan: Plan) -> Iterator[Cause]:
+    """Yield the decisions in the config about chunks and runs of which nothing is known."""
+    settings = plan.settings
+    for key, entries in (
+        ("ignore.chunks", settings.ignore.chunks),
+        ("ignore.events", settings.ignore.events),
+        ("ignore.late", settings.ignore.late),
+        ("shrink.accept", settings.shrink.accept),
+    ):
+        for entry in entries:
+            if isinstance(entry, OfRun):
+                what = f"run {entry.run}"
+                is_known = (plan.work / paths.run(entry.run) / entry.dl).is_dir()
+            else:
+                of, what = plan.of(entry.dl), f"chunk {entry.chunk}"
+                places = [of.staged, *of.listings.values()]
+                # A missing RetDef below the last one is a chunk, too.
+                is_known = bool(plan.closed) or any(
+                    one.unread or max(one.chunks, default="") >= entry.chunk for one in places
+                )
+            if not is_known:
+                text = f"{key} in the config has no effect: nothing is known of {what} of downlink {entry.dl}"
+                yield Cause("misspelt", Verdict.NOTE, text, Remedy(first="Correct or remove the entry"))
 
 
 def turn_troubles(work: Path, now: float) -> Iterator[Cause]:

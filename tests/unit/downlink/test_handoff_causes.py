@@ -14,11 +14,14 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
-from halfpipe.downlink.handoff_causes import warnings_before
+from halfpipe.downlink.handoff_causes import overlaps, warnings_before
 from halfpipe.downlink.stage_look import is_taken
 from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.intervals import Interval
 from halfpipe.process.attempts import Action, By, Outcome
+from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.receipt_file import read_receipt
 from tests.support.level1 import DL, RUN, Level1
 from tests.support.series import damage
@@ -158,3 +161,20 @@ def test_a_stream_that_appears_late_is_not_created_again(level1: Level1, unseen:
     assert submitted(level1)["state"] == "submitted"
     assert level1.words() == ["submitted"]
     assert level1.commands() == ["createStream"]
+
+
+@pytest.mark.parametrize("at_level1", [(), (0,), (1,), (0, 1)])
+def test_of_two_deliveries_that_overlap_one_that_level_1_lacks_is_made_again(
+    at_level1: tuple[int, ...], tmp_path: Path
+) -> None:
+    run, pair = RunId("2c2e5787"), (DownlinkId("240601001"), DownlinkId("240601002"))
+    deliveries = Deliveries(tmp_path, run)
+    for dl, span in zip(pair, (Interval(1, 9), Interval(8, 12)), strict=True):
+        deliveries.publish(Delivery(dl, (span,), {}, (), (1.0, 2.0), (1.0, 2.0)))
+    for number in at_level1:
+        submissions(tmp_path, pair[number]).settle(submitted=True, by=By.PERSON)
+    again = pair[0] if at_level1 == (1,) else pair[1]
+    for dl in pair:
+        (cause,) = overlaps(tmp_path, run, dl, deliveries)
+        assert cause.remedy.do == (f"snakemake dl={again} -R {paths.manifest(run, again)}",)
+        assert (f"Level-1 has downlink {again}" in cause.remedy.first) is (len(at_level1) == 2)

@@ -1,5 +1,6 @@
 """Complete files: a writer that fails, and a disk that is full."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.files.advice import advice
 from halfpipe.files.durable import MOST_AT_ONCE, flushed_together, replacing, write_bytes, write_whole
 from halfpipe.files.system_calls import reserve
 from halfpipe.process.failure_record import Failure
@@ -125,3 +127,16 @@ def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb", buffering=0) as out:
         write_whole(out, content)
     assert (tmp_path / "file").read_bytes() == content
+
+
+def test_a_path_that_vanishes_is_left_out_of_the_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "file").touch()
+    lstat = Path.lstat
+
+    def vanished(place: Path) -> os.stat_result:
+        return lstat(place / "gone" if place == path else place)
+
+    monkeypatch.setattr(Path, "lstat", vanished)
+    assert advice(PermissionError(errno.EACCES, "", str(path))).startswith(f"{tmp_path} belongs to ")

@@ -206,21 +206,32 @@ def test_unexpected_files_among_the_leases_stop_no_process(tmp_path: Path) -> No
         Lease(tmp_path, "leases/c", LIFETIME).try_take()
 
 
-@pytest.mark.parametrize(("before", "now"), [(3, 9), (1, 1)], ids=["working", "released"])
+@pytest.mark.parametrize(
+    ("before", "now", "damaged"),
+    [(3, 9, False), (1, 1, False), (3, 1, True)],
+    ids=["working", "released", "released-damaged"],
+)
 def test_a_slow_process_does_not_take_over_what_others_took_over_before(
-    before: int, now: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    before: int, now: int, damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Released: a third process has begun at number 1 again."""
     mine = Lease(tmp_path, "leases/a", LIFETIME)
     left_by_another(tmp_path, "leases/a", silent=1e4, number=before)
+    first = mine.home / f"{before:06d}"
+    if damaged:
+        first.write_text("")
+        os.utime(first, (1, 1))
 
     def slow(path: Path, content: bytes, *, lasting: bool) -> bool:
+        if damaged:
+            first.unlink()
         left_by_another(tmp_path, "leases/a", number=now)
         return publish(path, content, lasting=lasting)
 
     monkeypatch.setattr(leases, "publish", slow)
     assert not mine.try_take()
-    assert {path.name for path in mine.home.iterdir()} == {f"{before:06d}", f"{now:06d}"}
+    left = {f"{now:06d}"} if damaged else {first.name, f"{now:06d}"}
+    assert {path.name for path in mine.home.iterdir()} == left
 
 
 def test_a_job_that_a_resumed_head_starts_at_the_last_moment_is_waited_for(

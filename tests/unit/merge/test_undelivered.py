@@ -2,9 +2,15 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 
+from halfpipe.formats import idx
+from halfpipe.ids import DownlinkId
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
+from halfpipe.run.deliveries import Delivery
 from tests.support import explained
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
@@ -72,3 +78,15 @@ def test_closed_events_need_only_what_level_1_takes(events: int, kind: NotDelive
     run.process("240601001", [chunk_of(956, {0: sequences[events:]})])
     run.process("240601002", [chunk_of(956, {0: sequences[:events], 1: sequences[events:]})])
     assert [(group.kind, group.events) for group in explained.said_of(run)] == [(kind, events)]
+
+
+@pytest.mark.parametrize(("first", "lacks"), [(21, False), (20, True)])
+def test_downlinks_share_a_datagram_if_their_spans_do_not_overlap(first: int, lacks: bool) -> None:
+    (row := np.zeros(1, idx.DATAGRAM))[["apid", "datagram", "nevts", "evtseq0", "evtseq1"]] = (
+        957, 4, 4, 10, 40
+    )  # fmt: skip
+    of_both = [
+        Delivery(DownlinkId(downlink), (Interval(*span),), {}, (), None, None, counts={957: "4: 2"})
+        for downlink, span in (("240601001", (10, 20)), ("240601002", (first, 40)))
+    ]
+    assert not_all_delivered(row, of_both) is lacks

@@ -10,6 +10,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
+from halfpipe.run import receipt_file
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.receipt_file import hand_offs, last_hand_off, next_number, publish_receipt, read_receipt
 
@@ -55,6 +56,19 @@ def test_the_receipt_is_the_last_record_even_if_its_copy_was_edited(tmp_path: Pa
         with pytest.raises(DamagedError) as error:
             read(tmp_path, DL)
         assert all(str(path) in str(error.value) for path in both(tmp_path, 1))
+
+
+def test_a_hand_off_during_a_look_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = receipt_file.series
+
+    def slow(work: Path, downlink: DownlinkId, *, only_look: bool) -> Series:
+        found, other = read(work, downlink, only_look=only_look), read(work, downlink)
+        record = publish_receipt(work, downlink, content(1, RUN), other)
+        (work / paths.receipt(downlink)).write_bytes(record.content)
+        return found
+
+    monkeypatch.setattr(receipt_file, "series", slow)
+    assert hand_offs(tmp_path, DL) == []
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
+from halfpipe.causes import Verdict
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
@@ -20,15 +21,14 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
 from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.online_record import OnlineRecord, OnlineState
 from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import (
-    OnlineOutcome,
-    OnlineRecord,
-    OnlineResult,
-    OnlineState,
-)
+from halfpipe.site.online_handoff import OnlineOutcome, OnlineResult
+from halfpipe.status.account import account
+from halfpipe.status.survey import Survey
 from tests.support import online_site
 from tests.support.harness import events_of
+from tests.support.leases import held_by_another
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, rewrite, staged
 from tests.support.series import damage, forget, values
 from tests.support.workflow import Site
@@ -258,17 +258,30 @@ def test_no_command_is_run_without_the_file(site: Site) -> None:
 def test_a_killed_command_needs_a_person(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command(CRASHES))
-    assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in online.go(settings).text
+
+    def shown() -> list[tuple[str, Verdict, tuple[str, ...]]]:
+        causes = account(Survey(settings), DownlinkId(FIRST)).causes
+        return [(one.code, one.verdict, one.remedy.do) for one in causes if one.code in {"online", "damaged"}]
+
+    do = f"halfpipe online --started {RUN}"
+    assert do in online.go(settings).text
     assert online.go(settings).what is OnlineOutcome.FAILED
     assert online.go(again=True).what is OnlineOutcome.FAILED
     assert len(online.told) == 1
+    assert shown() == [("online", Verdict.ACTION, (do,))]
+    with held_by_another(site.work, paths.ONLINE_LEASE):
+        assert shown() == [], "its command may be running"
     online_handoff.settle(settings, RUN, started=False)
-    assert online.go(settings).what is OnlineOutcome.FAILED, "it is run again"
+    assert (shown(), online.go(settings).what) == ([], OnlineOutcome.FAILED), "it is run again"
     assert len(online.told) == 2
     online_handoff.settle(settings, RUN, started=True)
+    assert shown() == []
     assert online.go(settings).what is OnlineOutcome.BEFORE
     with pytest.raises(HalfPipeError, match="nothing to settle"):
         online_handoff.settle(settings, RUN, started=False)
+    damage(site.work, paths.online_record(RUN))
+    ((code, verdict, _),) = shown()
+    assert (code, verdict) == ("damaged", Verdict.ACTION)
 
 
 def test_a_command_of_a_killed_process_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
+from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.run.deliveries import Deliveries, Delivery
@@ -217,13 +218,26 @@ def test_a_token_that_keeps_level_1_waiting(site: Site) -> None:
     assert found(site) == []
 
 
-@pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
-def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(site: Site, place: str) -> None:
-    both = [home / "000001.json" for home in homes(site.work, place)]
-    damage(site.work, place)
+@pytest.mark.parametrize("gap", [False, True])
+@pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN), paths.submissions(DL)])
+def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(
+    site: Site, place: str, gap: bool
+) -> None:
+    submit.settle(site.settings, DL, submitted=True)
+    first, second = homes(site.work, place)
+    name = "000001.json"
+    if gap:  # of the next record one copy is left, which a status without --check does not look for
+        name = "000002.json"
+        (record,) = (series := Series(site.work, place)).read()
+        for _ in range(2):
+            series.publish(record.values)
+        for path in (first / name, second / name, first / "000003.json"):
+            path.unlink()
+    else:
+        damage(site.work, place)
     (finding,) = [one for one in examined(site) if one.code == "damaged"]
     assert not is_note(finding)
-    assert all(str(path) in finding.text for path in both)
+    assert all(str(home / name) in finding.text for home in (first, second))
 
 
 def test_a_delivery_that_is_not_what_the_receipt_says(site: Site) -> None:
