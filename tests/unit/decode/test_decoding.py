@@ -78,7 +78,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
         ("sh -c 'echo x; echo its last line; exit 3' sh", "decoder", "its last line"),
         ("sh -c 'exit 3' sh", "decoder", str(RETDEF)),
         ("/no/such", "decoder", "/no/such"),
-        ("true", "decoder", f"decode_chunk-{CHUNK}.log"),
+        ("true", "decoder", f'{{dl: "{DOWNLINK}", chunk: "{CHUNK}", '),
         (f"sh -c 'echo getLSEChunk: processing {OTHER_RUN}-; cp {PRODUCTS} $4' sh", "decoder", OTHER_RUN),
     ],
 )
@@ -210,10 +210,16 @@ def test_two_lines_of_one_datagram_allow_what_either_of_them_allows(out: Path) -
     assert counted(out) == (40, 40, 0, 0)
 
 
-@pytest.mark.parametrize("fault", ["ends-later", "begins-later", "ends-sooner"])
-def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(out: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "first", "last"),
+    [("ends-later", 1074, 2084), ("begins-later", 1075, 1084), ("ends-sooner", 1074, 1083)],
+)
+def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(
+    out: Path, fault: str, first: int, last: int
+) -> None:
     FAULTS[fault](out)
-    with pytest.raises(FormatError, match=rf"{IDX}: datagram \d of APID 965 "):
+    announced = f"datagram 4 announces 7 events .* {first} to {last}, .* 7 event lines .* 1074 to 1084"
+    with pytest.raises(FormatError, match=f"{IDX}: {announced}"):
         counted(out)
     assert counted(out, again=True)[0] == 40
 

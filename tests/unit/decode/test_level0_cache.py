@@ -4,6 +4,7 @@ Processes stand in for nodes.
 """
 
 import io
+import logging
 import os
 import shlex
 import shutil
@@ -146,7 +147,9 @@ def test_missing_hours_are_fetched_once(home: Path, retdef: RetDef, gone: str) -
     assert left(home) == []
 
 
-def test_an_hour_that_the_copy_lacks_is_fetched_again_later(home: Path, retdef: RetDef) -> None:
+def test_an_hour_that_the_copy_lacks_is_fetched_again_later(
+    home: Path, retdef: RetDef, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = directories(retdef)
     for name in ("archive", "copy"):
         shutil.rmtree(home / name / first)
@@ -155,6 +158,8 @@ def test_an_hour_that_the_copy_lacks_is_fetched_again_later(home: Path, retdef: 
     set_fetch_time(home, first, time.time() - level0_cache.RETRY_SECONDS - 1)
     assert provided(home, retdef) is None
     assert calls(home) == [first, second, first]
+    warned = [said for _, level, said in caplog.record_tuples if level == logging.WARNING]
+    assert [first in said for said in warned] == [True, True]
 
 
 def test_an_hour_that_was_fetched_young_is_fetched_again(empty: Path, retdef: RetDef) -> None:

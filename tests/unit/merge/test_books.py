@@ -102,6 +102,14 @@ def test_an_event_that_another_downlink_has_in_another_datagram_is_not_late() ->
         assert (sum(len(events) for _, events in found), closed) == (late, [])
 
 
+@pytest.mark.parametrize(("total", "late"), [(5, 0), (3, 2), (None, 0)])
+def test_events_beyond_the_number_that_the_legacy_delivered_are_late(total: int | None, late: int) -> None:
+    known = rows([(956, 1 + n // 3, n) for n in range(5)])
+    legacy = SimpleNamespace(spans=(Interval(0, 9),), datagrams={956: ((1, 2),)}, counts=None, total=total)
+    ((_, found),), _ = late_and_closed(known, np.ones(5, dtype=bool), {FIRST: [legacy]})
+    assert len(found) == late
+
+
 def test_a_delivery_of_more_events_than_are_known_hides_no_loss() -> None:
     """A chunk was ignored after its events were delivered."""
     latest = {FIRST: SimpleNamespace(counts=counts_of(rows([(955, 0, sequence) for sequence in range(5)])))}

@@ -81,6 +81,8 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND), paths.board_run(RUN))
     assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False, True]
     (site.work / paths.receipt(FIRST)).write_text("{")
+    (site.work / paths.submissions(FIRST)).mkdir()
+    (site.work / paths.submissions(FIRST) / "000001.json").write_text("{")
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
     assert "edited or damaged" in text(home / paths.board_page(FIRST))

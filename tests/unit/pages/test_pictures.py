@@ -7,6 +7,7 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
+from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval
 from halfpipe.pages.pictures import Scale, picture, run_picture
@@ -99,6 +100,8 @@ def test_a_delivered_run_without_its_products_fills_the_picture(tmp_path: Path) 
     site = gallery.lci_run(tmp_path)
     (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
     before = picture(Survey(site.settings, gallery.NOW), run)
+    times = [f"MET {unix_to_met(unix):.0f}" for unix in site.receipt(gallery.FIRST)["runs"][0]["times"]]
+    assert [before.ticks[place].lines[1] for place in (0, -1)] == times
     for path in (site.work / paths.chunks(gallery.FIRST)).iterdir():
         if path.suffix in {".evt", ".idx", ".rows"}:
             path.unlink()

@@ -66,7 +66,7 @@ def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: 
     ("words", "seconds", "word", "status"),
     [
         (["true"], PATIENCE, "submitted", 0),
-        (["sh", "-c", "echo received; exit 3"], PATIENCE, "failed", 3),
+        (["sh", "-c", "echo received; exit 1"], PATIENCE, "failed", 1),
         (["/no/such/client"], PATIENCE, "not-submitted", None),
         (["true"], 0.0, "not-submitted", None),  # no time was left to start it
         (["sleep", "60"], 1.0, "failed", TIMED_OUT),
@@ -78,7 +78,7 @@ def test_the_answer_of_a_command_is_recorded(
     assert run(tmp_path, *words, seconds=seconds) == [word]
     intent, answer = values(tmp_path, paths.submissions(ID))
     assert intent["command"] == words
-    said = ["received"] if status == 3 else []
+    said = ["received"] if status == 1 else []
     assert (answer["by"], answer["status"], answer["said"]) == ("answer", status, said)
     assert f"process {os.getpid()} on " in intent["who"]
 
