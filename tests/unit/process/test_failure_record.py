@@ -35,7 +35,7 @@ from tests.support.workflow import Site
         (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk"),
         (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
         (OSError(errno.EACCES, "Permission denied", "/proc/x"), "file-system"),
-        (OSError(errno.ENOSPC, "No space left", "/w/x"), "disk-full"),
+        (OSError(errno.ENOSPC, "No space left", "/proc/x"), "disk-full"),
         (MemoryError(), "memory"),
         (KeyError("x"), "defect"),
         (SystemExit(143), "interrupted"),
@@ -68,6 +68,8 @@ def test_a_job_that_fails_records_why(
             assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")
             assert re.search(rf"\buid {Path('/proc').stat().st_uid}\)?, mode d", why.text)
             assert f"error: {why.text}\n" in capsys.readouterr().err
+        if code == "disk-full":
+            assert why.text.startswith("DISK FULL /proc: ")
         if isinstance(error, HalfPipeError):
             assert (why.text, str(why.remedy)) == (error.text, str(error.remedy))
     assert rule_program.run(lambda *_: None, parser, argv) == 0
