@@ -375,6 +375,7 @@ def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) ->
         assert (row["run"], row["downlink"]) == (RUN, FIRST)
         assert {row[key] for key in ("decoded", "merged")} == {books.known}
         assert {row[key] for key in ("delivered", "in_files", "in_stage", "named")} == {books.delivered}
+    assert site.halfpipe("show", "--books", "240601009").status == 1
     (site.work / paths.receipt(FIRST)).unlink()
     assert open_runs(site) == {RUN: str(books.waiting)}
 

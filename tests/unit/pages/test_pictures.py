@@ -10,6 +10,7 @@ from halfpipe import paths
 from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval
+from halfpipe.pages import pictures
 from halfpipe.pages.pictures import Scale, picture, run_picture
 from halfpipe.status.survey import Survey
 from tests.support import gallery
@@ -56,11 +57,13 @@ def test_the_picture_of_a_run(case: Callable[[Path], Site], expected: list[str],
         assert svg == gallery.picture(site), "the same input gives the same bytes"
 
 
-def test_a_run_without_deliveries_and_without_rows(site: Site) -> None:
+def test_a_run_without_deliveries_and_without_rows(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
     build("one_epu_then_other", site, downlink)
     survey = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(survey, run))[0]
+    monkeypatch.setattr(pictures, "MOST_LINES", 1)
+    assert "…" in written(run_picture(survey, run))
     next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
     assert any("no events can be read" in text for text in written(run_picture(survey, run)))
 

@@ -49,6 +49,11 @@ def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
     assert recorded(tmp_path) == ["submitted", ""], "without its last record an attempt is open"
 
 
+def test_a_person_can_record_what_happened_without_an_attempt(tmp_path: Path) -> None:
+    submissions(tmp_path, ID).settle(True, By.PERSON)
+    assert recorded(tmp_path) == ["submitted"]
+
+
 def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: Path) -> None:
     """A process was suspended with its command, and another one took over."""
 

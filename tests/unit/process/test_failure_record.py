@@ -76,6 +76,11 @@ def test_a_job_that_fails_records_why(
     assert Failure.read(log) is None
 
 
+def test_a_full_disk_that_is_not_known_and_a_record_that_cannot_be_written() -> None:
+    assert (Failure.full(None).code, Failure.full(None).place) == ("disk-full", "")
+    assert not Failure("decoder", "it failed").write(Path("/proc/job.log"))
+
+
 def common(*, dryrun: bool) -> Any:
     return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False, quiet=None)
 

@@ -10,7 +10,7 @@ from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.rows import read_rows, write_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks, without_chunks
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 
@@ -126,3 +126,12 @@ def test_chunks_with_smaller_or_missing_products_are_found(multi3: Decoded, tmp_
     less = dataclasses.replace(one, files={name: size - 1 for name, size in one.files.items()})
     found = [smaller_chunks(tmp_path, RUN, DL, now) for now in (merged.chunks, [less, *others], others)]
     assert found == [[], [one.chunk], [one.chunk]]
+    assert smaller_chunks(tmp_path / "before any merge", RUN, DL, []) == []
+
+
+def test_datagrams_of_an_ignored_chunk_stay_if_products_of_another_are_gone(multi3: Decoded) -> None:
+    merged, places = merge_chunks(multi3, {})[0], {chunk.chunk: place for chunk, place in multi3}
+    one, *others = merged.chunks
+    for there, same in ((True, False), (False, True)):
+        left = without_chunks(merged, [one.chunk], lambda chunk: places[chunk.chunk] if there else None)
+        assert (left.chunks, left.datagrams is merged.datagrams) == (tuple(others), same)
