@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from halfpipe.decode.announced import MOST_GAPS, gaps
 from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
+from halfpipe.decode.shortfall import sentences
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import idx
@@ -195,6 +196,9 @@ def test_records_and_bytes_without_an_index_line_are_counted(out: Path) -> None:
     assert counted(out)[:3] == (40, 41, 1)
     file.write_bytes(content + bytes(1000))
     assert counted(out) == (40, 40, 0, 1000)
+    file_entry = {"run": "2c2e6cc0", "apid": "0965", "missing_events": 0, "uncovered_bytes": 1000}
+    (said,) = sentences({"chunk": CHUNK, "files": [file_entry], "level0": {}})
+    assert " 1000 bytes " in said
     FAULTS["empty-index"](out)
     assert counted(out) == (0, 0, 0, len(content) + 1000 - 176), "records cannot be separated"
     for left, uncovered in ((b"", 0), (b"not an event file", 17), (content[:176], 0)):

@@ -205,7 +205,9 @@ def test_leftovers_of_a_killed_job_are_no_hour_even_if_its_command_still_writes(
     assert provided(empty, retdef) == of_apid(empty, retdef)
     assert in_cache(empty) == files_of(empty / "copy") != {}
     (empty / "lives on").unlink(missing_ok=True)
-    (empty / "cache" / f"{level0_cache.REMOVING}1").mkdir()  # of a process that was killed while it removed it
+    (
+        empty / "cache" / f"{level0_cache.REMOVING}1"
+    ).mkdir()  # of a process that was killed while it removed it
     level0_cache.make_room(empty / "cache", 1e9)
     assert len(left(empty)) == 1, "the job may still be alive"
     deadline = time.monotonic() + 60

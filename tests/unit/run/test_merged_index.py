@@ -10,7 +10,14 @@ from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.rows import read_rows, write_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks, without_chunks
+from halfpipe.run.merged_index import (
+    ChunkProducts,
+    MergedIndex,
+    events_there,
+    keep_known,
+    merge_chunks,
+    without_chunks,
+)
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 

@@ -55,6 +55,12 @@ def is_note(cause: Cause) -> bool:
     return cause.verdict is Verdict.NOTE
 
 
+def test_what_cannot_be_read_is_a_cause(site: Site) -> None:
+    shutil.rmtree(site.work / "leases", ignore_errors=True)
+    (site.work / "leases").symlink_to("leases")
+    assert [cause.code for cause in account(Survey(site.settings), DL).causes] == ["file-system"]
+
+
 def test_what_a_receipt_records_needs_action(site: Site) -> None:
     receipt, attitude = site.receipt(DL), paths.text("magic7", DL)
     texts = [text for text in receipt["texts"] if text["name"] != attitude]

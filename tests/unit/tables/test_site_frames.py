@@ -125,6 +125,7 @@ def test_coverage_and_gaps_are_the_run(frames: SiteFrames) -> None:
     for run, files in frames.files.groupby("run"):
         of = frames.run(run)
         covered, gaps = of.coverage(), of.gaps()
+        assert len(of.coverage_table()) == len(covered)
         whole = files["end_met"].max() - files["begin_met"].min()
         assert covered["seconds"].sum() + gaps["seconds"].sum() == whole
         around = of.gaps(files["begin_met"].min() - 5, files["end_met"].max() + 2)
