@@ -55,6 +55,12 @@ def is_note(cause: Cause) -> bool:
     return cause.verdict is Verdict.NOTE
 
 
+def test_a_downlink_without_retdefs_waits_for_them(site: Site) -> None:
+    other = DownlinkId("240601009")
+    (site.retdefs / other).mkdir()
+    assert [cause.code for cause in account(Survey(site.settings), other).causes] == ["waits-retdef"]
+
+
 def test_what_cannot_be_read_is_a_cause(site: Site) -> None:
     shutil.rmtree(site.work / "leases", ignore_errors=True)
     (site.work / "leases").symlink_to("leases")
