@@ -102,6 +102,7 @@ def test_an_attempt_without_a_recorded_answer_is_open(lost: bool, tmp_path: Path
     with pytest.raises(UnknownOutcomeError):
         known.run(["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **ABOUT)
     assert known.is_open
+    assert ("killed" in known.every[-1].why_unknown()) is not lost
     if lost:
         Path(known.path).unlink()
         away.rename(known.path)
