@@ -86,6 +86,14 @@ def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
     )
 
 
+def test_a_defect_of_an_account_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    build("split2", site, DL)
+    real = recap.account
+    monkeypatch.setattr(recap, "account", lambda survey, dl: real(survey, {DL: dl}[dl]))
+    said = [line.split(":")[:2] for line in recap.standing(site.settings, [DL, OTHER])]
+    assert (said[0][0], said[1]) == (DL, [OTHER, " not known"])
+
+
 def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> None:
     build("split2", site)
     retdefs = sorted((site.retdefs / OTHER).iterdir())
