@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from halfpipe.causes import Verdict
 from halfpipe.decode.announced import MOST_GAPS, gaps
 from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
-from halfpipe.decode.shortfall import sentences
+from halfpipe.decode.shortfall import sentences, shortfall_causes
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import idx
 from halfpipe.formats.retdef import Span, read_retdef
 from halfpipe.formats.rows import read_rows
-from halfpipe.ids import ChunkId
+from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Decoder, Paths, Settings
 from tests.support.bad_decoder import FAULTS
 from tests.support.golden_cases import GOLDEN
@@ -260,6 +261,21 @@ def test_gaps_between_datagrams_in_spans(
     spans: list[Span], datagrams: list[NDArray[np.void]], expected: list[tuple[float, ...]]
 ) -> None:
     assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "datagrams", "verdict"),
+    [(10, 20, 3, Verdict.NOTE), (10, 20, None, Verdict.ACTION), (3590, 3610, 3, Verdict.ACTION)],
+    ids=["inside an hour", "at an edge", "across hours"],
+)
+def test_a_gap_that_may_be_a_missing_file_needs_action(
+    begin: float, end: float, datagrams: int | None, verdict: Verdict, tmp_path: Path
+) -> None:
+    gap = {"apid": 956, "begin": begin, "end": end, "datagrams": datagrams}
+    level0 = {"needed": 1, "missing": [], "gaps": [gap]}
+    chunk = {"chunk": CHUNK, "said": {"exceptions": {}}, "files": [], "level0": level0}
+    (cause,) = shortfall_causes(Settings(Paths(tmp_path, tmp_path)), DownlinkId(DOWNLINK), [chunk])
+    assert (cause.code, cause.verdict) == ("level0-missing", verdict)
 
 
 def test_rows_belong_to_their_products(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

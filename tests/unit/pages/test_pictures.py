@@ -7,11 +7,13 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
+from halfpipe.downlink.submissions import submissions
 from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval
 from halfpipe.pages import pictures
 from halfpipe.pages.pictures import Scale, picture, run_picture
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
@@ -80,6 +82,12 @@ def test_an_epu_is_one_row_with_its_downlinks_and_staged_rows_are_in_order(tmp_p
     site = gallery.duplicate_chunk(tmp_path)
     (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
     lanes = picture(Survey(site.settings, gallery.NOW), run).lanes
+    for handoff, label in enumerate(("staged, not submitted", "submitted to Level-1")):
+        submissions(site.work, gallery.FIRST).intend(
+            (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=Action.SUBMIT, handoff=handoff
+        )
+        now = picture(Survey(site.settings, gallery.NOW), run).lanes
+        assert now[3].label.startswith(f"{label} · {gallery.FIRST}")
     assert [lane.label.partition(":")[0] for lane in lanes] == [
         *("EPU 956", "EPU 957", "settled"),
         *(f"staged, not submitted · {downlink}" for downlink in (gallery.FIRST, gallery.SECOND)),
