@@ -30,7 +30,6 @@ from halfpipe.files.reading import modified
 from halfpipe.files.records import Record, Series, TakenError, file_of
 from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
-from halfpipe.words import lasted
 
 # Multiples of the time that a command may take: when it is killed, and when it has certainly ended.
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2
@@ -256,9 +255,10 @@ class Attempts:
     def wait(self, say: Say) -> None:
         """Wait until the command of the latest attempt has certainly ended, and read the records again."""
         if seconds := self.may_run:
+            until = datetime.fromtimestamp(time.time() + seconds, UTC)
             say(
-                f"waiting {lasted(seconds)}, because a command for {self.id} may still run that a killed process left "
-                "behind"
+                f"waiting until {until:%H:%M:%S} UTC, because a command for {self.id} may still run that a killed "
+                "process left behind"
             )
             time.sleep(seconds + CLOCK_SECONDS)
             self._waited_for = self._intent

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -142,8 +143,10 @@ def test_a_command_that_a_killed_process_left_is_waited_for_by_the_file_servers_
     known = submissions(tmp_path, ID)
     assert known.is_open
     assert 0 < known.may_run <= 1.2
+    soon = [datetime.fromtimestamp(time.time() + seconds, UTC) for seconds in range(PATIENCE)]
     for _ in range(2):
         known.wait(messages.append)
+    assert messages[0].split()[2] in [f"{each:%H:%M:%S}" for each in soon]
     assert (late.exists(), known.is_open, known.may_run, len(messages)) == (True, True, 0, 1)
 
 
