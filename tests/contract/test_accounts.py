@@ -68,7 +68,12 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
-    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {command}
+    for group in site.told("explain", DL)["groups"]:
+        assert (group["do"], "without 1 level-0 hour" in " ".join(group["why"])) == (command, True)
+    receipt = site.work / paths.receipt(DL)
+    aside = receipt.rename(tmp_path / "receipt")
+    assert "level0-missing" in causes(site), "before the hand-off, too"
+    aside.rename(receipt)
 
     away.rename(second)
     (file,) = second.glob("*a0956*")

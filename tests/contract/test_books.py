@@ -368,9 +368,16 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
 
 def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) -> None:
     build("gap_one", site, FIRST)
-    waiting = equal_on_all_screens(site, FIRST).waiting
+    books = equal_on_all_screens(site, FIRST)
+    for what in (RUN, FIRST):
+        (shown,) = site.told("show", "--books", what)["shown"]
+        (row,) = shown["runs"]
+        assert (row["run"], row["downlink"]) == (RUN, FIRST)
+        assert {row[key] for key in ("decoded", "merged")} == {books.known}
+        assert {row[key] for key in ("delivered", "in_files", "in_stage", "named")} == {books.delivered}
+    assert site.halfpipe("show", "--books", "240601009").status == 1
     (site.work / paths.receipt(FIRST)).unlink()
-    assert open_runs(site) == {RUN: str(waiting)}
+    assert open_runs(site) == {RUN: str(books.waiting)}
 
 
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:

@@ -8,6 +8,7 @@ from halfpipe.downlink.receipt import table
 from halfpipe.ids import RunId
 from halfpipe.pages.pictures import run_picture
 from halfpipe.status.survey import Survey
+from halfpipe.tables.site_frames import SiteFrames
 from tests.support import gallery
 from tests.support.golden_cases import build
 from tests.support.verbs import halfpipe
@@ -34,6 +35,7 @@ def test_simulated_data_are_marked_everywhere(simulated: bool, site: Site, tmp_p
         halfpipe("board", "-o", board, configfile=site.configfile).output,
         run_picture(Survey(site.settings, gallery.NOW), run).decode(),
         *(page.read_text() for page in board.glob("*.html")),
+        *map(repr, (SiteFrames(site.settings), SiteFrames(site.settings).downlink(downlink))),
         *(texts or ([""] if simulated else [])),
     ]
     assert [SAYS in each for each in printed] == [simulated] * len(printed)

@@ -3,13 +3,27 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from halfpipe.ids import RunId
 from halfpipe.run.deliveries import Deliveries
-from tests.support.crashes import CRASHES, DEATHS, DISKS, FIRST, RUN, SECOND, STILL, Crashes, sweep
-from tests.support.harness import event_records
+from tests.support.crashes import (
+    CRASHES,
+    DEATHS,
+    DISKS,
+    FIRST,
+    RUN,
+    SECOND,
+    STILL,
+    Crash,
+    Crashes,
+    everything_flushed,
+    sweep,
+)
+from tests.support.forks import ended, started
+from tests.support.harness import differing, event_records
 from tests.support.leases import leases as left
 from tests.support.leases import time_passes
 from tests.support.workflow import Job, Site
@@ -26,6 +40,18 @@ def test_after_harm_the_same_command_leaves_the_same_tree(
     ways: Sequence[str], again: bool, every: int, tmp_path: Path
 ) -> None:
     assert sweep(tmp_path, again, every, ways) >= 10
+
+
+@pytest.mark.parametrize("rules", [("decode_chunk",), ("decode_chunk", "deliver_run"), ()])
+def test_a_machine_that_crashes_after_a_job_loses_nothing_of_it(rules: Sequence[str], tmp_path: Path) -> None:
+    crashes = Crashes(Site(tmp_path / "site"), not rules, tmp_path)
+    site, crashes.jobs = crashes.site, [each for each in crashes.jobs if not rules or each.job.rule in rules]
+    held = everything_flushed(site, crashes.shadow)
+    assert ended(started(crashes.process, site.home, shadow=crashes.shadow)) == 0
+    done = site.tree()
+    Crash(crashes.shadow, "nothing", Random()).happen(site)
+    held.close()
+    assert differing(site.tree(), done) == []
 
 
 @pytest.mark.faults

@@ -78,8 +78,8 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     if len(wrong):
         at = int(wrong[0])
         contradiction = (
-            f"datagram {numbers[at]} of APID {datagrams['apid'][0]} announces {most[at]} events with the sequences "
-            f"{low[at]} to {high[at]}, but its {listed[at]} event lines have the sequences {first[at]} to {last[at]}"
+            f"datagram {numbers[at]} announces {most[at]} events with the sequences {low[at]} to {high[at]}, but its "
+            f"{listed[at]} event lines have the sequences {first[at]} to {last[at]}"
         )
     missing = int((most - np.minimum(most, listed)).sum())
     counts = {

@@ -21,7 +21,7 @@ from halfpipe import paths
 from halfpipe.decode.announced import compare_with_events, count_unlisted
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
-from halfpipe.files.durable import fsync_directory, fsync_file
+from halfpipe.files.durable import fsync_file
 from halfpipe.files.leases import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
@@ -201,7 +201,6 @@ def publish_products(out: Path, home: Path, chunk: ChunkId) -> None:
         (home / name).unlink()
     for name in sorted(_products_of(out, chunk), key=lambda name: name.endswith(SUFFIX)):
         (out / name).rename(home / name)
-    fsync_directory(home)
     shutil.rmtree(out)
 
 

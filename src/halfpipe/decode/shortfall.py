@@ -70,8 +70,6 @@ def arrived_since(
     if not is_short(chunk):
         return []
     hours = chunk.get("read") or [{**hour, "files": {}} for hour in missing_hours(chunk)]
-    if not hours:
-        return []
     try:
         retdef = read_retdef(settings.paths.work / paths.retdef(downlink, ChunkId(chunk["chunk"])))
     except HalfPipeError:

@@ -115,7 +115,7 @@ def content_of(retdef: RetDef) -> bytes:
     met = retdef.run.met
     text = (
         DTD + f'<retdef type="{retdef.kind}">\n'
-        f'  <arch scid="{retdef.scid}">{html.escape(retdef.arch, quote=False)}</arch>\n'
+        f'  <arch scid="{retdef.scid}">{html.escape(retdef.arch)}</arch>\n'
         f'  <run runid="{met}" l0key="{retdef.l0key}" chunkid="{retdef.chunk.number}" '
         f'gndid="{retdef.gndid}" start="{met}"/>\n'
         f"  <spans>\n{spans}  </spans>\n</retdef>\n"

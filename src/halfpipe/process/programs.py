@@ -274,5 +274,5 @@ class Log(Lines):
         self.said.append(text.rstrip()[:LETTERS_SAID])
         if self._size <= LOG_BYTES:
             self._size += len(line)
-            full = f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB; the rest is not in the log.\n"
+            full = "halfpipe: the log is full; the rest of the program's output is not in it.\n"
             self._fitting += text if self._size <= LOG_BYTES else full

@@ -28,9 +28,8 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, aband
     and the merge settings.
     """
     work, earlier = settings.paths.work, recorded.earlier()
-    ignored = {chunk.dl for chunk in settings.ignore.chunks}
     indexes = [
-        (str(dl), head, sorted(settings.ignored(dl)) if dl in ignored else ())
+        (str(dl), head, tuple(sorted(settings.ignored(dl))))
         for dl in begun_downlinks(work, run)
         if (head := _head(work, run, dl))
     ]

@@ -32,7 +32,6 @@ from halfpipe.status import slurm_queue
 from halfpipe.words import grouped
 
 LATEST = 30  # downlinks, by id, that are searched for the youngest RetDef
-RUNS_KEPT = 64  # whose deliveries are kept in memory
 
 
 @dataclass
@@ -144,7 +143,7 @@ class Survey:
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
         """Reads the deliveries of a run, and keeps them, because the run's downlinks follow each other."""
-        return lru_cache(maxsize=RUNS_KEPT)(partial(Deliveries, only_look=True))
+        return lru_cache(partial(Deliveries, only_look=True))
 
 
 class DownlinkFacts:

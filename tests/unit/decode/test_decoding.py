@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from halfpipe.causes import Verdict
 from halfpipe.decode.announced import MOST_GAPS, gaps
 from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
+from halfpipe.decode.shortfall import sentences, shortfall_causes
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import idx
 from halfpipe.formats.retdef import Span, read_retdef
 from halfpipe.formats.rows import read_rows
-from halfpipe.ids import ChunkId
+from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Decoder, Paths, Settings
 from tests.support.bad_decoder import FAULTS
 from tests.support.golden_cases import GOLDEN
@@ -78,7 +80,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
         ("sh -c 'echo x; echo its last line; exit 3' sh", "decoder", "its last line"),
         ("sh -c 'exit 3' sh", "decoder", str(RETDEF)),
         ("/no/such", "decoder", "/no/such"),
-        ("true", "decoder", f"decode_chunk-{CHUNK}.log"),
+        ("true", "decoder", f'{{dl: "{DOWNLINK}", chunk: "{CHUNK}", '),
         (f"sh -c 'echo getLSEChunk: processing {OTHER_RUN}-; cp {PRODUCTS} $4' sh", "decoder", OTHER_RUN),
     ],
 )
@@ -195,6 +197,9 @@ def test_records_and_bytes_without_an_index_line_are_counted(out: Path) -> None:
     assert counted(out)[:3] == (40, 41, 1)
     file.write_bytes(content + bytes(1000))
     assert counted(out) == (40, 40, 0, 1000)
+    file_entry = {"run": "2c2e6cc0", "apid": "0965", "missing_events": 0, "uncovered_bytes": 1000}
+    (said,) = sentences({"chunk": CHUNK, "files": [file_entry], "level0": {}})
+    assert " 1000 bytes " in said
     FAULTS["empty-index"](out)
     assert counted(out) == (0, 0, 0, len(content) + 1000 - 176), "records cannot be separated"
     for left, uncovered in ((b"", 0), (b"not an event file", 17), (content[:176], 0)):
@@ -210,10 +215,16 @@ def test_two_lines_of_one_datagram_allow_what_either_of_them_allows(out: Path) -
     assert counted(out) == (40, 40, 0, 0)
 
 
-@pytest.mark.parametrize("fault", ["ends-later", "begins-later", "ends-sooner"])
-def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(out: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "first", "last"),
+    [("ends-later", 1074, 2084), ("begins-later", 1075, 1084), ("ends-sooner", 1074, 1083)],
+)
+def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(
+    out: Path, fault: str, first: int, last: int
+) -> None:
     FAULTS[fault](out)
-    with pytest.raises(FormatError, match=rf"{IDX}: datagram \d of APID 965 "):
+    announced = f"datagram 4 announces 7 events .* {first} to {last}, .* 7 event lines .* 1074 to 1084"
+    with pytest.raises(FormatError, match=f"{IDX}: {announced}"):
         counted(out)
     assert counted(out, again=True)[0] == 40
 
@@ -250,6 +261,21 @@ def test_gaps_between_datagrams_in_spans(
     spans: list[Span], datagrams: list[NDArray[np.void]], expected: list[tuple[float, ...]]
 ) -> None:
     assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "datagrams", "verdict"),
+    [(10, 20, 3, Verdict.NOTE), (10, 20, None, Verdict.ACTION), (3590, 3610, 3, Verdict.ACTION)],
+    ids=["inside an hour", "at an edge", "across hours"],
+)
+def test_a_gap_that_may_be_a_missing_file_needs_action(
+    begin: float, end: float, datagrams: int | None, verdict: Verdict, tmp_path: Path
+) -> None:
+    gap = {"apid": 956, "begin": begin, "end": end, "datagrams": datagrams}
+    level0 = {"needed": 1, "missing": [], "gaps": [gap]}
+    chunk = {"chunk": CHUNK, "said": {"exceptions": {}}, "files": [], "level0": level0}
+    (cause,) = shortfall_causes(Settings(Paths(tmp_path, tmp_path)), DownlinkId(DOWNLINK), [chunk])
+    assert (cause.code, cause.verdict) == ("level0-missing", verdict)
 
 
 def test_rows_belong_to_their_products(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

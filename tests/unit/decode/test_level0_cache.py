@@ -4,6 +4,7 @@ Processes stand in for nodes.
 """
 
 import io
+import logging
 import os
 import shlex
 import shutil
@@ -146,7 +147,9 @@ def test_missing_hours_are_fetched_once(home: Path, retdef: RetDef, gone: str) -
     assert left(home) == []
 
 
-def test_an_hour_that_the_copy_lacks_is_fetched_again_later(home: Path, retdef: RetDef) -> None:
+def test_an_hour_that_the_copy_lacks_is_fetched_again_later(
+    home: Path, retdef: RetDef, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = directories(retdef)
     for name in ("archive", "copy"):
         shutil.rmtree(home / name / first)
@@ -155,6 +158,8 @@ def test_an_hour_that_the_copy_lacks_is_fetched_again_later(home: Path, retdef: 
     set_fetch_time(home, first, time.time() - level0_cache.RETRY_SECONDS - 1)
     assert provided(home, retdef) is None
     assert calls(home) == [first, second, first]
+    warned = [said for _, level, said in caplog.record_tuples if level == logging.WARNING]
+    assert [first in said for said in warned] == [True, True]
 
 
 def test_an_hour_that_was_fetched_young_is_fetched_again(empty: Path, retdef: RetDef) -> None:
@@ -200,6 +205,9 @@ def test_leftovers_of_a_killed_job_are_no_hour_even_if_its_command_still_writes(
     assert provided(empty, retdef) == of_apid(empty, retdef)
     assert in_cache(empty) == files_of(empty / "copy") != {}
     (empty / "lives on").unlink(missing_ok=True)
+    (
+        empty / "cache" / f"{level0_cache.REMOVING}1"
+    ).mkdir()  # of a process that was killed while it removed it
     level0_cache.make_room(empty / "cache", 1e9)
     assert len(left(empty)) == 1, "the job may still be alive"
     deadline = time.monotonic() + 60

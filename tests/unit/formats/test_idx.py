@@ -122,7 +122,7 @@ def test_control_byte_does_not_count_as_blank() -> None:
             idx.parse_datagrams([DGM, DGM[:at] + bytes([byte]) + DGM[at + 1 :]], "simulated")
 
 
-def test_missing_keys_and_sentinel_values() -> None:
+def test_missing_keys_and_sentinel_values(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = DGM.split()
     odd = list(fields)
     for field, text in {3: b"-1", 6: b"0xFFFFFFFF", 7: b"-1", 17: b"-1", 21: b"-1", 22: b"none"}.items():
@@ -133,6 +133,9 @@ def test_missing_keys_and_sentinel_values() -> None:
     assert parsed["swkey"].tolist() == [0, 0, 0]
     found = parsed[["scid", "groundid", "modechanges", "evtseq0"]][2].item()
     assert found == (-1, 0xFFFFFFFF, 0xFFFFFFFF, 2**64 - 1)
+    assert idx.parse_datagrams(lines[:1] * 2, "simulated")["hwkey"].tolist() == [0, 0]
+    monkeypatch.setattr(idx, "LINES", 2)
+    assert idx.parse_datagrams(lines, "simulated").tobytes() == parsed.tobytes(), "block by block"
 
 
 @pytest.mark.parametrize("block", [300, 1 << 20])

@@ -121,6 +121,8 @@ def test_span_includes_its_edges_and_cut_datagrams_are_reported(tmp_path: Path) 
     assert contents(read(tmp_path, (begin + 0.000001, end - 0.000001))) == []
     two = read(tmp_path, (HOUR + 600, HOUR + 600.5), (HOUR + 603, HOUR + 603.5))
     assert (contents(two), two.faults) == (bodies(0, 3), ())
+    overlapping = read(tmp_path, (HOUR + 600, HOUR + 602.5), (HOUR + 600.5, HOUR + 601))
+    assert (contents(overlapping), overlapping.faults) == (bodies(0, 1, 2), ())
     cut = read(tmp_path, (HOUR + 600.00001, HOUR + 602.00001))
     assert (contents(cut), len(cut.faults)) == (bodies(1), 2)
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halfpipe.formats.idx import EVENT
+from halfpipe.formats.idx import DATAGRAM, EVENT
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
-from halfpipe.merge.late_events import Events, by_datagram, counts_of, late_and_closed
+from halfpipe.merge.late_events import Events, by_datagram, counts_of, late_and_closed, not_all_delivered
 from halfpipe.merge.undelivered import Group, NotDelivered, closed_books, lost_events
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
@@ -100,6 +100,26 @@ def test_an_event_that_another_downlink_has_in_another_datagram_is_not_late() ->
     for of, late in ((own, 0), (None, 1)):
         found, closed = late_and_closed(known, inside, {SECOND: [delivered]}, {SECOND: of}.get)
         assert (sum(len(events) for _, events in found), closed) == (late, [])
+
+
+@pytest.mark.parametrize(("total", "late"), [(5, 0), (3, 2), (None, 0)])
+def test_events_beyond_the_number_that_the_legacy_delivered_are_late(total: int | None, late: int) -> None:
+    known = rows([(956, 1 + n // 3, n) for n in range(5)])
+    legacy = SimpleNamespace(spans=(Interval(0, 9),), datagrams={956: ((1, 2),)}, counts=None, total=total)
+    ((_, found),), _ = late_and_closed(known, np.ones(5, dtype=bool), {FIRST: [legacy]})
+    assert len(found) == late
+
+
+@pytest.mark.parametrize(
+    ("span", "known", "left"), [((4, 6), 1, False), ((5, 9), 1, True), ((0, 5), 1, True), ((0, 9), 2, True)]
+)
+def test_a_datagram_is_delivered_if_the_legacy_knew_it_and_a_span_has_it(
+    span: tuple[int, int], known: int, left: bool
+) -> None:
+    datagrams = np.zeros(1, DATAGRAM)
+    datagrams[["apid", "datagram", "nevts", "evtseq0", "evtseq1"]] = (956, 1, 3, 4, 6)
+    legacy = SimpleNamespace(spans=(Interval(*span),), datagrams={956: ((known, 9),)}, counts=None)
+    assert not_all_delivered(datagrams, [legacy]) is left
 
 
 def test_a_delivery_of_more_events_than_are_known_hides_no_loss() -> None:

@@ -81,6 +81,8 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND), paths.board_run(RUN))
     assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False, True]
     (site.work / paths.receipt(FIRST)).write_text("{")
+    (site.work / paths.submissions(FIRST)).mkdir()
+    (site.work / paths.submissions(FIRST) / "000001.json").write_text("{")
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
     assert "edited or damaged" in text(home / paths.board_page(FIRST))
@@ -105,12 +107,20 @@ def test_open_runs_have_a_page_with_their_missing_data(home: Path) -> None:
         assert words in text(page)
 
 
-def test_a_run_has_a_page_with_its_picture_and_numbers_linked_to_its_downlinks(home: Path) -> None:
+def test_a_run_has_a_page_with_its_picture_and_numbers_linked_to_its_downlinks(
+    site: Site, home: Path
+) -> None:
     page = home / paths.board_run(RUN)
     words, content = text(page), page.read_text()
     assert "67 of 78 events staged, 11 wait" in words
     assert content.count('<svg class="picture"') == 1
     assert all(f'<a href="{paths.board_page(downlink)}">' in content for downlink in (FIRST, SECOND))
+    recently = recent(Survey(site.settings), DAYS, SECOND)
+    assert recently == [SECOND, FAILED]
+    board_pages.make(Survey(site.settings), recently, home)
+    assert FIRST in text(page), "a part of the run, though not on the board"
+    assert not (home / paths.board_page(FIRST)).exists()
+    make(site, home)
     for other in (paths.board_page(FIRST), paths.BOARD_RUNS):
         assert f'<a href="{page.name}">{RUN}</a>' in (home / other).read_text()
 

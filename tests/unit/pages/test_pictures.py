@@ -7,9 +7,13 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
+from halfpipe.downlink.submissions import submissions
+from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval
+from halfpipe.pages import pictures
 from halfpipe.pages.pictures import Scale, picture, run_picture
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build
@@ -55,11 +59,13 @@ def test_the_picture_of_a_run(case: Callable[[Path], Site], expected: list[str],
         assert svg == gallery.picture(site), "the same input gives the same bytes"
 
 
-def test_a_run_without_deliveries_and_without_rows(site: Site) -> None:
+def test_a_run_without_deliveries_and_without_rows(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
     build("one_epu_then_other", site, downlink)
     survey = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(survey, run))[0]
+    monkeypatch.setattr(pictures, "MOST_LINES", 1)
+    assert "…" in written(run_picture(survey, run))
     next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
     assert any("no events can be read" in text for text in written(run_picture(survey, run)))
 
@@ -76,6 +82,12 @@ def test_an_epu_is_one_row_with_its_downlinks_and_staged_rows_are_in_order(tmp_p
     site = gallery.duplicate_chunk(tmp_path)
     (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
     lanes = picture(Survey(site.settings, gallery.NOW), run).lanes
+    for handoff, label in enumerate(("staged, not submitted", "submitted to Level-1")):
+        submissions(site.work, gallery.FIRST).intend(
+            (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=Action.SUBMIT, handoff=handoff
+        )
+        now = picture(Survey(site.settings, gallery.NOW), run).lanes
+        assert now[3].label.startswith(f"{label} · {gallery.FIRST}")
     assert [lane.label.partition(":")[0] for lane in lanes] == [
         *("EPU 956", "EPU 957", "settled"),
         *(f"staged, not submitted · {downlink}" for downlink in (gallery.FIRST, gallery.SECOND)),
@@ -99,6 +111,8 @@ def test_a_delivered_run_without_its_products_fills_the_picture(tmp_path: Path) 
     site = gallery.lci_run(tmp_path)
     (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
     before = picture(Survey(site.settings, gallery.NOW), run)
+    times = [f"MET {unix_to_met(unix):.0f}" for unix in site.receipt(gallery.FIRST)["runs"][0]["times"]]
+    assert [before.ticks[place].lines[1] for place in (0, -1)] == times
     for path in (site.work / paths.chunks(gallery.FIRST)).iterdir():
         if path.suffix in {".evt", ".idx", ".rows"}:
             path.unlink()

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -49,6 +50,11 @@ def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
     assert recorded(tmp_path) == ["submitted", ""], "without its last record an attempt is open"
 
 
+def test_a_person_can_record_what_happened_without_an_attempt(tmp_path: Path) -> None:
+    submissions(tmp_path, ID).settle(True, By.PERSON)
+    assert recorded(tmp_path) == ["submitted"]
+
+
 def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: Path) -> None:
     """A process was suspended with its command, and another one took over."""
 
@@ -66,7 +72,7 @@ def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(tmp_path: 
     ("words", "seconds", "word", "status"),
     [
         (["true"], PATIENCE, "submitted", 0),
-        (["sh", "-c", "echo received; exit 3"], PATIENCE, "failed", 3),
+        (["sh", "-c", "echo received; exit 1"], PATIENCE, "failed", 1),
         (["/no/such/client"], PATIENCE, "not-submitted", None),
         (["true"], 0.0, "not-submitted", None),  # no time was left to start it
         (["sleep", "60"], 1.0, "failed", TIMED_OUT),
@@ -78,7 +84,7 @@ def test_the_answer_of_a_command_is_recorded(
     assert run(tmp_path, *words, seconds=seconds) == [word]
     intent, answer = values(tmp_path, paths.submissions(ID))
     assert intent["command"] == words
-    said = ["received"] if status == 3 else []
+    said = ["received"] if status == 1 else []
     assert (answer["by"], answer["status"], answer["said"]) == ("answer", status, said)
     assert f"process {os.getpid()} on " in intent["who"]
 
@@ -97,6 +103,7 @@ def test_an_attempt_without_a_recorded_answer_is_open(lost: bool, tmp_path: Path
     with pytest.raises(UnknownOutcomeError):
         known.run(["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **ABOUT)
     assert known.is_open
+    assert ("killed" in known.every[-1].why_unknown()) is not lost
     if lost:
         Path(known.path).unlink()
         away.rename(known.path)
@@ -136,8 +143,10 @@ def test_a_command_that_a_killed_process_left_is_waited_for_by_the_file_servers_
     known = submissions(tmp_path, ID)
     assert known.is_open
     assert 0 < known.may_run <= 1.2
+    soon = [datetime.fromtimestamp(time.time() + seconds, UTC) for seconds in range(PATIENCE)]
     for _ in range(2):
         known.wait(messages.append)
+    assert messages[0].split()[2] in [f"{each:%H:%M:%S}" for each in soon]
     assert (late.exists(), known.is_open, known.may_run, len(messages)) == (True, True, 0, 1)
 
 

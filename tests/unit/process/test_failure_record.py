@@ -35,7 +35,7 @@ from tests.support.workflow import Site
         (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk"),
         (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
         (OSError(errno.EACCES, "Permission denied", "/proc/x"), "file-system"),
-        (OSError(errno.ENOSPC, "No space left", "/w/x"), "disk-full"),
+        (OSError(errno.ENOSPC, "No space left", "/proc/x"), "disk-full"),
         (MemoryError(), "memory"),
         (KeyError("x"), "defect"),
         (SystemExit(143), "interrupted"),
@@ -68,10 +68,17 @@ def test_a_job_that_fails_records_why(
             assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")
             assert re.search(rf"\buid {Path('/proc').stat().st_uid}\)?, mode d", why.text)
             assert f"error: {why.text}\n" in capsys.readouterr().err
+        if code == "disk-full":
+            assert why.text.startswith("DISK FULL /proc: ")
         if isinstance(error, HalfPipeError):
             assert (why.text, str(why.remedy)) == (error.text, str(error.remedy))
     assert rule_program.run(lambda *_: None, parser, argv) == 0
     assert Failure.read(log) is None
+
+
+def test_a_full_disk_that_is_not_known_and_a_record_that_cannot_be_written() -> None:
+    assert (Failure.full(None).code, Failure.full(None).place) == ("disk-full", "")
+    assert not Failure("decoder", "it failed").write(Path("/proc/job.log"))
 
 
 def common(*, dryrun: bool) -> Any:

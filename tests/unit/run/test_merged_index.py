@@ -10,7 +10,14 @@ from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.rows import read_rows, write_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, events_there, keep_known, merge_chunks
+from halfpipe.run.merged_index import (
+    ChunkProducts,
+    MergedIndex,
+    events_there,
+    keep_known,
+    merge_chunks,
+    without_chunks,
+)
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 
@@ -105,12 +112,12 @@ def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp
     (chunk, place), *_ = multi3
     merge_chunks(multi3, {})[0].save(tmp_path, RUN, DL)
     home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
-    kept.mkdir(parents=True)
+    home.mkdir(parents=True)
     for name in chunk.files:
-        (kept / name).write_text("first")
         (place / name).rename(home / name)
-    keep_known(tmp_path, DL, chunk.chunk, [RUN])
-    assert chunk.are_in(kept)
+    for _ in range(2):
+        keep_known(tmp_path, DL, chunk.chunk, [RUN])
+        assert chunk.are_in(kept)
     for name in chunk.files:
         (home / name).unlink()
         (home / name).write_text("not merged")
@@ -126,3 +133,12 @@ def test_chunks_with_smaller_or_missing_products_are_found(multi3: Decoded, tmp_
     less = dataclasses.replace(one, files={name: size - 1 for name, size in one.files.items()})
     found = [smaller_chunks(tmp_path, RUN, DL, now) for now in (merged.chunks, [less, *others], others)]
     assert found == [[], [one.chunk], [one.chunk]]
+    assert smaller_chunks(tmp_path / "before any merge", RUN, DL, []) == []
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_datagrams_of_an_ignored_chunk_stay_if_other_products_are_gone(gone: bool, multi3: Decoded) -> None:
+    merged, places = merge_chunks(multi3, {})[0], {chunk.chunk: place for chunk, place in multi3}
+    one, *others = merged.chunks
+    left = without_chunks(merged, [one.chunk], lambda chunk: None if gone else places[chunk.chunk])
+    assert (left.chunks, left.datagrams is merged.datagrams) == (tuple(others), gone)

@@ -63,16 +63,24 @@ def test_leftover_scratch_is_removed_first(tmp_path: Path) -> None:
 
 
 def test_texts_replace_those_of_an_earlier_hand_off(tmp_path: Path) -> None:
-    (tmp_path / DL).mkdir()
-    (tmp_path / DL / "not-a-text").touch()
     for texts in ({"a": "a", "b": "b"}, {"b": "new"}):
         with stage.scratch(tmp_path, DL, "texts") as scratch:
             for name, content in texts.items():
                 (scratch / f"{name}_{DL}.txt").write_text(content)
             stage.put_texts(tmp_path, scratch, DL)
+        (tmp_path / DL / "not-a-text").touch()
         expected = {f"{DL}/{name}_{DL}.txt": content for name, content in texts.items()}
         assert tree(tmp_path) == {*expected, f"{DL}/not-a-text"}
         assert {name: (tmp_path / name).read_text() for name in expected} == expected
+
+
+def test_a_job_whose_scratch_is_gone_changes_nothing(tmp_path: Path) -> None:
+    """It was suspended, and another job has staged the run."""
+    place(tmp_path, 1000)
+    before = tree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        stage.place(tmp_path, tmp_path / "gone", DL, RUN, [], [file(1000).name])
+    assert tree(tmp_path) == before
 
 
 def test_no_token_is_left_of_a_file_level_1_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

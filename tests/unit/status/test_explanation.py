@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import FormatError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
+from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.status.account import account
 from halfpipe.status.explanation import Explained, State
 from halfpipe.status.survey import Survey
@@ -53,7 +55,8 @@ def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Sit
     (group,) = said.groups
     assert place(group) == (NotDelivered.WAITING, 957, 1069, 1130, 18)
     assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
-    assert len({one.chunk for one in group.waits_for}) == 1
+    ((chunk, *_), *more) = {(one.chunk, one.downlink) for one in group.waits_for}
+    assert (more, f"Chunk {chunk} of downlink {SECOND} " in " ".join(group.why)) == ([], True)
     assert group.do == f"snakemake dl={SECOND}"
     site.by_hand(SECOND)
     assert said_of(site).groups == ()
@@ -182,6 +185,10 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
             "which of them, nobody knows"
         )
     assert "late-events" in {cause.code for cause in account(Survey(site.settings), SECOND).causes}
+    submissions(site.work, FIRST).intend(
+        (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=Action.SUBMIT, handoff=1
+    )
+    assert "Level-1 has hand-off 1 " in " ".join(said_of(site).groups[0].why)
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
     assert site.receipt(FIRST)["runs"][0]["delivered"] == everything

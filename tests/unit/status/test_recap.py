@@ -11,6 +11,7 @@ from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status import recap
+from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import FailedJob, failed
 from tests.support.golden_cases import GOLDEN, build
 from tests.support.harness import job_log
@@ -84,6 +85,13 @@ def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
     assert lines[2].startswith(
         f"{DL} needs action: hand-off 1 (51 events of run 2c2e5787) is gone from the stage"
     )
+
+
+def test_a_defect_of_an_account_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    build("split2", site, DL)
+    monkeypatch.setattr(recap, "account", lambda survey, dl: account(survey, {DL: dl}[dl]))
+    said = [line.split(":")[:2] for line in recap.standing(site.settings, [DL, OTHER])]
+    assert (said[0][0], said[1]) == (DL, [OTHER, " not known"])
 
 
 def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> None:

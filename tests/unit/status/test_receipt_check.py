@@ -15,6 +15,7 @@ from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import COSTS, account
 from halfpipe.status.receipt_check import check
 from halfpipe.status.survey import Survey
@@ -53,6 +54,30 @@ def codes(site: Site) -> list[str]:
 
 def is_note(cause: Cause) -> bool:
     return cause.verdict is Verdict.NOTE
+
+
+def test_a_downlink_without_retdefs_waits_for_them(site: Site) -> None:
+    other = DownlinkId("240601009")
+    (site.retdefs / other).mkdir()
+    assert [cause.code for cause in account(Survey(site.settings), other).causes] == ["waits-retdef"]
+
+
+def test_what_cannot_be_read_is_a_cause(site: Site) -> None:
+    shutil.rmtree(site.work / "leases", ignore_errors=True)
+    (site.work / "leases").symlink_to("leases")
+    assert [cause.code for cause in account(Survey(site.settings), DL).causes] == ["file-system"]
+
+
+def test_what_a_receipt_records_needs_action(site: Site) -> None:
+    receipt, attitude = site.receipt(DL), paths.text("magic7", DL)
+    texts = [text for text in receipt["texts"] if text["name"] != attitude]
+    receipt["texts"] = [*texts, {"name": attitude, "size": 0, "sha256": ""}]
+    receipt["runs"][0]["missing"] = ["chunk 00007 of downlink 240601002"]
+    receipt["runs"][0]["known"] += 1
+    publish_receipt(site.work, DL, receipt)
+    causes = account(Survey(site.settings), DL).causes
+    action = {cause.code for cause in causes if cause.verdict is Verdict.ACTION}
+    assert {"magic7", "merged-without", "books"} <= action
 
 
 def files(site: Site) -> Iterator[Path]:

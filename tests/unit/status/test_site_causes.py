@@ -52,6 +52,12 @@ def test_a_disk_is_low_by_its_share_and_by_what_a_downlink_needs(
     )
 
 
+def test_what_cannot_be_looked_at_is_a_cause(settings: Settings) -> None:
+    (settings.paths.work / paths.FORCE).touch()
+    away = replace(settings, paths=replace(settings.paths, level0=Path("/no/such")))
+    assert codes(away) == {"file-system": Verdict.ACTION, "not-mounted": Verdict.ACTION}
+
+
 def test_a_light_tells_the_worst() -> None:
     note, bad = (Cause("ledger", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
     assert light("ledger", [note, Cause("silence", Verdict.ACTION, ""), bad, note]) == bad

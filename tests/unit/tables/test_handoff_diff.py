@@ -38,7 +38,7 @@ def test_changes_of_each_run() -> None:
     one = ("x", "1")
     before = receipt(run("a", one, ("y", "2"), ("z", "3")), run("b", one), run("c", one))
     now = run("a", one, ("y", "9"), ("w", "4"), delivered=1_410)
-    after = receipt(now, run("c", one), run("d", ("x", "5")), run("e", delivered=0))
+    after = receipt(now | {"late": 7}, run("c", one), run("d", ("x", "5")), run("e", delivered=0))
     found = changed_runs(before, after)
     found["run"] = found["run"].str[-1]
     assert found.set_index("run")[[*KINDS, "events", "events_before"]].T.to_dict("list") == {
@@ -50,7 +50,8 @@ def test_changes_of_each_run() -> None:
     }
     changed = changed_bytes(found)
     assert list(changed["run"]) == ["a", "b", "d"]
-    assert next(sentences(changed)).startswith("run a: +1,400 events, ")
+    one_each = ", ".join(f"1 file {kind}" for kind in KINDS)
+    assert next(sentences(changed)) == f"run a: +1,400 events, {one_each}, late 0 → 7"
     assert changed_bytes(changed_runs(after, after)).empty
 
 

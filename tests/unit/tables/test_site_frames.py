@@ -125,6 +125,7 @@ def test_coverage_and_gaps_are_the_run(frames: SiteFrames) -> None:
     for run, files in frames.files.groupby("run"):
         of = frames.run(run)
         covered, gaps = of.coverage(), of.gaps()
+        assert len(of.coverage_table()) == len(covered)
         whole = files["end_met"].max() - files["begin_met"].min()
         assert covered["seconds"].sum() + gaps["seconds"].sum() == whole
         around = of.gaps(files["begin_met"].min() - 5, files["end_met"].max() + 2)
@@ -394,8 +395,9 @@ def test_the_verb(half_done: Site) -> None:
     assert half_done.halfpipe("find", "--met", "1").status == 1
 
 
-def test_a_damaged_receipt_is_reported_and_hides_no_other_downlink(half_done: Site) -> None:
-    damage(half_done.work, paths.receipts(FIRST))
+@pytest.mark.parametrize("place", [paths.receipts(FIRST), paths.deliveries(RUN)])
+def test_a_damaged_record_is_reported_and_hides_no_other_downlink(half_done: Site, place: str) -> None:
+    damage(half_done.work, place)
     ended = half_done.halfpipe("find", "--run", RUN)
     assert ended.status == 1
-    assert all(words in ended.said for words in (paths.receipts(FIRST), f"snakemake dl={SECOND}"))
+    assert all(words in ended.said for words in (place, f"snakemake dl={SECOND}"))
