@@ -23,7 +23,7 @@ from tests.support.workflow import Site
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
-        ["show", "some.evt", "--event", "0", "--sequence", "5"],
+        ["show", "some.evt", "--event", "0", "--sequence", "5"], ["show", LCI, "--format", "csv"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
@@ -83,6 +83,14 @@ def test_delivered(shared: Site) -> None:
     assert ended.status == 1
     assert "snakemake dl=240602001" in ended.errors
     assert ended.out.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
+
+
+@pytest.mark.parametrize("name", ["downlinks", "files", "chunks", "jobs", "records"])
+def test_a_table_for_people_has_the_rows_of_the_one_for_programs(name: str, shared: Site) -> None:
+    rows = shared.told("show", "--table", name)[name]
+    head, *lines, foot = shared.halfpipe("show", "--table", name).good().out.splitlines()
+    assert [line.split()[0] for line in lines] == [str(row[head.split()[0]]) for row in rows]
+    assert foot.startswith(f"{len(rows)} rows, {len({row['downlink'] for row in rows})} downlinks")
 
 
 def test_one_hand_off_that_cannot_be_read_does_not_stop_the_others(own: Site) -> None:
