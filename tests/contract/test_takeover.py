@@ -142,6 +142,13 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert take(site, home)["unchanged"] == 2
 
 
+def test_a_run_with_only_chunks_left_is_known(site: Site) -> None:
+    home = legacy(site, "one_epu")
+    shutil.rmtree(home / FIRST / MET)
+    (home / FIRST / f"r0{MET}_doMerge.txt").unlink()
+    assert take(site, home)["runs"]["whole"] == [RUN]
+
+
 def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
     home = legacy(site, "reprocessed_here")
     source = Path(shutil.copytree(TAKEOVER / "reprocessed_here" / "in", site.home / "less"))

@@ -1,5 +1,8 @@
 """Command lines of verbs, and their output for programs."""
 
+import re
+from collections import Counter
+
 import pytest
 
 from halfpipe import paths
@@ -91,6 +94,23 @@ def test_a_table_for_people_has_the_rows_of_the_one_for_programs(name: str, shar
     head, *lines, foot = shared.halfpipe("show", "--table", name).good().out.splitlines()
     assert [line.split()[0] for line in lines] == [str(row[head.split()[0]]) for row in rows]
     assert foot.startswith(f"{len(rows)} rows, {len({row['downlink'] for row in rows})} downlinks")
+
+
+def test_texts_have_the_figures_of_the_documents(shared: Site) -> None:
+    _, *rows, total = shared.halfpipe("cleanup").out.splitlines()
+    assert [row.split()[1:5] for row in rows] == [
+        [one["run"], *(str(n) for n in (len(one["downlinks"]), len(one["sizes"]), sum(one["sizes"].values())))]
+        for one in shared.told("cleanup")["found"]
+    ]
+    assert (len(rows), total.split()[0]) == (3, "0")
+    said = shared.halfpipe("online").out.strip().split(", ")
+    assert dict(reversed(one.split()) for one in said) == {
+        what: str(many) for what, many in Counter(one["what"] for one in shared.told("online")["runs"]).items()
+    }
+    said = shared.halfpipe("explain", SPREAD).out.splitlines()
+    (group,) = shared.told("explain", SPREAD)["groups"]
+    assert re.findall(r"\d+", said[1]) == [str(group[name]) for name in ("events", "first", "last", "apid")]
+    assert (said[-1].split("→ ")[1], said[0].split(", ")[:2]) == (group["do"], [f"run {SPREAD}", "r0741234567"])
 
 
 def test_one_hand_off_that_cannot_be_read_does_not_stop_the_others(own: Site) -> None:
