@@ -111,6 +111,7 @@ def test_texts_have_the_figures_of_the_documents(shared: Site) -> None:
     said = shared.halfpipe("explain", SPREAD).out.splitlines()
     (group,) = shared.told("explain", SPREAD)["groups"]
     assert re.findall(r"\d+", said[1]) == [str(group[name]) for name in ("events", "first", "last", "apid")]
+    assert [len(said), len(shared.halfpipe("explain", LCI).out.splitlines())] == [3 + len(group["why"]), 2]
     assert (said[-1].split("→ ")[1], said[0].split(", ")[:2]) == (group["do"], [f"run {SPREAD}", "r0741234567"])
 
 
