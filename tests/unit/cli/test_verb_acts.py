@@ -28,7 +28,7 @@ from tests.support.workflow import Site
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"], ["show", LCI, "--format", "csv"],
         ["show", "some.evt", "--books"],
-        ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
+        ["statsu"], ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
         ["status", "2024-07"], ["status", "2024-13"], ["show", "240601002..240601001"], ["diff", "2024-06"],
