@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -84,6 +85,8 @@ def test_without_do_or_of_a_tree_in_which_halfpipe_writes_a_takeover_writes_noth
     before = tree_of(home)
     ended = site.halfpipe("takeover", str(home)).good()
     assert "240601001.rerun" in ended.said
+    counts = re.findall(r"^ *\d+ (?:downlinks|run [a-z]+)", ended.said, re.MULTILINE)
+    assert counts == ["2 downlinks", "  1 run whole"]
     assert f"halfpipe takeover {home} --do" in ended.said
     would = site.told("takeover", str(home))
     assert (would["taken"], would["unchanged"], would["runs"]["whole"]) == (2, 0, [RUN])

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 from sqlalchemy.dialects import oracle
 from sqlalchemy.exc import IntegrityError
 
 from halfpipe.errors import LedgerError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger import adopt as adopt_module
 from halfpipe.ledger.adopt import adopt, adoption, readers, way_back
 from halfpipe.ledger.check import check, refuse_delivery
 from halfpipe.ledger.database import Ledger
@@ -142,6 +143,16 @@ def test_a_column_that_does_not_fit_is_named_and_nothing_is_done(
     (place, why), = (each.split(": ") for each in found.problems)
     assert (place, why == "missing") == (f"{name}.{column}".rstrip("."), becomes is None)
     assert not found.done
+    assert legacy.content() == before
+
+
+def test_an_adoption_that_would_lose_rows_changes_nothing(
+    legacy: LegacyLedger, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = legacy.content()
+    monkeypatch.setattr(adopt_module, "_copy", lambda table: text(f"DELETE FROM {table.name}"))
+    with pytest.raises(LedgerError, match="glastops_downlink has 0 rows"):
+        adopt(database.ledger(()), do=True)
     assert legacy.content() == before
 
 
