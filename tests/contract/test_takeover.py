@@ -193,7 +193,7 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     good = damaged.read_bytes(), retdef.read_bytes()
     damaged.write_bytes(b"torn")
     next((home / SECOND / MET).glob("dgm-*.idx")).write_bytes(b"DGM: garbage\n")
-    (home / FIRST / f"moot_keys_{FIRST}.txt").unlink()
+    (home / FIRST / f"moot_keys_{FIRST}.txt").write_text(f"r0{MET} 1 a\nr0{MET} 2 b\n")
     report = take(site, home)
     assert report["refused"].keys() == {FIRST}
     assert report["refused"][FIRST][0].startswith("chunk 00004: ")
@@ -212,6 +212,9 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     retdef.write_bytes(good[1])
     assert (take(site, home)["refused"], take(site, home)["unchanged"]) == ({}, 2)
     assert all(chunk["files"] for chunk in site.receipt(FIRST)["chunks"])
+    (home / "240531001" / "9999999999").mkdir(parents=True)  # no run can start then
+    again = take(site, home)
+    assert (again["refused"].keys(), again["unchanged"]) == ({"240531001"}, 2)
 
 
 def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:

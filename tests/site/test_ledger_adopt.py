@@ -154,6 +154,12 @@ def test_an_adoption_that_would_lose_rows_changes_nothing(
     with pytest.raises(LedgerError, match="glastops_downlink has 0 rows"):
         adopt(database.ledger(()), do=True)
     assert legacy.content() == before
+    monkeypatch.undo()
+    adopt(database.ledger(()), do=True)
+    database.by_others("DELETE FROM halfpipe_lock")
+    with pytest.raises(LedgerError, match="cut off") as cut:
+        adopt(database.ledger(()), do=True)
+    assert cut.value.remedy.do == ("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
 
 
 def test_a_column_that_only_the_legacy_has_stays_with_its_table(

@@ -27,7 +27,7 @@ from tests.support.workflow import Site
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"], ["show", LCI, "--format", "csv"],
-        ["show", "some.evt", "--books"],
+        ["show", "some.evt", "--books"], ["compare", FIRST, "--with", "no such"],
         ["statsu"], ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
@@ -108,6 +108,11 @@ def test_texts_have_the_figures_of_the_documents(shared: Site) -> None:
     assert dict(reversed(one.split()) for one in said) == {
         what: str(many) for what, many in Counter(one["what"] for one in shared.told("online")["runs"]).items()
     }
+    off = ("--config", "paths.online=null")
+    assert [shared.halfpipe("online", *words, *off).status for words in ((), ("--again", LCI))] == [0, 2]
+    (books,) = shared.told("show", "--books", SPREAD)["shown"]
+    lines = shared.halfpipe("show", "--books", SPREAD).out.splitlines()
+    assert len(lines) == 1 + sum(1 + len(books[part]) for part in ("chunks", "runs", "accounts"))
     said = shared.halfpipe("explain", SPREAD).out.splitlines()
     (group,) = shared.told("explain", SPREAD)["groups"]
     assert re.findall(r"\d+", said[1]) == [str(group[name]) for name in ("events", "first", "last", "apid")]

@@ -154,3 +154,16 @@ def test_a_damaged_mark_is_refused(settings: Settings, content: bytes) -> None:
     noted(settings, 1)
     mark_of(settings).write_bytes(content)
     assert refused(settings) == "damaged"
+    cause = stage_mark.trouble(settings)
+    assert cause is not None
+    assert cause.code == "damaged"
+
+
+def test_a_mark_that_cannot_be_read_is_refused_and_fails_no_submission(settings: Settings) -> None:
+    (record,) = noted(settings, 1)
+    mark = mark_of(settings)
+    mark.unlink()
+    mark.mkdir()
+    assert refused(settings) == "file-system"
+    stage_mark.noted(settings, PLACE, record)
+    assert list(mark.iterdir()) == []

@@ -359,7 +359,7 @@ def test_the_state_after_two_files(more: list[dict[str, object]], state: OnlineS
     assert OnlineRecord(tmp_path, RUN).state is record.state is state
 
 
-@pytest.mark.parametrize("one", [{}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
+@pytest.mark.parametrize("one", [{}, {"making": 5}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
 def test_a_damaged_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
     told(tmp_path)
     series = Series(tmp_path, paths.online_record(RUN))
