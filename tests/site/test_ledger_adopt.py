@@ -140,7 +140,7 @@ def test_a_column_that_does_not_fit_is_named_and_nothing_is_done(
         database.by_others(f"ALTER TABLE {name} ADD COLUMN {column} {becomes}")
     before = legacy.content()
     found = adopt(database.ledger(()), do=True)
-    (place, why), = (each.split(": ") for each in found.problems)
+    ((place, why),) = (each.split(": ") for each in found.problems)
     assert (place, why == "missing") == (f"{name}.{column}".rstrip("."), becomes is None)
     assert not found.done
     assert legacy.content() == before
