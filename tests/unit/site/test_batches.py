@@ -24,7 +24,7 @@ def failed(work: Path, code: str, *downlinks: DownlinkId) -> None:
         Failure(code, f"{code} of {dl}").write(work / record(dl))
 
 
-@pytest.mark.parametrize("between", ["nothing", "handed off", "another code", *LEFT, DISK_FULL])
+@pytest.mark.parametrize("between", ["nothing", "handed off", "another code", *sorted(LEFT), DISK_FULL])
 def test_twenty_equal_failures_in_a_row_end_the_command(between: str, tmp_path: Path) -> None:
     batch = Batches(Settings(Paths(tmp_path, tmp_path / "stage")), EVERY)
     failed(tmp_path, "decoder", *EVERY[:19])

@@ -1,5 +1,6 @@
 """What a turn reports while it runs: the board, a problem of the board, and what stops Slurm's queue."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +38,13 @@ def test_a_turn_alarms_about_a_used_up_allocation(tmp_path: Path, monkeypatch: p
     settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
     lease = Lease.of(settings, paths.UNATTENDED_LEASE)
     turn = Turn(settings, SnakemakeCall(is_remote=True), 1.0, Alarms(settings, said), lease, "")
+    assert lease.try_take()
+    (number,) = lease.home.iterdir()
+    os.utime(number, (0, 0))
     for reason in ("Priority", "AssocGrpNodeLimit", "AssocGrpNodeLimit", "Resources"):
         put_program(tmp_path, "squeue", f"echo 'halfpipe_a|{reason}|N/A'", monkeypatch)
         turn.report_progress()
     assert ["AssocGrpNodeLimit" in text for text in said] == [True, False]
     assert "over" in said[1]
+    assert number.stat().st_mtime > 0, "the turn advances"
+    lease.release()
