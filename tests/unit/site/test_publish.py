@@ -26,8 +26,9 @@ def asking(site: Site, board: Path | None) -> Settings:
 def test_the_board_is_written_if_the_config_asks_for_one(worked: Callable[..., Site], tmp_path: Path) -> None:
     site = lay_out(worked(*HANDED_OFF))
     assert list(publish(asking(site, None))) == []
+    (lost := next(site.work.glob("runs/*")) / "240603001").mkdir()
     assert list(publish(asking(site, tmp_path / "board"))) == []
-    assert (tmp_path / "board" / paths.board_page(FIRST)).exists()
+    assert all((tmp_path / "board" / paths.board_page(dl)).exists() for dl in (FIRST, lost.name))
     (tmp_path / "file").write_text("in the way")
     (cause,) = publish(asking(site, tmp_path / "file" / "board"))
     assert cause.code == "board-failed"
