@@ -105,7 +105,7 @@ class LogHandler(LogHandlerBase):
         match _of(record, "event"):
             case LogEvent.JOB_INFO:
                 self._given[_of(record, "jobid")] = _of(record, "resources")
-                for log in _paths(_of(record, "log"))[:1]:
+                for log in _paths(_of(record, "log")):
                     forget(log)
             case LogEvent.JOB_ERROR:
                 log, *of_slurm = _paths(_of(record, "log"))
@@ -115,7 +115,7 @@ class LogHandler(LogHandlerBase):
             case LogEvent.GROUP_ERROR:
                 of_slurm = _paths(filter(None, _of(record, "aux_logs")))
                 for job in _of(record, "job_error_info"):
-                    for own in _paths(job["log"])[:1]:
+                    for own in _paths(job["log"]):
                         if own.exists() and not _are_made(job["output"]):
                             given = self._given.get(job["jobid"], {})
                             self._failed(own, of_slurm, given, None, job["shellcmd"])

@@ -123,8 +123,14 @@ def test_a_held_downlink_is_left_out_and_named(three: Site, monkeypatch: pytest.
     three.halfpipe("hold", "stage", SECOND, "--reason", "test").good()
     monkeypatch.setattr(Site, "typing", False)
     monkeypatch.setattr(process_verb, "MOST_SHOWN", 1)
-    ended = process(three, FIRST, SECOND).bad(f"and 1 more: halfpipe status {FIRST}..{SECOND}\n")
+    (three.work / "halts").mkdir()
+    (three.work / "halts" / "haltStge").touch()
+    ended = process(three, FIRST, SECOND).bad(
+        "haltStge is not a known switch", f"and 1 more: halfpipe status {FIRST}..{SECOND}\n"
+    )
     assert ended.said.count("skipped: ") == 1
+    monkeypatch.setattr(process_verb, "MOST_SHOWN", 2)
+    assert " more: " not in process(three, FIRST, SECOND).bad().said
 
 
 def test_a_downlink_that_no_job_explains_is_named_with_the_end_of_its_command(three: Site) -> None:

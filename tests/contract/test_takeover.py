@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -84,6 +85,8 @@ def test_without_do_or_of_a_tree_in_which_halfpipe_writes_a_takeover_writes_noth
     before = tree_of(home)
     ended = site.halfpipe("takeover", str(home)).good()
     assert "240601001.rerun" in ended.said
+    counts = re.findall(r"^ *\d+ (?:downlinks|run [a-z]+)", ended.said, re.MULTILINE)
+    assert counts == ["2 downlinks", "  1 run whole"]
     assert f"halfpipe takeover {home} --do" in ended.said
     would = site.told("takeover", str(home))
     assert (would["taken"], would["unchanged"], would["runs"]["whole"]) == (2, 0, [RUN])
@@ -131,6 +134,7 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     ):
         site.halfpipe(*words).good()
     site.halfpipe("find", "--run", RUN).good()
+    assert site.halfpipe("ledger", "rebuild").good().out.startswith("0 downlinks "), "only spans are known"
     receipt = site.receipt(SECOND)
     assert receipt["runs"][0]["legacy"] == [[1073, 1145, None]]
     assert receipt["runs"][0]["delivered"] == 35
@@ -139,6 +143,13 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert site.staged(FIRST).keys() != set()
     assert site.receipt(FIRST)["handoff"] == 2
     assert take(site, home)["unchanged"] == 2
+
+
+def test_a_run_with_only_chunks_left_is_known(site: Site) -> None:
+    home = legacy(site, "one_epu")
+    shutil.rmtree(home / FIRST / MET)
+    (home / FIRST / f"r0{MET}_doMerge.txt").unlink()
+    assert take(site, home)["runs"]["whole"] == [RUN]
 
 
 def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
@@ -182,7 +193,7 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     good = damaged.read_bytes(), retdef.read_bytes()
     damaged.write_bytes(b"torn")
     next((home / SECOND / MET).glob("dgm-*.idx")).write_bytes(b"DGM: garbage\n")
-    (home / FIRST / f"moot_keys_{FIRST}.txt").unlink()
+    (home / FIRST / f"moot_keys_{FIRST}.txt").write_text(f"r0{MET} 1 a\nr0{MET} 2 b\n")
     report = take(site, home)
     assert report["refused"].keys() == {FIRST}
     assert report["refused"][FIRST][0].startswith("chunk 00004: ")
@@ -201,6 +212,9 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     retdef.write_bytes(good[1])
     assert (take(site, home)["refused"], take(site, home)["unchanged"]) == ({}, 2)
     assert all(chunk["files"] for chunk in site.receipt(FIRST)["chunks"])
+    (home / "240531001" / "9999999999").mkdir(parents=True)  # no run can start then
+    again = take(site, home)
+    assert (again["refused"].keys(), again["unchanged"]) == ({"240531001"}, 2)
 
 
 def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:

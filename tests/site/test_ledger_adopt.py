@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 from sqlalchemy.dialects import oracle
 from sqlalchemy.exc import IntegrityError
 
 from halfpipe.errors import LedgerError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger import adopt as adopt_module
 from halfpipe.ledger.adopt import adopt, adoption, readers, way_back
 from halfpipe.ledger.check import check, refuse_delivery
 from halfpipe.ledger.database import Ledger
@@ -139,9 +140,26 @@ def test_a_column_that_does_not_fit_is_named_and_nothing_is_done(
         database.by_others(f"ALTER TABLE {name} ADD COLUMN {column} {becomes}")
     before = legacy.content()
     found = adopt(database.ledger(()), do=True)
-    assert [each.partition(":")[0] for each in found.problems] == [f"{name}.{column}".rstrip(".")]
+    ((place, why),) = (each.split(": ") for each in found.problems)
+    assert (place, why == "missing") == (f"{name}.{column}".rstrip("."), becomes is None)
     assert not found.done
     assert legacy.content() == before
+
+
+def test_an_adoption_that_would_lose_rows_changes_nothing(
+    legacy: LegacyLedger, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = legacy.content()
+    monkeypatch.setattr(adopt_module, "_copy", lambda table: text(f"DELETE FROM {table.name}"))
+    with pytest.raises(LedgerError, match="glastops_downlink has 0 rows"):
+        adopt(database.ledger(()), do=True)
+    assert legacy.content() == before
+    monkeypatch.undo()
+    adopt(database.ledger(()), do=True)
+    database.by_others("DELETE FROM halfpipe_lock")
+    with pytest.raises(LedgerError, match="cut off") as cut:
+        adopt(database.ledger(()), do=True)
+    assert cut.value.remedy.do == ("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
 
 
 def test_a_column_that_only_the_legacy_has_stays_with_its_table(

@@ -1,5 +1,6 @@
 """`halfpipe ledger` on a site with processed downlinks."""
 
+import re
 import shlex
 
 from halfpipe import paths
@@ -21,6 +22,12 @@ def status(site: Site, *words: str) -> int:
     return ended.status
 
 
+def figures(site: Site, *words: str) -> list[str]:
+    """Return the numbers that a person reads, with their nouns."""
+    said = site.halfpipe("ledger", *words).good().out
+    return re.findall(r"\b\d+ (?:downlinks|rows|runs?|tables)\b", said)
+
+
 def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
     """Return the downlinks that `check` finds to differ, and the runs that MOOT has not received."""
     found = site.told("ledger", "check", *words)
@@ -37,7 +44,7 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     site.by_hand(second)
 
     database.ledger().write(lambda _: None)
-    assert status(site, "check") == 1
+    assert "\n2 differences between " in site.halfpipe("ledger", "check").bad().out
     assert compared(site, first) == ([first], [])
     assert (status(site, "load", f"dl={first}", second), status(site, "check")) == (0, 0)
     assert (site.work / paths.loaded(first)).exists()
@@ -55,10 +62,10 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     assert (site.work / paths.loaded(first)).exists()
     assert content(database.ledger()) == before
 
-    assert status(site, "remove", first) == 0
+    assert figures(site, "remove", first) == ["1 run", "1 run"], "of the downlink, and to be sent"
     assert not (site.work / paths.loaded(first)).exists()
     assert compared(site, second) == ([first], [RUN])
-    assert status(site, "rebuild") == 0
+    assert figures(site, "rebuild") == ["2 downlinks", "1 run"]
     assert content(database.ledger()) == before
     assert (status(site, "moot"), compared(site)) == (0, ([], []))
     (site.home / "down").touch()
@@ -82,7 +89,9 @@ def test_adopt_and_go_back(database: Database, site: Site) -> None:
     assert (found["problems"], len(found["tables"])) == ([], 5)
     assert not [each for each in found["statements"] if ":" in each or "?" in each]
     assert (status(site, "adopt"), status(site, "load", first), legacy.content()) == (0, 1, before)
-    assert status(site, "adopt", "--do") == 0
+    lines = site.halfpipe("ledger", "adopt").out.splitlines()
+    assert [line.split()[2] for line in lines[1:6]] == [str(each["rows"]) for each in found["tables"]]
+    assert figures(site, "adopt", "--do") == ["5 tables", "6 rows", "1 run"]
     assert (status(site, "adopt", "--do"), legacy.level1(RUN)) == (1, answers)
     assert (status(site, "rebuild"), status(site, "check")) == (0, 0)
     month = legacy.level1(RUN)

@@ -1,6 +1,7 @@
 """Causes: what to do is commands and words before them, and every code in the source is in the registry."""
 
 import ast
+import json
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_failed_jobs_decide_the_phase_of_a_cause() -> None:
 def test_explain_needs_no_site_for_a_code() -> None:
     said = CliRunner().invoke(command, ["explain", "not-taken", "memory"], env={VARIABLE: ""})
     assert said.exit_code == 0
+    found = CliRunner().invoke(command, ["explain", "memory", "--format", "json"], env={VARIABLE: ""})
+    assert [code["code"] for code in json.loads(found.output)["codes"]] == ["memory"]
     for code in ("not-taken", "memory"):
         one = CODES[code]
         assert f"{code} (phase: {one.phase}): {one.meaning}\n  → {one.action}\n" in said.output

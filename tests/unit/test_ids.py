@@ -33,7 +33,7 @@ def test_invalid_ranges(text: str) -> None:
 
 def test_invalid_numbers_and_names_of_runs() -> None:
     for seconds in (-1, 2**32):
-        with pytest.raises(IdError):
+        with pytest.raises(IdError, match=f"MET {seconds}"):
             RunId.from_met(seconds)
     wrong = ["r741234567", "0741234567", "r0741234567 ", "r0741234567\n", "R0741234567", "r4294967296", "r"]
     for name in wrong:

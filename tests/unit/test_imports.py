@@ -41,6 +41,8 @@ def test_notebooks_and_verbs_start_light() -> None:
     modules = loaded("import halfpipe.cli.main as main; main.command(['--version'])")
     assert not modules & (HEAVY - {"click"} | {"numpy"})
     assert "numpy" not in loaded("import halfpipe.cli.status")
+    verbs = (ROOT / "src" / "halfpipe" / "cli").glob("[a-z]*.py")
+    assert not loaded("\n".join(f"import halfpipe.cli.{each.stem}" for each in verbs)) & (HEAVY - {"click"})
     assert "pandas" not in loaded("import halfpipe.pages.board_pages")
 
 

@@ -218,8 +218,9 @@ def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: floa
 
     frames = SiteFrames(site.settings, what or None)
     found = getattr(frames, name)
-    of = {each: count(found.index.get_level_values(each).nunique(), each) for each in found.index.names[:2]}
-    foot, is_bad = ", ".join(of.values()), False
+    named = [each for each in ("downlink", "run") if each in found.index.names]
+    of = {each: count(found.index.get_level_values(each).nunique(), each) for each in named}
+    foot, is_bad = ", ".join([count(len(found), "row"), *of.values()]), False
     if name == "runs":
         foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
     if name == "waiting":

@@ -15,7 +15,7 @@ MOST = 500  # characters to read, because a person may have written any text
 def make(file: Path, reason: str) -> None:
     """Create a marker; an existing one is not changed."""
     me, now = whoami(), datetime.now(UTC)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(exist_ok=True)
     with suppress(FileExistsError):
         file.touch(exist_ok=False)
         with suppress(OSError):  # on a full disk it takes effect, too

@@ -1,5 +1,8 @@
 """Command lines of verbs, and their output for programs."""
 
+import re
+from collections import Counter
+
 import pytest
 
 from halfpipe import paths
@@ -23,7 +26,8 @@ from tests.support.workflow import Site
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
-        ["show", "some.evt", "--event", "0", "--sequence", "5"],
+        ["show", "some.evt", "--event", "0", "--sequence", "5"], ["show", LCI, "--format", "csv"],
+        ["show", "some.evt", "--books"], ["compare", FIRST, "--with", "no such"], ["statsu"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
@@ -83,6 +87,39 @@ def test_delivered(shared: Site) -> None:
     assert ended.status == 1
     assert "snakemake dl=240602001" in ended.errors
     assert ended.out.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
+
+
+@pytest.mark.parametrize("name", ["downlinks", "files", "chunks", "jobs", "records"])
+def test_a_table_for_people_has_the_rows_of_the_one_for_programs(name: str, shared: Site) -> None:
+    rows = shared.told("show", "--table", name)[name]
+    head, *lines, foot = shared.halfpipe("show", "--table", name).good().out.splitlines()
+    assert [line.split()[0] for line in lines] == [str(row[head.split()[0]]) for row in rows]
+    assert foot.startswith(f"{len(rows)} rows, {len({row['downlink'] for row in rows})} downlinks")
+
+
+def test_texts_have_the_figures_of_the_documents(shared: Site) -> None:
+    _, *rows, total = shared.halfpipe("cleanup").out.splitlines()
+    assert [row.split()[1:5] for row in rows] == [
+        [
+            one["run"],
+            *(str(n) for n in (len(one["downlinks"]), len(one["sizes"]), sum(one["sizes"].values()))),
+        ]
+        for one in shared.told("cleanup")["found"]
+    ]
+    assert (len(rows), total.split()[0]) == (3, "0")
+    said = shared.halfpipe("online").out.strip().split(", ")
+    counts = Counter(one["what"] for one in shared.told("online")["runs"])
+    assert {*said} == {f"{many} {what}" for what, many in counts.items()}
+    off = ("--config", "paths.online=null")
+    assert [shared.halfpipe("online", *words, *off).status for words in ((), ("--again", LCI))] == [0, 2]
+    (books,) = shared.told("show", "--books", SPREAD)["shown"]
+    lines = shared.halfpipe("show", "--books", SPREAD).out.splitlines()
+    assert len(lines) == 1 + sum(1 + len(books[part]) for part in ("chunks", "runs", "accounts"))
+    said = shared.halfpipe("explain", SPREAD).out.splitlines()
+    (group,) = shared.told("explain", SPREAD)["groups"]
+    assert re.findall(r"\d+", said[1]) == [str(group[name]) for name in ("events", "first", "last", "apid")]
+    assert [len(said), len(shared.halfpipe("explain", LCI).out.splitlines())] == [3 + len(group["why"]), 2]
+    assert said[-1] == f"    → {group['do']}"
 
 
 def test_one_hand_off_that_cannot_be_read_does_not_stop_the_others(own: Site) -> None:

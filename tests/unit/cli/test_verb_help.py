@@ -26,8 +26,8 @@ def test_a_help_text_fits_and_has_all_parts(verb: str, width: int) -> None:
     assert not re.search(r"[a-z,]\.\.\.$", ended.stdout, re.MULTILINE), "a sentence was cut"
     if verb:
         assert width < WIDEST or len(lines) <= 40, "does not fit a screen"
-        assert "Examples:" in lines
-        assert "Exit status:" in lines
+        assert {"Examples:", "Exit status:"} <= set(lines)
+        assert "--profile" in lines[-1], "how to select the site"
 
 
 @pytest.mark.parametrize("verb", EVERY)

@@ -1,6 +1,7 @@
 """The site of a verb: how it is selected, that it is printed, and the error without one."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from halfpipe.cli import verbs
 from tests.support.series import damage
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
@@ -90,6 +92,19 @@ def test_config_files_of_the_command_line_replace_the_profiles(profile: Path, tm
     found = json.loads(give("config", "--format", "json", *both, "--config", "outstanding.max=7").stdout)
     assert (found["merge"]["min_epus"], found["outstanding"]["max"]) == (1, 7)
     assert found["paths"]["work"] == str(profile / "work")
+
+
+def test_snakemake_gets_the_options_that_select_the_site(tmp_path: Path) -> None:
+    file, over = tmp_path / "profile.v9+.yaml", tmp_path / "over.yaml"
+    options = (f"--profile={file}", "--configfile", str(over), "--config", "merge.min_epus=1")
+    for content, cores, at_end in (
+        ("cores: 3", None, ["--executor", "local", "--cores", "3"]), ("{}", None, ["--cores", str(os.cpu_count())]),
+        ("executor: slurm", None, []), ("executor: slurm", 2, ["--executor", "local", "--cores", "2"]),
+    ):  # fmt: skip
+        file.write_text(content)
+        call = verbs.Site(str(tmp_path), (over,), ("merge.min_epus=1",)).snakemake(cores)
+        assert (call.options, call.is_remote) == (options, "slurm" in content)
+        assert call.command("dl=1")[1:] == ["dl=1", *options, *at_end]
 
 
 def test_an_error_of_the_file_system_has_no_traceback(own: Site) -> None:

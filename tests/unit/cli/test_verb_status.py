@@ -139,3 +139,6 @@ def test_a_lost_downlink_needs_action(own: Site) -> None:
     one = found(own, person=True)[FIRST]
     assert seen(one)[1:] == ("action", ["damaged", "damaged"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"
+    for run in work.glob("runs/*"):
+        os.utime(run, (LONG_AGO, LONG_AGO))
+    assert [FIRST in found(own, *words, person=True) for words in ((), ("--all",))] == [False, True]

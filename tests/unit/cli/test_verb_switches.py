@@ -37,6 +37,8 @@ def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
     assert row.split(maxsplit=3) == [switch, "-", str(file), content.strip()]
     assert re.fullmatch(rf"{WHO}: disk full\n", content)
     assert halts.holding(work, switch) == file
+    for verb in {"online", "cleanup"} & {name}:
+        assert str(file) in own.halfpipe(verb).good().out
     assert status(own, "hold", name, "--reason", "another one") == 0
     assert file.read_text() == content
     assert listed(own, "hold", "held") == [

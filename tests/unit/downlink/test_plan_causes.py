@@ -271,6 +271,8 @@ def test_a_reissued_retdef_needs_action(settings: Settings) -> None:
     source.write_text(content(1, RUN_A).replace("1719541787.0", "1719541788.0"))
     os.utime(source, (1e9, 1e9))
     assert [cause.code for cause in found(settings)] == ["retdef-reissued"]
+    os.utime(staged, (later := time.time() + 61, later))
+    assert found(settings) == [], "it is not read, because it was staged long after the source changed"
     staged.write_bytes(source.read_bytes())
     assert found(settings) == []
 
@@ -288,6 +290,7 @@ def test_a_misspelt_switch_needs_action(settings: Settings, name: str) -> None:
     (cause,) = (one for one in general_causes(Plan(settings)) if one.code == "misspelt")
     assert told([cause]) == [("misspelt", Verdict.ACTION, shlex.join(["rm", str(work / "halts" / name)]))]
     assert every(settings).waiting == (cause.text,)
+    assert "haltCleanup" in cause.text, "one of the valid names"
     (work / DL / name).touch()
     assert ("misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
     (work / DL / "haltCleanup").touch()  # this switch is for all downlinks

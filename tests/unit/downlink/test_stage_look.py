@@ -11,6 +11,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
 from halfpipe.settings import Paths, Settings
+from tests.support.series import damage
 
 DL = DownlinkId("240601001")
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e6cc0")
@@ -58,3 +59,6 @@ def test_files_without_a_record_are_foreign(
         assert (cause.code, str(settings.paths.stage / name) in cause.text) == ("stage-foreign", True)
     delivered(settings)
     assert (foreign(settings, DL, [RUN, OTHER]) is not None) is even_after_a_delivery
+    damage(settings.paths.work, paths.deliveries(RUN))
+    in_the_run = name.startswith(f"{DL}/{RUN.l1}/")
+    assert (foreign(settings, DL, [RUN]) is not None) is (even_after_a_delivery and not in_the_run)

@@ -114,7 +114,9 @@ def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
 
 
 def test_a_restored_stage_is_refused(settings: Settings) -> None:
-    noted(settings, 1)
+    (record,) = noted(settings, 1)
+    stage_mark.note(settings, [("230401001/receipts", record)])
+    shutil.copytree(settings.paths.work / PLACE, settings.paths.work / "230401001/receipts")
     assert stage_mark.trouble(settings) is None
     marks = settings.paths.stage / paths.STAGE_MARK
     shutil.copytree(marks, marks.with_name("backup"))
@@ -125,6 +127,7 @@ def test_a_restored_stage_is_refused(settings: Settings) -> None:
     cause = stage_mark.trouble(settings)
     assert cause is not None
     assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("restored", True)
+    assert "230401001" not in cause.text, "it lacks nothing of that series"
     assert refused(settings) == "restored"
     shutil.copy2(copy_of(settings), marks)
     assert mark_of(settings).read_bytes() == now
@@ -154,3 +157,16 @@ def test_a_damaged_mark_is_refused(settings: Settings, content: bytes) -> None:
     noted(settings, 1)
     mark_of(settings).write_bytes(content)
     assert refused(settings) == "damaged"
+    cause = stage_mark.trouble(settings)
+    assert cause is not None
+    assert cause.code == "damaged"
+
+
+def test_a_mark_that_cannot_be_read_is_refused_and_fails_no_submission(settings: Settings) -> None:
+    (record,) = noted(settings, 1)
+    mark = mark_of(settings)
+    mark.unlink()
+    mark.mkdir()
+    assert refused(settings) == "file-system"
+    stage_mark.noted(settings, PLACE, record)
+    assert list(mark.iterdir()) == []

@@ -21,4 +21,8 @@ def test_an_unbalanced_step_is_named() -> None:
     assert step_of() is step_of(brought=4) is None, "an event may be in two chunks"
     assert step_of(brought=6) == "decoded, merged"
     assert step_of(known=6) == step_of(known=4) == "known, accounted for"
+    (gone,) = findings(
+        DL, [CHUNK | {"runs": []}], [GOOD | {"chunks": ["00001"], "files": [{"events": 3}]}], [1]
+    )
+    assert gone.text.endswith(f"run {RUN} of chunk 00001")
     assert step_of((2,)) == step_of((2, 1, 1)) == "delivered, in files"

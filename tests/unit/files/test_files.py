@@ -3,12 +3,13 @@
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.files import durable
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import MOST_AT_ONCE, flushed_together, replacing, write_bytes, write_whole
 from halfpipe.files.system_calls import reserve
@@ -50,6 +51,29 @@ def test_files_of_one_block_are_flushed_at_its_end(tmp_path: Path, monkeypatch: 
         write_bytes(tmp_path / "file", b"content")
         assert not flushes
     assert flushes == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("do", "flushed"),
+    [
+        (lambda home: durable.write_bytes(home / "new", b""), ["part", "home"]),
+        (lambda home: durable.write_bytes(home / "new", b"", lasting=False), []),
+        (lambda home: durable.publish(home / "a" / "new", b""), ["part", "a", "home"]),
+        (lambda home: durable.publish(home / "new", b"", lasting=False), []),
+        (lambda home: durable.make_directory(home, "a/b"), ["a", "home"]),
+        (lambda home: durable.remove_file(home / "old"), ["home"]),
+        (lambda home: durable.fsync_file(home / "old"), ["old"]),
+    ],
+)
+def test_what_lasts_is_flushed_with_its_directories(
+    do: Callable[[Path], object], flushed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path / "home").mkdir()
+    (home / "old").touch()
+    places = list[Path]()
+    monkeypatch.setattr(os, "fsync", lambda handle: places.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    do(home)
+    assert [place.name.rpartition(".")[2] for place in places] == flushed
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StateError])

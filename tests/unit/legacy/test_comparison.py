@@ -1,5 +1,6 @@
 """`compare`: golden cases and legacy trees with known defects, and differences that were put in."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -180,7 +181,14 @@ def test_exit_status_and_json(sides: BothSides) -> None:
     ]  # fmt: skip
     cut_out(event_file(sides.legacy.stage, FIRST), 11)
     assert status(FIRST, SECOND, "--with", stage) == 3
+    (sides.legacy.stage / FIRST / f"retired_runs_{FIRST}.txt").write_text("")
     (one,) = sides.site.told("compare", FIRST, "--with", stage)["downlinks"]
     (group,) = (each for each in one["findings"] if each["what"] == "events")
     assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")
+    (run,), said = one["runs"], sides.site.halfpipe("compare", FIRST, SECOND, "--with", stage).out
+    head, _, row, *others, foot = said.splitlines()
+    assert re.findall(r"\d+", head)[1:] == [str(run[side]) for side in ("here", "there", "same")]
+    assert row.split()[:4] == [str(group[name]) for name in ("run", "first", "last", "events")]
+    assert [other.split(" of ")[0].strip() for other in others] == ["text retired_runs"]
+    assert foot.startswith("1 downlink: ")

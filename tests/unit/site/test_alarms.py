@@ -177,3 +177,8 @@ def test_a_message_that_was_not_sent_is_repeated(tmp_path: Path) -> None:
         Alarms(Settings(Paths(tmp_path, tmp_path)), printed).report(found)
     assert len(printed) == 2
     assert not any("230401002" in text for text in printed)
+    told = tmp_path / paths.ALERT_STATE
+    told.unlink()
+    told.mkdir()
+    Alarms(Settings(Paths(tmp_path, tmp_path)), printed).report(found)
+    assert str(told) in printed[-1], "it cannot be remembered"
