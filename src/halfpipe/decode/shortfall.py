@@ -109,7 +109,7 @@ def _event_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
         if file.get("missing_events"):
             yield (
                 f"{where}: the index lacks {count(file['missing_events'], 'event')} of {file['announced']} that "
-                "its datagrams announce or its event file contains"
+                "its datagrams announce or its event file contains, or lists them with the sequence of another event"
             )
         elif file.get("uncovered_bytes"):
             yield f"{where}: {file['uncovered_bytes']} bytes of the event file have no index line"
