@@ -397,6 +397,10 @@ def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
     for path in (site.retdefs / SECOND).iterdir():
         path.unlink()
     assert site.causes(SECOND).keys() == {"waits-retdef"}, "a downlink without any RetDef is not good"
+    for home in (site.work, site.work / "copies", site.retdefs):
+        shutil.rmtree(home / FIRST)
+    (site.work / paths.receipt(FIRST)).unlink()
+    assert site.causes(FIRST)["damaged"].verdict is Verdict.ACTION, "the run still knows its events"
 
 
 @pytest.mark.parametrize("decoded", [False, True])
@@ -449,7 +453,7 @@ def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
     without(source, FIRST, lambda sequence: sequence > 1060)
     again = f"snakemake dl={FIRST} -R decode_chunk"
     site.snakemake(f"dl={FIRST}", "-F").bad(
-        "51 delivered events", "chunk 00001", again, f'dl: "{FIRST}", run: "{RUN}"'
+        "51 delivered events", "chunk 00001", again, f'dl: "{FIRST}", run: "{RUN}", events: '
     )
     assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     site.snakemake(f"dl={FIRST}").bad()  # nor does a plain command deliver less
