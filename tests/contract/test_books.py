@@ -29,6 +29,7 @@ from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
 from halfpipe.status.survey import Survey
+from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, Case, build, copied, take_chunk
 from tests.support.harness import failure_code
 from tests.support.series import homes
@@ -371,6 +372,19 @@ def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) ->
     waiting = equal_on_all_screens(site, FIRST).waiting
     (site.work / paths.receipt(FIRST)).unlink()
     assert open_runs(site) == {RUN: str(waiting)}
+
+
+def test_a_chunk_without_data_is_ignored_in_another_hand_off(site: Site) -> None:
+    made = site.simulate(Scenario(seed=7, downlinks=(FIRST,)).lpa_run(events=100))
+    for path in made.level0.rglob("s*a0957*"):
+        path.write_bytes(bytes(path.stat().st_size))
+    site.process(FIRST)
+    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "lost"}]})
+    site.process(FIRST)
+    receipt = site.receipt(FIRST)
+    assert receipt["handoff"] == 2
+    assert [chunk["chunk"] for kind in ("chunks", "ignored") for chunk in receipt[kind]] == ["00001", "00002"]
+    assert site.outstanding(FIRST) == frozenset()
 
 
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
