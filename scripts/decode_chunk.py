@@ -11,7 +11,7 @@ from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
 from halfpipe.files import leases
-from halfpipe.files.durable import make_directory, remove_tree, write_bytes
+from halfpipe.files.durable import make_directory, remove_file, remove_tree, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import read_retdef
@@ -43,6 +43,8 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         runs = sorted({RunId(file["run"]) for file in made["files"]})
         with no_merges(settings, downlink, chunk, rule_program.log.warning) as known:
             lease.check()
+            for run in runs:  # else a manifest with a later time would count as made from the new products
+                remove_file(work / paths.manifest(run, downlink))
             keep_known(work, downlink, chunk, known)
             publish_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)

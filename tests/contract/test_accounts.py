@@ -135,6 +135,7 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
     told = site.halfpipe("status", f"dl={DL}")
     assert (told.status, utc(span.end)[11:] in told.said) == (1, True), told.said
+    assert {group["do"] for group in site.told("explain", DL)["groups"]} == {*cause.remedy.do}
     gone = {"dl": str(DL), "chunk": "00001", "reason": "the disk is lost"}
     for entry, verdict in ((gone | {"events": 10**6}, Verdict.ACTION), (gone, Verdict.NOTE)):
         site.configure(ignore={"events": [entry]})

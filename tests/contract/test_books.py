@@ -29,6 +29,7 @@ from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
 from halfpipe.status.survey import Survey
+from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, Case, build, copied, take_chunk
 from tests.support.harness import failure_code
 from tests.support.series import homes
@@ -380,6 +381,19 @@ def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) ->
     assert open_runs(site) == {RUN: str(books.waiting)}
 
 
+def test_a_chunk_without_data_is_ignored_in_another_hand_off(site: Site) -> None:
+    made = site.simulate(Scenario(seed=7, downlinks=(FIRST,)).lpa_run(events=100))
+    for path in made.level0.rglob("s*a0957*"):
+        path.write_bytes(bytes(path.stat().st_size))
+    site.process(FIRST)
+    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "lost"}]})
+    site.process(FIRST)
+    receipt = site.receipt(FIRST)
+    assert receipt["handoff"] == 2
+    assert [chunk["chunk"] for kind in ("chunks", "ignored") for chunk in receipt[kind]] == ["00001", "00002"]
+    assert site.outstanding(FIRST) == frozenset()
+
+
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     build("one_epu_then_other", site, FIRST, SECOND)
     before = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
@@ -404,6 +418,10 @@ def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
     for path in (site.retdefs / SECOND).iterdir():
         path.unlink()
     assert site.causes(SECOND).keys() == {"waits-retdef"}, "a downlink without any RetDef is not good"
+    for home in (site.work, site.work / "copies", site.retdefs):
+        shutil.rmtree(home / FIRST)
+    (site.work / paths.receipt(FIRST)).unlink()
+    assert site.causes(FIRST)["damaged"].verdict is Verdict.ACTION, "the run still knows its events"
 
 
 @pytest.mark.parametrize("decoded", [False, True])
@@ -456,7 +474,7 @@ def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
     without(source, FIRST, lambda sequence: sequence > 1060)
     again = f"snakemake dl={FIRST} -R decode_chunk"
     site.snakemake(f"dl={FIRST}", "-F").bad(
-        "51 delivered events", "chunk 00001", again, f'dl: "{FIRST}", run: "{RUN}"'
+        "51 delivered events", "chunk 00001", again, f'dl: "{FIRST}", run: "{RUN}", events: '
     )
     assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     site.snakemake(f"dl={FIRST}").bad()  # nor does a plain command deliver less

@@ -20,7 +20,7 @@ from halfpipe.files.leases import HEAD_VARIABLE
 from tests.support import documents
 from tests.support.golden_cases import build, take_chunk
 from tests.support.leases import held_by_another, leases
-from tests.support.workflow import SNAKEMAKE, Job, Site, run
+from tests.support.workflow import LONG_AGO, SNAKEMAKE, Job, Site, run
 
 DL, LATER, LAST = "240601001", "240601002", "240602001"
 LCI, LPA = "2c2e6cc0", "2c2e5787"
@@ -254,6 +254,13 @@ def test_a_reissued_retdef_is_reported_and_used_on_request(done: Site) -> None:
     assert staged.read_bytes() == new
     assert done.staged(DL) == files
     assert done.outstanding(DL) == frozenset()
+
+
+def test_a_chunk_that_was_decoded_alone_is_merged_again_whatever_its_time(done: Site) -> None:
+    chunk = paths.chunk(DL, "00003")
+    done.snakemake(f"dl={DL}", "-R", chunk, "--until", "decode_chunk").good()
+    os.utime(done.work / chunk, (LONG_AGO, LONG_AGO))
+    assert done.outstanding(DL) == {Job("deliver_run", DL, LPA), RECEIPT}
 
 
 def test_a_chunk_that_is_ignored_makes_its_run_and_the_receipt_outstanding(done: Site) -> None:

@@ -88,6 +88,11 @@ def test_delivered_is_what_was_simulated_but_for_waiting_events(scene: str, site
         carried = {(row[0], row[1]) for of_downlink in truth.values() for row in of_downlink.get(run, ())}
         assert set(delivered) <= carried
         assert len(delivered) + found["waiting"] + found["late"] == len(carried)
+    for chunk in made.chunks:  # a merge keeps one of two events of an EPU that share a sequence
+        sequences = [sequence for datagram in chunk.sound for sequence in datagram.sequences]
+        of_chunk = receipts[chunk.downlink]["chunks"][int(chunk.number) - 1]
+        missing = sum(file.get("missing_events", 0) for file in of_chunk["files"])
+        assert missing == len(sequences) - len(set(sequences))
     for downlink, receipt in receipts.items():
         text = site.stage / downlink / f"magic7_{downlink}.txt"
         assert text.exists() == any(entry["files"] for entry in receipt["runs"])

@@ -28,7 +28,8 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     """Compare the datagrams of an index with its events.
 
     Several lines with the same number are one datagram. It announces as many events as the largest of these lines, and
-    sequences contradict it only if no line allows them. If it was decoded twice, its events are listed twice.
+    sequences contradict it only if no line allows them. Events with the same sequence count once: a datagram may be
+    decoded twice, and of two events that share a sequence a merge keeps one.
 
     Parameters
     ----------
@@ -62,6 +63,7 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     low, lowest_end = (by_number(np.minimum, _HIGHEST, of_filled, edges) for edges in (begins, ends))
     highest_begin, high = (by_number(np.maximum, 0, of_filled, edges) for edges in (begins, ends))
 
+    events = events[np.unique(events["sequence"], return_index=True)[1]]
     of_event = np.searchsorted(numbers, events["datagram"])
     known = np.isin(events["datagram"], numbers)
     of_event, sequences = of_event[known], events["sequence"][known]

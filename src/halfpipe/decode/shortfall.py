@@ -37,13 +37,14 @@ def is_short(chunk: Mapping[str, Any]) -> bool:
     """Return whether a chunk is incomplete, from its entry in a receipt or its ``{chunk}.json``."""
     return bool(
         missing_hours(chunk)
-        or _gaps(chunk)
+        or gaps_in(chunk)
         or chunk["said"]["exceptions"]
         or any(file.get("missing_events") for file in chunk["files"])
     )
 
 
-def _gaps(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
+def gaps_in(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the places in a chunk without datagrams (`halfpipe.decode.announced.gaps`), from its entry."""
     return list((chunk.get("level0") or {}).get("gaps") or [])
 
 
@@ -96,7 +97,7 @@ def _level0_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
             f"chunk {chunk['chunk']} was decoded without {count(len(missing), 'level-0 hour')} of "
             f"{chunk['level0']['needed']}: {hours}"
         )
-    if gaps := _gaps(chunk):
+    if gaps := gaps_in(chunk):
         names = first_names([_gap_in_words(gap) for gap in gaps], "; ")
         yield f"chunk {chunk['chunk']} has no datagrams for {names}"
 
@@ -107,7 +108,7 @@ def _event_sentences(chunk: Mapping[str, Any]) -> Iterator[str]:
         if file.get("missing_events"):
             yield (
                 f"{where}: the index lacks {count(file['missing_events'], 'event')} of {file['announced']} that "
-                "its datagrams announce or its event file contains"
+                "its datagrams announce or its event file contains, or lists them with the sequence of another event"
             )
         elif file.get("uncovered_bytes"):
             yield f"{where}: {file['uncovered_bytes']} bytes of the event file have no index line"
@@ -152,7 +153,7 @@ def shortfall_causes(
 
 def _level0(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield the causes for level-0 of a chunk that is missing, or arrived after decoding."""
-    new, hours, gaps = arrived_since(settings, downlink, chunk), missing_hours(chunk), _gaps(chunk)
+    new, hours, gaps = arrived_since(settings, downlink, chunk), missing_hours(chunk), gaps_in(chunk)
     if new:
         names = first_names([f"{hour}/{name}" for hour, _, name in new])
         text = f"new level-0 arrived after chunk {chunk['chunk']} was decoded incompletely: {names}"

@@ -154,14 +154,16 @@ def _may_be_submitted(work: Path, downlink: DownlinkId) -> bool:
 
 
 def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
-    """Yield a cause if a downlink delivered events of a run, and all its own files are gone."""
+    """Yield a cause if a downlink brought or delivered events of a run, and all its own files are gone."""
     delivered = deliveries.latest().get(downlink)
-    if delivered is not None and delivered.files and _is_gone(work, downlink):
+    events = delivered.events if delivered is not None else 0
+    is_known = events or (work / paths.datagrams(run, downlink)).exists()
+    if is_known and _is_gone(work, downlink):
         yield Cause(
             "damaged",
             Verdict.ACTION,
-            f"this downlink delivered {count(delivered.events, 'event')} of run {run}, and Level-1 may have them, but "
-            "its receipt and all its other files are gone",
+            f"this downlink contains a part of run {run} and delivered {count(events, 'event')} of it, which Level-1 "
+            "may have, but its receipt and all its other files are gone",
             Remedy(f"snakemake dl={downlink}"),
         )
 

@@ -356,7 +356,7 @@ def listed(directory: str, downlink: str) -> Listing:
         chunk = name[len(before) : -len(after)] if name.startswith(before) and name.endswith(after) else ""
         if ChunkId.matches(chunk) and int(chunk) > 0:
             chunks.append(chunk)
-        elif name.lower().startswith("retdef-") and name.lower().endswith(after):
+        elif name.lower().startswith("retdef"):
             elsewhere.append(name)
     return Listing(sorted(chunks), sorted(elsewhere), frozenset(names))
 

@@ -80,8 +80,11 @@ def hand_off(
     put_texts = partial(_put_texts, settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     made = hand_offs(work, downlink)
-    if made and made[-1].number >= number:
-        last, home = made[-1], settings.paths.stage / paths.staged(downlink)
+    last = made[-1] if made and made[-1].number >= number else None
+    if last and [chunk["chunk"] for chunk in last.receipt["chunks"]] != [*map(str, chunks)]:
+        number = last.number + 1  # a chunk without data is ignored now, or no longer
+    elif last:
+        home = settings.paths.stage / paths.staged(downlink)
         places = [home / text["name"] for text in last.texts]
         # Restore the texts, unless Level-1 has taken the downlink.
         if home.is_dir() and last.texts != tuple(_describe(path) for path in places if path.is_file()):

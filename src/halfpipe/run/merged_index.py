@@ -28,6 +28,7 @@ from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import release_memory
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
@@ -238,11 +239,38 @@ def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[
                 os.link(home / name, kept / name, follow_symlinks=False)  # the legacy's are links
 
 
+def handed_off_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
+    """Return the chunks of a run in the last hand-off of a downlink; none without one, or if it was taken over."""
+    last = last_hand_off(work, downlink)
+    if last is None or last.receipt.get("taken_over"):
+        return ()
+    return tuple(ChunkProducts.of(chunk, run) for chunk in last.receipt["chunks"] if run in chunk["runs"])
+
+
+def read_published(work: Path, run: RunId, downlink: DownlinkId) -> MergedIndex:
+    """Read the merged index of a downlink.
+
+    Raises
+    ------
+    HalfPipeError
+        As `MergedIndex.read`, and if the index is not the one of the downlink's hand-off, for example an older one.
+    """
+    index = MergedIndex.read(work, run, downlink)
+    if (work / paths.receipt(downlink)).exists():
+        chunks = handed_off_chunks(work, run, downlink)
+        if chunks and chunks != index.chunks:
+            raise FormatError(
+                f"{work / paths.datagrams(run, downlink)}: was merged from other chunks than the receipt lists.",
+                rebuild(downlink, "Rebuild it"),
+            )
+    return index
+
+
 def known_indexes(settings: Settings, run: RunId) -> dict[DownlinkId, MergedIndex]:
     """Read the merged indexes of `run` in order of downlinks, without the chunks that the config ignores."""
     work, found = settings.paths.work, {}
     for downlink in known_downlinks(work, run):
-        index, ignored = MergedIndex.read(work, run, downlink), settings.ignored(downlink)
+        index, ignored = read_published(work, run, downlink), settings.ignored(downlink)
         place = partial(ChunkProducts.place, work=work, downlink=downlink)
         found[downlink] = without_chunks(index, ignored, place) if ignored else index
     return found

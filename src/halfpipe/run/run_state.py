@@ -37,7 +37,9 @@ from halfpipe.run.merged_index import (
     ChunkProducts,
     MergedIndex,
     events_in,
+    handed_off_chunks,
     merge_chunks,
+    read_published,
     without_chunks,
 )
 from halfpipe.run.receipt_file import hand_offs
@@ -207,9 +209,9 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
     """
     work, run = context.work, context.run
     try:
-        return MergedIndex.read(work, run, downlink)
+        return read_published(work, run, downlink)
     except HalfPipeError as error:
-        handed_off = _handed_off(work, run, downlink)
+        handed_off = handed_off_chunks(work, run, downlink)
         if not handed_off and isinstance(error, MissingInputError):
             return None
         if not handed_off or not (work / paths.receipt(downlink)).exists():
@@ -245,20 +247,12 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             try:
-                MergedIndex.read(work, run, downlink)
+                read_published(work, run, downlink)
             except HalfPipeError:
-                if chunks := _handed_off(work, run, downlink):
+                if chunks := handed_off_chunks(work, run, downlink):
                     _rebuilt(Context(settings, run, output), downlink, chunks)
                     rebuilt.append(run)
     return rebuilt
-
-
-def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:
-    """Return the chunks of a run in the last hand-off of a downlink; none without one, or if it was taken over."""
-    made = hand_offs(work, downlink)
-    if not made or made[-1].receipt.get("taken_over"):
-        return []
-    return [ChunkProducts.of(chunk, run) for chunk in made[-1].receipt["chunks"] if run in chunk["runs"]]
 
 
 @contextmanager

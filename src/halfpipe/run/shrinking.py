@@ -98,7 +98,8 @@ def refuse_loss(known: KnownRun, downlink: DownlinkId, before: Delivery, sequenc
             f"snakemake dl={downlink} -R decode_chunk",
             f"snakemake dl={downlink}",
             first="Restore the input (level-0, RetDefs) and use the first command; or accept the loss in the config, "
-            f'shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, and use the second',
+            f'shrink: {{accept: [{{dl: "{downlink}", run: "{run}", events: {loss}, reason: "..."}}]}}, and use the '
+            "second",
             hands_off=True,
         ),
     )

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from statistics import median
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.decode.shortfall import missing_hours
+from halfpipe.causes import Verdict
+from halfpipe.decode.shortfall import gaps_in, shortfall_causes
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
@@ -117,6 +119,20 @@ class State(Known):
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
 
+    def lies_in(self, lack: Lack, chunk: Mapping[str, Any]) -> bool:
+        """Tell whether missing datagrams belong into a gap of a decoded chunk, by their times."""
+        gaps = [gap for gap in gaps_in(chunk) if gap["apid"] == lack.apid]
+        times = [
+            (number, time)
+            for each in self.datagrams.values()
+            for apid, number, time in each.rows[["apid", "datagram", "utc"]].tolist()
+            if gaps and apid == lack.apid
+        ]
+        begin = max((time for number, time in times if number < (lack.first or 0)), default=0.0)
+        last = inf if lack.last is None else lack.last
+        end = min((time for number, time in times if number > last), default=inf)
+        return any(gap["begin"] < end and begin < gap["end"] for gap in gaps)
+
     def again(self, downlink: DownlinkId) -> str:
         """Return the command by which a downlink delivers its due events of the run."""
         manifest = paths.manifest(self.run, downlink)
@@ -195,14 +211,13 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
                 f"Chunk {chunk} of downlink {dl} contains data of {epu} and has not been processed yet."
             )
         for dl, content in () if found else state.chunks:
-            hours = [each["hour"] for each in missing_hours(content) if each["apid"] == lack.apid]
-            if hours:
-                short.add(dl)
-                found.append((dl, ChunkId(content["chunk"])))
-                why.append(
-                    f"Chunk {content['chunk']} of downlink {dl} was decoded without "
-                    f"{count(len(hours), 'level-0 hour')} of {epu}: {', '.join(hours)}. Have the archive completed."
-                )
+            for cause in shortfall_causes(
+                state.settings, dl, [content] if state.lies_in(lack, content) else []
+            ):
+                if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
+                    short.add(dl)
+                    found.append((dl, ChunkId(content["chunk"])))
+                    why.append(f"Downlink {dl}: {cause.text}.")
         if not found and can_come(lack):
             why.append(f"No pending downlink contains data of {epu} for this run.")
             why += [

@@ -27,7 +27,7 @@ from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.merged_index import read_published
 from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
 
@@ -104,7 +104,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
     run_id = RunId(run["run"])
     manifest = paths.manifest(run_id, downlink)
     try:
-        MergedIndex.read(work, run_id, downlink)
+        read_published(work, run_id, downlink)
     except MissingInputError:
         pass  # the account reports a missing index or manifest
     except HalfPipeError as error:

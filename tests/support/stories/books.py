@@ -440,6 +440,11 @@ class Books:
         now, _ = self.would_bring(chunk.versions[staged])
         content = self.content[chunk.voucher]
         asked = {(str(d.run), d.apid, d.number) for d in chunk.versions[staged].datagrams}
+        events = [
+            (run, apid, seq) for run, apid, n in content for seq in self.sequences[run, apid, n].sequences
+        ]
+        if len(set(events)) < len(events):
+            found["events of an EPU share a sequence"] = Problem.ACTION
         if now - content:
             found["level-0 came after it was decoded"] = Problem.ACTION
         elif asked - content:

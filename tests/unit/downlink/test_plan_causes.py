@@ -149,7 +149,13 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     assert told(found(settings)) == [("retdef-elsewhere", Verdict.NOTE, f"rm {stray}")]
 
 
-@pytest.mark.parametrize("name", [f"RetDef-{DL}-2.xml", f"RetDef-{DL}-00000.xml", f"RetDef-{DL}-00002.XML"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"RetDef-{DL}-2.xml", f"RetDef-{DL}-00000.xml", f"RetDef-{DL}-00002.XML", f"RetDef-{DL}-00002.xml.gz",
+        f"retdef_{DL}_00002.xml",
+    ],
+)  # fmt: skip
 def test_a_misnamed_retdef_is_named(name: str, settings: Settings) -> None:
     """Without it the downlink looks complete if it is the last one."""
     retdef = put(settings.paths.retdef[0], 1)

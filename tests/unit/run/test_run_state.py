@@ -177,7 +177,7 @@ def test_a_decoder_with_other_output_than_before_is_refused(first: Site) -> None
     assert not where.exists()
 
 
-@pytest.mark.parametrize("harm", ["removed", "cut", "changed", "directory"])
+@pytest.mark.parametrize("harm", ["removed", "cut", "changed", "directory", "older"])
 def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
     path = first.work / paths.datagrams(RUN, FIRST)
     content = path.read_bytes()
@@ -187,6 +187,9 @@ def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
         shutil.rmtree(path.parent)
     elif harm == "removed":
         path.unlink()
+    elif harm == "older":
+        index = MergedIndex.read(first.work, RUN, FIRST)
+        replace(index, chunks=index.chunks[:1]).save(first.work, RUN, FIRST)
     else:
         path.write_bytes(content[:middle] if harm == "cut" else new)
     assert len(KnownRun.read(context(first, DEAD)).events(FIRST)) > 0

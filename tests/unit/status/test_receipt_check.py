@@ -14,7 +14,9 @@ from halfpipe.downlink import submit
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
+from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import COSTS, account
 from halfpipe.status.receipt_check import check
@@ -133,11 +135,16 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
             assert str(finding.remedy) == f"snakemake dl={DL} -R receipt"
 
 
-def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(site: Site) -> None:
+@pytest.mark.parametrize("harm", ["cut", "older"])
+def test_a_merged_index_that_is_cut_or_older_is_made_again_and_nothing_is_handed_off(
+    site: Site, harm: str
+) -> None:
     submit.settle(site.settings, DL, submitted=True)
     path = site.work / paths.datagrams(RUN, DL)
     content = path.read_bytes()
     path.write_bytes(content[:-40])
+    if harm == "older":
+        MergedIndex(KnownDatagrams.of([]), ()).save(site.work, RUN, DL)
     (finding,) = found(site)
     assert (finding.code, path_of(finding), is_note(finding)) == ("damaged", path, False)
     assert str(finding.remedy) == REPAIR
