@@ -365,13 +365,14 @@ def refuse_closed(place: str | Path) -> None:
 def no_retdefs(of: DownlinkPlan) -> MissingInputError:
     """Return the error that no RetDef of a downlink was found."""
     return MissingInputError(
-        f"downlink {of.downlink} has no RetDefs; looked in {_looked_in(of)}.",
+        f"downlink {of.downlink} has no RetDefs; looked in {looked_in(of)}.",
         Remedy(first="Check the id and paths.retdef in the config"),
         code="no-retdefs",
     )
 
 
-def _looked_in(of: DownlinkPlan) -> str:
+def looked_in(of: DownlinkPlan) -> str:
+    """Return the directories that may have RetDefs of a downlink, for messages."""
     homes = of.plan.settings.paths.retdef
     return ", ".join(str(home / of.downlink) for home in homes) or "an empty search path (paths.retdef)"
 
@@ -387,14 +388,18 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
         If it is not a valid RetDef.
     """
     homes = (*settings.paths.retdef, settings.paths.work)
-    found = (home / paths.retdef(downlink, chunk) for home in homes)
-    source = next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also if it is closed
+    places = [home / paths.retdef(downlink, chunk) for home in homes]
+    source = next(filter(os.path.isfile, places), None)  # also if it is closed
     if source is None:
         of = Plan(settings).of(downlink)
+        if odd := next(filter(os.path.lexists, places), None):
+            raise MissingInputError(
+                f"{odd} is neither a file nor a link to one.", Remedy(first="Have it copied again")
+            )
         if not of.retdefs:
             raise no_retdefs(of)
         raise MissingInputError(
-            f"no RetDef in {_looked_in(of)}, though chunk {max(of.retdefs)} has one.",
+            f"no RetDef in {looked_in(of)}, though chunk {max(of.retdefs)} has one.",
             Remedy(
                 first="Have it made and copied, or do without: ignore: {chunks: [{dl: "
                 f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'

@@ -214,3 +214,5 @@ def test_the_verb(site: Site) -> None:
         "run", "kind", "apid", "first", "last", "events", "waits_for", "why", "do",
     }  # fmt: skip
     assert {tuple(one) for one in group["waits_for"]} == {("apid", "what", "datagrams", "downlink", "chunk")}
+    with gone(site.work / paths.datagrams(RUN, FIRST)):
+        assert f"--repair {FIRST}" in site.halfpipe("explain", FIRST).bad().errors
