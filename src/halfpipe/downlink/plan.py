@@ -7,7 +7,7 @@ directory of each requested downlink.
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -453,20 +453,29 @@ class Announced:
     retdef: RetDef
 
 
-def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
+def outstanding_chunks(plan: Plan, unread: Callable[[Path], object] = str) -> Iterator[Announced]:
     """Yield the outstanding chunks that have a valid RetDef, in order.
 
     These are all chunks of downlinks without a receipt, and chunks with RetDefs that arrived after the receipt. Such a
     RetDef changed its directory, so a downlink is skipped if all its directories are older than its receipt. RetDefs
-    that cannot be read are skipped; `halfpipe status` names them.
+    that are missing or cannot be read are skipped, as are such directories; `unread` is called with each.
     """
+    for home in plan.closed:
+        unread(home)
     for downlink in plan.known:
         times = (changed(f"{home}/{downlink}") for home in plan.settings.paths.retdef)
         handed_off = modified(f"{plan.work}/{paths.receipt(downlink)}")
         if handed_off is not None and all((when or 0.0) < handed_off - CLOCKS_APART for when in times):
             continue
         of = plan.of(downlink)
-        for chunk in of.chunks:
-            if chunk in of.retdefs and (handed_off is None or chunk.number in of.new):
-                with suppress(HalfPipeError):
-                    yield Announced(downlink, chunk, read_retdef(of.retdefs[chunk]))
+        for home, listing in of.listings.items():
+            if listing.unread:
+                unread(home / downlink)
+        for chunk in of.chunks if of.retdefs else ():
+            if handed_off is None or chunk.number in of.new:
+                home = next(iter(of.listings), plan.work)
+                path = of.retdefs.get(chunk, home / paths.retdef(downlink, chunk))
+                try:
+                    yield Announced(downlink, chunk, read_retdef(path))
+                except HalfPipeError:
+                    unread(path)

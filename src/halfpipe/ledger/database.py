@@ -244,14 +244,16 @@ class Ledger:
         raise AssertionError("the last try returns or raises")
 
     def _remedy(self, error: SQLAlchemyError) -> Remedy:
+        check = "Check that the database is up, and check ledger.url and the password"
         match getattr(getattr(error, "orig", None), "sqlite_errorname", ""):
             case "SQLITE_FULL":
                 return Remedy(first="Free some space on the file system of the ledger")
             case "SQLITE_NOTADB" | "SQLITE_CORRUPT":
                 aside = shlex.join(["mv", str(self._file), f"{self._file}.aside"])
                 return Remedy(aside, "halfpipe ledger rebuild", first="The file is damaged: make it again")
-            case _:
-                return Remedy(first="Check that the database is up, and check ledger.url and the password")
+            case "SQLITE_READONLY" | "SQLITE_CANTOPEN":
+                check = "Check ledger.url, and who may write to this file and its directory (ls -la)"
+        return Remedy(first=check)
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:

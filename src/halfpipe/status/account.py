@@ -35,6 +35,7 @@ TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 STATES = {
     "held": "held",
     "in-progress": "in progress",
+    "file-system": "not known",
     "killed": "cut off",
     "waits-retdef": "waiting for RetDefs",
     "settling": "waiting for RetDefs",

@@ -201,7 +201,12 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
                     f"Chunk {content['chunk']} of downlink {dl} was decoded without "
                     f"{count(len(hours), 'level-0 hour')} of {epu}: {', '.join(hours)}. Have the archive completed."
                 )
-        if not found and can_come(lack):
+        if not found and can_come(lack) and (unread := state.survey.unread):
+            why.append(
+                f"{unread[0]} is missing or cannot be read, so it is not known whether a pending downlink contains "
+                f"data of {epu} for this run."
+            )
+        elif not found and can_come(lack):
             why.append(f"No pending downlink contains data of {epu} for this run.")
             why += [
                 f"Chunk {chunk} of downlink {dl}, which may have them, is left out by ignore.chunks: {reason}."
@@ -217,6 +222,8 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
+    if state.survey.unread:
+        return waits, why, "halfpipe status"
     why.append("The missing data normally come with the next downlink.")
     if times := handoff_times(state.work, state.run):
         said = f"No more data of the run have arrived since {utc(times[-1])}"

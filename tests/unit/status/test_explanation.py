@@ -55,6 +55,12 @@ def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Sit
     assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
     assert len({one.chunk for one in group.waits_for}) == 1
     assert group.do == f"snakemake dl={SECOND}"
+    for path in (site.retdefs, site.retdefs / SECOND, next((site.retdefs / SECOND).glob("*-00001.xml"))):
+        with gone(path):
+            path.symlink_to(path)  # cannot be read or listed
+            (unsure,) = site.told("explain", RUN)["groups"]
+            assert (unsure["do"], str(path) in " ".join(unsure["why"])) == ("halfpipe status", True), path
+            path.unlink()
     site.by_hand(SECOND)
     assert said_of(site).groups == ()
     delivered = sum(run["delivered"] for run in site.receipt(SECOND)["runs"])
