@@ -11,7 +11,7 @@ from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -94,8 +94,12 @@ class State(Known):
         """
         found = {}
         for downlink in self.downlinks:
-            with suppress(MissingInputError):
+            try:
                 found[downlink] = read_json(self.work / paths.manifest(self.run, downlink))["refused"]
+            except MissingInputError:
+                continue
+            except FormatError as error:  # how to restore it depends on what Level-1 has
+                raise FormatError(error.text, Remedy(f"halfpipe status --check {downlink}")) from error
         return {downlink: reasons for downlink, reasons in found.items() if reasons}
 
     @cached_property

@@ -96,7 +96,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     manifest = site.work / paths.manifest(RUN, FIRST)
     with gone(manifest):
         manifest.write_text("{")
-        with pytest.raises(FormatError):  # because Level-1 might refuse the run
+        with pytest.raises(FormatError, match=f"--check {FIRST}$"):  # because Level-1 might refuse the run
             _ = said_of(site).groups
     site.configure(retire={"deliver_waiting": False})
     (kept,) = said_of(site).groups
