@@ -361,7 +361,7 @@ def data(site):
         hours = [hour_of(int(arch.group(1)), time.time() - 3600 * n) for n in range(25)]
         there = [hour for hour in hours if os.path.isdir(f"{root}/{hour}")]
         do = f"ask the ISOC where level-0 is ingested; expected {root}/{hours[-1]}"
-        seen = f"{root} has {len(there)} of the last 25 hours: {', '.join(there[:1])}"
+        seen = f"{root} has {len(there)} of the last 25 hours" + "".join(f", the newest is {hour}" for hour in there[:1])
         yield found(bool(there), "level0", seen, do)
     copy = re.search(r"root://([^/\s]+)/(/\S+)", site("level0.fetch", ""))
     soon = {"XRD_CONNECTIONWINDOW": "8", "XRD_CONNECTIONRETRY": "1"}

@@ -14,6 +14,7 @@ import yaml
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
+from halfpipe.files.advice import sentence
 from halfpipe.files.durable import write_text
 from halfpipe.settings import Section, Settings
 
@@ -166,8 +167,10 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         If the file cannot be read, or contains something else.
     """
     try:
-        content = yaml.load(path.read_text(), _Loader) or {}  # noqa: S506 - a safe loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(path.absolute().read_text(), _Loader) or {}  # noqa: S506 - a safe loader
+    except OSError as error:
+        raise ConfigError(sentence(error)) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected a YAML mapping, as in config/s3df.yaml")

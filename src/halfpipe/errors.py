@@ -80,8 +80,9 @@ class HalfPipeError(Exception):
     def __init__(
         self, message: object = "", remedy: Remedy = NOTHING, *, code: str | None = None, text: str = ""
     ) -> None:
-        super().__init__(f"{message} {remedy}" if remedy.steps else message)
-        self.text, self.remedy = text or str(message), remedy
+        said = str(message)
+        super().__init__(f"{said.removesuffix('.')}. {remedy}" if remedy.steps else said)
+        self.text, self.remedy = text or said, remedy
         if code is not None:
             self.code = code
 

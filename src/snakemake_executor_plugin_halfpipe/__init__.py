@@ -142,9 +142,9 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
         The plugin calls this in the thread that submits. An error that is not from sbatch fails the one job.
         """
-        log = next((Path(str(log)).absolute() for log in job_info.job.log), None)
+        logs = [Path(str(log)).absolute() for log in job_info.job.log]  # of all jobs of a group
         if not msg.startswith(BY_SBATCH):
-            if log is not None:
+            for log in logs:
                 Failure("executor", in_a_line(msg)).write(log)
             super()._report_job_error_threadsafe(job_info, msg)
             return
@@ -165,7 +165,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 first=f"correct {keys[0] if keys else 'the resources'} in the profile, then rerun the command"
             ),
         )
-        if log is not None:
+        for log in logs:
             why.write(log)
         self.cancel_jobs(list(self.active_jobs))
         self.workflow.scheduler.executor_error_callback(WorkflowError(why.text))

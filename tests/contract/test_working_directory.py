@@ -137,7 +137,8 @@ def test_reports_and_alarms_work_without_the_stage_and_begin_with_it(site: Site)
 
     heard, made = (site.home / name for name in ("heard", "made"))
     site.configure(alarm={"command": f"tee {heard}"}, board={"dir": str(made)})
-    assert site.halfpipe("unattended", "--timer").said == ""
+    ended = site.halfpipe("unattended", "--timer")
+    assert (ended.status, ended.said) == (1, "")
     assert "the site (not-mounted)" in heard.read_text()
     assert "not mounted" in (made / paths.BOARD).read_text()
     assert list(site.stage.iterdir()) == []

@@ -87,6 +87,8 @@ def test_after_a_killed_head_the_same_command_waits_for_its_jobs(gated: Gated) -
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait()
     assert f"downlink-{DL}" in leases(gated.site.work)
+    (one,) = gated.site.told("status", DL)["downlinks"]
+    assert (one["state"], [cause["code"] for cause in one["causes"]]) == ("in progress", ["in-progress"])
     again = gated.start()  # its decoder was started before
     again.wait_for("it waits", lambda: "that a killed process left behind: job-" in again.log.read_text())
     time.sleep(1)

@@ -75,6 +75,10 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
         site.configure(ledger={"url": url})
         assert (status(site, "check"), status(site, "load", second)) == (ends, ends)
     assert not (site.work / paths.loaded(second)).exists()
+    site.configure(ledger={"url": f"sqlite:///{site.home}/ledger"})
+    (site.home / "ledger").write_bytes(bytes(4096))
+    (cause,) = (each for each in site.told("status")["site"] if each["code"] == "ledger")
+    assert cause["do"] == f"mv {site.home}/ledger {site.home}/ledger.aside\nhalfpipe ledger rebuild"
 
 
 def test_adopt_and_go_back(database: Database, site: Site) -> None:

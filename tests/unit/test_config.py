@@ -155,7 +155,7 @@ def test_files_that_are_not_a_config(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"^{path}: "):
         load([path])
-    with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: cannot be read as YAML: .*No such file"):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: No such file"):
         load([tmp_path / "nowhere"])
 
 

@@ -22,7 +22,10 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
         return CODES[text]
     run, colon, sequence = text.partition(":")
     if not colon:
-        return read_either(text)
+        try:
+            return read_either(text)
+        except IdError as error:
+            raise IdError(f"{error}, nor a code of halfpipe status") from error
     if not sequence.isdecimal():
         raise IdError(f"{sequence!r} is not a sequence: a whole number, as in 2c2e5787:1702")
     return read_run(run), int(sequence)

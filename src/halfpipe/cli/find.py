@@ -13,9 +13,7 @@ from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
-TIME = click.DateTime(
-    [f"%Y-%m-%d{time}" for time in ("", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%S.%f")]
-)
+TIME = click.DateTime([f"%Y-%m-%dT{time}" for time in ("%H:%M", "%H:%M:%S", "%H:%M:%S%z", "%H:%M:%S.%f")])
 
 
 @click.command(

@@ -76,7 +76,8 @@ class Command(click.Group):
         except Exception as error:
             if not isinstance(error, OSError):
                 traceback.print_exc()
-            printed.errors([Failure.of(error).text])
+            why = Failure.of(error)
+            printed.errors([HalfPipeError(why.text, why.remedy)])
             status = 1
         ctx.exit(status or 0)
 

@@ -8,11 +8,11 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
-from halfpipe.run.downlinks_of_run import refuse_unknown
+from halfpipe.run.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
 from halfpipe.status.account import account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.survey import Survey
@@ -95,9 +95,11 @@ def command(
     if files and len(files) == len(what) and not (name or books):
         return _files(files, event, sequence)
     known = {None: (RunId, DownlinkId), "waiting": (RunId,)}.get(name, (DownlinkId,))
-    if not (what or name) or (name and books) or not all(isinstance(one, known) for one in what):
+    of_file = event is not None or sequence is not None
+    if not (what or name) or (name and books) or of_file or not all(isinstance(one, known) for one in what):
         raise click.UsageError(
-            "Name runs and downlinks, or event files (.evt). --table waiting takes runs, other tables take downlinks."
+            "Name runs and downlinks, or event files (.evt). --event and --sequence take event files, --table waiting "
+            "takes runs, other tables take downlinks."
         )
     site.check()
     if site.form == "table":
@@ -150,10 +152,8 @@ def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
     """Return what is shown of a downlink: its account, runs and records, and the last lines of running jobs."""
     from halfpipe.tables.site_frames import SiteFrames
 
+    refuse_unknown_downlink(site.settings, downlink)
     found, frames = account(Survey(site.settings), downlink), SiteFrames(site.settings, [downlink])
-    if not found.chunks[1] and not (site.work / downlink).is_dir():
-        where = ", ".join(str(home / downlink) for home in (site.work, *site.settings.paths.retdef))
-        raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
     begun = [failed.log for failed in failed_jobs(site.work, downlink) if Failure.read(failed.log) is None]
     return {
         "account": found,

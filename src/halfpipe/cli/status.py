@@ -116,7 +116,9 @@ def _row(one: Account) -> dict[str, Any]:
     what, number = "", one.handoff
     for first in one.causes[:1]:
         text = (
-            first.code if first.verdict is Verdict.ACTION else " → ".join([first.text, *first.remedy.do[:1]])
+            first.code
+            if first.verdict is Verdict.ACTION
+            else " → ".join([first.text, *first.remedy.steps[:1]])
         )
         what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}"
     return {

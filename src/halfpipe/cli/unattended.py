@@ -24,7 +24,7 @@ from halfpipe.site import unattended_turn
     ],
     statuses={
         0: "good, or nothing was outstanding",
-        1: "a downlink failed or needs action",
+        1: "something failed or needs action",
         2: "wrong command line or configuration, or more outstanding downlinks than outstanding.max: nothing was done",
         3: "downlinks ran out of time; others may have failed",
         4: "another unattended turn is running: nothing was done",
@@ -34,7 +34,7 @@ from halfpipe.site import unattended_turn
 @cores
 @click.option(
     "--timeout-minutes",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     default=unattended_turn.MINUTES,
     show_default=True,
     help="End the turn if no downlink is done in this time, not counting the time in Slurm's queue.",

@@ -7,6 +7,7 @@ whatever it contains. `halfpipe hold` writes who created it, when and why.
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,8 @@ def resume(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
         raise MissingInputError(f"{file}: no such file. Nothing was held{but}")
     reason = markers.content(file)
     file.unlink()
+    with suppress(OSError):
+        file.parent.rmdir()  # only a switch was in it
     return reason
 
 

@@ -7,7 +7,7 @@ directory of each requested downlink.
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -379,13 +379,14 @@ def refuse_closed(place: str | Path) -> None:
 def no_retdefs(of: DownlinkPlan) -> MissingInputError:
     """Return the error that no RetDef of a downlink was found."""
     return MissingInputError(
-        f"downlink {of.downlink} has no RetDefs; looked in {_looked_in(of)}.",
+        f"downlink {of.downlink} has no RetDefs; looked in {looked_in(of)}.",
         Remedy(first="Check the id and paths.retdef in the config"),
         code="no-retdefs",
     )
 
 
-def _looked_in(of: DownlinkPlan) -> str:
+def looked_in(of: DownlinkPlan) -> str:
+    """Return the directories that may have RetDefs of a downlink, for messages."""
     homes = of.plan.settings.paths.retdef
     return ", ".join(str(home / of.downlink) for home in homes) or "an empty search path (paths.retdef)"
 
@@ -401,14 +402,18 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
         If it is not a valid RetDef.
     """
     homes = (*settings.paths.retdef, settings.paths.work)
-    found = (home / paths.retdef(downlink, chunk) for home in homes)
-    source = next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also if it is closed
+    places = [home / paths.retdef(downlink, chunk) for home in homes]
+    source = next(filter(os.path.isfile, places), None)  # also if it is closed
     if source is None:
         of = Plan(settings).of(downlink)
+        if odd := next(filter(os.path.lexists, places), None):
+            raise MissingInputError(
+                f"{odd} is neither a file nor a link to one.", Remedy(first="Have it copied again")
+            )
         if not of.retdefs:
             raise no_retdefs(of)
         raise MissingInputError(
-            f"no RetDef in {_looked_in(of)}, though chunk {max(of.retdefs)} has one.",
+            f"no RetDef in {looked_in(of)}, though chunk {max(of.retdefs)} has one.",
             Remedy(
                 first="Have it made and copied, or do without: ignore: {chunks: [{dl: "
                 f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
@@ -462,20 +467,29 @@ class Announced:
     retdef: RetDef
 
 
-def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
+def outstanding_chunks(plan: Plan, unread: Callable[[Path], object] = str) -> Iterator[Announced]:
     """Yield the outstanding chunks that have a valid RetDef, in order.
 
     These are all chunks of downlinks without a receipt, and chunks with RetDefs that arrived after the receipt. Such a
     RetDef changed its directory, so a downlink is skipped if all its directories are older than its receipt. RetDefs
-    that cannot be read are skipped; `halfpipe status` names them.
+    that are missing or cannot be read are skipped, as are such directories; `unread` is called with each.
     """
+    for home in plan.closed:
+        unread(home)
     for downlink in plan.known:
         times = (changed(f"{home}/{downlink}") for home in plan.settings.paths.retdef)
         handed_off = modified(f"{plan.work}/{paths.receipt(downlink)}")
         if handed_off is not None and all((when or 0.0) < handed_off - CLOCKS_APART for when in times):
             continue
         of = plan.of(downlink)
-        for chunk in of.chunks:
-            if chunk in of.retdefs and (handed_off is None or chunk.number in of.new):
-                with suppress(HalfPipeError):
-                    yield Announced(downlink, chunk, read_retdef(of.retdefs[chunk]))
+        for home, listing in of.listings.items():
+            if listing.unread:
+                unread(home / downlink)
+        for chunk in of.chunks if of.retdefs else ():
+            if handed_off is None or chunk.number in of.new:
+                home = next(iter(of.listings), plan.work)
+                path = of.retdefs.get(chunk, home / paths.retdef(downlink, chunk))
+                try:
+                    yield Announced(downlink, chunk, read_retdef(path))
+                except HalfPipeError:
+                    unread(path)

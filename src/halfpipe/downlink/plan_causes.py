@@ -140,9 +140,7 @@ def general_causes(plan: Plan) -> Iterator[Cause]:
         yield from filter(None, [halts.cause(work, switch)])
     for found in leases.all_leases(work):
         if found.lives and not found.ours and not found.name.startswith("downlink-"):
-            yield Cause(
-                "in-progress", Verdict.NOTE, f"{found.name} is in progress: {found}", since=found.signed
-            )
+            yield Cause("in-progress", Verdict.NOTE, f"{found.name} is in progress: {found}")
 
 
 def _named(chunks: Iterable[int]) -> str:
@@ -249,9 +247,10 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     found = leases.look(work, paths.downlink_lease(downlink))
     if found is None:
         return
-    since = found.signed or None
     if found.lives or found.jobs:
-        yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}", since=since)
+        yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}")
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         again = Remedy(f"snakemake dl={downlink}")
-        yield Cause("killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, since)
+        yield Cause(
+            "killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, found.signed or None
+        )

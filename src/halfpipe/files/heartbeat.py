@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Self
 
 from halfpipe import paths
+from halfpipe.files.durable import write_bytes
+from halfpipe.words import utc
 
 BEATS = 30  # in a lifetime
 PROBE_SECONDS = 1.0  # between two looks at the file server's clock
@@ -131,8 +132,8 @@ def whoami() -> Holder:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run a user id without a name
         user = str(os.getuid())
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), since)
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return Holder(user, socket.gethostname(), os.getpid(), job, utc(time.time()))
 
 
 @contextmanager
@@ -166,8 +167,7 @@ class Heart:
         self.me = replace(me, heart=name, lifetime=lifetime, boot=boot, begun=begun)
         self.held, self.ends_process = 0, False
         self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_bytes(self.me.as_bytes())
+        write_bytes(self._path, self.me.as_bytes(), lasting=False, locked=False)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 

@@ -17,7 +17,7 @@ from halfpipe.ledger.load import enter, loaded, restore_or_remove, runs_of
 from halfpipe.ledger.rows import Row, handed_off, is_known
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.process.failure_record import Failure
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, refuse_unknown_downlink
 from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.words import count
@@ -45,19 +45,23 @@ def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = 
     ------
     LedgerError
         If the database cannot be read or written.
+    MissingInputError
+        If a downlink is unknown.
     """
     work, known, selected = settings.paths.work, ledger.read(loaded), set(downlinks)
     runs = ledger.read(lambda connection: {run for dl in selected for run in runs_of(connection, dl)})
     beside = {dl for run in runs for dl in begun_downlinks(work, run) if is_known(work, dl)}
     found: list[Cause] = []
     for dl in sorted(selected | beside if selected else known.keys() | set(handed_off(work))):
+        if dl not in known:
+            refuse_unknown_downlink(settings, dl)
         try:
             last = last_hand_off(work, dl)
-            if last is None:
+            if last is None and dl in known:
                 found.append(
                     Cause("restored", Verdict.ACTION, f"downlink {dl} has no receipt", restore_or_remove(dl))
                 )
-            elif differ := _differences(ledger, settings, dl, last.receipt):
+            elif last and (differ := _differences(ledger, settings, dl, last.receipt)):
                 do = Remedy(f"halfpipe ledger load {dl}")
                 found.append(Cause("ledger-lacks", Verdict.ACTION, f"downlink {dl}: {'; '.join(differ)}", do))
         except LedgerError:
@@ -170,7 +174,7 @@ def site_troubles(
         if error.code == FOREIGN:
             yield Cause(FOREIGN, Verdict.ACTION, error.text.rstrip("."), error.remedy)
         else:
-            yield Cause("ledger", Verdict.NOTE, str(error), Remedy("halfpipe ledger check"))
+            yield Cause("ledger", Verdict.NOTE, error.text.rstrip("."), error.remedy)
         return
     yield from _ahead(settings, ledger, known, compared)
     if lost := sorted(dl for dl in entered if dl not in known or known[dl] < downlinks[dl]):

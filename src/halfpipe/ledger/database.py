@@ -5,6 +5,7 @@ If the database is down, HalfPipe tries `len(WAITS) + 1` times and then raises a
 
 import logging
 import re
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -235,14 +236,24 @@ class Ledger:
                 lines = str(getattr(error, "orig", None) or error).strip().split("\n")
                 message = CONNECTING.sub("", lines[0])
                 if wait is None or not _passes(error, passing):
-                    is_full = "disk is full" in message  # SQLite's words
-                    check = "Check that the database is up, and check ledger.url and the password"
-                    first = "Free some space on the file system of the ledger" if is_full else check
-                    text = f"the ledger {self.name}: {message}. {kept}"
-                    raise LedgerError(text, Remedy(first=first)) from error
+                    raise LedgerError(
+                        f"the ledger {self.name}: {message}. {kept}", self._remedy(error)
+                    ) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, message, wait)
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _remedy(self, error: SQLAlchemyError) -> Remedy:
+        check = "Check that the database is up, and check ledger.url and the password"
+        match getattr(getattr(error, "orig", None), "sqlite_errorname", ""):
+            case "SQLITE_FULL":
+                return Remedy(first="Free some space on the file system of the ledger")
+            case "SQLITE_NOTADB" | "SQLITE_CORRUPT":
+                aside = shlex.join(["mv", str(self._file), f"{self._file}.aside"])
+                return Remedy(aside, "halfpipe ledger rebuild", first="The file is damaged: make it again")
+            case "SQLITE_READONLY" | "SQLITE_CANTOPEN":
+                check = "Check ledger.url, and who may write to this file and its directory (ls -la)"
+        return Remedy(first=check)
 
 
 def _engine(url: URL, tns_admin: Path | None) -> Engine:

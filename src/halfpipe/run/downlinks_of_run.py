@@ -1,5 +1,6 @@
 """Lists of downlinks and runs, and the downlinks that contain a run."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.settings import Settings
 
 LATEST = 200  # runs from which waiting times are estimated
 
@@ -35,6 +37,20 @@ def refuse_unknown(work: Path, run: RunId) -> None:
             f"run {run} ({run.l1}) is unknown: {home} does not exist. List known runs: "
             "halfpipe show --table runs"
         )
+
+
+def refuse_unknown_downlink(settings: Settings, downlink: DownlinkId) -> None:
+    """Refuse a downlink, perhaps a misspelt one, that has no directory here and none on the search path of RetDefs.
+
+    Raises
+    ------
+    MissingInputError
+        Names the directories.
+    """
+    places = [home / downlink for home in (settings.paths.work, *settings.paths.retdef)]
+    if not any(map(os.path.lexists, places)):
+        where = ", ".join(map(str, places))
+        raise MissingInputError(f"downlink {downlink} is unknown: none of these exist: {where}")
 
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:

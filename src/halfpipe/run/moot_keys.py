@@ -45,7 +45,7 @@ def moot_of(run: RunId, path: Path | None) -> MootKey:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or is larger than `LARGEST`.
+        If the file cannot be read, is larger than `LARGEST`, or has lines and none is of this form.
     FormatError
         If two lines give the run different keys. Lines of other runs do not matter.
     """
@@ -92,8 +92,10 @@ def _parsed(path: Path, content: bytes) -> Mapping[RunId, MootKey | str]:
             )
     if skipped:
         few = ", ".join(map(str, skipped[:MOST_NAMED]))
-        form = "not of the form 'r%010d key alias'"
-        log.warning("%s: %d lines skipped, %s: line %s", path, len(skipped), form, few)
+        form = "of the form 'r%010d key alias'"
+        if not known:
+            raise ConfigError(f"moot.file {path}: no line is {form}. Name the right file.")
+        log.warning("%s: %d lines skipped, not %s: line %s", path, len(skipped), form, few)
     return known
 
 

@@ -28,6 +28,7 @@ from halfpipe.files.reading import is_made
 from halfpipe.ids import DownlinkId
 from halfpipe.process import failure_record
 from halfpipe.process.failure_record import Failure
+from halfpipe.run.downlinks_of_run import refuse_unknown_downlink
 from halfpipe.run.receipt_file import series
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
@@ -93,6 +94,8 @@ class Batches:
     @classmethod
     def of(cls, settings: Settings, named: Sequence[DownlinkId], since: float = 0.0) -> "Batches":
         """Find which of the named downlinks are outstanding, or were handed off before the Unix time `since`."""
+        for dl in named:
+            refuse_unknown_downlink(settings, dl)
         found, work = outstanding(Plan(settings), time.time(), frozenset(named)), settings.paths.work
         todo = set(found.ready)
         if since:

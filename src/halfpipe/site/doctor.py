@@ -68,7 +68,7 @@ def of_package(settings: Settings) -> Iterator[Finding]:
             "good", "state", f"{settings.paths.work} and {settings.paths.stage} belong together, or are new"
         )
     except HalfPipeError as error:
-        yield finding("problem", "state", error, "halfpipe status shows the same")
+        yield finding("problem", "state", error.text, str(error.remedy) or "halfpipe status")
     if settings.ledger.url is None:
         seen = "ledger.url is null, and Level-1 fails on a run without a row"
         yield finding("problem", "ledger-driver", seen, "set ledger.url (docs/ledger.md)")
@@ -95,8 +95,9 @@ def _ledger(settings: Settings) -> Finding:
             "unknown", "ledger-driver", error, "nothing, if it is new: the first load creates its tables"
         )
     except (LedgerError, ConfigError) as error:
-        return finding("problem", "ledger-driver", error.text, error.remedy or "docs/ledger.md")
-    return finding("good", "ledger-driver", f"{ledger.name} answers; its last run: {row or 'none'}")
+        return finding("problem", "ledger-driver", error.text, str(error.remedy) or "docs/ledger.md")
+    last = ", ".join(map(str, row or ["none"]))
+    return finding("good", "ledger-driver", f"{ledger.name} answers; its last run: {last}")
 
 
 def is_ready(findings: Sequence[Finding]) -> bool:

@@ -172,7 +172,7 @@ class Turn:
         self.alarms.report(causes, unknown)
         if any(cause.code == LATE for cause in failed.values()):
             return OUT_OF_TIME
-        return FAILED if failed or found.wanting else GOOD
+        return FAILED if failed or found.needs_action else GOOD
 
     def _process(self, plan: Plan, todo: Sequence[DownlinkId], begun: float) -> dict[DownlinkId, Cause]:
         """Process downlinks by one command of Snakemake; return the causes that their jobs have not recorded.

@@ -14,6 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.decode import shortfall
 from halfpipe.downlink import handoff_causes, plan_causes, stage_look, unbalanced
+from halfpipe.downlink.plan import looked_in
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
@@ -35,6 +36,8 @@ TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
 # The state of a downlink without a receipt, by the first of these codes that it has.
 STATES = {
     "held": "held",
+    "in-progress": "in progress",
+    "file-system": "not known",
     "killed": "cut off",
     "waits-retdef": "waiting for RetDefs",
     "settling": "waiting for RetDefs",
@@ -243,7 +246,7 @@ def _not_handed_off(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]
         yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", Remedy(f"snakemake dl={of.id}"))
     elif is_untold and not of.plan.ignored and of.id not in of.survey.lost:
         made = Remedy(first="Have them made and copied")
-        yield Cause("waits-retdef", Verdict.NOTE, "no RetDef of it is there yet", made)
+        yield Cause("waits-retdef", Verdict.NOTE, f"no RetDef in {looked_in(of.plan)} yet", made)
     for chunk in of.decoded:
         with suppress(HalfPipeError, KeyError, TypeError):  # a chunk with a damaged file is decoded again
             yield from list(shortfall.shortfall_causes(of.settings, of.id, [chunk]))

@@ -13,7 +13,7 @@ from halfpipe.causes import Verdict
 from halfpipe.decode.shortfall import gaps_in, shortfall_causes
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -96,8 +96,12 @@ class State(Known):
         """
         found = {}
         for downlink in self.downlinks:
-            with suppress(MissingInputError):
+            try:
                 found[downlink] = read_json(self.work / paths.manifest(self.run, downlink))["refused"]
+            except MissingInputError:
+                continue
+            except FormatError as error:  # how to restore it depends on what Level-1 has
+                raise FormatError(error.text, Remedy(f"halfpipe status --check {downlink}")) from error
         return {downlink: reasons for downlink, reasons in found.items() if reasons}
 
     @cached_property
@@ -218,7 +222,12 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
                     short.add(dl)
                     found.append((dl, ChunkId(content["chunk"])))
                     why.append(f"Downlink {dl}: {cause.text}.")
-        if not found and can_come(lack):
+        if not found and can_come(lack) and (unread := state.survey.unread):
+            why.append(
+                f"{unread[0]} is missing or cannot be read, so it is not known whether a pending downlink contains "
+                f"data of {epu} for this run."
+            )
+        elif not found and can_come(lack):
             why.append(f"No pending downlink contains data of {epu} for this run.")
             why += [
                 f"Chunk {chunk} of downlink {dl}, which may have them, is left out by ignore.chunks: {reason}."
@@ -234,6 +243,8 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     if short:
         return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
+    if state.survey.unread:
+        return waits, why, "halfpipe status"
     why.append("The missing data normally come with the next downlink.")
     if times := handoff_times(state.work, state.run):
         said = f"No more data of the run have arrived since {utc(times[-1])}"

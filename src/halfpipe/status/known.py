@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import MissingInputError, rebuild
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
@@ -17,7 +17,7 @@ from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, books_of, undelivered
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
 
@@ -45,7 +45,7 @@ class Known:
     Raises
     ------
     MissingInputError
-        If nothing is known of the run.
+        If nothing is known of the run, or a merged index is gone.
     HalfPipeError
         If an index, rows or a record of the run are damaged.
     """
@@ -54,6 +54,10 @@ class Known:
         self.settings, self.work, self.run = settings, settings.paths.work, run
         self.is_abandoned, self.deliveries, work = is_abandoned, deliveries, self.work
         self.downlinks = known_downlinks(work, run)
+        for dl in begun_downlinks(work, run):
+            if dl not in self.downlinks and (work / paths.manifest(run, dl)).exists():
+                text = f"{work / paths.datagrams(run, dl)}, the merged index of run {run}, is gone."
+                raise MissingInputError(text, rebuild(dl))
         if not self.downlinks:
             raise MissingInputError(
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "

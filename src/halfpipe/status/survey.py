@@ -41,6 +41,7 @@ class Survey:
     settings: Settings
     now: float = field(default_factory=time.time)
     since: float = 0.0  # runs without new data since then are not searched for lost downlinks
+    unread: list[Path] = field(default_factory=list)
     _books: dict[RunId, Standing] = field(default_factory=dict)
 
     @property
@@ -75,8 +76,8 @@ class Survey:
 
     @cached_property
     def announced(self) -> Mapping[RunId, Sequence[Announced]]:
-        """The outstanding chunks by run."""
-        return grouped((each.retdef.run, each) for each in outstanding_chunks(self.plan))
+        """The outstanding chunks by run; `unread` has the RetDefs and directories that cannot be read."""
+        return grouped((each.retdef.run, each) for each in outstanding_chunks(self.plan, self.unread.append))
 
     @cached_property
     def past_waits(self) -> Sequence[float]:

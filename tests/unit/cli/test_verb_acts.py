@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from halfpipe import paths
+from halfpipe.words import count
 from tests.support.series import damage
 from tests.support.worked_site import FIRST, HALF_WAY, LCI, SECOND, SPREAD
 from tests.support.workflow import Site
@@ -27,8 +28,11 @@ from tests.support.workflow import Site
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"], ["show", LCI, "--format", "csv"],
-        ["show", "some.evt", "--books"], ["compare", FIRST, "--with", "no such"], ["statsu"],
-        ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
+        ["show", SPREAD, "--event", "0"], ["show", "some.evt", "--books"],
+        ["compare", FIRST, "--with", "no such"], ["statsu"],
+        ["find"], ["find", "--met", "1", "--utc", "2024-06-28T00:00"], ["find", "--utc", "noon"],
+        ["find", "--utc", "2024-06-28"], ["explain", f"{SPREAD}:x"], ["explain", "not-a-code"],
+        ["unattended", "--timeout-minutes", "0"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
         ["status", "2024-07"], ["status", "2024-13"], ["show", "240601002..240601001"], ["diff", "2024-06"],
@@ -47,7 +51,8 @@ def test_an_invalid_command_line_does_nothing(shared: Site, words: list[str]) ->
     [
         *((verb, "r0741234999", "run 2c2e5937 (r0741234999)")
           for verb in ("show", "show --table waiting", "explain", "force --reason x")),
-        *((verb, "240603001", "downlink 240603001") for verb in ("show", "explain")),
+        *((verb, "240603001", "downlink 240603001")
+          for verb in ("show", "explain", "process", "ledger check", "ledger load")),
     ],
 )  # fmt: skip
 def test_an_unknown_run_or_downlink_is_an_error(shared: Site, verb: str, of: str, says: str) -> None:
@@ -83,6 +88,9 @@ def test_delivered(shared: Site) -> None:
     ]  # fmt: skip
     *_, last = shared.halfpipe("show", "--table", "runs", FIRST).out.splitlines()
     assert last == "1 downlink, 2 runs, 72 events staged, 72 of them submitted"
+    for table in ("downlinks", "files", "chunks", "jobs", "records"):
+        _, *rows, last = shared.halfpipe("show", "--table", table).out.splitlines()
+        assert last == count(len(rows), table.removesuffix("s"))
     ended = shared.halfpipe("show", "--table", "runs", "240602001", FIRST)
     assert ended.status == 1
     assert "snakemake dl=240602001" in ended.errors

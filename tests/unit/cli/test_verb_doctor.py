@@ -119,9 +119,11 @@ def test_a_ledger_that_cannot_be_used(here: Here) -> None:
     assert here.doctor()[1]["ledger-driver"] == "problem"
     here.config["ledger"] = {"url": f"sqlite:///{here.home}/none/ledger.sqlite"}
     assert here.doctor()[1]["ledger-driver"] == "unknown"
-    here.config["ledger"] = {"url": "built-in"}
     (here.home / "work" / paths.LEDGER).write_bytes(b"no database" * 100)
-    assert here.doctor()[1]["ledger-driver"] == "problem"
+    for url in ("built-in", "nosuch://host/name"):
+        here.config["ledger"] = {"url": url}
+        (found,) = (one for one in here.doctor()[2] if one["code"] == "ledger-driver")
+        assert (found["verdict"], found["do"] != "") == ("problem", True)
 
 
 def test_an_invalid_config_is_a_problem_and_the_rest_is_checked(here: Here) -> None:

@@ -1,10 +1,12 @@
 """The site of a verb: how it is selected, that it is printed, and the error without one."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -135,6 +137,9 @@ def test_a_defect_is_reported_as_such(shared: Site, monkeypatch: pytest.MonkeyPa
     assert ended.status == 1
     assert "ZeroDivisionError" in ended.errors
     assert "error: a defect of HalfPipe, please report it: ZeroDivisionError: " in ended.errors
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left", str(shared.work)))
+    monkeypatch.setattr("halfpipe.tables.frames.runs", full)
+    assert "df -h" in shared.halfpipe("show", "--table", "runs").bad().errors
 
 
 @pytest.mark.workflow

@@ -70,6 +70,10 @@ def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
     assert [chunk.number for chunk in plan.chunks] == [1, 2, 4, 5]
     with pytest.raises(MissingInputError, match="00004"):
         retdef_to_stage(searching(work, home), DL, ChunkId.of(4))
+    (link := home / paths.retdef(DL, ChunkId.of(4))).symlink_to("nowhere")
+    with pytest.raises(MissingInputError, match=f"^{link} is neither"):
+        retdef_to_stage(searching(work, home), DL, ChunkId.of(4))
+    link.unlink()
     # An ignored chunk can be the last one, and is left out even if it has a RetDef.
     last = plan_of(work, home, ignored=[(DL, ChunkId.of(6), "lost"), (DL, ChunkId.of(5), "bad")]).of(DL)
     assert [chunk.number for chunk in last.chunks] == [1, 2, 3, 4]

@@ -138,7 +138,7 @@ def test_a_lease_names_its_holder_and_is_gone_after_its_release(tmp_path: Path) 
         found = there(tmp_path, OF_RUN)
         assert found.lives
         assert pid_of(found) == other.process.pid
-        assert re.fullmatch(rf"\S+, process {other.process.pid} on \S+, since \S+\+00:00", str(found))
+        assert re.fullmatch(rf"\S+, process {other.process.pid} on \S+, since .{{19}} UTC", str(found))
         time.sleep(1.2 * LIFETIME)
         assert not mine.try_take(), "its heart beats"
         other.stop()
@@ -306,7 +306,7 @@ def test_a_job_that_registers_before_its_head_is_seen_dead_is_waited_for(
 def test_one_process_works_on_a_downlink(tmp_path: Path) -> None:
     with another(tmp_path, "head") as head:
         assert head.line().startswith("held ")
-        who = rf"\S+, process {head.process.pid} on \S+, since \S+"
+        who = rf"\S+, process {head.process.pid} on \S+, since .{{19}} UTC"
         refusal = rf"downlink {DL} is in progress: {who} holds .*Wait for it to end"
         with pytest.raises(LockedError, match=refusal):
             leases.hold_downlink(site(tmp_path), DL, print)

@@ -202,7 +202,7 @@ def test_a_job_that_is_not_submitted_is_tried_again_or_ends_the_command_or_fails
     ended, failed = list[object](), list[object]()
     log, cancelled = tmp_path / "job.log", tmp_path / "cancelled"
     put_program(tmp_path, "scancel", f'echo "$*" >> {cancelled}', monkeypatch)
-    job = SimpleNamespace(log=[log], resources={})
+    job = SimpleNamespace(log=[log, tmp_path / "other.log"], resources={})
     one = object.__new__(executor.Executor)
     one.workflow = SimpleNamespace(scheduler=SimpleNamespace(executor_error_callback=ended.append))
     one.logger, one.report_job_error = logging.getLogger("executor"), lambda *_, **__: failed.append(1)
@@ -216,6 +216,7 @@ def test_a_job_that_is_not_submitted_is_tried_again_or_ends_the_command_or_fails
     ]
     assert cancelled.exists() == one._is_over.is_set() == (outcome == "ended")
     why = Failure.read(log)
+    assert why == Failure.read(job.log[1]), "a group has several jobs"
     assert (why is None) == (outcome == "again")
     assert why is None or (why.code, key in str(why.remedy)) == ("executor", True)
 

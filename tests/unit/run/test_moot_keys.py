@@ -57,13 +57,14 @@ def test_contradictory_keys_of_a_run_are_refused(tmp_path: Path) -> None:
     assert moot_of(RunId("00000000"), path) == UNSET, "other runs are not affected"
 
 
-def test_a_file_that_is_too_large_or_absent_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_or_absent_or_no_list_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     with path.open("r+b") as file:
         file.truncate(LARGEST)
     assert moot_of(RUN, path) == KEY
     with path.open("ab") as file:
         file.write(b"\n")
-    for refused in (path, tmp_path / "x"):
+    (rubbish := tmp_path / "rubbish").write_bytes(b"\x00\xff\n\x1b")
+    for refused in (path, tmp_path / "x", rubbish):
         with pytest.raises(ConfigError):
             moot_of(RUN, refused)

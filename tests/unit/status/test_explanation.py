@@ -58,6 +58,12 @@ def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Sit
     ((chunk, *_), *more) = {(one.chunk, one.downlink) for one in group.waits_for}
     assert (more, f"Chunk {chunk} of downlink {SECOND} " in " ".join(group.why)) == ([], True)
     assert group.do == f"snakemake dl={SECOND}"
+    for path in (site.retdefs, site.retdefs / SECOND, next((site.retdefs / SECOND).glob("*-00001.xml"))):
+        with gone(path):
+            path.symlink_to(path)  # cannot be read or listed
+            (unsure,) = site.told("explain", RUN)["groups"]
+            assert (unsure["do"], str(path) in " ".join(unsure["why"])) == ("halfpipe status", True), path
+            path.unlink()
     site.by_hand(SECOND)
     assert said_of(site).groups == ()
     delivered = sum(run["delivered"] for run in site.receipt(SECOND)["runs"])
@@ -96,7 +102,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     manifest = site.work / paths.manifest(RUN, FIRST)
     with gone(manifest):
         manifest.write_text("{")
-        with pytest.raises(FormatError):  # because Level-1 might refuse the run
+        with pytest.raises(FormatError, match=f"--check {FIRST}$"):  # because Level-1 might refuse the run
             _ = said_of(site).groups
     site.configure(retire={"deliver_waiting": False})
     (kept,) = said_of(site).groups
@@ -225,3 +231,5 @@ def test_the_verb(site: Site) -> None:
         "run", "kind", "apid", "first", "last", "events", "waits_for", "why", "do",
     }  # fmt: skip
     assert {tuple(one) for one in group["waits_for"]} == {("apid", "what", "datagrams", "downlink", "chunk")}
+    with gone(site.work / paths.datagrams(RUN, FIRST)):
+        assert f"--repair {FIRST}" in site.halfpipe("explain", FIRST).bad().errors
