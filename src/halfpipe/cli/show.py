@@ -218,11 +218,10 @@ def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: floa
 
     frames = SiteFrames(site.settings, what or None)
     found = getattr(frames, name)
-    named = [each for each in ("downlink", "run") if each in found.index.names]
-    of = {each: count(found.index.get_level_values(each).nunique(), each) for each in named}
-    foot, is_bad = ", ".join([count(len(found), "row"), *of.values()]), False
+    foot, is_bad = count(len(found), name.removesuffix("s")), False
     if name == "runs":
-        foot = f"{of['downlink']}, {of['run']}, {_staged(found)}"
+        of = (count(found.index.get_level_values(each).nunique(), each) for each in ("downlink", "run"))
+        foot = ", ".join([*of, _staged(found)])
     if name == "waiting":
         days = site.settings.retire.report_days if days is None else days
         found = found.query("days > @days")

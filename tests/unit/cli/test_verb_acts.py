@@ -88,9 +88,6 @@ def test_delivered(shared: Site) -> None:
     ]  # fmt: skip
     *_, last = shared.halfpipe("show", "--table", "runs", FIRST).out.splitlines()
     assert last == "1 downlink, 2 runs, 72 events staged, 72 of them submitted"
-    for table in ("downlinks", "files", "chunks", "jobs", "records"):
-        _, *rows, last = shared.halfpipe("show", "--table", table).out.splitlines()
-        assert last == count(len(rows), table.removesuffix("s"))
     ended = shared.halfpipe("show", "--table", "runs", "240602001", FIRST)
     assert ended.status == 1
     assert "snakemake dl=240602001" in ended.errors
@@ -102,7 +99,7 @@ def test_a_table_for_people_has_the_rows_of_the_one_for_programs(name: str, shar
     rows = shared.told("show", "--table", name)[name]
     head, *lines, foot = shared.halfpipe("show", "--table", name).good().out.splitlines()
     assert [line.split()[0] for line in lines] == [str(row[head.split()[0]]) for row in rows]
-    assert foot.startswith(f"{len(rows)} rows, {len({row['downlink'] for row in rows})} downlinks")
+    assert foot == count(len(rows), name.removesuffix("s"))
 
 
 def test_texts_have_the_figures_of_the_documents(shared: Site) -> None:
