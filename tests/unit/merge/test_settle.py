@@ -2,7 +2,7 @@
 
 import pytest
 
-from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval
+from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, subtract
 from halfpipe.merge.settle import Segment, is_complete, settled
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
@@ -21,6 +21,20 @@ def test_own_spans_are_settled_and_intervals_that_only_touch_stay_two(
     own: list[tuple[int, int]], places: list[tuple[int, int]]
 ) -> None:
     assert settled({956: [WHOLE], 958: [MIDDLE]}, 2, own) == tuple(places)
+
+
+@pytest.mark.parametrize(
+    ("cut", "left"),
+    [
+        ((1, 2), [(3, 5)]),
+        ((1, 3), [(4, 5)]),
+        ((4, 4), [(3, 3), (5, 5)]),
+        ((5, 9), [(3, 4)]),
+        ((6, 9), [(3, 5)]),
+    ],
+)
+def test_an_interval_without_another(cut: tuple[int, int], left: list[tuple[int, int]]) -> None:
+    assert subtract([Interval(3, 5)], [cut]) == tuple(left)
 
 
 def test_a_run_with_a_gap_is_not_complete() -> None:

@@ -203,6 +203,7 @@ def test_a_cell_has_the_progress_and_the_worst_cause_of_its_phase() -> None:
 )  # fmt: skip
 def test_a_cause_belongs_to_its_phase_or_to_the_first_that_is_not_done(given: Cause, phase: str) -> None:
     assert phase_of(given, one(1, given, phases=DECODED)) == phase
+    assert phase_of(cause("held"), one(1)) == "taken", "all is done"
 
 
 HOUR = 3600.0

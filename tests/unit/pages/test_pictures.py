@@ -67,7 +67,9 @@ def test_a_run_without_deliveries_and_without_rows(site: Site, monkeypatch: pyte
     monkeypatch.setattr(pictures, "MOST_LINES", 1)
     assert "…" in written(run_picture(survey, run))
     next((site.work / paths.chunks(downlink)).glob("*.rows")).unlink()
-    assert any("no events can be read" in text for text in written(run_picture(survey, run)))
+    title, *others = written(run_picture(survey, run))
+    assert "68 waiting at the last merge" in title
+    assert any("no events can be read" in text for text in others)
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_job_that_fails_records_why(
         assert why is not None
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
+        assert re.match(rf"[0-9-]+ [0-9:,]+ INFO .* --log {log}\n", log.read_text())
         assert (", in fails\n" in why.trace) is (code == "defect")
         if code == "file-system":
             assert why.text.startswith("/proc/x: Permission denied. /proc belongs to ")

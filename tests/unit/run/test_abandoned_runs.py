@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import abandoned_runs
@@ -34,6 +34,14 @@ def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
         RunId("0e06b787"): (home / "0077014d-e06b787",),
     }
     assert [text.partition(": ")[0] for text in found.refused] == [str(home / name) for name in of_none]
+
+
+def test_only_a_run_on_the_list_is_taken_back(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        abandoned_runs.take_back(tmp_path, RUN)
+    (files,) = listed(tmp_path, "2c2e5787", "r0741234567").runs.values()
+    assert abandoned_runs.take_back(tmp_path, RUN) == files
+    assert abandoned_runs.read(tmp_path) == NONE
 
 
 def test_an_unreadable_list_is_an_error(tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ from halfpipe.run.shrinking import lost
 
 def test_lost_events_are_counted_except_a_lone_one() -> None:
     """Level-1 refuses a file of one event."""
-    for events, again, count in ((2, [], 2), (2, [10], 1), (2, [9, 10, 11, 12], 0), (1, [], 0)):
+    for events, again, count in (
+        (2, [], 2),
+        (2, [10], 1),
+        (2, [9, 10, 11, 12], 0),
+        (2, [8, 9, 10], 1),
+        (1, [], 0),
+    ):
         last = 9 + events
         file = EventFile("r.evt", events, (10, last), (0, 1), 0, "")
         before = Delivery(DownlinkId("240601001"), (Interval(10, last),), {}, (file,), None, None)
