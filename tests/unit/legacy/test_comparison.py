@@ -187,8 +187,9 @@ def test_exit_status_and_json(sides: BothSides) -> None:
     assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")
     (run,), said = one["runs"], sides.site.halfpipe("compare", FIRST, SECOND, "--with", stage).out
-    head, _, row, *others, foot = said.splitlines()
+    head, _, row, line, foot = said.splitlines()
     assert re.findall(r"\d+", head)[1:] == [str(run[side]) for side in ("here", "there", "same")]
     assert row.split()[:4] == [str(group[name]) for name in ("run", "first", "last", "events")]
-    assert [other.split(" of ")[0].strip() for other in others] == ["text retired_runs"]
+    (other,) = (each for each in one["findings"] if each != group)
+    assert line.startswith(f"  text retired_runs of {other['run']}: {other['here']} here, nothing there: ")
     assert foot.startswith("1 downlink: ")
