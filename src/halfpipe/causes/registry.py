@@ -125,7 +125,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "events-missing",
             Phase.DECODED,
-            "The decoder delivered fewer events than the datagrams announce.",
+            "The decoder delivered fewer events than the datagrams announce, or two events of an EPU share a sequence.",
             "Decode the chunk again; if the events are gone for good, use ignore.events.",
         ),
         Code(
