@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +75,10 @@ def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch:
 def test_a_holder_that_was_suspended_beyond_its_time_notices_that_it_lost_its_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def suspended(_: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        sleep(0.1)
+    def suspended(seconds: float, later: float = time.monotonic() + 3600.0) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: later)
         left_by_another(tmp_path, "leases/probe", number=2)
 
-    monkeypatch.setattr(two_hosts, "LIFETIME", 0.001)
     monkeypatch.setattr(time, "sleep", suspended)
     with Lease(tmp_path, "leases/probe", 300.0) as lease:
         assert Side(tmp_path, 1)._hold(lease) == 0
