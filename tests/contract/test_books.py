@@ -381,17 +381,19 @@ def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) ->
     assert open_runs(site) == {RUN: str(books.waiting)}
 
 
-def test_a_chunk_without_data_is_ignored_in_another_hand_off(site: Site) -> None:
+def test_a_chunk_without_data_is_ignored_without_another_hand_off(site: Site) -> None:
     made = site.simulate(Scenario(seed=7, downlinks=(FIRST,)).lpa_run(events=100))
     for path in made.level0.rglob("s*a0957*"):
         path.write_bytes(bytes(path.stat().st_size))
-    site.process(FIRST)
+    site.configure(merge={"min_epus": 1}, submit={"command": "true {dl}"})
+    site.snakemake(f"submit={FIRST}").good()
     site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "lost"}]})
     site.process(FIRST)
     receipt = site.receipt(FIRST)
-    assert receipt["handoff"] == 2
+    assert receipt["handoff"] == 1, "no run was delivered again"
     assert [chunk["chunk"] for kind in ("chunks", "ignored") for chunk in receipt[kind]] == ["00001", "00002"]
     assert site.outstanding(FIRST) == frozenset()
+    assert site.causes(FIRST) == {}
 
 
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:

@@ -135,6 +135,16 @@ def test_exceptions_of_a_decoder_an_unannounced_run_and_a_bad_moot_file(site: Si
     assert site.staged(DL)[name] == expected("multi3").files[name]
     assert site.halted() == []
 
+    # A late chunk contains a run that was merged before, and that no job of this command merges again.
+    site.misbehave(source, f"--bring={DL}-00003=00001")
+    site.add_retdefs(source, DL)
+    for chunk in (4, 5):
+        (site.retdefs / DL / f"RetDef-{DL}-{chunk:05d}.xml").unlink()
+    site.snakemake(f"dl={DL}").bad("run 2c2e5787", "of chunk 00003")
+    assert failure_code(site.work / paths.log("receipt", DL)) == "books"
+    again = site.process(DL)
+    assert {(job.rule, job.run) for job in again.jobs} == {("deliver_run", "2c2e5787"), ("receipt", "")}
+
 
 def test_a_run_that_level_1_would_refuse_is_not_staged(site: Site) -> None:
     build("multi3", site)

@@ -80,16 +80,14 @@ def hand_off(
     put_texts = partial(_put_texts, settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     made = hand_offs(work, downlink)
-    last = made[-1] if made and made[-1].number >= number else None
-    if last and [chunk["chunk"] for chunk in last.receipt["chunks"]] != [*map(str, chunks)]:
-        number = last.number + 1  # a chunk without data is ignored now, or no longer
-    elif last:
-        home = settings.paths.stage / paths.staged(downlink)
+    if made and made[-1].number >= number:
+        last, home = made[-1], settings.paths.stage / paths.staged(downlink)
         places = [home / text["name"] for text in last.texts]
         # Restore the texts, unless Level-1 has taken the downlink.
         if home.is_dir() and last.texts != tuple(_describe(path) for path in places if path.is_file()):
             put_texts([manifest for manifest in manifests if manifest["run"] in last.named])
-        return dict(last.receipt)
+        # If a chunk without data is ignored now, or no longer, Level-1 needs nothing new.
+        return dict(last.receipt) | _chunks_of(settings, downlink, decoded)
     staged = _in_stage(settings.paths.stage, downlink, manifests, number)
     return content_of(settings, downlink, number, decoded, manifests, staged, put_texts(staged))
 
@@ -138,10 +136,7 @@ def content_of(
         "handoff": number,
         "software": {"halfpipe": __version__},
         "config": settings.provenance,
-        "chunks": [of_chunk(chunk) for chunk in chunks],
-        "ignored": [
-            {"chunk": str(chunk), "reason": reason} for chunk, reason in settings.ignored(downlink).items()
-        ],
+        **_chunks_of(settings, downlink, chunks),
         "runs": [of_run(manifest, names) for manifest in manifests],
         "texts": list(texts),
     }
@@ -222,6 +217,17 @@ def _describe(path: Path) -> Text:
 def of_chunk(decoded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of a chunk in the receipt."""
     return {key: decoded[key] for key in OF_CHUNK if key in decoded}
+
+
+def _chunks_of(
+    settings: Settings, downlink: DownlinkId, decoded: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the parts of the receipt on chunks, merged and ignored ones."""
+    ignored = settings.ignored(downlink).items()
+    return {
+        "chunks": [of_chunk(chunk) for chunk in decoded],
+        "ignored": [{"chunk": str(chunk), "reason": reason} for chunk, reason in ignored],
+    }
 
 
 def of_run(manifest: Manifest, named: Collection[str]) -> dict[str, Any]:
