@@ -1,12 +1,10 @@
 """Why events are not delivered: golden cases compared with the reference."""
 
-import re
 from functools import cache
 
 import pytest
 
-from halfpipe.merge.settle import Segment
-from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, missing_of_run
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
 from tests.support import explained
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
@@ -74,11 +72,3 @@ def test_closed_events_need_only_what_level_1_takes(events: int, kind: NotDelive
     run.process("240601001", [chunk_of(956, {0: sequences[events:]})])
     run.process("240601002", [chunk_of(956, {0: sequences[:events], 1: sequences[events:]})])
     assert [(group.kind, group.events) for group in explained.said_of(run)] == [(kind, events)]
-
-
-def test_missing_data_are_named_by_their_numbers() -> None:
-    numbers = ((0, 3), (5, 9), (12, 14))
-    parts = [Segment(of, opens=False, closes=False, covers=None) for of in numbers]
-    said = [re.findall("[0-9]+", text) for text in missing_of_run({956: parts}, 2)]
-    expected = ["1 2 956", "956 0", "4 956", "10 11 956", "956 14"]
-    assert said == [text.split() for text in expected]
