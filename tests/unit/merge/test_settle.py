@@ -1,9 +1,12 @@
 """Cases that random histories rarely contain: own spans, incomplete EPUs, and earlier deliveries."""
 
+import re
+
 import pytest
 
 from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, subtract
 from halfpipe.merge.settle import Segment, is_complete, settled
+from halfpipe.merge.undelivered import missing_of_run
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
 from tests.support.explained import check
@@ -42,6 +45,13 @@ def test_a_run_with_a_gap_is_not_complete() -> None:
     assert settled({956: [WHOLE, behind], 957: [WHOLE]}, 2) == ((LOWEST, HIGHEST),)
     assert is_complete({956: [WHOLE], 957: [WHOLE]}, 2)
     assert not is_complete({956: [WHOLE, behind], 957: [WHOLE]}, 2)
+
+
+def test_missing_data_are_named_by_their_numbers() -> None:
+    numbers = ((0, 3), (5, 9), (12, 14))
+    parts = [Segment(of, opens=False, closes=False, covers=None) for of in numbers]
+    said = [re.findall("[0-9]+", text) for text in missing_of_run({956: parts}, 2)]
+    assert said == [text.split() for text in ("1 2 956", "956 0", "4 956", "10 11 956", "956 14")]
 
 
 def test_events_inside_an_earlier_delivery_only_can_be_late() -> None:

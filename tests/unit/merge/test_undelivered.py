@@ -1,6 +1,5 @@
 """Why events are not delivered: golden cases compared with the reference."""
 
-import re
 from functools import cache
 
 import numpy as np
@@ -10,8 +9,7 @@ from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late_events import not_all_delivered
-from halfpipe.merge.settle import Segment
-from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered, missing_of_run
+from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
 from halfpipe.run.deliveries import Delivery
 from tests.support import explained
 from tests.support.bridge import Run
@@ -92,11 +90,3 @@ def test_downlinks_share_a_datagram_if_their_spans_do_not_overlap(first: int, la
         for downlink, span in (("240601001", (10, 20)), ("240601002", (first, 40)))
     ]
     assert not_all_delivered(row, of_both) is lacks
-
-
-def test_missing_data_are_named_by_their_numbers() -> None:
-    numbers = ((0, 3), (5, 9), (12, 14))
-    parts = [Segment(of, opens=False, closes=False, covers=None) for of in numbers]
-    said = [re.findall("[0-9]+", text) for text in missing_of_run({956: parts}, 2)]
-    expected = ["1 2 956", "956 0", "4 956", "10 11 956", "956 14"]
-    assert said == [text.split() for text in expected]
