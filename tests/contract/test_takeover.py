@@ -196,8 +196,8 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     (home / FIRST / f"moot_keys_{FIRST}.txt").write_text(f"r0{MET} 1 a\nr0{MET} 2 b\n")
     report = take(site, home)
     assert report["refused"].keys() == {FIRST}
-    assert report["refused"][FIRST][0].startswith("chunk 00001: ")
-    assert str(damaged) in report["refused"][FIRST][0]
+    (refused,) = report["refused"][FIRST]
+    assert (refused.startswith("chunk 00001: "), str(damaged) in refused) == (True, True)
     assert report["runs"]["whole"] == [RUN]
     deliveries = site.work / paths.deliveries(RunId(RUN))
     assert {path.name for path in deliveries.iterdir()} == {"000001.json", "000002.json"}
