@@ -261,15 +261,15 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
 
     `parts` are the rows of `halfpipe.tables.columns.RUNS` for the downlinks on the board.
     """
-    shown, wanting = {one.downlink for one in found.accounts}, {one.downlink for one in found.wanting}
+    shown, in_need = {one.downlink for one in found.accounts}, {one.downlink for one in found.needing_action}
     books = {run: standing for one in found.accounts for run, standing in one.books.items()}
     runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
     for other in {downlink for run in runs for downlink in begun_downlinks(survey.work, run)} - shown:
         with suppress(HalfPipeError, OSError):
             parts = parts + parts_of(DownlinkFacts(survey, other))
     rows = grouped((row["run"], row) for row in sorted(parts, key=itemgetter("downlink")))
-    urgent = {row["run"] for row in parts if row["downlink"] in wanting}
-    urgent |= {run for one in found.wanting for run in one.books}
+    urgent = {row["run"] for row in parts if row["downlink"] in in_need}
+    urgent |= {run for one in found.needing_action for run in one.books}
     pages = {run: RunPage(run, rows.get(run, []), books.get(run), run in urgent) for run in runs}
     may_wait = [run for run, page in pages.items() if page.may_wait]
     # The accounts of its downlinks report a damaged run.

@@ -28,24 +28,27 @@ class Overview:
     site: tuple[Cause, ...]
 
     @property
-    def wanting(self) -> tuple[Account, ...]:
+    def needing_action(self) -> tuple[Account, ...]:
         """The downlinks that need action."""
         return tuple(one for one in self.accounts if one.verdict is Verdict.ACTION)
 
     @property
     def needs_action(self) -> bool:
         """Whether anything needs action."""
-        return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
+        return bool(self.needing_action) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
     def headline(self, survey: Survey) -> str:
         """Return a line with the numbers of site problems and of downlinks that need action."""
-        wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
+        number, of_site = (
+            len(self.needing_action),
+            sum(cause.verdict is Verdict.ACTION for cause in self.site),
+        )
         says = "no downlink needs action"
         if not self.accounts:
             places = ", ".join(map(str, [*survey.settings.paths.retdef, survey.work]))
             says = f"no downlinks found in {places}; of any age: halfpipe status --all"
-        elif wanting:
-            says = f"{wanting} of {count(len(self.accounts), 'downlink')} {'needs' if wanting == 1 else 'need'} action"
+        elif number:
+            says = f"{number} of {count(len(self.accounts), 'downlink')} {'needs' if number == 1 else 'need'} action"
         return f"{count(of_site, 'site problem')}; {says}" if of_site else says
 
 
