@@ -143,6 +143,7 @@ def test_without_its_lease_a_process_writes_no_text_and_removes_no_token(deliver
 
 def test_a_held_downlink_is_not_handed_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(Paths(tmp_path / "work", tmp_path / "stage"))
+    (settings.paths.work / DL).mkdir(parents=True)
     halts.hold(settings.paths.work, halts.Switch.STAGE, DL, "the robot is down")
     assert program.main(["--settings", str(write_down(settings)), "--downlink", DL]) == 1
     assert "staging is held by" in capsys.readouterr().err
