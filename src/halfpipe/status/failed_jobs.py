@@ -115,7 +115,7 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
     jobs are left out, and so are attempted submissions, because their own records show the outcome.
     """
     jobs = failed_jobs(settings.paths.work, downlink)
-    lease = leases.look(settings.paths.work, paths.downlink_lease(downlink))
+    lease = leases.look(settings.paths.work, paths.downlink_lease(downlink)) if jobs else None
     if lease is not None and lease.jobs:  # they may outlive their head
         jobs = [job for job in jobs if job.why is not KILLED]
     again = f"snakemake dl={downlink}"
