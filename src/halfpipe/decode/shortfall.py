@@ -68,9 +68,9 @@ def arrived_since(
     list of (str, int, str)
         The directory of the hour, relative to the archive's root, the APID, and the name of each file.
     """
-    if not is_short(chunk):
-        return []
     hours = chunk.get("read") or [{**hour, "files": {}} for hour in missing_hours(chunk)]
+    if not (hours and is_short(chunk)):
+        return []
     try:
         retdef = read_retdef(settings.paths.work / paths.retdef(downlink, ChunkId(chunk["chunk"])))
     except HalfPipeError:

@@ -199,7 +199,7 @@ class Lease(AbstractContextManager["Lease"]):
         # This process may have been slow: others may have taken over, or released it and begun at 1 again. A head that
         # was suspended may go on at this moment, and start a job.
         last = self.home / f"{before.number:06d}"
-        is_still = not before.number or (last.exists() and Holder.read(last) == before.holder)
+        is_still = not before.number or (Holder.read(last) == before.holder and last.exists())
         if not is_still or not self._is_mine(with_jobs=False):
             place.unlink(missing_ok=True)
             return False

@@ -21,6 +21,7 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, rebuild
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
+from halfpipe.files.records import DamagedError
 from halfpipe.formats import idx, rows
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late_events import Events
@@ -255,14 +256,15 @@ def read_published(work: Path, run: RunId, downlink: DownlinkId) -> MergedIndex:
     HalfPipeError
         As `MergedIndex.read`, and if the index is not the one of the downlink's hand-off, for example an older one.
     """
-    index = MergedIndex.read(work, run, downlink)
+    index, chunks = MergedIndex.read(work, run, downlink), tuple[ChunkProducts, ...]()
     if (work / paths.receipt(downlink)).exists():
-        chunks = handed_off_chunks(work, run, downlink)
-        if chunks and chunks != index.chunks:
-            raise FormatError(
-                f"{work / paths.datagrams(run, downlink)}: was merged from other chunks than the receipt lists.",
-                rebuild(downlink, "Rebuild it"),
-            )
+        with suppress(DamagedError):  # it stops the work on this downlink, not the merges of others
+            chunks = handed_off_chunks(work, run, downlink)
+    if chunks and chunks != index.chunks:
+        raise FormatError(
+            f"{work / paths.datagrams(run, downlink)}: was merged from other chunks than the receipt lists.",
+            rebuild(downlink, "Rebuild it"),
+        )
     return index
 
 

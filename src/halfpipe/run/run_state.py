@@ -216,7 +216,7 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
             return None
         if not handed_off or not (work / paths.receipt(downlink)).exists():
             raise StateError(error.text, rerun(downlink, "deliver_run", "Rebuild it")) from error
-        log.warning("%s Rebuilt from the chunks of downlink %s.", error, downlink)
+        log.warning("%s; rebuilt from the chunks of downlink %s", error.text.rstrip("."), downlink)
         return _rebuilt(context, downlink, handed_off)
 
 

@@ -8,6 +8,8 @@ from math import inf
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.decode.shortfall import gaps_in, shortfall_causes
@@ -126,15 +128,12 @@ class State(Known):
     def lies_in(self, lack: Lack, chunk: Mapping[str, Any]) -> bool:
         """Tell whether missing datagrams belong into a gap of a decoded chunk, by their times."""
         gaps = [gap for gap in gaps_in(chunk) if gap["apid"] == lack.apid]
-        times = [
-            (number, time)
-            for each in self.datagrams.values()
-            for apid, number, time in each.rows[["apid", "datagram", "utc"]].tolist()
-            if gaps and apid == lack.apid
-        ]
-        begin = max((time for number, time in times if number < (lack.first or 0)), default=0.0)
-        last = inf if lack.last is None else lack.last
-        end = min((time for number, time in times if number > last), default=inf)
+        if not gaps:
+            return False
+        rows = np.concatenate([each.rows[["apid", "datagram", "utc"]] for each in self.datagrams.values()])
+        rows = rows[rows["apid"] == lack.apid]
+        begin = rows["utc"][rows["datagram"] < (lack.first or 0)].max(initial=0.0)
+        end = rows["utc"][rows["datagram"] > (inf if lack.last is None else lack.last)].min(initial=inf)
         return any(gap["begin"] < end and begin < gap["end"] for gap in gaps)
 
     def again(self, downlink: DownlinkId) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
 from halfpipe.files.advice import size
 from halfpipe.files.reading import modified
@@ -115,9 +115,9 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
     jobs are left out, and so are attempted submissions, because their own records show the outcome.
     """
     jobs = failed_jobs(settings.paths.work, downlink)
-    lease = leases.look(settings.paths.work, paths.downlink_lease(downlink))
-    if lease is not None and lease.jobs:  # they may outlive their head
-        jobs = [job for job in jobs if job.why is not KILLED]
+    lease = leases.look(settings.paths.work, paths.downlink_lease(downlink)) if jobs else None
+    if lease is not None and lease.jobs:  # they may outlive their head, and others began too late
+        jobs = [job for job in jobs if job.why is not KILLED and job.why.code != LockedError.code]
     again = f"snakemake dl={downlink}"
     if after_receipt:
         again = f"snakemake submit={downlink}"

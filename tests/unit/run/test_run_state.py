@@ -25,6 +25,7 @@ from halfpipe.run.run_state import Context, KnownRun, context_scratch, rebuild_i
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import OfRun, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, build
+from tests.support.series import damage
 from tests.support.workflow import REPLAY, Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -177,8 +178,10 @@ def test_a_decoder_with_other_output_than_before_is_refused(first: Site) -> None
     assert not where.exists()
 
 
-@pytest.mark.parametrize("harm", ["removed", "cut", "changed", "directory", "older"])
-def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
+@pytest.mark.parametrize("harm", ["removed", "cut", "changed", "directory", "older", "of the receipt"])
+def test_a_damaged_merged_index_is_rebuilt_and_a_damaged_receipt_is_not_needed(
+    harm: str, first: Site
+) -> None:
     path = first.work / paths.datagrams(RUN, FIRST)
     content = path.read_bytes()
     middle = len(content) // 3
@@ -190,6 +193,8 @@ def test_a_damaged_merged_index_is_rebuilt(harm: str, first: Site) -> None:
     elif harm == "older":
         index = MergedIndex.read(first.work, RUN, FIRST)
         replace(index, chunks=index.chunks[:1]).save(first.work, RUN, FIRST)
+    elif harm == "of the receipt":
+        damage(first.work, paths.receipts(FIRST))
     else:
         path.write_bytes(content[:middle] if harm == "cut" else new)
     assert len(KnownRun.read(context(first, DEAD)).events(FIRST)) > 0
