@@ -44,7 +44,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     if staged.unread:
         yield Cause("file-system", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
         return
-    yield from _problems(of)
+    yield from _problems(of, now)
     names = sorted(staged.names)
     yield from (_misspelt(place / name, downlink) for name in names if halts.is_misspelt(name, downlink))
     begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)  # not only a switch
@@ -169,17 +169,18 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         yield Cause("settling", Verdict.NOTE, ready, since=youngest)
 
 
-def _problems(of: DownlinkPlan) -> Iterator[Cause]:
+def _problems(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield the misplaced or misnamed RetDefs in a downlink's directories, and directories that cannot be listed."""
     for home, listing in of.listings.items():
         for name in listing.elsewhere:
             path, match = home / of.downlink / name, FILE_NAME.fullmatch(name)
             if match is None or match[1] == of.downlink:  # there is no chunk 00000
                 text = f"{path} does not count: the name is not RetDef-{of.downlink}-<chunk>.xml, chunk 00001 to 99999"
-                first = "Rename or remove it"
-                yield Cause(
-                    "retdef-elsewhere", Verdict.ACTION, text, Remedy(first=first), modified(str(path))
-                )
+                since = modified(str(path))
+                # A copy in progress may have another name.
+                is_young = now - (since or 0.0) < of.plan.settings.retdef.settle_seconds
+                verdict = Verdict.NOTE if is_young else Verdict.ACTION
+                yield Cause("retdef-elsewhere", verdict, text, Remedy(first="Rename or remove it"), since)
                 continue
             right = home / match[1]
             into, twice = shlex.quote(str(right)), (right / name).exists()
