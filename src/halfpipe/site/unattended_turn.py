@@ -157,7 +157,6 @@ class Turn:
         ready = in_turn(plan, self.since) if Survey(self.settings).stage_trouble is None else []
         for todo in filter(None, ready):
             failed |= self._process(plan, todo, begun)
-        self.lease.report_progress()
         survey = Survey(self.settings)
         found = overview(survey, {*recent(survey, DAYS, self.since), *failed})
         causes = [(site_subject(cause.code), cause) for cause in found.site]

@@ -126,10 +126,11 @@ def test_each_state_has_a_cause_with_its_command(state: str, level1: Level1) -> 
     make, code, remedies, _ = STATES[state]
     make(level1)
     for keys, end in zip(({}, {"check": None}), remedies, strict=True):
-        causes = told(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
+        causes = [*troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL))]
         verdict = Verdict.NOTE if state == "not tried" else Verdict.ACTION
-        assert [each[:2] for each in causes] == ([(code, verdict)] if code else [])
-        assert all(do.endswith(end) for *_, do in causes)
+        assert [each[:2] for each in told(causes)] == ([(code, verdict)] if code else [])
+        assert all(do.endswith(end) for *_, do in told(causes))
+        assert all(("(/no/such/client)" in cause.text) == (state == "not there") for cause in causes)
 
 
 @pytest.mark.parametrize("command", range(len(COMMANDS)), ids=["submit", "blind", "heard", "unheard", "back"])
