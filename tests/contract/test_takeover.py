@@ -363,7 +363,7 @@ def test_every_event_is_delivered_once_except_those_that_the_legacy_loses(
         for run, merged in legacy.process(step).items():
             at_level1.update((run, (e.sequence, e.apid)) for events in merged.indexes for e in events)
             spans.setdefault(run, []).extend(merged.recorded)
-    site.halfpipe("takeover", str(legacy.tree), "--do").good()
+    assert "--do" not in site.halfpipe("takeover", str(legacy.tree), "--do").good().out
     for step in case.steps[number:]:
         site.process(step.downlink)
         at_level1.update(by_run(site.staged(step.downlink)))

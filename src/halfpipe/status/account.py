@@ -404,8 +404,8 @@ def _late(of: DownlinkFacts, run: str, late: int) -> Cause:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
     without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
     first = (
-        f"if Level-1 can do without them, in the config: {without}; else process the downlink that explain "
-        "names again"
+        f"if Level-1 can do without them, in the config: {without}; otherwise, reprocess the downlink that explain "
+        "names"
     )
     return Cause(
         "late-events", Verdict.ACTION, text, Remedy(f"halfpipe explain {of.id}", first=first), of.receipt_time
