@@ -114,6 +114,7 @@ def test_a_command_stops_after_equal_failures_and_continues_later(
     assert (ended.status, len(shown) > 2, shown[0], shown[-1]) == (1, True, "0", "2")
     assert "to try the rest again: " in ended.said
     assert Batches.of(three.settings, [FIRST, SECOND, THIRD]).todo == (SECOND,)
+    assert "0 of 1 handed off" in process(three, SECOND).bad().said
 
 
 def test_a_held_downlink_is_left_out_and_named(three: Site, monkeypatch: pytest.MonkeyPatch) -> None:

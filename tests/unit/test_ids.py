@@ -35,6 +35,7 @@ def test_invalid_numbers_and_names_of_runs() -> None:
     for seconds in (-1, 2**32):
         with pytest.raises(IdError, match=f"MET {seconds}"):
             RunId.from_met(seconds)
+    assert [RunId.from_met(seconds) for seconds in (0, 2**32 - 1)] == ["00000000", "ffffffff"]
     wrong = ["r741234567", "0741234567", "r0741234567 ", "r0741234567\n", "R0741234567", "r4294967296", "r"]
     for name in wrong:
         with pytest.raises(IdError):
