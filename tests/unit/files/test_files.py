@@ -12,6 +12,7 @@ from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import durable
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import MOST_AT_ONCE, flushed_together, replacing, write_bytes, write_whole
+from halfpipe.files.reading import is_made
 from halfpipe.files.system_calls import reserve
 from halfpipe.process.failure_record import Failure
 
@@ -164,3 +165,10 @@ def test_a_path_that_vanishes_is_left_out_of_the_advice(
 
     monkeypatch.setattr(Path, "lstat", vanished)
     assert advice(PermissionError(errno.EACCES, "", str(path))).startswith(f"{tmp_path} belongs to ")
+
+
+def test_a_file_of_the_same_time_counts_as_made(tmp_path: Path) -> None:
+    """The clock of a file system has steps."""
+    (file := tmp_path / "file").touch()
+    os.utime(file, (100.0, 100.0))
+    assert [is_made(str(file), since) for since in (99.0, 100.0, 101.0)] == [True, True, False]
