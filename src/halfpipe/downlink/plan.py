@@ -467,7 +467,7 @@ class Announced:
     retdef: RetDef
 
 
-def outstanding_chunks(plan: Plan, unread: Callable[[Path], object] = str) -> Iterator[Announced]:
+def outstanding_chunks(plan: Plan, unread: Callable[[Path], object] = lambda _: None) -> Iterator[Announced]:
     """Yield the outstanding chunks that have a valid RetDef, in order.
 
     These are all chunks of downlinks without a receipt, and chunks with RetDefs that arrived after the receipt. Such a

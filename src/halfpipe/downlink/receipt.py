@@ -22,7 +22,7 @@ from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import magic7, stage
-from halfpipe.run.receipt_file import hand_offs, publish_receipt
+from halfpipe.run.receipt_file import last_hand_off, publish_receipt
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 from halfpipe.words import SIMULATED, aligned
@@ -79,9 +79,9 @@ def hand_off(
     exceptions = _exceptions(decoded)
     put_texts = partial(_put_texts, settings, lease, downlink, chunks, exceptions, output)
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
-    made = hand_offs(work, downlink)
-    if made and made[-1].number >= number:
-        last, home = made[-1], settings.paths.stage / paths.staged(downlink)
+    last = last_hand_off(work, downlink)
+    if last is not None and last.number >= number:
+        home = settings.paths.stage / paths.staged(downlink)
         places = [home / text["name"] for text in last.texts]
         # Restore the texts, unless Level-1 has taken the downlink.
         if home.is_dir() and last.texts != tuple(_describe(path) for path in places if path.is_file()):

@@ -42,7 +42,7 @@ from halfpipe.run.merged_index import (
     read_published,
     without_chunks,
 )
-from halfpipe.run.receipt_file import hand_offs
+from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 from halfpipe.words import utc
 
@@ -238,13 +238,13 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
         If the last hand-off cannot be read, or a chunk of it can be neither read nor decoded again.
     """
     work, rebuilt = settings.paths.work, []
-    made = hand_offs(work, downlink)
-    if not made or not (work / paths.receipt(downlink)).exists():
+    last = last_hand_off(work, downlink)
+    if last is None or not (work / paths.receipt(downlink)).exists():
         raise MissingInputError(
             f"downlink {downlink} is not handed off, so the chunks of its merged indexes are unknown.",
             rerun(downlink, "deliver_run", "Process it"),
         )
-    for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
+    for run in (RunId(entry["run"]) for entry in last.receipt["runs"]):
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             try:
                 read_published(work, run, downlink)

@@ -214,9 +214,9 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
                 f"Chunk {chunk} of downlink {dl} contains data of {epu} and has not been processed yet."
             )
         for dl, content in () if found else state.chunks:
-            for cause in shortfall_causes(
-                state.settings, dl, [content] if state.lies_in(lack, content) else []
-            ):
+            if not state.lies_in(lack, content):
+                continue
+            for cause in shortfall_causes(state.settings, dl, [content]):
                 if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
                     short.add(dl)
                     found.append((dl, ChunkId(content["chunk"])))
