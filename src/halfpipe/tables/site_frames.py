@@ -15,8 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
-import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -169,7 +169,7 @@ class SiteFrames:
         """
         with suppress(OSError, ValueError):
             content = read_whole(f"{self._work}/{file}") if self._named is None else b""
-            return parts_of(content, keys, orjson.loads) if seal_of(content) else {}
+            return parts_of(content, keys, msgspec.json.decode) if seal_of(content) else {}
         return {}
 
     def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
