@@ -4,23 +4,20 @@
 import argparse
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import IO
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
-from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_file, remove_tree, write_bytes
-from halfpipe.files.json_files import read_json, write_json
-from halfpipe.files.reading import sha256
+from halfpipe.files.typed import write_stored
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import ChunkId, RunId
+from halfpipe.ids import ChunkId
 from halfpipe.process import rule_program
+from halfpipe.run.hand_offs import withdraw
 from halfpipe.run.merged_index import keep_known
-from halfpipe.run.receipt_file import withdraw
 from halfpipe.settings import Settings
 
 
@@ -39,24 +36,16 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
         write_bytes(retdef_file, content)
         retdef = read_retdef(retdef_file)
         remove_tree(scratch)
-        made = decode(settings, retdef_file, retdef, out, output)
-        for line in made["said"]["lines"]:
+        made = decode(settings, downlink, retdef_file, retdef, out, output)
+        for line in made.log.lines:
             rule_program.log.warning("chunk %s: %s", chunk, line)
-        runs = sorted({RunId(file["run"]) for file in made["files"]})
         with no_merges(settings, downlink, chunk, rule_program.log.warning) as known:
             lease.check()
-            # A manifest with a later time would count as made from the new products. One that does not list the chunk
-            # stays: this command may have no job that makes it again, and the plan of the next command has one.
-            for manifest in (work / paths.manifest(run, downlink) for run in runs):
-                with suppress(HalfPipeError):  # one that was taken over lists no chunks
-                    if chunk in read_json(manifest).get("chunks", [chunk]):
-                        remove_file(manifest)
             keep_known(work, downlink, chunk, known)
             publish_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)
-        product = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs} | made
         lease.check()
-        write_json(work / paths.chunk(downlink, chunk), product)
+        write_stored(work / paths.chunk(downlink, chunk), made)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

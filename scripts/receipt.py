@@ -9,7 +9,7 @@ from halfpipe.downlink import halts, receipt
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program, usage
-from halfpipe.run import receipt_file
+from halfpipe.run import hand_offs
 from halfpipe.settings import Settings
 
 
@@ -18,12 +18,12 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
     work, downlink = settings.paths.work, arguments.downlink
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
-        known = receipt_file.series(work, downlink)
+        known = hand_offs.series(work, downlink)
         content = receipt.hand_off(settings, lease, downlink, arguments.chunks, arguments.runs, output)
         lease.check()
         receipt.save(settings, lease, known, downlink, arguments.runs, content)
         usage.remove_empty_logs(work, downlink)
-    print(receipt.table(content))
+    print(receipt.table(hand_offs.current(work, downlink)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

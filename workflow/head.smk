@@ -18,7 +18,7 @@ import threading
 
 import snakemake_logger_plugin_halfpipe
 
-from halfpipe.run.receipt_file import withdraw
+from halfpipe.run.hand_offs import withdraw
 from halfpipe.errors import IdError
 from halfpipe.ids import Downlinks
 from halfpipe.process.failure_record import Failure

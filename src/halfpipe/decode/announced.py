@@ -8,11 +8,11 @@ in the spans of the RetDef.
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.decode.chunk import Gap
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import Span
@@ -92,7 +92,7 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     return counts, contradiction
 
 
-def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[dict[str, Any]]:
+def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[Gap]:
     """Return where datagrams are missing in the spans of a RetDef.
 
     Parameters
@@ -104,10 +104,8 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[d
 
     Returns
     -------
-    list of dict
-        The first `MOST_GAPS` by APID and time: ``apid``, and ``begin`` and ``end`` (Unix seconds) of a time without
-        datagrams. ``datagrams`` is the count of numbers that are missing there, or None at an edge of a span, where it
-        is unknown.
+    list of Gap
+        The first `MOST_GAPS` by APID and time.
     """
     found: set[tuple[int, float, float, int | None]] = set()
     for span in spans:
@@ -130,9 +128,7 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[d
             for before in np.flatnonzero(np.diff(numbers) > 1).tolist():
                 begin, end = sorted(rows["utc"][at[before : before + 2]].tolist())
                 found.add((span.apid, begin, end, int(numbers[before + 1] - numbers[before]) - 1))
-    keys = ("apid", "begin", "end", "datagrams")
-    kept = sorted(found, key=lambda gap: gap[:3])[:MOST_GAPS]
-    return [dict(zip(keys, gap, strict=True)) for gap in kept]
+    return [Gap(*each) for each in sorted(found, key=lambda gap: gap[:3])[:MOST_GAPS]]
 
 
 def count_unlisted(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from halfpipe.decode.chunk import Hour, HourFiles
 from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import RetDef
 
@@ -51,9 +52,11 @@ class ArchiveListing:
     files: Mapping[HourOfApid, Mapping[str, FileStatus]] | None
 
     @property
-    def missing(self) -> list[HourOfApid] | None:
+    def missing(self) -> tuple[Hour, ...] | None:
         """The needed hours without a file, in order; None if this is unknown."""
-        return None if self.files is None else sorted(hour for hour in self.needed if not self.files[hour])
+        if self.files is None:
+            return None
+        return tuple(Hour(*each) for each in sorted(self.needed) if not self.files[each])
 
     @cached_property
     def by_name(self) -> dict[str, FileStatus]:
@@ -61,22 +64,10 @@ class ArchiveListing:
         every = (self.files or {}).items()
         return {f"{hour}/{name}": status for (hour, _), files in every for name, status in files.items()}
 
-    def summary(self) -> dict[str, Any]:
-        """Return the number of needed hours, and the directory and APID of each missing one, as JSON."""
-        missing = self.missing
-        named = None if missing is None else [{"hour": hour, "apid": apid} for hour, apid in missing]
-        return {"needed": len(self.needed), "missing": named}
-
-    def as_json(self) -> list[dict[str, Any]]:
-        """Return the files of each hour: size in bytes and mtime in Unix seconds by name."""
-        return [
-            {
-                "hour": hour,
-                "apid": apid,
-                "files": {name: [one.size, one.mtime // 10**9] for name, one in sorted(files.items())},
-            }
-            for (hour, apid), files in sorted((self.files or {}).items())
-        ]
+    def contents(self) -> Iterator[HourFiles]:
+        """Yield the files of each hour, in order."""
+        for (hour, apid), files in sorted((self.files or {}).items()):
+            yield HourFiles(hour, apid, {name: (one.size, one.mtime // 10**9) for name, one in sorted(files.items())})
 
 
 def directories(retdef: RetDef) -> dict[str, int]:

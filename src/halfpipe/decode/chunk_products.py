@@ -12,13 +12,14 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.announced import compare_with_events, count_unlisted
+from halfpipe.decode.chunk import EVT, INDEX, ROWS, Product
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import leases
 from halfpipe.files.durable import fsync_file
@@ -26,7 +27,7 @@ from halfpipe.files.leases import Say
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import MAX_TIME
-from halfpipe.formats.rows import SUFFIX, write_rows
+from halfpipe.formats.rows import write_rows
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
 from halfpipe.settings import Settings
 
@@ -34,7 +35,7 @@ PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
     r"\.(?P<kind>evt|idx|rows)"
 )
-KINDS = (".evt", ".idx", SUFFIX)
+KINDS = (EVT, INDEX, ROWS)
 EVENT_APIDS = (*LPA_APIDS, *LCI_APIDS)
 REJECTED = "The products of this chunk were not used."
 
@@ -46,7 +47,7 @@ def check_products(
     again: bool = False,
     links: bool = False,
     on_datagrams: Callable[[NDArray[np.void]], object] = lambda _: None,
-) -> list[dict[str, Any]]:
+) -> list[Product]:
     """Check the products of one chunk: their names, each index line against its record, datagrams against events.
 
     The rows of each index are written next to it. They are products, too.
@@ -66,7 +67,7 @@ def check_products(
 
     Returns
     -------
-    list of dict
+    list of Product
         The entries for ``{chunk}.json``.
 
     Raises
@@ -86,7 +87,7 @@ def check_products(
                 f"{name}: the decoder wrote a link, a pipe or a directory under this name, expected a plain file. "
                 f"{REJECTED} Fix the decoder."
             )
-        if match and path.suffix != SUFFIX and match["chunk"] == chunk and int(match["apid"]) in EVENT_APIDS:
+        if match and path.suffix != ROWS and match["chunk"] == chunk and int(match["apid"]) in EVENT_APIDS:
             found[path.name] = match
         elif path.suffix in KINDS:
             raise DecoderError(
@@ -98,31 +99,23 @@ def check_products(
             raise DecoderError(f"{name}: the decoder wrote no index for this file, so its events are unknown")
     entries = []
     for name, match in found.items():
-        entry = _entry(out / name, match)
+        product = _product(out / name, match, sha256(out / name))
         fsync_file(out / name)
-        entries.append(entry)
         if match["kind"] == "idx":
-            run, apid = RunId(match["run"]), int(match["apid"])
-            index, counts = _checked_index(out / name, run, apid, set(found), again=again)
-            entry |= counts
+            index, counts = _checked_index(out / name, product.run, product.apid, set(found), again=again)
             on_datagrams(index.datagrams)
-            rows = (out / name).with_suffix(SUFFIX)
-            write_rows(rows, index)
-            entries.append(_entry(rows, match))
-    return entries
+            rows = (out / name).with_suffix(ROWS)
+            entries.append(_product(rows, match, write_rows(rows, index)))
+            product = msgspec.structs.replace(product, **counts)
+        entries.append(product)
+    return sorted(entries, key=lambda each: each.name)
 
 
-def _entry(path: Path, match: re.Match[str]) -> dict[str, Any]:
+def _product(path: Path, match: re.Match[str], checksum: str) -> Product:
     """Return the entry of a product in ``{chunk}.json``; `match` is the name of its index or evt file."""
-    return {
-        "name": path.name,
-        "kind": path.suffix[1:],
-        "ground": match["ground"],
-        "run": match["run"],
-        "apid": match["apid"],
-        "size": path.stat().st_size,
-        "sha256": sha256(path),
-    }
+    return Product(
+        path.name, match["ground"], RunId(match["run"]), int(match["apid"]), path.stat().st_size, checksum
+    )
 
 
 def _checked_index(
@@ -197,9 +190,9 @@ def publish_products(out: Path, home: Path, chunk: ChunkId) -> None:
     Products of an earlier decoding are removed first; the caller holds `no_merges`. Rows are the first to go and the
     last to appear, so existing rows always belong to the evt files next to them.
     """
-    for name in sorted(_products_of(home, chunk), key=lambda name: not name.endswith(SUFFIX)):
+    for name in sorted(_products_of(home, chunk), key=lambda name: not name.endswith(ROWS)):
         (home / name).unlink()
-    for name in sorted(_products_of(out, chunk), key=lambda name: name.endswith(SUFFIX)):
+    for name in sorted(_products_of(out, chunk), key=lambda name: name.endswith(ROWS)):
         (out / name).rename(home / name)
     shutil.rmtree(out)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,15 @@ from halfpipe import paths
 from halfpipe.decode import level0_cache
 from halfpipe.decode.announced import gaps
 from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
+from halfpipe.decode.chunk import Chunk, DecoderLog, Level0
 from halfpipe.decode.chunk_products import REJECTED, check_products
 from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
-from halfpipe.formats.retdef import RetDef, content_of, ids_of
+from halfpipe.files.reading import sha256
+from halfpipe.formats.retdef import RetDef, content_of
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import command_words
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.programs import Log, run
@@ -40,7 +43,7 @@ ATTEMPTS = 3  # at decoding a chunk, if its level-0 changes each time
 _log = logging.getLogger(__name__)
 
 
-class DecoderLog:
+class DecoderLogReader:
     """The exceptions that a decoder reported, counted by kind and run, and the runs that it processed.
 
     Parameters
@@ -66,41 +69,35 @@ class DecoderLog:
             if len(self.lines) < LINES_KEPT:
                 self.lines.append(line.strip()[:500])
 
-    def summary(self, places: Mapping[str, str]) -> dict[str, Any]:
-        """Return the log as JSON; `places` maps paths that differ between jobs to names that do not."""
+    def summary(self, places: Mapping[str, str]) -> DecoderLog:
+        """Return the summary; `places` maps paths that differ between jobs to names that do not."""
         lines = self.lines
         for path, name in places.items():
             lines = [line.replace(path, name) for line in lines]
-        kinds: Counter[str] = Counter()
-        by_run: dict[str, dict[str, int]] = {}
+        by_run: dict[RunId, dict[str, int]] = {}
         for (of_run, kind), count in sorted(self.exceptions.items()):
-            kinds[kind] += count
-            by_run.setdefault(of_run, {})[kind] = count
-        return {
-            "processing": sorted(self.processing),
-            "exceptions": dict(sorted(kinds.items())),
-            "exceptions_by_run": by_run,
-            "lines": lines,
-        }
+            by_run.setdefault(RunId(of_run), {})[kind] = count
+        return DecoderLog(tuple(sorted(self.processing)), by_run, tuple(lines))
 
 
 def decode(
     settings: Settings,
+    downlink: DownlinkId,
     retdef_file: Path,
     retdef: RetDef,
     out: Path,
     log: IO[str],
     *,
     again: bool = False,
-) -> dict[str, Any]:
+) -> Chunk:
     """Run the decoder for one chunk and check its products.
 
     Parameters
     ----------
     settings
         Settings with the decoder, its archive, and the LATC key for its option ``-k``.
-    retdef_file, retdef
-        The chunk's RetDef: the file and its content.
+    downlink, retdef_file, retdef
+        The downlink of the chunk; its RetDef, the file and its content.
     out
         Directory for the products. Everything in it is removed first.
     log
@@ -110,11 +107,8 @@ def decode(
 
     Returns
     -------
-    dict
-        ``files``: a list with name, run, apid, ground, kind, size and sha256; for an index also the numbers of its
-        events and datagrams, and the counts of `halfpipe.decode.announced.compare_with_events`. ``said``: the summary
-        of the `DecoderLog`. ``level0``: how many hours are needed, which of them were missing for the decoder, and the
-        gaps (`halfpipe.decode.announced.gaps`). ``read``: the files in the archive, hour by hour.
+    Chunk
+        What the decoder made; `Chunk.read` are the files in the archive, also if the decoder read fetched ones.
 
     Raises
     ------
@@ -128,20 +122,29 @@ def decode(
         If an evt file or an index from the decoder is damaged.
     """
     ran = _run_on_stable_input(settings, retdef_file, retdef, out, log)
-    hours = ran.read.summary()
-    for hour, apid in ran.read.missing or ():
+    for each in ran.read.missing or ():
         _log.warning(
-            "chunk %s: the level-0 archive has no packets of APID %s for %s", retdef.chunk, apid, hour
+            "chunk %s: the level-0 archive has no packets of APID %s for %s",
+            retdef.chunk,
+            each.apid,
+            each.hour,
         )
     datagrams: list[NDArray[np.void]] = []
     files = check_products(out, retdef.chunk, again=again, on_datagrams=datagrams.append)
-    nothing = not any(file.get("events") or file.get("datagrams") for file in files)
-    absent = ran.log.processing - {f"{file['ground']}-{file['run']}" for file in files}
-    if (nothing or absent) and not ran.log.exceptions and not hours["missing"]:  # `status` reports both
-        raise _silent(settings, ran.retdef_file, retdef, absent)
-    said = ran.log.summary({str(out): "OUTDIR", str(ran.retdef_file): ran.retdef_file.name})
-    level0 = hours | {"gaps": gaps(retdef.spans, datagrams)}
-    return {"files": files, "said": said, "level0": level0, "read": ran.archive.as_json()}
+    nothing = not any(file.events or file.datagrams for file in files)
+    absent = ran.log.processing - {f"{file.ground}-{file.run}" for file in files}
+    if (nothing or absent) and not ran.log.exceptions and not ran.read.missing:  # `status` reports both
+        raise _silent(settings, downlink, retdef, absent)
+    return Chunk(
+        downlink,
+        retdef.chunk,
+        sha256(retdef_file),
+        tuple(sorted({file.run for file in files})),
+        tuple(files),
+        ran.log.summary({str(out): "OUTDIR", str(ran.retdef_file): ran.retdef_file.name}),
+        Level0(len(ran.read.needed), ran.read.missing, tuple(gaps(retdef.spans, datagrams))),
+        tuple(ran.archive.contents()),
+    )
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class _Decoding:
     """
 
     retdef_file: Path
-    log: DecoderLog
+    log: DecoderLogReader
     archive: ArchiveListing
     read: ArchiveListing
 
@@ -209,10 +212,9 @@ def _run_once(
     return ran, [*(f"{name} (gone from the cache)" for name in gone), *differ]
 
 
-def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[str]) -> DecoderError:
+def _silent(settings: Settings, downlink: DownlinkId, retdef: RetDef, absent: set[str]) -> DecoderError:
     """Return the error for a decoder that succeeded without data, or without those of the runs `absent`."""
     spans = "; ".join(f"APID {span.apid} from {utc(span.begin)} to {utc(span.end)}" for span in retdef.spans)
-    downlink = ids_of(retdef_file)[0]
     ignore = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
     what = f"no data of {min(absent)}, which it processed" if absent else "no data"
     text = f"the decoder of chunk {retdef.chunk} succeeded but wrote {what}, though its RetDef announces data"
@@ -229,14 +231,14 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, absent: set[s
 
 def _run(
     settings: Settings, level0: Path, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
-) -> DecoderLog:
+) -> DecoderLogReader:
     """Run the decoder on `retdef_file` once; return its log."""
     remove_tree(out)
     out.mkdir(parents=True)
     words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
     if settings.decoder.latc is not None:
         words += ["-k", settings.decoder.latc]
-    decoder_log = DecoderLog(retdef.run)
+    decoder_log = DecoderLogReader(retdef.run)
     _log.info("chunk %s: starting the decoder: %s", retdef.chunk, shlex.join(words))
     ending = run(words, ROOT, Log(log, decoder_log.add))
     if ending.status is None:

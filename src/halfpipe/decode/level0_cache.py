@@ -66,7 +66,7 @@ def source(
         If hours are missing and cannot be fetched: then nothing may be decoded, because events would be missing.
     """
     cache = settings.level0.cache
-    if settings.level0.fetch is None or cache is None or archive.missing == []:
+    if settings.level0.fetch is None or cache is None or archive.missing == ():
         yield root, archive
         return
     links = cache / f"{LINKS}{secrets.token_hex(8)}"

@@ -4,30 +4,31 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
+from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decode.chunk import read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import StateError
 from halfpipe.files import leases
-from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import Lease
-from halfpipe.files.records import TakenError
+from halfpipe.files.pointers import point
+from halfpipe.files.records import Record, TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
-from halfpipe.merge.books import Books
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.undelivered import books_of, undelivered
 from halfpipe.process.environment import keep_together, release_memory
 from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
-from halfpipe.run.deliveries import Delivery, EventFile
-from halfpipe.run.manifest_books import as_entry, state_of
-from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import MootKey
-from halfpipe.run.receipt_file import next_number, withdraw
+from halfpipe.run.deliveries import Delivery, EventFile, MootKey
+from halfpipe.run.hand_offs import next_number, withdraw
+from halfpipe.run.merged_chunks import merged
+from halfpipe.run.merged_index import merge_chunks
+from halfpipe.run.run_books import state_of
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Settings, reason_of
 
@@ -44,7 +45,7 @@ def deliver_run(
     threads: int,
     output: IO[str],
 ) -> None:
-    """Deliver `run`, and list its staged files in the manifest.
+    """Deliver `run`; the manifest points to the record of its delivery.
 
     `runs` are all runs of the downlink. The other parameters and errors are those of `merge_and_deliver`.
     """
@@ -61,9 +62,9 @@ def deliver_run(
         stage.put_halt_cleanup(settings.paths.stage, downlink, runs)
         lease.check()
         withdraw(work, downlink)
-        made = merge_and_deliver(settings, lease, downlink, run, chunks, threads=threads, output=output)
+        record = merge_and_deliver(settings, lease, downlink, run, chunks, threads=threads, output=output)
         lease.check()
-        write_json(work / paths.manifest(run, downlink), made)
+        point(work / paths.manifest(run, downlink), record)
 
 
 def merge_and_deliver(
@@ -75,7 +76,7 @@ def merge_and_deliver(
     *,
     threads: int,
     output: IO[str],
-) -> dict[str, Any]:
+) -> Record:
     """Merge the chunks' indexes of `run`, and deliver the events that `downlink` must deliver now.
 
     Both happen under one lease of the run. Otherwise other downlinks could see these events before the delivery, and
@@ -100,8 +101,8 @@ def merge_and_deliver(
 
     Returns
     -------
-    dict
-        The manifest.
+    Record
+        The record of the downlink's latest delivery of the run.
 
     Raises
     ------
@@ -116,16 +117,15 @@ def merge_and_deliver(
     work = settings.paths.work
     with leases.run_lease(settings, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
-        decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
-        products = [ChunkProducts.of(chunk, run) for chunk in decoded if run in chunk["runs"]]
+        decoded = [read_chunk(work, downlink, chunk) for chunk in chunks]
+        contain = [chunk for chunk in decoded if run in chunk.runs]
         evt_files: dict[Path, int] = {}
-        merged = merge_chunks(
-            ((each, context.place(downlink, each)) for each in products), evt_files, threads
-        )
+        placed = (context.place(downlink, merged(chunk, run)) for chunk in contain)
+        new_input = merge_chunks(placed, evt_files, threads)
         release_memory()
-        log.info("run %s: %d events indexed in %d chunks", run, len(merged[1]), len(products))
+        log.info("run %s: %d events indexed in %d chunks", run, len(new_input[1]), len(contain))
         while True:
-            known = KnownRun.read(context, {downlink: merged}, evt_files)
+            known = KnownRun.read(context, {downlink: new_input}, evt_files)
             try:
                 return Attempt(known, downlink, (downlink_lease, lease), threads).deliver()
             except TakenError as error:
@@ -182,8 +182,8 @@ class Attempt:
     leases: Sequence[Lease]
     threads: int
 
-    def deliver(self) -> dict[str, Any]:
-        """Decide, record and stage; return the manifest.
+    def deliver(self) -> Record:
+        """Decide, record and stage; return the record.
 
         Raises
         ------
@@ -198,30 +198,21 @@ class Attempt:
         # From here on all downlinks know the events of this one.
         known.indexes[downlink].save(context.work, context.run, downlink)
         release_memory()
-        number = next_number(context.work, downlink, known.recorded)
-        if planned.refused:
-            datagrams = planned.decision.datagrams
-            delivery = planned.before or Delivery(downlink, (), datagrams, (), None, None)
-        else:
-            delivery = self.stage(planned, number)
         for reason in planned.refused:
             log.warning(
                 "run %s is not staged, because Level-1 would refuse the whole run: %s", context.run, reason
             )
-        legacy = planned.before.legacy or () if planned.before else ()
-        if gone := [str(span.sequences) for span in legacy if span.events is None]:
+        counted = planned.before.counted if planned.before else ()
+        if gone := [str(span.sequences) for span in counted if span.events is None]:
             log.warning(
-                "run %s: cannot compare with the legacy, because its merged indexes of sequences %s are gone",
+                "run %s: cannot compare with sequences %s, because the number of their events is unknown",
                 context.run,
                 ", ".join(gone),
             )
-        books = self.books(planned)
-        state = (
-            None  # the books will change: some of their events are due
-            if books.due
-            else state_of(context.settings, context.run, known.recorded, abandoned=planned.abandoned)
-        )
-        return manifest(known, downlink, planned, delivery, books, number, state)
+        if planned.refused:
+            self._check_leases()
+            return known.recorded.publish(self.closed(planned, self.described(planned, planned.before, ())))
+        return self.stage(planned)
 
     def plan(self) -> Planned:
         """Decide what to deliver, and test it as Level-1 will.
@@ -269,9 +260,66 @@ class Attempt:
             events, rows, decision, records, files, moot, before, loss, accepted, refused, abandoned
         )
 
-    def books(self, planned: Planned) -> Books:
-        """Return the books of the run after the delivery was recorded, or refused."""
-        known, recorded, settings = self.known, self.known.recorded, self.known.context.settings
+    def described(
+        self, planned: Planned, before: Delivery | None, made: Sequence[EventFile]
+    ) -> Delivery:
+        """Return the delivery without its books.
+
+        Parameters
+        ----------
+        planned
+            What was planned.
+        before
+            If Level-1 would refuse the run, the delivery that stays in force; None if there is none.
+        made
+            The event files.
+        """
+        known, downlink, decision = self.known, self.downlink, planned.decision
+        index = known.indexes[downlink]
+        utc = decision.events["utc"]
+        what = Delivery(
+            downlink=downlink,
+            handoff=next_number(known.context.work, downlink, known.recorded),
+            spans=decision.spans,
+            files=tuple(made),
+            times=(float(utc[0]), float(utc[-1])) if made else None,
+            window=(float(utc.min()), float(utc.max())) if made else None,
+            datagrams=decision.datagrams,
+            counts=dict(decision.counts),
+            chunks=index.chunks,
+            index=index.seal,
+            brought=len(known.new_events[downlink]),
+            kind=str(decision.kind),
+            epus=decision.epus,
+            complete=decision.complete,
+            abandoned=planned.abandoned and not decision.complete,
+            gaps=decision.gaps,
+            settled=decision.settled,
+            moot=planned.moot,
+            loss=planned.loss,
+            accepted=planned.accepted,
+            refused=tuple(planned.refused),
+            missing=tuple(known.missing),
+        )
+        if not planned.refused:
+            return what
+        if before is None:
+            return replace(what, spans=(), counts={}, files=(), times=None, window=None)
+        return replace(
+            what,
+            spans=before.spans,
+            counts=before.counts,
+            files=before.files,
+            times=before.times,
+            window=before.window,
+            counted=before.counted,
+            accepted=before.accepted,
+        )
+
+    def closed(self, planned: Planned, delivery: Delivery) -> Delivery:
+        """Return the delivery with the books of the run as they are after it."""
+        known, settings = self.known, self.known.context.settings
+        recorded = known.recorded.with_next(delivery)
         groups = undelivered(
             known.all_datagrams.segments(),
             planned.rows,
@@ -281,9 +329,13 @@ class Attempt:
             own=planned.events.get,
             just=None if planned.refused else self.downlink,
         )
-        return books_of(planned.rows, groups, recorded.latest(), is_refused=bool(planned.refused))
+        books = books_of(planned.rows, groups, recorded.latest(), is_refused=bool(planned.refused))
+        if books.due:  # the next delivery changes them
+            return replace(delivery, books=books)
+        state = state_of(settings, known.context.run, recorded, abandoned=planned.abandoned)
+        return replace(delivery, books=books, state=state)
 
-    def stage(self, planned: Planned, number: int) -> Delivery:
+    def stage(self, planned: Planned) -> Record:
         """Write the event files, record the delivery, and replace the files in the stage."""
         known, downlink, decision = self.known, self.downlink, planned.decision
         run, settings = known.context.run, known.context.settings
@@ -299,76 +351,13 @@ class Attempt:
             made = event_files.write_all(
                 planned.records, decision.files, planned.files, header, home, self.threads
             )
-            utc = decision.events["utc"]
-            delivery = Delivery(
-                downlink,
-                decision.spans,
-                decision.datagrams,
-                tuple(made),
-                (float(utc[0]), float(utc[-1])) if made else None,
-                (float(utc.min()), float(utc.max())) if made else None,
-                number,
-                planned.accepted,
-                counts=decision.counts,
-            )
+            delivery = self.closed(planned, self.described(planned, None, made))
             self._check_leases()
-            known.recorded.publish(delivery)
+            record = known.recorded.publish(delivery)
             # This fails if another process took a lease over and removed this scratch: its files stay.
             stage.place(place, home, downlink, run, delivery.files, stale)
-        return delivery
+        return record
 
     def _check_leases(self) -> None:
         for lease in self.leases:
             lease.check()
-
-
-def manifest(
-    known: KnownRun,
-    downlink: DownlinkId,
-    planned: Planned,
-    delivery: Delivery,
-    books: Books,
-    number: int,
-    state: str | None,
-) -> dict[str, Any]:
-    """Return the manifest of a delivery (docs/receipt.md explains its keys).
-
-    Parameters
-    ----------
-    known
-        The run, after the delivery was recorded.
-    downlink
-        The downlink.
-    planned, delivery
-        What was planned, and the recorded delivery, or the previous one if Level-1 would refuse the run.
-    books
-        The books of the run.
-    number
-        Number of the hand-off in progress.
-    state
-        Checksum of the state of the run to which the books belong (`halfpipe.run.manifest_books.state_of`); None while
-        events are due.
-    """
-    run, decision = known.context.run, planned.decision
-    return {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
-        "run": str(run),
-        "l1_run": run.l1,
-        "chunks": [str(each.chunk) for each in known.indexes[downlink].chunks],
-        "handoff": number,
-        "delivery": known.recorded.seal(downlink),
-        "kind": str(decision.kind),
-        "epus": list(decision.epus),
-        "complete": decision.complete,
-        "abandoned": planned.abandoned and not decision.complete,
-        "brought": len(known.new_events[downlink]),
-        **as_entry(books, delivery.events),
-        "state": state,
-        "shrunk": planned.loss,
-        "accepted": delivery.accepted,
-        "closed": [list(span) for span in known.recorded.closed(downlink)],
-        "refused": planned.refused,
-        "gaps": [list(gap) for gap in decision.gaps],
-        "settled": [list(place) for place in decision.settled],
-        "moot": {"key": planned.moot.key, "alias": planned.moot.alias},
-        "missing": known.missing,
-    }

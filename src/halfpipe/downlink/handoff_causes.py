@@ -6,54 +6,54 @@ Nothing here takes a lease, so records of a downlink in progress may look contra
 import os
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import FOREIGN, GONE, differences, is_submitted, is_taken, names_files
+from halfpipe.downlink.stage_look import FOREIGN, GONE, differences, is_submitted, is_taken
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
-from halfpipe.files.advice import advice, in_place_of
-from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import modified, read_whole
+from halfpipe.errors import HalfPipeError, Remedy, StateError, rebuild, rerun
+from halfpipe.files.advice import in_place_of
+from halfpipe.files.pointers import resolves
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Action, Attempts, By, Outcome
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.deliveries import DeliveryHistory
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
-from halfpipe.run.receipt_file import hand_offs
+from halfpipe.run.hand_offs import HandedRun, HandOff, ReadDeliveries, hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import count, utc
 
 HOUR = 3600.0
 
 
-def not_as_recorded(work: Path, downlink: DownlinkId, recorded: bytes | None) -> Iterator[Cause]:
-    """Yield a cause if ``dl=<id>`` differs from the record of the last hand-off. Only people read this file."""
-    path, remedy = work / paths.receipt(downlink), rerun(downlink, "receipt")
-    try:
-        if read_whole(str(path)) == recorded:
-            return
-        why = "edited or damaged; it differs from the record of the last hand-off"
-    except FileNotFoundError:  # the downlink is in progress again
+def unresolved(downlink: DownlinkId, last: HandOff | None, work: Path) -> Iterator[Cause]:
+    """Yield a cause if the receipt, which Snakemake looks at, does not point to the last hand-off."""
+    path = work / paths.receipt(downlink)
+    if last is None or resolves(path, last.seal):
         return
-    except OSError as error:
-        why = f"{error.strerror}. {advice(error)}".rstrip(".")
-        remedy = in_place_of(path, remedy) if path.is_dir() else remedy
-    yield Cause("damaged", Verdict.ACTION, f"{path}: {why}", remedy, modified(str(path)))
+    remedy = rerun(downlink, "receipt")
+    text = f"{path}: does not point to the record of the last hand-off; it was edited, damaged or restored"
+    yield Cause(
+        "damaged",
+        Verdict.ACTION,
+        text,
+        in_place_of(path, remedy) if path.is_dir() else remedy,
+        modified(str(path)),
+    )
 
 
 def contradictions(
     settings: Settings,
     downlink: DownlinkId,
     runs: Iterable[RunId],
-    receipt: Mapping[str, Any] | None,
+    last: HandOff | None,
     is_current: bool,
-    read: Callable[[Path, RunId], Deliveries] = Deliveries,
+    read: ReadDeliveries,
 ) -> Iterator[Cause]:
     """Yield contradictions between the records of a downlink, and runs that were refused, shrunk or closed.
 
@@ -62,29 +62,29 @@ def contradictions(
     settings, downlink
         The settings and the downlink.
     runs
-        Runs to check besides those of its receipt.
-    receipt
-        The record of its last hand-off; None before the first.
+        Runs to check besides those of its last hand-off.
+    last
+        Its last hand-off; None before the first.
     is_current
         Whether the downlink has a receipt now. While it is in progress or outstanding, the record is not compared.
     read
         Reads the deliveries of a run.
     """
     work = settings.paths.work
-    of_receipt = {RunId(run["run"]): run for run in receipt["runs"]} if receipt else {}
-    for run in sorted({*runs, *of_receipt}):
+    handed = {run.run: run for run in last.runs} if last else {}
+    for run in sorted({*runs, *handed}):
         try:
-            deliveries = read(work, run)
+            deliveries = read(run)
         except HalfPipeError as error:
             yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
             continue
         if unreadable := deliveries.unreadable.get(downlink):
             yield Cause("takeover", Verdict.ACTION, unreadable.text, unreadable.remedy)
         yield from overlaps(work, run, downlink, deliveries)
-        if entry := of_receipt.get(run):
+        if one := handed.get(run):
             if is_current:
-                yield from _not_as_delivered(work, run, downlink, entry, deliveries.seal(downlink))
-            yield from _noted(run, downlink, entry, deliveries)
+                yield from _not_as_delivered(work, downlink, one)
+            yield from _noted(downlink, one, deliveries)
         else:
             yield from _lost(work, run, downlink, deliveries)
 
@@ -121,13 +121,13 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
 
 
-def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: DeliveryHistory) -> Iterator[Cause]:
     """Yield a cause for each other downlink that has delivered the same sequences."""
     for one, other, (first, last) in deliveries.overlaps():
         if downlink not in (one, other):
             continue
         # Only a downlink that was processed here can be reprocessed, preferably one that Level-1 does not have.
-        ours = [dl for dl in (other, one) if deliveries.latest()[dl].legacy is None]
+        ours = [dl for dl in (other, one) if not deliveries.latest()[dl].origin]
         remedy = Remedy(f"halfpipe show {run}")
         if ours:
             again = min(ours, key=lambda dl: _may_be_submitted(work, dl))
@@ -153,7 +153,7 @@ def _may_be_submitted(work: Path, downlink: DownlinkId) -> bool:
     return True  # its records are damaged, which another cause reports
 
 
-def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: DeliveryHistory) -> Iterator[Cause]:
     """Yield a cause if a downlink brought or delivered events of a run, and all its own files are gone."""
     delivered = deliveries.latest().get(downlink)
     events = delivered.events if delivered is not None else 0
@@ -168,27 +168,17 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) 
         )
 
 
-def _not_as_delivered(
-    work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: str | None
-) -> Iterator[Cause]:
-    """Yield differences between the entry of a run in a receipt and the directory of the run.
-
-    The records of the run may be from a backup, and its manifest or merged index may be gone.
-    """
-    if entry["delivery"] != seal:
+def _not_as_delivered(work: Path, downlink: DownlinkId, one: HandedRun) -> Iterator[Cause]:
+    """Yield why a run is not as it was handed off: a newer delivery, or a merged index that is gone."""
+    run = one.run
+    if not one.is_latest:
         yield Cause(
             "damaged",
             Verdict.ACTION,
             f"the latest delivery of this downlink in the records of run {run} is not the one in the receipt",
             rerun(downlink, paths.manifest(run, downlink)),
         )
-    if entry.get("taken_over", "whole") != "whole":
-        return
-    manifest = work / paths.manifest(run, downlink)
-    if not os.path.isfile(manifest):  # noqa: PTH113 - asked of all downlinks
-        again = rerun(downlink, paths.manifest(run, downlink))
-        yield Cause("damaged", Verdict.ACTION, f"{manifest}, the manifest of run {run}, is gone", again)
-    if not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
+    if one.delivery.index and not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
             "damaged",
             Verdict.ACTION,
@@ -198,25 +188,24 @@ def _not_as_delivered(
         )
 
 
-def _noted(
-    run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], deliveries: Deliveries
-) -> Iterator[Cause]:
-    """Yield notes and problems in the entry of a run in a receipt; a release since then opens closed sequences."""
-    if entry["refused"]:
+def _noted(downlink: DownlinkId, one: HandedRun, deliveries: DeliveryHistory) -> Iterator[Cause]:
+    """Yield notes and problems of a delivery; a release since then opens closed sequences."""
+    run, made = one.run, one.delivery
+    if made.refused:
         yield Cause(
             "level1-refuses",
             Verdict.ACTION,
-            f"{count(entry['refused_events'], 'event')} of run {run} are not staged, because Level-1 would refuse the "
-            f"run: {'; '.join(entry['l1']['why'])}",
+            f"{count(made.books.refused, 'event')} of run {run} are not staged, because Level-1 would refuse the "
+            f"run: {'; '.join(made.refused)}",
             rerun(downlink, paths.manifest(run, downlink), "Fix this in the config or the data"),
         )
-    if entry.get("accepted"):
+    if made.accepted:
         yield Cause(
             "shrunk",
             Verdict.NOTE,
-            f"run {run} was delivered with fewer events than before. This was accepted: {entry['accepted']}",
+            f"run {run} was delivered with fewer events than before. This was accepted: {made.accepted}",
         )
-    if entry.get("closed") and (closed := deliveries.closed(downlink)):
+    if closed := deliveries.closed(downlink):
         spans = ", ".join(f"{span.first} to {span.last}" for span in closed)
         yield Cause(
             "closed",
@@ -229,7 +218,7 @@ def _noted(
 def at_level1(
     settings: Settings,
     downlink: DownlinkId,
-    receipt: Mapping[str, Any] | None,
+    last: HandOff | None,
     record: Attempts | None = None,
     in_progress: bool = False,
     *,
@@ -241,8 +230,8 @@ def at_level1(
     ----------
     settings, downlink
         The settings and the downlink.
-    receipt
-        Its receipt. Without one, only submissions are checked.
+    last
+        Its last hand-off, if it is handed off. Without one, only submissions are checked.
     record
         Its submissions, if they were read already.
     in_progress
@@ -261,36 +250,36 @@ def at_level1(
     except HalfPipeError as error:
         yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
         return
-    seen = receipt if sees_stage else None
+    seen = last if sees_stage else None
     unknown = None if in_progress and record.is_open else unsettled(settings, record, seen)
     yield from filter(None, [unknown])
-    if receipt is not None:
-        yield from _never_taken(settings, record, receipt)
-    if receipt is None or not names_files(receipt):
+    if last is not None:
+        yield from _never_taken(settings, record, last)
+    if last is None or not last.names_files:
         return
-    last, number = record.last, receipt["handoff"]
-    if is_submitted(receipt, record):
+    if is_submitted(last, record):
         if sees_stage:
-            yield from _not_taken(settings, record, receipt)
+            yield from _not_taken(settings, record, last)
         return
-    if in_progress or (unknown is not None and last is not None and last.handoff == number):
+    is_unknown = unknown is not None and record.last is not None and record.last.handoff == last.number
+    if in_progress or is_unknown:
         return
     if cause := forgotten(settings, record):
         yield cause
         return
-    lacks = list(_stage(settings, record, receipt)) if sees_stage else []
+    lacks = list(_stage(settings, record, last)) if sees_stage else []
     yield from lacks
     if record.last_confirmed is not None:
         yield Cause(
             "handoff-not-submitted",
             Verdict.ACTION,
-            f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {number} ({_what(receipt)}) needs a "
+            f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {last.number} ({_what(last)}) needs a "
             "manual rollback",
             how_to_roll_back(settings, downlink),
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
     elif unknown is None and not lacks:
-        yield from _not_submitted(settings, record, receipt)
+        yield from _not_submitted(settings, record, last)
 
 
 def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
@@ -308,14 +297,11 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
 
 
 def forgotten(settings: Settings, record: Attempts) -> Cause | None:
-    """Return a cause if the stage's mark, the ledger or the product shows a submission that has no record."""
+    """Return a cause if the stage's mark or the ledger shows a submission that has no record."""
     work, downlink, known_by = settings.paths.work, DownlinkId(record.id), ""
     if (number := stage_mark.last_noted(settings, record.place)) > len(record.series.records):
         known_by = f"the stage's mark names record {number}"
     elif record.last_confirmed is None:
-        with suppress(MissingInputError, FormatError, KeyError, TypeError):
-            if handoff := read_json(work / paths.submitted(downlink))["submitted"]:
-                known_by = f"{paths.submitted(downlink)} has hand-off {handoff} as submitted"
         if settings.ledger.url is not None and modified(f"{work}/{paths.loaded(downlink)}") is not None:
             from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
 
@@ -335,10 +321,10 @@ def forgotten(settings: Settings, record: Attempts) -> Cause | None:
     )
 
 
-def _what(receipt: Mapping[str, Any]) -> str:
-    named = [run for run in receipt["runs"] if run["named"] and run["files"]]
-    events = sum(file["events"] for run in named for file in run["files"])
-    runs = ", ".join(run["run"] for run in named)
+def _what(last: HandOff) -> str:
+    named = [run for run in last.runs if run.named and run.delivery.files]
+    events = sum(run.delivery.events for run in named)
+    runs = ", ".join(run.run for run in named)
     return f"{count(events, 'event')} of {'run' if len(named) == 1 else 'runs'} {runs}"
 
 
@@ -355,7 +341,7 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
 
 
 def unsettled(
-    settings: Settings, record: Attempts, receipt: Mapping[str, Any] | None = None, how: str = ""
+    settings: Settings, record: Attempts, handed: HandOff | None = None, how: str = ""
 ) -> Cause | None:
     """Return a cause if it is not known whether the latest attempt reached Level-1.
 
@@ -363,8 +349,8 @@ def unsettled(
     ----------
     settings, record
         The settings, and the submissions of a downlink.
-    receipt
-        Its receipt, to check whether the submitted files have left the stage; None to skip this.
+    handed
+        Its last hand-off, to check whether the submitted files have left the stage; None to skip this.
     how
         How the command ended, if this is known from running it.
     """
@@ -373,7 +359,7 @@ def unsettled(
         return None
     what = f"hand-off {last.handoff}" + (" by a rollback" if last.action is Action.ROLLBACK else "")
     confirm, taken = f"halfpipe submit {downlink} --settle submitted", ""
-    has_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
+    has_files = handed is not None and last.handoff == handed.number and handed.names_files
     if has_files and not (settings.paths.stage / paths.staged(downlink)).is_dir():
         taken = "; its files are gone from the stage, so Level-1 may have taken it"
     if last.outcome is Outcome.WRITTEN:
@@ -392,72 +378,70 @@ def unsettled(
     )
 
 
-def _not_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _not_taken(settings: Settings, record: Attempts, handed: HandOff) -> Iterator[Cause]:
     """Yield a cause if a hand-off was submitted long ago and is still in the stage, which Level-1 clears."""
     downlink, last = DownlinkId(record.id), record.last_confirmed
     if last is None or time.time() - last.since < settings.alarm.late_hours * HOUR:
         return
-    if not is_taken(settings, downlink, receipt, record):
+    if not is_taken(settings, handed, record):
         back = how_to_roll_back(settings, downlink)
         see = f"Check in the pipeline what became of stream {downlink}. If it must be rolled back"
         yield Cause(
             "not-taken",
             Verdict.ACTION,
-            f"hand-off {receipt['handoff']} was submitted {utc(last.since)}, and is still in the stage",
+            f"hand-off {handed.number} was submitted {utc(last.since)}, and is still in the stage",
             back.but(first=": ".join(filter(None, [see, back.first]))),
             last.since,
         )
 
 
-def _stage(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _stage(settings: Settings, record: Attempts, last: HandOff) -> Iterator[Cause]:
     """Yield a cause if the stage differs from a hand-off that was not submitted."""
-    downlink, number = DownlinkId(record.id), receipt["handoff"]
+    downlink = last.receipt.downlink
     home = settings.paths.stage / paths.staged(downlink)
     otherwise = f"if Level-1 got it in another way, confirm it: halfpipe submit {downlink} --settle submitted"
-    what = f"hand-off {number} ({_what(receipt)})"
+    what = f"hand-off {last.number} ({_what(last)})"
     if not home.is_dir():
         text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"
         yield Cause(GONE, Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
-    if wrong := next(
-        differences(settings.paths.stage, downlink, receipt, untouched=record.last is None), None
-    ):
+    if wrong := next(differences(settings.paths.stage, last, untouched=record.last is None), None):
         if wrong.code != FOREIGN:
             text = f"{what} is not complete in the stage, and was not submitted: {wrong.text}; {otherwise}"
             wrong = replace(wrong, code=GONE, text=text)
         yield wrong
 
 
-def _never_taken(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _never_taken(settings: Settings, record: Attempts, last: HandOff) -> Iterator[Cause]:
     """Yield a cause for each run of an earlier hand-off that left the stage, if no submitted hand-off names it."""
-    gone = [run for run in receipt["runs"] if run["files"] and not run["named"] and not run["refused"]]
+    gone = [one for one in last.runs if one.delivery.files and not one.named and not one.delivery.refused]
     if not gone:
         return
-    downlink = DownlinkId(record.id)
+    downlink = last.receipt.downlink
     numbers = {attempt.handoff for attempt in record.every if attempt.outcome is Outcome.SUBMITTED}
     submitted = [each for each in hand_offs(settings.paths.work, downlink) if each.number in numbers]
-    for run in gone:
-        if any(each.number >= run["handoff"] and RunId(run["run"]) in each.named for each in submitted):
+    for one in gone:
+        if any(each.number >= one.delivery.handoff and one.run in each.named for each in submitted):
             continue
         yield Cause(
             GONE,
             Verdict.ACTION,
-            f"{count(sum(file['events'] for file in run['files']), 'event')} of run {run['run']} left the stage before "
-            f"hand-off {receipt['handoff']}, and no submitted hand-off names them",
+            f"{count(one.delivery.events, 'event')} of run {one.run} left the stage before "
+            f"hand-off {last.number}, and no submitted hand-off names them",
             rerun(downlink, "deliver_run"),
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
 
 
-def _not_submitted(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _not_submitted(settings: Settings, record: Attempts, handed: HandOff) -> Iterator[Cause]:
     """Yield the cause that a hand-off is not submitted: a note at first, and a problem later."""
     downlink, last = DownlinkId(record.id), record.last
     since = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if held := halts.cause(settings.paths.work, halts.Switch.L1, downlink):
-        text = f"hand-off {receipt['handoff']}: {held.text}"
+        text = f"hand-off {handed.number}: {held.text}"
         yield replace(held, code="not-submitted", text=text, since=since)
         return
-    what = f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted"
+    what = f"hand-off {handed.number} ({_what(handed)}) is not submitted"
     if last is not None and last.by is By.ANSWER:  # not started: if it had run, the result would not be known
         text = f"{what}: submit.command could not be started ({last.command[0]})"
         remedy = Remedy(f"snakemake submit={downlink}", first="Correct submit.command in the config")

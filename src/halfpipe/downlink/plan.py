@@ -5,7 +5,6 @@ directory of each requested downlink.
 """
 
 import errno
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,15 +14,17 @@ from itertools import islice
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import halts
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
-from halfpipe.files.reading import changed, modified, names_in, read_whole
-from halfpipe.files.records import parse_again
+from halfpipe.files.reading import changed, modified, names_in
 from halfpipe.formats.retdef import RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
+from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.downlinks_of_run import every_downlink
-from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.hand_offs import HandOff, last_hand_off, runs_of
+from halfpipe.run.merged_chunks import merged
 from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
 
@@ -133,13 +134,12 @@ class DownlinkPlan:
         return found
 
     @cached_property
-    def _decoded(self) -> dict[ChunkId, frozenset[RunId]]:
-        """The runs that each decoded chunk contains. A damaged product is skipped; its job reports it."""
+    def decoded(self) -> dict[ChunkId, Chunk]:
+        """The decoded chunks. A damaged product is skipped; its job reports it."""
         found = {}
         for chunk in self.chunks:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads(read_whole(f"{self.plan.work}/{paths.chunk(self.downlink, chunk)}"))
-                found[chunk] = frozenset(RunId(run) for run in content["runs"])
+            with suppress(HalfPipeError):
+                found[chunk] = read_chunk(self.plan.work, self.downlink, chunk)
         return found
 
     @cached_property
@@ -150,8 +150,10 @@ class DownlinkPlan:
         """
         found = {}
         for chunk in self.chunks:
-            announced, decoded = self._announced.get(chunk), self._decoded.get(chunk, frozenset())
-            found[chunk] = decoded | {announced} if isinstance(announced, RunId) else decoded
+            announced = self._announced.get(chunk)
+            found[chunk] = frozenset(self.decoded[chunk].runs if chunk in self.decoded else ())
+            if isinstance(announced, RunId):
+                found[chunk] |= {announced}
         return found
 
     @property
@@ -172,11 +174,10 @@ class DownlinkPlan:
         If a run has vanished since then, its delivered events are lost, and its job reports this. The tokens in the
         stage show which runs are in progress.
         """
-        work, found = self.plan.work, set[RunId]()
-        with suppress(HalfPipeError, OSError):
-            last = last_hand_off(work, self.downlink, only_look=True)
-            if last is not None and not last.receipt.get("taken_over"):
-                found = {RunId(run["run"]) for run in last.receipt["runs"]}
+        work = self.plan.work
+        found = set[RunId]()
+        if self.last is not None and not self.last.receipt.origin:
+            found = {*runs_of(self.last)}
         for token in halt_cleanup_tokens(self.plan.settings.paths.stage, self.downlink):
             with suppress(HalfPipeError):
                 found.add(RunId.from_l1(token.parent.name))
@@ -213,37 +214,49 @@ class DownlinkPlan:
         these are the chunks that contain the run, or contained it when it was merged. A late RetDef must not stage
         other runs again, because Level-1 may have taken their files.
         """
-        merged = self._merged.get(RunId(run))
-        if merged is None:
+        delivered = self._delivered.get(RunId(run))
+        if delivered is None:
             return self.chunks
+        merged = {each.chunk for each in delivered.chunks}
         contain = (chunk for chunk in self.chunks if run in self.runs_of[chunk] or chunk in merged)
         return tuple(contain) or self.chunks
 
     @cached_property
     def outdated(self) -> tuple[str, ...]:
-        """The manifests and the receipt that were made from other chunks than the downlink has now.
+        """The manifests and the receipt that were made of other products than the downlink has now.
 
-        The cause is a late RetDef, an ignored chunk, or another run that a decoder found; file times do not show it.
-        They are made again if the downlink is named. Otherwise only late RetDefs count (`to_stage`), because ignoring a
-        chunk after the hand-off would make a smaller hand-off.
+        The cause is a late RetDef, an ignored chunk, a chunk that was decoded again or restored from a backup, or
+        another run that a decoder found; file times do not always show it. They are made again if the downlink is
+        named. Otherwise only late RetDefs count (`to_stage`), because ignoring a chunk after the hand-off would make a
+        smaller hand-off.
         """
-        if self.handed_off is not None and self._made_of == {chunk.number for chunk in self.chunks}:
-            return ()
         found = []
         for run in self.runs:
-            contains = {chunk for chunk, runs in self._decoded.items() if run in runs}
-            if self._merged.get(run) not in ({*contains}, None):
+            contain = [chunk for chunk in self.decoded.values() if run in chunk.runs]
+            delivered = self._delivered.get(run)
+            if delivered is not None and delivered.chunks != tuple(merged(chunk, run) for chunk in contain):
                 found.append(paths.manifest(run, self.downlink))
-        return (*found, *([paths.receipt(self.downlink)] if self.handed_off is not None else []))
+        is_same = self._made_of == {chunk.number for chunk in self.chunks}
+        if self.handed_off is not None and (found or not is_same):
+            found.append(paths.receipt(self.downlink))
+        return tuple(found)
 
     @cached_property
-    def _merged(self) -> dict[RunId, set[ChunkId]]:
-        """The chunks from which each manifest was made; manifests that cannot be read are skipped."""
+    def last(self) -> HandOff | None:
+        """The last hand-off; None before the first, or if it cannot be read, which status reports."""
+        with suppress(HalfPipeError, OSError):
+            return last_hand_off(self.plan.work, self.downlink, only_look=True)
+        return None
+
+    @cached_property
+    def _delivered(self) -> dict[RunId, Delivery]:
+        """The latest delivery of each run; runs with records that cannot be read are skipped."""
         found = {}
-        for run, manifest in zip(self.runs, self.manifests, strict=True):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads(read_whole(f"{self.plan.work}/{manifest}"))
-                found[run] = {ChunkId(chunk) for chunk in content["chunks"]}
+        for run in self.runs:
+            with suppress(HalfPipeError):
+                delivered = Deliveries(self.plan.work, run, only_look=True).latest().get(self.downlink)
+                if delivered is not None and not delivered.origin:
+                    found[run] = delivered
         return found
 
     @cached_property
@@ -258,11 +271,9 @@ class DownlinkPlan:
         For a damaged receipt these are the chunks with a working copy of their RetDef, so no work is due. Status
         reports the damage.
         """
-        made_of = self.staged.chunks
-        with suppress(OSError):
-            if receipt := parse_again(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}")):
-                made_of = [chunk["chunk"] for chunk in receipt.values["chunks"]]
-        return set(map(int, made_of))
+        if self.last is None:
+            return set(map(int, self.staged.chunks))
+        return {chunk.chunk.number for chunk in self.last.receipt.chunks}
 
     @cached_property
     def new(self) -> set[int]:

@@ -1,18 +1,20 @@
 """Compares the stage of a downlink with its records; shared by staging, submission, check and status."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decode.chunk import Product
 from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.deliveries import Deliveries, EventFile
+from halfpipe.run.hand_offs import HandOff
+from halfpipe.run.merged_chunks import File
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
@@ -29,8 +31,7 @@ def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
 
 def differences(
     stage: Path,
-    downlink: DownlinkId,
-    receipt: Mapping[str, Any],
+    last: HandOff,
     *,
     checksums: bool = False,
     untouched: bool = False,
@@ -39,39 +40,39 @@ def differences(
 
     Parameters
     ----------
-    stage, downlink, receipt
-        `paths.stage`, the downlink, and its receipt.
+    stage, last
+        `paths.stage`, and the last hand-off of a downlink.
     checksums
         Whether to read the files.
     untouched
         Whether nothing was submitted yet. Then each event file has its token, and there are no other files.
     """
+    downlink = last.receipt.downlink
     home = stage / paths.staged(downlink)
-    for run in receipt["runs"]:
-        if not run["named"]:
+    for one in last.runs:
+        if not one.named:
             continue
-        of_run = stage / paths.staged_run(downlink, run["l1_run"])
-        again = rerun(downlink, paths.manifest(run["run"], downlink))
-        for file in run["files"]:
-            path = of_run / file["name"]
+        files = one.delivery.files
+        of_run = stage / paths.staged_run(downlink, one.run.l1)
+        again = rerun(downlink, paths.manifest(one.run, downlink))
+        for file in files:
+            path = of_run / file.name
             if why := difference(path, file, checksums=checksums):
                 yield fault(GONE if why == MISSING else DIFFERS, path, why, again)
-            token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
+            token = stage / paths.tokens(one.run.l1) / Path(file.name).stem
             if untouched and not token.exists():
                 yield fault(DIFFERS, token, "this token is missing", again)
         if untouched:
-            yield from _unrecorded(of_run, {file["name"] for file in run["files"]})
-    texts = receipt.get("texts", ())
+            yield from _unrecorded(of_run, {file.name for file in files})
+    texts = last.receipt.texts
     for text in texts:
-        if why := difference(home / text["name"], text, checksums=checksums):
-            yield fault(DIFFERS, home / text["name"], why, rerun(downlink, "receipt"))
+        if why := difference(home / text.name, text, checksums=checksums):
+            yield fault(DIFFERS, home / text.name, why, rerun(downlink, "receipt"))
     if untouched:
-        yield from _unrecorded(
-            home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
-        )
+        yield from _unrecorded(home, {text.name for text in texts} | {one.run.l1 for one in last.runs})
 
 
-def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> str:
+def difference(path: Path, expected: File | EventFile | Product, *, checksums: bool) -> str:
     """Return how a file differs from its record; empty if it does not.
 
     Parameters
@@ -79,7 +80,7 @@ def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> s
     path
         The file.
     expected
-        The recorded ``sha256``, and the ``size`` in bytes if known.
+        Its record.
     checksums
         Whether to read the file and compare its checksum.
     """
@@ -87,29 +88,24 @@ def difference(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> s
         size = path.stat().st_size
     except OSError:
         return MISSING
-    if size != expected.get("size", size):
-        return f"{size} bytes, {expected['size']} expected"
-    return "checksum mismatch" if checksums and sha256(path) != expected["sha256"] else ""
+    if size != expected.size:
+        return f"{size} bytes, {expected.size} expected"
+    return "checksum mismatch" if checksums and sha256(path) != expected.sha256 else ""
 
 
-def is_submitted(receipt: Mapping[str, Any], record: Attempts) -> bool:
-    """Return whether the last confirmed submission or rollback sent the hand-off in `receipt` to Level-1."""
-    return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
+def is_submitted(last: HandOff, record: Attempts) -> bool:
+    """Return whether the last confirmed submission or rollback sent this hand-off to Level-1."""
+    return record.last_confirmed is not None and record.last_confirmed.handoff == last.number
 
 
-def names_files(receipt: Mapping[str, Any]) -> bool:
-    """Return whether a receipt names event files. Without them there is no magic-7, and Level-1 would fail."""
-    return any(run["named"] and run["files"] for run in receipt["runs"])
-
-
-def is_taken(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Attempts) -> bool:
-    """Return whether Level-1 has taken the hand-off of `receipt`.
+def is_taken(settings: Settings, last: HandOff, record: Attempts) -> bool:
+    """Return whether Level-1 has taken a hand-off.
 
     Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). If
     nothing was submitted, something else cleared the stage.
     """
-    home = f"{settings.paths.stage}/{paths.staged(downlink)}"  # not a Path: called for all downlinks
-    return names_files(receipt) and is_submitted(receipt, record) and not os.path.isdir(home)  # noqa: PTH112
+    home = f"{settings.paths.stage}/{paths.staged(last.receipt.downlink)}"  # not a Path: called for all downlinks
+    return is_submitted(last, record) and last.names_files and not os.path.isdir(home)  # noqa: PTH112
 
 
 def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:

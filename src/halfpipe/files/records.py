@@ -12,18 +12,18 @@ that is lost or damaged.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, Remedy, StateError
+from halfpipe.errors import FormatError, HalfPipeError, Remedy, StateError
 from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import publish, write_bytes
 from halfpipe.files.json_files import SEAL, seal_of
 from halfpipe.files.reading import modified, names_in, read_whole
+from halfpipe.files.typed import T, convert
 
 PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # the receipt of thousands of chunks; a larger file is not a record
@@ -42,7 +42,7 @@ class DamagedError(StateError):
 
 @dataclass(frozen=True)
 class Record:
-    """One published record: its values, its seal, and its number in the series.
+    """One published record: its values, its seal, and the place and number that it was read from.
 
     `values` does not include the seal, and the seal of the record before.
     """
@@ -52,6 +52,7 @@ class Record:
     previous: str | None
     content: bytes = field(repr=False, compare=False)
     number: int = 0
+    series: str = ""
 
 
 def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
@@ -72,10 +73,6 @@ def parse_record(content: bytes) -> Record | None:
         return None
 
 
-# An account reads a receipt twice: as dl=<id>, and as a record.
-parse_again = lru_cache(maxsize=8)(parse_record)
-
-
 class Series:
     """The records of one series.
 
@@ -90,12 +87,16 @@ class Series:
 
     Attributes
     ----------
+    place, records
+        The directory, and the records that were read or published, oldest first.
     harmed
         The lost or damaged copies, each with a text on its repair.
     """
 
     def __init__(self, work: Path, place: str, *, only_look: bool = False) -> None:
-        self.home, self.second = f"{work}/{place}", f"{work}/{paths.copies(place)}"  # faster than paths
+        self.place = place
+        self.home = f"{work}/{place}"  # text is faster than paths
+        self.second = f"{work}/{paths.copies(place)}"
         self._only_look = only_look
         self.records: list[Record] = []
         self.harmed: dict[Path, str] = {}
@@ -160,7 +161,7 @@ class Series:
             if other is not None and other.content != content:
                 write_bytes(file_of(self.home, number), other.content, locked=False)
                 raise
-        record = _numbered(content, number)
+        record = self._numbered(content, number)
         assert record is not None
         self.records.append(record)
         return record
@@ -175,6 +176,19 @@ class Series:
                 self._repair(self.second, record)
         yield from self.harmed.items()
 
+    def typed(self, record: Record, kind: type[T]) -> T:
+        """Return the values of a record as a `kind`.
+
+        Raises
+        ------
+        DamagedError
+            If it is another kind of record.
+        """
+        try:
+            return convert(record.values, kind, file_of(self.home, record.number))
+        except FormatError as error:
+            raise self.damaged(record.number, error.text) from error
+
     def damaged(self, number: int, why: object = "") -> DamagedError:
         """Return the error for a record that cannot be used."""
         copies = f"{file_of(self.home, number)} and {file_of(self.second, number)}"
@@ -186,11 +200,15 @@ class Series:
 
     def _open(self, home: str, number: int) -> Record | None:
         try:
-            return _numbered(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
+            return self._numbered(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
             raise StateError(cannot_be_read(file_of(home, number), error), code="file-system") from error
+
+    def _numbered(self, content: bytes, number: int) -> Record | None:
+        found = parse_record(content)
+        return found and replace(found, number=number, series=self.place)
 
     def _repair(self, home: str, record: Record) -> None:
         """Rewrite a lost or damaged copy, if this process has the permission."""
@@ -210,11 +228,6 @@ class Series:
             self.harmed[path] = f"is lost or damaged, and cannot be repaired: {error}"
         else:
             self.harmed[path] = "was lost or damaged; repaired from the other copy"
-
-
-def _numbered(content: bytes, number: int) -> Record | None:
-    found = parse_again(content)
-    return found and Record(found.values, found.seal, found.previous, content, number)
 
 
 def file_of(home: Path | str, number: int) -> Path:

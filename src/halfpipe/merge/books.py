@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from halfpipe.files.typed import Stored
 
-@dataclass(frozen=True)
-class Books:
+
+class Books(Stored, frozen=True):
     """How many events of a run are in each account, after one merge of it.
 
     Attributes
@@ -32,14 +33,15 @@ class Books:
     closed: int = 0
     refused: int = 0
 
-    def as_json(self) -> dict[str, int]:
-        """Return the books as JSON."""
-        return {**vars(self)}
-
     @property
     def all_waiting(self) -> int:
         """Number of events shown as waiting: for data, for the next delivery, or because Level-1 would refuse them."""
         return self.waiting + self.due + self.refused
+
+    @property
+    def in_texts(self) -> int:
+        """Number of events that the texts for Level-1 give as waiting: all that are neither delivered nor late."""
+        return self.waiting + self.due + self.withheld
 
     @property
     def undelivered(self) -> int:
@@ -49,7 +51,8 @@ class Books:
     @property
     def parts(self) -> int:
         """Sum of all accounts."""
-        return sum(self.as_json().values()) - self.known
+        accounts = (self.delivered, self.waiting, self.due, self.withheld, self.late, self.closed, self.refused)
+        return sum(accounts)
 
     @property
     def lost(self) -> int:

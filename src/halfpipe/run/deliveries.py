@@ -6,27 +6,28 @@ confirms that Level-1 no longer has their events.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from typing import cast
 
 from halfpipe import paths
 from halfpipe.errors import Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.heartbeat import whoami
-from halfpipe.files.records import Series
+from halfpipe.files.records import Record, Series
+from halfpipe.files.typed import Stored, values
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.intervals import Interval, Ranges, intersect, join, subtract
+from halfpipe.merge.books import Books
+from halfpipe.merge.intervals import Interval, intersect, join, subtract
+from halfpipe.run.merged_chunks import MergedChunk
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EventFile:
+class EventFile(Stored, frozen=True):
     """One event file as Level-1 sees it; `seconds` are `current.timeSecs` of its first and last event."""
 
     name: str
@@ -36,148 +37,125 @@ class EventFile:
     size: int
     sha256: str
 
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON."""
-        (first, last), (begin, end) = entry["sequences"], entry["seconds"]
-        return cls(
-            entry["name"], entry["events"], (first, last), (begin, end), entry["size"], entry["sha256"]
-        )
 
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {
-            "name": self.name,
-            "events": self.events,
-            "sequences": list(self.sequences),
-            "seconds": list(self.seconds),
-            "size": self.size,
-            "sha256": self.sha256,
-        }
-
-
-@dataclass(frozen=True)
-class LegacySpan:
-    """A span that the legacy recorded, and the number of events in its merged index; None if the index is gone."""
+class CountedSpan(Stored, frozen=True):
+    """A span that was delivered elsewhere, without files here; `events` is None if their number is unknown."""
 
     sequences: tuple[int, int]
     events: int | None
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What one downlink delivered of a run: its spans, its files, and the datagrams known at that time.
+class MootKey(Stored, frozen=True):
+    """Key (32 bits) and alias of one run's configuration in MOOT."""
+
+    key: int
+    alias: str
+
+
+class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
+    """What one downlink delivered of a run, and from what.
 
     Attributes
     ----------
+    downlink, handoff
+        The downlink, and the number of the hand-off that the delivery was made for.
+    spans, files
+        The sequences of each file series, and the event files. Those of the delivery before, if this one was refused.
     times
         Times of the first and the last event in order of sequence, Unix UTC seconds; None without events.
     window
         The earliest and the latest event time, Unix UTC seconds; None without events.
-    handoff
-        Number of the hand-off that the delivery was first made for; None if unknown.
-    accepted
-        Why a person accepted fewer events than before; None if there was no loss.
-    counts
-        Number of events in each datagram, as text for each APID; None for deliveries of the legacy.
-    legacy
-        Spans of a delivery taken over from the legacy, which has no files here; None for all others.
+    datagrams, counts
+        The datagrams of the run that were known, and the number of delivered events in each, as text for each APID;
+        `counts` is None if it is unknown.
+    chunks, index
+        The chunks that were merged, with their products; the seal of the merged index that was made of them.
+    brought
+        The number of events in these chunks, each once.
+    kind, epus, complete, abandoned, gaps, settled
+        The run, as the decision describes it (`halfpipe.merge.decision.Decision`).
+    moot
+        The MOOT key of the run.
+    books, state
+        The books of the run after this delivery, and the checksum of everything that they depend on
+        (`halfpipe.run.run_books.state_of`); None while events are due, because the next delivery changes them.
+    loss, accepted
+        Number of events of the delivery before that are not delivered again; why a person accepted this.
+    refused
+        Why Level-1 would refuse the run. Then nothing new is staged.
+    missing
+        Messages on chunks of other downlinks that the merge did without.
+    origin
+        The system that made the delivery; empty for HalfPipe.
+    counted
+        The spans of a delivery of another system.
     """
 
     downlink: DownlinkId
+    handoff: int
     spans: tuple[Interval, ...]
-    datagrams: Ranges
-    files: tuple[EventFile, ...]
-    times: tuple[float, float] | None
-    window: tuple[float, float] | None
-    handoff: int | None = None
+    datagrams: dict[int, tuple[tuple[int, int], ...]]
+    files: tuple[EventFile, ...] = ()
+    times: tuple[float, float] | None = None
+    window: tuple[float, float] | None = None
+    counts: dict[int, str] | None = None
+    chunks: tuple[MergedChunk, ...] = ()
+    index: str = ""
+    brought: int = 0
+    kind: str = ""
+    epus: tuple[int, ...] = ()
+    complete: bool = False
+    abandoned: bool = False
+    gaps: tuple[tuple[int, int], ...] = ()
+    settled: tuple[Interval, ...] = ()
+    moot: MootKey | None = None
+    books: Books = Books()
+    state: str | None = None
+    loss: int = 0
     accepted: str | None = None
-    legacy: tuple[LegacySpan, ...] | None = None
-    counts: Mapping[int, str] | None = None
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON: a record, or a manifest."""
-        legacy, counts = entry.get("legacy"), entry.get("counts")
-        return cls(
-            DownlinkId(entry["downlink"]),
-            tuple(Interval(*span) for span in entry["spans"]),
-            {int(apid): tuple((a, b) for a, b in ranges) for apid, ranges in entry["datagrams"].items()},
-            tuple(EventFile.of(file) for file in entry["files"]),
-            _pair(entry["times"]),
-            _pair(entry["window"]),
-            entry.get("handoff"),
-            entry.get("accepted"),
-            None if legacy is None else tuple(LegacySpan((first, last), n) for first, last, n in legacy),
-            None if counts is None else {int(apid): text for apid, text in counts.items()},
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        legacy = None if self.legacy is None else [[*span.sequences, span.events] for span in self.legacy]
-        counts = None if self.counts is None else {str(apid): text for apid, text in self.counts.items()}
-        optional = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy, "counts": counts}
-        return {key: value for key, value in optional.items() if value is not None} | {
-            "downlink": str(self.downlink),
-            "spans": [list(span) for span in self.spans],
-            "datagrams": {
-                str(apid): [list(pair) for pair in r] for apid, r in sorted(self.datagrams.items())
-            },
-            "files": [file.as_json() for file in self.files],
-            "times": list(self.times) if self.times else None,
-            "window": list(self.window) if self.window else None,
-        }
+    refused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    origin: str = ""
+    counted: tuple[CountedSpan, ...] = ()
 
     @property
     def events(self) -> int:
-        """The number of events delivered; for deliveries of the legacy, the number that is known."""
+        """The number of events delivered, as far as it is known."""
         return sum(piece.events or 0 for piece in self.pieces)
 
     @property
     def total(self) -> int | None:
-        """The number of events delivered; None if it is unknown because merged indexes of the legacy are gone."""
+        """The number of events delivered; None if it is unknown."""
         return None if any(piece.events is None for piece in self.pieces) else self.events
 
     @property
-    def pieces(self) -> tuple[EventFile | LegacySpan, ...]:
-        """The files and legacy spans over which events are counted."""
-        return (*self.files, *(self.legacy or ()))
+    def pieces(self) -> tuple[EventFile | CountedSpan, ...]:
+        """The files and spans over which events are counted."""
+        return (*self.files, *self.counted)
+
+    @property
+    def state_word(self) -> str:
+        """The state of the run in one word."""
+        if self.refused:
+            return "REFUSED"
+        if self.complete:
+            return "complete"
+        return "abandoned" if self.abandoned else "open"
 
 
-def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
-    return (values[0], values[1]) if values else None
-
-
-@dataclass(frozen=True)
-class _Statement:
-    """A record about a downlink that consists of texts only."""
-
-    downlink: DownlinkId
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON."""
-        _, *more = fields(cls)
-        return cls(DownlinkId(entry["downlink"]), *(str(entry[each.name]) for each in more))
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {key: str(value) for key, value in vars(self).items()}
-
-
-@dataclass(frozen=True)
-class Release(_Statement):
+class Release(Stored, frozen=True, tag_field="record", tag="release"):
     """A person's confirmation that Level-1 no longer has events from earlier deliveries of a downlink."""
 
+    downlink: DownlinkId
     reason: str
     by: str
     when: str
 
 
-@dataclass(frozen=True)
-class Unreadable(_Statement):
-    """The legacy's record of a downlink cannot be read: why, and what to do."""
+class Unreadable(Stored, frozen=True, tag_field="record", tag="unreadable"):
+    """What another system delivered of a downlink cannot be read: why, and what to do."""
 
+    downlink: DownlinkId
     text: str
     first: str
     do: str
@@ -189,7 +167,7 @@ class Unreadable(_Statement):
 
 
 Entry = Delivery | Release | Unreadable
-KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "unreadable": Unreadable}
+KIND = cast("type[Entry]", Entry)  # mypy takes no union for a type
 
 
 class DeliveryHistory:
@@ -261,6 +239,24 @@ class DeliveryHistory:
         latest = self.latest().get(downlink)
         return subtract(spans, latest.spans if latest else ())
 
+    def with_next(self, delivery: Delivery) -> "DeliveryHistory":
+        """Return the history as it will be after `delivery`, whose record has no seal yet."""
+        return DeliveryHistory([*self._entries, (delivery, "")])
+
+    def sealed(self, seal: str) -> Delivery | None:
+        """Return the delivery whose record has this seal."""
+        return next((entry for entry, of in self._entries if of == seal and isinstance(entry, Delivery)), None)
+
+    def first_handoff(self, downlink: DownlinkId) -> int | None:
+        """Return the first hand-off of `downlink` that has the spans of its latest delivery; None without one."""
+        found = None
+        latest = self.latest().get(downlink)
+        for delivery in reversed(self.of(downlink)):
+            if latest is None or delivery.spans != latest.spans:
+                break
+            found = delivery.handoff
+        return found
+
     def of(self, downlink: DownlinkId) -> list[Delivery]:
         """Return all deliveries of `downlink`, oldest first."""
         return [delivery for delivery in self.deliveries if delivery.downlink == downlink]
@@ -290,16 +286,10 @@ class Deliveries(DeliveryHistory):
         super().__init__()
         self._series = Series(work, paths.deliveries(run), only_look=only_look)
         for record in self._series.read():
-            try:
-                entry = KINDS[record.values["kind"]].of(record.values)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._series.damaged(record.number, f"not a record of a delivery: {error!r}") from error
-            self._entries.append((entry, record.seal))
+            self._entries.append((self._series.typed(record, KIND), record.seal))
 
-    def publish(self, entry: Entry) -> None:
-        """Publish `entry`, unless it equals the latest entry of its downlink.
-
-        The same delivery for a later hand-off counts as equal.
+    def publish(self, entry: Entry) -> Record:
+        """Publish `entry`, unless it equals the latest entry of its downlink; return its record.
 
         Raises
         ------
@@ -308,20 +298,12 @@ class Deliveries(DeliveryHistory):
         HalfPipeError
             If the record cannot be written. Then nothing may be delivered.
         """
-        if self._is_known(entry):
-            return
-        kind = next(word for word, of_kind in KINDS.items() if isinstance(entry, of_kind))
-        self._entries.append((entry, self._series.publish({"kind": kind, **entry.as_json()}).seal))
-
-    def _is_known(self, entry: Entry) -> bool:
-        if isinstance(entry, Unreadable):
-            return self.unreadable.get(entry.downlink) == entry
-        if isinstance(entry, Release) or entry.downlink in self.unreadable:
-            return False
-        latest = self.latest().get(entry.downlink)
-        if latest is None:
-            return not entry.spans
-        return replace(entry, handoff=latest.handoff) == latest
+        numbers = [n for n, (known, _) in enumerate(self._entries) if known.downlink == entry.downlink]
+        if numbers and self._entries[numbers[-1]][0] == entry:
+            return self._series.records[numbers[-1]]
+        record = self._series.publish(values(entry))
+        self._entries.append((entry, record.seal))
+        return record
 
 
 def release(settings: Settings, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:

@@ -5,9 +5,10 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +21,7 @@ from halfpipe.files.system_calls import read_pieces, reserve
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import numbers_in
-from halfpipe.run.deliveries import EventFile
-from halfpipe.run.moot_keys import MootKey
+from halfpipe.run.deliveries import EventFile, MootKey
 
 BATCH_BYTES = 3 << 19  # small enough to be hashed and written while still in the processor's cache
 
@@ -205,7 +205,7 @@ def write_file(
             digest.update(content.data)
             if stop is not None and stop.is_set():
                 raise HalfPipeError(f"{file.name}: stopped, because the delivery failed")
-    return replace(file, sha256=digest.hexdigest())
+    return msgspec.structs.replace(file, sha256=digest.hexdigest())
 
 
 def write_all(

@@ -7,29 +7,31 @@ list of chunks. The events are in the rows files of the chunks, and every merge 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy, rebuild
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, rebuild, rerun
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
-from halfpipe.files.records import DamagedError
+from halfpipe.files.typed import convert, values
 from halfpipe.formats import idx, rows
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late_events import Events
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import release_memory
+from halfpipe.run.deliveries import Deliveries, DeliveryHistory
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.hand_offs import is_handed_off
+from halfpipe.run.merged_chunks import MergedChunk, Placed
 from halfpipe.settings import Settings
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
@@ -37,80 +39,61 @@ MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 
 @dataclass(frozen=True)
-class ChunkProducts:
-    """The files of one run in one chunk that merges read (evt files and rows), with their names and sizes.
-
-    The sizes distinguish these products from those of another decoding: the size of the rows depends on the number of
-    events and datagrams.
-    """
-
-    chunk: ChunkId
-    files: Mapping[str, int]
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any], run: RunId) -> Self:
-        """Read them from the content of a ``{chunk}.json``."""
-        files = [file for file in entry["files"] if file["run"] == run and file["kind"] != "idx"]
-        return cls(ChunkId(entry["chunk"]), {file["name"]: file["size"] for file in files})
-
-    def are_in(self, directory: Path) -> bool:
-        """Tell whether `directory` has all files, with the same sizes."""
-        with suppress(FileNotFoundError):
-            return all((directory / name).stat().st_size == size for name, size in self.files.items())
-        return False
-
-    def place(self, work: Path, downlink: DownlinkId) -> Path | None:
-        """Return the directory that has all of them, new or kept; None if they are gone."""
-        places = (work / paths.chunks(downlink), work / paths.replaced(downlink))
-        return next(filter(self.are_in, places), None)
-
-
-@dataclass(frozen=True)
 class MergedIndex:
     """One run in one downlink: its datagrams, and the chunk products that contain its events."""
 
     datagrams: KnownDatagrams
-    chunks: tuple[ChunkProducts, ...]
+    chunks: tuple[MergedChunk, ...]
+
+    @property
+    def seal(self) -> str:
+        """The SHA-256 of its content."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    @property
+    def _content(self) -> bytes:
+        chunks = json.dumps(list(map(values, self.chunks)), sort_keys=True)
+        return b"\n".join([CHUNKS + chunks.encode(), *self.datagrams.lines, b""])
 
     @classmethod
-    def read(cls, work: Path, run: RunId, downlink: DownlinkId) -> Self:
-        """Read the file that `save` wrote.
+    def read(cls, work: Path, run: RunId, downlink: DownlinkId, seal: str | None = None) -> Self:
+        """Read the file that `save` wrote; `seal`, if it is given, is that of the index to expect.
 
         Raises
         ------
         MissingInputError
             If the file does not exist.
         FormatError
-            If the file cannot be read or is damaged.
+            If the file cannot be read, is damaged, or is another index.
         """
-        path, again = work / paths.datagrams(run, downlink), rebuild(downlink, "Rebuild it")
+        path = work / paths.datagrams(run, downlink)
+        again = rebuild(downlink, "Rebuild it")
         try:
-            seal, _, content = path.read_bytes().partition(b"\n")
+            head, _, content = path.read_bytes().partition(b"\n")
         except FileNotFoundError as error:
             raise MissingInputError(f"{path}: no such file") from error
         except OSError as error:
             raise FormatError(cannot_be_read(path, error), in_place_of(path, again)) from error
-        if seal != SEAL + hashlib.sha256(content).hexdigest().encode():
+        found = hashlib.sha256(content).hexdigest()
+        if head != SEAL + found.encode():
             raise FormatError(f"{path}: damaged (checksum mismatch).", again)
+        if seal not in {None, found}:
+            raise FormatError(f"{path}: not the merged index that the latest delivery was made of.", again)
         chunks, *lines = content.split(b"\n")[:-1]
-        listed = json.loads(chunks.removeprefix(CHUNKS)).items()
-        return cls(
-            KnownDatagrams.of(lines, str(path)),
-            tuple(ChunkProducts(ChunkId(chunk), files) for chunk, files in listed),
-        )
+        listed = convert(json.loads(chunks.removeprefix(CHUNKS)), tuple[MergedChunk, ...], path)
+        return cls(KnownDatagrams.of(lines, str(path)), listed)
 
     def save(self, work: Path, run: RunId, downlink: DownlinkId) -> None:
         """Write the file, which publishes the downlink's part of the run; the caller holds the run's lease."""
         make_directory(work, f"{paths.run(run)}/{downlink}")
-        chunks = json.dumps({chunk.chunk: chunk.files for chunk in self.chunks}, sort_keys=True)
-        content = b"\n".join([CHUNKS + chunks.encode(), *self.datagrams.lines, b""])
+        content = self._content
         with replacing(work / paths.datagrams(run, downlink)) as out:
             out.write(SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n")
             out.write(content)
 
 
 def merge_chunks(
-    chunks: Iterable[tuple[ChunkProducts, Path]], files: dict[Path, int], threads: int = 1
+    chunks: Iterable[Placed], files: dict[Path, int], threads: int = 1
 ) -> tuple[MergedIndex, Events]:
     """Read the rows of the chunks of one run within one downlink, and merge them.
 
@@ -131,22 +114,17 @@ def merge_chunks(
     Raises
     ------
     FormatError
-        If rows cannot be read or are damaged, or if there are too many evt files.
+        If rows cannot be read, are damaged or of another decoding, or if there are too many evt files.
     """
     listed = list(chunks)
-    paths_of_rows = sorted(
-        (
-            directory / name
-            for chunk, directory in listed
-            for name in chunk.files
-            if name.endswith(rows.SUFFIX)
-        ),
-        key=lambda path: path.name,
+    every = sorted(
+        (name, directory / name, checksum) for chunk, directory in listed for name, checksum in chunk.rows()
     )
     parts: list[Events] = [np.empty(0, idx.EVENT)]
     lines: list[bytes] = []
     with ThreadPoolExecutor(threads) as pool:
-        for path, part in zip(paths_of_rows, pool.map(rows.read_rows, paths_of_rows), strict=True):
+        read = pool.map(lambda one: rows.read_rows(one[1], one[2]), every)
+        for (_, path, _), part in zip(every, read, strict=True):
             lines += part.lines
             codes = np.array(
                 [files.setdefault(path.parent / file, len(files)) for file in part.files], np.int64
@@ -164,7 +142,7 @@ def merge_chunks(
 
 
 def without_chunks(
-    index: MergedIndex, ignored: Container[ChunkId], place: Callable[[ChunkProducts], Path | None]
+    index: MergedIndex, ignored: Container[ChunkId], place: Callable[[MergedChunk], Placed | None]
 ) -> MergedIndex:
     """Return the index without the chunks that are `ignored`.
 
@@ -174,7 +152,7 @@ def without_chunks(
     left = tuple(chunk for chunk in index.chunks if chunk.chunk not in ignored)
     if len(left) == len(index.chunks):
         return index
-    placed = [(chunk, where) for chunk in left if (where := place(chunk))]
+    placed = list(filter(None, map(place, left)))
     if len(placed) < len(left):
         return MergedIndex(index.datagrams, left)
     return merge_chunks(placed, {})[0]
@@ -182,39 +160,36 @@ def without_chunks(
 
 def events_in(
     index: MergedIndex,
+    run: RunId,
     downlink: DownlinkId,
-    place: Callable[[ChunkProducts], Path | None],
+    place: Callable[[MergedChunk], Placed | None],
     files: dict[Path, int],
 ) -> Events:
     """Return the events of a run in a downlink, from the products of its chunks, without those that have no place.
 
-    The names of products do not contain the downlink, so products of another downlink can be in their place, and even
-    have the same sizes. Then the datagrams differ from those of the `index`.
-
     Raises
     ------
     FormatError
-        If the datagrams differ; or as `merge_chunks`, which uses the same `files`.
+        As `merge_chunks`, which uses the same `files`; and if a chunk was decoded again with other datagrams.
     """
-    placed = [(chunk, where) for chunk in index.chunks if (where := place(chunk))]
+    placed = list(filter(None, map(place, index.chunks)))
     found, events = merge_chunks(placed, files)
     if placed and len(placed) == len(index.chunks) and found.datagrams.lines != index.datagrams.lines:
         raise FormatError(
-            f"downlink {downlink}: the products of its chunks have other datagrams than its merged index. Some of "
-            "them are damaged, or belong to another downlink.",
-            Remedy(f"halfpipe status --check {downlink}", first="See which, and move them away as it says"),
+            f"run {run} of downlink {downlink}: decoded again, its chunks have other datagrams than its merged index.",
+            rerun(downlink, "decode_chunk", "Process the downlink again with this decoder"),
         )
     return events
 
 
 def events_there(
-    work: Path, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int]
+    work: Path, run: RunId, downlink: DownlinkId, index: MergedIndex, files: dict[Path, int]
 ) -> Events | None:
     """Return the same if no product was cleaned up; otherwise None."""
     placed = {chunk.chunk: place for chunk in index.chunks if (place := chunk.place(work, downlink))}
     if len(placed) < len(index.chunks):
         return None
-    return events_in(index, downlink, lambda chunk: placed[chunk.chunk], files)
+    return events_in(index, run, downlink, lambda chunk: placed[chunk.chunk], files)
 
 
 def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[RunId]) -> None:
@@ -240,40 +215,29 @@ def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[
                 os.link(home / name, kept / name, follow_symlinks=False)  # the legacy's are links
 
 
-def handed_off_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
-    """Return the chunks of a run in the last hand-off of a downlink; none without one, or if it was taken over."""
-    last = last_hand_off(work, downlink)
-    if last is None or last.receipt.get("taken_over"):
-        return ()
-    return tuple(ChunkProducts.of(chunk, run) for chunk in last.receipt["chunks"] if run in chunk["runs"])
-
-
-def read_published(work: Path, run: RunId, downlink: DownlinkId) -> MergedIndex:
-    """Read the merged index of a downlink.
+def read_published(work: Path, run: RunId, downlink: DownlinkId, recorded: DeliveryHistory) -> MergedIndex:
+    """Read the merged index of a downlink; `recorded` are the deliveries of the run.
 
     Raises
     ------
     HalfPipeError
-        As `MergedIndex.read`, and if the index is not the one of the downlink's hand-off, for example an older one.
+        As `MergedIndex.read`, and if the downlink is handed off with another index, for example a newer one.
     """
-    index, chunks = MergedIndex.read(work, run, downlink), tuple[ChunkProducts, ...]()
-    if (work / paths.receipt(downlink)).exists():
-        with suppress(DamagedError):  # it stops the work on this downlink, not the merges of others
-            chunks = handed_off_chunks(work, run, downlink)
-    if chunks and chunks != index.chunks:
-        raise FormatError(
-            f"{work / paths.datagrams(run, downlink)}: was merged from other chunks than the receipt lists.",
-            rebuild(downlink, "Rebuild it"),
-        )
-    return index
+    delivered = recorded.latest().get(downlink)
+    if delivered is None or not delivered.index or not is_handed_off(work, downlink):
+        return MergedIndex.read(work, run, downlink)
+    return MergedIndex.read(work, run, downlink, delivered.index)
 
 
 def known_indexes(settings: Settings, run: RunId) -> dict[DownlinkId, MergedIndex]:
     """Read the merged indexes of `run` in order of downlinks, without the chunks that the config ignores."""
-    work, found = settings.paths.work, {}
+    work = settings.paths.work
+    recorded = Deliveries(work, run, only_look=True)
+    found = {}
     for downlink in known_downlinks(work, run):
-        index, ignored = read_published(work, run, downlink), settings.ignored(downlink)
-        place = partial(ChunkProducts.place, work=work, downlink=downlink)
+        index = read_published(work, run, downlink, recorded)
+        ignored = settings.ignored(downlink)
+        place = partial(MergedChunk.place, work=work, downlink=downlink)
         found[downlink] = without_chunks(index, ignored, place) if ignored else index
     return found
 

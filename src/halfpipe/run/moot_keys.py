@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from halfpipe.errors import ConfigError, FormatError
 from halfpipe.files.reading import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
 from halfpipe.ids import RunId
+from halfpipe.run.deliveries import MootKey
 
 # Longer keys are never valid, and take long to convert to a number.
 LINE = re.compile(rb"r([0-9]{10})\s+(0[xX][0-9a-fA-F]{1,18}|[0-9]{1,20})\s+([!-~]{1,1000})")
@@ -21,14 +21,6 @@ MOST_NAMED = 20  # numbers of skipped lines in a message
 LARGEST = 64 << 20  # bytes; 100,000 runs take some four million
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class MootKey:
-    """Key (32 bits) and alias of one run's configuration."""
-
-    key: int
-    alias: str
 
 
 UNSET = MootKey(MOOT_UNSET_KEY, MOOT_UNSET_ALIAS)

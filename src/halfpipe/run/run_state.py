@@ -33,16 +33,9 @@ from halfpipe.merge.late_events import Events, not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.merged_index import (
-    ChunkProducts,
-    MergedIndex,
-    events_in,
-    handed_off_chunks,
-    merge_chunks,
-    read_published,
-    without_chunks,
-)
-from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.run.hand_offs import is_handed_off, last_hand_off, runs_of
+from halfpipe.run.merged_chunks import MergedChunk, Placed, merged
+from halfpipe.run.merged_index import MergedIndex, events_in, merge_chunks, read_published, without_chunks
 from halfpipe.settings import Settings
 from halfpipe.words import utc
 
@@ -58,15 +51,15 @@ class Context:
     settings: Settings
     run: RunId
     output: IO[str]
-    _again: dict[tuple[DownlinkId, ChunkId], Path] = field(default_factory=dict)
+    _again: dict[tuple[DownlinkId, ChunkId], Placed] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
 
-    def place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
-        """Return a directory that has all products of `chunk`.
+    def place(self, downlink: DownlinkId, chunk: MergedChunk) -> Placed:
+        """Return the products of `chunk`, and a directory that has all of them.
 
         Raises
         ------
@@ -78,21 +71,24 @@ class Context:
             place = self._again[downlink, chunk.chunk] = self._decoded_again(downlink, chunk)
         return place
 
-    def _decoded_again(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
-        """Decode a chunk whose products are gone; return their directory in the merge's scratch."""
+    def _decoded_again(self, downlink: DownlinkId, chunk: MergedChunk) -> Placed:
+        """Decode a chunk whose products are gone; return them, and their directory in the merge's scratch.
+
+        Another version of the decoder may write other records of the same sizes.
+        """
         scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
         retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
         retdef = read_retdef(retdef_file)
         log.info("products of chunk %s of downlink %s are gone: decoding it again", chunk.chunk, downlink)
         try:
-            decode(self.settings, retdef_file, retdef, scratch, self.output, again=True)
+            made = decode(self.settings, downlink, retdef_file, retdef, scratch, self.output, again=True)
         except HalfPipeError as error:
             if error.code not in LOST:
                 raise
             cause = error.text.rstrip(".")
         else:
             if chunk.are_in(scratch):
-                return scratch
+                return merged(made, self.run), scratch
             cause = "the decoder's output differs from before"
         hours = "; ".join(f"APID {s.apid} from {utc(s.begin)} to {utc(s.end)}" for s in retdef.spans)
         raise MissingInputError(
@@ -148,7 +144,7 @@ class KnownRun:
             # No merge uses chunks that the config ignores, or needs them decoded again.
             dl: without_chunks(index, context.settings.ignored(dl), partial(context.place, dl))
             for dl in others
-            if (index := _published(context, dl)) is not None
+            if (index := _published(context, dl, recorded)) is not None
         }
         known |= {dl: index for dl, (index, _) in new_input.items()}
         events = {dl: events for dl, (_, events) in new_input.items()}
@@ -182,9 +178,11 @@ class KnownRun:
         """Return the events of one downlink in order, each once; chunks whose products are gone are decoded again."""
         if downlink in self.new_events:
             return self.new_events[downlink]
-        return events_in(self.indexes[downlink], downlink, partial(self._place, downlink), self.files)
+        return events_in(
+            self.indexes[downlink], self.context.run, downlink, partial(self._place, downlink), self.files
+        )
 
-    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
+    def _place(self, downlink: DownlinkId, chunk: MergedChunk) -> Placed | None:
         """Return `Context.place` of a chunk; None if the merge does without it."""
         try:
             return self.context.place(downlink, chunk)
@@ -196,7 +194,7 @@ class KnownRun:
             return None
 
 
-def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
+def _published(context: Context, downlink: DownlinkId, recorded: Deliveries) -> MergedIndex | None:
     """Return the merged index that a downlink published; None if it has not published one yet.
 
     An index that is damaged or missing after its hand-off is rebuilt. This is impossible while the downlink is in
@@ -209,20 +207,21 @@ def _published(context: Context, downlink: DownlinkId) -> MergedIndex | None:
     """
     work, run = context.work, context.run
     try:
-        return read_published(work, run, downlink)
+        return read_published(work, run, downlink, recorded)
     except HalfPipeError as error:
-        handed_off = handed_off_chunks(work, run, downlink)
-        if not handed_off and isinstance(error, MissingInputError):
+        delivered = recorded.latest().get(downlink)
+        chunks = delivered.chunks if delivered else ()
+        if not chunks and isinstance(error, MissingInputError):
             return None
-        if not handed_off or not (work / paths.receipt(downlink)).exists():
+        if not chunks or not is_handed_off(work, downlink):
             raise StateError(error.text, rerun(downlink, "deliver_run", "Rebuild it")) from error
         log.warning("%s; rebuilt from the chunks of downlink %s", error.text.rstrip("."), downlink)
-        return _rebuilt(context, downlink, handed_off)
+        return _rebuilt(context, downlink, chunks)
 
 
-def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[ChunkProducts]) -> MergedIndex:
-    """Rebuild the merged index of a downlink from the chunks that it was handed off with."""
-    index, _ = merge_chunks(((chunk, context.place(downlink, chunk)) for chunk in chunks), {})
+def _rebuilt(context: Context, downlink: DownlinkId, chunks: Iterable[MergedChunk]) -> MergedIndex:
+    """Rebuild the merged index of a downlink from the chunks that its latest delivery was made of."""
+    index, _ = merge_chunks((context.place(downlink, chunk) for chunk in chunks), {})
     index.save(context.work, context.run, downlink)
     return index
 
@@ -239,18 +238,20 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
     """
     work, rebuilt = settings.paths.work, []
     last = last_hand_off(work, downlink)
-    if last is None or not (work / paths.receipt(downlink)).exists():
+    if last is None or not is_handed_off(work, downlink):
         raise MissingInputError(
             f"downlink {downlink} is not handed off, so the chunks of its merged indexes are unknown.",
             rerun(downlink, "deliver_run", "Process it"),
         )
-    for run in (RunId(entry["run"]) for entry in last.receipt["runs"]):
+    for run in runs_of(last):
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
+            recorded = Deliveries(work, run)
             try:
-                read_published(work, run, downlink)
+                read_published(work, run, downlink, recorded)
             except HalfPipeError:
-                if chunks := handed_off_chunks(work, run, downlink):
-                    _rebuilt(Context(settings, run, output), downlink, chunks)
+                delivered = recorded.latest().get(downlink)
+                if delivered and delivered.chunks:
+                    _rebuilt(Context(settings, run, output), downlink, delivered.chunks)
                     rebuilt.append(run)
     return rebuilt
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
-from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex
+from halfpipe.run.deliveries import CountedSpan, Delivery, EventFile
+from halfpipe.run.merged_chunks import MergedChunk
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import KnownRun
 from halfpipe.settings import reason_of
 
@@ -21,7 +22,7 @@ class ShrunkError(StateError):
     code = "shrunk"
 
 
-def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | LegacySpan, int]:
+def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | CountedSpan, int]:
     """Count the events of the delivery `before` that would not be delivered again, by recorded file.
 
     Counting by file prevents late events in one file from hiding a loss in another.
@@ -36,8 +37,8 @@ def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Leg
     Returns
     -------
     dict
-        Files, or spans of the legacy, that would lose events, and how many. A span whose merged index is gone is not
-        included. A lone event does not count, because Level-1 refuses it.
+        Files, or spans without files here, that would lose events, and how many. A span whose number of events is
+        unknown is not included. A lone event does not count, because Level-1 refuses it.
     """
     found = {}
     for span in before.spans:
@@ -53,18 +54,18 @@ def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Leg
 
 
 def smaller_chunks(
-    work: Path, run: RunId, downlink: DownlinkId, products: Sequence[ChunkProducts]
+    work: Path, run: RunId, downlink: DownlinkId, products: Sequence[MergedChunk]
 ) -> list[str]:
     """Return the chunks whose products are gone, or smaller than when the downlink was last merged."""
     try:
         before = MergedIndex.read(work, run, downlink).chunks
     except HalfPipeError:
         return []
-    sizes = {name: size for chunk in products for name, size in chunk.files.items()}
+    sizes = {name: file.size for chunk in products for name, file in chunk.files.items()}
     return [
         chunk.chunk
         for chunk in before
-        if any(sizes.get(name, 0) < size for name, size in chunk.files.items())
+        if any(sizes.get(name, 0) < file.size for name, file in chunk.files.items())
     ]
 
 

@@ -19,11 +19,11 @@ from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
-from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.hand_offs import HandOff, Receipt
 from halfpipe.run.online_record import OnlineRecord, OnlineState
 from halfpipe.settings import reason_of
 from halfpipe.status.failed_jobs import failed_jobs, failures
@@ -127,13 +127,12 @@ def account_and_facts(
 
 
 def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
-    downlink, receipt = of.id, of.receipt
+    downlink = of.id
+    handed_off = of.handed_off
     found = list(downlink_causes(of))
     # A cause already names the first missing file, with the number of the others.
-    is_told, told = (
-        any(cause.code == stage_look.GONE for cause in found),
-        {(cause.code, cause.text) for cause in found},
-    )
+    is_told = any(cause.code == stage_look.GONE for cause in found)
+    told = {(cause.code, cause.text) for cause in found}
     found += [
         cause
         for cause in of_files
@@ -143,19 +142,20 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
         found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
     causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
     expected = len(of.plan.chunks) if of.plan.numbers else 0
-    chunks = (expected if receipt else min(len(of.decoded), expected), expected)
-    runs, state = receipt["runs"] if receipt else [], _state(of, causes)
+    chunks = (expected if handed_off else min(len(of.decoded), expected), expected)
+    runs = handed_off.runs if handed_off else ()
+    state = _state(of, causes)
     return Account(
         downlink,
         state,
         causes,
         chunks,
         len(runs),
-        sum(run["delivered"] for run in runs),
+        sum(run.delivery.events for run in runs),
         of.books,
-        receipt["handoff"] if receipt else None,
+        handed_off.number if handed_off else None,
         of.submitted,
-        of.receipt_time if receipt else None,
+        of.receipt_time if handed_off else None,
         _phases(of, chunks, taken=state == TAKEN),
     )
 
@@ -165,17 +165,16 @@ def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[
 
     Level-0 is left out if the decoder did not report which hours it needed.
     """
-    if of.receipt is not None and of.receipt.get("taken_over"):
+    handed_off = of.handed_off
+    if handed_off is not None and handed_off.receipt.origin:
         return {}
-    needed = missing = 0
+    of_chunks = handed_off.receipt.chunks if handed_off else of.decoded
+    needed = sum(chunk.level0.needed for chunk in of_chunks if chunk.level0)
+    missing = sum(len(chunk.missing_hours) for chunk in of_chunks)
     unknown = chunks[1] - chunks[0]  # at least one hour for each chunk that is not decoded yet
-    of_chunks = of.receipt["chunks"] if of.receipt else of.decoded
-    for chunk in of_chunks:
-        with suppress(AttributeError, KeyError, TypeError):  # unknown, or damaged
-            missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
-    something = int(of.receipt is None or stage_look.names_files(of.receipt))
+    something = int(handed_off is None or handed_off.names_files)
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None
-    done = (of.receipt is not None, entered, of.is_submitted, taken)
+    done = (handed_off is not None, entered, of.is_submitted, taken)
     each = (1, int(of.settings.ledger.url is not None), something, something)
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     before = [(len(of.plan.numbers), chunks[1]), (needed - missing, needed + unknown), chunks]
@@ -187,49 +186,58 @@ def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[
 
 def _state(of: DownlinkFacts, causes: Sequence[Cause]) -> str:
     """Return the state of a downlink in a few words."""
-    receipt = of.receipt
+    handed_off = of.handed_off
     if of.in_progress:
         return "in progress"
-    if receipt is None:
+    if handed_off is None:
         codes = {cause.code for cause in causes}
         if first := next((cause.failed for cause in causes if cause.failed), ""):
             return f"failed at {first.partition(';')[0].partition(',')[0]}"
         default = "outstanding" if of.plan.numbers else "nothing is there to process"
         return next((state for code, state in STATES.items() if code in codes), default)
-    if receipt.get("taken_over"):
+    if handed_off.receipt.origin:
         return "taken over"
     if of.record is not None and of.is_submitted:
-        taken = of.survey.sees_stage and stage_look.is_taken(of.settings, of.id, receipt, of.record)
-        return TAKEN if taken else f"submitted {receipt['handoff']}"
-    return f"handed off {receipt['handoff']}"
+        taken = of.survey.sees_stage and stage_look.is_taken(of.settings, handed_off, of.record)
+        return TAKEN if taken else f"submitted {handed_off.number}"
+    return f"handed off {handed_off.number}"
 
 
 def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:
     """Yield every reason why a downlink is not good."""
-    receipt, in_progress, settings = of.receipt, bool(of.in_progress), of.settings
+    handed_off = of.handed_off
+    in_progress = bool(of.in_progress)
+    settings = of.settings
     found = [*plan_causes.lease_troubles(of.work, of.id), *plan_causes.troubles(of.plan, of.survey.now)]
     if of.damage is not None:
         found.append(Cause("damaged", Verdict.ACTION, of.damage.text, of.damage.remedy))
     elif of.receipt_time is not None and not in_progress:
-        found += handoff_causes.not_as_recorded(of.work, of.id, of.last.content if of.last else None)
+        found += handoff_causes.unresolved(of.id, of.last, of.work)
     yield from found
     if in_progress:  # the site has these causes with their verdicts
         yield from (replace(cause, verdict=Verdict.NOTE) for cause in of.survey.queue)
-    yield from _not_handed_off(of, is_explained=bool(found)) if receipt is None else _handed_off(of, receipt)
+    if handed_off is None:
+        yield from _not_handed_off(of, is_explained=bool(found))
+    else:
+        yield from _handed_off(of, handed_off)
     if not in_progress:
         for run, standing in of.books.items():
             yield from _of_books(of, run, standing)
             yield from _online(of, run)
-        runs, last = of.survey.lost.get(of.id, ()), of.last.receipt if of.last else None
         yield from handoff_causes.contradictions(
-            settings, of.id, runs, last, receipt is not None, of.survey.deliveries
+            settings,
+            of.id,
+            of.survey.lost.get(of.id, ()),
+            of.last if of.damage is None else None,
+            handed_off is not None,
+            of.survey.deliveries,
         )
     at_level1 = list(
         handoff_causes.at_level1(
-            settings, of.id, receipt, of.record, in_progress, sees_stage=of.survey.sees_stage
+            settings, of.id, handed_off, of.record, in_progress, sees_stage=of.survey.sees_stage
         )
     )
-    if receipt is not None and not in_progress and of.confirmed is None:
+    if handed_off is not None and not in_progress and of.confirmed is None:
         # The present state of the stage explains a submission that was refused because of the stage.
         looks = {cause.code for cause in at_level1} & {stage_look.FOREIGN, stage_look.GONE}
         late = failures(settings, of.id, after_receipt=True)
@@ -247,50 +255,50 @@ def _not_handed_off(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]
     elif is_untold and not of.plan.ignored and of.id not in of.survey.lost:
         made = Remedy(first="Have them made and copied")
         yield Cause("waits-retdef", Verdict.NOTE, f"no RetDef in {looked_in(of.plan)} yet", made)
-    for chunk in of.decoded:
-        with suppress(HalfPipeError, KeyError, TypeError):  # a chunk with a damaged file is decoded again
-            yield from list(shortfall.shortfall_causes(of.settings, of.id, [chunk]))
+    yield from shortfall.shortfall_causes(of.settings, of.id, of.decoded)
 
 
-def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _handed_off(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
     """Yield the causes in a receipt: in its texts, runs and chunks."""
     attitude = paths.text("magic7", of.id)
-    if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
+    receipt = last.receipt
+    if any(text.name == attitude and not text.size for text in receipt.texts):
         yield Cause(
             "magic7",
             Verdict.NOTE if of.is_submitted else Verdict.ACTION,
-            f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), which Level-1 needs",
+            f"hand-off {last.number} has no attitude and orbit ({attitude} is empty), which Level-1 needs",
             rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines"),
             of.receipt_time,
         )
-    for run in receipt["runs"]:
-        if run["missing"]:
+    for run in last.runs:
+        if missing := run.delivery.missing:
             yield Cause(
                 "merged-without",
                 Verdict.ACTION,
-                f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks",
-                rerun(of.id, paths.manifest(run["run"], of.id), "Restore their level-0 files"),
+                f"run {run.run} was merged without {count(len(missing), 'chunk')} of other downlinks",
+                rerun(of.id, paths.manifest(run.run, of.id), "Restore their level-0 files"),
                 of.receipt_time,
             )
-        if run.get("taken_over") == "nothing":
+        if run.delivery.origin and not run.delivery.spans:
             yield Cause(
                 "takeover",
                 Verdict.NOTE,
-                f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered",
-                Remedy(f"halfpipe show {run['run']}"),
+                f"run {run.run} was taken over, and {run.delivery.origin} recorded nothing of it as delivered",
+                Remedy(f"halfpipe show {run.run}"),
                 of.receipt_time,
             )
-    if receipt.get("taken_over"):
+    if receipt.origin:
         return
     yield from _without_retdef(of, receipt)
-    yield from unbalanced.findings(of.id, receipt["chunks"], receipt["runs"])
+    yield from unbalanced.findings(of.id, receipt.chunks, last.runs)
     place = of.work / paths.chunks(of.id)
-    if receipt["chunks"] and place.name not in of.plan.staged.names and not of.plan.staged.unread:
+    if receipt.chunks and place.name not in of.plan.staged.names and not of.plan.staged.unread:
         text = f"{place} is gone, with all decoded products of this downlink"  # cleanup never does that
         yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, "decode_chunk"))
-    yield from shortfall.shortfall_causes(of.settings, of.id, _chunks_with_level0(of, receipt))
+    is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
+    yield from shortfall.shortfall_causes(of.settings, of.id, receipt.chunks, more_may_come=is_recent)
     waiting = sum(now.books.waiting for now in of.books.values() if now.books)
-    if waiting and not any(run["delivered"] or run["refused"] for run in receipt["runs"]):
+    if waiting and not any(run.delivery.events or run.delivery.refused for run in last.runs):
         # A part of the downlink may be missing.
         yield Cause(
             "nothing-delivered",
@@ -301,9 +309,9 @@ def _handed_off(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause
         )
 
 
-def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+def _without_retdef(of: DownlinkFacts, receipt: Receipt) -> Iterator[Cause]:
     """Yield causes for chunks missing from a hand-off: their jobs failed, and their RetDefs have since disappeared."""
-    known = {int(chunk["chunk"]) for chunk in receipt["chunks"]} | of.plan.numbers | of.plan.ignored
+    known = {chunk.chunk.number for chunk in receipt.chunks} | of.plan.numbers | of.plan.ignored
     for job in failed_jobs(of.work, of.id):
         if job.rule == "decode_chunk" and ChunkId.matches(job.ids) and int(job.ids) not in known:
             yield Cause(
@@ -319,17 +327,6 @@ def _without_retdef(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[C
             )
 
 
-def _chunks_with_level0(of: DownlinkFacts, receipt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the chunks of a receipt. `read` are a chunk's level-0 files if more packets may still arrive; else None."""
-    is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
-    for chunk in receipt["chunks"]:
-        read = None
-        if is_recent and shortfall.is_short(chunk):
-            with suppress(HalfPipeError):
-                read = read_json(of.work / paths.chunk(of.id, chunk["chunk"])).get("read")
-        yield {**chunk, "read": read}
-
-
 def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cause]:
     """Yield the causes in the books of a run."""
     again = Remedy(f"snakemake dl={of.id} -R {paths.manifest(run, of.id)}", hands_off=True)
@@ -341,7 +338,7 @@ def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cau
     if books is None:
         return
     # Nothing is delivered while a record of the legacy cannot be read.
-    if books.due and of.receipt is not None and not of.survey.deliveries(of.work, run).unreadable:
+    if books.due and of.handed_off is not None and not of.survey.deliveries(run).unreadable:
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}"
         yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
     if books.lost:
@@ -370,9 +367,9 @@ def _online(of: DownlinkFacts, run: RunId) -> Iterator[Cause]:
 
 def _closed(of: DownlinkFacts, run: RunId, events: int) -> Cause:
     """Return the cause for known events inside closed spans, which no downlink delivers."""
-    deliveries = of.survey.deliveries(of.work, run)
-    latest, closing = deliveries.latest(), [dl for dl in deliveries.latest() if deliveries.closed(dl)]
-    at_level1 = all(_has_before(of.work, dl, latest[dl].handoff) for dl in closing)
+    deliveries = of.survey.deliveries(run)
+    closing = [dl for dl in deliveries.latest() if deliveries.closed(dl)]
+    at_level1 = all(_has_before(of.work, dl, deliveries.first_handoff(dl)) for dl in closing)
     again = max({*known_downlinks(of.work, run)}.difference(closing), default=of.id)
     text = (
         f"{count(events, 'known event')} of run {run} in sequences that downlink {', '.join(closing)} delivered before "

@@ -55,7 +55,7 @@ class Known:
         self.is_abandoned, self.deliveries, work = is_abandoned, deliveries, self.work
         self.downlinks = known_downlinks(work, run)
         for dl in begun_downlinks(work, run):
-            if dl not in self.downlinks and (work / paths.manifest(run, dl)).exists():
+            if dl not in self.downlinks and deliveries.seal(dl):
                 text = f"{work / paths.datagrams(run, dl)}, the merged index of run {run}, is gone."
                 raise MissingInputError(text, rebuild(dl))
         if not self.downlinks:
@@ -67,7 +67,7 @@ class Known:
         self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
         self.files: dict[Path, int] = {}
-        found = {dl: events_there(work, dl, index, self.files) for dl, index in indexes.items()}
+        found = {dl: events_there(work, run, dl, index, self.files) for dl, index in indexes.items()}
         self.events = {dl: events for dl, events in found.items() if events is not None}
         self.known = all_known(self.events)
         self.recorded = self.deliveries.all_recorded()

@@ -4,13 +4,11 @@
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause
@@ -19,14 +17,13 @@ from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
-from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import modified, names_in
+from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.process.attempts import Attempts
-from halfpipe.run import abandoned_runs, downlinks_of_run, manifest_books, receipt_file
+from halfpipe.run import abandoned_runs, downlinks_of_run, run_books
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
+from halfpipe.run.hand_offs import HandOff, hand_offs, runs_of
 from halfpipe.settings import Settings
 from halfpipe.status import slurm_queue
 from halfpipe.words import grouped
@@ -100,28 +97,25 @@ class Survey:
         """The runs that an operator has abandoned."""
         return frozenset(abandoned_runs.read(self.work).runs)
 
-    def books(self, run: RunId, *entries: Mapping[str, Any]) -> Standing:
-        """Return the current books of a run; its `entries` from receipts can save reading its manifests.
+    def books(self, run: RunId) -> Standing:
+        """Return the current books of a run.
 
         Usually the run's last merge closed them. If the run changed later, for example because a job failed between
         merge and delivery, they are closed again here, from the rows of all events. If the rows cannot be read, or the
         run is being merged now, the books are those of the last merge, marked as old.
         """
         if run not in self._books:
-            self._books[run] = self._closed_now(run, entries)
+            self._books[run] = self._closed_now(run)
         return self._books[run]
 
-    def _closed_now(self, run: RunId, entries: Sequence[Mapping[str, Any]]) -> Standing:
-        abandoned, recorded = run in self.abandoned, self.deliveries(self.work, run)
-        state = manifest_books.state_of(self.settings, run, recorded, abandoned=abandoned)
-        current = [entry for entry in entries if entry.get("state") == state]
-        manifests = {} if current else manifests_of(self.work, run)
-        current += [manifest for manifest in manifests.values() if manifest.get("state") == state]
-        of_legacy = [manifest for manifest in manifests.values() if "taken_over" in manifest]
-        if not current and len(of_legacy) == len(known_downlinks(self.work, run)):
-            current = of_legacy[-1:]
-        if current:
-            return Standing(manifest_books.of_entry(current[0]))
+    def _closed_now(self, run: RunId) -> Standing:
+        abandoned = run in self.abandoned
+        recorded = self.deliveries(run)
+        state = run_books.state_of(self.settings, run, recorded, abandoned=abandoned)
+        latest = recorded.latest().values()
+        for delivery in latest:
+            if delivery.state == state:
+                return Standing(delivery.books)
         old = "it is being merged now"
         merging = leases.look(self.work, paths.run_lease(run))
         if merging is None or not merging.lives:
@@ -130,21 +124,17 @@ class Survey:
             try:
                 known = Known(self.settings, run, recorded, is_abandoned=abandoned)
                 if not known.unread:
-                    refused = any(manifest["refused"] for manifest in manifests.values())
-                    return Standing(known.books(is_refused=refused))
+                    return Standing(known.books(is_refused=any(delivery.refused for delivery in latest)))
                 old = "; ".join(known.unread.values())
             except HalfPipeError as error:
                 old = error.text.rstrip(".")
-        # Snakemake deletes manifests, so hand-offs are searched, too.
-        times = (modified(f"{self.work}/{paths.manifest(run, dl)}") or 0.0 for dl in manifests)
-        merged = [*zip(times, manifests.values(), strict=True), *_entries(self.work, run)]
-        last = max(merged, key=itemgetter(0))[1] if merged else None
-        return Standing(None if last is None else manifest_books.of_entry(last), old)
+        last = recorded.deliveries[-1].books if recorded.deliveries else None
+        return Standing(last, old)
 
     @cached_property
-    def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
+    def deliveries(self) -> Callable[[RunId], Deliveries]:
         """Reads the deliveries of a run, and keeps them, because the run's downlinks follow each other."""
-        return lru_cache(partial(Deliveries, only_look=True))
+        return lru_cache(partial(Deliveries, self.work, only_look=True))
 
 
 class DownlinkFacts:
@@ -158,8 +148,8 @@ class DownlinkFacts:
         Its RetDefs in its directory and on the search path, and its chunks.
     hand_offs, last, damage
         The hand-offs; the last one, None before the first; and why their records cannot be read, None if they can.
-    receipt
-        The receipt of the last hand-off, if the downlink has a receipt now.
+    handed_off
+        The last hand-off, if the downlink has a receipt now.
     receipt_time
         Time of the receipt, Unix seconds.
     record, confirmed, submitted
@@ -177,14 +167,16 @@ class DownlinkFacts:
         self.survey, self.id, self.settings, self.work = survey, downlink, survey.settings, survey.work
         self.plan = survey.plan.of(downlink)
         self.receipt_time = self.plan.handed_off  # first, because a receipt appears after its record
-        self.hand_offs: Sequence[receipt_file.HandOff] = ()
+        self.hand_offs: Sequence[HandOff] = ()
         self.damage: HalfPipeError | None = None
         try:
-            self.hand_offs = receipt_file.hand_offs(self.work, downlink, only_look=True)
+            self.hand_offs = hand_offs(self.work, downlink, only_look=True, read=survey.deliveries)
+            if self.hand_offs:
+                self.hand_offs[-1].runs  # noqa: B018 - reads the deliveries
         except HalfPipeError as error:
             self.damage = error
         self.last = self.hand_offs[-1] if self.hand_offs else None
-        self.receipt = self.last.receipt if self.last and self.receipt_time is not None else None
+        self.handed_off = self.last if self.receipt_time is not None and self.damage is None else None
         self.record: Attempts | None = None
         with suppress(HalfPipeError):
             self.record = submissions(self.work, downlink, only_look=True)
@@ -192,14 +184,11 @@ class DownlinkFacts:
         self.submitted = self.confirmed.handoff if self.confirmed else None
         self.in_progress = leases.in_progress(self.work, downlink)
         self.is_submitted = (
-            self.receipt is not None
+            self.handed_off is not None
             and self.record is not None
-            and stage_look.is_submitted(self.receipt, self.record)
+            and stage_look.is_submitted(self.handed_off, self.record)
         )
-        self.decoded = list[Mapping[str, Any]]()
-        for name in self.plan.chunk_files if self.receipt is None else ():
-            with suppress(HalfPipeError):
-                self.decoded.append(read_json(self.work / name))
+        self.decoded = list(self.plan.decoded.values()) if self.handed_off is None else []
 
     @cached_property
     def books(self) -> dict[RunId, Standing]:
@@ -207,31 +196,11 @@ class DownlinkFacts:
 
         If a record of a run cannot be read, its books are not known: another cause names the record.
         """
-        entries = {RunId(run["run"]): run for run in (self.receipt["runs"] if self.receipt else ())}
         found = {}
-        for run in entries or self.plan.runs:
+        for run in runs_of(self.handed_off) or self.plan.runs:
             try:
-                if manifest_books.counted_at(self.work, run) == self.id:
-                    found[run] = self.survey.books(run, *filter(None, [entries.get(run)]))
+                if run_books.counted_at(self.work, run) == self.id:
+                    found[run] = self.survey.books(run)
             except (HalfPipeError, OSError):
                 found[run] = Standing(None)
         return found
-
-
-def manifests_of(work: Path, run: RunId) -> dict[DownlinkId, Mapping[str, Any]]:
-    """Return the manifests of a run that can be read, by downlink; a damaged one is reported elsewhere."""
-    found = {}
-    for downlink in known_downlinks(work, run):
-        with suppress(HalfPipeError):
-            found[downlink] = read_json(work / paths.manifest(run, downlink))
-    return found
-
-
-def _entries(work: Path, run: RunId) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    """Yield the entries of a run in the last hand-offs of its downlinks, with the times of the hand-offs."""
-    for downlink in begun_downlinks(work, run):
-        with suppress(HalfPipeError):
-            if last := receipt_file.last_hand_off(work, downlink, only_look=True):
-                yield from (
-                    (last.made or 0.0, entry) for entry in last.receipt["runs"] if entry["run"] == run
-                )
