@@ -41,6 +41,22 @@ def seal_of(content: bytes) -> str | None:
     return seal if summed.hexdigest() == seal else None
 
 
+def without_seal(content: bytes) -> bytes:
+    """Return a file of `sealed` without its seal; a file that has none is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the file was changed.
+    """
+    head = _HEAD.match(content)
+    if head is None:
+        return content
+    if seal_of(content) is None:
+        raise ValueError("damaged (checksum mismatch)")
+    return b"{\n" + content[head.end() :]
+
+
 def parts_of(content: bytes, keys: Iterable[str], loads: Callable[[bytes], Any]) -> dict[str, Any]:
     """Read some keys of an object in a file of `sealed`; `loads` reads their values.
 

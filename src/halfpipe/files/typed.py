@@ -1,0 +1,74 @@
+"""JSON as objects: each kind of JSON is one class, and this is the one reader of all of them.
+
+An unknown key, a missing key or a value of another type is an error with the file's name. So a misspelt key is never
+taken for a value that is not known. A field with a default may be missing in a file.
+"""
+
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+import msgspec
+
+from halfpipe.errors import NOTHING, FormatError, Remedy
+from halfpipe.files.json_files import without_seal
+
+T = TypeVar("T")
+
+
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the classes of JSON files. Ids, paths and words of an enumeration are text in the file."""
+
+
+def decode(content: bytes, kind: type[T], path: Path | str, remedy: Remedy = NOTHING) -> T:
+    """Return the content of a file as an object; a seal is checked, and is not part of the object.
+
+    Parameters
+    ----------
+    content, path
+        The JSON, and the file for messages.
+    kind
+        The class.
+    remedy
+        What to do about a damaged file.
+
+    Raises
+    ------
+    FormatError
+        If it is not JSON, does not match its seal, or is not of this class.
+    """
+    try:
+        return msgspec.json.decode(without_seal(content), type=kind, dec_hook=_made)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: {error}", remedy) from error
+
+
+def convert(values: object, kind: type[T], path: Path | str, remedy: Remedy = NOTHING) -> T:
+    """Return values that were read as JSON, such as those of a record, as an object.
+
+    The parameters are as for `decode`.
+
+    Raises
+    ------
+    FormatError
+        If they are not of this class.
+    """
+    try:
+        return msgspec.convert(values, kind, str_keys=True, dec_hook=_made)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: {error}", remedy) from error
+
+
+def values(one: msgspec.Struct) -> dict[str, Any]:
+    """Return an object as values for JSON, with all its fields."""
+    found: dict[str, Any] = msgspec.to_builtins(one, str_keys=True, enc_hook=_text)
+    return found
+
+
+def _made(kind: type, value: Any) -> Any:
+    return kind(value)  # an id checks its form; msgspec adds the place to its error
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str | PurePath):
+        return str(value)
+    raise TypeError(f"{value!r} has no form in JSON")
