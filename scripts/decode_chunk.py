@@ -11,7 +11,7 @@ from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
 from halfpipe.files import leases
-from halfpipe.files.durable import make_directory, remove_file, remove_tree, write_bytes
+from halfpipe.files.durable import make_directory, remove_tree, write_bytes
 from halfpipe.files.typed import write_stored
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId

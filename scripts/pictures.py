@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from halfpipe.run.receipt_file import read_receipt
+
 from halfpipe import paths
 from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import RunId
 from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
-from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey
 

@@ -18,10 +18,10 @@ def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> N
     """Submit the downlink, write the product, and print the result."""
     downlink = arguments.downlink
     with leases.downlink_job(settings, downlink) as lease:
-        content = submit.submit(settings, downlink, output)
+        made = submit.submit(settings, downlink, output)
         lease.check()
-        submit.save(settings, downlink, content)
-    print(submit.what_came_of_it(content))
+        submit.save(settings, made)
+    print(submit.what_came_of_it(made))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,11 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Self
+
+import msgspec
 
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
@@ -502,23 +504,13 @@ class Settings(Section):
             If the file cannot be read, or has other keys than this version.
         """
         try:
-            found: Self = _typed(cls, dict(json.loads(path.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            content = path.read_bytes()
+            found = msgspec.json.decode(content, type=cls, dec_hook=lambda kind, text: kind(text))
+            if found.as_json().encode() != content:
+                raise ValueError("it was written by another version, or changed")
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"{path}: these settings cannot be read ({error!r}). Rerun the snakemake command, which "
                 "writes them again."
             ) from error
         return found
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    """Return a JSON value as the type `kind`; it was checked before it was written."""
-    if isinstance(value, list):
-        return tuple(_typed(get_args(kind)[0], each) for each in value)
-    if isinstance(value, dict) and is_dataclass(kind):
-        kinds = get_type_hints(kind)
-        if other := value.keys() ^ {each.name for each in fields(kind)}:
-            raise KeyError(*sorted(other))
-        return kind(**{name: _typed(kinds[name], each) for name, each in value.items()})  # type: ignore[operator]
-    kind = (*get_args(kind), kind)[0]  # without the None of an optional value
-    return kind(value) if isinstance(value, str) else value

@@ -52,6 +52,6 @@ def command(site: Site, downlink: DownlinkId, rollback: bool, settle: str | None
             submit.roll_back(site.settings, downlink, sys.stderr)
             click.echo(f"downlink {downlink}: rolled back in Level-1")
         else:
-            content = submit.submit(site.settings, downlink, sys.stderr)
-            submit.save(site.settings, downlink, content)
-            click.echo(submit.what_came_of_it(content))
+            made = submit.submit(site.settings, downlink, sys.stderr)
+            submit.save(site.settings, made)
+            click.echo(submit.what_came_of_it(made))

@@ -67,7 +67,9 @@ class ArchiveListing:
     def contents(self) -> Iterator[HourFiles]:
         """Yield the files of each hour, in order."""
         for (hour, apid), files in sorted((self.files or {}).items()):
-            yield HourFiles(hour, apid, {name: (one.size, one.mtime // 10**9) for name, one in sorted(files.items())})
+            yield HourFiles(
+                hour, apid, {name: (one.size, one.mtime // 10**9) for name, one in sorted(files.items())}
+            )
 
 
 def directories(retdef: RetDef) -> dict[str, int]:

@@ -6,6 +6,8 @@ Accounts read these files, so this module does not import numpy.
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec import field
+
 from halfpipe import paths
 from halfpipe.files.typed import Stored, read_stored
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -46,7 +48,7 @@ class DecoderLog(Stored, frozen=True):
     """What a decoder reported: the runs that it processed, its exceptions by run and kind, and their first lines."""
 
     processing: tuple[str, ...] = ()
-    exceptions: dict[RunId, dict[str, int]] = {}
+    exceptions: dict[RunId, dict[str, int]] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
 
     @property
@@ -71,7 +73,7 @@ class HourFiles(Stored, frozen=True):
 
     hour: str
     apid: int
-    files: dict[str, tuple[int, int]] = {}
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Gap(Stored, frozen=True):

@@ -27,9 +27,7 @@ HOUR = 3600
 _NAMED = 5  # hours, gaps or files in a message
 
 
-def arrived_since(
-    settings: Settings, downlink: DownlinkId, chunk: Chunk
-) -> list[tuple[str, int, str]]:
+def arrived_since(settings: Settings, downlink: DownlinkId, chunk: Chunk) -> list[tuple[str, int, str]]:
     """Return the level-0 files that appeared or changed after an incomplete chunk was decoded.
 
     Parameters
@@ -130,7 +128,7 @@ def shortfall_causes(
             if gone is not None:
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
                 continue
-            entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", events: {missing}, reason: "..."}}'
+            entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", events: {missing}, reason: "..."}}'
             first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
             yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
 
@@ -155,7 +153,7 @@ def _level0(settings: Settings, downlink: DownlinkId, chunk: Chunk) -> Iterator[
     # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. Missing
     # data inside an hour may never have been downlinked.
     elif hours or any(gap.datagrams is None or gap.begin // HOUR != gap.end // HOUR for gap in gaps):
-        entry = f'{{dl: "{downlink}", chunk: "{chunk["chunk"]}", reason: "..."}}'
+        entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", reason: "..."}}'
         first = f"Complete the archive, or do without: ignore: {{events: [{entry}]}}"
         yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
     else:

@@ -260,9 +260,7 @@ class Attempt:
             events, rows, decision, records, files, moot, before, loss, accepted, refused, abandoned
         )
 
-    def described(
-        self, planned: Planned, before: Delivery | None, made: Sequence[EventFile]
-    ) -> Delivery:
+    def described(self, planned: Planned, before: Delivery | None, made: Sequence[EventFile]) -> Delivery:
         """Return the delivery without its books.
 
         Parameters

@@ -273,8 +273,8 @@ def at_level1(
         yield Cause(
             "handoff-not-submitted",
             Verdict.ACTION,
-            f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {last.number} ({_what(last)}) needs a "
-            "manual rollback",
+            f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {last.number} ({_what(last)}) needs "
+            "a manual rollback",
             how_to_roll_back(settings, downlink),
             modified(f"{settings.paths.work}/{paths.receipt(downlink)}"),
         )
@@ -298,16 +298,16 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
 
 def forgotten(settings: Settings, record: Attempts) -> Cause | None:
     """Return a cause if the stage's mark or the ledger shows a submission that has no record."""
-    work, downlink, known_by = settings.paths.work, DownlinkId(record.id), ""
+    downlink = DownlinkId(record.id)
+    known_by = ""
     if (number := stage_mark.last_noted(settings, record.place)) > len(record.series.records):
         known_by = f"the stage's mark names record {number}"
-    elif record.last_confirmed is None:
-        if settings.ledger.url is not None and modified(f"{work}/{paths.loaded(downlink)}") is not None:
-            from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
+    elif record.last_confirmed is None and settings.ledger.url is not None:
+        from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
 
-            with suppress(HalfPipeError):  # another cause reports this
-                if handoff := submitted(settings, downlink):
-                    known_by = f"the ledger has hand-off {handoff} as submitted"
+        with suppress(HalfPipeError):  # another cause reports this
+            if handoff := submitted(settings, downlink):
+                known_by = f"the ledger has hand-off {handoff} as submitted"
     if not known_by:
         return None
     return Cause(

@@ -86,7 +86,9 @@ def hand_off(
         home = settings.paths.stage / paths.staged(downlink)
         places = [home / text.name for text in last.receipt.texts]
         # Restore the texts, unless Level-1 has taken the downlink.
-        if home.is_dir() and last.receipt.texts != tuple(_describe(path) for path in places if path.is_file()):
+        if home.is_dir() and last.receipt.texts != tuple(
+            _describe(path) for path in places if path.is_file()
+        ):
             put_texts([one for one in delivered if one.run in last.named])
         # If a chunk without data is ignored now, or no longer, Level-1 needs nothing new.
         now = content_of(settings, downlink, last.number, decoded, delivered, last.named, last.receipt.texts)

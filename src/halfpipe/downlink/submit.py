@@ -8,21 +8,22 @@ downlink.
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from io import StringIO
-from typing import IO, Any
+from typing import IO
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
-from halfpipe.downlink.stage_look import differences, is_submitted, names_files
+from halfpipe.downlink.stage_look import differences, is_submitted
 from halfpipe.downlink.submissions import submissions, submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
-from halfpipe.files.json_files import write_json
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.files.pointers import point
+from halfpipe.ids import DownlinkId
 from halfpipe.process.attempts import (
     Action,
     Attempt,
@@ -34,13 +35,13 @@ from halfpipe.process.attempts import (
 )
 from halfpipe.process.command_words import filled_in
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.receipt_file import read_receipt
+from halfpipe.run.hand_offs import HandOff, current, runs_of, series
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 
 OUTCOMES = {
-    "submitted": "submitted to Level-1",
-    "written": "NOT submitted, because submit.command is not set. Run this yourself",
-    "nothing to submit": "not submitted, because it has no event files",
+    Outcome.SUBMITTED: "submitted to Level-1",
+    Outcome.WRITTEN: "NOT submitted, because submit.command is not set. Run this yourself",
+    Outcome.OPEN: "not submitted, because it has no event files",
 }
 # Seconds before each check for a stream that a command reported as created: the pipeline may need some time.
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -54,15 +55,21 @@ class SubmissionError(HalfPipeError):
     code = "submission"
 
 
-def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Submission:
+    """A hand-off, and the attempts to give Level-1 a hand-off of its downlink."""
+
+    handed: HandOff
+    record: Attempts
+
+
+def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> Submission:
     """Submit the hand-off of a downlink to Level-1, unless Level-1 already has a hand-off of it.
 
     Returns
     -------
-    dict
-        The product: ``downlink``; ``handoff``, the number in the receipt; ``state`` (``submitted``, ``written`` for a
-        person, or ``nothing to submit``); ``submitted``, the number of the hand-off that Level-1 has, or None;
-        ``command``, the command line that was run or written, or None.
+    Submission
+        What came of it.
 
     Raises
     ------
@@ -75,34 +82,45 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     """
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
-    receipt = read_receipt(work, downlink)
+    last = current(work, downlink)
     record = submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         _settle_with_check(settings, record, output)
-    if record.last_confirmed is None and names_files(receipt):
+    if record.last_confirmed is None and last.names_files:
         if settings.submit.command is None:
-            _ask_person(settings, record, receipt)
+            _ask_person(settings, record, last)
         else:
-            _run(settings, record, Action.SUBMIT, receipt, output)
-    return product(record, receipt)
+            _run(settings, record, Action.SUBMIT, last, output)
+    return Submission(last, record)
 
 
-def what_came_of_it(content: Mapping[str, Any]) -> str:
+def what_came_of_it(made: Submission) -> str:
     """Return one line that says what `submit` did."""
-    line = f": {content['command']}" if content["state"] == "written" else ""
-    number = content["submitted"] or content["handoff"]
-    late = "" if number == content["handoff"] else f", and hand-off {content['handoff']} is NOT"
-    return f"downlink {content['downlink']}, hand-off {number}: {OUTCOMES[content['state']]}{late}{line}"
+    last = made.handed
+    record = made.record
+    told = record.last_confirmed or (record.last if last.names_files else None)
+    number = told.handoff if told and told.outcome is Outcome.SUBMITTED else last.number
+    line = f": {shlex.join(told.command)}" if told and told.outcome is Outcome.WRITTEN else ""
+    late = "" if number == last.number else f", and hand-off {last.number} is NOT"
+    outcome = OUTCOMES[told.outcome if told else Outcome.OPEN]
+    return f"downlink {last.receipt.downlink}, hand-off {number}: {outcome}{late}{line}"
 
 
-def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -> None:
-    """Write the product, and note the submission in the ledger; if the ledger fails, only log a warning."""
-    write_json(settings.paths.work / paths.submitted(downlink), content)
-    if settings.ledger.url is not None and content["submitted"]:
+def save(settings: Settings, made: Submission) -> None:
+    """Point to the record that says what came of the submission, and note it in the ledger.
+
+    A hand-off without event files is not submitted; its product points to its receipt. If the ledger fails, only log a
+    warning.
+    """
+    record = made.record
+    downlink = made.handed.receipt.downlink
+    known = record.series.records or series(settings.paths.work, downlink).records
+    point(settings.paths.work / paths.submitted(downlink), known[-1])
+    if settings.ledger.url is not None and record.last_confirmed:
         from halfpipe.ledger.load import note_submitted  # noqa: PLC0415 - the library of the database
 
         try:
-            note_submitted(settings, downlink, content["submitted"])
+            note_submitted(settings, downlink, record.last_confirmed.handoff)
         except HalfPipeError as error:
             log.warning("%s", error)
 
@@ -131,7 +149,8 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
             ),
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
-    receipt, record = read_receipt(settings.paths.work, downlink), submissions_to_extend(settings, downlink)
+    last = current(settings.paths.work, downlink)
+    record = submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
             f"downlink {downlink}: no hand-off was submitted ({record.path}), so there is no stream to roll "
@@ -140,7 +159,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         )
     if record.is_open:
         raise _unknown(settings, record)
-    _run(settings, record, Action.ROLLBACK, receipt, output)
+    _run(settings, record, Action.ROLLBACK, last, output)
 
 
 def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt:
@@ -166,13 +185,13 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     if last is not None and not last.is_known:
         record.settle(submitted, By.PERSON)
         return last
-    receipt = read_receipt(settings.paths.work, downlink)  # so a mistyped downlink gets no record
-    if not submitted or is_submitted(receipt, record):
+    handed = current(settings.paths.work, downlink)  # so a mistyped downlink gets no record
+    if not submitted or is_submitted(handed, record):
         how = f"the last attempt is known: {last.outcome}" if last else "nothing was attempted"
         raise SubmissionError(f"downlink {downlink}: there is nothing to settle, {how} ({record.path}).")
     action = Action.SUBMIT if record.last_confirmed is None else Action.ROLLBACK
     return record.intend(
-        (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=action, handoff=receipt["handoff"]
+        (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=action, handoff=handed.number, receipt=handed.seal
     )
 
 
@@ -236,16 +255,24 @@ def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
     return [f"submit.check {answer.how}: {shlex.join(check)}", *answer.said]
 
 
-def _ask_person(settings: Settings, record: Attempts, receipt: Mapping[str, Any]) -> None:
+def _ask_person(settings: Settings, record: Attempts, handed: HandOff) -> None:
     """Record that a person must run the command line."""
-    _look(settings, record, Action.SUBMIT, receipt)
-    words, last, handoff = _words(settings, SUBMIT_CONTRACT, record.id), record.last, receipt["handoff"]
-    written = Outcome.WRITTEN, handoff, tuple(words)
+    _look(settings, record, Action.SUBMIT, handed)
+    words = _words(settings, SUBMIT_CONTRACT, record.id)
+    last = record.last
+    written = Outcome.WRITTEN, handed.number, tuple(words)
     if last is None or (last.outcome, last.handoff, last.command) != written:
-        record.intend(words, outcome=Outcome.WRITTEN, by=By.ANSWER, action=Action.SUBMIT, handoff=handoff)
+        record.intend(
+            words,
+            outcome=Outcome.WRITTEN,
+            by=By.ANSWER,
+            action=Action.SUBMIT,
+            handoff=handed.number,
+            receipt=handed.seal,
+        )
 
 
-def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any]) -> None:
+def _look(settings: Settings, record: Attempts, action: Action, handed: HandOff) -> None:
     """Check that no submission was forgotten, and that Level-1 will find everything; otherwise Level-1 would fail."""
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
@@ -253,36 +280,40 @@ def _look(settings: Settings, record: Attempts, action: Action, receipt: Mapping
     if first and (lost := forgotten(settings, record)):
         raise lost.refused(nothing, SubmissionError)
     # Checked before the stage, which shows overlaps as well: staging again does not fix them.
-    for run in (RunId(run["run"]) for run in receipt["runs"]):
+    for run in runs_of(handed):
         for cause in overlaps(work, run, downlink, Deliveries(work, run)):
             raise cause.refused(nothing)
     # Before a rollback, Level-1 may have removed tokens.
-    for wrong in differences(stage, downlink, receipt, checksums=True, untouched=first):
+    for wrong in differences(stage, handed, checksums=True, untouched=first):
         raise StageError(
-            f"{wrong.text}: the stage differs from hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}",
+            f"{wrong.text}: the stage differs from hand-off {handed.number}, and Level-1 would fail. {nothing}",
             wrong.remedy,
         )
     if settings.ledger.url is not None:
         # Imported here, because the library of the database loads slowly.
         from halfpipe.ledger.check import lacks  # noqa: PLC0415
 
-        if lost := lacks(settings, downlink, receipt):
+        if lost := lacks(settings, handed):
             raise lost.refused(nothing, LedgerError)
 
 
-def _run(
-    settings: Settings, record: Attempts, action: Action, receipt: Mapping[str, Any], output: IO[str]
-) -> None:
+def _run(settings: Settings, record: Attempts, action: Action, handed: HandOff, output: IO[str]) -> None:
     """Record the intent, run the command, and record its answer."""
     downlink = DownlinkId(record.id)
-    _look(settings, record, action, receipt)
+    _look(settings, record, action, handed)
     key = "command" if action is Action.SUBMIT else "rollback"
     words = _words(settings, getattr(settings.submit, key), downlink)
     check = settings.submit.check if action is Action.SUBMIT else None
     doubts = partial(_doubts, _words(settings, check, downlink), output) if check is not None else tuple
     try:
         answer = record.run(
-            words, output, settings.submit.seconds, doubts, action=action, handoff=receipt["handoff"]
+            words,
+            output,
+            settings.submit.seconds,
+            doubts,
+            action=action,
+            handoff=handed.number,
+            receipt=handed.seal,
         )
     except UnknownOutcomeError as error:
         raise _unknown(settings, record, str(error)) from error
@@ -314,18 +345,6 @@ def _unknown(settings: Settings, record: Attempts, how: str = "") -> SubmissionE
         cause.remedy,
         text=cause.text,
     )
-
-
-def product(record: Attempts, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of ``submit=<id>``, as `submit` does, from the record of submissions and the receipt."""
-    known = record.last_confirmed or (record.last if names_files(receipt) else None)
-    return {
-        "downlink": record.id,
-        "handoff": receipt["handoff"],
-        "state": known.outcome if known else "nothing to submit",
-        "submitted": record.last_confirmed.handoff if record.last_confirmed else None,
-        "command": shlex.join(known.command) if known and known.command else None,
-    }
 
 
 def stream(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:

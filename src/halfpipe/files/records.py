@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from halfpipe import paths
@@ -176,7 +177,7 @@ class Series:
                 self._repair(self.second, record)
         yield from self.harmed.items()
 
-    def typed(self, record: Record, kind: type[T]) -> T:
+    def typed(self, record: Record, kind: type[T] | UnionType) -> T:
         """Return the values of a record as a `kind`.
 
         Raises

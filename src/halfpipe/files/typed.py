@@ -5,6 +5,7 @@ taken for a value that is not known. A field with a default may be missing in a 
 """
 
 from pathlib import Path, PurePath
+from types import UnionType
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the classes of JSON files. Ids, paths and words of an enumeration are text in the file."""
 
 
-def decode(content: bytes, kind: type[T], path: Path | str, remedy: Remedy = NOTHING) -> T:
+def decode(content: bytes, kind: type[T] | UnionType, path: Path | str, remedy: Remedy = NOTHING) -> T:
     """Return the content of a file as an object; a seal is checked, and is not part of the object.
 
     Parameters
@@ -27,7 +28,7 @@ def decode(content: bytes, kind: type[T], path: Path | str, remedy: Remedy = NOT
     content, path
         The JSON, and the file for messages.
     kind
-        The class.
+        The class, or several that have different tags.
     remedy
         What to do about a damaged file.
 
@@ -42,7 +43,7 @@ def decode(content: bytes, kind: type[T], path: Path | str, remedy: Remedy = NOT
         raise FormatError(f"{path}: {error}", remedy) from error
 
 
-def convert(values: object, kind: type[T], path: Path | str, remedy: Remedy = NOTHING) -> T:
+def convert(values: object, kind: type[T] | UnionType, path: Path | str, remedy: Remedy = NOTHING) -> T:
     """Return values that were read as JSON, such as those of a record, as an object.
 
     The parameters are as for `decode`.

@@ -21,7 +21,6 @@ from halfpipe.files.reading import open_regular
 from halfpipe.formats.idx import EVENT, Rows
 
 
-
 def write_rows(path: Path, rows: Rows) -> str:
     """Write the rows of an index to `path`, completely or not at all; return the SHA-256 of the file."""
     header = [rows.files, str(EVENT.descr), len(rows.lines)]

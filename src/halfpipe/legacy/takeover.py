@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -226,9 +227,13 @@ def _write(
     # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a rollback.
     known = submissions(work, downlink)
     if not known.every:
-        when: dict[str, Any] = {"when": handed_off(legacy.home), "who": "the legacy"}
         known.intend(
-            (), outcome=Outcome.SUBMITTED, by=By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when
+            (),
+            action=Action.SUBMIT,
+            handoff=HANDOFF,
+            outcome=Outcome.SUBMITTED,
+            by=By.LEGACY,
+            signed=(datetime.fromisoformat(handed_off(legacy.home)), "the legacy"),
         )
     write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
     write_json(work / paths.submitted(downlink), product(known, content))

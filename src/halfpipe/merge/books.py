@@ -51,7 +51,15 @@ class Books(Stored, frozen=True):
     @property
     def parts(self) -> int:
         """Sum of all accounts."""
-        accounts = (self.delivered, self.waiting, self.due, self.withheld, self.late, self.closed, self.refused)
+        accounts = (
+            self.delivered,
+            self.waiting,
+            self.due,
+            self.withheld,
+            self.late,
+            self.closed,
+            self.refused,
+        )
         return sum(accounts)
 
     @property

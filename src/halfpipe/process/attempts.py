@@ -11,23 +11,29 @@ which the command has certainly ended. Until then the attempt cannot be recorded
 the record of the intent, by the file server's clock, because the process that waits may run on another host.
 """
 
+import dataclasses
 import errno
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from types import UnionType
+from typing import IO, Annotated
 
-from halfpipe.errors import HalfPipeError
+from msgspec import Meta
+from msgspec.structs import replace
+
+from halfpipe.errors import FormatError, HalfPipeError
+from halfpipe.files import typed
 from halfpipe.files.heartbeat import file_server_time, whoami
 from halfpipe.files.leases import Say
 from halfpipe.files.reading import modified
 from halfpipe.files.records import Record, Series, TakenError, file_of
+from halfpipe.files.typed import Stored
 from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
 
@@ -67,8 +73,15 @@ class By(StrEnum):
     LEGACY = "legacy"
 
 
-class Attempt(NamedTuple):
-    """One attempt.
+class Signed(Stored, frozen=True, tag_field="kind", tag=str.lower):
+    """Base of the records in a series with attempts: when one was written, and by whom."""
+
+    when: Annotated[datetime, Meta(tz=True)]
+    who: str
+
+
+class Attempt(Signed, frozen=True):
+    """One attempt: the record of its intent, and what is known of its outcome.
 
     Attributes
     ----------
@@ -76,26 +89,29 @@ class Attempt(NamedTuple):
         Counted from 1.
     command
         The words of the command.
-    since
-        When the intent was recorded, Unix seconds.
     seconds
         After this time the command has certainly ended.
-    action, handoff
-        What the command does, and the hand-off concerned.
+    action, handoff, receipt
+        What the command does; the hand-off concerned and the seal of its receipt, 0 and empty if it concerns none.
     outcome
-        What is recorded.
+        What is recorded. The record of the intent has the outcome of an attempt of another system or person.
     by
         The source of the outcome. An open attempt with a source was killed by a signal.
     """
 
     number: int
     command: tuple[str, ...]
-    since: float
     seconds: float
     action: Action
     handoff: int
-    outcome: Outcome = Outcome.OPEN
-    by: By | None = None
+    receipt: str
+    outcome: Outcome
+    by: By | None
+
+    @property
+    def since(self) -> float:
+        """When the intent was recorded, Unix seconds."""
+        return self.when.timestamp()
 
     @property
     def is_known(self) -> bool:
@@ -120,6 +136,33 @@ class Attempt(NamedTuple):
         return "a process ended between its command and the record of its answer"
 
 
+class Answer(Signed, frozen=True):
+    """The record of an outcome.
+
+    Attributes
+    ----------
+    attempt
+        The number of the attempt.
+    outcome, by
+        The outcome and its source.
+    status, said
+        Exit status and last lines of the command, if it gave an answer. The lines contain the number or key of a
+        stream, as the pipeline printed it.
+    """
+
+    attempt: int
+    outcome: Outcome
+    by: By
+    status: int | None
+    said: tuple[str, ...]
+
+
+def signature() -> tuple[datetime, str]:
+    """Return the time and this process, with which a record begins."""
+    me = whoami()
+    return datetime.now(UTC), f"{me.user}, process {me.pid} on {me.host}"
+
+
 class UnknownOutcomeError(HalfPipeError):
     """It is unknown whether a command was received: it was killed, or it may still run."""
 
@@ -139,7 +182,7 @@ def _run_in_time(words: Sequence[str], output: IO[str], seconds: float, late: fl
     grace = (KILLED_AFTER - 1) * seconds
     answer = ask(["timeout", f"--kill-after={grace}", f"{seconds - late}", *words], output)
     how = f"took more than {seconds:g} s, and was ended" if answer.status == TIMED_OUT else answer.how
-    return replace(answer, words=words, how=how)
+    return dataclasses.replace(answer, words=words, how=how)
 
 
 class Attempts:
@@ -149,9 +192,10 @@ class Attempts:
     ----------
     work, place, id
         `paths.work`, the directory of the series, and the downlink or run.
-    other
-        Checks a record that does not belong to an attempt. It returns whether the attempts before that record no longer
-        count, and raises ValueError, KeyError or TypeError for a damaged record.
+    kinds
+        The classes of all records in the series.
+    begins
+        The class of records after which earlier attempts do not count.
     before, after
         Called before and after a record is published, `after` with the directory of the series and the record.
     only_look
@@ -162,7 +206,7 @@ class Attempts:
     every
         All attempts, in order.
     others
-        Values of the other records, in order.
+        The other records, in order.
 
     Raises
     ------
@@ -176,13 +220,15 @@ class Attempts:
         place: str,
         id: str,
         *,
-        other: Callable[[Mapping[str, Any]], bool] | None = None,
+        kinds: type[Signed] | UnionType = Attempt | Answer,
+        begins: type[Signed] | None = None,
         before: Callable[[], object] = lambda: None,
         after: Callable[[str, Record], object] = lambda *_: None,
         only_look: bool = False,
     ) -> None:
         self.id, self.place, self._work = id, place, work
-        self._other, self._before, self._after = other, before, after
+        self._kinds, self._begins = kinds, begins
+        self._before, self._after = before, after
         self.series = Series(work, place, only_look=only_look)
         self.path = self.series.home
         self._waited_for = 0  # number of the intent whose command has certainly ended
@@ -191,38 +237,29 @@ class Attempts:
     def read(self) -> None:
         """Read all records again."""
         self.every: list[Attempt] = []
-        self.others: list[Mapping[str, Any]] = []
+        self.others: list[Signed] = []
         self._first = self._intent = 0
         for record in self.series.read():
-            try:
-                self._add(record)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                raise self.series.damaged(record.number, repr(error)) from error
+            self._add(record)
 
     def _add(self, record: Record) -> None:
-        value = record.values
-        if "attempt" not in value and self._other is not None:
-            if self._other(value):
-                self._first = len(self.every)
-            self.others.append(value)
-            return
-        if "command" in value:
+        file = file_of(self.path, record.number)
+        try:
+            found: Signed = typed.convert(record.values, self._kinds, file)
+        except FormatError as error:
+            raise self.series.damaged(record.number, error) from error
+        if isinstance(found, Attempt) and found.number == len(self.every) + 1:
             self._intent = record.number
-            self.every.append(
-                Attempt(
-                    number=len(self.every) + 1,
-                    command=tuple(map(str, value["command"])),
-                    since=datetime.fromisoformat(value["when"]).timestamp(),
-                    seconds=float(value["seconds"]),
-                    action=Action(value.get("action", Action.START)),
-                    handoff=int(value.get("handoff", 0)),
-                )
-            )
-        at = int(value["attempt"]) - 1
-        if at not in range(len(self.every)):
-            raise ValueError(value["attempt"])
-        if "outcome" in value:
-            self.every[at] = self.every[at]._replace(outcome=Outcome(value["outcome"]), by=By(value["by"]))
+            self.every.append(found)
+        elif isinstance(found, Answer) and 0 < found.attempt <= len(self.every):
+            before = self.every[found.attempt - 1]
+            self.every[found.attempt - 1] = replace(before, outcome=found.outcome, by=found.by)
+        elif isinstance(found, Attempt | Answer):
+            raise self.series.damaged(record.number, "the number of its attempt is wrong")
+        else:
+            self.others.append(found)
+            if self._begins is not None and isinstance(found, self._begins):
+                self._first = len(self.every)
 
     @property
     def last(self) -> Attempt | None:
@@ -264,23 +301,39 @@ class Attempts:
             self._waited_for = self._intent
             self.read()
 
-    def intend(self, command: Sequence[str], *, seconds: float = 0.0, **more: Any) -> Attempt:
+    def intend(
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float = 0.0,
+        action: Action = Action.START,
+        handoff: int = 0,
+        receipt: str = "",
+        outcome: Outcome = Outcome.OPEN,
+        by: By | None = None,
+        signed: tuple[datetime, str] | None = None,
+    ) -> Attempt:
         """Record what will be done now; return the attempt.
 
         Parameters
         ----------
         command, seconds
             The command, and the time after which it has certainly ended.
-        **more
-            Other values of the record; of an attempt of another system or person, also its outcome and source.
+        action, handoff, receipt
+            What the command does, the hand-off concerned, and the seal of its receipt.
+        outcome, by, signed
+            Of an attempt of another system or person: its outcome, the source, and when and by whom it was made.
 
         Raises
         ------
         TakenError
             If another process has published a record meanwhile. Then do not run the command.
         """
+        when, who = signed or signature()
         number = len(self.every) + 1
-        self.publish({"attempt": number, "command": list(command), "seconds": seconds, **more})
+        self.publish(
+            Attempt(when, who, number, tuple(command), seconds, action, handoff, receipt, outcome, by)
+        )
         return self.every[-1]
 
     def conclude(
@@ -292,20 +345,8 @@ class Attempts:
         *,
         attempt: int | None = None,
     ) -> None:
-        """Record the outcome of an attempt.
-
-        Parameters
-        ----------
-        outcome, by
-            The outcome and its source.
-        status, said
-            Exit status and last lines of the command, if it gave an answer. The lines contain the number or key of a
-            stream, as the pipeline printed it.
-        attempt
-            The number of the attempt; None: the latest.
-        """
-        answer = {"status": status, "said": list(said)} if by is By.ANSWER or said else {}
-        self.publish({"attempt": attempt or len(self.every), "outcome": outcome, "by": by} | answer)
+        """Record the outcome of an attempt; the parameters are as for `Answer`. Without a number, of the latest."""
+        self.publish(Answer(*signature(), attempt or len(self.every), outcome, by, status, tuple(said)))
 
     def settle(self, submitted: bool, by: By) -> None:
         """Record what a check or a person found out about the latest attempt, or did if there was none.
@@ -326,13 +367,10 @@ class Attempts:
         else:
             self.conclude(outcome, by)
 
-    def publish(self, value: Mapping[str, Any]) -> None:
-        """Publish a record, with the time and the user."""
+    def publish(self, one: Signed) -> None:
+        """Publish a record."""
         self._before()
-        me = whoami()
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        record = self.series.publish(values)
+        record = self.series.publish(typed.values(one))
         self._add(record)
         self._after(self.place, record)
 
@@ -342,7 +380,10 @@ class Attempts:
         output: IO[str],
         seconds: float,
         doubts: Callable[[], Sequence[str]] = lambda: (),
-        **more: Any,
+        *,
+        action: Action = Action.START,
+        handoff: int = 0,
+        receipt: str = "",
     ) -> Ending:
         """Run a command between the records of its intent and its outcome.
 
@@ -355,8 +396,8 @@ class Attempts:
         doubts
             Called if the command succeeded, before that is recorded. It returns the output of a check that does not
             find the result. Then the attempt is recorded as failed.
-        **more
-            Other values of the record of the intent.
+        action, handoff, receipt
+            What the command does, the hand-off concerned, and the seal of its receipt.
 
         Raises
         ------
@@ -366,7 +407,8 @@ class Attempts:
             If a signal killed the command, or its answer could not be recorded.
         """
         begun = time.clock_gettime(time.CLOCK_BOOTTIME)  # includes the time that the machine sleeps
-        attempt = self.intend(words, seconds=OVER_AFTER * seconds, **more).number
+        most = OVER_AFTER * seconds
+        intent = self.intend(words, seconds=most, action=action, handoff=handoff, receipt=receipt)
         answer = _run_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
         if (
             answer.status == -signal.SIGKILL
@@ -383,7 +425,7 @@ class Attempts:
             said = (*said, *doubted)
         while True:  # an answer is a fact, so it is recorded whatever other processes have recorded meanwhile
             try:
-                self.conclude(outcome, by, answer.status, said, attempt=attempt)
+                self.conclude(outcome, by, answer.status, said, attempt=intent.number)
                 break
             except TakenError:
                 self.read()

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import cast
 
 from halfpipe import paths
 from halfpipe.errors import Remedy, StateError
@@ -167,7 +166,6 @@ class Unreadable(Stored, frozen=True, tag_field="record", tag="unreadable"):
 
 
 Entry = Delivery | Release | Unreadable
-KIND = cast("type[Entry]", Entry)  # mypy takes no union for a type
 
 
 class DeliveryHistory:
@@ -245,7 +243,9 @@ class DeliveryHistory:
 
     def sealed(self, seal: str) -> Delivery | None:
         """Return the delivery whose record has this seal."""
-        return next((entry for entry, of in self._entries if of == seal and isinstance(entry, Delivery)), None)
+        return next(
+            (entry for entry, of in self._entries if of == seal and isinstance(entry, Delivery)), None
+        )
 
     def first_handoff(self, downlink: DownlinkId) -> int | None:
         """Return the first hand-off of `downlink` that has the spans of its latest delivery; None without one."""
@@ -286,7 +286,7 @@ class Deliveries(DeliveryHistory):
         super().__init__()
         self._series = Series(work, paths.deliveries(run), only_look=only_look)
         for record in self._series.read():
-            self._entries.append((self._series.typed(record, KIND), record.seal))
+            self._entries.append((self._series.typed(record, Entry), record.seal))
 
     def publish(self, entry: Entry) -> Record:
         """Publish `entry`, unless it equals the latest entry of its downlink; return its record.

@@ -135,9 +135,11 @@ class HandOff:
         if delivery is None:
             raise StateError(
                 f"hand-off {self.number} of downlink {downlink} contains delivery {run.delivery[:16]} of run {run.run}, "
-                f"and {self.work / paths.deliveries(run.run)} has no such record. One of the two series was restored "
+                f"and {self.work / paths.deliveries(run.run)} lacks it. One of the two series was restored "
                 "from a backup, or lost records.",
-                rerun(downlink, paths.manifest(run.run, downlink), "Restore a newer backup; if there is none"),
+                rerun(
+                    downlink, paths.manifest(run.run, downlink), "Restore a newer backup; if there is none"
+                ),
                 code="damaged",
             )
         return HandedRun(run.run, delivery, run.delivery, run.named, recorded.seal(downlink) == run.delivery)

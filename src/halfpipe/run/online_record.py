@@ -5,17 +5,18 @@ a process that died from a file of another program, and a command with an unknow
 """
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.files.records import Record
-from halfpipe.ids import RunId
-from halfpipe.process.attempts import Attempts
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.intervals import Ranges
+from halfpipe.process.attempts import Answer, Attempt, Attempts, Signed
+from halfpipe.run.deliveries import EventFile
 
 
 class OnlineState(StrEnum):
@@ -28,13 +29,43 @@ class OnlineState(StrEnum):
     DONE = "done"
 
 
-class OnlineRecord:
-    """What was done for one run.
+class Making(Signed, frozen=True):
+    """The record before a file is written: its name."""
 
-    The name of a file is recorded as ``making`` before the file is written, and its description as ``made`` afterwards:
-    the ``file`` as in a delivery, its ``ground_id`` and ``moot`` key and alias; the numbers of its ``datagrams`` by
-    APID; the bytes of datagram lines of each downlink (``brought``); what was ``missing``, empty if nothing; and
-    whether a command follows (``tell``). Only the attempts to run the command after the last ``made`` count.
+    name: str
+
+
+class Made(Signed, frozen=True):
+    """The record after a file was written.
+
+    Attributes
+    ----------
+    file
+        The file, as in a delivery.
+    ground_id, key, alias
+        The ground id, and the MOOT key and alias of the run.
+    datagrams
+        The numbers of its datagrams, by APID.
+    brought
+        Bytes of datagram lines of each downlink.
+    missing
+        What was missing; empty if nothing.
+    tell
+        Whether a command follows.
+    """
+
+    file: EventFile
+    ground_id: int
+    key: int
+    alias: str
+    datagrams: Ranges
+    brought: dict[DownlinkId, int]
+    missing: str
+    tell: bool
+
+
+class OnlineRecord:
+    """What was done for one run. Only the attempts to run the command after the last file count.
 
     Attributes
     ----------
@@ -51,27 +82,33 @@ class OnlineRecord:
         only_look: bool = False,
     ) -> None:
         self.attempts = Attempts(
-            work, paths.online_record(run), run, other=_is_made, after=note, only_look=only_look
+            work,
+            paths.online_record(run),
+            run,
+            kinds=Attempt | Answer | Making | Made,
+            begins=Made,
+            after=note,
+            only_look=only_look,
         )
 
     @property
     def names(self) -> frozenset[str]:
         """The names of all files that were begun."""
-        return frozenset(str(each["making"]) for each in self.attempts.others if "making" in each)
+        return frozenset(each.name for each in self.attempts.others if isinstance(each, Making))
 
     @property
-    def made(self) -> Mapping[str, Any] | None:
-        """The description of the latest file; None without one."""
-        return next((each["made"] for each in reversed(self.attempts.others) if "made" in each), None)
+    def made(self) -> Made | None:
+        """The record of the latest file; None without one."""
+        return next((each for each in reversed(self.attempts.others) if isinstance(each, Made)), None)
 
     @property
     def state(self) -> OnlineState:
         """How far the hand-off is."""
-        if self.attempts.others and "making" in self.attempts.others[-1]:
+        if self.attempts.others and isinstance(self.attempts.others[-1], Making):
             return OnlineState.MAKING
         if self.made is None:
             return OnlineState.NOTHING
-        if not self.made["tell"] or self.attempts.last_confirmed:
+        if not self.made.tell or self.attempts.last_confirmed:
             return OnlineState.DONE
         return OnlineState.OPEN if self.attempts.is_open else OnlineState.NOT_STARTED
 
@@ -89,11 +126,3 @@ class OnlineRecord:
             ),
             last.since,
         )
-
-
-def _is_made(value: Mapping[str, Any]) -> bool:
-    """Check a record of a file; return whether it is finished, so that earlier attempts do not count."""
-    name = value["making"] if "making" in value else value["made"]["file"]["name"]
-    if not isinstance(name, str):
-        raise TypeError(name)
-    return "made" in value

@@ -31,7 +31,13 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, aband
         if (head := _head(work, run, dl))
     ]
     delivered = [
-        (str(dl), delivery.spans, sorted((delivery.counts or {}).items()), bool(delivery.refused), recorded.closed(dl) if dl in earlier else ())
+        (
+            str(dl),
+            delivery.spans,
+            sorted((delivery.counts or {}).items()),
+            bool(delivery.refused),
+            recorded.closed(dl) if dl in earlier else (),
+        )
         for dl, delivery in sorted(recorded.latest().items())
     ]
     limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_waiting)

@@ -6,12 +6,12 @@ operator abandons the run. Data that arrive later are reported, and never change
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
@@ -27,12 +27,12 @@ from halfpipe.merge.decision import all_known, decide
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
-from halfpipe.process.attempts import By, UnknownOutcomeError
+from halfpipe.process.attempts import By, UnknownOutcomeError, signature
 from halfpipe.process.command_words import filled_in
 from halfpipe.run import abandoned_runs, event_files
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
-from halfpipe.run.online_record import OnlineRecord, OnlineState
+from halfpipe.run.online_record import Made, Making, OnlineRecord, OnlineState
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
 
@@ -188,8 +188,8 @@ class _Run:
         if record.state is OnlineState.OPEN:
             raise record.unknown().refused(NOT_AGAIN)
         state = OnlineState.MAKING if again else record.state
-        if state is OnlineState.DONE:
-            return self._compare(record.made or {})
+        if state is OnlineState.DONE and record.made is not None:
+            return self._compare(record.made)
         if state is OnlineState.NOTHING and other is not None:
             text = f"{other} existed and was made by another program: it is not changed"
             return OnlineResult(run, OnlineOutcome.BEFORE, text)
@@ -202,20 +202,21 @@ class _Run:
             if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
                 return OnlineResult(run, OnlineOutcome.HELD, f"held by {switch}")
         stage_mark.refuse(self.settings, record.attempts.place)
-        return self._start() if state is OnlineState.NOT_STARTED else self._make()
+        if state is OnlineState.NOT_STARTED and record.made is not None:
+            return self._start(record.made)
+        return self._make()
 
-    def _sizes(self) -> dict[str, int]:
+    def _sizes(self) -> dict[DownlinkId, int]:
         """Return the bytes of datagram lines of each downlink."""
         of = {dl: self.work / paths.datagrams(self.run, dl) for dl in known_downlinks(self.work, self.run)}
-        return {str(dl): path.stat().st_size for dl, path in of.items()}
+        return {dl: path.stat().st_size for dl, path in of.items()}
 
-    def _compare(self, made: Mapping[str, Any]) -> OnlineResult:
+    def _compare(self, made: Made) -> OnlineResult:
         """Return whether more is known of the run than when its file was made."""
-        name = made["file"]["name"]
-        if self._sizes() != made["brought"]:
+        name = made.file.name
+        if self._sizes() != made.brought:
             known = known_datagrams(self.settings, self.run).rows
-            then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
-            if new := int((~listed(known, then)).sum()):
+            if new := int((~listed(known, made.datagrams)).sum()):
                 text = (
                     f"{name} was made before {new} datagrams arrived and was not changed; to regenerate it: "
                 )
@@ -244,33 +245,33 @@ class _Run:
             ground_id = int(datagrams.rows["groundid"].min())
             (described,) = event_files.name_files(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
-            self.record.attempts.publish({"making": described.name})
+            self.record.attempts.publish(Making(*signature(), described.name))
             make_directory(self.home.parent, self.home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
             file = event_files.write_file(records, decision.files[0], described, header, self.home)
             # Earlier files have another name if the lowest ground id was different.
             for name in self.record.names - {file.name}:
                 remove_file(self.home / name)
-            made = {
-                "file": file.as_json(),
-                "ground_id": ground_id,
-                "moot": {"key": moot.key, "alias": moot.alias},
-                "datagrams": {
-                    str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
-                },
-                "brought": self._sizes(),
-                "missing": missing,
-                "tell": settings.online.command is not None,
-            }
-            self.record.attempts.publish({"made": made})
+            made = Made(
+                *signature(),
+                file=file,
+                ground_id=ground_id,
+                key=moot.key,
+                alias=moot.alias,
+                datagrams=decision.datagrams,
+                brought=self._sizes(),
+                missing=missing,
+                tell=settings.online.command is not None,
+            )
+            self.record.attempts.publish(made)
 
         parts = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
         parts += [f"abandoned, though it lacks {missing}"] if missing else []
         parts += [f"without: {gone}" for gone in known.missing]
-        parts += [self._start().text] if settings.online.command is not None else []
+        parts += [self._start(made).text] if settings.online.command is not None else []
         return OnlineResult(run, OnlineOutcome.MADE, "; ".join(parts))
 
-    def _start(self) -> OnlineResult:
+    def _start(self, made: Made) -> OnlineResult:
         """Run the command for the file.
 
         Raises
@@ -278,8 +279,8 @@ class _Run:
         HalfPipeError
             If it failed, or its outcome is unknown.
         """
-        run, made, online = self.run, self.record.made or {}, self.settings.online
-        file = self.home / made["file"]["name"]
+        run, online = self.run, self.settings.online
+        file = self.home / made.file.name
         if online.command is None:
             return OnlineResult(
                 run, OnlineOutcome.WAITS, f"{file.name} is made, its command waits: online.command is null"
@@ -295,9 +296,9 @@ class _Run:
                 "file": str(file),
                 "run": run,
                 "l1_run": run.l1,
-                "gid": f"{made['ground_id']:08x}",
-                "key": str(made["moot"]["key"]),
-                "alias": made["moot"]["alias"],
+                "gid": f"{made.ground_id:08x}",
+                "key": str(made.key),
+                "alias": made.alias,
             },
         )
         try:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.decode.shortfall import gaps_in, shortfall_causes
+from halfpipe.decode.chunk import Chunk, read_chunk
+from halfpipe.decode.shortfall import shortfall_causes
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy
-from halfpipe.files.json_files import read_json
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.undelivered import (
@@ -77,7 +76,7 @@ class State(Known):
     """What is known of one run, why some of its events are not delivered, and what to do; `survey` has all runs."""
 
     def __init__(self, survey: Survey, run: RunId) -> None:
-        deliveries = survey.deliveries(survey.work, run)
+        deliveries = survey.deliveries(run)
         super().__init__(survey.settings, run, deliveries, is_abandoned=run in survey.abandoned)
         self.survey = survey
 
@@ -92,31 +91,19 @@ class State(Known):
 
     @cached_property
     def refused(self) -> Mapping[DownlinkId, Sequence[str]]:
-        """Why Level-1 would refuse the run, by the downlinks that staged none of it for that reason.
-
-        A damaged manifest is an error, because the missing reasons might explain the events.
-        """
-        found = {}
-        for downlink in self.downlinks:
-            try:
-                found[downlink] = read_json(self.work / paths.manifest(self.run, downlink))["refused"]
-            except MissingInputError:
-                continue
-            except FormatError as error:  # how to restore it depends on what Level-1 has
-                raise FormatError(error.text, Remedy(f"halfpipe status --check {downlink}")) from error
-        return {downlink: reasons for downlink, reasons in found.items() if reasons}
+        """Why Level-1 would refuse the run, by the downlinks that staged none of it for that reason."""
+        latest = self.deliveries.latest().items()
+        return {downlink: delivery.refused for downlink, delivery in latest if delivery.refused}
 
     @cached_property
-    def chunks(self) -> Sequence[tuple[DownlinkId, Mapping[str, Any]]]:
-        """The ``{chunk}.json`` of the chunks that contain the run, with their downlinks."""
+    def chunks(self) -> Sequence[Chunk]:
+        """The decoded chunks that contain the run."""
         found = []
         for downlink in self.downlinks:
             for path in sorted((self.work / paths.chunks(downlink)).glob("*.json")):
                 with suppress(HalfPipeError):
-                    content = read_json(path)
-                    if self.run in content["runs"]:
-                        found.append((downlink, content))
-        return found
+                    found.append(read_chunk(self.work, downlink, path.stem))
+        return [chunk for chunk in found if self.run in chunk.runs]
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain the missing data."""
@@ -125,21 +112,20 @@ class State(Known):
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
 
-    def lies_in(self, lack: Lack, chunk: Mapping[str, Any]) -> bool:
+    def lies_in(self, lack: Lack, chunk: Chunk) -> bool:
         """Tell whether missing datagrams belong into a gap of a decoded chunk, by their times."""
-        gaps = [gap for gap in gaps_in(chunk) if gap["apid"] == lack.apid]
+        gaps = [gap for gap in chunk.gaps if gap.apid == lack.apid]
         if not gaps:
             return False
         rows = np.concatenate([each.rows[["apid", "datagram", "utc"]] for each in self.datagrams.values()])
         rows = rows[rows["apid"] == lack.apid]
         begin = rows["utc"][rows["datagram"] < (lack.first or 0)].max(initial=0.0)
         end = rows["utc"][rows["datagram"] > (inf if lack.last is None else lack.last)].min(initial=inf)
-        return any(gap["begin"] < end and begin < gap["end"] for gap in gaps)
+        return any(gap.begin < end and begin < gap.end for gap in gaps)
 
     def again(self, downlink: DownlinkId) -> str:
         """Return the command by which a downlink delivers its due events of the run."""
-        manifest = paths.manifest(self.run, downlink)
-        forced = f" -R {manifest}" if (self.work / manifest).exists() else ""
+        forced = f" -R {paths.manifest(self.run, downlink)}" if self.deliveries.seal(downlink) else ""
         return f"snakemake dl={downlink}{forced}"
 
 
@@ -213,14 +199,14 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
             why.append(
                 f"Chunk {chunk} of downlink {dl} contains data of {epu} and has not been processed yet."
             )
-        for dl, content in () if found else state.chunks:
-            if not state.lies_in(lack, content):
+        for each in () if found else state.chunks:
+            if not state.lies_in(lack, each):
                 continue
-            for cause in shortfall_causes(state.settings, dl, [content]):
+            for cause in shortfall_causes(state.settings, each.downlink, [each]):
                 if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
-                    short.add(dl)
-                    found.append((dl, ChunkId(content["chunk"])))
-                    why.append(f"Downlink {dl}: {cause.text}.")
+                    short.add(each.downlink)
+                    found.append((each.downlink, each.chunk))
+                    why.append(f"Downlink {each.downlink}: {cause.text}.")
         if not found and can_come(lack) and (unread := state.survey.unread):
             why.append(
                 f"{unread[0]} is missing or cannot be read, so it is not known whether a pending downlink contains "

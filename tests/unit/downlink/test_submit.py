@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -20,12 +21,13 @@ from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError, StateError
+from halfpipe.files import typed
 from halfpipe.files.json_files import write_json
 from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
-from halfpipe.process.attempts import Action, UnknownOutcomeError, ask
+from halfpipe.process.attempts import Action, Answer, Attempt, By, Outcome, UnknownOutcomeError, ask
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, Level1, is_unknown
@@ -380,16 +382,17 @@ def test_a_submission_without_any_record_is_still_noticed(
     assert list(troubles(settings, DL, read_receipt(level1.work, DL))) == []
 
 
-INTENT = {"attempt": 3, "action": "submit", "handoff": 1, "command": [], "seconds": 0}
+WRITTEN = datetime(2026, 11, 1, 2, 3, 4, tzinfo=UTC), "shift, process 7 on host"
+INTENT = typed.values(Attempt(*WRITTEN, 3, (), 0.0, Action.SUBMIT, 1, Outcome.OPEN, None))
+ANSWER = typed.values(Answer(*WRITTEN, 2, Outcome.FAILED, By.PERSON, None, ()))
 
 
 @pytest.mark.parametrize(
     "one",
     [
-        {}, {"attempt": 2, "outcome": "told", "by": "person"},
-        {"attempt": 2, "outcome": "submitted", "by": "nobody"},
-        {"attempt": 0, "outcome": "failed", "by": "person"}, INTENT | {"attempt": 5},
-        INTENT | {"action": "repeat"}, INTENT | {"seconds": "a while"},
+        {}, ANSWER | {"outcome": "told"}, ANSWER | {"by": "nobody"}, ANSWER | {"attempt": 0},
+        ANSWER | {"attempt": 3}, ANSWER | {"more": 1}, INTENT | {"number": 5}, INTENT | {"number": 2},
+        INTENT | {"action": "repeat"}, INTENT | {"seconds": "a while"}, INTENT | {"when": "2026-11-01T02:03:04"},
     ],
 )  # fmt: skip
 def test_an_impossible_record_is_refused_by_name(one: dict[str, Any], level1: Level1) -> None:
@@ -397,6 +400,6 @@ def test_an_impossible_record_is_refused_by_name(one: dict[str, Any], level1: Le
     level1.leave_open(Action.ROLLBACK)
     series = Series(level1.work, paths.submissions(DL))
     series.read()
-    series.publish(one | {"when": "2026-11-01T02:03:04.000+00:00", "who": "shift, process 7 on host"})
+    series.publish(one)
     with pytest.raises(StateError, match=rf"{series.home}/000003\.json"):
         submissions(level1.work, DL)

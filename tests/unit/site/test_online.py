@@ -10,18 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.files import typed
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.attempts import By, Outcome, UnknownOutcomeError
+from halfpipe.process.attempts import (
+    Action,
+    Answer,
+    Attempt,
+    By,
+    Outcome,
+    Signed,
+    UnknownOutcomeError,
+    signature,
+)
+from halfpipe.run.deliveries import EventFile
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.online_record import OnlineRecord, OnlineState
+from halfpipe.run.online_record import Made, Making, OnlineRecord, OnlineState
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineOutcome, OnlineResult
 from halfpipe.status.account import account
@@ -37,13 +49,21 @@ LPA = (RunKind.LPA,)
 waits = partial(OnlineResult, RUN, OnlineOutcome.WAITS)
 OTHER_NAME = f"{7799000:08x}-{RUN}.evt"
 CRASHES = "kill -SEGV $$"
-MADE = {
-    "file": {"name": NAME, "events": 2, "sequences": [1, 2], "seconds": [3, 4], "size": 500, "sha256": "ab"},
-    "ground_id": 0x77014D, "moot": {"key": 7, "alias": "x"}, "datagrams": {"965": [[0, 3]]},
-    "brought": {FIRST: 9}, "missing": "", "tell": True,
-}  # fmt: skip
-ATTEMPT: dict[str, Any] = {"attempt": 1, "command": ["a b", "é"], "seconds": 0.0}
-TOLD: dict[str, Any] = {"attempt": 1, "outcome": "submitted", "by": "answer"}
+MAKING = Making(*signature(), NAME)
+MADE = Made(
+    *signature(),
+    file=EventFile(NAME, 2, (1, 2), (3, 4), 500, "ab"),
+    ground_id=0x77014D,
+    key=7,
+    alias="x",
+    datagrams={965: ((0, 3),)},
+    brought={DownlinkId(FIRST): 9},
+    missing="",
+    tell=True,
+)
+COMMAND = ("a b", "é")
+ATTEMPT = Attempt(*signature(), 2, COMMAND, 0.0, Action.START, 0, Outcome.OPEN, None)
+TOLD = Answer(*signature(), 1, Outcome.SUBMITTED, By.ANSWER, 0, ("said",))
 
 
 def lower_ground_id_in_second(home: Path) -> None:
@@ -62,7 +82,7 @@ def test_the_file_is_the_event_file_except_for_the_run_id(case: str, site: Site)
     assert f"{len(event_file):,} bytes" in result.text
     made = OnlineRecord(site.work, RUN).made
     assert made is not None
-    assert (made["file"]["sha256"], made["file"]["size"]) == (sha256(online.home / NAME), len(event_file))
+    assert (made.file.sha256, made.file.size) == (sha256(online.home / NAME), len(event_file))
 
 
 def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
@@ -83,7 +103,7 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
     site.abandon(RUN)
-    OnlineRecord(site.work, RUN).attempts.publish({"making": f"00770888-{RUN}.evt"})
+    OnlineRecord(site.work, RUN).attempts.publish(replace(MAKING, name=f"00770888-{RUN}.evt"))
     online.home.mkdir()
     (online.home / f"00770888-{RUN}.evt").write_text("whole, and its process was killed")
     online.go()
@@ -153,7 +173,7 @@ def test_the_file_of_an_abandoned_run_has_all_known_events(site: Site) -> None:
     assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
     made = OnlineRecord(site.work, RUN).made
     assert made is not None
-    assert made["missing"] == lacks
+    assert made.missing == lacks
 
 
 def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
@@ -223,7 +243,7 @@ def test_a_file_of_another_program_is_not_changed(site: Site) -> None:
 def test_a_run_that_fails_does_not_stop_the_next(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     damaged = RunId("00000001")
-    OnlineRecord(site.work, damaged).attempts.publish({"making": NAME})
+    OnlineRecord(site.work, damaged).attempts.publish(MAKING)
     damage(site.work, paths.online_record(damaged))
     one, other = online_handoff.hand_off(online.settings(), [damaged, RUN], StringIO())
     assert (one.what, other.what) == (OnlineOutcome.FAILED, OnlineOutcome.MADE)
@@ -319,9 +339,9 @@ def test_a_switch_holds_runs_and_commands(place: str, site: Site) -> None:
 
 def told(work: Path) -> OnlineRecord:
     record = OnlineRecord(work, RUN)
-    record.attempts.publish({"making": NAME})
-    record.attempts.publish({"made": MADE})
-    record.attempts.intend(ATTEMPT["command"])
+    record.attempts.publish(MAKING)
+    record.attempts.publish(MADE)
+    record.attempts.intend(COMMAND)
     record.attempts.conclude(Outcome.SUBMITTED, By.ANSWER, 0, ("said",))
     return record
 
@@ -333,9 +353,9 @@ def test_a_run_is_handed_off_once_its_file_is_made(tmp_path: Path) -> None:
     (home / f"00000001-{RUN}.evt").touch()
     assert online_handoff.is_handed_off(tmp_path, home, RUN), "a file of another program counts"
     assert not online_handoff.is_handed_off(tmp_path, home, RunId("2c2e5788"))
-    record.attempts.publish({"making": NAME})
+    record.attempts.publish(MAKING)
     assert not online_handoff.is_handed_off(tmp_path, home, RUN), "it may be made again"
-    record.attempts.publish({"made": MADE})
+    record.attempts.publish(MADE)
     assert online_handoff.is_handed_off(tmp_path, tmp_path / "empty", RUN), "Online took it away"
 
 
@@ -343,10 +363,8 @@ def test_records_and_states(tmp_path: Path) -> None:
     for record in (told(tmp_path), OnlineRecord(tmp_path, RUN)):
         assert (record.state, record.made, record.names) == (OnlineState.DONE, MADE, frozenset({NAME}))
         assert record.attempts.every[-1].command == ("a b", "é")
-    assert [
-        {key: one[key] for key in one.keys() - {"sha256", "previous", "when", "who"}}
-        for one in values(tmp_path, paths.online_record(RUN))
-    ] == [{"making": NAME}, {"made": MADE}, ATTEMPT, TOLD | {"status": 0, "said": ["said"]}]
+    kinds = [one["kind"] for one in values(tmp_path, paths.online_record(RUN))]
+    assert kinds == ["making", "made", "attempt", "answer"]
     states = (OnlineState.OPEN, OnlineState.NOT_STARTED, OnlineState.MAKING, OnlineState.NOTHING)
     for number, state in zip((4, 3, 2, 1), states, strict=True):
         forget(tmp_path, paths.online_record(RUN), number)
@@ -356,27 +374,33 @@ def test_records_and_states(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "state"),
     [
-        ([{"making": NAME}], OnlineState.MAKING),
-        ([{"made": MADE}], OnlineState.NOT_STARTED),
-        ([{"made": MADE | {"tell": False}}], OnlineState.DONE),
-        ([{"made": MADE}, ATTEMPT | TOLD | {"attempt": 2, "by": "person"}], OnlineState.DONE),
-        ([{"made": MADE}, ATTEMPT | {"attempt": 2}], OnlineState.OPEN),
+        ([MAKING], OnlineState.MAKING),
+        ([MADE], OnlineState.NOT_STARTED),
+        ([replace(MADE, tell=False)], OnlineState.DONE),
+        ([MADE, replace(ATTEMPT, outcome=Outcome.SUBMITTED, by=By.PERSON)], OnlineState.DONE),
+        ([MADE, ATTEMPT], OnlineState.OPEN),
         # A late answer of a suspended process, for the file before.
-        ([{"made": MADE}, TOLD], OnlineState.NOT_STARTED),
+        ([MADE, TOLD], OnlineState.NOT_STARTED),
     ],
 )
-def test_the_state_after_two_files(more: list[dict[str, object]], state: OnlineState, tmp_path: Path) -> None:
+def test_the_state_after_two_files(more: list[Signed], state: OnlineState, tmp_path: Path) -> None:
     record = told(tmp_path)
     for one in more:
         record.attempts.publish(one)
     assert OnlineRecord(tmp_path, RUN).state is record.state is state
 
 
-@pytest.mark.parametrize("one", [{}, {"making": 5}, {"made": {}}, {"made": 1}, TOLD | {"outcome": "perhaps"}])
-def test_a_damaged_record_is_named(one: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("one", "change"),
+    [
+        (MAKING, {"name": 5}), (MAKING, {"kind": "makes"}), (MADE, {"file": {}}), (MADE, {"file": 1}),
+        (MADE, {"more": 1}), (TOLD, {"outcome": "perhaps"}),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_named(one: Signed, change: dict[str, Any], tmp_path: Path) -> None:
     told(tmp_path)
     series = Series(tmp_path, paths.online_record(RUN))
     series.read()
-    series.publish(one)
+    series.publish(typed.values(one) | change)
     with pytest.raises(StateError, match=r"000005\.json"):
         OnlineRecord(tmp_path, RUN)
