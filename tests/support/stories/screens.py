@@ -169,4 +169,6 @@ def _receipts(world: World, books: Books) -> None:
         for run in world.site.receipt(dl).runs if world.site.has_receipt(dl) else ():
             found = run.delivery.books
             if found.lost:
-                books.findings.append(f"receipt of {dl}, run {run.run}: {found.parts} of {found.known} events")
+                books.findings.append(
+                    f"receipt of {dl}, run {run.run}: {found.parts} of {found.known} events"
+                )

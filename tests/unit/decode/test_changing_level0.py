@@ -9,15 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from halfpipe.decode import archive_listing
+from halfpipe.decode.chunk import Chunk, Level0
 from halfpipe.decode.decode_chunk import ATTEMPTS, decode
 from halfpipe.errors import DecoderError
 from halfpipe.formats.level0 import read_datagrams
-from halfpipe.formats.retdef import RetDef, read_retdef
+from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.settings import Decoder, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
 
@@ -79,14 +79,14 @@ class Changing:
     def outcome(self, acts: Mapping[str, Act]) -> tuple[int, int, int]:
         """Decode; return the numbers of decodings, of missing hours, and of events that are missing."""
         made = self.decode(acts)
-        events = sum(file.get("events", 0) for file in made["files"])
-        return self.decodings, len(made["level0"]["missing"]), self.events - events
+        events = sum(file.events for file in made.files)
+        return self.decodings, len(made.missing_hours), self.events - events
 
     @property
     def decodings(self) -> int:
         return len(list(self.home.glob("before-?")))
 
-    def decode(self, acts: Mapping[str, Act]) -> dict[str, Any]:
+    def decode(self, acts: Mapping[str, Act]) -> Chunk:
         """Decode while running `acts`: ``before-0`` before the first decoding, ``after-0`` after it."""
         ended = threading.Event()
 
@@ -107,7 +107,14 @@ class Changing:
         thread = threading.Thread(target=act)
         thread.start()
         try:
-            return decode(settings, self.retdef_file, self.retdef, self.home / "out", io.StringIO())
+            return decode(
+                settings,
+                ids_of(self.retdef_file)[0],
+                self.retdef_file,
+                self.retdef,
+                self.home / "out",
+                io.StringIO(),
+            )
         finally:
             ended.set()
             thread.join()
@@ -130,9 +137,9 @@ ONCE, TWICE = (1, 0, 0), (2, 0, 0)
 
 def test_level0_that_does_not_change_is_decoded_once(changing: Changing) -> None:
     made = changing.decode({})
-    assert (changing.decodings, made["level0"]) == (1, {"needed": 2, "missing": [], "gaps": []})
+    assert (changing.decodings, made.level0) == (1, Level0(2, (), ()))
     status = changing.first.stat()
-    assert made["read"][0]["files"] == {changing.first.name: [status.st_size, int(status.st_mtime)]}
+    assert made.read[0].files == {changing.first.name: (status.st_size, int(status.st_mtime))}
 
 
 @pytest.mark.parametrize("how", ["replaced", "in place", "second file"])
@@ -170,7 +177,7 @@ def test_a_file_that_does_not_return_is_missing(changing: Changing, monkeypatch:
     monkeypatch.setattr(archive_listing, "AWAY_SECONDS", 0.1)
     made = changing.decode({"before-0": changing.first.unlink})
     assert changing.decodings == 2
-    assert [each["hour"] for each in made["level0"]["missing"]] == changing.hours[:1]
+    assert [each.hour for each in made.missing_hours] == changing.hours[:1]
 
 
 def test_a_decoder_that_failed_while_level0_changed_runs_again(changing: Changing) -> None:

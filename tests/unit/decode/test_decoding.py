@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from halfpipe.causes import Verdict
 from halfpipe.decode.announced import MOST_GAPS, gaps
+from halfpipe.decode.chunk import Chunk, Gap, Level0, Product
 from halfpipe.decode.chunk_products import check_products, publish_products
-from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLog, decode
+from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLogReader, decode
 from halfpipe.decode.shortfall import sentences, shortfall_causes
 from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import idx
 from halfpipe.formats.retdef import Span, read_retdef
 from halfpipe.formats.rows import read_rows
-from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.settings import Decoder, Paths, Settings
 from tests.support.bad_decoder import FAULTS
 from tests.support.golden_cases import GOLDEN
@@ -37,10 +39,10 @@ COUNTS = ("events", "announced", "missing_events")
 RETDEF = SOURCE / DOWNLINK / f"RetDef-{DOWNLINK}-{CHUNK}.xml"
 
 
-def decoded(out: Path, command: str, latc: str | None = None) -> tuple[dict[str, Any], str]:
+def decoded(out: Path, command: str, latc: str | None = None) -> tuple[Chunk, str]:
     log = io.StringIO()
     settings = Settings(Paths(Path("/work"), Path("/stage")), decoder=Decoder(command, latc))
-    return decode(settings, RETDEF, read_retdef(RETDEF), out, log), log.getvalue()
+    return decode(settings, DownlinkId(DOWNLINK), RETDEF, read_retdef(RETDEF), out, log), log.getvalue()
 
 
 @pytest.fixture
@@ -58,18 +60,21 @@ def test_good_products_are_described(tmp_path: Path) -> None:
     (out / "old").mkdir(parents=True)  # a leftover of a killed job
     made, log = decoded(out, shlex.join([sys.executable, str(BAD_DECODER), "--source", str(SOURCE)]))
     assert sorted(path.name for path in out.iterdir()) == [EVT, IDX, ROWS]
-    evt, index, of_index = made["files"]
-    assert (evt["name"], evt["sha256"]) == (EVT, sha256(SOURCE / DOWNLINK / EVT))
-    assert (index["ground"], index["run"], index["apid"]) == ("00770155", "2c2e6cc0", "0965")
-    assert (of_index["name"], of_index["kind"], of_index["sha256"]) == (ROWS, "rows", sha256(out / ROWS))
-    read, of_text = read_rows(out / ROWS), idx.read_index(out / IDX)
+    evt, index, of_index = made.files
+    assert (evt.name, evt.sha256) == (EVT, sha256(SOURCE / DOWNLINK / EVT))
+    assert (index.ground, index.run, index.apid) == ("00770155", "2c2e6cc0", 965)
+    assert (of_index.name, of_index.suffix, of_index.sha256) == (ROWS, ".rows", sha256(out / ROWS))
+    assert (made.runs, made.retdef) == (("2c2e6cc0",), sha256(RETDEF))
+    read = read_rows(out / ROWS, of_index.sha256)
+    of_text = idx.read_index(out / IDX)
     assert (read.lines, read.files) == (of_text.lines, (EVT,))
     assert read.events["size"].all()
     for field in ("size", "check"):  # not in index lines
         read.events[field] = 0
     assert read.events.tobytes() == of_text.events.tobytes()
-    assert [index[key] for key in (*COUNTS, "datagrams", "uncovered_bytes")] == [40, 40, 0, 5, 0]
-    assert (made["said"]["processing"], made["level0"]["missing"]) == (["00770155-2c2e6cc0"], None)
+    assert [getattr(index, key) for key in (*COUNTS, "datagrams", "uncovered_bytes")] == [40, 40, 0, 5, 0]
+    assert made.level0 == Level0(made.level0.needed if made.level0 else 0, None, made.gaps)
+    assert made.log.processing == ("00770155-2c2e6cc0",)
     assert log.count("getLSEChunk: processing 00770155-2c2e6cc0-\n") == 2
 
 
@@ -128,7 +133,7 @@ def test_the_latc_key_is_passed_as_one_word(tmp_path: Path) -> None:
 
 
 def test_exceptions_belong_to_the_run_that_is_processed() -> None:
-    log = DecoderLog("2c2e6cbf")
+    log = DecoderLogReader("2c2e6cbf")
     lines = ["DFI exception before any run", "getLSEChunk: processing 00770155-2c2e6cc0-"]
     lines += ["DFI exception", "PktFile exception", "an xDFI exception, a PktFilexception"]
     lines += [f"PktFile exception {number}" for number in range(998)]
@@ -136,24 +141,24 @@ def test_exceptions_belong_to_the_run_that_is_processed() -> None:
     for line in (*lines, "DFI exception"):
         log.add(f"{line}\n")
     summary = log.summary({})
-    assert summary["exceptions"] == {"DFI": 3, "PktFile": 999}
+    assert summary.by_kind == {"DFI": 3, "PktFile": 999}
     by_run = {"2c2e6cbf": {"DFI": 1}, "2c2e6cc0": {"DFI": 1, "PktFile": 999}, "2c2e6cc1": {"DFI": 1}}
-    assert summary["exceptions_by_run"] == by_run
-    assert (len(summary["processing"]), len(summary["lines"])) == (LINES_KEPT, LINES_KEPT)
-    assert summary["lines"][0] == "DFI exception before any run"
+    assert summary.exceptions == by_run
+    assert (len(summary.processing), len(summary.lines)) == (LINES_KEPT, LINES_KEPT)
+    assert summary.lines[0] == "DFI exception before any run"
 
 
 def test_paths_of_a_job_are_replaced_in_its_summary(tmp_path: Path) -> None:
     words = f"sh -c 'echo DFI exception in $4 of $2; cp {PRODUCTS} $4' sh"
     made, _ = decoded(tmp_path / "out", words)
-    assert made["said"]["lines"] == [f"DFI exception in OUTDIR of {RETDEF.name}"]
+    assert made.log.lines == (f"DFI exception in OUTDIR of {RETDEF.name}",)
 
 
 def counted(out: Path, *, again: bool = False) -> tuple[int, ...]:
     """Return `COUNTS` and the uncovered bytes of the index."""
     (out / ROWS).unlink(missing_ok=True)
     entry = check_products(out, CHUNK, again=again)[1]
-    return tuple(entry[key] for key in (*COUNTS, "uncovered_bytes"))
+    return tuple(getattr(entry, key) for key in (*COUNTS, "uncovered_bytes"))
 
 
 def announcing_less(lines: list[bytes]) -> list[bytes]:
@@ -197,8 +202,8 @@ def test_records_and_bytes_without_an_index_line_are_counted(out: Path) -> None:
     assert counted(out)[:3] == (40, 41, 1)
     file.write_bytes(content + bytes(1000))
     assert counted(out) == (40, 40, 0, 1000)
-    file_entry = {"run": "2c2e6cc0", "apid": "0965", "missing_events": 0, "uncovered_bytes": 1000}
-    (said,) = sentences({"chunk": CHUNK, "files": [file_entry], "level0": {}})
+    product = Product(IDX, "00770155", RunId("2c2e6cc0"), 965, 1, "", uncovered_bytes=1000)
+    (said,) = sentences(Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), (product,)))
     assert " 1000 bytes " in said
     FAULTS["empty-index"](out)
     assert counted(out) == (0, 0, 0, len(content) + 1000 - 176), "records cannot be separated"
@@ -260,7 +265,7 @@ EVEN = list(range(0, 402, 2))
 def test_gaps_between_datagrams_in_spans(
     spans: list[Span], datagrams: list[NDArray[np.void]], expected: list[tuple[float, ...]]
 ) -> None:
-    assert [tuple(gap.values()) for gap in gaps(spans, datagrams)] == expected
+    assert [astuple(gap) for gap in gaps(spans, datagrams)] == expected
 
 
 @pytest.mark.parametrize(
@@ -271,9 +276,8 @@ def test_gaps_between_datagrams_in_spans(
 def test_a_gap_that_may_be_a_missing_file_needs_action(
     begin: float, end: float, datagrams: int | None, verdict: Verdict, tmp_path: Path
 ) -> None:
-    gap = {"apid": 956, "begin": begin, "end": end, "datagrams": datagrams}
-    level0 = {"needed": 1, "missing": [], "gaps": [gap]}
-    chunk = {"chunk": CHUNK, "said": {"exceptions": {}}, "files": [], "level0": level0}
+    level0 = Level0(1, (), (Gap(956, begin, end, datagrams),))
+    chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), (), level0=level0)
     (cause,) = shortfall_causes(Settings(Paths(tmp_path, tmp_path)), DownlinkId(DOWNLINK), [chunk])
     assert (cause.code, cause.verdict) == ("level0-missing", verdict)
 

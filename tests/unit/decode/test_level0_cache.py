@@ -21,7 +21,7 @@ from halfpipe.decode import level0_cache
 from halfpipe.decode.archive_listing import directories, list_archive
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats.retdef import RetDef, read_retdef
+from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.settings import Decoder, Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support.forks import ended, moments, started
@@ -245,9 +245,9 @@ def lacks_events(home: Path, simulation: Simulation) -> bool:
     chunk = simulation.chunks[0]
     file = simulation.retdef(chunk)
     given = replace(settings(home), decoder=decoder)
-    made = decode(given, file, read_retdef(file), home / "out", io.StringIO())
-    events: int = sum(file.get("events", 0) for file in made["files"])
-    return events != sum(len(datagram.sequences) for datagram in chunk.sound) or bool(made["level0"]["gaps"])
+    made = decode(given, ids_of(file)[0], file, read_retdef(file), home / "out", io.StringIO())
+    events = sum(product.events for product in made.files)
+    return events != sum(len(datagram.sequences) for datagram in chunk.sound) or bool(made.gaps)
 
 
 @pytest.mark.parametrize("links", [False, True])

@@ -86,7 +86,7 @@ def test_downlinks_share_a_datagram_if_their_spans_do_not_overlap(first: int, la
         957, 4, 4, 10, 40
     )  # fmt: skip
     of_both = [
-        Delivery(DownlinkId(downlink), (Interval(*span),), {}, (), None, None, counts={957: "4: 2"})
+        Delivery(DownlinkId(downlink), 1, (Interval(*span),), {}, counts={957: "4: 2"})
         for downlink, span in (("240601001", (10, 20)), ("240601002", (first, 40)))
     ]
     assert not_all_delivered(row, of_both) is lacks

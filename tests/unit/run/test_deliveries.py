@@ -1,18 +1,19 @@
 """The recorded deliveries of a run: which one counts, repeats, damage, and releases."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.errors import StateError
 from halfpipe.files.records import DamagedError, Series
+from halfpipe.files.typed import values
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.run import deliveries
-from halfpipe.run.deliveries import Deliveries, Delivery, Entry, EventFile, LegacySpan, Release, Unreadable
+from halfpipe.run.deliveries import CountedSpan, Deliveries, Delivery, Entry, EventFile, Release, Unreadable
 from halfpipe.settings import Paths, Settings
 
 RUN = RunId("2c2e5787")
@@ -27,6 +28,7 @@ def event_file(first: int, last: int) -> EventFile:
 def delivery(downlink: DownlinkId, *spans: tuple[int, int], **more: Any) -> Delivery:
     return Delivery(
         downlink,
+        more.pop("handoff", 1),
         tuple(Interval(*span) for span in spans),
         {956: ((0, 9),)},
         tuple(event_file(*span) for span in spans),
@@ -60,28 +62,39 @@ def test_the_latest_delivery_of_a_downlink_counts(tmp_path: Path) -> None:
 
 
 def test_equal_deliveries_are_recorded_once(tmp_path: Path) -> None:
-    first, second = delivery(FIRST, (1, 9)), delivery(SECOND, (10, 19))
-    for handoff in range(1, 4):  # a later hand-off of the same events is no other delivery
-        assert publish(tmp_path, replace(first, handoff=handoff), second) == 2
-    assert read(tmp_path).latest()[FIRST].handoff == 1
+    first = delivery(FIRST, (1, 9))
+    second = delivery(SECOND, (10, 19))
+    for _ in range(3):
+        assert publish(tmp_path, first, second) == 2
     assert publish(tmp_path, delivery(FIRST, (1, 8)), first) == 4, "it is equal to an earlier one only"
     assert read(tmp_path).latest()[FIRST] == first
     assert publish(tmp_path, replace(first, accepted="lost")) == 5
     assert read(tmp_path).latest()[FIRST].accepted == "lost"
+    assert publish(tmp_path, delivery(FIRST), delivery(FIRST)) == 6, "also without events"
 
 
-def test_an_empty_delivery_is_recorded_only_after_another_one(tmp_path: Path) -> None:
-    assert publish(tmp_path, delivery(FIRST)) == 0
-    assert list(tmp_path.iterdir()) == []
-    assert publish(tmp_path, delivery(FIRST, (1, 9)), delivery(FIRST), delivery(FIRST)) == 2
-    assert read(tmp_path).latest() == {FIRST: delivery(FIRST)}
+def test_the_first_hand_off_of_the_same_spans_is_known(tmp_path: Path) -> None:
+    assert read(tmp_path).first_handoff(FIRST) is None
+    spans = [((1, 9),), ((1, 4),), ((1, 4),)]
+    publish(tmp_path, *(delivery(FIRST, *span, handoff=n) for n, span in enumerate(spans, 1)))
+    publish(tmp_path, delivery(SECOND, (5, 9), handoff=7))
+    assert read(tmp_path).first_handoff(FIRST) == 2
+
+
+def test_a_publication_returns_the_record_that_counts(tmp_path: Path) -> None:
+    recorded = read(tmp_path)
+    first = recorded.publish(delivery(FIRST, (1, 9)))
+    recorded.publish(delivery(SECOND, (10, 19)))
+    assert recorded.publish(delivery(FIRST, (1, 9))) == first
+    assert recorded.sealed(first.seal) == delivery(FIRST, (1, 9))
+    assert recorded.sealed("another") is None
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda entry: entry.pop("spans"), lambda entry: entry.pop("kind"),
-        lambda entry: entry.update(kind="another"), lambda entry: entry.update(kind="release"),
+        lambda entry: entry.pop("spans"), lambda entry: entry.pop("record"), lambda entry: entry.update(x=1),
+        lambda entry: entry.update(record="another"), lambda entry: entry.update(record="release"),
         lambda entry: entry.update(downlink="24060100"), lambda entry: entry.update(spans=[[1, 2, 3]]),
         lambda entry: entry.update(files=[{"name": "x"}]), lambda entry: entry.update(datagrams=[1]),
         lambda entry: entry.update(datagrams={"x": []}),
@@ -89,7 +102,7 @@ def test_an_empty_delivery_is_recorded_only_after_another_one(tmp_path: Path) ->
 )  # fmt: skip
 def test_a_record_that_is_not_a_delivery_names_both_copies(damage: Any, tmp_path: Path) -> None:
     publish(tmp_path, delivery(FIRST, (1, 9)))
-    entry = {"kind": "delivery"} | delivery(SECOND, (10, 19)).as_json()
+    entry = values(delivery(SECOND, (10, 19)))
     damage(entry)
     series = Series(tmp_path, paths.deliveries(RUN))
     series.read()
@@ -140,6 +153,6 @@ def test_an_unreadable_record_of_the_legacy_counts_until_it_can_be_read(tmp_path
     assert publish(tmp_path, unreadable, unreadable) == 1
     assert (read(tmp_path).unreadable, read(tmp_path).latest()) == ({FIRST: unreadable}, {})
     # An empty delivery is recorded too, because it shows that the record is readable now.
-    legacy = delivery(FIRST, legacy=(LegacySpan((1, 9), None),))
+    legacy = delivery(FIRST, counted=(CountedSpan((1, 9), None),))
     publish(tmp_path, legacy)
     assert (read(tmp_path).unreadable, read(tmp_path).latest()) == ({}, {FIRST: legacy})

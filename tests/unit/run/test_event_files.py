@@ -6,11 +6,11 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.durable import write_whole
@@ -19,9 +19,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import rule_program
 from halfpipe.run import event_files
-from halfpipe.run.deliveries import EventFile
+from halfpipe.run.deliveries import EventFile, MootKey
 from halfpipe.run.merged_index import merge_chunks
-from halfpipe.run.moot_keys import UNSET, MootKey
+from halfpipe.run.moot_keys import UNSET
 from tests.support.bridge import limits
 from tests.support.golden_cases import decoded, read_case
 

@@ -1,8 +1,7 @@
 """What Level-1 accepts, compared with a slow model of its tests."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.level1_acceptance import MAX_FILES, refusals

@@ -4,25 +4,20 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.rows import read_rows, write_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.merged_index import (
-    ChunkProducts,
-    MergedIndex,
-    events_there,
-    keep_known,
-    merge_chunks,
-    without_chunks,
-)
+from halfpipe.run.merged_chunks import File, Placed
+from halfpipe.run.merged_index import MergedIndex, events_there, keep_known, merge_chunks, without_chunks
 from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN, decoded
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
-Decoded = list[tuple[ChunkProducts, Path]]
+Decoded = list[Placed]
 
 
 @pytest.fixture
@@ -54,6 +49,11 @@ def test_a_damaged_index_is_named_with_the_remedy(multi3: Decoded, tmp_path: Pat
         with pytest.raises(FormatError, match=f"^{path}: ") as caught:
             MergedIndex.read(tmp_path, RUN, DL)
         assert caught.value.remedy.do == (f"halfpipe status --check --repair {DL}",)
+    merged = merge_chunks(multi3, {})[0]
+    merged.save(tmp_path, RUN, DL)
+    assert MergedIndex.read(tmp_path, RUN, DL, merged.seal).chunks == merged.chunks
+    with pytest.raises(FormatError, match=f"^{path}: "):
+        MergedIndex.read(tmp_path, RUN, DL, merge_chunks(multi3[1:], {})[0].seal)
 
 
 def test_too_many_evt_files_are_refused(multi3: Decoded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,16 +72,16 @@ def test_events_exist_while_all_products_exist(multi3: Decoded, tmp_path: Path) 
     home, kept = tmp_path / paths.chunks(DL), tmp_path / paths.replaced(DL)
     kept.mkdir(parents=True)
     for number, (chunk, place) in enumerate(multi3):
-        assert events_there(tmp_path, DL, merged, {}) is None
+        assert events_there(tmp_path, RUN, DL, merged, {}) is None
         for name in chunk.files:
             (place / name).rename((kept if number else home) / name)
-    there = events_there(tmp_path, DL, merged, files)
+    there = events_there(tmp_path, RUN, DL, merged, files)
     assert there is not None
     assert there.tobytes() == expected.tobytes()
     assert {path.parent for path in files} == {home, kept}
     assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
-    assert events_there(tmp_path, DL, merged, {}) is None
+    assert events_there(tmp_path, RUN, DL, merged, {}) is None
 
 
 def test_rows_of_another_downlink_are_refused_though_their_sizes_are_the_same(
@@ -94,17 +94,19 @@ def test_rows_of_another_downlink_are_refused_though_their_sizes_are_the_same(
     for chunk, place in multi3:
         for name in chunk.files:
             (place / name).rename(home / name)
-    assert events_there(tmp_path, DL, merged, {}) is not None
+    assert events_there(tmp_path, RUN, DL, merged, {}) is not None
     path = min(home.glob("*.rows"))
-    rows, size = read_rows(path), path.stat().st_size
+    (checksum,) = [of for chunk, _ in multi3 for name, of in chunk.rows() if name == path.name]
+    rows = read_rows(path, checksum)
+    size = path.stat().st_size
     last = rows.lines[-1]
     digit = last[-1:]
     other = last[:-1] + (b"8" if digit == b"9" else b"9")
     write_rows(path, dataclasses.replace(rows, lines=(*rows.lines[:-1], other)))
     assert path.stat().st_size == size
     with pytest.raises(FormatError) as caught:
-        events_there(tmp_path, DL, merged, {})
-    assert caught.value.remedy.do == (f"halfpipe status --check {DL}",)
+        events_there(tmp_path, RUN, DL, merged, {})
+    assert caught.value.remedy.do == (f"mv {path} {path}.aside",)
 
 
 def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp_path: Path) -> None:
@@ -118,19 +120,22 @@ def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp
     for _ in range(2):
         keep_known(tmp_path, DL, chunk.chunk, [RUN])
         assert chunk.are_in(kept)
-    for name in chunk.files:
+    for name, file in chunk.files.items():
         (home / name).unlink()
+        (home / name).write_bytes(bytes(file.size))
+    assert chunk.place(tmp_path, DL) == (chunk, kept), "those of the same size are of another decoding"
+    for name in chunk.files:
         (home / name).write_text("not merged")
     keep_known(tmp_path, DL, chunk.chunk, [RUN])
     assert chunk.are_in(kept)
-    assert chunk.place(tmp_path, DL) == kept
+    assert chunk.place(tmp_path, DL) == (chunk, kept)
 
 
 def test_chunks_with_smaller_or_missing_products_are_found(multi3: Decoded, tmp_path: Path) -> None:
     merged, _ = merge_chunks(multi3, {})
     merged.save(tmp_path, RUN, DL)
     one, *others = merged.chunks
-    less = dataclasses.replace(one, files={name: size - 1 for name, size in one.files.items()})
+    less = replace(one, files={name: File(file.size - 1, "") for name, file in one.files.items()})
     found = [smaller_chunks(tmp_path, RUN, DL, now) for now in (merged.chunks, [less, *others], others)]
     assert found == [[], [one.chunk], [one.chunk]]
     assert smaller_chunks(tmp_path / "before any merge", RUN, DL, []) == []
@@ -140,5 +145,5 @@ def test_chunks_with_smaller_or_missing_products_are_found(multi3: Decoded, tmp_
 def test_datagrams_of_an_ignored_chunk_stay_if_other_products_are_gone(gone: bool, multi3: Decoded) -> None:
     merged, places = merge_chunks(multi3, {})[0], {chunk.chunk: place for chunk, place in multi3}
     one, *others = merged.chunks
-    left = without_chunks(merged, [one.chunk], lambda chunk: None if gone else places[chunk.chunk])
+    left = without_chunks(merged, [one.chunk], lambda chunk: None if gone else (chunk, places[chunk.chunk]))
     assert (left.chunks, left.datagrams is merged.datagrams) == (tuple(others), gone)

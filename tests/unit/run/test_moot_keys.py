@@ -7,7 +7,8 @@ import pytest
 
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.ids import RunId
-from halfpipe.run.moot_keys import LARGEST, UNSET, MootKey, moot_of
+from halfpipe.run.deliveries import MootKey
+from halfpipe.run.moot_keys import LARGEST, UNSET, moot_of
 
 RUN = RunId.from_l1("r0741234567")
 GOOD = "r0741234567 2959 nomSciOps"

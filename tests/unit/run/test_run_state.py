@@ -17,6 +17,7 @@ from halfpipe.config import load
 from halfpipe.downlink import deliver_run
 from halfpipe.errors import DecoderError, FormatError, LeaseLostError, MissingInputError, StateError
 from halfpipe.files import leases
+from halfpipe.files.records import Record
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import event_files, stage
 from halfpipe.run.deliveries import Deliveries, Delivery
@@ -62,13 +63,16 @@ def context(site: Site, command: str) -> Context:
     return Context(settings(site, command), RUN, io.StringIO())
 
 
-def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> dict[str, Any]:
+def deliver(site: Site, downlink: DownlinkId, command: str, **keys: Any) -> Delivery:
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
     found = settings(site, command, **keys)
     with leases.downlink_job(site.settings, downlink) as held:
-        return deliver_run.merge_and_deliver(
+        record = deliver_run.merge_and_deliver(
             found, held, downlink, RUN, chunks, threads=1, output=io.StringIO()
         )
+    made = Deliveries(site.work, RUN).sealed(record.seal)
+    assert made is not None
+    return made
 
 
 @pytest.mark.parametrize(
@@ -127,11 +131,11 @@ def test_a_merge_without_context_is_refused_unless_the_config_allows_it(
     # The 9 waiting events of the first downlink are gone, and Level-1 may have them.
     with pytest.raises(ShrunkError, match="9 of 79"):
         deliver(site, SECOND, DEAD, without=True)
-    manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
-    assert len(set(manifest["missing"])) == len(manifest["missing"]) >= 2
-    assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
-    assert manifest["complete"], "the datagrams of these chunks stay known"
-    assert manifest["accepted"] == "the archive burned"
+    made = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
+    assert len(set(made.missing)) == len(made.missing) >= 2
+    assert (made.events, made.loss) == (70, 9)
+    assert made.complete, "the datagrams of these chunks stay known"
+    assert made.accepted == "the archive burned"
 
 
 def test_a_merge_without_context_is_reported_and_leaves_the_other_downlink_alone(
@@ -144,13 +148,13 @@ def test_a_merge_without_context_is_reported_and_leaves_the_other_downlink_alone
     first.replay(tmp_path / "source")
     first.configure(merge={"without_context": True})
     first.by_hand(SECOND)
-    (entry,) = first.receipt(SECOND)["runs"]
-    assert (entry["complete"], entry["waiting"], entry["late"]) == (True, 0, 0)
-    assert len(entry["missing"]) == len(before["chunks"])
+    (one,) = first.receipt(SECOND).runs
+    assert (one.delivery.complete, one.delivery.books.in_texts, one.delivery.books.late) == (True, 0, 0)
+    assert len(one.delivery.missing) == len(before.receipt.chunks)
     assert first.causes(SECOND)["merged-without"].verdict is Verdict.ACTION
     assert "merged-without" not in first.causes(FIRST)
     assert first.outstanding(FIRST, SECOND) == frozenset()
-    assert first.receipt(FIRST) == before
+    assert first.receipt(FIRST).receipt == before.receipt
 
 
 def test_a_full_disk_is_not_missing_context(worked: Callable[..., Site]) -> None:
@@ -165,16 +169,17 @@ def test_a_full_disk_is_not_missing_context(worked: Callable[..., Site]) -> None
 def test_a_decoder_with_other_output_than_before_is_refused(first: Site) -> None:
     (chunk, _) = MergedIndex.read(first.work, RUN, FIRST).chunks
     assert chunk.chunk == "00001"
-    assert context(first, DEAD).place(FIRST, chunk) == first.work / FIRST / "chunks"
+    assert context(first, DEAD).place(FIRST, chunk) == (chunk, first.work / FIRST / "chunks")
     clean_up(first, FIRST)
     with context_scratch(first.work, RUN), pytest.raises(MissingInputError):
         context(first, replaying("gap_one")).place(FIRST, chunk)
     same = context(first, replaying("split2"))
     with context_scratch(first.work, RUN):
-        where = same.place(FIRST, chunk)
+        again, where = same.place(FIRST, chunk)
+        assert again == chunk
         assert where.parent == first.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
         assert chunk.are_in(where)
-        assert same.place(FIRST, chunk) == where, "decoded once"
+        assert same.place(FIRST, chunk) == (chunk, where), "decoded once"
     assert not where.exists()
 
 
@@ -225,12 +230,9 @@ def test_a_merged_index_of_a_downlink_in_work_is_not_rebuilt(site: Site, begun: 
     (site.work / paths.receipt(FIRST)).unlink(missing_ok=True)
     path = site.work / paths.datagrams(RUN, FIRST)
     path.unlink() if harm == "removed" else path.write_bytes(path.read_bytes()[:-1])
-    if (begun, harm) == ("first", "removed"):
-        assert KnownRun.read(context(site, DEAD)).indexes == {}, "not published yet"
-    else:
-        with pytest.raises(StateError) as error:
-            KnownRun.read(context(site, DEAD))
-        assert error.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
+    with pytest.raises(StateError) as error:
+        KnownRun.read(context(site, DEAD))
+    assert error.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
     with pytest.raises(MissingInputError) as refused:
         rebuild_indexes(site.settings, DownlinkId(FIRST), io.StringIO())
     assert refused.value.remedy.do == (f"snakemake dl={FIRST} -R deliver_run",)
@@ -245,12 +247,12 @@ def test_a_delivery_by_another_process_makes_the_merge_decide_again(
     faster = site.clone(tmp_path / "faster")
     publish, turn = Deliveries.publish, iter([True])
 
-    def slow(recorded: Deliveries, entry: Delivery) -> None:
+    def slow(recorded: Deliveries, entry: Delivery) -> Record:
         if next(turn, False):
             faster.by_hand(FIRST)
             for home in (f"work/{paths.run(RUN)}", f"work/copies/{paths.run(RUN)}", "stage"):
                 shutil.copytree(faster.home / home, site.home / home, dirs_exist_ok=True)
-        publish(recorded, entry)
+        return publish(recorded, entry)
 
     monkeypatch.setattr(Deliveries, "publish", slow)
     deliver(site, SECOND, DEAD)

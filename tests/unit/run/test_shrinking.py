@@ -19,5 +19,5 @@ def test_lost_events_are_counted_except_a_lone_one() -> None:
     ):
         last = 9 + events
         file = EventFile("r.evt", events, (10, last), (0, 1), 0, "")
-        before = Delivery(DownlinkId("240601001"), (Interval(10, last),), {}, (file,), None, None)
+        before = Delivery(DownlinkId("240601001"), 1, (Interval(10, last),), {}, (file,))
         assert lost(before, np.array(again, np.uint64)) == ({file: count} if count else {})

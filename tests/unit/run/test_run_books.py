@@ -1,4 +1,4 @@
-"""Whether the books in a manifest are those of the run as it is now."""
+"""Whether the books in a delivery are those of the run as it is now."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import DeliveryHistory
-from halfpipe.run.manifest_books import state_of
+from halfpipe.run.run_books import state_of
 from halfpipe.settings import OfChunk, Paths, Settings
 
 RUN = RunId("2c2e5787")
