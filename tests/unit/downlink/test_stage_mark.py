@@ -152,8 +152,8 @@ def test_a_suspended_process_undoes_no_note(settings: Settings, monkeypatch: pyt
     assert mark_of(settings).name == copy_of(settings).name
 
 
-MARK = {"id": "a", "work": "b", "last": []}
-OTHERS = [
+MARK: dict[str, object] = {"id": "a", "work": "b", "last": []}
+OTHERS: list[dict[str, object]] = [
     MARK | {"last": [["series", 1]]},
     MARK | {"last": [[1, 1, "seal"]]},
     MARK | {"more": 1},
