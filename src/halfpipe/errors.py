@@ -24,7 +24,9 @@ class Remedy:
     hands_off: bool
 
     def __init__(self, *do: str, first: str = "", hands_off: bool = False) -> None:
-        vars(self).update(do=do, first=first, hands_off=hands_off)
+        object.__setattr__(self, "do", do)
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "hands_off", hands_off)
 
     @property
     def steps(self) -> list[str]:

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
 from pathlib import Path
+
+from msgspec.structs import asdict, replace
 
 from halfpipe import paths
 from halfpipe.files.heartbeat import Holder, whoami
@@ -18,7 +19,8 @@ ALIVE = Path(paths.HEARTBEATS).name
 def _another(work: Path, name: Callable[[Holder], str], silent: float) -> tuple[Holder, Path]:
     """Make a file of a process on another host whose heartbeat was touched `silent` seconds ago."""
     heart = f"elsewhere-4711-{os.urandom(4).hex()}"
-    holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, token=os.urandom(8).hex())
+    token = os.urandom(8).hex()
+    holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, lifetime=300.0, token=token)
     path, beat = work / name(holder), work / paths.HEARTBEATS / heart
     for each in (path, beat):
         each.parent.mkdir(parents=True, exist_ok=True)

@@ -12,15 +12,16 @@ processes write a mark at the same time, neither undoes what the other noted, be
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import ConfigError, HalfPipeError, Remedy
-from halfpipe.files import working_directory
+from halfpipe.errors import ConfigError, FormatError, HalfPipeError, Remedy
+from halfpipe.files import typed, working_directory
 from halfpipe.files.advice import cannot_be_read, sentence
 from halfpipe.files.records import Record, TakenError, file_of, numbers, parse_record, publish_file, sealed
+from halfpipe.files.typed import Stored
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
@@ -28,6 +29,35 @@ log = logging.getLogger(__name__)
 MOST = 1000  # series with their last record in a mark: a few weeks of them
 LOOKED_AT = 20  # the newest of them, which are always checked, because a backup lacks the newest records
 NEW_STAGE = "see docs/operations.md (A new stage)"
+
+
+class _Last(Stored, frozen=True, array_like=True):
+    """The last record of a series."""
+
+    place: str
+    number: int
+    seal: str
+
+
+class _Mark(Stored, frozen=True):
+    """A mark: the id and the path of the working directory, and the last records there, oldest first."""
+
+    id: str
+    work: str
+    last: tuple[_Last, ...]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of the last record of each series."""
+        return {one.place: one.number for one in self.last}
+
+
+@dataclass(frozen=True)
+class _Published:
+    """A mark, and the record with it."""
+
+    mark: _Mark
+    record: Record
 
 
 def refuse(settings: Settings, *series: str) -> None:
@@ -81,22 +111,23 @@ def _wrong(settings: Settings, series: Collection[str]) -> Cause | None:
             )
     # A mark is published in the stage first, so a copy that is newer than the mark never comes from a running process.
     copy = _read(work / paths.STAGE_MARK_COPY)
-    mark = _read(stage / paths.STAGE_MARK)
+    found = _read(stage / paths.STAGE_MARK)
     known = working_directory.refuse_other(work)
-    if mark is None and copy is not None:
+    if found is None and copy is not None:
         return Cause(
             "not-mounted",
             Verdict.ACTION,
             f"the stage {stage} is not mounted, or was emptied: {stage / paths.STAGE_MARK} does not exist",
             _look(stage, f"Have its file system mounted. If it was emptied on purpose, {NEW_STAGE}"),
         )
-    if mark is None:
+    if found is None:
         return None
-    if mark.values["id"] != known:
+    mark = found.mark
+    if mark.id != known:
         return Cause(
             "stage-foreign",
             Verdict.ACTION,
-            f"the stage {stage} belongs to the working directory {mark.values['work']}, and {work} is another one, or "
+            f"the stage {stage} belongs to the working directory {mark.work}, and {work} is another one, or "
             "was emptied: everything that was delivered would be delivered and submitted again",
             _look(
                 work,
@@ -115,12 +146,11 @@ def _wrong(settings: Settings, series: Collection[str]) -> Cause | None:
             "again",
             _look(work, f"Restore a newer backup. If there is none, {check}, and {NEW_STAGE}"),
         )
-    if copy is not None and copy.number > mark.number:
-        known_there = {place: number for place, number, _ in mark.values["last"]}
+    if copy is not None and copy.record.number > found.record.number:
         lacks = [
-            f"{place}/{number:06d}.json"
-            for place, number, _ in copy.values["last"]
-            if known_there.get(place, 0) < number
+            f"{one.place}/{one.number:06d}.json"
+            for one in copy.mark.last
+            if mark.numbers.get(one.place, 0) < one.number
         ]
         return Cause(
             "restored",
@@ -135,9 +165,8 @@ def _wrong(settings: Settings, series: Collection[str]) -> Cause | None:
 
 def last_noted(settings: Settings, place: str) -> int:
     """Return the number of the last record of the series at `place` that is in the stage's mark; 0 without one."""
-    mark = _read(settings.paths.stage / paths.STAGE_MARK)
-    last = mark.values["last"] if mark else ()
-    return next((number for series, number, _ in last if series == place), 0)
+    found = _read(settings.paths.stage / paths.STAGE_MARK)
+    return found.mark.numbers.get(place, 0) if found is not None else 0
 
 
 def noted(settings: Settings, place: str, record: Record) -> None:
@@ -158,30 +187,33 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
     """
     work = settings.paths.work
     mark, copy = settings.paths.stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
-    new = [[place, record.number, record.seal] for place, record in records][-MOST:]
-    owner = {"id": working_directory.begin(work), "work": str(work)}
+    new = [_Last(place, record.number, record.seal) for place, record in records][-MOST:]
+    id = working_directory.begin(work)
     while True:
-        before = _read(mark)
-        last = before.values["last"] if before else []
-        known = {place: number for place, number, _ in last}
-        added = {entry[0]: entry for entry in new if entry[1] > known.get(entry[0], 0)}
-        if before is not None and not added:
+        found = _read(mark)
+        before = found.mark if found is not None else _Mark(id, str(work), ())
+        added = {one.place: one for one in new if one.number > before.numbers.get(one.place, 0)}
+        if found is not None and not added:
             break
-        last = [*(entry for entry in last if entry[0] not in added), *added.values()]
-        content = sealed({**owner, "last": last[-MOST:]}, before.seal if before else None)
+        last = [*(one for one in before.last if one.place not in added), *added.values()]
+        after = typed.values(_Mark(id, str(work), tuple(last[-MOST:])))
         with suppress(TakenError):
-            publish_file(mark, before.number + 1 if before else 1, content)
+            if found is None:
+                publish_file(mark, 1, sealed(after, None))
+            else:
+                publish_file(mark, found.record.number + 1, sealed(after, found.record.seal))
     # Also if a killed process published the mark without its copy.
-    if before.number not in numbers(copy):
+    number = found.record.number
+    if number not in numbers(copy):
         with suppress(TakenError, FileNotFoundError):  # another process publishes a newer one
-            publish_file(copy, before.number, before.content)
+            publish_file(copy, number, found.record.content)
     for home in (mark, copy):
         for older in numbers(home):
-            if older < before.number:
+            if older < number:
                 file_of(home, older).unlink(missing_ok=True)
 
 
-def _read(home: Path) -> Record | None:
+def _read(home: Path) -> _Published | None:
     """Read the newest mark in a directory; None if there is none.
 
     Raises
@@ -193,34 +225,36 @@ def _read(home: Path) -> Record | None:
         path = file_of(home, max(there))
         try:
             record = parse_record(path.read_bytes())
+            if record is None:
+                raise FormatError(f"{path}: damaged (checksum mismatch)")
+            mark = typed.convert(record.values, _Mark, path)
         except FileNotFoundError:
             continue  # another process published a newer one
         except OSError as error:
             raise ConfigError(cannot_be_read(path, error), code="file-system") from error
-        if record is None:
+        except FormatError as error:
             raise ConfigError(
-                f"{path}: damaged (checksum mismatch). It records which working directory the stage belongs to, so "
-                "nothing was done. There are two copies, in the stage and in the working directory.",
+                f"{error}. It records which working directory the stage belongs to, so nothing was done. There are "
+                "two copies, in the stage and in the working directory.",
                 Remedy(first="Copy the good one over this one"),
                 code="damaged",
-            )
-        return replace(record, number=max(there))
+            ) from error
+        return _Published(mark, replace(record, number=max(there)))
     return None
 
 
-def _lost(work: Path, mark: Record, series: Collection[str]) -> Iterator[str]:
+def _lost(work: Path, mark: _Mark, series: Collection[str]) -> Iterator[str]:
     """Yield the newest records of a mark, and those of `series`, that the working directory lacks.
 
     A damaged record is not lost: reading its series reports the damage.
     """
-    entries = mark.values["last"]
-    older = [entry for entry in entries[:-LOOKED_AT] if entry[0] in series]
-    for place, number, seal in [*older, *entries[-LOOKED_AT:]]:
-        name = f"{number:06d}.json"
-        for home in (place, paths.copies(place)):
+    older = [one for one in mark.last[:-LOOKED_AT] if one.place in series]
+    for one in [*older, *mark.last[-LOOKED_AT:]]:
+        name = f"{one.number:06d}.json"
+        for home in (one.place, paths.copies(one.place)):
             with suppress(OSError):
                 record = parse_record((work / home / name).read_bytes())
-                if record is None or record.seal == seal:
+                if record is None or record.seal == one.seal:
                     break
         else:
-            yield f"{place}/{name}"
+            yield f"{one.place}/{name}"

@@ -5,7 +5,6 @@ this boot is also looked up in the kernel, so that a process that was killed her
 """
 
 import getpass
-import json
 import os
 import re
 import signal
@@ -14,12 +13,16 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.errors import FormatError
+from halfpipe.files import typed
 from halfpipe.files.durable import write_bytes
 from halfpipe.words import utc
 
@@ -27,12 +30,11 @@ BEATS = 30  # in a lifetime
 PROBE_SECONDS = 1.0  # between two looks at the file server's clock
 ENDING_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 BOOT, PROCESS_NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-NAME = re.compile(r"\w[\w.-]*")
+NAME = r"\A\w[\w.-]*\Z"
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A process that holds a lease or works under one.
+class Holder(msgspec.Struct, frozen=True):
+    """A process that holds a lease or works under one. A file of a later version may have more keys.
 
     Attributes
     ----------
@@ -55,36 +57,26 @@ class Holder:
     pid: int
     slurm_job: str
     since: str
-    heart: str = ""
-    lifetime: float = 300.0
-    token: str = ""
-    boot: str = ""
-    begun: int = 0
+    heart: Annotated[str, msgspec.Meta(pattern=NAME)]
+    lifetime: float
+    token: str
+    boot: str
+    begun: int
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a file that such a process wrote, perhaps a later version; None if it is missing or damaged.
+        """Read a file that such a process wrote; None if it is missing or damaged.
 
         Errors of the file server are raised, because a lease that could not be read must not be taken over.
         """
         try:
-            values = json.loads(path.read_bytes())
-            found = cls(**{each.name: each.type(values[each.name]) for each in fields(cls)})  # type: ignore[operator]
-        except (
-            FileNotFoundError,
-            PermissionError,
-            IsADirectoryError,
-            ValueError,
-            TypeError,
-            KeyError,
-            RecursionError,
-        ):
+            return typed.decode(path.read_bytes(), cls, path)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, FormatError):
             return None
-        return found if NAME.fullmatch(found.heart) else None
 
     def as_bytes(self) -> bytes:
         """Return the content of a file for `read`."""
-        return json.dumps(asdict(self)).encode()
+        return msgspec.json.encode(self)
 
     @property
     def is_gone(self) -> bool:
@@ -127,13 +119,23 @@ def _state(pid: int | str) -> tuple[str, int]:
 
 
 def whoami() -> Holder:
-    """Describe this process."""
+    """Describe this process, without a heartbeat."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run a user id without a name
         user = str(os.getuid())
-    job = os.environ.get("SLURM_JOB_ID", "")
-    return Holder(user, socket.gethostname(), os.getpid(), job, utc(time.time()))
+    return Holder(
+        user=user,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slurm_job=os.environ.get("SLURM_JOB_ID", ""),
+        since=utc(time.time()),
+        heart="",
+        lifetime=0.0,
+        token="",
+        boot="",
+        begun=0,
+    )
 
 
 @contextmanager

@@ -5,19 +5,27 @@ The mark is made once, when a command first changes state there. A directory wit
 
 import errno
 import os
-import re
 from pathlib import Path
+from typing import Annotated
 from uuid import uuid4
 
+from msgspec import Meta
+
 from halfpipe import paths
-from halfpipe.errors import ConfigError
+from halfpipe.errors import ConfigError, FormatError
+from halfpipe.files import typed
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.durable import publish
 from halfpipe.files.json_files import dump_json
 from halfpipe.files.reading import names_in
+from halfpipe.files.typed import Stored
 
 FORMAT = 3
-_MARK = re.compile(rb'\{\n "format": %d,\n "id": "([0-9a-f]{32})"\n\}\n' % FORMAT)
+
+
+class _Mark(Stored, frozen=True):
+    format: Annotated[int, Meta(ge=FORMAT, le=FORMAT)]
+    id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 
 
 def begin(work: Path) -> str:
@@ -34,7 +42,7 @@ def begin(work: Path) -> str:
     """
     place = work / paths.FORMAT_MARK
     while (known := refuse_other(work)) is None:
-        publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
+        publish(place, dump_json(typed.values(_Mark(FORMAT, uuid4().hex))).encode())
     return known
 
 
@@ -63,7 +71,7 @@ def refuse_other(work: Path) -> str | None:
     place = work / paths.FORMAT_MARK
     restore = f"restore {place} from the backup of {work}, or set another working directory in the config (paths.work)"
     try:
-        mark = _MARK.fullmatch(place.read_bytes())
+        return typed.decode(place.read_bytes(), _Mark, place).id
     except (FileNotFoundError, NotADirectoryError):
         # Signs that downlinks were processed.
         if found := [
@@ -76,9 +84,8 @@ def refuse_other(work: Path) -> str | None:
         return None
     except OSError as error:
         raise ConfigError(cannot_be_read(place, error)) from error
-    if mark is None:
+    except FormatError as error:
         raise ConfigError(
-            f"{place}: damaged, or of another version of HalfPipe; this one reads only format {FORMAT}. Nothing was "
+            f"{error}: damaged, or of another version of HalfPipe; this one reads only format {FORMAT}. Nothing was "
             f"done. If it is damaged, {restore}."
-        )
-    return mark[1].decode()
+        ) from error

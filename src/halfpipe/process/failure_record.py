@@ -5,22 +5,22 @@ there is no record. The record belongs to the last start of the job, and counts 
 """
 
 import errno
-import json
 import os
 import re
 import signal
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from halfpipe import paths
-from halfpipe.errors import NOTHING, HalfPipeError, Remedy
+from halfpipe.errors import NOTHING, FormatError, HalfPipeError, Remedy
+from halfpipe.files import typed
 from halfpipe.files.advice import DISK_FULL, SMALL_FILE, NoRoomError, disk_full, free_space, sentence, size
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
+from halfpipe.files.typed import Stored
 
 SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGKILL: ("killed", "killed from outside (SIGKILL), most often because memory ran out"),
@@ -36,8 +36,7 @@ FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute paths in a message
 SIGNALLED = 128  # exit status after a signal, minus the signal's number
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Stored, frozen=True):
     """Why a job failed.
 
     Attributes
@@ -112,17 +111,19 @@ class Failure:
 
     @classmethod
     def read(cls, log: Path) -> Self | None:
-        """Return the record of the job with this log; None without one."""
-        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            value = json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes())
-            remedy = value.pop("remedy")
-            return cls(**value, remedy=Remedy(*remedy.pop("do"), **remedy))
-        return None
+        """Return the record of the job with this log, or why it cannot be read; None without one."""
+        path = log.with_suffix(paths.FAILURE_SUFFIX)
+        try:
+            return typed.decode(path.read_bytes(), cls, path)
+        except FileNotFoundError:
+            return None
+        except (OSError, FormatError) as error:
+            return cls.of(error)
 
     def write(self, log: Path) -> bool:
         """Write the record, completely or not at all; return whether that worked, because a disk may be full."""
         with suppress(HalfPipeError, OSError):
-            write_text(log.with_suffix(paths.FAILURE_SUFFIX), dump_json(asdict(self)), locked=False)
+            write_text(log.with_suffix(paths.FAILURE_SUFFIX), dump_json(typed.values(self)), locked=False)
             return True
         return False
 

@@ -15,21 +15,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from halfpipe import paths
+from halfpipe.files import typed
 from halfpipe.files.durable import write_whole
 from halfpipe.files.reading import open_regular
+from halfpipe.files.typed import Stored
 
 STATUS = Path("/proc/self/status")
+
+
+class Usage(Stored, frozen=True):
+    """A line of the file: what a job took.
+
+    Attributes
+    ----------
+    job
+        Its rule and its chunk or run, such as ``decode_chunk-00001``.
+    begun, host
+        When and where it began.
+    seconds, cpu_seconds
+        The wall clock of its work, and its user and system time, including the programs that it started.
+    memory
+        The peak memory of the job or of one program that it started, bytes.
+    """
+
+    job: str
+    begun: Annotated[datetime, Meta(tz=True)]
+    host: str
+    seconds: float
+    cpu_seconds: float
+    memory: int
 
 
 @contextmanager
 def recorded(log: Path | None) -> Iterator[None]:
     """Append usage and log of the work inside the ``with`` to the files of the downlink, if the work ends well.
-
-    A line contains the ``job``, such as ``decode_chunk-00001``; when it was ``begun``, UTC, and its ``host``; the wall
-    clock ``seconds`` of the work; the ``cpu_seconds``, user and system, including the programs that it started; and
-    ``memory``, the peak memory of the job or of one program that it started, in bytes.
 
     Without a log nothing is written. A full disk does not fail the job.
     """
@@ -37,16 +61,16 @@ def recorded(log: Path | None) -> Iterator[None]:
     yield
     if log is None:
         return
-    took = {
-        "job": log.stem,
-        "begun": begun.isoformat(timespec="milliseconds"),
-        "host": os.uname().nodename,
-        "seconds": round(time.monotonic() - start, 3),
-        "cpu_seconds": round(_cpu_seconds() - cpu, 3),
-        "memory": _memory(),
-    }
+    took = Usage(
+        job=log.stem,
+        begun=begun,
+        host=os.uname().nodename,
+        seconds=round(time.monotonic() - start, 3),
+        cpu_seconds=round(_cpu_seconds() - cpu, 3),
+        memory=_memory(),
+    )
     with suppress(OSError):
-        _append(log.with_name(paths.USAGE), f"{json.dumps(took, sort_keys=True)}\n".encode())
+        _append(log.with_name(paths.USAGE), f"{json.dumps(typed.values(took), sort_keys=True)}\n".encode())
         with open_regular(log) as file:
             _append(log.with_name(paths.DONE_LOG), file.read())
         log.unlink()

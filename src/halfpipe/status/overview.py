@@ -1,21 +1,25 @@
 """The accounts of many downlinks, the problems of the site itself, and what a person was told of both."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
-from halfpipe.files.json_files import read_json, write_json
+from halfpipe.errors import FormatError, HalfPipeError
+from halfpipe.files import typed
+from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import modified
+from halfpipe.files.typed import Stored
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, account_and_facts
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.survey import DownlinkFacts, Survey
 from halfpipe.words import count
 
+log = logging.getLogger(__name__)
 DAY = 86400.0
 OfFiles = Callable[[DownlinkId], Iterable[Cause]]
 
@@ -103,23 +107,32 @@ def recent(survey: Survey, days: float, since: str = "") -> list[DownlinkId]:
     return [downlink for downlink in known(survey) if downlink in told or not is_old(downlink)]
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(Stored, frozen=True):
     """The last message about a subject: the codes of its causes in order, when they began, and when it was sent."""
 
-    codes: Sequence[str]
+    codes: list[str]
     since: float
     at: float
 
 
+class _Sent(Stored, frozen=True):
+    """The file: the last message about each subject."""
+
+    sent: dict[str, Told]
+
+
 def read_told(path: Path) -> dict[str, Told]:
-    """Return the last message about each subject; nothing if the file cannot be read."""
-    with suppress(HalfPipeError, KeyError, TypeError, AttributeError):
-        return {subject: Told(**one) for subject, one in read_json(path)["sent"].items()}
-    return {}
+    """Return the last message about each subject; if the file is damaged, nothing, so lasting problems are repeated."""
+    try:
+        return typed.decode(path.read_bytes(), _Sent, path).sent
+    except FileNotFoundError:
+        return {}
+    except (OSError, FormatError) as error:
+        log.warning("%s: which messages were sent is not known, so they are repeated", error)
+        return {}
 
 
 def write_told(path: Path, told: Mapping[str, Told]) -> None:
     """Write the last message about each subject, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"sent": {subject: vars(one) for subject, one in told.items()}})
+    write_json(path, typed.values(_Sent(dict(told))))

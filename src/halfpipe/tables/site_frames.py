@@ -4,14 +4,11 @@ FITS keywords of coverage follow the OGIP convention for time intervals (OGIP/93
 mission: MET counts seconds of TT from 2001-01-01 00:00:00 UTC, which is MJD 51910 + 7.428703703703703E-4 in TT.
 """
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import cached_property
 from itertools import product, repeat
 from math import nan
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +20,8 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.downlink.plan import Plan, outstanding_chunks
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy
+from halfpipe.files import typed
 from halfpipe.files.json_files import parts_of, seal_of
 from halfpipe.files.reading import read_whole
 from halfpipe.files.records import PREVIOUS
@@ -32,6 +30,7 @@ from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
+from halfpipe.process.usage import Usage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import (
     begun_downlinks,
@@ -53,7 +52,6 @@ MJD_REFERENCE = (51910, 7.428703703703703e-4)  # of MET 0 in TT: 32 s of leap se
 Covered = tuple[float, float]
 LONGEST = 7 * 86400  # seconds that a run may last
 EARLIER = 3600  # seconds that an event may have before the start of its run
-JOB = itemgetter("job", "begun", "host", "seconds", "cpu_seconds", "memory")
 
 
 class SiteFrames:
@@ -205,9 +203,10 @@ class SiteFrames:
         for downlink in self._names():
             with suppress(OSError):
                 for line in read_whole(f"{self._work}/{paths.usage(downlink)}").splitlines():
-                    with suppress(ValueError, KeyError, TypeError):  # a line that a full disk cut off
-                        name, begun, *measured = JOB(json.loads(line))
-                        yield (downlink, name, datetime.fromisoformat(begun).timestamp(), *measured)
+                    with suppress(FormatError):  # a line that a full disk cut off
+                        one = typed.decode(line, Usage, paths.usage(downlink))
+                        begun = one.begun.timestamp()
+                        yield (downlink, one.job, begun, one.host, one.seconds, one.cpu_seconds, one.memory)
 
     def _records(self) -> Iterator[tuple[Any, ...]]:
         for downlink, read in product(self._names(), (self._hand_offs, self._submissions)):

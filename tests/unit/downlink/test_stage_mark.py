@@ -152,7 +152,16 @@ def test_a_suspended_process_undoes_no_note(settings: Settings, monkeypatch: pyt
     assert mark_of(settings).name == copy_of(settings).name
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"id": "a", "work": "b", "last": [[1]]}'])
+MARK: dict[str, object] = {"id": "a", "work": "b", "last": []}
+OTHERS: list[dict[str, object]] = [
+    MARK | {"last": [["series", 1]]},
+    MARK | {"last": [[1, 1, "seal"]]},
+    MARK | {"more": 1},
+    {"id": "a"},
+]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", *(records.sealed(other, None) for other in OTHERS)])
 def test_a_damaged_mark_is_refused(settings: Settings, content: bytes) -> None:
     noted(settings, 1)
     mark_of(settings).write_bytes(content)

@@ -51,6 +51,7 @@ DAMAGED += [
     f'{{"format": true, {ID}}}',
     f'{{"format": "3", {ID}}}',
     f'{{"format": 1, {ID}}}',
+    f'{{"format": 3, {ID}, "more": 1}}',
 ]
 
 

@@ -1,6 +1,7 @@
 """Why a job failed, as the job or its head records it."""
 
 import errno
+import json
 import logging
 import os
 import re
@@ -80,6 +81,20 @@ def test_a_job_that_fails_records_why(
 def test_a_full_disk_that_is_not_known_and_a_record_that_cannot_be_written() -> None:
     assert (Failure.full(None).code, Failure.full(None).place) == ("disk-full", "")
     assert not Failure("decoder", "it failed").write(Path("/proc/job.log"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"code": 1}, {"commands": "misspelt"}, {"text": None}, {"remedy": {"do": [], "first": ""}}]
+)
+def test_a_damaged_record_is_the_reason_with_its_name(change: dict[str, Any], tmp_path: Path) -> None:
+    log, record = tmp_path / "job.log", tmp_path / "job.failure.json"
+    Failure("decoder", "it failed").write(log)
+    good = json.loads(record.read_bytes())
+    for content in (json.dumps(good | change), "{"):
+        record.write_text(content)
+        why = Failure.read(log)
+        assert why is not None
+        assert (why.code, str(record) in why.text) == ("format", True)
 
 
 def common(*, dryrun: bool) -> Any:

@@ -120,12 +120,15 @@ def test_a_mail_begins_with_what_is_new() -> None:
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)
 
 
+MISSPELT = json.dumps({"sent": {"x": {"code": ["failed"], "since": 1.0, "at": 2.0}}})
+
+
 def test_sent_messages_are_remembered_and_a_damaged_file_repeats_them(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "told.json"
     told = {"230401001": Told(["failed"], 1.0, 2.0)}
     write_told(path, told)
     assert read_told(path) == told
-    for damage in ("", "[]", "{}", '{"sent": 1}', json.dumps({"sent": {"x": {}}})):
+    for damage in ("", "[]", "{}", '{"sent": 1}', json.dumps({"sent": {"x": {}}}), MISSPELT):
         path.write_text(damage)
         assert read_told(path) == {}
 
