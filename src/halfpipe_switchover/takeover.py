@@ -28,8 +28,6 @@ from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.legacy import legacy_tree
-from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import Action, By, Outcome
@@ -40,6 +38,8 @@ from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
 from halfpipe.run.receipt_file import publish_receipt, series
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
+from halfpipe_switchover import legacy_tree
+from halfpipe_switchover.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 
 HANDOFF = 1  # number of the legacy's hand-off; HalfPipe's later ones have the numbers after it
 EMPTY_LOG: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}

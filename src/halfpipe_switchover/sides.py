@@ -21,9 +21,9 @@ from halfpipe.formats import evt
 from halfpipe.formats.retdef import FILE_NAME
 from halfpipe.formats.structured import at_every_byte, joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_tree import MET, SCRATCH, read_spans
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
+from halfpipe_switchover.legacy_tree import MET, SCRATCH, read_spans
 
 # One event of a run: `place` is the number of the file with the record, `offset` is its first byte, `sum` is a
 # checksum of the record. A `bare` event is an LPA event without handlers.

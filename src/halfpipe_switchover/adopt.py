@@ -213,7 +213,7 @@ def _refuse(name: str, connection: Connection, names: set[str]) -> None:
         if lock_row(connection) is not None:
             # No command here: going back drops the rows of runs that only HalfPipe has.
             raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
-        remedy = Remedy("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+        remedy = Remedy("halfpipe adopt --back --do", "halfpipe adopt --do")
         raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
     if LOCK.name in names or not any(table.name in names for table in SHARED):
         raise LedgerError(
@@ -331,5 +331,5 @@ def _count(connection: Connection, name: str) -> int:
 
 def _differs(name: str, what: str) -> LedgerError:
     return LedgerError(
-        f"the ledger {name}: {what}. Nothing was changed, except on Oracle.", Remedy("halfpipe ledger adopt")
+        f"the ledger {name}: {what}. Nothing was changed, except on Oracle.", Remedy("halfpipe adopt")
     )

@@ -1,7 +1,7 @@
 """A model of the legacy: its tree and its hand-offs to Level-1, event by event and line by line.
 
 It was written from the published scripts (ground-chain §6, legacy-state), and is easy to compare with them. It shares
-no rule with `halfpipe.legacy`. Tests compare it with `halfpipe.legacy`, and with files of the legacy (tests/takeover).
+no rule with `halfpipe_switchover`. Tests compare it with that, and with files of the legacy (../takeover).
 """
 
 import re

@@ -13,22 +13,23 @@ import pytest
 from halfpipe import paths
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
-from halfpipe.legacy.takeover import takeover
 from halfpipe.run.moot_keys import UNSET
+from halfpipe_switchover.takeover import takeover
 from tests.support import forks
-from tests.support.golden_cases import TAKEOVER, build, case_names, cases, check, read_case
+from tests.support.golden_cases import build, case_names, cases, check, read_case
 from tests.support.harness import events_of
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
-from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site
+from tests.switchover.support.legacy_merge import Legacy
+from tests.switchover.support.takeover_cases import TAKEOVER, taken_over
 
 
 @pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_runs_of_the_legacy_are_finished_here(name: str, site: Site) -> None:
     """Take over the legacy's part of a case, process the rest, and compare with the golden bytes."""
     home, case = legacy(site, name), read_case(TAKEOVER / name)
-    theirs, rest = case.steps[: case.taken_over], case.steps[case.taken_over :]
+    theirs, rest = case.steps[: taken_over(case)], case.steps[taken_over(case) :]
     assert take(site, home)["refused"] == {}
     done = {step.downlink for step in theirs}
     assert site.outstanding(*sorted(done)) == frozenset()
@@ -316,7 +317,7 @@ def test_after_a_kill_at_any_moment_the_next_takeover_ends_the_same(site: Site) 
 @pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_the_model_gives_what_the_legacy_wrote(name: str, tmp_path: Path) -> None:
     case, wrote, tree = read_case(TAKEOVER / name), TAKEOVER / name / "legacy", tmp_path / "tree"
-    for step in case.steps[: case.taken_over]:
+    for step in case.steps[: taken_over(case)]:
         Legacy(case, tmp_path).process(step)
     given, mine = (
         {path.relative_to(home): path.read_bytes() for path in home.rglob("*-spans.txt")}

@@ -18,13 +18,13 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy.comparison import UNLIKE, Compared, compare
-from tests.support.compared import BothSides
-from tests.support.golden_cases import TAKEOVER
-from tests.support.harms import HARMS, TEXTS, Copy, NothingError, key_of
+from halfpipe_switchover.comparison import UNLIKE, Compared, compare
 from tests.support.harness import records_of
 from tests.support.random_cases import random_case
 from tests.support.workflow import Site
+from tests.switchover.support.compared import BothSides
+from tests.switchover.support.harms import HARMS, TEXTS, Copy, NothingError, key_of
+from tests.switchover.support.takeover_cases import TAKEOVER
 
 SHORT = (0, 44, 105)  # histories without known events, and with a downlink that is merged again without files
 UNTOUCHED = [*SHORT, *(n for n in range(30) if n not in SHORT), 118, 159]  # their originals must be explained

@@ -8,10 +8,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from tests.support.compared import BothSides, event_file, sequence_of, write_event_file
-from tests.support.golden_cases import TAKEOVER, case_names
+from tests.support.golden_cases import case_names
 from tests.support.harness import records_of
 from tests.support.workflow import Site
+from tests.switchover.support.compared import BothSides, event_file, sequence_of, write_event_file
+from tests.switchover.support.takeover_cases import TAKEOVER, taken_over
 
 FIRST, SECOND = "240601001", "240601002"
 
@@ -58,7 +59,7 @@ GONE = {"split3_cleaned": {1, 2}, "split3_died": {2}}  # steps of which the lega
 @pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_tree_of_the_legacy(name: str, site: Site) -> None:
     sides = BothSides(TAKEOVER / name, site)
-    for number, step in enumerate(sides.case.steps[: sides.case.taken_over], 1):
+    for number, step in enumerate(sides.case.steps[: taken_over(sides.case)], 1):
         sides.site.by_hand(step.downlink)
         found = sides.compared(step.downlink, sides.case.directory / "legacy")
         gone = number in GONE.get(name, set())

@@ -13,7 +13,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.words import count
 
 if TYPE_CHECKING:
-    from halfpipe.legacy.comparison import Compared
+    from halfpipe_switchover.comparison import Compared
 
 MOST = 30  # groups shown of a downlink
 VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "something unexplained"}
@@ -48,11 +48,11 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
     """Compare deliveries with those of the legacy or another system, event by event and text by text.
 
     "here" is the stage, "there" is DIR. Each group of events that differs has a reason: a "defect" of the legacy with
-    its number (docs/legacy.md), "spans", "elsewhere", "waits", "gone", or "unexplained".
+    its number (docs/switch-over/legacy.md), "spans", "elsewhere", "waits", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")
-    from halfpipe.legacy.comparison import compare  # noqa: PLC0415 - numpy
+    from halfpipe_switchover.comparison import compare  # noqa: PLC0415 - numpy
 
     found: list[Compared] = []
     errors: dict[DownlinkId, HalfPipeError] = {}

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import Merged, Part, replay
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from tests.support.legacy_merge import Dgm, Evt, Merge, merge, of_datagram, unique
+from halfpipe_switchover.legacy_replay import Merged, Part, replay
 from tests.support.model import Chunk
+from tests.switchover.support.legacy_merge import Dgm, Evt, Merge, merge, of_datagram, unique
 
 KEY = np.dtype([("sequence", "u8"), ("apid", "u2")])
 RUN = RunId("2c2e5787")

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, MetaData, Table, create_engine, select, text
 from sqlalchemy.pool import NullPool
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.adopt import Answer, read_as_level1
 from halfpipe.ledger.tables import time_of
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe_switchover.adopt import Answer, read_as_level1
 from tests.support.ledger_files import SCID, Database, Datagram
 
 N, DGM, SEG = "NUMERIC(38)", "glastops_downlink_dgm", "glastops_downlink_seg"

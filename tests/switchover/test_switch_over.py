@@ -1,4 +1,4 @@
-"""All commands of docs/switch-over.md in their order, with stand-ins for what else is at S3DF."""
+"""All commands of docs/switch-over/runbook.md in their order, with stand-ins for what else is at S3DF."""
 
 import json
 import re
@@ -10,15 +10,16 @@ import yaml
 from halfpipe.ids import DownlinkId, RunId
 from tests.support import documents
 from tests.support.documents import Command, commands, sections
-from tests.support.golden_cases import TAKEOVER, read_case
+from tests.support.golden_cases import read_case
 from tests.support.in_process import ROOT
 from tests.support.ledger_files import Database, whole
-from tests.support.legacy_ledger import LegacyLedger
 from tests.support.level1 import CLIENT
 from tests.support.pipeline_server import TASK_XML, variables_of
 from tests.support.workflow import REPLAY
+from tests.switchover.support.legacy_ledger import LegacyLedger
+from tests.switchover.support.takeover_cases import TAKEOVER
 
-RUNBOOK = "docs/switch-over.md"
+RUNBOOK = "docs/switch-over/runbook.md"
 CASE = TAKEOVER / "split3_after2"
 FIRST, SECOND, THIRD = map(DownlinkId, ("240601001", "240601002", "240602001"))
 RUN = RunId("2c2e5787")

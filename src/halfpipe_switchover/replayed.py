@@ -14,9 +14,6 @@ from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt, rows
 from halfpipe.formats.idx import EVENT, parse_datagrams
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import Merged, Part, cut, file_number
-from halfpipe.legacy.legacy_tree import handed_off
-from halfpipe.legacy.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, home_at, moot_of
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
@@ -25,6 +22,9 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there
 from halfpipe.run.moot_keys import UNSET, MootKey
 from halfpipe.settings import Merge
+from halfpipe_switchover.legacy_replay import Merged, Part, cut, file_number
+from halfpipe_switchover.legacy_tree import handed_off
+from halfpipe_switchover.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, home_at, moot_of
 
 # Lines in the legacy's text of MOOT keys for a run that could not be mapped: none, or one without a good key.
 UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")

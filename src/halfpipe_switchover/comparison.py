@@ -2,7 +2,7 @@
 
 A difference is explained only if the other side's whole delivery of the run is exactly what the legacy's rule gives,
 replayed on the datagrams and events that are known here. Everything else needs action. A reason is not a proof: it only
-names the rule. docs/legacy.md has the numbers of the defects.
+names the rule. docs/switch-over/legacy.md has the numbers of the defects.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,14 @@ from halfpipe.downlink import stage_look
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
-from halfpipe.legacy.replayed import Expected, Inputs, expected_of
-from halfpipe.legacy.sides import (
+from halfpipe.merge.decision import inside_any
+from halfpipe.run import magic7
+from halfpipe.run.moot_keys import MootKey
+from halfpipe.run.receipt_file import read_receipt
+from halfpipe.settings import Settings
+from halfpipe_switchover.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
+from halfpipe_switchover.replayed import Expected, Inputs, expected_of
+from halfpipe_switchover.sides import (
     GONE,
     MAGIC7,
     NOTHING,
@@ -35,11 +40,6 @@ from halfpipe.legacy.sides import (
     record_at,
     side_at,
 )
-from halfpipe.merge.decision import inside_any
-from halfpipe.run import magic7
-from halfpipe.run.moot_keys import MootKey
-from halfpipe.run.receipt_file import read_receipt
-from halfpipe.settings import Settings
 
 SAME, OTHER, UNLIKE = 0, 1, 3
 EVENTS = "events"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.legacy_replay import (
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.settings import Merge
+from halfpipe_switchover.legacy_replay import (
     EIGHT_DIGITS,
     Merged,
     Piece,
@@ -16,13 +18,11 @@ from halfpipe.legacy.legacy_replay import (
     merged,
     spans_of_two,
 )
-from halfpipe.legacy.replayed import Inputs, expected_of
-from halfpipe.legacy.sides import MOOT_KEYS, Side
-from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.settings import Merge
-from tests.support.legacy_beside import RUN, table
+from halfpipe_switchover.replayed import Inputs, expected_of
+from halfpipe_switchover.sides import MOOT_KEYS, Side
 from tests.support.model import Datagram
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD
+from tests.switchover.support.legacy_beside import RUN, table
 
 STOP, ABORT, GO = b"stop", b"abort", b"continue"
 

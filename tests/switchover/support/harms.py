@@ -15,9 +15,9 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.formats import evt
-from halfpipe.legacy.legacy_replay import file_number
-from tests.support.compared import sequence_of, write_event_file
+from halfpipe_switchover.legacy_replay import file_number
 from tests.support.harness import records_of
+from tests.switchover.support.compared import sequence_of, write_event_file
 
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys", "event_times")
 UNKNOWN = "r0000000001"  # a run without any data

@@ -8,8 +8,8 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy.takeover import DESCRIPTIONS, Report, takeover
 from halfpipe.words import count
+from halfpipe_switchover.takeover import DESCRIPTIONS, Report, takeover
 
 SHOWN = 20  # names of each kind; --format json has all
 

@@ -1,4 +1,4 @@
-"""Cost of taking over a mission from the legacy: `python -m benchmarks.takeover [NUMBER]`.
+"""Cost of taking over a mission from the legacy: `python -m benchmarks.switchover [NUMBER]`.
 
 Makes a SIMULATED tree of the legacy with its 60,000 downlinks, all but the last of them cleaned up long ago, and
 measures `halfpipe takeover` on it: a preview, the takeover itself, and a later turn that finds nothing new.

@@ -9,10 +9,10 @@ import numpy as np
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy.comparison import Compared, compare
+from halfpipe_switchover.comparison import Compared, compare
 from tests.support.golden_cases import build
-from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site
+from tests.switchover.support.legacy_merge import Legacy
 
 MAGIC7 = """\
 # SIMULATED attitude and orbit: a line of each in a hundred seconds, from -b to -e (Unix UTC seconds).

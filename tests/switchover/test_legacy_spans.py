@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import FormatError
-from halfpipe.legacy.legacy_tree import MOST_BYTES, read_spans
 from halfpipe.merge.intervals import Interval
+from halfpipe_switchover.legacy_tree import MOST_BYTES, read_spans
 
 TWO = b"(lp1\n(L1L\nL6L\ntp2\na(I14\nI20\ntp3\na."
 

@@ -14,14 +14,14 @@ from sqlalchemy.exc import IntegrityError
 
 from halfpipe.errors import LedgerError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger import adopt as adopt_module
-from halfpipe.ledger.adopt import adopt, adoption, readers, way_back
 from halfpipe.ledger.check import check, refuse_delivery
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.tables import METADATA, OURS, SHARED, legacy_name
+from halfpipe_switchover import adopt as adopt_module
+from halfpipe_switchover.adopt import adopt, adoption, readers, way_back
 from tests.support.ledger_files import Database, Datagram, process, run_rows, settings_of, whole
-from tests.support.legacy_ledger import LegacyLedger
+from tests.switchover.support.legacy_ledger import LegacyLedger
 
 OLD, ONE, TWO, THREE, FOUR = (DownlinkId(f"24060100{n}") for n in range(5))
 DONE, OPEN, NEXT = RunId("2c2e5787"), RunId("2c2e8000"), RunId("2c2ea000")
@@ -49,7 +49,7 @@ def test_adopt_for_a_month_and_go_back(legacy: LegacyLedger, database: Database,
     before, answers = legacy.content(), legacy.level1(DONE, OPEN, NEXT)
     assert [rows[0][0] for rows in answers.values()] == ["Complete", "InProgress"]
     process(tmp_path, TWO, {OPEN: [*EPU0[:4], *EPU1[:3]]})
-    with pytest.raises(LedgerError, match="halfpipe ledger adopt"):
+    with pytest.raises(LedgerError, match="halfpipe_lock"):
         load(ledger, settings, TWO)
 
     seen = adopt(ledger)
@@ -159,7 +159,7 @@ def test_an_adoption_that_would_lose_rows_changes_nothing(
     database.by_others("DELETE FROM halfpipe_lock")
     with pytest.raises(LedgerError, match="cut off") as cut:
         adopt(database.ledger(()), do=True)
-    assert cut.value.remedy.do == ("halfpipe ledger adopt --back --do", "halfpipe ledger adopt --do")
+    assert cut.value.remedy.do == ("halfpipe adopt --back --do", "halfpipe adopt --do")
 
 
 def test_a_column_that_only_the_legacy_has_stays_with_its_table(
@@ -261,7 +261,7 @@ def test_an_interrupted_adoption_can_be_undone_where_each_statement_is_final(
                 load(database.ledger(()), settings_of(tmp_path), FOUR)
             with pytest.raises(LedgerError) as caught:
                 adopt(ledger, do=True)
-            assert "halfpipe ledger adopt --back --do" in caught.value.remedy.do
+            assert "halfpipe adopt --back --do" in caught.value.remedy.do
             adopt(ledger, back=True, do=True)
             cut_off.add(moment)
         assert legacy.level1(DONE, OPEN) == answers
