@@ -81,7 +81,7 @@ test-without-switchover: $(VENV) ## lint, docs and tests without what only the s
 	git clone --quiet . $(WITHOUT)
 	cp -al $(VENV) $(WITHOUT)/.venv
 	cd $(WITHOUT) && rm -r src/halfpipe_switchover tests/switchover docs/switch-over benchmarks/switchover.py
-	cd $(WITHOUT) && sed -i '/halfpipe_switchover/d' pyproject.toml
+	cd $(WITHOUT) && sed -i '/halfpipe_switchover/d' pyproject.toml && sed -i '/switch-over\//d' docs/index.md
 	cd $(WITHOUT)/.venv/bin && grep -lI '^#!.*/python' * | xargs sed -i "1s|^#!.*/python.*|#!$$PWD/python|"
 	cd $(WITHOUT) && .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e . && touch .venv
 	$(MAKE) -C $(WITHOUT) lint docs test
