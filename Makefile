@@ -29,7 +29,7 @@ HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of about 170 downl
   /^Installing/ {print "  installing"} {fflush()}'
 
 .PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
-.PHONY: test-board test-parquet pictures bench docs lint format lock clean
+.PHONY: test-board test-parquet test-without-switchover pictures bench docs lint format lock clean
 
 help: ## list the targets, as does `make` alone
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -69,17 +69,29 @@ golden: $(VENV) ## all golden cases, also with whole commands
 	$(PYTEST) -n auto -m "workflow or not workflow" tests/contract/test_golden.py
 
 histories: $(VENV) ## 20,000 random delivery histories, compared with the slow model
-	$(PYTEST) -m long tests/contract/test_histories.py
+	$(PYTEST) -m "long and not slurm"
 
 test-faults: $(VENV) ## harm to every rule, killed and stopped heads, restored backups
 	$(PYTEST) -n 2 -m faults tests/faults
+
+# In a clone of the last commit, with hard links to the environment's files, in which the project itself is installed anew.
+WITHOUT = build/without-switchover
+test-without-switchover: $(VENV) ## lint, docs and tests without what only the switch-over from the legacy needs
+	rm -rf $(WITHOUT)
+	git clone --quiet . $(WITHOUT)
+	cp -al $(VENV) $(WITHOUT)/.venv
+	cd $(WITHOUT) && rm -r src/halfpipe_switchover tests/switchover docs/switch-over benchmarks/switchover.py
+	cd $(WITHOUT) && sed -i '/halfpipe_switchover/d' pyproject.toml && sed -i '/switch-over\//d' docs/index.md
+	cd $(WITHOUT)/.venv/bin && grep -lI '^#!.*/python' * | xargs sed -i "1s|^#!.*/python.*|#!$$PWD/python|"
+	cd $(WITHOUT) && .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e . && touch .venv
+	$(MAKE) -C $(WITHOUT) lint docs test
 
 test-stories: $(VENV) ## 1,000 random stories of the whole workflow, each with its own books; 15 minutes
 	$(PYTEST) -n 2 -m "stories or not stories" tests/faults/test_stories.py
 
 test-ledger: $(VENV) ## the ledger on a private PostgreSQL; as root, installs it if missing
 	$(BIN)/python -m tests.support.servers postgresql
-	$(PYTEST) -n 2 -m postgresql tests/site
+	$(PYTEST) -n 2 -m postgresql
 
 test-xrootd: $(VENV) ## level-0 from a private XRootD server; as root, installs it if missing
 	$(BIN)/python -m tests.support.servers xrootd

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import secrets
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 
 from halfpipe.downlink import submit
 from tests.support.golden_cases import build
+from tests.support.ledger_files import Database
 from tests.support.level1 import Level1
+from tests.support.private_postgresql import PrivatePostgresql, private_postgresql
 from tests.support.workflow import Site
 
 gc.disable()  # until the tests are collected
@@ -39,6 +43,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("timeless")
 
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)
 TYPED = ("workflow", "slurm")  # marks of tests that start commands in processes of their own
 
 
@@ -105,3 +110,31 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Site]
 def worked(worked_once: Callable[..., Site], tmp_path: Path) -> Callable[..., Site]:
     """Return a function that copies such a site for the test, with the times of files."""
     return lambda *of: worked_once(*of).clone(tmp_path / "site")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PrivatePostgresql]:
+    with private_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", POSTGRESQL])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Return a function that makes an empty database of one kind."""
+    with ExitStack() as held:
+
+        def make() -> Database:
+            name = f"ledger_{secrets.token_hex(4)}"
+            if request.param == "sqlite":
+                return Database(f"sqlite:///{tmp_path / name}.sqlite")
+            server: PrivatePostgresql = request.getfixturevalue("server")
+            held.callback(server.drop_database, name)
+            return Database(server.make_database(name))
+
+        yield make
+
+
+@pytest.fixture
+def database(empty: Callable[[], Database]) -> Database:
+    """Return an empty database."""
+    return empty()

@@ -8,17 +8,11 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import get_type_hints
 
-import click
 import pytest
 
-from halfpipe import paths
 from halfpipe.cli.config import schema
-from halfpipe.cli.main import command as halfpipe
-from halfpipe.settings import Settings
 from tests.support import documents
 from tests.support.config_table import FILE, PLACE, table
 from tests.support.documents import commands, sections
@@ -92,55 +86,18 @@ def test_table_and_schema_of_the_config_follow_from_the_model() -> None:
     assert f"$schema={path.name}" in (ROOT / "config" / "s3df.yaml").read_text().splitlines()[0]
 
 
-def anchors(document: str) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def exists(kind: str, name: str) -> bool:
-    """Tell whether a thing exists that docs/legacy.md names."""
-    match kind:
-        case "verb":
-            verb, *action = name.split()
-            context = click.Context(halfpipe)
-            found = halfpipe.get_command(context, verb) if verb in halfpipe.list_commands(context) else None
-            choices = [vars(each.type).get("choices", ()) for each in found.params] if found else []
-            return found is not None and all(any(word in each for each in choices) for word in action)
-        case "key":
-            place: object = Settings
-            for word in name.split("."):
-                place = get_type_hints(place).get(word)
-            return place is not None
-        case "module":
-            return find_spec(name) is not None
-        case "path":
-            last = name.removeprefix("paths.")
-            return hasattr(paths, last) or hasattr(paths, last.upper())
-        case "rule":
-            return any(
-                f"rule {name}:" in file.read_text() for file in (ROOT / "workflow" / "rules").iterdir()
-            )
-        case "doc":
-            file, _, anchor = name.partition("#")
-            return (ROOT / file).is_file() and (not anchor or anchor in anchors(file))
-        case _:
-            return (ROOT / name).is_file()
-
-
-def test_everything_that_docs_legacy_names_exists() -> None:
-    text = (ROOT / "docs" / "legacy.md").read_text()
-    named = set(re.findall(r"\b(verb|key|module|path|rule|doc|script|file) `([^`]+)`", text))
-    assert len(named) > 150
-    assert sorted(f"{kind} {name}" for kind, name in named if not exists(kind, name)) == []
-
-
 def named_tests(text: str) -> Iterator[tuple[str, str, str]]:
     """Yield the tests that a text names: a file, perhaps with its folder, and perhaps a function."""
     yield from re.findall(r"(?<![\w/])(tests/[\w/]+/)?(test_\w+\.py)(?:::(\w+))?", text)
 
 
 def test_tests_that_are_named_exist() -> None:
-    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("workflow/**/*.smk"), ROOT / "Snakefile"]
+    files = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("workflow/**/*.smk"),
+        ROOT / "Snakefile",
+    ]
     files += [*ROOT.glob("src/**/*.py"), *ROOT.glob("scripts/*.py")]
     texts = {path.relative_to(ROOT): path.read_text() for path in ROOT.glob("tests/**/test_*.py")}
     named = {(path.name, *each) for path in files for each in named_tests(path.read_text())}

@@ -96,7 +96,7 @@ def test_nothing_is_written_into_a_stage_that_is_not_mounted(good: Site) -> None
     for words in (["dl=240601002"], [f"dl={DL}", "-F"], [f"submit={DL}"], []):
         good.snakemake(*words).bad(str(good.stage))
         assert list(good.stage.iterdir()) == []
-    for verb in (["process", "240601002"], ["submit", DL], ["cleanup"], ["takeover", DL]):
+    for verb in (["process", "240601002"], ["submit", DL], ["cleanup"]):
         assert good.halfpipe(*verb).status == 2, verb
 
 

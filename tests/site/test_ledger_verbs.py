@@ -6,10 +6,9 @@ import shlex
 from halfpipe import paths
 from halfpipe.files.leases import Lease
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import RunId
 from tests.support.golden_cases import build
-from tests.support.ledger_files import Database, content, whole
-from tests.support.legacy_ledger import LegacyLedger
+from tests.support.ledger_files import Database, content
 from tests.support.private_postgresql import PASSWORD
 from tests.support.workflow import Site
 
@@ -71,6 +70,8 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     (site.home / "down").touch()
     assert (status(site, "remove", first), status(site, "moot")) == (0, 1)
     assert (site.work / paths.loaded(second)).exists()
+    for words in (("rebuild", first), ("load",)):
+        assert status(site, *words) == 2
     for url, ends in ((None, 2), ("sqlite:////no/such/directory/ledger.sqlite", 1)):
         site.configure(ledger={"url": url})
         assert (status(site, "check"), status(site, "load", second)) == (ends, ends)
@@ -79,31 +80,3 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     (site.home / "ledger").write_bytes(bytes(4096))
     (cause,) = (each for each in site.told("status")["site"] if each["code"] == "ledger")
     assert cause["do"] == f"mv {site.home}/ledger {site.home}/ledger.aside\nhalfpipe ledger rebuild"
-
-
-def test_adopt_and_go_back(database: Database, site: Site) -> None:
-    (first, _) = build("split2", site).downlinks
-    site.configure(ledger={"url": database.url})
-    legacy = LegacyLedger(database)
-    legacy.load(DownlinkId("230331001"), {RUN: [whole(956, 3)]})
-    before, answers = legacy.content(), legacy.level1(RUN)
-    site.by_hand(first)
-
-    found = site.told("ledger", "adopt")
-    assert (found["problems"], len(found["tables"])) == ([], 5)
-    assert not [each for each in found["statements"] if ":" in each or "?" in each]
-    assert (status(site, "adopt"), status(site, "load", first), legacy.content()) == (0, 1, before)
-    lines = site.halfpipe("ledger", "adopt").out.splitlines()
-    assert [line.split()[2] for line in lines[1:6]] == [str(each["rows"]) for each in found["tables"]]
-    assert figures(site, "adopt", "--do") == ["5 tables", "6 rows", "1 run"]
-    assert (status(site, "adopt", "--do"), legacy.level1(RUN)) == (1, answers)
-    assert (status(site, "rebuild"), status(site, "check")) == (0, 0)
-    month = legacy.level1(RUN)
-    assert month.keys() == answers.keys()
-    assert (status(site, "adopt", "--back"), legacy.level1(RUN)) == (0, month)
-    assert (status(site, "adopt", "--back", "--do"), legacy.level1(RUN)) == (0, answers)
-    assert status(site, "adopt", "--back") == 1
-    for words in (("adopt", first), ("check", "--do"), ("load", first, "--back")):
-        assert status(site, *words) == 2
-    database.by_others("ALTER TABLE glastops_acqsummary RENAME COLUMN moot_key TO moot")
-    assert status(site, "adopt", "--do") == 1

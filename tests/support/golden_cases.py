@@ -17,7 +17,7 @@ from halfpipe.run.merged_chunks import File, MergedChunk, Placed
 from tests.support.model import Chunk, Datagram, Event, Rules
 from tests.support.workflow import Site
 
-GOLDEN, TAKEOVER = (Path(__file__).resolve().parents[1] / name for name in ("golden", "takeover"))
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TEXTS = ("delivered_events", "retired_runs", "event_gaps")
 
 
@@ -54,10 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """One golden case with its settings; `moot` has key and alias by run.
-
-    In the cases of `TAKEOVER`, the legacy itself processed the first `taken_over` steps.
-    """
+    """One golden case with its settings; `moot` has key and alias by run."""
 
     name: str
     directory: Path
@@ -65,7 +62,6 @@ class Case:
     latc: int | None
     moot: dict[int, tuple[int, str]]
     steps: tuple[Step, ...]
-    taken_over: int
 
     def products(self, downlink: str, run: int) -> list[Path]:
         """Return the index files of `run` in the chunks of `downlink`, in order of their names."""
@@ -125,7 +121,6 @@ def read_case(name: str | Path) -> Case:
         latc=content["latc"],
         moot={run: (key, alias) for run, (key, alias) in (content["moot"] or {}).items()},
         steps=steps,
-        taken_over=content.get("taken_over", 0),
     )
 
 

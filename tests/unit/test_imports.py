@@ -41,8 +41,10 @@ def test_notebooks_and_verbs_start_light() -> None:
     modules = loaded("import halfpipe.cli.main as main; main.command(['--version'])")
     assert not modules & (HEAVY - {"click"} | {"numpy"})
     assert "numpy" not in loaded("import halfpipe.cli.status")
-    verbs = (ROOT / "src" / "halfpipe" / "cli").glob("[a-z]*.py")
-    assert not loaded("\n".join(f"import halfpipe.cli.{each.stem}" for each in verbs)) & (HEAVY - {"click"})
+    verbs = [path.relative_to(ROOT / "src") for path in (ROOT / "src").glob("*/cli/[a-z]*.py")]
+    assert len(verbs) > 15
+    imports = "\n".join(f"import {'.'.join(each.with_suffix('').parts)}" for each in verbs)
+    assert not loaded(imports) & (HEAVY - {"click"})
     assert "pandas" not in loaded("import halfpipe.pages.board_pages")
 
 
@@ -55,8 +57,8 @@ def test_the_rules_load_nothing_heavy() -> None:
     assert not modules & HEAVY
 
 
-def test_only_simulated_programs_import_the_simulator() -> None:
-    files = [*PROGRAMS, *(ROOT / "src" / "halfpipe").rglob("*.py")]
-    says = re.compile(r"^\s*(from|import) halfpipe_simulator", re.MULTILINE)
-    found = {path.stem for path in files if says.search(path.read_text())}
-    assert found == {"simulate", "simulated_decoder"}
+def test_no_other_package_is_imported_except_the_simulator_by_its_programs() -> None:
+    files = [*PROGRAMS, *(ROOT / "src" / "halfpipe").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]
+    says = re.compile(r"^\s*(?:from|import) (halfpipe_\w+)", re.MULTILINE)
+    found = {(path.stem, name) for path in files for name in says.findall(path.read_text())}
+    assert found == {("simulate", "halfpipe_simulator"), ("simulated_decoder", "halfpipe_simulator")}

@@ -1,7 +1,6 @@
 """`halfpipe ledger`: work on the ledger by hand. scripts/ledger.py loads a downlink as a job."""
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,16 +10,12 @@ from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId
 from halfpipe.words import count
 
-if TYPE_CHECKING:
-    from halfpipe.ledger.adopt import Adoption
-
 TAKES_DOWNLINKS = {
     "check": {True, False},
     "load": {True},
     "remove": {True},
     "rebuild": {False},
     "moot": {False},
-    "adopt": {False},
 }
 
 
@@ -33,54 +28,36 @@ TAKES_DOWNLINKS = {
         ("halfpipe ledger load 230401001", "load a downlink and update its runs"),
         ("halfpipe ledger rebuild", "load all downlinks"),
         ("halfpipe ledger moot", "send missing runs to MOOT"),
-        ("halfpipe ledger adopt", "show how the legacy's tables would be adopted"),
-        ("halfpipe ledger adopt --do", "adopt them; undo: --back --do"),
     ],
     statuses={
-        0: "good: ledger and files agree; MOOT has all runs; the legacy's tables are adopted or can be",
-        1: "a difference; MOOT lacks runs; the tables cannot be adopted; the ledger cannot be reached or used",
+        0: "good: ledger and files agree; MOOT has all runs",
+        1: "a difference; MOOT lacks runs; the ledger cannot be reached or used",
     },
 )
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
     help="check: compare with the files. load, remove: downlinks; a removed downlink keeps its files, and a submission "
-    "loads it again. rebuild: load all. moot: notify the MOOT database. adopt: replace the legacy's tables by "
-    "HalfPipe's, with the same rows.",
+    "loads it again. rebuild: load all. moot: notify the MOOT database.",
 )
 @click.argument(
     "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}. check without any: all."
 )
-@click.option("--do", is_flag=True, help="adopt: do it. Without this, only look.")
-@click.option("--back", is_flag=True, help="adopt: undo it. HalfPipe's tables are dropped.")
 @as_json
-def command(
-    site: Site,
-    what: str,
-    downlinks: tuple[DownlinkId, ...],
-    do: bool,
-    back: bool,
-    as_json: bool,
-) -> int:
+def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int:
     """Compare and repair the ledger, the database with the state of runs that Level-1 reads.
 
-    A submission loads its downlink into the ledger. Use this verb if the ledger and the files disagree, and at the
-    switch from the legacy. Details: docs/ledger.md.
+    A submission loads its downlink into the ledger. Use this verb if the ledger and the files disagree.
+    Details: docs/ledger.md.
     """
     if bool(downlinks) not in TAKES_DOWNLINKS[what]:
-        raise click.UsageError("load and remove need downlinks; rebuild, moot and adopt take none.")
-    if (do or back) and what != "adopt":
-        raise click.UsageError("--do and --back belong to adopt.")
+        raise click.UsageError("load and remove need downlinks; rebuild and moot take none.")
     # Importing SQLAlchemy takes 0.2 s, and the help does not need it.
     from halfpipe.ledger import load, moot_update
     from halfpipe.ledger.check import check
     from halfpipe.ledger.database import Ledger
 
     ledger, status = Ledger.of(site.settings), 0
-    if what == "adopt":
-        from halfpipe.ledger.adopt import adopt
-
-        return _say(ledger.name, adopt(ledger, do=do, back=back), as_json)
     if what == "check":
         found = check(ledger, site.settings, downlinks)
         status = 1 if found else 0
@@ -109,23 +86,3 @@ def command(
     if pending := moot_update.pending(ledger):
         click.echo(f"the MOOT database lacks {count(len(pending), 'run')}: halfpipe ledger moot")
     return status
-
-
-def _say(name: str, found: "Adoption", as_json: bool) -> int:
-    """Print the result of `adopt`; return the exit status."""
-    if as_json:
-        printed.as_json(ledger=name, **vars(found))
-    elif found.done:
-        done = "restored" if found.back else "adopted"
-        rows = count(sum(each.rows for each in found.tables), "row")
-        click.echo(f"{done}: {count(len(found.tables), 'table')} of the legacy with {rows}")
-        if not found.back:
-            compared = count(found.compared, "run")
-            click.echo(f"Level-1's query has the same answers as before ({compared} compared)")
-            click.echo("load HalfPipe's downlinks: halfpipe ledger rebuild")
-    elif found.problems:
-        click.echo("\n".join(["these columns cannot be adopted:", *found.problems]))
-    else:
-        printed.table([vars(each) | {"readers": ", ".join(each.readers)} for each in found.tables])
-        click.echo(f"to do it: halfpipe ledger adopt {'--back ' if found.back else ''}--do")
-    return 1 if found.problems else 0

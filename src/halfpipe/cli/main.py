@@ -4,7 +4,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from halfpipe.process.failure_record import Failure
 from halfpipe.process.rule_program import prepared
 from halfpipe.version import __version__
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 VERBS: Mapping[str, Sequence[str]] = {
     "Look": [
         "status",
@@ -23,7 +26,6 @@ VERBS: Mapping[str, Sequence[str]] = {
         "find",
         "events",
         "diff",
-        "compare",
         "board",
     ],
     "Act on downlinks and runs": [
@@ -34,9 +36,16 @@ VERBS: Mapping[str, Sequence[str]] = {
         "force",
         "cleanup",
     ],
-    "Run the site": ["doctor", "unattended", "ledger", "takeover", "config"],
+    "Run the site": ["doctor", "unattended", "ledger", "config"],
 }
 WIDEST = 100  # columns of a help text, because longer lines are hard to read
+
+
+def verbs_of_others() -> Mapping[str, "EntryPoint"]:
+    """Return the verbs of other installed packages: the entry points of the group ``halfpipe.verbs``, by name."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - it reads all packages, and most verbs do not need it
+
+    return {each.name: each for each in sorted(entry_points(group="halfpipe.verbs"))}
 
 
 class Command(click.Group):
@@ -44,19 +53,26 @@ class Command(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
         """Return all verbs."""
-        return [name for names in VERBS.values() for name in names]
+        return [name for names in self._by_subject().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a verb."""
-        verbs = self.list_commands(ctx)
-        if cmd_name not in verbs:
-            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=verbs, ctx=ctx)
-        command: click.Command = importlib.import_module(f"halfpipe.cli.{cmd_name}").command
+        command: click.Command
+        if any(cmd_name in names for names in VERBS.values()):
+            command = importlib.import_module(f"halfpipe.cli.{cmd_name}").command
+        elif other := verbs_of_others().get(cmd_name):
+            command = other.load()
+        else:
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=self.list_commands(ctx), ctx=ctx)
         return command
+
+    def _by_subject(self) -> Mapping[str, Sequence[str]]:
+        others = list(verbs_of_others())
+        return {**VERBS, "From other packages": others} if others else VERBS
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by subject, each with the first sentence of its help."""
-        for subject, names in VERBS.items():
+        for subject, names in self._by_subject().items():
             verbs = [verb for name in names if (verb := self.get_command(ctx, name))]
             with formatter.section(subject):
                 formatter.write_dl([(verb.name or "", verb.get_short_help_str(WIDEST)) for verb in verbs])

@@ -195,9 +195,9 @@ class Ledger:
             # Another loader may have made all tables since the first query.
             if existing and lock_row(connection) is None:
                 raise LedgerError(
-                    f"the ledger {self.name} has {existing[0]} and no row in {LOCK.name}: its tables are the "
-                    "legacy's, or, on Oracle, leftovers of a killed load.",
-                    Remedy("halfpipe ledger adopt", first="Look at them"),
+                    f"the ledger {self.name} has {existing[0]} and no row in {LOCK.name}: another program made "
+                    "its tables, or, on Oracle, a killed load left them.",
+                    Remedy(first="Look whose they are; move what a killed load left away (docs/ledger.md)"),
                 )
             METADATA.create_all(connection)  # skips tables that exist
             connection.execute(insert(LOCK), [{"id": 1, "revision": REVISION}])

@@ -260,7 +260,7 @@ def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> R
     Returns
     -------
     dict or None
-        The row of ``glastops_acqsummary``. None if no tables were adopted (`halfpipe.ledger.adopt`), the legacy had no
+        The row of ``glastops_acqsummary``. None if no tables were adopted, the legacy had no
         such run, or `loaded` contains all of the legacy's downlinks with data of the run.
     """
     if not inspect(connection).has_table(legacy_name(RUNS)):

@@ -29,7 +29,7 @@ from tests.support.workflow import Site
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
         ["show", "some.evt", "--event", "0", "--sequence", "5"], ["show", LCI, "--format", "csv"],
         ["show", SPREAD, "--event", "0"], ["show", "some.evt", "--books"],
-        ["compare", FIRST, "--with", "no such"], ["statsu"],
+        ["statsu"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28T00:00"], ["find", "--utc", "noon"],
         ["find", "--utc", "2024-06-28"], ["explain", f"{SPREAD}:x"], ["explain", "not-a-code"],
         ["unattended", "--timeout-minutes", "0"],

@@ -1,1 +1,0 @@
-"""The system before HalfPipe: takeover of its deliveries, and comparison with those of HalfPipe."""

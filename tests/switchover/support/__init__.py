@@ -1,0 +1,1 @@
+"""The legacy, modelled from its published scripts, and its harms to a hand-off."""
