@@ -16,9 +16,9 @@ import pytest
 from halfpipe.decode import archive_listing
 from halfpipe.decode.decode_chunk import ATTEMPTS, decode
 from halfpipe.errors import DecoderError
-from halfpipe.formats.level0 import read_datagrams
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Decoder, Paths, Settings
+from halfpipe_simulator.packet_reader import read_datagrams
 from halfpipe_simulator.scenario import Scenario, Simulation
 
 # Runs the decoder. Before and after, it waits until a file allows it to continue; another file makes it fail.
