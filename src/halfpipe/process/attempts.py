@@ -330,7 +330,7 @@ class Attempts:
         """Publish a record, with the time and the user."""
         self._before()
         me = whoami()
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
         record = self.series.publish(values)
         self._add(record)
