@@ -8,9 +8,9 @@ DEMO = demo
 # Tests start hundreds of programs, and without compiled modules each would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
-# CLOCK=40d sets another clock for the tests (tests/support/other_clock.py); TZ, LANG and the umask are the caller's.
-OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
-PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
+# CLOCK=40d sets another clock for the tests (tests/support/clock); TZ, LANG and the umask are the caller's.
+OTHER_CLOCK = PYTHONPATH=$(CURDIR)/tests/support/clock TEST_CLOCK=
+PYTEST = $(if $(CLOCK),$(OTHER_CLOCK)$(CLOCK)) $(BIN)/python -m pytest
 
 # The fast tests among those that could depend on the day, the time zone or the umask.
 OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_show.py cli/test_verb_status.py) \
@@ -58,9 +58,8 @@ demo: what-demo-does $(VENV) $(DEMO)/profile.v9+.yaml ## simulate a downlink and
 test: $(VENV) ## the fast tests, which every change must pass; a minute or two
 	$(PYTEST) -n auto --dist worksteal
 
-test-another-day: $(VENV) ## some of them 40 days from now in Kiritimati; as root, installs libfaketime if missing
-	$(BIN)/python -m tests.support.servers clock
-	umask 077; TZ=Pacific/Kiritimati $(OTHER_CLOCK) 40d $(BIN)/python -m pytest -n auto $(OF_DAYS)
+test-another-day: $(VENV) ## some of them 40 days from now in Kiritimati
+	umask 077; TZ=Pacific/Kiritimati $(OTHER_CLOCK)40d $(BIN)/python -m pytest -n auto $(OF_DAYS)
 
 test-workflow: $(VENV) ## whole commands: as typed, killed, in parallel, on bad input
 	$(PYTEST) -n auto -m "workflow and not long"

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -159,7 +160,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     home.mkdir(parents=True, exist_ok=True)
     disk = subprocess.run(["stat", "-f", "-c", "%T", home], capture_output=True, text=True, check=True)
     return {
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": datetime.fromtimestamp(time.time(), UTC).date().isoformat(),
         "processor": processor[1] if processor else "unknown",
         "cores": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

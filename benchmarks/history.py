@@ -67,7 +67,7 @@ class History:
     def replacements(self, group: int) -> dict[bytes, bytes]:
         """Return the ids in a group that replace those of the template; they have the same length."""
         day, part = divmod(self.groups - 1 - group, GROUPS_A_DAY)
-        date = f"{datetime.now(UTC) - day * DAY:%y%m%d}"
+        date = f"{datetime.fromtimestamp(time.time(), UTC) - day * DAY:%y%m%d}"
         first = (GROUPS_A_DAY - 1 - part) * len(TEMPLATE) + 1
         return {dl.encode(): f"{date}{first + n:03}".encode() for n, dl in enumerate(TEMPLATE)}
 
@@ -77,7 +77,9 @@ class History:
 
     def when(self, group: int) -> float:
         """Return when a group was processed, Unix seconds."""
-        return (datetime.now(UTC) - (self.groups - 1 - group) * DAY / GROUPS_A_DAY).timestamp()
+        return (
+            datetime.fromtimestamp(time.time(), UTC) - (self.groups - 1 - group) * DAY / GROUPS_A_DAY
+        ).timestamp()
 
 
 def build(root: Path, downlinks: int) -> History:

@@ -25,9 +25,10 @@ from halfpipe.decode.chunk_products import check_products
 from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import sha256
-from halfpipe.formats import evt, level0, met
+from halfpipe.formats import archive_hours, evt, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe_simulator import packet_reader
 from halfpipe_simulator.datagrams import decode
 from halfpipe_simulator.decoder import product
 from halfpipe_simulator.packets import packets_of
@@ -217,14 +218,14 @@ class _Archive:
     def add(self, batch: Sequence[Datagram], l0key: int) -> None:
         """Append the packets of datagrams to the files of their hours; `l0key` is the key of the delivery."""
         for datagram in batch:
-            apid, hour = datagram.apid, datagram.span[0] // met.MICROSECONDS // met.HOUR
-            sequence = self._packets[apid] % level0.COUNTER
+            apid, hour = datagram.apid, datagram.span[0] // met.MICROSECONDS // archive_hours.HOUR
+            sequence = self._packets[apid] % packet_reader.COUNTER
             packets = packets_of(datagram.content, apid=apid, seq=sequence, met=datagram.met)
             self._packets[apid] += len(packets)
             if (hour, apid, l0key) not in self._files:
-                home = level0.hour_path(self._root, SCID, hour * met.HOUR)
+                home = archive_hours.hour_path(self._root, SCID, hour * archive_hours.HOUR)
                 home.mkdir(parents=True, exist_ok=True)
-                name = level0.file_name(SCID, apid, datagram.met // met.MICROSECONDS, l0key)
+                name = packet_reader.file_name(SCID, apid, datagram.met // met.MICROSECONDS, l0key)
                 self._files[hour, apid, l0key] = home / name
             with self._files[hour, apid, l0key].open("ab") as out:
                 out.write(b"".join(packets))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt, idx, met
-from halfpipe.formats.level0 import Retrieval
 from halfpipe.formats.structured import at_every_byte
 from halfpipe.ids import LPA_APIDS
 from halfpipe_simulator.index_lines import EVENT_LINE
+from halfpipe_simulator.packet_reader import Retrieval
 
 MAGIC = b"SIMULATED-LATDG2"
 CHECKSUM_SIZE = 4

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats import evt
-from halfpipe.formats.level0 import Retrieval, read_datagrams
 from halfpipe.formats.retdef import RetDef
 from halfpipe_simulator.datagrams import Decoded, decode, run_of, sound_datagrams
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
+from halfpipe_simulator.packet_reader import Retrieval, read_datagrams
 
 BATCH = 1 << 21  # bytes of datagrams decoded at a time, so that they stay in the processor's cache
 

@@ -1,8 +1,8 @@
-"""Simulated CCSDS packets, written for `halfpipe.formats.level0` to read (ground-chain §1)."""
+"""Simulated CCSDS packets, written for `packet_reader` to read (ground-chain §1)."""
 
 import struct
 
-from halfpipe.formats.level0 import COUNTER, HEADER_SIZE, IDENTITY, LENGTH_OFFSET, ROUNDING, Flags
+from halfpipe_simulator.packet_reader import COUNTER, HEADER_SIZE, IDENTITY, LENGTH_OFFSET, ROUNDING, Flags
 
 PACKET_SIZE = 4096  # bytes of a full packet; the flight value is not public, but of this order
 PACKET_SPACING = 20  # microseconds between the packets of one datagram

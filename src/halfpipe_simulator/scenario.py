@@ -25,9 +25,10 @@ import numpy as np
 from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files.durable import write_bytes, write_text
-from halfpipe.formats import evt, level0, met
+from halfpipe.formats import archive_hours, evt, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe_simulator import packet_reader
 from halfpipe_simulator.packets import PACKET_SPACING, packets_of
 from halfpipe_simulator.runs import GROUND_ID, SCID, Datagram, Run, deliver, run_datagrams
 
@@ -200,21 +201,21 @@ class Scenario:
         counters: dict[int, int] = {}
         for datagram in sorted(datagrams, key=lambda d: (d.apid, d.met)):
             # Start shortly before the counter wraps, so that it wraps in every archive.
-            seq = counters.get(datagram.apid, level0.COUNTER - 40)
+            seq = counters.get(datagram.apid, packet_reader.COUNTER - 40)
             packets = packets_of(datagram.content, apid=datagram.apid, seq=seq, met=datagram.met)
-            counters[datagram.apid] = (seq + len(packets)) % level0.COUNTER
+            counters[datagram.apid] = (seq + len(packets)) % packet_reader.COUNTER
             for downlink in datagram.downlinks:
                 for place, packet in enumerate(packets):
                     if place == datagram.lost_packet:
                         continue
                     for _ in range(1 + (place in datagram.repeated)):
                         at = divmod(datagram.met + place * PACKET_SPACING, met.MICROSECONDS)
-                        hour = int(met.unix_microseconds(*at)) // met.MICROSECONDS // met.HOUR
+                        hour = int(met.unix_microseconds(*at)) // met.MICROSECONDS // archive_hours.HOUR
                         key = _l0key(downlink) + place % self.l0keys
                         files[hour, datagram.apid, key].append((at[0], packet))
         for (hour, apid, key), of_file in files.items():
-            name = level0.file_name(SCID, apid, of_file[0][0], key)
-            path = level0.hour_path(root, SCID, hour * met.HOUR) / name
+            name = packet_reader.file_name(SCID, apid, of_file[0][0], key)
+            path = archive_hours.hour_path(root, SCID, hour * archive_hours.HOUR) / name
             write_bytes(path, b"".join(packet for _, packet in of_file))
 
     def _retdef(self, chunk: Chunk, number: int) -> RetDef:

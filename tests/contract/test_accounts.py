@@ -12,12 +12,12 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
-from halfpipe.formats.level0 import read_datagrams
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe.words import utc
+from halfpipe_simulator.packet_reader import read_datagrams
 from halfpipe_simulator.packets import make_packet
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build

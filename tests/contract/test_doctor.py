@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[S3df], object]]] = {
         lambda site: site.at(f"{ISOC}/getLSEChunk.exe").unlink()),
     "no RetDef for a day": ("retdefs", "ask the ISOC where ProcessSCI writes RetDefs", no_retdef_for_a_day),
     "a RetDef names an archive that is not mapped": ("archive", "correct paths.map",
-        lambda site: site.retdef(f"{time.strftime('%y%m%d')}999", "/nfs/elsewhere/level0")),
+        lambda site: site.retdef(f"{datetime.fromtimestamp(time.time()):%y%m%d}999", "/nfs/elsewhere/level0")),
     "no level-0 for a day": ("level0", "ask the ISOC where level-0 is ingested", no_level_0_for_a_day),
     "the copy of level-0 is down": ("level0-copy", "set level0.fetch to null",
         answers("xrdfs", "*|54|[FATAL] Connection error")),

@@ -17,10 +17,11 @@ from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.errors import DecoderError, FormatError, MissingInputError
-from halfpipe.formats import level0, met
-from halfpipe.formats.level0 import read_datagrams
+from halfpipe.formats import archive_hours, met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe_simulator import packet_reader
+from halfpipe_simulator.packet_reader import read_datagrams
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
@@ -229,11 +230,16 @@ def test_a_level0_file_of_gigabytes_of_nothing(tmp_path: Path) -> None:
     met_of = int(met.unix_to_met(hour))
     one, other = (
         make_packet(
-            apid=956, seq=n, seconds=met_of + 10, microseconds=n, flags=level0.Flags.ALONE, body=body * 100
+            apid=956,
+            seq=n,
+            seconds=met_of + 10,
+            microseconds=n,
+            flags=packet_reader.Flags.ALONE,
+            body=body * 100,
         )
         for n, body in ((1, b"x"), (2, b"y"))
     )
-    path = level0.hour_path(tmp_path, 77, hour) / level0.file_name(77, 956, met_of, 1)
+    path = archive_hours.hour_path(tmp_path, 77, hour) / packet_reader.file_name(77, 956, met_of, 1)
     sparse(path, GIB, (0, one), (GIB - len(other) - 7, other))
     with watched(tmp_path):
         found = read_datagrams(tmp_path, 77, 956, [(hour, hour + 60)])

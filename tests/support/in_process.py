@@ -82,15 +82,11 @@ def _run_path(path: str) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
-# At a fork another thread may hold the lock of libfaketime, and then the new process waits forever.
-FORKS = "faketime" not in os.environ.get("LD_PRELOAD", "")
-
-
 def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
     """Start a program, or fork if it is in Python. A time limit that no test reaches is dropped."""
     named = words[3:] if words[0] == "timeout" and float(words[2]) > NO_TEST_WAITS else words
     is_file = named[0] == sys.executable and not named[1].startswith("-")
-    if is_file and FORKS and not (keys.get("env") or keys.get("start_new_session")):
+    if is_file and not (keys.get("env") or keys.get("start_new_session")):
         path, words = str(ROOT / named[1]), named
         main = module(path).main if path.startswith(str(ROOT)) else partial(_run_path, path)
         keys["preexec_fn"] = partial(_become, main, named[1:])

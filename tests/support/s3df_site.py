@@ -114,7 +114,7 @@ class S3df:
         mark = "halfpipe stand-in image: SIMULATED, no flight software inside"
         self.at(IMAGE).write_text("\n".join([mark, *inside]) + "\n")
         self.program(f"{CHECKOUT}/.venv/bin/python", THIS)
-        self.retdef(f"{time.strftime('%y%m%d')}001")
+        self.retdef(f"{datetime.fromtimestamp(time.time()):%y%m%d}001")
         self.hour(time.time())
 
     def at(self, path: str) -> Path:

@@ -31,7 +31,6 @@ NEEDED = {
         ("chromium", "chromedriver", "npm"),
         ("chromium", "chromium-driver", "fonts-dejavu-core", "npm"),
     ),
-    "clock": (("/usr/lib/*/faketime/libfaketimeMT.so.1", "gcc"), ("libfaketime", "gcc", "libc6-dev")),
 }
 
 

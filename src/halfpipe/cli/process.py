@@ -102,7 +102,7 @@ def _progress(batch: Batches, begun: float) -> str:
     hours = max(time.monotonic() - begun, 1.0) / 3600
     words = [f"{done:,} of {len(batch.todo):,} handed off", f"{done / hours:,.0f} an hour"]
     if done and left:
-        ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
+        ends = datetime.fromtimestamp(time.time(), UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
     waits = filter(None, [batch.waits, *(cause.text for cause in slurm_queue.troubles())])
     return "; waits: ".join([", ".join(words), *waits])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from halfpipe.decode.chunk import Hour, HourFiles
-from halfpipe.formats import archive_hours, level0, met
+from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import RetDef
 
 EDGE_SECONDS = 60  # around a span, because packets near a full hour may be in the file of either hour
@@ -83,9 +83,9 @@ def directories(retdef: RetDef) -> dict[str, int]:
 def _hours(retdef: RetDef, edge: float) -> Iterator[tuple[str, int, int]]:
     """Yield the hours of the spans, each extended by `edge` seconds: directory, first Unix second, and APID."""
     for span in retdef.spans:
-        for hour in level0.hours_inside([(span.begin - edge, span.end + edge)]):
-            begin = hour * met.HOUR
-            yield str(level0.hour_path(Path(), retdef.scid, begin)), begin, span.apid
+        for hour in archive_hours.hours_inside([(span.begin - edge, span.end + edge)]):
+            begin = hour * archive_hours.HOUR
+            yield str(archive_hours.hour_path(Path(), retdef.scid, begin)), begin, span.apid
 
 
 def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
@@ -94,7 +94,7 @@ def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
     around = sorted({(directory, apid) for directory, _, apid in _hours(retdef, EDGE_SECONDS)})
     files = None
     with suppress(OSError):
-        if level0.source_path(root, retdef.scid).is_dir():
+        if archive_hours.source_path(root, retdef.scid).is_dir():
             files = {(hour, apid): _files(root / hour, retdef.scid, apid) for hour, apid in around}
     return ArchiveListing(needed, files)
 

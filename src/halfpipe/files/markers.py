@@ -4,7 +4,6 @@ Markers may also be created and removed by hand.
 """
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from halfpipe.files.heartbeat import whoami
@@ -14,12 +13,12 @@ MOST = 500  # characters to read, because a person may have written any text
 
 def make(file: Path, reason: str) -> None:
     """Create a marker; an existing one is not changed."""
-    me, now = whoami(), datetime.now(UTC)
+    me = whoami()
     file.parent.mkdir(exist_ok=True)
     with suppress(FileExistsError):
         file.touch(exist_ok=False)
         with suppress(OSError):  # on a full disk it takes effect, too
-            file.write_text(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
+            file.write_text(f"{me.since}, {me.user} on {me.host}: {reason}\n")
 
 
 def content(file: Path) -> str:

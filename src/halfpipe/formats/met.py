@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 EPOCH = 978307200  # Unix UTC of 2001-01-01 00:00:00
 TAI_UTC_AT_EPOCH = 32
 MICROSECONDS = 1_000_000
-HOUR = 3600
 
 T = TypeVar("T", float, NDArray[np.float64])
 

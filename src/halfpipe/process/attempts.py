@@ -160,7 +160,7 @@ class Answer(Signed, frozen=True):
 def signature() -> tuple[datetime, str]:
     """Return the time and this process, with which a record begins."""
     me = whoami()
-    return datetime.now(UTC), f"{me.user}, process {me.pid} on {me.host}"
+    return datetime.fromtimestamp(time.time(), UTC), f"{me.user}, process {me.pid} on {me.host}"
 
 
 class UnknownOutcomeError(HalfPipeError):

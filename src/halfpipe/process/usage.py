@@ -57,7 +57,9 @@ def recorded(log: Path | None) -> Iterator[None]:
 
     Without a log nothing is written. A full disk does not fail the job.
     """
-    begun, start, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
+    begun = datetime.fromtimestamp(time.time(), UTC)
+    start = time.monotonic()
+    cpu = _cpu_seconds()
     yield
     if log is None:
         return

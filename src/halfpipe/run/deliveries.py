@@ -6,6 +6,7 @@ confirms that Level-1 no longer has their events.
 """
 
 import logging
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import combinations
@@ -324,6 +325,6 @@ def release(settings: Settings, run: RunId, downlink: DownlinkId, reason: str) -
                 "it shrinks (shrink.accept) and process the downlink again."
             )
         me = whoami()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
         deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
     return closed

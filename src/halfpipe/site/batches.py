@@ -137,7 +137,7 @@ class Batches:
         if not todo:
             return
         size, work = self.settings.history.batch, self.settings.paths.work
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{todo[0]}"
+        name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%S.%fZ}-{todo[0]}"
         file, self.log = work / paths.batches(name), work / paths.batches_log(name)
         batches = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
         write_json(

@@ -178,7 +178,11 @@ class Turn:
 
         `begun` is the start of the turn, Unix time. Older receipts do not count: a downlink with a late RetDef has one.
         """
-        log = plan.work / paths.UNATTENDED_LOGS / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.log"
+        log = (
+            plan.work
+            / paths.UNATTENDED_LOGS
+            / f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%S.%fZ}.log"
+        )
         targets = {dl: plan.target(dl) for dl in todo}
         with running(self.snakemake.command(*targets.values()), log) as process:
             left, progress, reported = [*todo], time.monotonic(), time.monotonic()

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.formats import evt, level0, met
+from halfpipe.formats import archive_hours, evt, met
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
+from halfpipe_simulator.packet_reader import LENGTH_OFFSET
 from halfpipe_simulator.packets import PACKET_SPACING
 from halfpipe_simulator.runs import SCID, Datagram
 from halfpipe_simulator.scenario import START, Chunk, Scenario
@@ -98,7 +99,7 @@ def packets_in(content: bytes) -> Iterator[tuple[int, int]]:
     """Yield the end and the time (MET microseconds) of each packet of a level-0 file (ground-chain §1)."""
     begin = 0
     while begin < len(content):
-        end = begin + int.from_bytes(content[begin + 4 : begin + 6]) + level0.LENGTH_OFFSET
+        end = begin + int.from_bytes(content[begin + 4 : begin + 6]) + LENGTH_OFFSET
         seconds, microseconds = (int.from_bytes(content[begin + at : begin + at + 4]) for at in (6, 10))
         yield end, seconds * met.MICROSECONDS + microseconds
         begin = end
@@ -189,7 +190,7 @@ class World:
 
     def files_of(self, hour: Hour) -> list[str]:
         """Return the files of an hour of an APID, wherever they are."""
-        home = level0.hour_path(Path(), SCID, hour[0] * 3600)
+        home = archive_hours.hour_path(Path(), SCID, hour[0] * 3600)
         return [name for name in self.packets if name.startswith(f"{home}/s{SCID:04d}a{hour[1]:04d}t")]
 
     def take_away(self, name: str, packets: int = 0) -> bool:

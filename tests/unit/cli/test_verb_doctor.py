@@ -52,7 +52,7 @@ class Here:
             "alarm": {"command": f"tee {home}/told"},
         }  # fmt: skip
         self.profile: dict[str, Any] = {"configfile": f"{home}/config.yaml", "cores": 1}
-        at = datetime.now(UTC)
+        at = datetime.fromtimestamp(time.time(), UTC)
         day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[at.weekday()]
         (home / f"level0/src0077/{at:%Y/%m/%j.%m.%d}.{day}/utc{at:%H}").mkdir(parents=True)
 

@@ -16,9 +16,9 @@ from halfpipe.decode import archive_listing
 from halfpipe.decode.chunk import Chunk, Level0
 from halfpipe.decode.decode_chunk import ATTEMPTS, decode
 from halfpipe.errors import DecoderError
-from halfpipe.formats.level0 import read_datagrams
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.settings import Decoder, Paths, Settings
+from halfpipe_simulator.packet_reader import read_datagrams
 from halfpipe_simulator.scenario import Scenario, Simulation
 
 # Runs the decoder. Before and after, it waits until a file allows it to continue; another file makes it fail.
@@ -195,7 +195,7 @@ def test_a_decoder_that_failed_without_changes_does_not_run_again(changing: Chan
 
 def test_level0_that_changes_each_time_fails_the_job(changing: Changing) -> None:
     def touched() -> None:
-        os.utime(changing.second, ns=(0, time.time_ns()))
+        os.utime(changing.second, (0, time.time()))
 
     acts = {f"after-{number}": touched for number in range(ATTEMPTS)}
     with pytest.raises(DecoderError) as caught:

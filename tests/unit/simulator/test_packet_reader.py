@@ -1,9 +1,8 @@
-"""The level-0 reader, on packets made one by one."""
+"""The packet reader, on packets made one by one."""
 
 import os
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from random import Random
 
@@ -14,9 +13,10 @@ from hypothesis import strategies as st
 from space_packet_parser.generators.ccsds import ccsds_generator
 
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.formats import level0
-from halfpipe.formats.level0 import COUNTER, Flags, Retrieval, read_datagrams
+from halfpipe.formats import archive_hours
 from halfpipe.formats.met import unix_to_met
+from halfpipe_simulator import packet_reader
+from halfpipe_simulator.packet_reader import COUNTER, Flags, Retrieval, file_name, read_datagrams
 from halfpipe_simulator.packets import make_packet, packets_of
 from tests.support.watch import at_once
 
@@ -47,7 +47,7 @@ def alone(seq: int, content: bytes) -> bytes:
 
 
 def archive(root: Path, packets: Sequence[bytes], *, hour: float = HOUR, key: int = 1) -> Path:
-    path = level0.hour_path(root, 77, hour) / level0.file_name(77, 956, START, key)
+    path = archive_hours.hour_path(root, 77, hour) / file_name(77, 956, START, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(packets))
     return path
@@ -214,7 +214,7 @@ def test_one_damaged_byte_costs_one_datagram(tmp_path: Path, at: int, flip: int)
 
 @pytest.mark.parametrize("window", [16, 48])
 def test_header_across_two_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(level0, "_WINDOW", window)
+    monkeypatch.setattr(packet_reader, "_WINDOW", window)
     numbers, reasons = damaged(tmp_path, *several(3), b"x" * 7, *several(3, first=3))
     assert (numbers, len(reasons)) == ([0, 1, 2, 3, 4, 5], 1)
 
@@ -226,18 +226,3 @@ def test_impossible_pad_count(tmp_path: Path, pad: int) -> None:
     numbers, reasons = damaged(tmp_path, bytes(content))
     assert numbers == [0, 1, 3]
     assert reasons
-
-
-@pytest.mark.parametrize(
-    ("time", "directory"),
-    [
-        ("2012-11-02T13:00:00", "2012/11/307.11.02.Fri/utc13"),  # as ground-chain §2 shows it
-        ("2012-11-02T13:59:59", "2012/11/307.11.02.Fri/utc13"),
-        ("2016-12-31T23:59:59", "2016/12/366.12.31.Sat/utc23"),
-        ("2017-01-01T00:00:00", "2017/01/001.01.01.Sun/utc00"),
-        ("2008-08-04T05:06:07", "2008/08/217.08.04.Mon/utc05"),
-    ],
-)
-def test_directory_of_an_hour(time: str, directory: str, tmp_path: Path) -> None:
-    seconds = datetime.fromisoformat(time + "+00:00").timestamp()
-    assert level0.hour_path(tmp_path, 77, seconds) == tmp_path / "src0077" / directory

@@ -1,4 +1,4 @@
-"""The level-0 packet archive: hourly files of CCSDS packets, one APID each (ground-chain §1, §2).
+"""Reads the packets of a level-0 archive: hourly files of CCSDS packets, one APID each (ground-chain §1, §2).
 
 A packet has a primary header of 6 bytes, a secondary header of 8 bytes (time stamp), the number of padding bytes, the
 payload, and padding to a multiple of 16 bytes. All numbers are big-endian. Files may have packets in any order, and the
@@ -7,7 +7,7 @@ Damage affects only the datagrams in which it occurs: it is reported in a line a
 """
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import _lru_cache_wrapper, lru_cache
@@ -92,24 +92,6 @@ def file_name(scid: int, apid: int, start: int, l0key: int) -> str:
     return f"s{scid:04d}a{apid:04d}t{start:010d}.{l0key:010d}"
 
 
-def source_path(root: Path, scid: int) -> Path:
-    """Return the directory of the archive `root` for a spacecraft."""
-    return root / f"src{scid:04d}"
-
-
-def hour_path(root: Path, scid: int, unix: float) -> Path:
-    """Return the directory of the archive `root` for the UTC hour that contains `unix` (ground-chain §2).
-
-    The form is ``srcSSSS/YYYY/MM/DOY.MM.DD.Ddd/utcHH``, for example ``src0077/2012/11/307.11.02.Fri/utc13``.
-    """
-    return source_path(root, scid) / f"{met.utc_datetime(unix):%Y/%m/%j.%m.%d.%a/utc%H}"
-
-
-def hours_inside(spans: Iterable[tuple[float, float]]) -> set[int]:
-    """Return the hours since the Unix epoch that overlap with `spans` (begin and end, Unix UTC seconds)."""
-    return {hour for begin, end in spans for hour in range(int(begin // met.HOUR), int(end // met.HOUR) + 1)}
-
-
 def archive_files(
     root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]
 ) -> tuple[list[tuple[int, Path]], list[str]]:
@@ -137,19 +119,19 @@ def archive_files(
     OSError
         If the directory of an hour cannot be listed.
     """
-    source = source_path(root, scid)
+    source = archive_hours.source_path(root, scid)
     if not source.is_dir():
         raise MissingInputError(
             f"{source}: no such directory, so {root} is not a level-0 archive of spacecraft {scid}. "
             f"Mount it, or correct paths.level0."
         )
-    inside = hours_inside(spans)
+    inside = archive_hours.hours_inside(spans)
     around = {near for hour in inside for near in (hour - 1, hour, hour + 1)}
     files: list[tuple[int, Path]] = []
     faults: list[str] = []
     for hour in sorted(around):
-        start = hour * met.HOUR
-        directory = hour_path(root, scid, start)
+        start = hour * archive_hours.HOUR
+        directory = archive_hours.hour_path(root, scid, start)
         names = archive_hours.files(directory, scid, apid)
         files += [(start, path) for path in names]
         if not names and hour in inside:
@@ -175,12 +157,12 @@ def read_datagrams(root: Path, scid: int, apid: int, spans: Sequence[tuple[float
     found, faults = archive_files(root, scid, apid, spans)
     files = tuple(path for _, path in found)
     mapped = lru_cache(_OPEN_MAPS)(_map)
-    edges, inside = _microseconds(spans), hours_inside(spans)
+    edges, inside = _microseconds(spans), archive_hours.hours_inside(spans)
     parts = [np.zeros(0, PACKET)]
     for number, (hour, path) in enumerate(found):
         rows, damage = _scan(mapped(path), apid, hour)
         rows["file"] = number
-        if hour // met.HOUR in inside:
+        if hour // archive_hours.HOUR in inside:
             faults += [_fault(path, *each) for each in damage]
         parts.append(rows[_span_of(edges, rows["unix"]) >= 0])
     packets, strays = _without_strays(_in_order(np.concatenate(parts)))
@@ -259,7 +241,8 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
 def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
     """Return a packet for each possible header, at any byte of the file."""
     first, second = (IDENTITY | apid).to_bytes(2, "big")
-    earliest, latest = (int(met.unix_to_met(hour + away)) for away in (-met.HOUR, 2 * met.HOUR))
+    earliest = int(met.unix_to_met(hour - archive_hours.HOUR))
+    latest = int(met.unix_to_met(hour + 2 * archive_hours.HOUR))
     content, everywhere = np.frombuffer(data, np.uint8), at_every_byte(data, f"V{HEADER_SIZE}")
     found = [np.zeros(0, PACKET)]
     for begin in range(0, len(everywhere), _WINDOW):
