@@ -10,6 +10,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import submissions
+from halfpipe.downlink.submit import Submission
 from halfpipe.files import working_directory
 from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
@@ -106,6 +107,18 @@ class Level1:
     def words(self) -> list[str]:
         """Return the recorded word for the outcome of each attempt."""
         return [attempt.outcome for attempt in submissions(self.work, DL).every]
+
+
+def outcome_of(made: Submission) -> dict[str, Any]:
+    """Return what a submission came to."""
+    told = made.record.last_confirmed
+    known = told or (made.record.last if made.handed.names_files else None)
+    return {
+        "handoff": made.handed.number,
+        "state": str(known.outcome) if known else "nothing to submit",
+        "submitted": told.handoff if told else None,
+        "command": shlex.join(known.command) if known and known.command else None,
+    }
 
 
 def is_unknown(work: Path, downlink: str) -> bool:

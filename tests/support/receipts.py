@@ -6,9 +6,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decode.chunk import INDEX, Chunk, Product
 from halfpipe.files.pointers import point
 from halfpipe.files.typed import values
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
 from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
@@ -43,3 +44,16 @@ def publish(work: Path, receipt: Receipt) -> HandOff:
     last = last_hand_off(work, receipt.downlink)
     assert last is not None
     return last
+
+
+def chunk_of(downlink: str, number: int, *runs: str, events: int = 0) -> Chunk:
+    """Return a decoded chunk, with an index of each of its runs."""
+    ids = [RunId(run) for run in runs]
+    files = [Product(f"{run}-{number:05d}{INDEX}", "0" * 8, run, 956, 1, "", events=events) for run in ids]
+    return Chunk(DownlinkId(downlink), ChunkId.of(number), "", tuple(ids), tuple(files))
+
+
+def receive_chunks(work: Path, downlink: str, *numbers: int) -> HandOff:
+    """Record a hand-off of these chunks, without runs; return it."""
+    chunks = tuple(chunk_of(downlink, number) for number in numbers)
+    return publish(work, Receipt(DownlinkId(downlink), 1, "0", {}, chunks, (), (), ()))

@@ -169,15 +169,17 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: DeliveryHist
 
 
 def _not_as_delivered(work: Path, downlink: DownlinkId, one: HandedRun) -> Iterator[Cause]:
-    """Yield why a run is not as it was handed off: a newer delivery, or a merged index that is gone."""
+    """Yield why a run is not as it was handed off: a newer delivery, a lost pointer, or a lost merged index."""
     run = one.run
+    manifest = work / paths.manifest(run, downlink)
     if not one.is_latest:
-        yield Cause(
-            "damaged",
-            Verdict.ACTION,
-            f"the latest delivery of this downlink in the records of run {run} is not the one in the receipt",
-            rerun(downlink, paths.manifest(run, downlink)),
+        text = (
+            f"the latest delivery of this downlink in the records of run {run} is not the one in the receipt"
         )
+        yield Cause("damaged", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
+    elif not resolves(manifest, one.seal):
+        text = f"{manifest}: does not point to the delivery of run {run}"
+        yield Cause("damaged", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
     if one.delivery.index and not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
             "damaged",

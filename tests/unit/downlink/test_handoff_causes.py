@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -22,8 +23,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.deliveries import Deliveries, Delivery
-from halfpipe.run.receipt_file import read_receipt
-from tests.support.level1 import DL, RUN, Level1
+from halfpipe.run.hand_offs import NamedRun, current
+from tests.support.level1 import DL, RUN, Level1, outcome_of
+from tests.support.receipts import delivery, publish
 from tests.support.series import damage
 from tests.support.settings import told
 
@@ -31,7 +33,7 @@ SAY = f"halfpipe submit {DL} --settle submitted"
 
 
 def found(level1: Level1, **keys: str | None) -> list[Cause]:
-    return list(troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL)))
+    return list(troubles(level1.settings(**keys), DL, current(level1.work, DL)))
 
 
 def codes(causes: Sequence[Cause]) -> list[str]:
@@ -39,7 +41,7 @@ def codes(causes: Sequence[Cause]) -> list[str]:
 
 
 def submitted(level1: Level1, **keys: str | None) -> dict[str, Any]:
-    return submit.submit(level1.settings(**keys), DL, StringIO())
+    return outcome_of(submit.submit(level1.settings(**keys), DL, StringIO()))
 
 
 def take(level1: Level1) -> None:
@@ -52,7 +54,7 @@ def one_file(level1: Level1) -> Path:
 
 
 def taken(level1: Level1) -> bool:
-    return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), submissions(level1.work, DL))
+    return is_taken(level1.settings(), current(level1.work, DL), submissions(level1.work, DL))
 
 
 def test_a_submitted_hand_off_is_good_for_a_day(level1: Level1, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,9 +101,12 @@ def test_a_harmed_stage_before_the_submission_needs_action(level1: Level1) -> No
 
 def test_a_run_that_left_the_stage_before_a_later_hand_off_needs_action(level1: Level1) -> None:
     """The later hand-off does not name it, so Level-1 would have got it only by a submission of the first one."""
-    run = read_receipt(level1.work, DL)["runs"][0] | {"refused": False, "handoff": 1}
-    other = run | {"run": "2c2e5788", "files": []}
-    level1.receive({"handoff": 2, "runs": [run | {"named": False}, other]})
+    receipt = current(level1.work, DL).receipt
+    (run,) = receipt.runs
+    another = RunId("2c2e5788")
+    record = Deliveries(level1.work, another).publish(delivery(DL, handoff=2))
+    other = NamedRun(another, record.seal, named=True)
+    publish(level1.work, replace(receipt, handoff=2, runs=(replace(run, named=False), other)))
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("stage-gone", Verdict.ACTION)
     record = submissions(level1.work, DL)
@@ -140,7 +145,7 @@ def test_a_warning_before_a_submitted_downlink_is_processed_again(level1: Level1
 
 def test_an_unknown_or_manual_submission_has_its_time_and_commands(level1: Level1) -> None:
     level1.leave_open()
-    receipt = read_receipt(level1.work, DL)
+    receipt = current(level1.work, DL)
     assert list(troubles(level1.settings(), DL, receipt, in_progress=True)) == [], "it runs"
     assert found(level1)[0].since == pytest.approx(time.time(), abs=60)
     take(level1)
@@ -170,7 +175,7 @@ def test_of_two_deliveries_that_overlap_one_that_level_1_lacks_is_made_again(
     run, pair = RunId("2c2e5787"), (DownlinkId("240601001"), DownlinkId("240601002"))
     deliveries = Deliveries(tmp_path, run)
     for dl, span in zip(pair, (Interval(1, 9), Interval(8, 12)), strict=True):
-        deliveries.publish(Delivery(dl, (span,), {}, (), (1.0, 2.0), (1.0, 2.0)))
+        deliveries.publish(Delivery(dl, 1, (span,), {}))
     for number in at_level1:
         submissions(tmp_path, pair[number]).settle(submitted=True, by=By.PERSON)
     again = pair[0] if at_level1 == (1,) else pair[1]

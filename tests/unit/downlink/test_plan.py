@@ -1,17 +1,20 @@
 """The plan: chunks and runs of a downlink, which RetDefs count, and which downlinks a range means."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.downlink.plan import MOST_HOLES, expand, outstanding_chunks, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.files.reading import changed
+from halfpipe.files.typed import write_stored
 from halfpipe.ids import ChunkId, DownlinkId
-from tests.support.series import sealed_text
+from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.merged_chunks import MergedChunk
+from tests.support.receipts import chunk_of, receive_chunks
 from tests.support.settings import RUN_A, content, plan_of, put, searching
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
@@ -42,10 +45,10 @@ def test_chunks_runs_and_files(work: Path, home: Path) -> None:
     plan = plan_of(work, home).of(DL)
     assert (plan.chunks, plan.runs) == ((ONE, TWO, THREE), (RUN_A, RUN_B))
     assert plan.chunks_for(RUN_A) == (ONE, TWO, THREE)
-    (work / paths.manifest(RUN_A, DL)).parent.mkdir(parents=True)
-    (work / paths.manifest(RUN_A, DL)).write_text(json.dumps({"chunks": [TWO]}))
+    delivered = Delivery(DL, 1, (), {}, chunks=(MergedChunk(ChunkId(TWO), {}),))
+    Deliveries(work, RUN_A).publish(delivered)
     assert plan_of(work, home).of(DL).chunks_for(RUN_A) == (TWO, THREE)
-    (work / paths.manifest(RUN_A, DL)).write_text(json.dumps({"chunks": [ONE]}))
+    Deliveries(work, RUN_A).publish(replace(delivered, chunks=(MergedChunk(ChunkId(ONE), {}),)))
     assert plan_of(work, home).of(DL).chunks_for(RUN_A) == (ONE, TWO, THREE), "it is decoded again"
     assert plan.chunk_files == [f"{DL}/chunks/{chunk}.json" for chunk in plan.chunks]
     assert plan.manifests == [f"runs/{run}/{DL}/manifest.json" for run in (RUN_A, RUN_B)]
@@ -106,7 +109,7 @@ def test_a_decoder_may_find_other_runs(work: Path, home: Path) -> None:
     put(home, 2, run=RUN_A)
     product = work / paths.chunk(DL, "00001")
     product.parent.mkdir(parents=True)
-    product.write_text(json.dumps({"runs": [RUN_A, RUN_B]}))
+    write_stored(product, chunk_of(DL, 1, RUN_A, RUN_B))
     plan = plan_of(work, home).of(DL)
     assert plan.runs == (RUN_A, RUN_B)
     assert plan.runs_of[ChunkId(ONE)] == {RUN_A, RUN_B}
@@ -142,7 +145,7 @@ def test_later_chunks_are_outstanding(work: Path, home: Path, before: float, fou
     """The clocks of two file systems may be a minute apart; a directory that is older is not read."""
     put(home, 1, 2)
     receipt = work / paths.receipt(DL)
-    receipt.write_text(sealed_text({"chunks": [{"chunk": "00001"}], "downlink": DL, "handoff": 1}))
+    receive_chunks(work, DL, 1)
     came = changed(str(home / DL)) or 0.0
     os.utime(receipt, (came + before, came + before))
     assert [each.chunk for each in outstanding_chunks(plan_of(work, home))] == found

@@ -9,38 +9,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.config import write_down
+from halfpipe.decode.chunk import DecoderLog, read_chunk
 from halfpipe.downlink import halts, receipt
 from halfpipe.errors import LeaseLostError, StageError, StateError
 from halfpipe.files import leases
-from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import TakenError
+from halfpipe.files.typed import values, write_stored
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.receipt_file import hand_offs, publish_receipt, read_receipt, series, withdraw
+from halfpipe.merge.books import Books
+from halfpipe.run.deliveries import Deliveries, Delivery, EventFile, MootKey
+from halfpipe.run.hand_offs import HandedRun, hand_offs, series, withdraw
 from halfpipe.run.stage import put_halt_cleanup
 from halfpipe.settings import ROOT, Paths, Settings
 from scripts import receipt as program
 from tests.support.golden_cases import build
+from tests.support.receipts import publish
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 LPA, LCI, OPEN = RunId("2c2e5787"), RunId("2c2e6cc0"), RunId("2c2e8430")  # of the case multi3
 CHUNKS = [ChunkId.of(number) for number in range(1, 6)]
+OF_NAMES = {"exceptions", "DFI", "counts", "datagrams", "files"}  # the keys of these objects are ids or names
 TEXTS = {"delivered_events", "event_gaps", "event_times", "moot_keys", "retired_runs"}
 
 
 def keys(value: Any) -> set[str]:
-    """Return all keys in a value of JSON, but those that are ids or of the config."""
-    if isinstance(value, list):
+    """Return all keys in a value of JSON, but those that are ids or names."""
+    if isinstance(value, list | tuple):
         return set().union(*map(keys, value))
     if not isinstance(value, dict):
         return set()
-    inside = (keys(each) for key, each in value.items() if key not in {"config", "exceptions_by_run"})
+    named = {key for key, each in value.items() if key in OF_NAMES and isinstance(each, dict)}
+    inside = (keys([*each.values()] if key in named else each) for key, each in value.items())
     return set(value).union(*inside)
 
 
@@ -63,21 +69,27 @@ def test_each_key_is_documented(site: Site, name: str, merge: dict[str, Any]) ->
     site.configure(merge=merge)
     for step in case.steps:
         site.by_hand(step.downlink)
-        content = dict(read_receipt(site.work, DownlinkId(step.downlink)))
-        assert content["runs"], "it says something"
-        assert keys(content) <= documented
+        last = site.receipt(step.downlink)
+        assert last.runs, "it says something"
+        for stored in (last.receipt, *(one.delivery for one in last.runs)):
+            assert (
+                keys(values(replace(stored, config={}) if stored is last.receipt else stored)) <= documented
+            )
 
 
 def test_a_receipt_has_its_inputs_and_no_path_of_this_machine(delivered: Site) -> None:
-    content, written = delivered.receipt(DL), (delivered.work / f"dl={DL}").read_bytes()
-    assert [chunk["retdef"] for chunk in content["chunks"]] == [
+    last = delivered.receipt(DL)
+    content = last.receipt
+    assert [chunk.retdef for chunk in content.chunks] == [
         sha256(delivered.work / paths.retdef(DL, chunk)) for chunk in CHUNKS
     ]
-    assert {text["name"] for text in content["texts"]} == {f"{name}_{DL}.txt" for name in TEXTS}
-    assert content["config"] == delivered.settings.provenance
-    for run in content["runs"]:
-        assert run["delivery"] == Deliveries(delivered.work, RunId(run["run"])).seal(DL)
-    assert str(delivered.home).encode() not in written, "the same input gives the same receipt anywhere"
+    assert {text.name for text in content.texts} == {f"{name}_{DL}.txt" for name in TEXTS}
+    assert content.config == delivered.settings.provenance
+    for run in content.runs:
+        assert run.delivery == Deliveries(delivered.work, run.run).seal(DL)
+    for series_of in (paths.receipts(DL), *(paths.deliveries(run.run) for run in content.runs)):
+        written = (delivered.work / series_of / "000001.json").read_bytes()
+        assert str(delivered.home).encode() not in written, "the same input gives the same records anywhere"
 
 
 def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
@@ -89,14 +101,13 @@ def test_books_and_vanished_files_refuse_a_hand_off(delivered: Site) -> None:
     with pytest.raises(StateError) as caught:
         hand_off(delivered, LPA, OPEN)
     assert caught.value.code == "books"
-    manifest = delivered.work / "runs" / LCI / DL / "manifest.json"
-    write_json(manifest, read_json(manifest) | {"handoff": 2})
-    path = delivered.work / DL / "chunks" / "00002.json"
-    chunk = read_json(path)
-    chunk["said"]["exceptions_by_run"] = {LPA: {"DFI": 2, "PktFile": 1}}
-    write_json(path, chunk)
+    recorded = Deliveries(delivered.work, LCI)
+    recorded.publish(replace(recorded.latest()[DL], handoff=2))
+    chunk = read_chunk(delivered.work, DL, "00002")
+    reported = DecoderLog(exceptions={LPA: {"DFI": 2, "PktFile": 1}})
+    write_stored(delivered.work / paths.chunk(DL, "00002"), replace(chunk, log=reported))
     made = hand_off(delivered)
-    assert made["chunks"][1]["said"]["exceptions_by_run"] == {LPA: {"DFI": 2, "PktFile": 1}}
+    assert made.chunks[1].log == reported
     # Level-1 cannot have taken files that vanish before the hand-off.
     shutil.rmtree(delivered.stage / DL / LCI.l1)
     with pytest.raises(StageError, match=LCI) as gone:
@@ -118,8 +129,8 @@ def test_level_1_may_retire_runs_only_after_the_receipt(delivered: Site) -> None
 
 def test_a_decision_before_another_hand_off_records_nothing(delivered: Site) -> None:
     made, known = hand_off(delivered), series(delivered.work, DL)
-    publish_receipt(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
-    made["reason"] = "a stale one"
+    publish(delivered.work, replace(made, handoff=made.handoff + 1))
+    made = replace(made, reason="a stale one")
     with leases.downlink_job(delivered.settings, DL) as lease, pytest.raises(TakenError):
         receipt.save(delivered.settings, lease, known, DL, [LPA, LCI, OPEN], made)
     assert len(series(delivered.work, DL).records) == len(known.records) + 1
@@ -151,15 +162,19 @@ def test_a_held_downlink_is_not_handed_off(tmp_path: Path, capsys: pytest.Captur
 
 
 # The texts for Level-1, line by line (ground-chain §6): a line that it cannot read fails the delivery.
-ENTRY: dict[str, Any] = {
-    "l1_run": "r0741234567", "kind": "LPA", "epus": [956, 957], "complete": True, "abandoned": False,
-    "delivered": 50, "waiting": 3, "refused": [], "gaps": [[1049, 1060], [1100, 1131]], "files": [{}],
-    "times": [1719541768.0662724, 1719541785.7613216], "moot": {"key": 2959, "alias": "nomSciOps"},
-}  # fmt: skip
+DELIVERY = Delivery(
+    DL, 1, (), {}, kind="LPA", epus=(956, 957), complete=True, gaps=((1049, 1060), (1100, 1131)),
+    files=(EventFile("", 50, (1, 2), (1, 2), 1, ""),), times=(1719541768.0662724, 1719541785.7613216),
+    moot=MootKey(2959, "nomSciOps"), books=Books(known=53, delivered=50, waiting=3),
+)  # fmt: skip
+
+
+def texts(**change: Any) -> dict[str, str]:
+    return receipt.texts([HandedRun(LPA, replace(DELIVERY, **change), "")])
 
 
 def retired(**change: Any) -> str:
-    return receipt.texts([ENTRY | change])["retired_runs"]
+    return texts(**change)["retired_runs"]
 
 
 def test_a_run_is_retired_only_together_with_its_files() -> None:
@@ -167,24 +182,24 @@ def test_a_run_is_retired_only_together_with_its_files() -> None:
     assert retired() == retired(abandoned=True) == "r0741234567 COMPLETE\n"
     assert (retired(complete=False), retired(**abandoned)) == ("", "r0741234567 INCOMPLETE\n")
     # Level-1 fails on a retired run that brings no files.
-    assert retired(files=[]) == retired(files=[], **abandoned) == ""
-    assert retired(refused=["why"]) == retired(refused=["why"], **abandoned) == ""
+    assert retired(files=()) == retired(files=(), **abandoned) == ""
+    assert retired(refused=("why",)) == retired(refused=("why",), **abandoned) == ""
 
 
 def test_how_many_lines_there_are_and_none_is_blank() -> None:
     names = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")
     changes: list[tuple[dict[str, Any], list[int]]] = [
-        ({"epus": []}, [0, 0, 0, 0, 0]),
-        ({"files": [], "times": None, "delivered": 0}, [1, 0, 2, 0, 1]),
-        ({"gaps": [], "times": [0.0, 1e10]}, [1, 1, 0, 1, 1]),
+        ({"epus": ()}, [0, 0, 0, 0, 0]),
+        ({"files": (), "times": None}, [1, 0, 2, 0, 1]),
+        ({"gaps": (), "times": (0.0, 1e10)}, [1, 1, 0, 1, 1]),
     ]
     for change, lines in changes:
-        found = receipt.texts([ENTRY | change])
+        found = texts(**change)
         assert [found[name].count("\n") for name in names] == lines
         assert all(line for text in found.values() for line in text.splitlines())
 
 
 def test_exceptions_of_decoders_stand_in_a_text_of_their_own() -> None:
     assert "chunk_exceptions" not in receipt.texts([])
-    found = receipt.texts([], Counter({("2c2e5787", "PktRetriever"): 3, ("2c2e5787", "DFI"): 1}))
+    found = receipt.texts([], Counter({(LPA, "PktRetriever"): 3, (LPA, "DFI"): 1}))
     assert found["chunk_exceptions"] == "r0741234567 DFI 1\nr0741234567 PktRetriever 3\n"

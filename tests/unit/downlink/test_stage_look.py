@@ -25,9 +25,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def delivered(settings: Settings) -> None:
     files = (EventFile(OURS, 2, (10, 11), (0, 1), 3, ""),)
-    Deliveries(settings.paths.work, RUN).publish(
-        Delivery(DL, (Interval(10, 11),), {}, files, (0.0, 1.0), (0.0, 1.0), handoff=1)
-    )
+    Deliveries(settings.paths.work, RUN).publish(Delivery(DL, 1, (Interval(10, 11),), {}, files))
     write_text(settings.paths.work / paths.datagrams(RUN, DL), "")
 
 

@@ -28,9 +28,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
 from halfpipe.process.attempts import Action, Answer, Attempt, By, Outcome, UnknownOutcomeError, ask
-from halfpipe.run.receipt_file import read_receipt
+from halfpipe.run.hand_offs import current
 from halfpipe.settings import Ledger, Settings, Submit
-from tests.support.level1 import DL, RUN, Level1, is_unknown
+from tests.support.level1 import DL, RUN, Level1, is_unknown, outcome_of
 from tests.support.series import damage, forget, noted
 from tests.support.settings import told
 
@@ -46,7 +46,7 @@ def raised(what: Callable[[], object], kind: type[HalfPipeError] = SubmissionErr
 
 
 def submitted(settings: Settings) -> dict[str, Any]:
-    return submit.submit(settings, DL, StringIO())
+    return outcome_of(submit.submit(settings, DL, StringIO()))
 
 
 def settled(level1: Level1, heard: bool) -> None:
@@ -128,7 +128,7 @@ def test_each_state_has_a_cause_with_its_command(state: str, level1: Level1) -> 
     make, code, remedies, _ = STATES[state]
     make(level1)
     for keys, end in zip(({}, {"check": None}), remedies, strict=True):
-        causes = [*troubles(level1.settings(**keys), DL, read_receipt(level1.work, DL))]
+        causes = [*troubles(level1.settings(**keys), DL, current(level1.work, DL))]
         verdict = Verdict.NOTE if state == "not tried" else Verdict.ACTION
         assert [each[:2] for each in told(causes)] == ([(code, verdict)] if code else [])
         assert all(do.endswith(end) for *_, do in told(causes))
@@ -200,12 +200,12 @@ def test_a_person_confirms_a_stream_that_was_created_by_hand(level1: Level1) -> 
 
 def test_the_command_gets_the_variables_of_level_1(level1: Level1) -> None:
     log = StringIO()
-    content = submit.submit(level1.settings(), DL, log)
+    content = outcome_of(submit.submit(level1.settings(), DL, log))
     (line,) = (level1.server / "journal.jsonl").read_text().splitlines()
     variables = {"DOWNLINK_ID": DL, "DOWNLINK_RAWDIR": str(level1.stage / DL)}
     created = {"command": "createStream", "mode": "DEV", "task": "L1Proc", "stream": 240601001}
     assert json.loads(line) == created | {"variables": variables}
-    known = {"downlink": DL, "handoff": 1, "state": "submitted", "submitted": 1}
+    known = {"handoff": 1, "state": "submitted", "submitted": 1}
     assert content == known | {"command": level1.creates}
     assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert "stream 240601001, key 1001" in log.getvalue()
@@ -219,7 +219,7 @@ def test_the_command_gets_the_variables_of_level_1(level1: Level1) -> None:
 def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> None:
     settings = level1.settings(command=None, check=None)
     line = f"pipeline -m PROD createStream -S {DL} -D DOWNLINK_ID={DL} -D DOWNLINK_RAWDIR={level1.stage / DL} L1Proc"
-    expected = {"downlink": DL, "handoff": 1, "state": "written", "submitted": None, "command": line}
+    expected = {"handoff": 1, "state": "written", "submitted": None, "command": line}
     for _ in range(2):
         assert submitted(settings) == expected
         assert level1.words() == ["written"]
@@ -325,7 +325,7 @@ def test_a_submission_is_noted_in_the_stage_before_its_command_runs(level1: Leve
 def test_an_outdated_product_is_removed_before_the_roll_back(level1: Level1) -> None:
     """Otherwise a killed rollback would leave it, and nothing would write it again."""
     settings = level1.settings()
-    submit.save(settings, DL, submitted(settings))
+    submit.save(settings, submit.submit(settings, DL, StringIO()))
     level1.hand_off(2)
     product = level1.work / paths.submitted(DL)
     submit.roll_back(
@@ -351,9 +351,7 @@ def test_a_suspended_process_does_not_submit_after_another_one(
     assert level1.commands() == ["createStream"]
 
 
-@pytest.mark.parametrize(
-    ("by", "code"), [("mark", "restored"), ("ledger", "damaged"), ("product", "damaged")]
-)
+@pytest.mark.parametrize(("by", "code"), [("mark", "restored"), ("ledger", "damaged")])
 def test_a_submission_without_any_record_is_still_noticed(
     level1: Level1, by: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,14 +362,12 @@ def test_a_submission_without_any_record_is_still_noticed(
         row = {"id": int(DL), "indir": "", "outbase": "", "handoff": 1}
         Database.of(settings).write(lambda connection: connection.execute(insert(DOWNLINKS), [row]))
         (level1.work / paths.loaded(DL)).write_text("{}")
-    submit.save(settings, DL, submitted(settings))
+    submit.save(settings, submit.submit(settings, DL, StringIO()))
     forget(level1.work, paths.submissions(DL))
-    if by != "product":
-        (level1.work / paths.submitted(DL)).unlink()
     if by != "mark":
         shutil.rmtree(level1.stage / paths.STAGE_MARK)
         shutil.rmtree(level1.work / paths.STAGE_MARK_COPY)
-    (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
+    (cause,) = troubles(settings, DL, current(level1.work, DL))
     assert (cause.code, cause.verdict) == ("damaged", Verdict.ACTION)
     for commands in (settings.submit, Submit()):
         with pytest.raises(HalfPipeError) as error:
@@ -379,11 +375,11 @@ def test_a_submission_without_any_record_is_still_noticed(
         assert error.value.code == code
     assert level1.commands() == ["createStream"]
     submit.settle(settings, DL, True)
-    assert list(troubles(settings, DL, read_receipt(level1.work, DL))) == []
+    assert list(troubles(settings, DL, current(level1.work, DL))) == []
 
 
 WRITTEN = datetime(2026, 11, 1, 2, 3, 4, tzinfo=UTC), "shift, process 7 on host"
-INTENT = typed.values(Attempt(*WRITTEN, 3, (), 0.0, Action.SUBMIT, 1, Outcome.OPEN, None))
+INTENT = typed.values(Attempt(*WRITTEN, 3, (), 0.0, Action.SUBMIT, 1, "", Outcome.OPEN, None))
 ANSWER = typed.values(Answer(*WRITTEN, 2, Outcome.FAILED, By.PERSON, None, ()))
 
 

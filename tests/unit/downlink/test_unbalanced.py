@@ -1,28 +1,42 @@
 """The books of a downlink: the step that does not balance is named."""
 
+from msgspec.structs import replace
+
+from halfpipe.decode.chunk import Chunk
 from halfpipe.downlink.unbalanced import findings
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.books import Books
+from halfpipe.run.deliveries import Delivery
+from halfpipe.run.hand_offs import HandedRun
+from halfpipe.run.merged_chunks import File, merged
+from tests.support.receipts import chunk_of
 
-DL, RUN = DownlinkId("240601001"), "2c2e5787"
-CHUNK = {"chunk": "00001", "runs": [RUN], "files": [{"run": RUN, "kind": "idx", "events": 5}]}
-NOTHING = dict.fromkeys(("elsewhere", "withheld", "late", "closed_events", "refused_events"), 0)
-GOOD = {"run": RUN, "brought": 5, "known": 5, "delivered": 3, "waiting": 2, **NOTHING}
+DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
+CHUNK = chunk_of(DL, 1, RUN, events=5)
+GOOD = Delivery(
+    DL, 1, (), {}, brought=5, books=Books(known=5, delivered=3, waiting=2), chunks=(merged(CHUNK, RUN),)
+)
 
 
-def step_of(files: tuple[int, ...] = (2, 1), **run: int) -> str | None:
-    """Return the step at which the books of a run do not balance; None if they do."""
-    entry = {**GOOD, **run, "files": [{"events": events} for events in files]}
-    found = list(findings(DL, [CHUNK], [entry], [1]))
-    assert [cause.code for cause in found] in ([], ["books"])
-    return found[0].text.partition("do not balance at ")[2].partition(": ")[0] if found else None
+def steps(delivery: Delivery = GOOD, *chunks: Chunk, retdefs: int = 1) -> list[str]:
+    """Return the steps at which the books of a run do not balance."""
+    found = list(findings(DL, chunks or [CHUNK], [HandedRun(RUN, delivery, "")], range(1, retdefs + 1)))
+    assert {cause.code for cause in found} <= {"books"}
+    return [cause.text.partition("do not balance at ")[2].partition(": ")[0] for cause in found]
 
 
 def test_an_unbalanced_step_is_named() -> None:
-    assert step_of() is step_of(brought=4) is None, "an event may be in two chunks"
-    assert step_of(brought=6) == "decoded, merged"
-    assert step_of(known=6) == step_of(known=4) == "known, accounted for"
-    (gone,) = findings(
-        DL, [CHUNK | {"runs": []}], [GOOD | {"chunks": ["00001"], "files": [{"events": 3}]}], [1]
-    )
-    assert gone.text.endswith(f"run {RUN} of chunk 00001")
-    assert step_of((2,)) == step_of((2, 1, 1)) == "delivered, in files"
+    assert steps() == []
+    assert steps(replace(GOOD, brought=4)) == [], "an event may be in two chunks"
+    assert steps(replace(GOOD, brought=6)) == ["decoded, merged"]
+    for known in (4, 6):
+        assert steps(replace(GOOD, books=replace(GOOD.books, known=known))) == ["known, accounted for"]
+    assert steps(retdefs=2) == ["RetDefs, decoded"]
+
+
+def test_each_product_of_a_run_is_in_its_delivery() -> None:
+    assert steps(GOOD, CHUNK, chunk_of(DL, 2, RUN)) == ["decoded, merged"], "not merged"
+    assert "decoded, merged" in steps(GOOD, replace(CHUNK, runs=())), "gone"
+    (one,) = GOOD.chunks
+    other = replace(one, files={"another.rows": File(1, "")})
+    assert steps(replace(GOOD, chunks=(other,))) == ["decoded, merged"], "decoded again since"

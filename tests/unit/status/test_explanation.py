@@ -66,7 +66,7 @@ def test_waiting_events_whose_datagrams_an_outstanding_chunk_may_bring(site: Sit
             path.unlink()
     site.by_hand(SECOND)
     assert said_of(site).groups == ()
-    delivered = sum(run["delivered"] for run in site.receipt(SECOND)["runs"])
+    delivered = sum(run.delivery.events for run in site.receipt(SECOND).runs)
     assert books_of(site).delivered == before + delivered
 
 
@@ -110,9 +110,10 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     for deliver, waiting in ((False, due.events), (True, 0)):
         site.configure(retire={"deliver_waiting": deliver})
         site.by_hand(FIRST)
-        (run,) = site.receipt(FIRST)["runs"]
-        assert (run["abandoned"], run["complete"], run["waiting"]) == (True, False, waiting)
-        assert run["delivered"] == run["known"] - waiting
+        (run,) = site.receipt(FIRST).runs
+        made = run.delivery
+        assert (made.abandoned, made.complete, made.books.in_texts) == (True, False, waiting)
+        assert made.events == made.books.known - waiting
         assert site.text("retired_runs", FIRST) == [f"{RUN.l1} INCOMPLETE"]
         with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
             state = said_of(site)
@@ -177,14 +178,14 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     source, taken = in_part_and_whole(site)
     site.by_hand(SECOND)
 
-    first, second = (site.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
+    first, second = (site.receipt(dl).runs[0].delivery for dl in (FIRST, SECOND))
     lines = [line for path in source.glob(f"{SECOND}/*.idx") for line in path.read_bytes().splitlines()]
     everything = sum(line.startswith(b"EVT:") for line in lines)
-    assert (first["delivered"], first["known"]) == (everything - 4, everything - 4)
+    assert (first.events, first.books.known) == (everything - 4, everything - 4)
     assert {part: second[part] for part in ("delivered", "waiting", "late", "elsewhere")} == {
         "delivered": 0, "waiting": 0, "late": 4, "elsewhere": everything - 4
     }  # fmt: skip
-    assert second["known"] == everything
+    assert second.books.known == everything
     (group,) = said_of(site).groups
     assert place(group) == (NotDelivered.LATE, 956, taken[0], taken[-1], 4)
     with gone(next((site.work / paths.chunks(FIRST)).glob("*.rows"))):
@@ -198,7 +199,7 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     assert "Level-1 has hand-off 1 " in " ".join(said_of(site).groups[0].why)
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
-    assert site.receipt(FIRST)["runs"][0]["delivered"] == everything
+    assert site.receipt(FIRST).runs[0].delivery.events == everything
 
 
 def take_from_datagram(index: Path, number: int, events: int) -> list[int]:

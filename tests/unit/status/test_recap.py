@@ -77,7 +77,7 @@ def test_the_recap_is_the_last_that_is_said(site: Site, quiet: tuple[str, ...]) 
 def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
     build("split2", site)
     said = site.process(DL).said
-    waiting = site.receipt(DL)["runs"][0]["waiting"]
+    waiting = site.receipt(DL).runs[0].delivery.books.in_texts
     assert f"\n{DL}: handed off 1, 1 run, 51 events, {waiting} waiting\n" in said
     (site.stage / DL).rename(site.home / "gone")
     lines = recap.standing(site.settings, [DL, OTHER])

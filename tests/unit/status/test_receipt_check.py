@@ -3,10 +3,10 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -16,13 +16,14 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.hand_offs import Text
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import COSTS, account
-from halfpipe.status.receipt_check import check
+from halfpipe.status.receipt_check import Check
 from halfpipe.status.survey import Survey
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import path_of
+from tests.support.receipts import publish
 from tests.support.series import damage, homes, rewrite
 from tests.support.workflow import Site
 
@@ -43,7 +44,7 @@ def site(worked: Callable[..., Site]) -> Site:
 
 
 def found(site: Site, *, checksums: bool = True) -> list[Cause]:
-    return list(check(site.settings, DL, checksums=checksums))
+    return list(Check(site.settings, DL, checksums=checksums).causes())
 
 
 def examined(site: Site) -> list[Cause]:
@@ -71,12 +72,20 @@ def test_what_cannot_be_read_is_a_cause(site: Site) -> None:
 
 
 def test_what_a_receipt_records_needs_action(site: Site) -> None:
-    receipt, attitude = site.receipt(DL), paths.text("magic7", DL)
-    texts = [text for text in receipt["texts"] if text["name"] != attitude]
-    receipt["texts"] = [*texts, {"name": attitude, "size": 0, "sha256": ""}]
-    receipt["runs"][0]["missing"] = ["chunk 00007 of downlink 240601002"]
-    receipt["runs"][0]["known"] += 1
-    publish_receipt(site.work, DL, receipt)
+    last = site.receipt(DL)
+    attitude = paths.text("magic7", DL)
+    texts = [text for text in last.receipt.texts if text.name != attitude]
+    made = last.runs[0].delivery
+    books = replace(made.books, known=made.books.known + 1)
+    other = replace(made, missing=("chunk 00007 of downlink 240601002",), books=books)
+    first, *runs = last.receipt.runs
+    record = Deliveries(site.work, first.run).publish(other)
+    receipt = replace(
+        last.receipt,
+        texts=(*texts, Text(0, "", attitude)),
+        runs=(replace(first, delivery=record.seal), *runs),
+    )
+    publish(site.work, receipt)
     causes = account(Survey(site.settings), DL).causes
     action = {cause.code for cause in causes if cause.verdict is Verdict.ACTION}
     assert {"magic7", "merged-without", "books"} <= action
@@ -150,9 +159,9 @@ def test_a_merged_index_that_is_cut_or_older_is_made_again_and_nothing_is_handed
     assert str(finding.remedy) == REPAIR
     (told,) = [cause for cause in examined(site) if cause.code == "damaged"]
     assert COSTS not in told.text
-    before = site.receipt(DL)
+    before = site.receipt(DL).seal
     assert RUN in site.halfpipe(*REPAIR.split()[1:]).good().errors
-    assert (path.read_bytes(), site.receipt(DL), found(site)) == (content, before, [])
+    assert (path.read_bytes(), site.receipt(DL).seal, found(site)) == (content, before, [])
 
 
 def test_a_remedy_that_costs_a_roll_back_says_so(site: Site) -> None:
@@ -197,11 +206,11 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None
 @pytest.mark.parametrize(
     ("name", "old", "new", "code"),
     [
-        (MANIFEST, '"known": 40', '"known": 41', "damaged"),
+        (MANIFEST, '"number": 1', '"number": 2', "damaged"),
         (MANIFEST, "{", "", "damaged"),
         (f"{CHUNK}.json", '"events": 40', '"events": 6', "damaged"),
-        (RECEIPT, '"delivered": 40', '"delivered": 41', "damaged"),
-        (RECEIPT, '\n "runs": [', '\n "run": [', "damaged"),
+        (RECEIPT, '"number": 1', '"number": 2', "damaged"),
+        (RECEIPT, '\n "seal": ', '\n "steal": ', "damaged"),
         (RECEIPT, "{", "", "damaged"),
     ],
 )
@@ -215,13 +224,18 @@ def test_what_a_hand_or_a_disk_has_changed(site: Site, name: str, old: str, new:
     assert str(finding.remedy) == f"snakemake dl={DL} -R {'receipt' if name == RECEIPT else name}"
 
 
-@pytest.mark.parametrize(("name", "said"), [(MANIFEST, {"known": 41}), (f"{CHUNK}.json", {"files": []})])
-def test_what_says_something_else_than_the_receipt(site: Site, name: str, said: dict[str, object]) -> None:
+@pytest.mark.parametrize(("name", "said"), [(MANIFEST, {"seal": "0" * 64}), (f"{CHUNK}.json", {"files": []})])
+def test_what_says_something_else_than_the_records(site: Site, name: str, said: dict[str, object]) -> None:
     path = site.work / name
     rewrite(path, **said)
-    (finding,) = found(site)
-    assert (finding.code, path_of(finding)) == ("damaged", path)
-    assert finding.text.endswith(", ".join(said))
+    (finding,) = [one for one in examined(site) if one.code == "damaged"]
+    assert path_of(finding) == path
+
+
+def test_what_was_checked_is_counted(site: Site) -> None:
+    check = Check(site.settings, DL)
+    assert list(check.causes()) == []
+    assert check.checked == {"record": 4, "product": 15, "merged index": 3, "staged file": 3}
 
 
 def test_what_level_1_has_taken_is_no_fault(site: Site, tmp_path: Path) -> None:
@@ -314,6 +328,6 @@ def test_a_foreign_token_is_named_at_the_latest_downlink_of_its_run_only(site: S
     stray = site.stage / paths.tokens(RUN.l1) / "left-by-a-person"
     stray.touch()
     assert [path_of(one) for one in found(site)] == [stray]
-    later = Delivery(DownlinkId("240601002"), (Interval(1, 2),), {}, (), None, None)
+    later = Delivery(DownlinkId("240601002"), 1, (Interval(1, 2),), {})
     Deliveries(site.work, RUN).publish(later)
     assert stray not in [path_of(one) for one in found(site)]
