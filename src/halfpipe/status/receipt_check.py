@@ -13,7 +13,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink.stage_look import GONE, MISSING, difference, differences, fault, is_submitted
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rebuild, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import put_aside
 from halfpipe.files.reading import names_in, sha256
 from halfpipe.files.records import DamagedError, Series
@@ -58,16 +58,15 @@ class Check:
     def causes(self) -> Iterator[Cause]:
         """Yield what is missing or different."""
         try:
+            # Before anything else reads these records, and so repairs them.
             yield from self._records(Series(self.work, paths.receipts(self.downlink)))
             last = last_hand_off(self.work, self.downlink)
-        except DamagedError as error:
-            yield _damage(error)
-            return
-        if last is None:
-            return
-        try:
+            if last is None:
+                return
+            for run in last.receipt.runs:
+                yield from self._records(Series(self.work, paths.deliveries(run.run)))
             runs = last.runs
-        except HalfPipeError as error:
+        except StateError as error:
             yield _damage(error)
             return
         for chunk in last.receipt.chunks:
@@ -113,13 +112,11 @@ class Check:
                 )
 
     def _run(self, run: RunId, *, has_index: bool) -> Iterator[Cause]:
+        if not has_index:
+            return
+        self.checked["merged index"] += 1
         try:
-            yield from self._records(Series(self.work, paths.deliveries(run)))
-            if has_index:
-                self.checked["merged index"] += 1
-                read_published(self.work, run, self.downlink, Deliveries(self.work, run))
-        except DamagedError as error:
-            yield _damage(error)
+            read_published(self.work, run, self.downlink, Deliveries(self.work, run))
         except MissingInputError:
             pass  # the account reports a missing index
         except HalfPipeError as error:
@@ -150,7 +147,7 @@ def _note(code: str, path: Path, what: str) -> Cause:
     return Cause(code, Verdict.NOTE, f"{path}: {what}")
 
 
-def _damage(error: HalfPipeError) -> Cause:
+def _damage(error: StateError) -> Cause:
     """Return the cause for a record that cannot be used; the account may report the same."""
     return Cause(DAMAGED, Verdict.ACTION, error.text, error.remedy)
 

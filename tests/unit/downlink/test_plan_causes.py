@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -192,6 +193,7 @@ def test_a_directory_that_cannot_be_listed_stops_only_its_downlink(settings: Set
     assert Plan(settings).of(DL).chunks == (ChunkId("00001"),)
     assert retdef_to_stage(settings, DL, ChunkId("00001")).startswith(b"<retdef")
     place.unlink()
+    shutil.rmtree(settings.paths.work / DL)
     loop(settings.paths.work / DL)
     with pytest.raises(HalfPipeError, match=f"{settings.paths.work / DL} cannot be read"):
         Plan(settings).of(DL).refuse_closed()
