@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import yaml
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
-from halfpipe.files.json_files import read_json
+from halfpipe.decode.chunk import Chunk, Gap, Hour, Level0
 from halfpipe.formats import met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
@@ -49,7 +50,7 @@ def check_repaired(site: Site, events: int = 200) -> None:
     assert command == f"snakemake dl={DL} -R decode_chunk"
     site.snakemake(*command.split()[1:]).good()
     assert causes(site) == {}
-    assert site.receipt(DL)["runs"][0]["known"] == events
+    assert site.receipt(DL).runs[0].delivery.books.known == events
 
 
 def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: Path) -> None:
@@ -58,11 +59,11 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
     _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
     away = second.rename(tmp_path / second.name)
     site.process(DL)
-    entry = site.receipt(DL)["chunks"][0]["level0"]
+    chunk = site.receipt(DL).receipt.chunks[0]
     hour = str(second.relative_to(level0))
-    assert (entry["needed"], entry["missing"]) == (2, [{"hour": hour, "apid": 956}])
-    ((span,), (gap,)) = read_retdef(site.work / paths.retdef(DL, ChunkId("00001"))).spans, entry["gaps"]
-    assert (gap["apid"], gap["end"], gap["datagrams"]) == (956, span.end, None)
+    (span,) = read_retdef(site.work / paths.retdef(DL, ChunkId("00001"))).spans
+    gap = Gap(956, chunk.gaps[0].begin, span.end)
+    assert chunk.level0 == Level0(2, (Hour(hour, 956),), (gap,))
     cause, command = causes(site)["level0-missing"], f"snakemake dl={DL} -R decode_chunk"
     assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, command)
     for words in ([], ["--check"]):
@@ -77,10 +78,9 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
 
     away.rename(second)
     (file,) = second.glob("*a0956*")
-    chunk = site.receipt(DL)["chunks"][0]
     assert shortfall.arrived_since(site.settings, DL, chunk) == [(hour, 956, file.name)]
     check_repaired(site, events=450)
-    assert site.receipt(DL)["runs"][0]["delivered"] == 450
+    assert site.receipt(DL).runs[0].delivery.events == 450
     assert site.told("explain", DL)["groups"] == []
 
 
@@ -88,7 +88,7 @@ def test_a_second_file_of_an_hour_that_arrives_after_decoding_is_reported(site: 
     _, second = level0_files(site, l0keys=2)
     away = second.rename(tmp_path / second.name)
     site.process(DL)
-    assert site.receipt(DL)["runs"][0]["known"] < 200
+    assert site.receipt(DL).runs[0].delivery.books.known < 200
     assert {code: cause.verdict for code, cause in causes(site).items()} == {
         "level0-missing": Verdict.ACTION,
         "decoder-exceptions": Verdict.NOTE,
@@ -110,9 +110,8 @@ def test_later_packets_in_an_hour_are_not_news_for_a_chunk_that_is_complete(site
     first.unlink()
     part.rename(first)
     second.with_name(f"{second.name[:-1]}9").write_bytes(later)
-    for chunk in site.receipt(DL)["chunks"]:
-        decoded = read_json(site.work / paths.chunk(DL, chunk["chunk"]))
-        assert shortfall.arrived_since(site.settings, DL, decoded) == []
+    for chunk in site.receipt(DL).receipt.chunks:
+        assert shortfall.arrived_since(site.settings, DL, chunk) == []
     assert account(Survey(site.settings), DL).verdict is not Verdict.ACTION
     assert causes(site) == {}
     assert site.outstanding(DL) == frozenset()
@@ -130,7 +129,7 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     whole, cut = file.read_bytes(), int(packets.packets["offset"][packets.begins[len(packets) // 2]])
     file.write_bytes(whole[:cut])
     site.process(DL)
-    assert site.receipt(DL)["chunks"][0]["said"]["exceptions"] == {}, "the decoder noticed nothing"
+    assert site.receipt(DL).receipt.chunks[0].log.exceptions == {}, "the decoder noticed nothing"
     cause = causes(site)["level0-missing"]
     assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
     told = site.halfpipe("status", f"dl={DL}")
@@ -150,10 +149,11 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     build("complete_basic", site)
     site.misbehave(GOLDEN / "complete_basic" / "in", f"--fault={GOLDEN_DL}-00001=line-less")
     site.process(GOLDEN_DL)
-    chunk = site.receipt(GOLDEN_DL)["chunks"][0]
-    assert chunk["level0"]["missing"] is None, "its archive is not there"
+    (chunk, *_) = site.receipt(GOLDEN_DL).receipt.chunks
+    assert chunk.level0 is not None
+    assert chunk.level0.missing is None, "its archive is not there"
 
-    def found() -> Cause:
+    def found(chunk: Chunk = chunk) -> Cause:
         (cause,) = shortfall.shortfall_causes(site.settings, GOLDEN_DL, [chunk])
         return cause
 
@@ -167,11 +167,10 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     site.configure(ignore={"events": key})
     assert (found().code, found().verdict) == ("events-missing", Verdict.NOTE)
     assert found().text.endswith(key[0]["reason"])
-    (index,) = (file for file in chunk["files"] if file["kind"] == "idx")
-    index["missing_events"] += 1
-    assert found().verdict is Verdict.ACTION
-    chunk["chunk"] = "00002"
-    assert found().verdict is Verdict.ACTION
+    (index,) = chunk.indexes()
+    more = replace(index, missing_events=index.missing_events + 1)
+    assert found(replace(chunk, files=(more,))).verdict is Verdict.ACTION
+    assert found(replace(chunk, chunk=ChunkId("00002"))).verdict is Verdict.ACTION
 
 
 def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> None:
@@ -180,7 +179,12 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
         site.process(step.downlink)
 
     unread = site.clone(site.home / "unread")
-    late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
+    late = {
+        dl: run.delivery.books.late
+        for dl in case.downlinks
+        for run in site.receipt(dl).runs
+        if run.delivery.books.late
+    }
     assert {dl for dl in case.downlinks if "late-events" in site.causes(dl)} == set(late)
     ((downlink, events),) = late.items()
     cause = site.causes(downlink)["late-events"]

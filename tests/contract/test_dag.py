@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
-from halfpipe.files.json_files import read_json
+from halfpipe.decode.chunk import read_chunk
+from halfpipe.files.json_files import read_json, seal_of
 from halfpipe.files.leases import HEAD_VARIABLE
+from halfpipe.files.typed import write_stored
 from tests.support import documents
 from tests.support.golden_cases import build, take_chunk
 from tests.support.leases import held_by_another, leases
@@ -92,7 +95,7 @@ def test_a_dry_run_lists_exactly_what_then_runs(fresh: Site, tmp_path: Path) -> 
     assert leases(site.work) == []
     assert [path for path in site.work.rglob(".*") if path.suffix == ".part"] == []
     kept = site.work / paths.receipts(DL) / "000001.json"
-    assert (site.work / paths.receipt(DL)).read_bytes() == kept.read_bytes()
+    assert site.receipt(DL).seal == seal_of(kept.read_bytes())
     assert len(site.snakemake(f"dl={DL}", "-F", "--printshellcmds").listed) == len(everything)
 
 
@@ -156,7 +159,7 @@ def test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same(taken: bool
     assert done.process(DL).jobs == {RECEIPT}
     assert done.tree() == before
     assert (done.stage / DL).exists() is not taken
-    assert done.receipt(DL)["handoff"] == 1
+    assert done.receipt(DL).number == 1
     assert done.outstanding(DL) == frozenset()
 
 
@@ -195,7 +198,8 @@ def test_a_late_job_of_slurm_removes_nothing_that_another_head_has_made(done: Si
 
 @pytest.mark.parametrize("taken", [False, True], ids=["stage-there", "stage-taken"])
 def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(taken: bool, done: Site) -> None:
-    first, first_receipt = done.staged(DL), (done.work / paths.receipt(DL)).read_bytes()
+    first = done.staged(DL)
+    first_receipt = (done.work / paths.receipts(DL) / "000001.json").read_bytes()
     of_lpa = {name for name in first if name.startswith("r0741234567/")}
     assert 0 < len(of_lpa) < len(first)
     if taken:
@@ -208,7 +212,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(taken
     assert done.snakemake().good().jobs == expected
     assert done.outstanding(DL) == frozenset()
     receipt, second = done.receipt(DL), done.staged(DL)
-    assert receipt["handoff"] == 2
+    assert receipt.number == 2
     assert (done.work / paths.receipts(DL) / "000001.json").read_bytes() == first_receipt
     # The run is complete: the same files as before, and those with the events that were missing.
     now = {name for name in second if name.startswith("r0741234567/")}
@@ -219,7 +223,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(taken
     assert lines == (["r0741234567"] if taken else ["r0741234567", "r0741240000"])
     assert "r0741234567 130 0 LPA" in done.text("delivered_events", DL)
     assert "r0741234567 COMPLETE" in done.text("retired_runs", DL)
-    named = {run["run"]: run["named"] for run in receipt["runs"]}
+    named = {run.run: run.named for run in receipt.runs}
     assert named == {LPA: True, LCI: not taken}
     # A receipt that is made again keeps its number and its content, and restores a text with the runs that it names.
     before = done.tree()
@@ -241,7 +245,7 @@ def test_a_reissued_retdef_is_reported_and_used_on_request(done: Site) -> None:
     everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
     assert done.process(DL, again=True).jobs == everything
     assert staged.read_bytes() == new
-    assert done.receipt(DL)["handoff"] == 2
+    assert done.receipt(DL).number == 2
     # A bad RetDef does not replace the staged one, and the receipt is withdrawn.
     source.write_bytes(new[:-20])
     done.snakemake(f"dl={DL}", "-F").bad(f"{source}: ")
@@ -259,6 +263,10 @@ def test_a_reissued_retdef_is_reported_and_used_on_request(done: Site) -> None:
 def test_a_chunk_that_was_decoded_alone_is_merged_again_whatever_its_time(done: Site) -> None:
     chunk = paths.chunk(DL, "00003")
     done.snakemake(f"dl={DL}", "-R", chunk, "--until", "decode_chunk").good()
+    os.utime(done.work / chunk, (LONG_AGO, LONG_AGO))
+    assert done.outstanding(DL) == {RECEIPT}, "its products are the same"
+    product = read_chunk(done.work, DL, "00003")
+    write_stored(done.work / chunk, replace(product, files=product.files[:-1]))
     os.utime(done.work / chunk, (LONG_AGO, LONG_AGO))
     assert done.outstanding(DL) == {Job("deliver_run", DL, LPA), RECEIPT}
 

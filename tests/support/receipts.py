@@ -38,7 +38,7 @@ def receive(work: Path, downlink: str, runs: Iterable[tuple[RunId, Delivery]], h
 def publish(work: Path, receipt: Receipt) -> HandOff:
     """Record a hand-off unless the last one is equal; return it. The receipt points to it."""
     known = series(work, receipt.downlink)
-    if not known.records or known.records[-1].values != values(receipt):
+    if not known.records or known.typed(known.records[-1], Receipt) != receipt:
         known.publish(values(receipt))
     point(work / paths.receipt(receipt.downlink), known.records[-1])
     last = last_hand_off(work, receipt.downlink)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import field
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.files.typed import Stored, read_stored
@@ -137,6 +138,11 @@ class Chunk(Stored, frozen=True):
     def events(self, run: RunId) -> int:
         """Return the number of events of a run in its indexes."""
         return sum(file.events for file in self.indexes(run))
+
+    @property
+    def outcome(self) -> "Chunk":
+        """The chunk without `read`, which depends on the times of files, and on where level-0 was read."""
+        return replace(self, read=())
 
     @property
     def missing_hours(self) -> tuple[Hour, ...]:

@@ -10,8 +10,6 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, Gap, HourFiles
@@ -37,7 +35,8 @@ def arrived_since(settings: Settings, downlink: DownlinkId, chunk: Chunk) -> lis
     downlink
         The downlink of the chunk.
     chunk
-        The chunk as it was decoded.
+        The chunk as it was decoded. In a receipt, files that were read are not listed, so only hours that were missing
+        count.
 
     Returns
     -------
@@ -107,13 +106,8 @@ def first_names(names: list[str], between: str = ", ") -> str:
     return f"{between.join(names[:_NAMED])}{more}"
 
 
-def shortfall_causes(
-    settings: Settings, downlink: DownlinkId, chunks: Iterable[Chunk], *, more_may_come: bool = True
-) -> Iterator[Cause]:
-    """Yield the causes for incomplete chunks of a downlink.
-
-    Unless `more_may_come`, only hours that were missing are looked for in the archive.
-    """
+def shortfall_causes(settings: Settings, downlink: DownlinkId, chunks: Iterable[Chunk]) -> Iterator[Cause]:
+    """Yield the causes for incomplete chunks of a downlink; arguments as for `arrived_since`."""
     log = paths.done_log(downlink)
     for chunk in chunks:
         if kinds := chunk.log.by_kind:
@@ -121,7 +115,7 @@ def shortfall_causes(
             first = next(iter(chunk.log.lines), "")
             text = f"the decoder of chunk {chunk.chunk} reported exceptions ({counts}); the first: {first}"
             yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"See what is lost in {log}"))
-        yield from _level0(settings, downlink, chunk if more_may_come else replace(chunk, read=()))
+        yield from _level0(settings, downlink, chunk)
         missing = chunk.missing_events
         gone = reason_of(settings.ignore.events, downlink, chunk.chunk, missing)
         for text in _event_sentences(chunk):

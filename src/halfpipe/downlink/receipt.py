@@ -161,7 +161,7 @@ def content_of(
         handoff=number,
         software=__version__,
         config=settings.provenance,
-        chunks=tuple(chunks),
+        chunks=tuple(chunk.outcome for chunk in chunks),
         ignored=tuple(IgnoredChunk(chunk, reason) for chunk, reason in ignored),
         runs=tuple(NamedRun(one.run, one.seal, one.run in named) for one in delivered),
         texts=tuple(texts),
@@ -184,7 +184,7 @@ def save(
     """
     work = settings.paths.work
     last = known.records[-1] if known.records else None
-    if last is None or last.values != values(content):
+    if last is None or known.typed(last, Receipt) != content:
         last = known.publish(values(content))
     homes = map(paths.deliveries, sorted(runs))
     new = [(home, record) for home in homes for record in Series(work, home).read()[-1:]]

@@ -51,7 +51,7 @@ class Receipt(Stored, frozen=True):
     software, config
         The version of HalfPipe, and the settings that shape the products (`Settings.provenance`).
     chunks, ignored
-        Its chunks as they were decoded, and those that a decision left out.
+        The outcomes of its chunks (`Chunk.outcome`), and the chunks that a decision left out.
     runs, texts
         Its runs, and the texts in the stage.
     simulated, reason, origin

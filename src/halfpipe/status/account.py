@@ -13,6 +13,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Phase, Verdict
 from halfpipe.decode import shortfall
+from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import handoff_causes, plan_causes, stage_look, unbalanced
 from halfpipe.downlink.plan import looked_in
 from halfpipe.downlink.submissions import submissions
@@ -295,8 +296,7 @@ def _handed_off(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
     if receipt.chunks and place.name not in of.plan.staged.names and not of.plan.staged.unread:
         text = f"{place} is gone, with all decoded products of this downlink"  # cleanup never does that
         yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, "decode_chunk"))
-    is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
-    yield from shortfall.shortfall_causes(of.settings, of.id, receipt.chunks, more_may_come=is_recent)
+    yield from shortfall.shortfall_causes(of.settings, of.id, _chunks_with_level0(of, receipt))
     waiting = sum(now.books.waiting for now in of.books.values() if now.books)
     if waiting and not any(run.delivery.events or run.delivery.refused for run in last.runs):
         # A part of the downlink may be missing.
@@ -325,6 +325,17 @@ def _without_retdef(of: DownlinkFacts, receipt: Receipt) -> Iterator[Cause]:
                 ),
                 job.ended,
             )
+
+
+def _chunks_with_level0(of: DownlinkFacts, receipt: Receipt) -> Iterator[Chunk]:
+    """Yield the chunks of a receipt, with the level-0 files that were read if more packets may still arrive."""
+    is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
+    for chunk in receipt.chunks:
+        if is_recent and chunk.is_short:
+            with suppress(HalfPipeError):
+                yield read_chunk(of.work, of.id, chunk.chunk)
+                continue
+        yield chunk
 
 
 def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cause]:

@@ -90,7 +90,7 @@ class Check:
         if not (chunk.files or chunk.level0):
             return  # its products were gone when the downlink was taken over
         try:
-            if read_chunk(self.work, self.downlink, chunk.chunk) != chunk:
+            if read_chunk(self.work, self.downlink, chunk.chunk).outcome != chunk:
                 yield fault(DAMAGED, path, "not the chunk that was handed off", remedy)
         except MissingInputError:
             yield fault(DAMAGED, path, MISSING, remedy)
