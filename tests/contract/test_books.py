@@ -16,15 +16,16 @@ from halfpipe import paths
 from halfpipe.causes import PHASES, Phase, Verdict
 from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
-from halfpipe.downlink.receipt import state_word
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
+from halfpipe.files.typed import values
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
+from halfpipe.merge.intervals import Interval
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
 from halfpipe.run import event_files, stage
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.account import Account, account
 from halfpipe.status.explanation import REFUSED, State
@@ -39,9 +40,13 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN, LCI, OTHER = RunId("2c2e5787"), RunId("2c2e6cc0"), RunId("2c2e8430")
 
 
-def entry(site: Site, downlink: str, run: str = RUN) -> dict[str, Any]:
-    (found,) = [each for each in site.receipt(downlink)["runs"] if each["run"] == run]
-    return dict(found)
+def entry(site: Site, downlink: str, run: str = RUN) -> Delivery:
+    (found,) = [each.delivery for each in site.receipt(downlink).runs if each.run == run]
+    return found
+
+
+def closed(site: Site, downlink: DownlinkId) -> tuple[Interval, ...]:
+    return Deliveries(site.work, RUN).closed(downlink)
 
 
 def failed(site: Site, rule: str, *ids: str) -> str:
@@ -66,7 +71,7 @@ def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -
     (shown,) = site.told("show", "--books", run)["shown"]
     assert shown["findings"] == []
     (row,) = [row for row in shown["accounts"] if row["run"] == run]
-    assert row == {"run": run, **books.as_json(), "lost": 0, "old": ""}
+    assert row == {"run": run, **values(books), "lost": 0, "old": ""}
     return books
 
 
@@ -108,7 +113,7 @@ def test_a_chunk_that_also_contains_a_run_of_other_chunks(
     assert not site.has_receipt(FIRST)
     assert not (site.stage / FIRST / f"delivered_events_{FIRST}.txt").exists()
     site.process(FIRST)
-    assert entry(site, FIRST, OTHER)["known"] == 38
+    assert entry(site, FIRST, OTHER).books.known == 38
     equal_on_all_screens(site, FIRST, run=OTHER)
 
 
@@ -120,10 +125,10 @@ def test_a_chunk_that_contains_another_run_needs_no_second_command(
     (multi3.retdefs / paths.retdef(FIRST, ChunkId("00005"))).unlink()
     if words:
         multi3.process(FIRST)
-        assert entry(multi3, FIRST, OTHER)["known"] == 28
+        assert entry(multi3, FIRST, OTHER).books.known == 28
     multi3.misbehave(GOLDEN / "multi3" / "in", f"--bring={FIRST}-00001=00005")
     multi3.snakemake(f"dl={FIRST}", *(words or [])).good()
-    assert entry(multi3, FIRST, OTHER)["known"] == 38
+    assert entry(multi3, FIRST, OTHER).books.known == 38
 
 
 @pytest.mark.parametrize("number", ["00003", "00005"])
@@ -140,7 +145,7 @@ def test_a_retdef_that_arrives_after_planning(number: str, multi3: Site) -> None
     assert failed(site, "receipt", FIRST) == "books"
     assert not site.has_receipt(FIRST)
     site.process(FIRST)
-    runs = {run["run"]: run["known"] for run in site.receipt(FIRST)["runs"]}
+    runs = {run.run: run.delivery.books.known for run in site.receipt(FIRST).runs}
     assert runs == {RUN: 60, LCI: 40, OTHER: 38}
     for run in runs:
         equal_on_all_screens(site, FIRST, run=RunId(run))
@@ -185,9 +190,9 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
             merge_and_deliver(site.settings, lease, FIRST, RUN, (), threads=1, output=StringIO())
     site.process(FIRST)
     after = entry(site, FIRST)
-    assert (after["brought"], after["accepted"], after["handoff"]) == (0, "lost", 2)
-    assert (after["delivered"], after["files"], after["closed"]) == (0, [], before["spans"])
-    assert site.receipt(FIRST)["handoff"] == 2
+    assert (after.brought, after.accepted, after.handoff) == (0, "lost", 2)
+    assert (after.events, after.files, closed(site, FIRST)) == (0, (), before.spans)
+    assert site.receipt(FIRST).number == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
     assert "stage-foreign" not in site.causes(FIRST)
     assert site.causes(FIRST)["shrunk"].verdict is Verdict.NOTE
@@ -210,21 +215,21 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert left.known == books.known
     assert "closed" not in site.causes(SECOND)
     assert site.process(FIRST, again=True)
-    assert site.receipt(FIRST)["handoff"] == 3
-    assert entry(site, FIRST)["delivered"] == 0
+    assert site.receipt(FIRST).number == 3
+    assert entry(site, FIRST).events == 0
 
 
 def test_a_token_stays_if_another_downlink_delivers_a_file_of_its_name(tmp_path: Path) -> None:
     site = with_another_run(tmp_path)
-    (file,) = entry(site, FIRST)["files"]
+    (file,) = entry(site, FIRST).files
     vanish(site)
     accept(site)
     deliveries = Deliveries(site.work, RUN)
     theirs = deliveries.latest()[SECOND]
-    deliveries.publish(replace(theirs, files=(replace(theirs.files[0], name=file["name"]),)))
+    deliveries.publish(replace(theirs, files=(replace(theirs.files[0], name=file.name),)))
     site.process(FIRST)
-    assert entry(site, FIRST)["files"] == []
-    assert (site.stage / paths.tokens(RUN.l1) / Path(file["name"]).stem).exists()
+    assert entry(site, FIRST).files == ()
+    assert (site.stage / paths.tokens(RUN.l1) / Path(file.name).stem).exists()
 
 
 def test_closed_events_that_level_1_still_has_need_a_roll_back_first(tmp_path: Path) -> None:
@@ -251,11 +256,12 @@ def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> No
     site.misbehave(GOLDEN / "gap_one_filled" / "in", f"--fault={FIRST}-00002=crash")
     site.process(SECOND)
     second = entry(site, SECOND)
-    assert second["epus"] == [956]
-    assert (second["complete"], second["delivered"], second["brought"]) == (False, 0, 18)
-    assert second["waiting"] + second["late"] == second["known"] - second["elsewhere"]
+    assert second.epus == (956,)
+    assert (second.complete, second.events, second.brought) == (False, 0, 18)
+    books = second.books
+    assert books.in_texts + books.late == books.known - books.delivered
     books = equal_on_all_screens(site, FIRST, SECOND)
-    assert books.delivered == entry(site, FIRST)["delivered"]
+    assert books.delivered == entry(site, FIRST).events
 
 
 def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
@@ -263,18 +269,18 @@ def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
     site, _, source = on_site(tmp_path, min_events=2)
     site.process(FIRST)
     before = {path: path.read_text() for path in (source / FIRST).glob("*.idx")}
-    whole = entry(site, FIRST)["delivered"]
+    whole = entry(site, FIRST).events
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
     accept(site)
     site.process(FIRST, again=True)
-    lost = whole - entry(site, FIRST)["delivered"]
+    lost = whole - entry(site, FIRST).events
     assert lost > 2
     for path, content in before.items():
         path.write_text(content)
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102 and sequence != 1067)
     site.process(FIRST, again=True)
     run = entry(site, FIRST)
-    assert (run["withheld"], run["known"]) == (1, run["delivered"] + run["waiting"])
+    assert (run.books.withheld, run.books.known) == (1, run.events + run.books.in_texts)
     books = equal_on_all_screens(site, FIRST)
     assert (books.withheld, books.closed) == (1, 0)
     (group,) = [each for each in site.told("explain", RUN)["groups"] if each["kind"] == NotDelivered.WITHHELD]
@@ -337,8 +343,8 @@ def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) ->
     assert "events-due" not in site.causes(FIRST)
 
 
-@pytest.mark.parametrize("without", ["nothing else", "manifest", "manifest and hand-off"])
-def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str, site: Site) -> None:
+@pytest.mark.parametrize("is_handed_off", [True, False])
+def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(is_handed_off: bool, site: Site) -> None:
     """The run has changed since its last merge, and its events are gone."""
     build("gap_one", site, FIRST)
     waiting = equal_on_all_screens(site, FIRST).waiting
@@ -347,24 +353,21 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(without: str
     assert account(Survey(site.settings), FIRST).waiting == waiting, "nothing has changed since"
     assert "books" not in site.causes(FIRST)
     site.halfpipe("force", RUN, "--reason", "lost").good()
-    if "manifest" in without:
-        (site.work / paths.manifest(RUN, FIRST)).unlink()
-    if "hand-off" in without:
+    if not is_handed_off:
         (site.work / paths.receipt(FIRST)).unlink()
         shutil.rmtree(site.work / paths.receipts(FIRST))
         shutil.rmtree(site.work / "copies" / paths.receipts(FIRST))
-    expected = None if "hand-off" in without else waiting
     shown = account(Survey(site.settings), FIRST)
-    assert shown.waiting == expected
+    assert shown.waiting == waiting
     assert site.causes(FIRST)["books"].verdict is Verdict.NOTE
-    assert open_runs(site) == {RUN: f"{waiting} at the last merge" if expected else "not known"}
+    assert open_runs(site) == {RUN: f"{waiting} at the last merge"}
     (table,) = site.told("show", "--books", RUN)["shown"]
     (row,) = table["accounts"]
-    assert (row["due"], row["waiting"]) == ((0, waiting) if expected else (None, None))
+    assert (row["due"], row["waiting"]) == (0, waiting)
     assert row["old"]
     ended = site.halfpipe("explain", RUN)
     assert ended.status == 1
-    assert ("not known" in ended.out) is (expected is None)
+    assert "not known" not in ended.out
 
 
 def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) -> None:
@@ -389,9 +392,9 @@ def test_a_chunk_without_data_is_ignored_without_another_hand_off(site: Site) ->
     site.snakemake(f"submit={FIRST}").good()
     site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "lost"}]})
     site.process(FIRST)
-    receipt = site.receipt(FIRST)
-    assert receipt["handoff"] == 1, "no run was delivered again"
-    assert [chunk["chunk"] for kind in ("chunks", "ignored") for chunk in receipt[kind]] == ["00001", "00002"]
+    receipt = site.receipt(FIRST).receipt
+    assert receipt.handoff == 1, "no run was delivered again"
+    assert [chunk.chunk for chunk in (*receipt.chunks, *receipt.ignored)] == ["00001", "00002"]
     assert site.outstanding(FIRST) == frozenset()
     assert site.causes(FIRST) == {}
 
@@ -399,7 +402,7 @@ def test_a_chunk_without_data_is_ignored_without_another_hand_off(site: Site) ->
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     build("one_epu_then_other", site, FIRST, SECOND)
     before = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
-    chunks = {chunk["chunk"] for chunk in site.receipt(SECOND)["chunks"]}
+    chunks = {chunk.chunk for chunk in site.receipt(SECOND).receipt.chunks}
     ignored = [{"dl": str(SECOND), "chunk": chunk, "reason": "bad tape"} for chunk in chunks]
     site.configure(ignore={"chunks": ignored})
     after = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
@@ -413,7 +416,7 @@ def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
         if int(path.stem.rpartition("-")[2]) > 1:
             path.unlink()
     site.by_hand(FIRST)
-    assert entry(site, FIRST)["delivered"] == 0
+    assert entry(site, FIRST).events == 0
     cause = site.causes(FIRST)["nothing-delivered"]
     assert cause.verdict is Verdict.NOTE
     assert f"{equal_on_all_screens(site, FIRST).waiting} events" in cause.text
@@ -488,7 +491,7 @@ def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
 
     shutil.copytree(whole, source, dirs_exist_ok=True)
     site.snakemake(*again.split()[1:]).good()
-    assert (site.staged(FIRST), site.receipt(FIRST)["handoff"]) == (staged, 2)
+    assert (site.staged(FIRST), site.receipt(FIRST).number) == (staged, 2)
     assert "shrunk" not in site.causes(FIRST)
 
 
@@ -496,23 +499,24 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     """Level-1 may have the lost events, so another downlink must not deliver its copies of them."""
     site, case, source = on_site(tmp_path)
     site.process(FIRST)
-    assert entry(site, FIRST)["shrunk"] == 0
+    assert entry(site, FIRST).loss == 0
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
     accept(site, events=1)
     site.snakemake(f"dl={FIRST}", "-F").bad("of 51 delivered events")
     accept(site)
     site.process(FIRST, again=True)
     run, notes = entry(site, FIRST), site.causes(FIRST)
-    last = run["spans"][-1][1]
+    last = run.spans[-1].last
     assert last <= 1060
-    assert (run["closed"], run["accepted"]) == ([[last + 1, 1102]], "lost")
-    assert run["shrunk"] == 51 - run["delivered"] > 0
+    assert (closed(site, FIRST), run.accepted) == (((last + 1, 1102),), "lost")
+    assert run.loss == 51 - run.events > 0
     assert notes["shrunk"].verdict is notes["closed"].verdict is Verdict.NOTE
     # Processed again the downlink delivers the same, and the accepted loss is kept.
     site.process(FIRST, again=True)
     again = entry(site, FIRST)
-    assert again["shrunk"] == 0
-    assert all(again[key] == run[key] for key in ("spans", "closed", "accepted"))
+    assert again.loss == 0
+    assert (again.spans, again.accepted) == (run.spans, run.accepted)
+    assert closed(site, FIRST) == ((last + 1, 1102),)
 
     site.process(SECOND)
     before = site.staged(SECOND)
@@ -523,7 +527,7 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     assert "closed" not in site.causes(FIRST)
     site.halfpipe("force", RUN, "--reopen", FIRST, "--reason", "again").bad()
     site.process(SECOND, again=True)
-    assert last < entry(site, SECOND)["spans"][0][0] <= 1102, "now they go with the second downlink"
+    assert last < entry(site, SECOND).spans[0].first <= 1102, "now they go with the second downlink"
     assert site.staged(SECOND) != before
 
 
@@ -536,6 +540,6 @@ def test_a_run_without_datagrams_is_refused(tmp_path: Path) -> None:
     site.abandon(RUN.l1)
     site.process(FIRST)
     run = entry(site, FIRST)
-    assert (run["refused"], state_word(run), site.staged(FIRST)) == (True, "REFUSED", {})
-    assert run["known"] == run["refused_events"] == 70
+    assert (bool(run.refused), run.state_word, site.staged(FIRST)) == (True, "REFUSED", {})
+    assert run.books.known == run.books.refused == 70
     assert site.causes(FIRST)["level1-refuses"].verdict is Verdict.ACTION

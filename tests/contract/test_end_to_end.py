@@ -10,7 +10,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.formats.evt import InfoType
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import chunk_of
 from tests.support.harness import events_of
@@ -74,28 +74,24 @@ def test_delivered_is_what_was_simulated_but_for_waiting_events(scene: str, site
     for run in runs:
         delivered: list[tuple[int, int]] = []
         for downlink, expected in outcomes(site, run, truth).items():
-            (found,) = (entry for entry in receipts[downlink]["runs"] if entry["run"] == run)
-            home = site.stage / downlink / found["l1_run"]
-            mine = [
-                event for file in found["files"] for event in events_of((home / file["name"]).read_bytes())
-            ]
+            (found,) = (one.delivery for one in receipts[downlink].runs if one.run == run)
+            home = site.stage / downlink / RunId(run).l1
+            mine = [event for file in found.files for event in events_of((home / file.name).read_bytes())]
             assert mine == [(event.sequence, event.apid) for _, event in expected.delivered]
-            for figure in ("kind", "complete", "late"):
-                assert found[figure] == getattr(expected, figure), figure
-            assert found["waiting"] == expected.undelivered
+            figures = (found.kind, found.complete, found.books.late, found.books.in_texts)
+            assert figures == (expected.kind, expected.complete, expected.late, expected.undelivered)
             delivered += mine
         assert len(set(delivered)) == len(delivered), "no event twice"
         carried = {(row[0], row[1]) for of_downlink in truth.values() for row in of_downlink.get(run, ())}
         assert set(delivered) <= carried
-        assert len(delivered) + found["waiting"] + found["late"] == len(carried)
+        assert len(delivered) + found.books.in_texts + found.books.late == len(carried)
     for chunk in made.chunks:  # a merge keeps one of two events of an EPU that share a sequence
         sequences = [sequence for datagram in chunk.sound for sequence in datagram.sequences]
-        of_chunk = receipts[chunk.downlink]["chunks"][int(chunk.number) - 1]
-        missing = sum(file.get("missing_events", 0) for file in of_chunk["files"])
-        assert missing == len(sequences) - len(set(sequences))
+        of_chunk = receipts[chunk.downlink].receipt.chunks[int(chunk.number) - 1]
+        assert of_chunk.missing_events == len(sequences) - len(set(sequences))
     for downlink, receipt in receipts.items():
         text = site.stage / downlink / f"magic7_{downlink}.txt"
-        assert text.exists() == any(entry["files"] for entry in receipt["runs"])
+        assert text.exists() == any(one.delivery.files for one in receipt.runs)
         if text.exists():
             assert text.read_text().split(" ", 3)[2] == "ATT"
     assert site.outstanding(*truth) == frozenset()

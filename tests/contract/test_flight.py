@@ -12,6 +12,7 @@ from typing import IO
 
 import pytest
 
+from halfpipe.ids import ChunkId
 from tests.support.flight_site import ARCH, TABLES, FlightSite, needs_container
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.workflow import Site
@@ -165,10 +166,11 @@ def test_the_workflow_continues_after_programs_that_died(site: Site, flight_site
     flight_site.misbehave(c240601001_00001="exception")
     site.process(DL)
     assert site.staged(DL) == expected.files
-    chunks = {chunk["chunk"]: chunk["said"] for chunk in site.receipt(DL)["chunks"]}
-    assert chunks["00001"]["exceptions"] == {"DFI": 1, "PktRetriever": 1}
-    assert chunks["00001"]["lines"][1] == "DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`"
-    assert all(not said["exceptions"] for chunk, said in chunks.items() if chunk != "00001")
+    chunks = {chunk.chunk: chunk.log for chunk in site.receipt(DL).receipt.chunks}
+    first = chunks[ChunkId("00001")]
+    assert first.by_kind == {"DFI": 1, "PktRetriever": 1}
+    assert first.lines[1] == "DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`"
+    assert all(not log.exceptions for chunk, log in chunks.items() if chunk != "00001")
     lines = site.text("magic7", DL)
     assert lines
     assert all(re.match(r"\S+ \S+ (ATT|ORB) ", line) for line in lines)

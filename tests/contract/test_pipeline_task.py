@@ -42,8 +42,9 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     run_stream(server)
     assert server.states(FIRST) == GOOD, server.log(FIRST, "process")
     check(server.site, CASE.steps[0])
-    runs = server.site.receipt(FIRST)["runs"]
-    events, waiting = (sum(run[key] for run in runs) for key in ("delivered", "waiting"))
+    runs = server.site.receipt(FIRST).runs
+    events = sum(run.delivery.events for run in runs)
+    waiting = sum(run.delivery.books.in_texts for run in runs)
     figures = {"handoff": 1, "runs": len(runs), "events": events, "waiting": waiting, "level1": 1}
     assert server.variables(FIRST) == figures
     logs = server.place(FIRST) / "process" / "logs"
@@ -64,7 +65,7 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     # `again` makes another hand-off, which waits for a rollback of Level-1.
     server.site.halfpipe("hold", "stage", "--resume").good()
     server.roll_back(FIRST, again=1)
-    assert server.site.receipt(FIRST)["handoff"] == 2
+    assert server.site.receipt(FIRST).number == 2
     check(server.site, CASE.steps[0])
     assert server.states(FIRST) == {"process": "SUCCESS SUCCESS", "launchL1": "SUCCESS FAILED FAILED"}
     assert f"halfpipe submit {FIRST} --rollback" in server.log(FIRST, "launchL1")
@@ -122,7 +123,7 @@ def test_two_streams_of_one_downlink_do_its_work_once(server: Server, tmp_path: 
     for running in streams.values():
         running.ended().good()
     check(server.site, CASE.steps[0])
-    assert [server.site.receipt(FIRST)["handoff"], server.level1(FIRST)] == [1, ["createStream"]]
+    assert [server.site.receipt(FIRST).number, server.level1(FIRST)] == [1, ["createStream"]]
     assert not any('"FAILED"' in (log.parents[1] / "stream.json").read_text() for log in streams)
 
 

@@ -222,7 +222,7 @@ def test_an_interrupted_command_continues_and_again_gives_the_same(month: Site, 
     for path in products[::2]:
         path.unlink()
     killed(site, signal.SIGHUP, "2023-04", "--again")
-    rest = sum(not site.has_receipt(dl) or site.receipt(dl)["handoff"] == 1 for dl in MONTH)
+    rest = sum(not site.has_receipt(dl) or site.receipt(dl).number == 1 for dl in MONTH)
     (record,) = site.work.glob(paths.reprocessing("230401001-230402002-*"))
     ended = process(site, "2023-04", "--again").good()
     assert f"{rest} of 4 downlinks to be regenerated\n" in ended.said
@@ -232,7 +232,7 @@ def test_an_interrupted_command_continues_and_again_gives_the_same(month: Site, 
     for dl in MONTH:
         straight.by_hand(dl)
     assert handed_off(site) == handed_off(straight)
-    assert [site.receipt(dl)["handoff"] for dl in MONTH] == [2] * 4
+    assert [site.receipt(dl).number for dl in MONTH] == [2] * 4
     assert not record.exists()
     assert list(site.home.glob("submitted-*")) == []
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from halfpipe.downlink.receipt import table
-from halfpipe.ids import RunId
 from halfpipe.pages.pictures import run_picture
 from halfpipe.status.survey import Survey
 from halfpipe.tables.site_frames import SiteFrames
@@ -24,12 +23,12 @@ def test_simulated_data_are_marked_everywhere(simulated: bool, site: Site, tmp_p
     else:
         downlink = "240601001"
         build("complete_basic", site, downlink)
-    receipt = site.receipt(downlink)
-    assert receipt.get("simulated", False) is simulated
+    last = site.receipt(downlink)
+    assert last.receipt.simulated is simulated
     texts = [path.read_text() for path in (site.stage / downlink).glob("simulated_*.txt")]
-    board, run = site.home / "board", RunId(receipt["runs"][0]["run"])
+    board, run = site.home / "board", last.runs[0].run
     printed = [
-        table(receipt),
+        table(last),
         halfpipe("status", configfile=site.configfile).output,
         halfpipe("show", downlink, configfile=site.configfile).output,
         halfpipe("board", "-o", board, configfile=site.configfile).output,

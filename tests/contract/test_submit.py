@@ -23,6 +23,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import site_troubles
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
+from halfpipe.run.deliveries import MootKey
 from halfpipe.settings import Settings
 from halfpipe.status.failed_jobs import failures
 from tests.support import forks, in_process
@@ -247,7 +248,7 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     # Event files, the text for Level-1 and the receipt have the same key.
     assert keys(site) == {(KEY, ALIAS)}
     assert site.text("moot_keys", FIRST) == [f"{RUN.l1} {KEY} {ALIAS}"]
-    assert [run["moot"] for run in site.receipt(FIRST)["runs"]] == [{"key": KEY, "alias": ALIAS}]
+    assert [run.delivery.moot for run in site.receipt(FIRST).runs] == [MootKey(KEY, ALIAS)]
     assert site.halfpipe("ledger", "check").good().said.startswith("0 differences ")
 
     site.by_hand(FIRST)

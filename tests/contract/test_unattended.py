@@ -96,7 +96,7 @@ def test_a_downlink_that_fails_stops_no_other_and_is_reported_until_it_is_read(o
     status, said = unattended(site)
     assert (status, f"downlink {FIRST}\n" in said) == (1, True), "it was not read, so it is reported again"
     assert not (site.work / f"dl={FIRST}").exists()
-    assert site.receipt(SECOND)["downlink"] == SECOND
+    assert site.receipt(SECOND).receipt.downlink == SECOND
     assert SECOND not in said
     assert len(said) < 10_000
     assert f"{site.work}/logs/{FIRST}/decode_chunk-00001.log (and 1 more)\n" in said
@@ -114,7 +114,7 @@ def test_a_downlink_that_fails_stops_no_other_and_is_reported_until_it_is_read(o
     vouched = site.work / FIRST / "chunks" / "00001.json"
     assert json.loads(vouched.read_text())["chunk"] == "00001"
     status, said = unattended(site)
-    assert site.receipt(FIRST)["downlink"] == FIRST
+    assert site.receipt(FIRST).receipt.downlink == FIRST
     assert (status, said.splitlines()[0]) == (0, f"HalfPipe: downlink {FIRST}: over")
     assert unattended(site, "--timer") == (0, "")
     last = json.loads((site.work / "logs" / "unattended" / "last.json").read_text())
@@ -189,5 +189,5 @@ def test_a_late_retdef_is_reported_if_snakemake_fails_before_its_first_job(outst
     now = time.time()  # a turn of the timer would skip old downlinks
     write_json(site.work / paths.LAST_TURN, {"ended": now, "all": now})
     assert turn() == program.GOOD
-    assert site.receipt(FIRST)["handoff"] == 2
+    assert site.receipt(FIRST).number == 2
     assert len(said) == 2, "it is over"

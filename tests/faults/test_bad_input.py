@@ -2,7 +2,10 @@
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.ids import DownlinkId
+from halfpipe.decode.chunk import DecoderLog
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import MootKey
+from halfpipe.run.moot_keys import UNSET
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from tests.support.bad_decoder import CRIES
@@ -121,16 +124,13 @@ def test_exceptions_of_a_decoder_an_unannounced_run_and_a_bad_moot_file(site: Si
 
     ended = site.process(DL)
     assert {(job.rule, job.run) for job in ended.jobs} == {("deliver_run", "2c2e6cc0"), ("receipt", "")}
-    receipt = site.receipt(DL)
-    assert receipt["chunks"][0]["said"] == {
-        "processing": ["0077014d-2c2e5787"],
-        "exceptions": {"DFI": 1, "PktRetriever": 2},
-        "exceptions_by_run": {"2c2e5787": {"DFI": 1, "PktRetriever": 2}},
-        "lines": list(CRIES),
-    }
-    assert receipt["chunks"][1]["said"]["exceptions"] == {}
-    delivered = {run["l1_run"]: (run["delivered"], run["moot"]["key"]) for run in receipt["runs"]}
-    assert delivered == {LPA_RUN: (60, 2959), LCI_RUN: (40, 0xFFFFFFF0)}
+    last = site.receipt(DL)
+    first, second, *_ = last.receipt.chunks
+    by_run = {RunId("2c2e5787"): {"DFI": 1, "PktRetriever": 2}}
+    assert first.log == DecoderLog(("0077014d-2c2e5787",), by_run, tuple(CRIES))
+    assert second.log.exceptions == {}
+    delivered = {one.run.l1: (one.delivery.events, one.delivery.moot) for one in last.runs}
+    assert delivered == {LPA_RUN: (60, MootKey(2959, "nomSciOps")), LCI_RUN: (40, UNSET)}
     name = next(name for name in expected("multi3").files if LPA_RUN in name)
     assert site.staged(DL)[name] == expected("multi3").files[name]
     assert site.halted() == []
@@ -152,13 +152,11 @@ def test_a_run_that_level_1_would_refuse_is_not_staged(site: Site) -> None:
     good_limits = {"min_events": 2, "max_events": 125000, "chunk_scale": 0.9}
     site.configure(merge=bad_limits)
     site.process(DL)
-    receipt = site.receipt(DL)
-    lpa, lci, last = receipt["runs"]
-    assert (lci["refused"], lci["l1"]["accepts"], lci["files"], lci["spans"]) == (True, False, [], [])
-    assert lci["refused_events"] == 40
-    assert [len(run["files"]) for run in (lpa, last)] == [2, 1]
+    lpa, lci, last = (one.delivery for one in site.receipt(DL).runs)
+    assert (bool(lci.refused), lci.files, lci.spans) == (True, (), ())
+    assert lci.books.refused == 40
+    assert [len(run.files) for run in (lpa, last)] == [2, 1]
     assert not (site.stage / DL / LCI_RUN).exists()
-    assert not (site.work / "runs" / "2c2e6cc0" / "deliveries").exists()
     assert all(LCI_RUN not in line for line in site.text("retired_runs", DL))
     assert site.halted() == []
     said = site.told("explain", "2c2e6cc0")["groups"]
@@ -170,17 +168,13 @@ def test_a_run_that_level_1_would_refuse_is_not_staged(site: Site) -> None:
     assert site.told("explain", "2c2e6cc0")["groups"] == []
     site.by_hand(DL)
     assert site.staged(DL) == expected("multi3").files
-    of_run = {
-        name: content
-        for name, content in site.tree().items()
-        if LCI_RUN in name or "/2c2e6cc0/deliveries/" in name
-    }
-    spans = site.receipt(DL)["runs"][1]["spans"]
-    assert len(of_run) == 4, "event file, token, and both copies of the record"
+    of_run = {name: content for name, content in site.tree().items() if LCI_RUN in name}
+    spans = site.receipt(DL).runs[1].delivery.spans
+    assert len(of_run) == 2, "event file and token"
     site.configure(merge=bad_limits)
     site.process(DL, again=True)
-    lci = site.receipt(DL)["runs"][1]
-    assert (lci["refused"], lci["spans"], lci["delivered"]) == (True, spans, 40)
+    lci = site.receipt(DL).runs[1].delivery
+    assert (bool(lci.refused), lci.spans, lci.events) == (True, spans, 40)
     tree = site.tree()
     assert {name: tree[name] for name in of_run} == of_run
     assert len(list((site.stage / DL / LPA_RUN).iterdir())) == 2, "the other runs go on"

@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 
 from halfpipe.decode.archive_listing import list_archive
+from halfpipe.decode.chunk import Chunk
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import parse_retdef
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.merge.decision import decide
 from halfpipe.merge.undelivered import undelivered
 from halfpipe.process import command_words
-from halfpipe.run.merged_index import ChunkProducts, MergedIndex, merge_chunks
+from halfpipe.run.merged_chunks import merged
+from halfpipe.run.merged_index import MergedIndex, merge_chunks
 from halfpipe.settings import Decoder, Merge, Paths, Settings
 from tests.support.golden_cases import GOLDEN
 from tests.support.settings import plan_of
@@ -126,12 +128,13 @@ def lengths_in(content: bytes) -> list[int]:
 def take(out: Path, work: Path, chunk: ChunkId) -> None:
     """Process the decoder's products in `out` as the workflow does, up to the decision."""
     files = check_products(out, chunk)
-    for run in sorted({RunId(file["run"]) for file in files}):
-        entry = {"chunk": chunk, "files": files}
-        merged, events = merge_chunks([(ChunkProducts.of(entry, run), out)], {})
-        merged.save(work, run, DL)
+    runs = tuple(sorted({file.run for file in files}))
+    decoded = Chunk(DL, chunk, "", runs, tuple(files))
+    for run in runs:
+        index, events = merge_chunks([(merged(decoded, run), out)], {})
+        index.save(work, run, DL)
         known = MergedIndex.read(work, run, DL).datagrams
-        assert known.lines == merged.datagrams.lines
+        assert known.lines == index.datagrams.lines
         decision = decide(DL, known, events, {}, limits := Merge(min_epus=1))
         groups = undelivered(known.segments(), events, {}, limits)
         assert sum(group.events for group in groups) == len(events)

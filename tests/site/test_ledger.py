@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halfpipe.run.receipt_file import HandOff, last_hand_off
 from sqlalchemy import Connection, Table, insert, update
 
 from halfpipe import paths
@@ -24,7 +25,6 @@ from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS,
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import abandoned_runs
 from halfpipe.run.moot_keys import MootKey
-from halfpipe.run.receipt_file import HandOff, last_hand_off
 from halfpipe.settings import Moot
 from tests.support.ledger_files import (
     GROUND_ID,

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from halfpipe.run.receipt_file import publish_receipt
+
 from halfpipe import paths
 from halfpipe.cli import process
 from halfpipe.files.records import file_of
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import publish_receipt
 
 DL, RUN = DownlinkId("240601001"), "2c2e5787"
 

@@ -109,13 +109,13 @@ def test_a_run_that_left_the_stage_before_a_later_hand_off_needs_action(level1: 
     publish(level1.work, replace(receipt, handoff=2, runs=(replace(run, named=False), other)))
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("stage-gone", Verdict.ACTION)
-    record = submissions(level1.work, DL)
-    record.intend(("a", "command line"), action=Action.SUBMIT, handoff=2)
-    record.conclude(Outcome.SUBMITTED, By.PERSON)
+    told = submissions(level1.work, DL)
+    told.intend(("a", "command line"), action=Action.SUBMIT, handoff=2)
+    told.conclude(Outcome.SUBMITTED, By.PERSON)
     assert codes(found(level1)) == ["stage-gone"]  # this submission did not name it either
-    record = submissions(level1.work, DL)
-    record.intend(("a", "command line"), action=Action.ROLLBACK, handoff=1)
-    record.conclude(Outcome.SUBMITTED, By.PERSON)
+    told = submissions(level1.work, DL)
+    told.intend(("a", "command line"), action=Action.ROLLBACK, handoff=1)
+    told.conclude(Outcome.SUBMITTED, By.PERSON)
     assert found(level1) == []
 
 

@@ -11,7 +11,7 @@ from halfpipe.downlink.plan import MOST_HOLES, expand, outstanding_chunks, retde
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.files.reading import changed
 from halfpipe.files.typed import write_stored
-from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.merged_chunks import MergedChunk
 from tests.support.receipts import chunk_of, receive_chunks
@@ -46,9 +46,9 @@ def test_chunks_runs_and_files(work: Path, home: Path) -> None:
     assert (plan.chunks, plan.runs) == ((ONE, TWO, THREE), (RUN_A, RUN_B))
     assert plan.chunks_for(RUN_A) == (ONE, TWO, THREE)
     delivered = Delivery(DL, 1, (), {}, chunks=(MergedChunk(ChunkId(TWO), {}),))
-    Deliveries(work, RUN_A).publish(delivered)
+    Deliveries(work, RunId(RUN_A)).publish(delivered)
     assert plan_of(work, home).of(DL).chunks_for(RUN_A) == (TWO, THREE)
-    Deliveries(work, RUN_A).publish(replace(delivered, chunks=(MergedChunk(ChunkId(ONE), {}),)))
+    Deliveries(work, RunId(RUN_A)).publish(replace(delivered, chunks=(MergedChunk(ChunkId(ONE), {}),)))
     assert plan_of(work, home).of(DL).chunks_for(RUN_A) == (ONE, TWO, THREE), "it is decoded again"
     assert plan.chunk_files == [f"{DL}/chunks/{chunk}.json" for chunk in plan.chunks]
     assert plan.manifests == [f"runs/{run}/{DL}/manifest.json" for run in (RUN_A, RUN_B)]

@@ -24,7 +24,7 @@ from halfpipe.files.typed import values, write_stored
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.run.deliveries import Deliveries, Delivery, EventFile, MootKey
-from halfpipe.run.hand_offs import HandedRun, hand_offs, series, withdraw
+from halfpipe.run.hand_offs import HandedRun, Receipt, hand_offs, series, withdraw
 from halfpipe.run.stage import put_halt_cleanup
 from halfpipe.settings import ROOT, Paths, Settings
 from scripts import receipt as program
@@ -92,7 +92,7 @@ def test_a_receipt_has_its_inputs_and_no_path_of_this_machine(delivered: Site) -
         assert str(delivered.home).encode() not in written, "the same input gives the same records anywhere"
 
 
-def hand_off(site: Site, *runs: RunId) -> receipt.Receipt:
+def hand_off(site: Site, *runs: RunId) -> Receipt:
     with leases.downlink_job(site.settings, DL) as lease:
         return receipt.hand_off(site.settings, lease, DL, CHUNKS, runs or (LPA, LCI, OPEN), StringIO())
 

@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from halfpipe.run.receipt_file import publish_receipt
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
@@ -15,7 +16,6 @@ from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import cells, phase_of, timeline
 from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run.receipt_file import publish_receipt
 from halfpipe.status.account import Account
 from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey

@@ -28,7 +28,7 @@ def good(count: int = 4) -> list[EventFile]:
 )  # fmt: skip
 def test_each_reason_for_a_refusal(change: dict[str, object], reasons: int) -> None:
     run = good()
-    run[1] = replace(run[1], **change)  # type: ignore[arg-type]
+    run[1] = replace(run[1], **change)
     assert len(refusals(run)) == reasons
     assert (reasons == 0) == level_1_takes(run)
 

@@ -78,7 +78,7 @@ def test_a_failure_prevents_the_hand_off(site: Site, capsys: pytest.CaptureFixtu
     site.configure(magic7={"command": shlex.join(words())})
     site.by_hand(DL, "receipt")
     assert site.text("magic7", DL) == sorted([LINES[0], LINES[2], LINES[5]])
-    assert f"magic7_{DL}.txt" in {text["name"] for text in site.receipt(DL)["texts"]}
+    assert f"magic7_{DL}.txt" in {text.name for text in site.receipt(DL).receipt.texts}
     assert not list(site.stage.glob(f"chunktokens/*/haltCleanup-{DL}"))
 
 
