@@ -183,7 +183,7 @@ def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
     files = tuple(
         EventFile(str(first), events, (first, last), (0, 0), 0, "") for first, last, events in edges
     )
-    return Delivery(downlink, decision.spans, decision.datagrams, files, None, None, counts=decision.counts)
+    return Delivery(downlink, 1, decision.spans, decision.datagrams, files, counts=dict(decision.counts))
 
 
 def limits(rules: model.Rules) -> Merge:

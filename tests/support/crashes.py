@@ -14,12 +14,12 @@ from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 
 from halfpipe import paths
-from halfpipe.downlink.handoff_causes import not_as_recorded
+from halfpipe.downlink.handoff_causes import unresolved
 from halfpipe.files import leases
 from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import last_hand_off
-from halfpipe.status.receipt_check import check
+from halfpipe.run.hand_offs import last_hand_off
+from halfpipe.status.receipt_check import Check
 from tests.support import forks
 from tests.support.forks import NEW, Refusal, Shadow
 from tests.support.golden_cases import build
@@ -245,8 +245,8 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
             # Leftovers of an unfinished change are reported, or are hidden files for cleanup. There are none in the
             # directory where Level-1 takes files.
             last = last_hand_off(site.work, DownlinkId(SECOND))
-            recorded = not_as_recorded(site.work, DownlinkId(SECOND), last.content if last else None)
-            causes = [*check(site.settings, DownlinkId(SECOND)), *recorded]
+            pointers = unresolved(DownlinkId(SECOND), last, site.work)
+            causes = [*Check(site.settings, DownlinkId(SECOND)).causes(), *pointers]
             told = {str(path_of(cause).relative_to(site.home)) for cause in causes}
             here = f"stage/{SECOND}/"
             wrong = [n for n in wrong if "/." not in n and (n not in told or n.startswith(here))]

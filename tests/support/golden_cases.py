@@ -9,10 +9,11 @@ from pathlib import Path
 
 import yaml
 
+from halfpipe.decode.chunk import INDEX
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.formats import idx
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.run.merged_index import ChunkProducts
+from halfpipe.run.merged_chunks import File, MergedChunk, Placed
 from tests.support.model import Chunk, Datagram, Event, Rules
 from tests.support.workflow import Site
 
@@ -92,7 +93,7 @@ def chunk_of(path: Path) -> Chunk:
     )
 
 
-def decoded(source: Path, home: Path, run: RunId) -> list[tuple[ChunkProducts, Path]]:
+def decoded(source: Path, home: Path, run: RunId) -> list[Placed]:
     """Copy the products of a run to `home`, a directory for each chunk, and check them as the workflow does."""
     found = []
     for chunk in sorted({ChunkId(path.stem[-5:]) for path in source.glob(f"*-{run}-????-?????.idx")}):
@@ -100,8 +101,8 @@ def decoded(source: Path, home: Path, run: RunId) -> list[tuple[ChunkProducts, P
         out.mkdir(parents=True)
         for path in source.glob(f"*-{run}-????-{chunk}.*"):
             shutil.copy(path, out)
-        entry = {"chunk": chunk, "files": check_products(out, chunk)}
-        found.append((ChunkProducts.of(entry, run), out))
+        merged = [file for file in check_products(out, chunk) if file.suffix != INDEX]
+        found.append((MergedChunk(chunk, {file.name: File(file.size, file.sha256) for file in merged}), out))
     return found
 
 
@@ -158,9 +159,9 @@ def check(site: Site, step: Step) -> None:
     assert site.staged(step.downlink) == step.expected.files
     for text in TEXTS:
         assert site.text(text, step.downlink) == step.expected.lines(text)
-    spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"] if run["spans"]}
-    assert spans == {
-        run: [list(span) for span in found] for run, found in step.expected.spans.items() if found
+    spans = {one.run.l1: one.delivery.spans for one in site.receipt(step.downlink).runs}
+    assert {run: [*found] for run, found in spans.items() if found} == {
+        run: found for run, found in step.expected.spans.items() if found
     }
 
 

@@ -18,7 +18,7 @@ from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import abandoned_runs
 from halfpipe.run.merged_index import MergedIndex
-from halfpipe.run.receipt_file import publish_receipt
+from tests.support.receipts import publish
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
 from tests.support.model import dgm_line

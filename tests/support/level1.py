@@ -11,14 +11,14 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.downlink.submissions import submissions
 from halfpipe.files import working_directory
-from halfpipe.files.durable import write_bytes
 from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run.receipt_file import publish_receipt
+from halfpipe.run.deliveries import EventFile
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN
+from tests.support.receipts import delivery, receive
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
@@ -74,23 +74,14 @@ class Level1:
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
         """Record a hand-off of one run with the fields that a submission reads, and stage its file."""
         name = paths.event_file(RUN.l1, 1)
-        entry = {"name": name, "events": 2, "sequences": [1, 2], "seconds": [1, 2]}
-        entry |= {"size": len(CONTENT), "sha256": CHECKSUM}
-        run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}
-        self.receive({"handoff": number, "runs": [run]}, downlink)
+        file = EventFile(name, 2, (1, 2), (1, 2), len(CONTENT), CHECKSUM)
+        receive(self.work, downlink, [(RUN, delivery(downlink, [file] if files else []))], number)
         home = self.stage / paths.staged_run(downlink, RUN.l1)
         home.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(CONTENT)
         token = self.stage / paths.tokens(RUN.l1) / Path(name).stem
         token.parent.mkdir(parents=True, exist_ok=True)
         token.touch()
-
-    def receive(self, receipt: dict[str, Any], downlink: str = DL) -> Path:
-        """Record a hand-off with this receipt; return the path of the receipt."""
-        path = self.work / paths.receipt(downlink)
-        content = {"texts": [], **receipt}
-        write_bytes(path, publish_receipt(self.work, DownlinkId(downlink), content).content)
-        return path
 
     def go_wrong(self, **modes: Any) -> None:
         """Set what goes wrong in the stand-in."""

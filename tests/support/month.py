@@ -43,7 +43,7 @@ def simulated_month(
         site.add_retdefs(simulation.path / "downlinks", *names)
         site.process(*names)
         for name, seconds in zip(names, latency[2 * week :], strict=False):
-            last = max(run["times"][1] for run in site.receipt(name)["runs"] if run["times"])
+            last = max(run.delivery.times[1] for run in site.receipt(name).runs if run.delivery.times)
             os.utime(site.work / paths.receipts(name) / "000001.json", (last + seconds,) * 2)
         made.append(simulation)
     return site, made

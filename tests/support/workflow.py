@@ -19,6 +19,7 @@ from halfpipe import config, paths
 from halfpipe.causes import Cause
 from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId
+from halfpipe.run.hand_offs import HandOff, current
 from halfpipe.settings import Settings
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
@@ -272,9 +273,9 @@ class Site:
         """Tell whether a downlink is handed off."""
         return (self.work / paths.receipt(downlink)).exists()
 
-    def receipt(self, downlink: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.work / paths.receipt(downlink)).read_text())
-        return content
+    def receipt(self, downlink: str) -> HandOff:
+        """Return the hand-off of a downlink that has a receipt."""
+        return current(self.work, DownlinkId(downlink))
 
     def staged(self, downlink: str) -> dict[str, bytes]:
         """Return the staged event files of a downlink by their path below its stage directory."""

@@ -13,7 +13,6 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.rows import IN_PROGRESS, INCOMPLETE
 from halfpipe.run.deliveries import Deliveries
@@ -268,7 +267,7 @@ class Books:
         raise AssertionError(f"the rule, run {run}: {'; '.join(complaints)}")
 
     def _one_delivery(self, run: str, dl: str) -> Iterable[str]:
-        manifest = read_json(self.world.site.work / paths.manifest(RunId(run), dl))
+        made = Deliveries(self.world.site.work, RunId(run)).latest()[DownlinkId(dl)]
         self.brought[run][dl] = self.bring(run, dl)
         known, expected = self.known_on_disk(run, dl), self.keys(run, dl)
         if known != expected:
@@ -279,17 +278,17 @@ class Books:
             outcome.files, outcome.spans = [], []
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
-        if manifest["refused"]:
+        if made.refused:
             self.of[dl].refused.add(run)
             return
         self.of[dl].refused.discard(run)
-        found = [[f["events"], *f["sequences"]] for f in manifest["files"]]
+        found = [[file.events, *file.sequences] for file in made.files]
         if found != files:
             yield f"{dl} delivered {found}, expected {files}"
-        said = {key: manifest[key] for key in ("waiting", "withheld", "complete")}
-        wanted = {"waiting": outcome.undelivered, "withheld": outcome.withheld, "complete": outcome.complete}
+        said = (made.books.in_texts, made.books.withheld, made.complete)
+        wanted = (outcome.undelivered, outcome.withheld, outcome.complete)
         if said != wanted:
-            yield f"{dl} says {said}, expected {wanted}"
+            yield f"{dl} says {said}, expected {wanted} (waiting, withheld, complete)"
         assert not shrinks or run in self.of[dl].accepted, f"{dl} delivered less of run {run} than before"
         self.withheld[run] = outcome.withheld
         self.record(run, dl, outcome.delivery)
@@ -330,11 +329,12 @@ class Books:
         return (tuple((span.first, span.last) for span in latest.spans), latest.events) if latest else ((), 0)
 
     def _handed_off(self, dl: str) -> None:
-        of, receipt = self.of[dl], self.world.site.receipt(dl)
-        assert receipt["handoff"] >= of.handoff, f"{dl} has hand-off {receipt['handoff']} after {of.handoff}"
-        if receipt["handoff"] != of.handoff:
+        of = self.of[dl]
+        number = self.world.site.receipt(dl).number
+        assert number >= of.handoff, f"{dl} has hand-off {number} after {of.handoff}"
+        if number != of.handoff:
             of.taken = of.wiped = False
-        of.handoff = receipt["handoff"]
+        of.handoff = number
 
     def look_at_stage(self) -> None:
         """Record what is in the stage, because Level-1 may take it from now on."""

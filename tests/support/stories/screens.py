@@ -166,11 +166,7 @@ def _shown(world: World, books: Books) -> None:
 
 def _receipts(world: World, books: Books) -> None:
     for dl in world.downlinks:
-        for run in world.site.receipt(dl)["runs"] if world.site.has_receipt(dl) else ():
-            parts = sum(run[key] for key in ("delivered", "waiting", "late", "refused_events", "elsewhere"))
-            if parts != run["known"] and not run["closed"]:
-                books.findings.append(
-                    f"receipt of {dl}, run {run['run']}: {parts} in parts, {run['known']} known"
-                )
-            if run.get("unaccounted"):
-                books.findings.append(f"receipt of {dl}, run {run['run']}: {run['unaccounted']} unaccounted")
+        for run in world.site.receipt(dl).runs if world.site.has_receipt(dl) else ():
+            found = run.delivery.books
+            if found.lost:
+                books.findings.append(f"receipt of {dl}, run {run.run}: {found.parts} of {found.known} events")

@@ -440,7 +440,7 @@ def submit(story: Story) -> bool:
     blocked = story.books.problems(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
     if not story.world.site.has_receipt(dl) or blocked:
         return False
-    if not any(run["named"] and run["files"] for run in story.world.site.receipt(dl)["runs"]):
+    if not story.world.site.receipt(dl).names_files:
         return False
     work, modes = story.world.site.work, story.world.home / "modes.json"
     for path in (work / paths.submitted(dl), log := work / paths.log("submit", dl)):
