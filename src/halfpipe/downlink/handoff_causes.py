@@ -308,8 +308,8 @@ def forgotten(settings: Settings, record: Attempts) -> Cause | None:
         from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
 
         with suppress(HalfPipeError):  # another cause reports this
-            if handoff := submitted(settings, downlink):
-                known_by = f"the ledger has hand-off {handoff} as submitted"
+            if seal := submitted(settings, downlink):
+                known_by = f"the ledger has receipt {seal[:16]} as submitted"
     if not known_by:
         return None
     return Cause(

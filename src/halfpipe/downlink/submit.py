@@ -120,7 +120,7 @@ def save(settings: Settings, made: Submission) -> None:
         from halfpipe.ledger.load import note_submitted  # noqa: PLC0415 - the library of the database
 
         try:
-            note_submitted(settings, downlink, record.last_confirmed.handoff)
+            note_submitted(settings, downlink, record.last_confirmed.receipt)
         except HalfPipeError as error:
             log.warning("%s", error)
 

@@ -1,128 +1,77 @@
-"""Compare the ledger with the files, and find out which of the two is out of date."""
+"""Whether the ledger is up to date: the seal in a downlink's row is that of its last receipt.
+
+If it is an earlier one, the ledger lacks a load, which is the repair. If the records lack it, the working directory was
+restored from a backup.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from typing import Any
-
-from sqlalchemy import ColumnElement, Connection, Table, select
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
-from halfpipe.files.reading import names_in
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import FOREIGN, Ledger
-from halfpipe.ledger.load import enter, loaded, restore_or_remove, runs_of
-from halfpipe.ledger.rows import Row, handed_off, is_known
-from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
-from halfpipe.process.failure_record import Failure
-from halfpipe.run.downlinks_of_run import begun_downlinks, refuse_unknown_downlink
-from halfpipe.run.receipt_file import last_hand_off
+from halfpipe.ledger.load import RESTORED, Loaded, is_ahead, loaded, restore_or_remove
+from halfpipe.ledger.rows import handed_off, is_known
+from halfpipe.run.downlinks_of_run import refuse_unknown_downlink
+from halfpipe.run.hand_offs import HandOff, series
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
+LACKS = "ledger-lacks"  # error code: a receipt was not loaded
 MOST_NAMED = 10  # a cause names at most this many downlinks: the latest ones
 
 
 def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = ()) -> list[Cause]:
-    """Find downlinks whose rows differ from their files, by loading each one and rolling back.
+    """Find downlinks whose rows were not loaded from their last receipt.
 
     Parameters
     ----------
     ledger, settings
         As for `load`.
     downlinks
-        Downlinks to compare, along with those that share a run with them. If empty, all downlinks that the files or the
-        ledger contain are compared.
+        Downlinks to compare. If empty, all downlinks that the files or the ledger contain are compared.
 
     Returns
     -------
     list
-        Causes with the code ``ledger-lacks`` or ``restored``, or the error's code if a downlink cannot be loaded.
+        Causes with the code ``ledger-lacks`` or ``restored``, or the error's code if records cannot be read.
 
     Raises
     ------
     LedgerError
-        If the database cannot be read or written.
+        If the database cannot be read.
     MissingInputError
         If a downlink is unknown.
     """
-    work, known, selected = settings.paths.work, ledger.read(loaded), set(downlinks)
-    runs = ledger.read(lambda connection: {run for dl in selected for run in runs_of(connection, dl)})
-    beside = {dl for run in runs for dl in begun_downlinks(work, run) if is_known(work, dl)}
-    found: list[Cause] = []
-    for dl in sorted(selected | beside if selected else known.keys() | set(handed_off(work))):
-        if dl not in known:
-            refuse_unknown_downlink(settings, dl)
+    work, known, found = settings.paths.work, ledger.read(loaded), []
+    for downlink in sorted(set(downlinks) or known.keys() | set(handed_off(work))):
+        has = known.get(downlink)
+        if has is None:
+            refuse_unknown_downlink(settings, downlink)
+            if not is_known(work, downlink):
+                continue
         try:
-            last = last_hand_off(work, dl)
-            if last is None and dl in known:
-                found.append(
-                    Cause("restored", Verdict.ACTION, f"downlink {dl} has no receipt", restore_or_remove(dl))
-                )
-            elif last and (differ := _differences(ledger, settings, dl, last.receipt)):
-                do = Remedy(f"halfpipe ledger load {dl}")
-                found.append(Cause("ledger-lacks", Verdict.ACTION, f"downlink {dl}: {'; '.join(differ)}", do))
-        except LedgerError:
-            raise
-        except (HalfPipeError, OSError) as error:
-            why = Failure.of(error)
-            found.append(Cause(why.code, Verdict.ACTION, f"downlink {dl}: {why.text}", why.remedy))
+            seals = [record.seal for record in series(work, downlink).records]
+        except HalfPipeError as error:
+            found.append(
+                Cause(error.code, Verdict.ACTION, f"downlink {downlink}: {error.text}", error.remedy)
+            )
+            continue
+        if has is not None and has.seal not in seals:
+            text = f"downlink {downlink}: its records lack the receipt that the ledger was loaded from"
+            found.append(Cause(RESTORED, Verdict.ACTION, text, restore_or_remove(downlink)))
+        elif has is None or has.seal != seals[-1]:
+            text = f"downlink {downlink}: its last receipt was not loaded"
+            found.append(Cause(LACKS, Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}")))
     return found
 
 
-def _differences(
-    ledger: Ledger, settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]
-) -> list[str]:
-    """Load a downlink, list what changed in its rows and its runs' rows, and roll back."""
+def lacks(settings: Settings, handed: HandOff) -> Cause | None:
+    """Return a cause if a hand-off must not be submitted now; None if the ledger has its rows.
 
-    def rows(connection: Connection, runs: Iterable[RunId]) -> dict[str, list[Row]]:
-        which = {table: of_downlink(table, downlink) for table in (DOWNLINKS, *OF_A_DOWNLINK)}
-        found = {table.name: _rows(connection, table, of_it) for table, of_it in which.items()}
-        return found | {_name(run): _rows(connection, RUNS, RUNS.c.startedat == run.met) for run in runs}
-
-    def undone(connection: Connection) -> list[str]:
-        runs = {*runs_of(connection, downlink), *(RunId(run["run"]) for run in receipt["runs"])}
-        before = rows(connection, sorted(runs))
-        enter(connection, settings, downlink)
-        after = rows(connection, sorted(runs))
-        connection.rollback()
-        return [line for name in before for line in _unlike(name, before[name], after[name])]
-
-    return ledger.write(undone)
-
-
-def _rows(connection: Connection, table: Table, which: ColumnElement[bool]) -> list[Row]:
-    """Return rows of a table, sorted."""
-    return sorted(map(dict, connection.execute(select(table).where(which)).mappings()), key=str)
-
-
-def _unlike(name: str, ledger: list[Row], files: list[Row]) -> list[str]:
-    """List how the ledger's rows differ from those of the files; single rows are compared column by column."""
-    if len(ledger) == len(files) == 1:
-        differ = ((column, ledger[0][column], value) for column, value in files[0].items())
-        return [
-            f"{name}: {column} is {one}, {other} in the files"
-            for column, one, other in differ
-            if one != other
-        ]
-    return [] if ledger == files else [f"{name}: {len(ledger)} rows, {len(files)} in the files"]
-
-
-def _name(run: RunId) -> str:
-    return f"run {run} ({run.l1})"
-
-
-def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Cause | None:
-    """Return a cause if the ledger lacks rows that Level-1 will look for; None if it has them all.
-
-    Parameters
-    ----------
-    settings, downlink
-        The settings of a site with a ledger, and the downlink.
-    receipt
-        The downlink's receipt. Each run with event files needs a row.
+    Otherwise Level-1 would not find them, or would get events again that were delivered since a backup.
 
     Raises
     ------
@@ -130,72 +79,67 @@ def lacks(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) 
         If the ledger cannot be reached or used.
     """
     ledger = Ledger.of(settings)
-    runs = [RunId(run["run"]) for run in receipt["runs"] if run["files"]]
-
-    def missing(connection: Connection) -> list[str]:
-        of_it = select(DOWNLINKS.c.handoff).where(of_downlink(DOWNLINKS, downlink))
-        has, needed = connection.execute(of_it).scalar(), receipt["handoff"]
-        found = [] if has == needed else [f"hand-off {needed} (it has {has or 'none'})"]
-        rows = {run: select(RUNS.c.scid).where(RUNS.c.startedat == run.met) for run in runs}
-        return found + [_name(run) for run, row in rows.items() if connection.execute(row).first() is None]
-
-    if not (found := ledger.read_if_there(missing, ["all rows (it does not exist)"])):
+    downlink = handed.receipt.downlink
+    known = ledger.read_if_there(loaded, dict[DownlinkId, Loaded]())
+    if restored := _restored(settings, ledger, known, [downlink]):
+        return restored
+    if downlink in known and known[downlink].seal == handed.seal:
         return None
-    text = f"the ledger {ledger.name} lacks {', '.join(found)}, so Level-1 would fail on downlink {downlink}"
-    return Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
+    text = f"the ledger {ledger.name} lacks hand-off {handed.number}, so Level-1 would fail on downlink {downlink}"
+    return Cause(LACKS, Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
 
 
 def site_troubles(
-    settings: Settings, downlinks: Mapping[DownlinkId, int], compared: Iterable[DownlinkId] = ()
+    settings: Settings, at_level1: Mapping[DownlinkId, str], compared: Iterable[DownlinkId] = ()
 ) -> Iterator[Cause]:
-    """Find downlinks that were loaded but are no longer in the ledger, or only as before, with one query for all.
+    """Find downlinks whose rows are gone or old, and rows without a record, with one query for all.
 
     Parameters
     ----------
     settings
         The settings of a site with a ledger.
-    downlinks
-        Downlinks to look for, with the number of the hand-off that Level-1 has; 0 if it has none. ``{dl}/ledger.json``
-        records that a downlink was loaded.
+    at_level1
+        The downlinks whose last hand-off Level-1 has, with the seal of its receipt: Level-1 needs their rows.
     compared
-        Downlinks whose hand-off numbers are compared, too.
+        Other downlinks that are about to be processed.
 
     Yields
     ------
     Cause
         ``ledger-lacks``, ``ledger``, ``ledger-foreign``, ``restored``.
     """
-    work = settings.paths.work
-    entered = {dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")}  # noqa: PTH110 - thousands of files
     try:
         ledger = Ledger.of(settings, waits=())
-        known = ledger.read_if_there(loaded, dict[DownlinkId, int]())
+        known = ledger.read_if_there(loaded, dict[DownlinkId, Loaded]())
     except HalfPipeError as error:
         if error.code == FOREIGN:
             yield Cause(FOREIGN, Verdict.ACTION, error.text.rstrip("."), error.remedy)
         else:
             yield Cause("ledger", Verdict.NOTE, error.text.rstrip("."), error.remedy)
         return
-    yield from _ahead(settings, ledger, known, compared)
-    if lost := sorted(dl for dl in entered if dl not in known or known[dl] < downlinks[dl]):
+    differ = {dl for dl, seal in at_level1.items() if dl not in known or known[dl].seal != seal}
+    yield from filter(None, [_restored(settings, ledger, known, differ | set(compared))])
+    if lost := sorted(
+        dl for dl in differ if dl not in known or not is_ahead(settings.paths.work, dl, known[dl].seal)
+    ):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
-        text = f"the ledger {ledger.name} has lost hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
-        yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(do))
+        text = f"the ledger {ledger.name} lacks hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
+        yield Cause(LACKS, Verdict.ACTION, text, Remedy(do))
 
 
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
-    """Refuse to deliver if another working directory uses the ledger, or if this one lacks hand-offs of the ledger.
+    """Refuse to deliver if another working directory uses the ledger, or if this one lacks receipts of the ledger.
 
     A database that is down is ignored, because no hand-off waits for the ledger. The built-in ledger is in the working
-    directory, so it has no hand-offs that the directory lacks.
+    directory, so a backup usually has both.
 
     Parameters
     ----------
     settings
         The settings of a site with a ledger other than the built-in one.
     downlinks
-        Downlinks that are about to be processed. Their hand-off numbers are compared, too.
+        Downlinks that are about to be processed. The seals in their rows are looked for, too.
 
     Raises
     ------
@@ -207,24 +151,24 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
             raise cause.refused("Nothing was done.", LedgerError)
 
 
-def _ahead(
-    settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, int], downlinks: Iterable[DownlinkId]
-) -> Iterator[Cause]:
-    """Yield a cause if the working directory lacks hand-offs of the ledger, because it was restored from a backup."""
+def _restored(
+    settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, Loaded], downlinks: Iterable[DownlinkId]
+) -> Cause | None:
+    """Return a cause if the working directory lacks receipts of the ledger, because it was restored from a backup.
+
+    For all downlinks the numbers of the records are looked for, and for `downlinks` also the seals.
+    """
     work = settings.paths.work
-    names = set(names_in(work))  # listed once for all
-    lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}
-    for dl in known.keys() & set(downlinks):
-        with suppress(HalfPipeError):  # a damaged record is reported where it is needed
-            last = last_hand_off(work, dl)
-            lost |= {dl} if last is None or last.number < known[dl] else set()
+    look = known.keys() & set(downlinks)
+    look |= {dl for dl, (record, _) in known.items() if not _exists(f"{work}/{paths.receipts(dl)}", record)}
+    lost = sorted(dl for dl in look if is_ahead(work, dl, known[dl].seal))
     if not lost:
-        return
-    few = sorted(lost)[-MOST_NAMED:]
-    yield Cause(
-        "restored",
+        return None
+    few = lost[-MOST_NAMED:]
+    return Cause(
+        RESTORED,
         Verdict.ACTION,
-        f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "
+        f"the ledger {ledger.name} was loaded from receipts of {count(len(lost), 'downlink')} that {work} lacks: "
         f"{', '.join(few)}. The directory was restored from a backup. What was delivered since the backup would be "
         "delivered and submitted again",
         Remedy(
@@ -232,3 +176,7 @@ def _ahead(
             first="Restore a newer backup. If you have none, roll back in Level-1 what it got since this backup, then",
         ),
     )
+
+
+def _exists(home: str, record: int) -> bool:
+    return os.path.exists(f"{home}/{record:06d}.json")  # noqa: PTH110 - thousands of files

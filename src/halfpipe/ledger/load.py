@@ -6,8 +6,10 @@ Writers take turns. So the result does not depend on the order of loads, on repe
 
 import logging
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
-from typing import IO
+from pathlib import Path
+from typing import IO, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -15,19 +17,30 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
-from halfpipe.files.json_files import write_json
+from halfpipe.files.pointers import point
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.rows import Entry, Part, handed_off, legacy_row, read_entry, run_row
 from halfpipe.ledger.tables import COPIED, DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.hand_offs import series
 from halfpipe.settings import Settings
+
+RESTORED = "restored"  # error code: the ledger has receipts that the working directory lacks
 
 log = logging.getLogger(__name__)
 
 
+class Loaded(NamedTuple):
+    """The receipt that a downlink was loaded from: the number of its record, and its seal."""
+
+    record: int
+    seal: str
+
+
 def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
-    """Load a downlink, notify the MOOT database of its runs, and write ``{dl}/ledger.json`` last.
+    """Load a downlink, notify the MOOT database of its runs, and point ``{dl}/ledger.json`` to its receipt last.
 
     Parameters
     ----------
@@ -49,8 +62,7 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
         entry = load(ledger, settings, downlink)
         if settings.moot.update is not None:
             moot_update.send(ledger, settings.moot.update, output, sorted(entry.parts))
-        digests = {str(run): part.digest for run, part in sorted(entry.parts.items())}
-        write_json(marker, {"downlink": str(downlink), "handoff": entry.row["handoff"], "runs": digests})
+        point(marker, series(settings.paths.work, downlink).records[entry.handed.record - 1])
 
 
 def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
@@ -102,18 +114,19 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
     """Load a downlink in a transaction of `Ledger.write`, as `load` does."""
     # Read under the lock. Otherwise `rebuild` could replace the rows of newer files by those of older ones.
     entry = read_entry(settings.paths.work, downlink)
-    _refuse_older(connection, entry)
+    _refuse_older(connection, settings.paths.work, downlink)
     runs = {*runs_of(connection, downlink), *entry.parts}
     _store(connection, entry)
     for run in sorted(runs):
         _sum_up(connection, run, settings, entry.parts.get(run))
-    for run in entry.staged:
+    for one in entry.handed.runs:
         # Without this row Level-1 fails on the whole downlink.
-        if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
+        row = select(RUNS.c.scid).where(RUNS.c.startedat == one.run.met)
+        if one.delivery.files and connection.execute(row).first() is None:
             raise StateError(
-                f"run {run} ({run.l1}) has event files in downlink {downlink}, but none of its datagrams is known, so "
-                "it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. Then decode "
-                "its chunks again (-F)."
+                f"run {one.run} ({one.run.l1}) has event files in downlink {downlink}, but none of its datagrams is "
+                "known, so it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. Then "
+                "decode its chunks again (-F)."
             )
     return entry
 
@@ -182,20 +195,20 @@ def rebuild(
     return len(there)
 
 
-def note_submitted(settings: Settings, downlink: DownlinkId, handoff: int) -> None:
-    """Write the number of the hand-off that Level-1 has into the downlink's row, if there is one.
+def note_submitted(settings: Settings, downlink: DownlinkId, seal: str) -> None:
+    """Write the seal of the receipt that Level-1 has into the downlink's row, if there is one.
 
     Raises
     ------
     ConfigError, LedgerError
         As for `load`.
     """
-    row = update(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)).values(submitted=handoff)
+    row = update(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)).values(submitted=seal)
     Ledger.of(settings).write(lambda c: c.execute(row))
 
 
-def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
-    """Return the number of the hand-off that Level-1 has, according to the ledger; None if no hand-off was submitted.
+def submitted(settings: Settings, downlink: DownlinkId) -> str | None:
+    """Return the seal of the receipt that Level-1 has, according to the ledger; None if none was submitted.
 
     Raises
     ------
@@ -206,12 +219,22 @@ def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
     return Ledger.of(settings, waits=()).read_if_there(lambda c: c.execute(row).scalar(), None)
 
 
-def loaded(connection: Connection) -> dict[DownlinkId, int]:
-    """Return the downlinks that were loaded, each with the number of its hand-off."""
-    rows = connection.execute(
-        select(DOWNLINKS.c.id, DOWNLINKS.c.handoff).where(DOWNLINKS.c.handoff > COPIED["handoff"])
-    )
-    return {_downlink(number): int(handoff) for number, handoff in rows}
+def loaded(connection: Connection) -> dict[DownlinkId, Loaded]:
+    """Return the downlinks that were loaded, each with its receipt."""
+    columns = (DOWNLINKS.c.id, DOWNLINKS.c.record, DOWNLINKS.c.receipt)
+    rows = connection.execute(select(*columns).where(DOWNLINKS.c.receipt != COPIED["receipt"]))
+    return {_downlink(number): Loaded(int(record), seal) for number, record, seal in rows}
+
+
+def is_ahead(work: Path, downlink: DownlinkId, seal: str) -> bool:
+    """Tell whether the ledger was loaded from a receipt that the records of a downlink lack.
+
+    Records are never removed, so the working directory was restored from a backup. Damaged records are reported where
+    they are needed.
+    """
+    with suppress(HalfPipeError):
+        return all(record.seal != seal for record in series(work, downlink, only_look=True).records)
+    return False
 
 
 def _downlink(number: int) -> DownlinkId:
@@ -225,23 +248,22 @@ def runs_of(connection: Connection, downlink: DownlinkId) -> list[RunId]:
 
 
 def restore_or_remove(downlink: DownlinkId) -> Remedy:
-    """Return the remedy if the ledger has more hand-offs of a downlink than the files."""
+    """Return the remedy if the ledger is ahead of the records of a downlink."""
     return Remedy(
         f"halfpipe ledger remove {downlink}",
         first="Restore the files from a newer backup; or, once it is rolled back in Level-1",
     )
 
 
-def _refuse_older(connection: Connection, entry: Entry) -> None:
+def _refuse_older(connection: Connection, work: Path, downlink: DownlinkId) -> None:
     """Refuse files that are older than the ledger's rows: they were restored from a backup."""
-    which = of_downlink(DOWNLINKS, entry.downlink)
-    has = connection.execute(select(DOWNLINKS.c.handoff).where(which)).scalar()
-    if has is not None and has > entry.row["handoff"]:
+    has = connection.execute(select(DOWNLINKS.c.receipt).where(of_downlink(DOWNLINKS, downlink))).scalar()
+    if has is not None and has != COPIED["receipt"] and is_ahead(work, downlink, has):
         raise StateError(
-            f"downlink {entry.downlink}: the ledger has hand-off {has}, the files only hand-off "
-            f"{entry.row['handoff']}. They were restored from a backup. Nothing was loaded.",
-            restore_or_remove(entry.downlink),
-            code="restored",
+            f"downlink {downlink}: the ledger was loaded from a receipt that its records lack. They were restored from "
+            "a backup. Nothing was loaded.",
+            restore_or_remove(downlink),
+            code=RESTORED,
         )
 
 
@@ -258,7 +280,9 @@ def _store(connection: Connection, entry: Entry) -> None:
 
 def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | None = None) -> None:
     """Compute the row of `run` again; `own` is the part that was just read, so its file is not read again."""
+    work = settings.paths.work
     parts = []
+    recorded = Deliveries(work, run)
     columns = (LINKS.c.downlink_id, LINKS.c.refused, LINKS.c.digest)
     links = connection.execute(
         select(*columns)
@@ -268,7 +292,7 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
     for number, refused, digest in links.all():
         downlink = _downlink(number)
         same = own is not None and own.downlink == downlink
-        part = own if same else Part.read(settings.paths.work, run, downlink, refused=bool(refused))
+        part = own if same else Part.read(work, run, downlink, recorded, refused=bool(refused))
         if part is not None:
             # If the downlink was processed again, only loading it will show whether its run is refused.
             parts.append(part if part.digest == digest else replace(part, refused=True))

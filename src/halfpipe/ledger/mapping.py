@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 from halfpipe.errors import StateError
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.moot_keys import MootKey, is_good
+from halfpipe.run.deliveries import MootKey
+from halfpipe.run.moot_keys import is_good
 
 UNKNOWN = MootKey(0xFFFFFFFF, "UNKNOWN")
 

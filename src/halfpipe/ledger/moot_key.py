@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
-from halfpipe.run.moot_keys import UNSET, MootKey, first_datagram, moot_of
+from halfpipe.run.deliveries import MootKey
+from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.settings import Settings
 
 

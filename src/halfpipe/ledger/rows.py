@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Table, inspect, select
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
-from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import MAX_TIME, read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
@@ -28,11 +27,11 @@ from halfpipe.ledger.tables import (
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import KnownDatagrams, consecutive, is_complete
 from halfpipe.run import abandoned_runs
-from halfpipe.run.deliveries import Delivery
-from halfpipe.run.downlinks_of_run import every_downlink, known_downlinks
-from halfpipe.run.merged_index import MergedIndex, known_datagrams
+from halfpipe.run.deliveries import Deliveries, DeliveryHistory
+from halfpipe.run.downlinks_of_run import every_downlink
+from halfpipe.run.hand_offs import HandOff, last_hand_off
+from halfpipe.run.merged_index import known_datagrams, read_published
 from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
-from halfpipe.run.receipt_file import last_hand_off
 from halfpipe.settings import Settings
 
 Row = dict[str, Any]
@@ -51,15 +50,14 @@ def is_abandoned(settings: Settings, run: RunId) -> bool:
     Raises
     ------
     HalfPipeError
-        If the list, a manifest or a merged index cannot be read.
+        If the list, a record of a delivery or a merged index cannot be read.
     """
     work = settings.paths.work
     if run not in abandoned_runs.read(work).runs:
         return False
     rows = known_datagrams(settings, run).rows
-    files = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
-    manifests = (read_json(file) for file in files if file.exists())
-    return any(each["abandoned"] and listed(rows, Delivery.of(each).datagrams).all() for each in manifests)
+    latest = Deliveries(work, run).latest().values()
+    return any(each.abandoned and listed(rows, each.datagrams).all() for each in latest)
 
 
 @dataclass(frozen=True)
@@ -74,19 +72,25 @@ class Part:
     datagrams: KnownDatagrams
 
     @classmethod
-    def read(cls, work: Path, run: RunId, downlink: DownlinkId, *, refused: bool) -> Self | None:
+    def read(
+        cls, work: Path, run: RunId, downlink: DownlinkId, recorded: DeliveryHistory, *, refused: bool
+    ) -> Self | None:
         """Read the part from the merged index; None if the downlink has no datagram of the run.
+
+        `recorded` are the deliveries of the run.
 
         Raises
         ------
         MissingInputError
             If the merged index does not exist.
+        FormatError
+            If it is damaged, or not the one that was delivered.
         StateError
             If the database cannot hold its values.
         """
         path = work / paths.datagrams(run, downlink)
         try:
-            datagrams = MergedIndex.read(work, run, downlink).datagrams
+            datagrams = read_published(work, run, downlink, recorded).datagrams
         except MissingInputError as error:
             raise MissingInputError(
                 f"{path} is missing, so the row of run {run} cannot be computed. HalfPipe never deletes this file. "
@@ -123,12 +127,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger must contain for a downlink: its own row, its parts, and `staged`, the runs with event files."""
+    """What the ledger must contain for a downlink that was handed off: its own row, and its parts."""
 
-    downlink: DownlinkId
+    handed: HandOff
     row: Row
     parts: Mapping[RunId, Part]
-    staged: tuple[RunId, ...]
+
+    @property
+    def downlink(self) -> DownlinkId:
+        """The downlink."""
+        return self.handed.receipt.downlink
 
 
 def read_entry(work: Path, downlink: DownlinkId) -> Entry:
@@ -139,7 +147,7 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
     MissingInputError
         If the downlink has no receipt, or a merged index does not exist.
     StateError
-        If the database cannot hold a value.
+        If the database cannot hold a value, or a record is gone.
     """
     last = last_hand_off(work, downlink)
     if last is None:
@@ -147,11 +155,15 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
             f"downlink {downlink} has no receipt, and only downlinks that were handed off can be loaded.",
             Remedy(f"snakemake dl={downlink}", first="Process it first"),
         )
-    receipt = last.receipt
-    runs = [(RunId(entry["run"]), entry) for entry in receipt["runs"]]
-    read = (Part.read(work, run, downlink, refused=entry["refused"]) for run, entry in runs)
-    # A downlink that was taken over has only the RetDefs of chunks that still exist.
-    chunks = [c["chunk"] for c in receipt["chunks"] if c["files"] or not receipt.get("taken_over")]
+    parts = {}
+    for one in last.runs:
+        if one.delivery.index:  # of another system's delivery only the spans may be known
+            refused = bool(one.delivery.refused)
+            part = Part.read(work, one.run, downlink, last.read(one.run), refused=refused)
+            if part is not None:
+                parts[one.run] = part
+    # If another system handed the downlink off, there are only the RetDefs of chunks that still exist.
+    chunks = [chunk.chunk for chunk in last.receipt.chunks if chunk.files or not last.receipt.origin]
     # In a RetDef -1 means that the key is unknown (ground-chain §4).
     keys = [read_retdef(work / paths.retdef(downlink, chunk)).l0key for chunk in sorted(chunks)[:1]]
     row = {
@@ -159,27 +171,24 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
         "l0key": next((key for key in keys if 0 <= key <= MOST), None),
         "indir": str(work / downlink),
         "outbase": str(work),
-        "handoff": receipt["handoff"],
+        "record": last.record,
+        "receipt": last.seal,
     }
-    parts = {part.run: part for part in read if part is not None}
-    return Entry(downlink, row, parts, tuple(run for run, entry in runs if entry["files"]))
+    return Entry(last, row, parts)
 
 
 def handed_off(work: Path) -> list[DownlinkId]:
-    """Return all downlinks that were handed off; the legacy's only if more than their spans is known."""
+    """Return all downlinks that were handed off; those of another system only if more than their spans is known."""
     return [dl for dl in every_downlink(work) if is_known(work, dl)]
 
 
 def is_known(work: Path, downlink: DownlinkId) -> bool:
-    """Tell whether a downlink was handed off and its datagrams are known, rather than only the legacy's spans."""
+    """Tell whether a downlink was handed off and its datagrams are known, rather than only another system's spans."""
     try:
         last = last_hand_off(work, downlink)
+        return last is not None and (not last.receipt.origin or any(one.delivery.index for one in last.runs))
     except HalfPipeError:
         return True  # reading it reports the damage
-    return last is not None and (
-        "taken_over" not in last.receipt
-        or any(run.get("taken_over", "whole") == "whole" for run in last.receipt["runs"])
-    )
 
 
 def run_row(

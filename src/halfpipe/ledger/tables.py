@@ -12,8 +12,8 @@ The tables differ from the legacy's where otherwise loading a downlink again or 
 - ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks can contain one datagram; with the
   legacy's keys the second load fails, or takes the row away from the first downlink.
 - `LINKS` has the checksum of the downlink's datagrams (`digest`), and whether Level-1 would refuse the run (`refused`).
-  `DOWNLINKS` has the numbers of the latest hand-off and of the submitted one, independent of the records. So `check`
-  finds what is out of date.
+- `DOWNLINKS` has the seal of the receipt that was loaded (`receipt`) with the number of its record (`record`), and the
+  seal of the receipt that Level-1 has (`submitted`). So one comparison of seals shows what is out of date.
 - Only the first and last datagram of each segment are stored, as in the legacy. All of them would be 1.8e9 rows (9,000
   for each of two EPUs of 100,000 runs), a copy of ``datagrams.idx``, which is never deleted. A run's row is computed
   from these files, because segments that overlap in part do not show which events they share.
@@ -41,10 +41,11 @@ from sqlalchemy import table as sql_table
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0007"  # of these tables; every change of them needs a new number
+REVISION = "0008"  # of these tables; every change of them needs a new number
 WORD = 16  # letters of a word in an index line (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
+SEAL = 64  # letters of a SHA-256
 
 
 METADATA = MetaData()
@@ -71,8 +72,9 @@ DOWNLINKS = Table(
     Column("l0key", BigInteger),
     Column("indir", String(PATH)),
     Column("outbase", String(PATH)),
-    Column("handoff", Integer, nullable=False),
-    Column("submitted", Integer),
+    Column("record", Integer, nullable=False),
+    Column("receipt", String(SEAL), nullable=False),
+    Column("submitted", String(SEAL)),
     PrimaryKeyConstraint("id", name="glastops_downlink_pk"),
 )
 
@@ -139,7 +141,7 @@ LINKS = Table(
     METADATA,
     _downlink_id(),
     *_of_run(),
-    Column("digest", String(64), nullable=False),
+    Column("digest", String(SEAL), nullable=False),
     Column("refused", SmallInteger, nullable=False),
     PrimaryKeyConstraint("downlink_id", "scid", "startedat", name="glastops_downlink_acq_pk"),
     Index("glastops_downlink_acq_run", "startedat"),
@@ -191,9 +193,9 @@ OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
 SHARED = (DOWNLINKS, *OF_A_DOWNLINK, RUNS)  # the legacy has tables with these names
 OURS = (*SHARED, LOCK, PENDING)
 
-# These values mark a row that was copied from the legacy's tables. HalfPipe's hand-offs are numbered from 1, and its
-# digests have 64 letters.
-COPIED = {"handoff": 0, "digest": "legacy", "refused": 0}
+# These values mark a row that was copied from the legacy's tables. HalfPipe's records are numbered from 1, and its
+# seals and digests have 64 letters.
+COPIED = {"record": 0, "receipt": "legacy", "digest": "legacy", "refused": 0}
 
 
 def legacy_name(table: Table) -> str:

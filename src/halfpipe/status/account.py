@@ -68,6 +68,8 @@ class Account:
         Numbers of the latest hand-off and of the one that Level-1 has; None without one.
     handed_off
         Time of its receipt, Unix seconds; None without one.
+    at_level1
+        The seal of its receipt if Level-1 has this hand-off and needs rows of it in the ledger; otherwise empty.
     """
 
     downlink: DownlinkId
@@ -81,6 +83,7 @@ class Account:
     submitted: int | None = None
     handed_off: float | None = None
     phases: Mapping[Phase, tuple[int, int]] = field(default_factory=dict)
+    at_level1: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -158,7 +161,16 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
         of.submitted,
         of.receipt_time if handed_off else None,
         _phases(of, chunks, taken=state == TAKEN),
+        _at_level1(of),
     )
+
+
+def _at_level1(of: DownlinkFacts) -> str:
+    """Return the seal of the receipt if Level-1 has this hand-off, and the ledger has rows of it."""
+    if of.handed_off is None or not of.is_submitted:
+        return ""
+    has_rows = any(run.delivery.index for run in of.handed_off.runs)  # not if only spans were taken over
+    return of.handed_off.seal if has_rows else ""
 
 
 def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[Phase, tuple[int, int]]:

@@ -74,7 +74,7 @@ def overview(
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
-    of_site = list(site_troubles(survey, {one.downlink: one.submitted or 0 for one in accounts}))
+    of_site = list(site_troubles(survey, {one.downlink: one.at_level1 for one in accounts if one.at_level1}))
     return Overview(tuple(worst_first), tuple(of_site))
 
 

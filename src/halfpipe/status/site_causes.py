@@ -34,7 +34,7 @@ MONTH = 31 * 86400.0  # seconds
 # Sections of the settings that do not describe the site: everyday decisions, and what is merged.
 OF_EVERY_DAY = ("dl", "reason", "ignore", "shrink", "merge", "retire", "cleanup", "outstanding")
 EXAMINE = Remedy("halfpipe doctor")
-NONE: Mapping[DownlinkId, int] = {}
+NONE: Mapping[DownlinkId, str] = {}
 # What an operator looks at first, each with the codes of its causes.
 LIGHTS = {
     "disk": {"disk-low"},
@@ -44,8 +44,8 @@ LIGHTS = {
 }
 
 
-def site_troubles(survey: Survey, downlinks: Mapping[DownlinkId, int] = NONE) -> Iterator[Cause]:
-    """Yield the site-wide problems; in the ledger, those of `downlinks`, each with the hand-off that Level-1 has."""
+def site_troubles(survey: Survey, at_level1: Mapping[DownlinkId, str] = NONE) -> Iterator[Cause]:
+    """Yield the site-wide problems; in the ledger, those of hand-offs `at_level1`, by the seals of receipts."""
     yield from filter(None, [survey.stage_trouble])
     for found in (
         _places(survey.settings),
@@ -67,7 +67,7 @@ def site_troubles(survey: Survey, downlinks: Mapping[DownlinkId, int] = NONE) ->
     if survey.settings.ledger.url is not None:
         from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
-        yield from entered(survey.settings, downlinks)
+        yield from entered(survey.settings, at_level1)
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
