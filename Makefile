@@ -68,7 +68,7 @@ golden: $(VENV) ## all golden cases, also with whole commands
 	$(PYTEST) -n auto -m "workflow or not workflow" tests/contract/test_golden.py
 
 histories: $(VENV) ## 20,000 random delivery histories, compared with the slow model
-	$(PYTEST) -m "long and not slurm"
+	$(PYTEST) -m long -k histories
 
 test-faults: $(VENV) ## harm to every rule, killed and stopped heads, restored backups
 	$(PYTEST) -n 2 -m faults tests/faults
