@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from halfpipe.run.manifest_books import state_of
+
 from benchmarks.measure import ROOT, SNAKEMAKE, Launcher
 from benchmarks.sizes import Sizes
 from halfpipe import paths
@@ -28,7 +30,6 @@ from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.manifest_books import state_of
 from halfpipe.run.merged_index import SEAL as INDEX_SEAL
 from halfpipe.settings import Settings
 

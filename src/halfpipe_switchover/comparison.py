@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from halfpipe.run.receipt_file import read_receipt
 from numpy.typing import NDArray
 
 from halfpipe import paths
@@ -24,7 +25,6 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import inside_any
 from halfpipe.run import magic7
 from halfpipe.run.moot_keys import MootKey
-from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe_switchover.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
 from halfpipe_switchover.replayed import Expected, Inputs, expected_of

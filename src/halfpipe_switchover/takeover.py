@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from halfpipe.run.receipt_file import publish_receipt, series
+
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink import receipt
@@ -36,7 +38,6 @@ from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts, merge_chunks
 from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
-from halfpipe.run.receipt_file import publish_receipt, series
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 from halfpipe_switchover import legacy_tree

@@ -17,8 +17,9 @@ from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import Span
 
-# A span begins and ends with a datagram. Its times may be rounded to seconds; datagrams come every second.
-EDGE_SECONDS = 2.0
+# A span begins and ends with a datagram. Its times may be rounded to seconds, so a span may be longer than its datagrams
+# by less than this. Datagrams are at least a second long, so a missing one leaves more.
+EDGE_SECONDS = 1.0
 MOST_GAPS = 50  # the most that are recorded for a chunk
 
 _HIGHEST = int(np.iinfo(np.uint64).max)
@@ -42,8 +43,9 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     -------
     dict of int
         The counts for ``{chunk}.json``: ``announced``, the number of events that the datagrams announce or the event
-        files contain, whichever is larger; ``missing_events``, how many of them have no index line; and
-        ``uncovered_bytes``.
+        files contain, whichever is larger; ``missing_events``, how many of them have no index line;
+        ``stray_events``, how many index lines belong to a datagram that has no line, so these events wait for ever;
+        and ``uncovered_bytes``.
     str or None
         A message if the sequences contradict each other.
     """
@@ -87,6 +89,7 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     counts = {
         "announced": int(most.sum()) + max(0, unlisted - missing),
         "missing_events": max(missing, unlisted),
+        "stray_events": int((~known).sum()),
         "uncovered_bytes": uncovered,
     }
     return counts, contradiction

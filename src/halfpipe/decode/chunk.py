@@ -23,7 +23,7 @@ class Product(Stored, frozen=True, omit_defaults=True):
     ----------
     events, datagrams
         For an index, how many of them it lists.
-    announced, missing_events, uncovered_bytes
+    announced, missing_events, stray_events, uncovered_bytes
         For an index, the counts of `halfpipe.decode.announced.compare_with_events`.
     """
 
@@ -37,6 +37,7 @@ class Product(Stored, frozen=True, omit_defaults=True):
     datagrams: int = 0
     announced: int = 0
     missing_events: int = 0
+    stray_events: int = 0
     uncovered_bytes: int = 0
 
     @property
@@ -156,8 +157,11 @@ class Chunk(Stored, frozen=True):
 
     @property
     def missing_events(self) -> int:
-        """The number of events that are announced or in its event files, and not in its indexes."""
-        return sum(file.missing_events for file in self.files)
+        """The number of events that cannot be delivered.
+
+        They are announced or in its event files and not in its indexes, or belong to a datagram without a line.
+        """
+        return sum(file.missing_events + file.stray_events for file in self.files)
 
     @property
     def is_short(self) -> bool:

@@ -87,7 +87,12 @@ def _event_sentences(chunk: Chunk) -> Iterator[str]:
                 f"{where}: the index lacks {count(file.missing_events, 'event')} of {file.announced} that "
                 "its datagrams announce or its event file contains, or lists them with the sequence of another event"
             )
-        elif file.uncovered_bytes:
+        if file.stray_events:
+            yield (
+                f"{where}: {count(file.stray_events, 'event')} of the index belong to datagrams that have no line "
+                "there, so they wait for ever"
+            )
+        if file.uncovered_bytes and not file.missing_events:
             yield f"{where}: {file.uncovered_bytes} bytes of the event file have no index line"
 
 

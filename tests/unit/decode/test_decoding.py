@@ -194,6 +194,17 @@ def test_announced_events_without_an_index_line_are_missing(
     assert counted(out)[:3] == counts
 
 
+def test_events_of_a_datagram_without_a_line_are_told(out: Path) -> None:
+    index = out / IDX
+    lines = index.read_bytes().splitlines(keepends=True)
+    index.write_bytes(b"".join(without(lines, lambda line: line.split()[:6:5] == [b"DGM:", b"2"])))
+    products = check_products(out, CHUNK)
+    assert [file.stray_events for file in products] == [0, 11, 0]
+    chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), tuple(products))
+    (cause,) = shortfall_causes(Settings(Paths(out, out)), DownlinkId(DOWNLINK), [chunk])
+    assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
+
+
 def test_records_and_bytes_without_an_index_line_are_counted(out: Path) -> None:
     file, content = out / EVT, (out / EVT).read_bytes()
     lines = (out / IDX).read_bytes().splitlines()
@@ -248,8 +259,10 @@ EVEN = list(range(0, 402, 2))
     ("spans", "datagrams", "expected"),
     [
         ([SPAN], [rows([4, 5, 6], [1000, 1050, 1100])], []),
-        ([SPAN], [rows([4, 6, 5, 5], [1001.9, 1098.1, 1050, 1050])], []),  # rounded times, lines in any order
+        ([SPAN], [rows([4, 6, 5, 5], [1000.9, 1099.1, 1050, 1050])], []),  # rounded times, lines in any order
         ([SPAN], [rows([4, 5], [1000, 1050])], [(956, 1050, 1100, None)]),
+        ([SPAN], [rows([4, 5], [1000, 1098])], [(956, 1098, 1100, None)]),  # the file was cut between two datagrams
+        ([SPAN], [rows([4, 5], [1002, 1100])], [(956, 1000, 1002, None)]),
         ([SPAN], [rows([5, 6], [1050, 1100])], [(956, 1000, 1050, None)]),
         ([SPAN], [rows([4, 9], [1000, 1100])], [(956, 1000, 1100, 4)]),
         ([SPAN], [rows([4, 5], [1000, 1100], apid=957)], [(956, 1000, 1100, None)]),
