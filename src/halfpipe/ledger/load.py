@@ -125,8 +125,8 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
         if one.delivery.files and connection.execute(row).first() is None:
             raise StateError(
                 f"run {one.run} ({one.run.l1}) has event files in downlink {downlink}, but none of its datagrams is "
-                "known, so it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. Then "
-                "decode its chunks again (-F)."
+                "known, so it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. "
+                "Then decode its chunks again (-F)."
             )
     return entry
 
