@@ -48,6 +48,7 @@ from halfpipe.version import __version__
 HANDOFF = 1  # number of the legacy's hand-off; HalfPipe's later ones have the numbers after it
 ORIGIN = "legacy"  # of deliveries and hand-offs that were taken over
 BATCH = 1000  # downlinks that are flushed to disk together
+MARK = paths.Place("{dl}/taken-over.json")
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     work, do = settings.paths.work, report.done
     mark = Mark(str(home), handed_off(home))
     with suppress(HalfPipeError):
-        if read_stored(work / paths.taken_over(home.name), Mark) == mark:
+        if read_stored(work / MARK(home.name), Mark) == mark:
             report.unchanged += 1
             return None
     legacy = LegacyDownlink.at(home)
@@ -389,7 +390,7 @@ def takeover(
         while (batch := list(islice(rest, BATCH))) or on_disk:
             with flushed_together() if do else nullcontext():
                 for downlink, known in on_disk.items():
-                    write_stored(work / paths.taken_over(downlink), known)
+                    write_stored(work / MARK(downlink), known)
                 on_disk = {}
                 for downlink in batch:
                     try:
