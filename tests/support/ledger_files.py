@@ -122,7 +122,7 @@ def abandon(
     work: Path, run: RunId, downlink: DownlinkId, last: int = 2**32 - 1, *, delivered: bool = True
 ) -> None:
     """Abandon a run, after a delivery that knew the datagrams up to `last`; `delivered`: as one of an abandoned run."""
-    every = {apid: ((0, last),) for apid in (*LPA_APIDS, *LCI_APIDS)}
+    every = dict.fromkeys((*LPA_APIDS, *LCI_APIDS), ((0, last),))
     recorded = Deliveries(work, run)
     latest = recorded.latest()[downlink]
     recorded.publish(with_values(latest, datagrams=every, abandoned=delivered))
