@@ -219,14 +219,18 @@ def submitted(settings: Settings, downlink: DownlinkId) -> str | None:
     return Ledger.of(settings, waits=()).read_if_there(lambda c: c.execute(row).scalar(), None)
 
 
-def loaded(connection: Connection) -> dict[DownlinkId, Loaded]:
-    """Return the downlinks that were loaded, each with its receipt."""
+def loaded(connection: Connection, downlink: DownlinkId | None = None) -> dict[DownlinkId, Loaded]:
+    """Return the downlinks that were loaded, each with its receipt; only `downlink`, if it is given."""
     columns = (DOWNLINKS.c.id, DOWNLINKS.c.record, DOWNLINKS.c.receipt)
-    rows = connection.execute(select(*columns).where(DOWNLINKS.c.receipt != COPIED["receipt"]))
-    return {_downlink(number): Loaded(int(record), seal) for number, record, seal in rows}
+    which = select(*columns).where(DOWNLINKS.c.receipt != COPIED["receipt"])
+    if downlink is not None:
+        which = which.where(of_downlink(DOWNLINKS, downlink))
+    return {
+        _downlink(number): Loaded(int(record), seal) for number, record, seal in connection.execute(which)
+    }
 
 
-def standing(work: Path, downlink: DownlinkId, loaded_from: str | None) -> str:
+def standing(work: Path, downlink: DownlinkId, has: Loaded | None) -> str:
     """Compare the seal in the ledger's row of a downlink with the seal of its last receipt.
 
     Returns
@@ -241,9 +245,11 @@ def standing(work: Path, downlink: DownlinkId, loaded_from: str | None) -> str:
         If the records cannot be read.
     """
     seals = [record.seal for record in series(work, downlink, only_look=True).records]
-    if loaded_from is not None and loaded_from not in seals:
+    if has is None:
+        return LACKS
+    if has.seal not in seals:
         return RESTORED
-    return "" if seals[-1:] == [loaded_from] else LACKS
+    return "" if has.seal == seals[-1] else LACKS
 
 
 def _downlink(number: int) -> DownlinkId:
@@ -266,8 +272,8 @@ def restore_or_remove(downlink: DownlinkId) -> Remedy:
 
 def _refuse_older(connection: Connection, work: Path, downlink: DownlinkId) -> None:
     """Refuse files that are older than the ledger's rows: they were restored from a backup."""
-    has = connection.execute(select(DOWNLINKS.c.receipt).where(of_downlink(DOWNLINKS, downlink))).scalar()
-    if has not in {None, COPIED["receipt"]} and standing(work, downlink, has) == RESTORED:
+    has = loaded(connection, downlink).get(downlink)
+    if has is not None and standing(work, downlink, has) == RESTORED:
         raise StateError(
             f"downlink {downlink}: the ledger was loaded from a receipt that its records lack. They were restored from "
             "a backup. Nothing was loaded.",
