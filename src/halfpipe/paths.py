@@ -73,8 +73,6 @@ online_record = Place("runs/{run}/online")  # directory with the records of a ru
 receipt = Place("dl={dl}")  # the receipt of a downlink: a target for users
 # Directory with the records of a downlink's hand-offs; the last one is the receipt.
 receipts = Place("{dl}/receipts")
-# Origin of a downlink that was taken over, time of its hand-off, and whether some of it could not be read.
-taken_over = Place("{dl}/taken-over.json")
 loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
 submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
 submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1

@@ -14,17 +14,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from halfpipe.run.receipt_file import read_receipt
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.downlink import stage_look
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import inside_any
 from halfpipe.run import magic7
-from halfpipe.run.moot_keys import MootKey
+from halfpipe.run.hand_offs import HandOff, current
 from halfpipe.settings import Settings
 from halfpipe_switchover.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
 from halfpipe_switchover.replayed import Expected, Inputs, expected_of
@@ -167,8 +166,8 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
             f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), or the tree of the legacy "
             f"({root}/{downlink}/<run>/r…-e….idx)"
         )
-    receipt = read_receipt(settings.paths.work, downlink)
-    look = stage_look.differences(stage, downlink, receipt, checksums=True, untouched=True)
+    handed = current(settings.paths.work, downlink)
+    look = stage_look.differences(stage, handed, checksums=True, untouched=True)
     problems = [cause.text for cause in look]
     is_sound = not problems
     problems += [f"{path}: not part of a hand-off" for path in _foreign(here, there)]
@@ -178,7 +177,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     missing = [name for name in TEXTS if name not in names and not (name == TIMES and there.is_tree)]
     problems += [f"text {name}: missing" for name in missing]
     findings = [Finding("stage", "", *_unexplained(text)) for text in problems]
-    keys = {RunId(entry["run"]): MootKey(**entry["moot"]) for entry in receipt["runs"]}
+    keys = {one.run: one.delivery.moot for one in handed.runs}
     known = {*here.runs, *there.runs, *keys}
     inputs = [Inputs(settings.paths.work, run, keys.get(run)) for run in sorted(known)]
     runs = [_Run(settings, of_run, downlink, (here, there), root) for of_run in inputs]
@@ -188,7 +187,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
         ours, theirs = (side.lines_but(name, {run.l1 for run in known}) for side in (here, there))
         if ours != theirs:
             findings.append(_of_text(name, "", _unexplained("lines of other runs"), ours, theirs))
-    findings += _magic7(settings, receipt, here, there, runs)
+    findings += _magic7(settings, handed, here, there, runs)
     counts = (RunCounts(r.run, len(r.ours.rows), len(r.theirs.rows), int(r.same.sum())) for r in runs)
     return Compared(downlink, tuple(counts), tuple(findings))
 
@@ -206,7 +205,7 @@ def _of_text(name: str, run: str, reason: Reason, ours: Sequence[str], theirs: S
 
 
 def _magic7(
-    settings: Settings, receipt: Mapping[str, Any], here: Side, there: Side, runs: Sequence["_Run"]
+    settings: Settings, handed: HandOff, here: Side, there: Side, runs: Sequence["_Run"]
 ) -> Iterator[Finding]:
     """Yield a difference in the magic-7 text. It is explained if the program prints that text for the legacy's times.
 
@@ -219,7 +218,7 @@ def _magic7(
         return
     try:
         known = [run.known["utc"][[0, -1]].tolist() for run in runs if len(run.known)]
-        retdef = paths.retdef(receipt["downlink"], receipt["chunks"][0]["chunk"])
+        retdef = paths.retdef(handed.receipt.downlink, handed.receipt.chunks[0].chunk)
         window = (known[0][0], known[-1][1]) if known else (0, 0)
         words = magic7.command(settings, read_retdef(settings.paths.work / retdef), window)
         reason = _unexplained("not what the magic-7 command prints for the times that the legacy takes")

@@ -22,7 +22,7 @@ from halfpipe.files.reading import modified, open_regular
 from halfpipe.formats.retdef import FILE_NAME
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, Interval
-from halfpipe.run.deliveries import LegacySpan
+from halfpipe.run.deliveries import CountedSpan
 
 MOST_BYTES = 1 << 20  # a run has a few spans, of some forty bytes each
 NOWHERE = Interval(1, 0)
@@ -92,7 +92,7 @@ class LegacyRun:
     run: RunId
     known: Known = Known.NOTHING
     refused: str = ""
-    spans: tuple[LegacySpan, ...] = ()
+    spans: tuple[CountedSpan, ...] = ()
     merged: int = 0
     orphans: int = 0
     kind: RunKind = RunKind.LPA
@@ -118,7 +118,7 @@ class LegacyRun:
             else:
                 indexes = [home / f"{Path(paths.event_file(run.l1, first)).stem}.idx" for first, _ in spans]
                 counted = zip(spans, map(_events_of, indexes), strict=True)
-                found.spans = tuple(LegacySpan((first, last), events) for (first, last), events in counted)
+                found.spans = tuple(CountedSpan((first, last), events) for (first, last), events in counted)
                 found.known = Known.SPANS if spans else Known.NOTHING
         return found
 

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
-from halfpipe.formats import evt, rows
+from halfpipe.formats import evt
 from halfpipe.formats.idx import EVENT, parse_datagrams
+from halfpipe.formats.rows import read_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.deliveries import Deliveries, MootKey
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import MergedIndex, events_there
-from halfpipe.run.moot_keys import UNSET, MootKey
+from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Merge
 from halfpipe_switchover.legacy_replay import Merged, Part, cut, file_number
 from halfpipe_switchover.legacy_tree import handed_off
@@ -85,7 +86,7 @@ class Inputs:
     @cached_property
     def taken_over(self) -> Mapping[DownlinkId, Sequence[Interval]]:
         """The spans of downlinks that were taken over from the legacy."""
-        return {dl: one.spans for dl, one in self.recorded.latest().items() if one.legacy is not None}
+        return {dl: one.spans for dl, one in self.recorded.latest().items() if one.origin}
 
     @cached_property
     def parts(self) -> Mapping[DownlinkId, Part]:
@@ -99,7 +100,7 @@ class Inputs:
         nothing = KnownDatagrams.of(()), np.empty(0, EVENT)
         found = {dl: Part(*nothing, spans) for dl, spans in self.taken_over.items()}
         for dl, index in self.indexes.items():
-            events = events_there(self.work, dl, index, self.files)
+            events = events_there(self.work, self.run, dl, index, self.files)
             if events is None:
                 raise MissingInputError(f"the chunk products of downlink {dl} were cleaned up here")
             found[dl] = Part(index.datagrams, events, self.taken_over.get(dl))
@@ -126,10 +127,11 @@ class Inputs:
         firsts, lasts = [], []
         indexes = ((dl, self.indexes[dl]) for dl in self.indexes.keys() & {*known})
         for dl, chunk in ((dl, chunk) for dl, index in indexes for chunk in index.chunks):
-            place = chunk.place(self.work, dl)
-            assert place is not None  # otherwise `parts` raised an error before
-            for path in (place / name for name in chunk.files if name.endswith(rows.SUFFIX)):
-                if lines := rows.read_rows(path).lines:
+            placed = chunk.place(self.work, dl)
+            assert placed is not None  # otherwise `parts` raised an error before
+            for name, checksum in chunk.rows():
+                path = placed[1] / name
+                if lines := read_rows(path, checksum).lines:
                     first, last = parse_datagrams((lines[0], lines[-1]), str(path))
                     firsts.append(float(first["evtutc0"]))
                     lasts.append(float(last["evtutc1"]))

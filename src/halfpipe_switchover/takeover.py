@@ -7,47 +7,48 @@ Level-1 twice if the takeover dies in between. A report shows what became of eac
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from halfpipe.run.receipt_file import publish_receipt, series
+from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decode.chunk import Chunk, Product, read_chunk
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
-from halfpipe.downlink import receipt
 from halfpipe.downlink.halts import OF_A_DOWNLINK
 from halfpipe.downlink.submissions import submissions
-from halfpipe.downlink.submit import product
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, make_directory, remove_tree, write_bytes
-from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.leases import Lease
+from halfpipe.files.pointers import point
 from halfpipe.files.reading import sha256
+from halfpipe.files.typed import Stored, read_stored, values, write_stored
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run import abandoned_runs
-from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
-from halfpipe.run.merged_index import ChunkProducts, merge_chunks
-from halfpipe.run.moot_keys import UNSET, MootKey, moot_of
+from halfpipe.run.deliveries import Deliveries, Delivery, MootKey, Unreadable
+from halfpipe.run.hand_offs import NamedRun, Receipt, series
+from halfpipe.run.merged_chunks import merged
+from halfpipe.run.merged_index import MergedIndex, merge_chunks
+from halfpipe.run.moot_keys import UNSET, moot_of
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 from halfpipe_switchover import legacy_tree
 from halfpipe_switchover.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 
 HANDOFF = 1  # number of the legacy's hand-off; HalfPipe's later ones have the numbers after it
-EMPTY_LOG: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
+ORIGIN = "legacy"  # of deliveries and hand-offs that were taken over
 BATCH = 1000  # downlinks that are flushed to disk together
-
-Mark = dict[str, Any]
+MARK = paths.Place("{dl}/taken-over.json")
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,14 @@ DESCRIPTIONS = {
     Known.NOTHING: "no deliveries are recorded",
     Known.REFUSED: "the record of deliveries cannot be read, so nothing more of the run is delivered until it can",
 }
+
+
+class Mark(Stored, frozen=True):
+    """A downlink that was taken over: its origin, time of its hand-off, and whether some of it could not be read."""
+
+    home: str
+    handed_off: str
+    refused: bool = False
 
 
 @dataclass
@@ -114,9 +123,9 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         If something cannot be read or written. Re-running the command continues the takeover.
     """
     work, do = settings.paths.work, report.done
-    mark = {"from": str(home), "handed_off": handed_off(home), "refused": False}
+    mark = Mark(str(home), handed_off(home))
     with suppress(HalfPipeError):
-        if read_json(work / paths.taken_over(home.name)) == mark:
+        if read_stored(work / MARK(home.name), Mark) == mark:
             report.unchanged += 1
             return None
     legacy = LegacyDownlink.at(home)
@@ -134,9 +143,9 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
         report.left[left.partition(":")[0]].append(legacy.id)
         return None
     with leases.downlink_job(settings, legacy.id) if do else nullcontext():
-        entries = list(_chunks(settings, legacy, report)) if do else []
+        chunks = list(_chunks(settings, legacy, report)) if do else []
         # Without `do`, the chunk products are not read.
-        with_products = {run for entry in entries for run in entry["runs"]} if do else legacy.with_products
+        with_products = {run for chunk in chunks for run in chunk.runs} if do else legacy.with_products
         for run in runs:
             if run.refused:
                 report.refused[legacy.id].append(f"run {run.run}: {run.refused}")
@@ -144,21 +153,22 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
                 run.known = Known.WHOLE
             report.runs[run.known].add(run.run)
         if do:
-            _write(settings, legacy, runs, entries)
+            _write(settings, legacy, runs, chunks)
     report.taken += 1
     if do and settings.ledger.url is not None and any(run.known is Known.WHOLE for run in runs):
         from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
 
         # Level-1 uses the ledger to decide whether a run is complete.
         load_downlink(settings, legacy.id, sys.stderr)
-    return mark | {"refused": legacy.id in report.refused}
+    return replace(mark, refused=legacy.id in report.refused)
 
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
     """Return a text if a downlink was processed here, or has a receipt without records; empty if not."""
-    made = series(work, downlink).records
-    ours = any(not record.values.get("taken_over") for record in made)
-    return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
+    made = series(work, downlink)
+    ours = any(not made.typed(record, Receipt).origin for record in made.records)
+    is_lost = (work / paths.receipt(downlink)).exists() and not made.records
+    return "it was processed here" if ours or is_lost else ""
 
 
 def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report: Report) -> None:
@@ -166,15 +176,15 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report
     for run in runs:
         spans = join(span.sequences for span in run.spans)
         for downlink, delivery in sorted(Deliveries(work, run.run).latest().items()):
-            if delivery.legacy is None and (common := intersect(spans, join(delivery.spans))):
+            if not delivery.origin and (common := intersect(spans, join(delivery.spans))):
                 report.both[legacy.id].append(
                     f"sequences {common[0].first} to {common[-1].last} of run {run.run} were delivered by the "
                     f"legacy, and here by downlink {downlink}"
                 )
 
 
-def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
-    """Check the chunk products, publish them as links, and yield the entry of each chunk."""
+def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Iterator[Chunk]:
+    """Check the chunk products, publish them as links, and yield each chunk."""
     work = settings.paths.work
     for chunk, products in sorted(legacy.products.items()):
         out = work / paths.chunk_scratch(legacy.id, chunk)
@@ -190,41 +200,40 @@ def _chunks(settings: Settings, legacy: LegacyDownlink, report: Report) -> Itera
             why = str(error).replace(f"{out}/", f"{legacy.home}/")
             report.refused[legacy.id].append(f"chunk {chunk}: {why}")
         else:
-            entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
+            made = _chunk(legacy, chunk, files)
             make_directory(work, paths.chunks(legacy.id))
             write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
             with no_merges(settings, legacy.id, chunk, log.warning):
                 publish_products(out, work / paths.chunks(legacy.id), chunk)
-            write_json(work / paths.chunk(legacy.id, chunk), entry)
-            yield entry
+            write_stored(work / paths.chunk(legacy.id, chunk), made)
+            yield made
         remove_tree(out)
 
 
 def _write(
-    settings: Settings, legacy: LegacyDownlink, runs: list[LegacyRun], entries: Sequence[Mapping[str, Any]]
+    settings: Settings, legacy: LegacyDownlink, runs: list[LegacyRun], chunks: Sequence[Chunk]
 ) -> None:
     """Record what is known of a downlink: its runs first, then the receipt and the submission."""
     work, downlink = settings.paths.work, legacy.id
-    products = {chunk: work / paths.chunk(downlink, chunk) for chunk in legacy.retdefs}
-    manifests = []
+    named = []
     for run in runs:
         with leases.run_lease(settings, run.run, log.warning):
-            manifests.append(_write_run(work, legacy, run, entries, _moot(legacy, run.run)))
-    content = {
-        "taken_over": True,
-        "downlink": str(downlink),
-        "handoff": HANDOFF,
-        "software": {"halfpipe": __version__},
-        "config": settings.provenance,
-        # If the products of a chunk are gone, its list of files is empty.
-        "chunks": [
-            receipt.of_chunk(read_json(path) if path.exists() else _chunk(legacy, chunk, []))
-            for chunk, path in products.items()
-        ],
-        "ignored": [],
-        "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
-        "texts": [],
-    }
+            named.append(_write_run(work, legacy, run, chunks, _moot(legacy, run.run)))
+    content = Receipt(
+        downlink=downlink,
+        handoff=HANDOFF,
+        software=__version__,
+        config=settings.provenance,
+        chunks=tuple(_chunk_now(work, legacy, chunk) for chunk in legacy.retdefs),
+        ignored=(),
+        runs=tuple(named),
+        texts=(),
+        origin=ORIGIN,
+    )
+    recorded = series(work, downlink)
+    last = recorded.records[-1] if recorded.records else None
+    if last is None or last.values != values(content):
+        last = recorded.publish(values(content))
     # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a rollback.
     known = submissions(work, downlink)
     if not known.every:
@@ -232,18 +241,25 @@ def _write(
             (),
             action=Action.SUBMIT,
             handoff=HANDOFF,
+            receipt=last.seal,
             outcome=Outcome.SUBMITTED,
             by=By.LEGACY,
             signed=(datetime.fromisoformat(handed_off(legacy.home)), "the legacy"),
         )
-    write_bytes(work / paths.receipt(downlink), publish_receipt(work, downlink, content).content)
-    write_json(work / paths.submitted(downlink), product(known, content))
+    point(work / paths.receipt(downlink), last)
+    point(work / paths.submitted(downlink), known.series.records[-1])
 
 
-def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) -> dict[str, Any]:
-    runs = sorted({RunId(file["run"]) for file in files})
-    retdef = sha256(legacy.retdef(chunk))
-    return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": EMPTY_LOG}
+def _chunk_now(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> Chunk:
+    """Return a chunk that was taken over now or before; without files if its products are gone."""
+    if (work / paths.chunk(legacy.id, chunk)).exists():
+        return read_chunk(work, legacy.id, chunk)
+    return _chunk(legacy, chunk, ())
+
+
+def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: Sequence[Product]) -> Chunk:
+    runs = tuple(sorted({file.run for file in files}))
+    return Chunk(legacy.id, chunk, sha256(legacy.retdef(chunk)), runs, tuple(files))
 
 
 def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
@@ -256,72 +272,68 @@ def _moot(legacy: LegacyDownlink, run: RunId) -> MootKey:
 
 
 def _write_run(
-    work: Path,
-    legacy: LegacyDownlink,
-    run: LegacyRun,
-    entries: Sequence[Mapping[str, Any]],
-    moot: MootKey,
-) -> dict[str, Any]:
-    """Record the deliveries of a run, then the contents of the downlink; return the manifest."""
-    id_, downlink = run.run, legacy.id
-    chunks = [chunk for entry in entries if (chunk := ChunkProducts.of(entry, id_)).files]
-    places = [(chunk, work / paths.chunks(downlink)) for chunk in chunks]
-    index = merge_chunks(places, {})[0] if places else None
+    work: Path, legacy: LegacyDownlink, run: LegacyRun, chunks: Sequence[Chunk], moot: MootKey
+) -> NamedRun:
+    """Record the deliveries of a run, then the contents of the downlink; return its entry in the receipt."""
+    downlink = legacy.id
+    index = _index(work, downlink, run, chunks)
     datagrams = index.datagrams if index else KnownDatagrams.of(())
     if run.datagrams is not None:  # the list of datagrams that were known when the legacy merged the run
         try:
             datagrams = KnownDatagrams.of(run.datagrams.read_bytes().split(b"\n")[:-1], str(run.datagrams))
         except HalfPipeError as error:  # the deliveries must be recorded in any case
             log.warning("%s", error)
-    recorded = Deliveries(work, id_)
-    delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
+    recorded = Deliveries(work, run.run)
+    before = recorded.latest().get(downlink)
+    if run.known is not Known.REFUSED or before is None:
+        delivery = _delivery(downlink, run, datagrams, before)
+        if index is not None:
+            delivery = replace(delivery, chunks=index.chunks, index=index.seal)
+        record = recorded.publish(replace(delivery, moot=moot))
+        if run.known is Known.WHOLE:
+            point(work / paths.manifest(run.run, downlink), record)
     if run.known is Known.REFUSED:
-        text = f"the legacy's record of run {id_} in downlink {downlink} cannot be read: {run.refused}"
+        text = f"the legacy's record of run {run.run} in downlink {downlink} cannot be read: {run.refused}"
         do = f"halfpipe takeover {legacy.home.parent} --do"
         recorded.publish(Unreadable(downlink, text, "restore it from a backup", do))
-    else:
-        recorded.publish(delivery)
-    manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
     if index is not None:
-        index.save(work, id_, downlink)
-    if run.known is Known.WHOLE:
-        write_json(work / paths.manifest(id_, downlink), manifest)
-    return manifest
+        index.save(work, run.run, downlink)
+    seal = recorded.seal(downlink)
+    assert seal is not None
+    return NamedRun(run.run, seal, named=False)
+
+
+def _index(work: Path, downlink: DownlinkId, run: LegacyRun, chunks: Sequence[Chunk]) -> MergedIndex | None:
+    """Return the merged index of a run: of the chunk products, or of an earlier takeover if they are gone."""
+    products = [made for chunk in chunks if (made := merged(chunk, run.run)).files]
+    if products:
+        return merge_chunks([(made, work / paths.chunks(downlink)) for made in products], {})[0]
+    with suppress(HalfPipeError):  # the deliveries must be recorded in any case
+        return MergedIndex.read(work, run.run, downlink)
+    return None
 
 
 def _delivery(
     downlink: DownlinkId, run: LegacyRun, datagrams: KnownDatagrams, before: Delivery | None
 ) -> Delivery:
     """Return the legacy's delivery. If a merged index is gone now, its number of events comes from `before`."""
-    counted = {span.sequences: span.events for span in (before.legacy if before and before.legacy else ())}
-    legacy = tuple(
-        span if span.events is not None else replace(span, events=counted.get(span.sequences))
-        for span in run.spans
-    )
-    spans = tuple(Interval(*span.sequences) for span in legacy)
-    return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
-
-
-def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: MootKey) -> dict[str, Any]:
-    """Return the manifest of a run that was taken over."""
+    known = {span.sequences: span.events for span in before.counted} if before else {}
     segments = datagrams.segments()
-    manifest = delivery.as_json() | {
-        "run": str(run.run),
-        "l1_run": run.run.l1,
-        "kind": str(RunKind.of(segments) if segments else run.kind),
-        "epus": sorted(segments),
-        "complete": run.retired,
-        "delivered": run.delivered,
-        "waiting": run.orphans,
-        "known": run.delivered + run.orphans,
-        "moot": {"key": moot.key, "alias": moot.alias},
-        "taken_over": str(run.known),
-    }
-    manifest |= dict.fromkeys(
-        ("withheld", "late", "closed_events", "refused_events", "elsewhere", "shrunk"), 0
+    return Delivery(
+        downlink=downlink,
+        handoff=HANDOFF,
+        spans=tuple(Interval(*span.sequences) for span in run.spans),
+        datagrams=datagrams.ranges(),
+        kind=str(RunKind.of(segments) if segments else run.kind),
+        epus=tuple(sorted(segments)),
+        complete=run.retired,
+        books=Books(known=run.delivered + run.orphans, delivered=run.delivered, waiting=run.orphans),
+        origin=ORIGIN,
+        counted=tuple(
+            span if span.events is not None else replace(span, events=known.get(span.sequences))
+            for span in run.spans
+        ),
     )
-    manifest |= {key: [] for key in ("closed", "refused", "gaps", "settled", "missing")}
-    return manifest | {"abandoned": False, "accepted": None}
 
 
 def takeover(
@@ -378,7 +390,7 @@ def takeover(
         while (batch := list(islice(rest, BATCH))) or on_disk:
             with flushed_together() if do else nullcontext():
                 for downlink, known in on_disk.items():
-                    write_json(work / paths.taken_over(downlink), known)
+                    write_stored(work / MARK(downlink), known)
                 on_disk = {}
                 for downlink in batch:
                     try:

@@ -35,6 +35,7 @@ from halfpipe.settings import Settings
 from tests.support.forks import ended, started
 from tests.support.ledger_files import Database, content, process, run_rows, settings_of, whole
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
+from tests.support.series import forget
 
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
 ONE, TWO = DOWNLINKS[:2]
@@ -68,11 +69,10 @@ def test_a_loader_that_is_killed_at_any_statement(
 ) -> None:
     ledger, other, settings = empty().ledger(), empty().ledger(), settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(957, 40)})
-    process(tmp_path, TWO, AFTER)
-    rebuild(other, settings)
     process(tmp_path, TWO, BEFORE)
     rebuild(ledger, settings)
     process(tmp_path, TWO, AFTER)
+    rebuild(other, settings)
     before, after = content(ledger), content(other)
     for moment in itertools.count(1, every):
         if not killed_at(moment, partial(load, ledger, settings, TWO)):
@@ -267,7 +267,7 @@ def code(act: Callable[[], object]) -> str:
 
 def refused(settings: Settings, *downlinks: DownlinkId) -> tuple[str, dict[str, Verdict]]:
     """Return the code with which processing is refused, and the site's causes."""
-    told = {cause.code: cause.verdict for cause in site_troubles(settings, {ONE: 0, TWO: 0})}
+    told = {cause.code: cause.verdict for cause in site_troubles(settings, {})}
     return code(lambda: refuse_delivery(settings, downlinks)), told
 
 
@@ -303,11 +303,16 @@ def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_pa
     assert refused(settings, ONE, TWO) == ("", {})
     # Files of an earlier hand-off do not replace a later one.
     process(work, ONE, {RUN: whole(965, 3)}, handoff=2, into=ledger)
-    process(work, ONE, {RUN: whole(965, 3)})
+    forget(work, paths.receipts(ONE), 2)
+    assert code(partial(load, ledger, settings, ONE)) == "restored"
+    assert refused(settings) == ("restored", {"restored": Verdict.ACTION})
+    # Nor do those that were made since the backup.
+    process(work, ONE, {RUN: whole(965, 4)}, handoff=2)
     assert code(partial(load, ledger, settings, ONE)) == "restored"
     assert (refused(settings), refused(settings, ONE)[0]) == (("", {}), "restored")
     remove(ledger, settings, ONE)
     load(ledger, settings, ONE)
+    assert refused(settings, ONE) == ("", {})
 
 
 def test_a_database_that_is_down_does_not_stop_processing(tmp_path: Path) -> None:

@@ -2,11 +2,17 @@
 
 import re
 import shlex
+import shutil
+from io import StringIO
+
+import pytest
 
 from halfpipe import paths
+from halfpipe.downlink.submit import submit
+from halfpipe.errors import LedgerError
 from halfpipe.files.leases import Lease
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from tests.support.golden_cases import build
 from tests.support.ledger_files import Database, content
 from tests.support.private_postgresql import PASSWORD
@@ -63,7 +69,8 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
 
     assert figures(site, "remove", first) == ["1 run", "1 run"], "of the downlink, and to be sent"
     assert not (site.work / paths.loaded(first)).exists()
-    assert compared(site, second) == ([first], [RUN])
+    assert compared(site, second) == ([], [RUN])
+    assert compared(site) == ([first], [RUN])
     assert figures(site, "rebuild") == ["2 downlinks", "1 run"]
     assert content(database.ledger()) == before
     assert (status(site, "moot"), compared(site)) == (0, ([], []))
@@ -80,3 +87,68 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     (site.home / "ledger").write_bytes(bytes(4096))
     (cause,) = (each for each in site.told("status")["site"] if each["code"] == "ledger")
     assert cause["do"] == f"mv {site.home}/ledger {site.home}/ledger.aside\nhalfpipe ledger rebuild"
+
+
+def test_a_ledger_that_is_newer_than_work_and_stage_is_told(database: Database, site: Site) -> None:
+    """Both come from one backup, so they agree, and a part of the lost downlink was decoded before the backup."""
+    first, second, third = build("split3", site).downlinks
+    site.configure(ledger={"url": database.url}, submit={"command": "true {dl} {rawdir}"})
+    site.snakemake(f"submit={first}").good()
+    site.by_hand(second, "decode_chunk")
+    for place in (site.work, site.stage):
+        shutil.copytree(place, site.home / "backup" / place.name)
+    site.snakemake(f"submit={second}").good()
+    delivered = site.staged(second)
+    assert site.halfpipe("status", "--check").good()
+    for place in (site.work, site.stage):
+        shutil.rmtree(place)
+        (site.home / "backup" / place.name).rename(place)
+
+    do = f"halfpipe ledger remove {second}"
+    for words in (["status"], ["status", "--check"]):
+        (cause,) = site.told(*words)["site"]
+        assert (cause["code"], cause["verdict"], cause["do"]) == ("restored", "action", do)
+        assert site.halfpipe(*words).status == 1
+    assert compared(site)[0] == [second]
+    for target in (f"dl={third}", f"submit={third}"):
+        site.snakemake(target).bad(do)
+        assert site.staged(third) == {}
+    site.by_hand(third)  # without the check of a command, as jobs that were queued before the restore
+    with pytest.raises(LedgerError) as refused:
+        submit(site.settings, DownlinkId(third), StringIO())
+    assert (refused.value.code, refused.value.remedy.do) == ("restored", (do,))
+
+    site.halfpipe(*do.split()[1:]).good()
+    assert site.told("status")["site"] == []
+    site.snakemake(f"submit={second}", "-F").good()
+    assert site.staged(second) == delivered
+    site.snakemake(f"submit={third}", "-F").good()
+    assert compared(site) == ([], [])
+
+
+def test_adopt_and_go_back(database: Database, site: Site) -> None:
+    (first, _) = build("split2", site).downlinks
+    site.configure(ledger={"url": database.url})
+    legacy = LegacyLedger(database)
+    legacy.load(DownlinkId("230331001"), {RUN: [whole(956, 3)]})
+    before, answers = legacy.content(), legacy.level1(RUN)
+    site.by_hand(first)
+
+    found = site.told("ledger", "adopt")
+    assert (found["problems"], len(found["tables"])) == ([], 5)
+    assert not [each for each in found["statements"] if ":" in each or "?" in each]
+    assert (status(site, "adopt"), status(site, "load", first), legacy.content()) == (0, 1, before)
+    lines = site.halfpipe("ledger", "adopt").out.splitlines()
+    assert [line.split()[2] for line in lines[1:6]] == [str(each["rows"]) for each in found["tables"]]
+    assert figures(site, "adopt", "--do") == ["5 tables", "6 rows", "1 run"]
+    assert (status(site, "adopt", "--do"), legacy.level1(RUN)) == (1, answers)
+    assert (status(site, "rebuild"), status(site, "check")) == (0, 0)
+    month = legacy.level1(RUN)
+    assert month.keys() == answers.keys()
+    assert (status(site, "adopt", "--back"), legacy.level1(RUN)) == (0, month)
+    assert (status(site, "adopt", "--back", "--do"), legacy.level1(RUN)) == (0, answers)
+    assert status(site, "adopt", "--back") == 1
+    for words in (("adopt", first), ("check", "--do"), ("load", first, "--back")):
+        assert status(site, *words) == 2
+    database.by_others("ALTER TABLE glastops_acqsummary RENAME COLUMN moot_key TO moot")
+    assert status(site, "adopt", "--do") == 1

@@ -1,15 +1,14 @@
 """An empty database for a ledger, and SIMULATED receipts and merged indexes to load, without events."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as with_values
 from sqlalchemy import Connection, create_engine, select, text
 from sqlalchemy.pool import NullPool
 
-from halfpipe import paths
 from halfpipe.files import working_directory
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
@@ -17,11 +16,12 @@ from halfpipe.ledger.load import load
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import abandoned_runs
+from halfpipe.run.deliveries import Deliveries, EventFile
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
 from tests.support.model import dgm_line
-from tests.support.series import forget
+from tests.support.receipts import delivery, receive
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
 SCID, GROUND_ID = 77, 7799117
@@ -90,20 +90,25 @@ def process(
     staged: Collection[RunId] = (),
     into: Ledger | None = None,
 ) -> None:
-    """Write the files of a handed-off downlink that a ledger reads; load them into `into`, if it is given."""
+    """Write the records of a handed-off downlink that a ledger reads; load them into `into`, if it is given."""
     work.mkdir(parents=True, exist_ok=True)
     working_directory.begin(work)
-    for run, datagrams in brought.items():
+    abandoned = abandoned_runs.read(work).runs
+    file = EventFile("some", 1, (1, 1), (1, 1), 1, "")
+    delivered = []
+    for run, datagrams in sorted(brought.items()):
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
-        MergedIndex(known, ()).save(work, run, downlink)
-    runs = [
-        {"run": run, "refused": run in refused, "named": True, "files": ["some"] if run in staged else []}
-        for run in sorted(brought)
-    ]
-    receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs, "texts": []}
-    (work / downlink).mkdir(parents=True, exist_ok=True)
-    forget(work, paths.receipts(downlink))
-    (work / paths.receipt(downlink)).write_bytes(publish_receipt(work, downlink, receipt).content)
+        index = MergedIndex(known, ())
+        index.save(work, run, downlink)
+        one = with_values(
+            delivery(downlink, [file] if run in staged else []),
+            datagrams=known.ranges(),
+            index=index.seal,
+            abandoned=run in abandoned,
+            refused=("it has a reason",) if run in refused else (),
+        )
+        delivered.append((run, one))
+    receive(work, downlink, delivered, handoff)
     if into is not None:
         load(into, settings_of(work), downlink)
 
@@ -116,11 +121,11 @@ def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = N
 def abandon(
     work: Path, run: RunId, downlink: DownlinkId, last: int = 2**32 - 1, *, delivered: bool = True
 ) -> None:
-    """Abandon a run, after a downlink with datagrams up to `last`; `delivered`: its manifest is abandoned, too."""
-    every = {str(apid): [[0, last]] for apid in (*LPA_APIDS, *LCI_APIDS)}
-    nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
-    manifest = {"downlink": downlink, "datagrams": every, "abandoned": delivered, **nothing}
-    (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
+    """Abandon a run, after a delivery that knew the datagrams up to `last`; `delivered`: as one of an abandoned run."""
+    every = dict.fromkeys((*LPA_APIDS, *LCI_APIDS), ((0, last),))
+    recorded = Deliveries(work, run)
+    latest = recorded.latest()[downlink]
+    recorded.publish(with_values(latest, datagrams=every, abandoned=delivered))
     abandoned_runs.abandon(work, run, "a test")
 
 

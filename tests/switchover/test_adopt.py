@@ -123,7 +123,7 @@ def test_a_refused_late_part_keeps_level1_from_retiring_the_run(
     ("table", "column", "becomes"),
     [
         ("acqsummary", "moot_alias", None), ("acqsummary", "status", "INTEGER"), ("acqsummary", "evtutc0", "INTEGER"),
-        ("downlink", "l0key", "VARCHAR(9)"), ("downlink", "indir", "VARCHAR(2000)"), ("downlink", "handoff", "INTEGER"),
+        ("downlink", "l0key", "VARCHAR(9)"), ("downlink", "indir", "VARCHAR(2000)"), ("downlink", "record", "INTEGER"),
         ("downlink_seg", "downlink_id", None), ("downlink_acqsummary", "", None),
     ],
 )  # fmt: skip
@@ -133,7 +133,7 @@ def test_a_column_that_does_not_fit_is_named_and_nothing_is_done(
     name = f"glastops_{table}"
     if not column:
         database.by_others(f"DROP TABLE {name}")
-    elif column != "handoff":
+    elif column != "record":
         # SQLite does not drop a column that a constraint names.
         database.by_others(f"ALTER TABLE {name} RENAME COLUMN {column} TO other")
     if becomes:

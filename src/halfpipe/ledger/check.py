@@ -6,20 +6,21 @@ restored from a backup.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import FOREIGN, Ledger
-from halfpipe.ledger.load import RESTORED, Loaded, is_ahead, loaded, restore_or_remove
+from halfpipe.ledger.load import LACKS, RESTORED, Loaded, loaded, restore_or_remove, standing
 from halfpipe.ledger.rows import handed_off, is_known
 from halfpipe.run.downlinks_of_run import refuse_unknown_downlink
-from halfpipe.run.hand_offs import HandOff, series
+from halfpipe.run.hand_offs import HandOff
 from halfpipe.settings import Settings
 from halfpipe.words import count
 
-LACKS = "ledger-lacks"  # error code: a receipt was not loaded
 MOST_NAMED = 10  # a cause names at most this many downlinks: the latest ones
 
 
@@ -45,26 +46,30 @@ def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = 
     MissingInputError
         If a downlink is unknown.
     """
-    work, known, found = settings.paths.work, ledger.read(loaded), []
-    for downlink in sorted(set(downlinks) or known.keys() | set(handed_off(work))):
-        has = known.get(downlink)
-        if has is None:
+    work = settings.paths.work
+    found = []
+    selected = set(downlinks)
+    there = (
+        set() if selected else set(handed_off(work))
+    )  # before the ledger, because others may load downlinks now
+    known = ledger.read(loaded)
+    for downlink in sorted(selected or known.keys() | there):
+        if downlink not in known:
             refuse_unknown_downlink(settings, downlink)
             if not is_known(work, downlink):
                 continue
         try:
-            seals = [record.seal for record in series(work, downlink).records]
+            code = standing(work, downlink, known.get(downlink))
         except HalfPipeError as error:
-            found.append(
-                Cause(error.code, Verdict.ACTION, f"downlink {downlink}: {error.text}", error.remedy)
-            )
+            text = f"downlink {downlink}: {error.text}"
+            found.append(Cause(error.code, Verdict.ACTION, text, error.remedy))
             continue
-        if has is not None and has.seal not in seals:
+        if code == RESTORED:
             text = f"downlink {downlink}: its records lack the receipt that the ledger was loaded from"
-            found.append(Cause(RESTORED, Verdict.ACTION, text, restore_or_remove(downlink)))
-        elif has is None or has.seal != seals[-1]:
+            found.append(Cause(code, Verdict.ACTION, text, restore_or_remove(downlink)))
+        elif code == LACKS:
             text = f"downlink {downlink}: its last receipt was not loaded"
-            found.append(Cause(LACKS, Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}")))
+            found.append(Cause(code, Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}")))
     return found
 
 
@@ -119,9 +124,7 @@ def site_troubles(
         return
     differ = {dl for dl, seal in at_level1.items() if dl not in known or known[dl].seal != seal}
     yield from filter(None, [_restored(settings, ledger, known, differ | set(compared))])
-    if lost := sorted(
-        dl for dl in differ if dl not in known or not is_ahead(settings.paths.work, dl, known[dl].seal)
-    ):
+    if lost := _with_standing(LACKS, settings.paths.work, known, differ):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
         text = f"the ledger {ledger.name} lacks hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
@@ -161,7 +164,7 @@ def _restored(
     work = settings.paths.work
     look = known.keys() & set(downlinks)
     look |= {dl for dl, (record, _) in known.items() if not _exists(f"{work}/{paths.receipts(dl)}", record)}
-    lost = sorted(dl for dl in look if is_ahead(work, dl, known[dl].seal))
+    lost = _with_standing(RESTORED, work, known, look)
     if not lost:
         return None
     few = lost[-MOST_NAMED:]
@@ -180,3 +183,15 @@ def _restored(
 
 def _exists(home: str, record: int) -> bool:
     return os.path.exists(f"{home}/{record:06d}.json")  # noqa: PTH110 - thousands of files
+
+
+def _with_standing(
+    code: str, work: Path, known: Mapping[DownlinkId, Loaded], downlinks: Iterable[DownlinkId]
+) -> list[DownlinkId]:
+    """Return the downlinks with a standing, in order. Others report records that cannot be read."""
+    found = []
+    for downlink in sorted(downlinks):
+        with suppress(HalfPipeError):
+            if standing(work, downlink, known.get(downlink)) == code:
+                found.append(downlink)
+    return found

@@ -6,7 +6,6 @@ Writers take turns. So the result does not depend on the order of loads, on repe
 
 import logging
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -27,7 +26,8 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.hand_offs import series
 from halfpipe.settings import Settings
 
-RESTORED = "restored"  # error code: the ledger has receipts that the working directory lacks
+# Error codes: the ledger lacks a receipt, or the working directory lacks a receipt that the ledger was loaded from.
+LACKS, RESTORED = "ledger-lacks", "restored"
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ def enter(connection: Connection, settings: Settings, downlink: DownlinkId) -> E
         if one.delivery.files and connection.execute(row).first() is None:
             raise StateError(
                 f"run {one.run} ({one.run.l1}) has event files in downlink {downlink}, but none of its datagrams is "
-                "known, so it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. Then "
-                "decode its chunks again (-F)."
+                "known, so it cannot have the row that Level-1 needs. If it was abandoned (force/), take that back. "
+                "Then decode its chunks again (-F)."
             )
     return entry
 
@@ -219,22 +219,37 @@ def submitted(settings: Settings, downlink: DownlinkId) -> str | None:
     return Ledger.of(settings, waits=()).read_if_there(lambda c: c.execute(row).scalar(), None)
 
 
-def loaded(connection: Connection) -> dict[DownlinkId, Loaded]:
-    """Return the downlinks that were loaded, each with its receipt."""
+def loaded(connection: Connection, downlink: DownlinkId | None = None) -> dict[DownlinkId, Loaded]:
+    """Return the downlinks that were loaded, each with its receipt; only `downlink`, if it is given."""
     columns = (DOWNLINKS.c.id, DOWNLINKS.c.record, DOWNLINKS.c.receipt)
-    rows = connection.execute(select(*columns).where(DOWNLINKS.c.receipt != COPIED["receipt"]))
-    return {_downlink(number): Loaded(int(record), seal) for number, record, seal in rows}
+    which = select(*columns).where(DOWNLINKS.c.receipt != COPIED["receipt"])
+    if downlink is not None:
+        which = which.where(of_downlink(DOWNLINKS, downlink))
+    return {
+        _downlink(number): Loaded(int(record), seal) for number, record, seal in connection.execute(which)
+    }
 
 
-def is_ahead(work: Path, downlink: DownlinkId, seal: str) -> bool:
-    """Tell whether the ledger was loaded from a receipt that the records of a downlink lack.
+def standing(work: Path, downlink: DownlinkId, has: Loaded | None) -> str:
+    """Compare the seal in the ledger's row of a downlink with the seal of its last receipt.
 
-    Records are never removed, so the working directory was restored from a backup. Damaged records are reported where
-    they are needed.
+    Returns
+    -------
+    str
+        Empty if they are equal. `RESTORED` if the records lack the seal of the row: they are never removed, so the
+        working directory was restored from a backup. `LACKS` if the row has an earlier receipt, or there is none.
+
+    Raises
+    ------
+    HalfPipeError
+        If the records cannot be read.
     """
-    with suppress(HalfPipeError):
-        return all(record.seal != seal for record in series(work, downlink, only_look=True).records)
-    return False
+    seals = [record.seal for record in series(work, downlink, only_look=True).records]
+    if has is None:
+        return LACKS
+    if has.seal not in seals:
+        return RESTORED
+    return "" if has.seal == seals[-1] else LACKS
 
 
 def _downlink(number: int) -> DownlinkId:
@@ -257,8 +272,8 @@ def restore_or_remove(downlink: DownlinkId) -> Remedy:
 
 def _refuse_older(connection: Connection, work: Path, downlink: DownlinkId) -> None:
     """Refuse files that are older than the ledger's rows: they were restored from a backup."""
-    has = connection.execute(select(DOWNLINKS.c.receipt).where(of_downlink(DOWNLINKS, downlink))).scalar()
-    if has is not None and has != COPIED["receipt"] and is_ahead(work, downlink, has):
+    has = loaded(connection, downlink).get(downlink)
+    if has is not None and standing(work, downlink, has) == RESTORED:
         raise StateError(
             f"downlink {downlink}: the ledger was loaded from a receipt that its records lack. They were restored from "
             "a backup. Nothing was loaded.",

@@ -87,8 +87,8 @@ class HandedRun:
 
     @property
     def elsewhere(self) -> int:
-        """Number of events of the run that other downlinks had delivered."""
-        return self.delivery.books.delivered - self.delivery.events
+        """Number of events of the run that other downlinks had delivered; 0 if it is unknown."""
+        return 0 if self.delivery.total is None else self.delivery.books.delivered - self.delivery.events
 
 
 @dataclass(frozen=True)

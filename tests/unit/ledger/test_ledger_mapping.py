@@ -17,7 +17,8 @@ from halfpipe.ledger import moot_key
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import UNKNOWN, look_up
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.moot_keys import UNSET, MootKey
+from halfpipe.run.deliveries import MootKey
+from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Moot, Paths, Settings
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
