@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from halfpipe.run.receipt_file import read_receipt
-
 from halfpipe import paths
 from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.files.json_files import write_json
-from halfpipe.ids import RunId
 from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
+from halfpipe.run.hand_offs import current
 from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey
 
@@ -21,13 +19,12 @@ from halfpipe.status.survey import Survey
 def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:
     """Draw the runs, and list the pictures."""
     work, downlink, survey = settings.paths.work, arguments.downlink, Survey(settings, time.time())
-    receipt = read_receipt(work, downlink)
+    last = current(work, downlink)
     home = make_directory(work, paths.pictures(downlink))
-    runs = [RunId(run["run"]) for run in receipt["runs"] if run["epus"]]
-    made = {f"run-{run}.svg": run_picture(survey, run) for run in runs}
+    made = {f"run-{one.run}.svg": run_picture(survey, one.run) for one in last.runs if one.delivery.epus}
     for name, content in made.items():
         write_bytes(home / name, content)
-    listed = {"downlink": downlink, "handoff": receipt["handoff"], "pictures": [*made]}
+    listed = {"downlink": downlink, "handoff": last.number, "pictures": [*made]}
     write_json(work / paths.drawn(downlink), listed)
 
 

@@ -11,7 +11,7 @@ SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Tele
 
 def count(number: int, one: str, many: str = "") -> str:
     """Return a number with a noun: ``1 downlink``, ``2 downlinks``, ``1,204 events``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else many or one + ('es' if one.endswith('x') else 's')}"
 
 
 def utc(unix: float) -> str:

@@ -1,5 +1,7 @@
 """Bad input in the workflow: it is named, and nothing beside it is lost."""
 
+from msgspec.structs import replace
+
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.decode.chunk import DecoderLog

@@ -124,31 +124,3 @@ def test_a_ledger_that_is_newer_than_work_and_stage_is_told(database: Database, 
     assert site.staged(second) == delivered
     site.snakemake(f"submit={third}", "-F").good()
     assert compared(site) == ([], [])
-
-
-def test_adopt_and_go_back(database: Database, site: Site) -> None:
-    (first, _) = build("split2", site).downlinks
-    site.configure(ledger={"url": database.url})
-    legacy = LegacyLedger(database)
-    legacy.load(DownlinkId("230331001"), {RUN: [whole(956, 3)]})
-    before, answers = legacy.content(), legacy.level1(RUN)
-    site.by_hand(first)
-
-    found = site.told("ledger", "adopt")
-    assert (found["problems"], len(found["tables"])) == ([], 5)
-    assert not [each for each in found["statements"] if ":" in each or "?" in each]
-    assert (status(site, "adopt"), status(site, "load", first), legacy.content()) == (0, 1, before)
-    lines = site.halfpipe("ledger", "adopt").out.splitlines()
-    assert [line.split()[2] for line in lines[1:6]] == [str(each["rows"]) for each in found["tables"]]
-    assert figures(site, "adopt", "--do") == ["5 tables", "6 rows", "1 run"]
-    assert (status(site, "adopt", "--do"), legacy.level1(RUN)) == (1, answers)
-    assert (status(site, "rebuild"), status(site, "check")) == (0, 0)
-    month = legacy.level1(RUN)
-    assert month.keys() == answers.keys()
-    assert (status(site, "adopt", "--back"), legacy.level1(RUN)) == (0, month)
-    assert (status(site, "adopt", "--back", "--do"), legacy.level1(RUN)) == (0, answers)
-    assert status(site, "adopt", "--back") == 1
-    for words in (("adopt", first), ("check", "--do"), ("load", first, "--back")):
-        assert status(site, *words) == 2
-    database.by_others("ALTER TABLE glastops_acqsummary RENAME COLUMN moot_key TO moot")
-    assert status(site, "adopt", "--do") == 1

@@ -33,17 +33,18 @@ def command(site: Site, downlink: DownlinkId, before: int | None, after: int | N
 
     one, other = handoff_diff.two_hand_offs(site.work, downlink, before, after)
     old, new = one.receipt, other.receipt
-    runs = handoff_diff.changed_runs(old, new)
+    runs = handoff_diff.changed_runs(one, other)
+    versions = ({"halfpipe": each.software} for each in (old, new))
     changes = {
         "input": handoff_diff.changes(*map(handoff_diff.input_of, (old, new))),
         "settings": handoff_diff.changes(*map(handoff_diff.settings_of, (old, new))),
-        "HalfPipe": handoff_diff.changes(old["software"], new["software"]),
+        "HalfPipe": handoff_diff.changes(*versions),
     }
     if as_json:
-        numbers = {"before": one.number, "after": other.number, "reason": new.get("reason")}
+        numbers = {"before": one.number, "after": other.number, "reason": new.reason}
         printed.as_json(work=site.work, downlink=downlink, **numbers, runs=runs, **changes)
         return
-    reason = f", because {new['reason']}" if new.get("reason") else ""
+    reason = f", because {new.reason}" if new.reason else ""
     made = (
         f"hand-off {each.number}" + (f" ({utc(each.made)})" if each.made else "") for each in (one, other)
     )

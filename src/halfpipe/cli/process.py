@@ -16,7 +16,7 @@ from halfpipe.cli.verbs import DOWNLINK, SEVERAL, Site, Verb, cores
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import hand_offs, read_receipt
+from halfpipe.run.hand_offs import current, hand_offs
 from halfpipe.site import batches
 from halfpipe.site.batches import Batches
 from halfpipe.status import slurm_queue
@@ -115,9 +115,9 @@ def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[s
     same = 0
     for dl in done:
         try:
-            made = [handoff.receipt for handoff in hand_offs(work, dl) if (handoff.made or 0.0) < since]
+            made = [handoff for handoff in hand_offs(work, dl) if (handoff.made or 0.0) < since]
             before = made[-1] if made else None
-            found = list(sentences(changed_bytes(changed_runs(before, read_receipt(work, dl)))))
+            found = list(sentences(changed_bytes(changed_runs(before, current(work, dl)))))
         except HalfPipeError as error:
             found = [f"the changes cannot be compared: {error}"]
         yield from (f"{dl}  {line}" for line in found)

@@ -1,6 +1,8 @@
 """`halfpipe show`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,17 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
-from halfpipe.status.account import account
+from halfpipe.status.account import Account, account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from halfpipe.tables.frames import StepByStep
 
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
 TABLE_DROP = (
@@ -110,13 +115,15 @@ def command(
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
     from halfpipe.tables import frames
 
-    found, failed = list[dict[str, Any]](), list[HalfPipeError]()
+    found, failed = list[frames.StepByStep | ShownRun | ShownDownlink](), list[HalfPipeError]()
     for one in what:
         try:
             if books:
                 found.append(frames.books(Survey(site.settings), one))
+            elif isinstance(one, RunId):
+                found.append(_run(site, one, failed))
             else:
-                found.append(_run(site, one, failed) if isinstance(one, RunId) else _downlink(site, one))
+                found.append(_downlink(site, one))
         except HalfPipeError as error:  # damaged records of one do not hide the others
             failed.append(error)
     if site.form != "table":
@@ -124,43 +131,68 @@ def command(
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **said)
     else:
         for each in found:
-            (_print_books if books else _print_run if "parts" in each else _print_downlink)(each)
+            if isinstance(each, ShownRun):
+                _print_run(each)
+            elif isinstance(each, ShownDownlink):
+                _print_downlink(each)
+            else:
+                _print_books(each)
     printed.errors(failed)
-    unbalanced = any(
-        each["findings"] or any(row["lost"] for row in each["accounts"]) for each in found if books
-    )
-    return 1 if failed or unbalanced else 0
+    balances = all(each.balances for each in found if isinstance(each, frames.StepByStep))
+    return 0 if balances and not failed else 1
 
 
-def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> dict[str, Any]:
-    """Return what is shown of a run: its deliveries and their files; add the errors of damaged submissions."""
-    from halfpipe.tables.frames import event_files, of_run, runs
+@dataclass(frozen=True)
+class ShownRun:
+    """What is shown of a run: its deliveries, with the columns of `halfpipe.tables.columns.RUNS`, and their files."""
+
+    run: RunId
+    l1_run: str
+    started: datetime
+    met: int
+    parts: "DataFrame"
+    files: "DataFrame"
+
+
+@dataclass(frozen=True)
+class ShownDownlink:
+    """What is shown of a downlink: its account, runs and records, and the last lines of running jobs."""
+
+    account: Account
+    runs: "DataFrame"
+    records: "DataFrame"
+    running: Sequence[str]
+
+
+def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> ShownRun:
+    """Return what is shown of a run, also of downlinks in progress; add the errors of damaged submissions."""
+    from halfpipe.tables.columns import RUNS
+    from halfpipe.tables.frames import event_files, run_row
     from halfpipe.tables.site_frames import SiteFrames
 
     refuse_unknown(site.work, run)
-    delivered = list(of_run(site.work, run))
-    frames = SiteFrames(site.settings, [each["downlink"] for each in delivered])
-    started = met.utc_datetime(met.met_to_unix(run.met))
-    of_the_run = ["l1_run", "kind", "started", "started_met"]
-    parts = runs(delivered, frames.submitted).droplevel("run").drop(columns=of_the_run)
+    latest = Deliveries(site.work, run, only_look=True).latest()
+    frames = SiteFrames(site.settings, latest)
+    rows = [run_row(run, made, made.handoff, frames.submitted(downlink)) for downlink, made in latest.items()]
     failed.extend(frames.problems.values())
-    files = event_files(delivered).droplevel("run")
-    return {"run": run, "l1_run": run.l1, "started": started, "met": run.met, "parts": parts, "files": files}
+    parts = RUNS.frame(rows).droplevel("run").drop(columns=["l1_run", "kind", "started", "started_met"])
+    files = event_files((run, made) for made in latest.values()).droplevel("run")
+    return ShownRun(run, run.l1, met.utc_datetime(met.met_to_unix(run.met)), run.met, parts, files)
 
 
-def _downlink(site: Site, downlink: DownlinkId) -> dict[str, Any]:
-    """Return what is shown of a downlink: its account, runs and records, and the last lines of running jobs."""
+def _downlink(site: Site, downlink: DownlinkId) -> ShownDownlink:
+    """Return what is shown of a downlink."""
     from halfpipe.tables.site_frames import SiteFrames
 
     refuse_unknown_downlink(site.settings, downlink)
-    found, frames = account(Survey(site.settings), downlink), SiteFrames(site.settings, [downlink])
+    frames = SiteFrames(site.settings, [downlink])
     begun = [failed.log for failed in failed_jobs(site.work, downlink) if Failure.read(failed.log) is None]
-    return {
-        "account": found,
-        "runs": frames.runs,
-        "records": frames.records.droplevel("downlink"),
-        "running": [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
-    }
+    return ShownDownlink(
+        account(Survey(site.settings), downlink),
+        frames.runs,
+        frames.records.droplevel("downlink"),
+        [f"{log.stem}: {''.join(end_of(log, 1))}" for log in begun],
+    )
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
@@ -177,22 +209,19 @@ def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> in
     return 0
 
 
-def _print_books(books: Mapping[str, Any]) -> None:
-    click.echo(f"books of {books['what']}")
-    for part in ("chunks", "runs", "accounts"):
-        printed.table(books[part])
-    for finding in books["findings"]:
+def _print_books(one: "StepByStep") -> None:
+    click.echo(f"books of {one.what}")
+    for part in (one.chunks, one.runs, one.accounts):
+        printed.table(part)
+    for finding in one.findings:
         printed.cause(finding.verdict, finding)
 
 
-def _print_run(run: Mapping[str, Any]) -> None:
-    parts, files = run["parts"], run["files"]
-    click.echo(
-        f"run {run['run']}, {run['l1_run']}, started {utc(run['started'].timestamp())}, MET {run['met']}"
-    )
-    printed.table(parts, drop=TABLE_DROP)
-    printed.table(files, drop=TABLE_DROP)
-    click.echo(f"in all {_staged(parts)}, by {count(sum(parts['events'] > 0), 'downlink')}")
+def _print_run(one: ShownRun) -> None:
+    click.echo(f"run {one.run}, {one.l1_run}, started {utc(one.started.timestamp())}, MET {one.met}")
+    printed.table(one.parts, drop=TABLE_DROP)
+    printed.table(one.files, drop=TABLE_DROP)
+    click.echo(f"in all {_staged(one.parts)}, by {count(sum(one.parts['events'] > 0), 'downlink')}")
 
 
 def _staged(rows: "DataFrame") -> str:
@@ -201,16 +230,16 @@ def _staged(rows: "DataFrame") -> str:
     return f"{count(rows['events'].sum(), 'event')} staged, {told.sum():,} of them submitted"
 
 
-def _print_downlink(shown: Mapping[str, Any]) -> None:
-    one = shown["account"]
+def _print_downlink(shown: ShownDownlink) -> None:
+    one = shown.account
     click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
     for cause in one.causes:
         printed.cause(cause.verdict, cause)
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
-    for line in shown["running"]:
+    for line in shown.running:
         click.echo(f"  {line}")
-    printed.table(shown["runs"], drop=TABLE_DROP)
-    printed.table(shown["records"], drop=["reason"])
+    printed.table(shown.runs, drop=TABLE_DROP)
+    printed.table(shown.records, drop=["reason"])
 
 
 def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: float | None) -> int:

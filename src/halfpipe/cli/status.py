@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,7 @@ from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
 from halfpipe.status.survey import Survey
-from halfpipe.words import utc
+from halfpipe.words import count, utc
 
 DAYS = 7.0
 DROP = ["when (UTC)", "chunks", "runs"]  # columns dropped in a narrow terminal
@@ -72,14 +73,16 @@ def command(
     if repairs and not (checks and downlinks):
         raise click.UsageError("--repair belongs to --check, and needs downlinks.")
     of_files: OfFiles | None = None
+    checked = Counter[str]()
     if checks:
         from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
-        from halfpipe.status.receipt_check import check  # noqa: PLC0415 - numpy
+        from halfpipe.status.receipt_check import Check  # noqa: PLC0415 - numpy
 
         sees_stage = Survey(site.settings).sees_stage
 
         def of_files(downlink: DownlinkId) -> Iterator[Cause]:
-            yield from check(site.settings, downlink, checksums=not no_checksums, sees_stage=sees_stage)
+            check = Check(site.settings, downlink, not no_checksums, sees_stage, checked)
+            yield from check.causes()
             if downlinks == (downlink,):
                 yield from stream(site.settings, downlink)
 
@@ -102,8 +105,13 @@ def command(
         ]
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
-    document = {"downlinks": found.accounts, "site": found.site}
-    site.listed("downlinks", shown, found.headline(survey), drop=DROP, colors=colors, document=document)
+    foot = found.headline(survey)
+    document: dict[str, Any] = {"downlinks": found.accounts, "site": found.site}
+    if checks:
+        how = "sizes" if no_checksums else "checksums"
+        foot += f"\nchecked ({how}): {', '.join(count(n, what) for what, n in checked.items()) or 'nothing'}"
+        document["checked"] = checked
+    site.listed("downlinks", shown, foot, drop=DROP, colors=colors, document=document)
     if site.form == "table":
         causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]
         for what, cause in together(each for each in causes if checks or each[1].verdict is Verdict.ACTION):

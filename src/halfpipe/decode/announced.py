@@ -17,8 +17,8 @@ from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import Span
 
-# A span begins and ends with a datagram. Its times may be rounded to seconds, so a span may be longer than its datagrams
-# by less than this. Datagrams are at least a second long, so a missing one leaves more.
+# A span begins and ends with a datagram. Its times may be rounded to seconds, so a span may be longer than its
+# datagrams by less than this. Datagrams are at least a second long, so a missing one leaves more.
 EDGE_SECONDS = 1.0
 MOST_GAPS = 50  # the most that are recorded for a chunk
 

@@ -97,8 +97,8 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         pages.add(page)
 
     def see(one: Account, facts: DownlinkFacts | None) -> Account:
-        if facts and facts.last:
-            values = downlink_row(survey.work, facts.last.receipt, facts.submitted)
+        if facts and facts.last and facts.damage is None:
+            values = downlink_row(facts.last, facts.submitted)
             handed_off[one.downlink] = columns.DOWNLINKS.row(values)
             parts.extend(parts_of(facts))
         late = {"latency": handed_off.get(one.downlink, {}).get("latency")}
@@ -152,11 +152,11 @@ def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict
     """Return the content of the page of a downlink. The account reports what cannot be read."""
     failed = failed_jobs(survey.work, one.downlink) if any(cause.failed for cause in one.causes) else ()
     made = facts.hand_offs if facts else ()
-    receipt = made[-1].receipt if made else {}
+    last = made[-1] if made and facts and facts.damage is None else None
     return {
         "one": one,
-        "simulated": survey.settings.is_simulated or bool(receipt.get("simulated")),
-        "receipt": receipt,
+        "simulated": survey.settings.is_simulated or (last is not None and last.receipt.simulated),
+        "last": last,
         "chunk_row": chunk_row,
         "handoffs": made,
         "attempts": facts.record.every if facts and facts.record else (),
@@ -285,5 +285,5 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
 
 def parts_of(facts: DownlinkFacts) -> list[Row]:
     """Return the rows of `halfpipe.tables.columns.RUNS` of a downlink that is handed off."""
-    made = run_rows(facts.last.receipt, facts.submitted) if facts.last else ()
+    made = run_rows(facts.last, facts.submitted) if facts.last and facts.damage is None else ()
     return [*map(columns.RUNS.row, made)]

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from halfpipe import paths
 from halfpipe.causes import PHASES, Verdict
 from halfpipe.decode.shortfall import sentences
-from halfpipe.downlink.receipt import state_word
 from halfpipe.formats.met import met_to_unix
 from halfpipe.words import lasted
 
@@ -40,7 +39,6 @@ def _environment() -> Environment:
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,
-        "state_word": state_word,
         "lacks": sentences,
         "index": paths.BOARD,
         "page_of": paths.board_page,

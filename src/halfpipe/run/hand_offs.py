@@ -134,8 +134,8 @@ class HandOff:
         delivery = recorded.sealed(run.delivery)
         if delivery is None:
             raise StateError(
-                f"hand-off {self.number} of downlink {downlink} contains delivery {run.delivery[:16]} of run {run.run}, "
-                f"and {self.work / paths.deliveries(run.run)} lacks it. One of the two series was restored "
+                f"hand-off {self.number} of downlink {downlink} contains delivery {run.delivery[:16]} of run "
+                f"{run.run}, and {self.work / paths.deliveries(run.run)} lacks it. One of the two series was restored "
                 "from a backup, or lost records.",
                 rerun(
                     downlink, paths.manifest(run.run, downlink), "Restore a newer backup; if there is none"

@@ -29,7 +29,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process import failure_record
 from halfpipe.process.failure_record import Failure
 from halfpipe.run.downlinks_of_run import refuse_unknown_downlink
-from halfpipe.run.receipt_file import series
+from halfpipe.run.hand_offs import series
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status.failed_jobs import end_of, failed_jobs

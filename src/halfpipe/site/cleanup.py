@@ -20,19 +20,19 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
-from halfpipe.downlink.stage_look import is_submitted, names_files
+from halfpipe.downlink.stage_look import is_submitted
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files.advice import sentence
 from halfpipe.files.durable import remove_tree
-from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import abandoned_runs
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.hand_offs import current, hand_offs
 from halfpipe.run.merged_index import MergedIndex, known_datagrams
-from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.site.online_handoff import is_handed_off, kind_of
 
@@ -192,7 +192,7 @@ def why_kept(settings: Settings, now: float, each: Removable) -> str:
         return ""
     try:
         return next(_reasons(settings, now, each.run, each.downlinks), "")
-    except (HalfPipeError, OSError, KeyError, TypeError) as error:
+    except (HalfPipeError, OSError) as error:
         return f"its records cannot be read: {error}"
 
 
@@ -200,22 +200,27 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     work, stage, online = settings.paths.work, settings.paths.stage, settings.paths.online
     if not stage.is_dir():
         yield f"the stage {stage} is missing, so it is unknown what Level-1 has taken"
+    latest = Deliveries(work, run).latest()
     for downlink in downlinks:
         handed_off = work / paths.receipt(downlink)
         if not handed_off.is_file():
             yield f"downlink {downlink} has no receipt: it is outstanding"
-        manifest, receipt = read_json(work / paths.manifest(run, downlink)), read_receipt(work, downlink)
-        if manifest["refused"]:
+        last = current(work, downlink)
+        delivery = latest.get(downlink)
+        if delivery is None:
+            yield f"downlink {downlink} has not delivered it"
+        elif delivery.refused:
             yield f"downlink {downlink} has refused it, because Level-1 would reject it"
         # Missing files in the stage prove nothing, because a person may have cleared the stage.
-        if names_files(receipt) and not is_submitted(receipt, submissions(work, downlink)):
+        if last.names_files and not is_submitted(last, submissions(work, downlink)):
             yield (
                 f"downlink {downlink} has no record of a submission; if Level-1 has it: halfpipe submit "
                 f"{downlink} --settle submitted"
             )
         made = (handoff.made or 0.0 for handoff in hand_offs(work, downlink))
-        last = max(handed_off.stat().st_mtime, *made)
-        days, wanted = (now - last) / DAY, settings.cleanup.retention_days
+        youngest = max(handed_off.stat().st_mtime, *made)
+        days = (now - youngest) / DAY
+        wanted = settings.cleanup.retention_days
         if days < wanted:
             yield f"downlink {downlink} was handed off {days:.1f} days ago, less than {wanted:g}"
         for chunk in MergedIndex.read(work, run, downlink).chunks:
@@ -226,7 +231,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
     abandoned = abandoned_runs.read(work)
-    # Data of another EPU can make a complete run open again, so the manifests do not suffice.
+    # Data of another EPU can make a complete run open again, so the deliveries do not suffice.
     if not abandoned_runs.in_effect(work, run, downlinks, abandoned) and not is_complete(
         known_datagrams(settings, run).segments(), settings.merge.min_epus
     ):
@@ -236,7 +241,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         online is not None
         and run not in abandoned.runs
         and not is_handed_off(work, online, run)
-        and kind_of(work, run) in settings.online.types
+        and kind_of(latest.values()) in settings.online.types
     ):
         yield f"Online has no file of it yet in {online}, which halfpipe online makes from this"
 

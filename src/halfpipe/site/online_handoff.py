@@ -18,7 +18,6 @@ from halfpipe.downlink import halts, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_file
-from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId, RunKind
@@ -30,6 +29,7 @@ from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.attempts import By, UnknownOutcomeError, signature
 from halfpipe.process.command_words import filled_in
 from halfpipe.run import abandoned_runs, event_files
+from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.online_record import Made, Making, OnlineRecord, OnlineState
@@ -153,10 +153,9 @@ def files_there(home: Path) -> dict[RunId, str]:
     return {RunId(match[1]): match[0] for match in map(FILE.fullmatch, sorted(names_in(home))) if match}
 
 
-def kind_of(work: Path, run: RunId) -> RunKind | None:
-    """Return the type of a run in the manifests; None if no downlink has delivered the run. Reads only small files."""
-    manifests = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
-    kinds = {read_json(path)["kind"] for path in manifests if path.exists()}
+def kind_of(deliveries: Iterable[Delivery]) -> RunKind | None:
+    """Return the type of a run in its latest deliveries; None if no downlink has delivered the run."""
+    kinds = {delivery.kind for delivery in deliveries}
     # A run is LCI if one EPU has data other than LPA. These may come with a later downlink.
     return next((kind for kind in (RunKind.LCI, RunKind.LPA) if kind in kinds), None)
 
@@ -194,7 +193,7 @@ class _Run:
             text = f"{other} existed and was made by another program: it is not changed"
             return OnlineResult(run, OnlineOutcome.BEFORE, text)
         if state is not OnlineState.NOT_STARTED:
-            kind = kind_of(work, run)
+            kind = kind_of(Deliveries(work, run, only_look=True).latest().values())
             if kind not in self.settings.online.types:
                 why = f"{kind}: not for Online (online.types)" if kind else "no downlink has delivered it yet"
                 return OnlineResult(run, OnlineOutcome.OTHER, why)

@@ -1,4 +1,4 @@
-"""Differences between two hand-offs of a downlink, from the records of their receipts."""
+"""Differences between two hand-offs of a downlink, from their records."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halfpipe.decode.shortfall import missing_hours
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import HandOff, hand_offs
+from halfpipe.run.hand_offs import HandOff, Receipt, hand_offs
 from halfpipe.tables import frames
-from halfpipe.tables.frames import Receipt
 from halfpipe.words import count
 
 KINDS = ["new", "gone", "changed", "same"]  # of files
 SIDE_BY_SIDE: Any = {"how": "outer", "left_index": True, "right_index": True, "suffixes": ("_before", "")}
 NUMBERS = ("events", "waiting", "late")
+Setting = str | int | float | bool | None
 
 
 def two_hand_offs(
@@ -49,13 +48,13 @@ def two_hand_offs(
     return made[before], made[after]
 
 
-def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
-    """Return the changes of each run; a run that is missing in one of the receipts counts as empty there.
+def changed_runs(before: HandOff | None, after: HandOff) -> pd.DataFrame:
+    """Return the changes of each run; a run that is missing in one of the hand-offs counts as empty there.
 
     Parameters
     ----------
     before, after
-        Two receipts of one downlink; `before` is None if there was none.
+        Two hand-offs of one downlink; `before` is None if there was none.
 
     Returns
     -------
@@ -66,7 +65,8 @@ def changed_runs(before: Receipt | None, after: Receipt) -> pd.DataFrame:
     both = [before] if before else [], [after]
     one, other = (frames.runs(of).droplevel("downlink")[[*NUMBERS, "state"]] for of in both)
     runs = one.merge(other, **SIDE_BY_SIDE)
-    one, other = (frames.event_files(of).droplevel("downlink")[["sha256"]] for of in both)
+    delivered = ([each for last in of for each in frames.delivered(last)] for of in both)
+    one, other = (frames.event_files(of).droplevel("downlink")[["sha256"]] for of in delivered)
     files = one.merge(other, **SIDE_BY_SIDE)
     sums = files["sha256_before"], files["sha256"]
     kinds = np.select([sums[0].isna(), sums[1].isna(), sums[0] != sums[1]], KINDS[:3], KINDS[3])
@@ -95,22 +95,23 @@ def sentences(runs: pd.DataFrame) -> Iterator[str]:
 
 def input_of(receipt: Receipt) -> dict[str, str]:
     """Return what a hand-off was made from, by name, for `changes`: chunks, and what is ignored or missing."""
-    found = {f"chunk {one['chunk']} is ignored": one["reason"] for one in receipt["ignored"]}
-    for chunk in receipt["chunks"]:
-        name, sums = f"chunk {chunk['chunk']}", (file["sha256"][:8] for file in chunk["files"])
-        found[name] = f"RetDef {chunk['retdef'][:8]}, products {' '.join(sums)}"
-        hours = [f"{hour['hour']} of APID {hour['apid']}" for hour in missing_hours(chunk)]
-        found |= {f"{name} lacks hours": ", ".join(hours)} if hours else {}
+    found = {f"chunk {one.chunk} is ignored": one.reason for one in receipt.ignored}
+    for chunk in receipt.chunks:
+        name = f"chunk {chunk.chunk}"
+        sums = " ".join(file.sha256[:8] for file in chunk.files)
+        found[name] = f"RetDef {chunk.retdef[:8]}, products {sums}"
+        if hours := [f"{each.hour} of APID {each.apid}" for each in chunk.missing_hours]:
+            found[f"{name} lacks hours"] = ", ".join(hours)
     return found
 
 
-def settings_of(receipt: Receipt) -> dict[str, Any]:
+def settings_of(receipt: Receipt) -> dict[str, Setting]:
     """Return the settings of a hand-off by section and key, for `changes`."""
-    sections = receipt["config"].items()
+    sections = receipt.config.items()
     return {f"{section}.{key}": value for section, keys in sections for key, value in keys.items()}
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def changes(before: Mapping[str, Setting], after: Mapping[str, Setting]) -> list[str]:
     """Return a line for each name whose value differs, or that is only in one of them."""
     pairs = (
         (name, before.get(name, "nothing"), after.get(name, "nothing"))

@@ -4,15 +4,14 @@ FITS keywords of coverage follow the OGIP convention for time intervals (OGIP/93
 mission: MET counts seconds of TT from 2001-01-01 00:00:00 UTC, which is MJD 51910 + 7.428703703703703E-4 in TT.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import product, repeat
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -22,9 +21,7 @@ from halfpipe.downlink.plan import Plan, outstanding_chunks
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import typed
-from halfpipe.files.json_files import parts_of, seal_of
 from halfpipe.files.reading import read_whole
-from halfpipe.files.records import PREVIOUS
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
 from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
@@ -39,7 +36,7 @@ from halfpipe.run.downlinks_of_run import (
     known_downlinks,
     refuse_unknown,
 )
-from halfpipe.run.receipt_file import hand_offs, last_hand_off
+from halfpipe.run.hand_offs import HandOff, ReadDeliveries, hand_offs, last_hand_off, runs_of
 from halfpipe.settings import Settings
 from halfpipe.status.explanation import State
 from halfpipe.status.survey import Survey
@@ -87,20 +84,20 @@ class SiteFrames:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row for each run and downlink, with what the downlink delivered of the run."""
-        return frames.runs(self._receipts("handoff", "runs"), self.submitted)
+        return frames.runs(self._last_hand_offs(), self.submitted)
 
     @cached_property
     def files(self) -> pd.DataFrame:
         """One row for each delivered event file."""
-        return frames.event_files(self._receipts("runs"))
+        return frames.event_files(one for last in self._last_hand_offs() for one in frames.delivered(last))
 
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """One row for each chunk in a receipt."""
         return columns.CHUNKS.frame(
-            (receipt["downlink"], *frames.chunk_row(chunk))
-            for receipt in self._receipts("chunks")
-            for chunk in receipt["chunks"]
+            (last.receipt.downlink, *frames.chunk_row(chunk))
+            for last in self._last_hand_offs()
+            for chunk in last.receipt.chunks
         )
 
     @cached_property
@@ -142,14 +139,10 @@ class SiteFrames:
             If this is not a downlink, or it was not handed off.
         """
         of = DownlinkId(downlink)
-        receipt = self._last_receipt(of)
-        return PartFrames(self.settings, of, [RunId(run["run"]) for run in receipt["runs"]], of)
+        return PartFrames(self.settings, of, runs_of(self._last(of)), of)
 
     def submitted(self, downlink: DownlinkId) -> int | None:
         """Return the number of the hand-off that Level-1 has; None also if the records are damaged: a problem."""
-        product = self._parts(paths.submitted(downlink), "submitted")  # it is removed before each record
-        if told := product.get("submitted"):
-            return int(told)
         try:
             confirmed = submissions(self._work, downlink, only_look=True).last_confirmed
         except HalfPipeError as error:
@@ -159,47 +152,52 @@ class SiteFrames:
     def _names(self) -> Sequence[DownlinkId]:
         return every_downlink(self._work) if self._named is None else [*map(DownlinkId, self._named)]
 
-    def _parts(self, file: str, *keys: str) -> Mapping[str, Any]:
-        """Return some keys of a file of the working directory, for all downlinks of a mission: it opens no others.
+    def _last(self, downlink: DownlinkId) -> HandOff:
+        """Return the last hand-off of a downlink, with its deliveries.
 
-        It returns nothing where downlinks are named, because it does not notice damaged records, or if the file is gone
-        or damaged.
+        Raises
+        ------
+        MissingInputError
+            If there is none.
+        HalfPipeError
+            If a record of it is damaged.
         """
-        with suppress(OSError, ValueError):
-            content = read_whole(f"{self._work}/{file}") if self._named is None else b""
-            return parts_of(content, keys, msgspec.json.decode) if seal_of(content) else {}
-        return {}
+        last = last_hand_off(self._work, downlink, only_look=True, read=self._deliveries)
+        if last is None:
+            raise MissingInputError(
+                f"downlink {downlink} was not handed off.",
+                Remedy(f"snakemake dl={downlink}", first="Process it first"),
+            )
+        return last
 
-    def _last_receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
-        if made := last_hand_off(self._work, downlink, only_look=True):
-            return made.receipt
-        raise MissingInputError(
-            f"downlink {downlink} was not handed off.",
-            Remedy(f"snakemake dl={downlink}", first="Process it first"),
-        )
+    @cached_property
+    def _deliveries(self) -> ReadDeliveries:
+        """Reads the deliveries of a run, and keeps them, because the run's downlinks follow each other."""
+        return lru_cache(partial(Deliveries, self._work, only_look=True))
 
-    def _receipts(self, *keys: str) -> Iterator[Mapping[str, Any]]:
-        """Yield the latest receipts, with at least these keys and the downlink."""
+    def _last_hand_offs(self) -> Iterator[HandOff]:
         for downlink in self._names():
             try:
-                copy = self._parts(paths.receipt(downlink), "downlink", *keys)
-                yield copy if copy.get("downlink") == downlink else self._last_receipt(downlink)
+                last = self._last(downlink)
+                last.runs  # noqa: B018 - reads the deliveries
+                yield last
             except HalfPipeError as error:
                 if self._named is not None or not isinstance(error, MissingInputError):
                     self.problems[downlink] = error
 
-    def _downlinks(self) -> Iterator[tuple[Any, ...]]:
+    def _downlinks(self) -> Iterator[frames.Row]:
         known, of_others, self.problems = set[DownlinkId](), self.problems, {}
-        for receipt in self._receipts("handoff", "chunks", "runs", "simulated", "taken_over"):
-            known.add(downlink := DownlinkId(receipt["downlink"]))
+        for last in self._last_hand_offs():
+            downlink = last.receipt.downlink
+            known.add(downlink)
             told = self.submitted(downlink)
             problem = self.problems.get(downlink)
-            yield frames.downlink_row(self._work, receipt, told, problem.text if problem else None)
+            yield frames.downlink_row(last, told, problem.text if problem else None)
         unknown = [None] * (len(columns.DOWNLINKS.data) - 1)
         yield from ((dl, *unknown, error.text) for dl, error in self.problems.items() if dl not in known)
         self.problems = {**of_others, **self.problems}
 
-    def _jobs(self) -> Iterator[tuple[Any, ...]]:
+    def _jobs(self) -> Iterator[frames.Row]:
         for downlink in self._names():
             with suppress(OSError):
                 for line in read_whole(f"{self._work}/{paths.usage(downlink)}").splitlines():
@@ -208,23 +206,18 @@ class SiteFrames:
                         begun = one.begun.timestamp()
                         yield (downlink, one.job, begun, one.host, one.seconds, one.cpu_seconds, one.memory)
 
-    def _records(self) -> Iterator[tuple[Any, ...]]:
+    def _records(self) -> Iterator[frames.Row]:
         for downlink, read in product(self._names(), (self._hand_offs, self._submissions)):
             try:
                 yield from read(downlink)
             except HalfPipeError as error:
                 self.problems[downlink] = error
 
-    def _hand_offs(self, downlink: DownlinkId) -> Iterator[tuple[Any, ...]]:
-        copy = self._parts(paths.receipt(downlink), "downlink", "handoff", "reason", PREVIOUS)
-        if copy.get("downlink") == downlink and copy[PREVIOUS] is None:
-            made = [(frames.first_handed_off(self._work, downlink), copy)]
-        else:
-            made = [(e.made, e.receipt) for e in hand_offs(self._work, downlink, only_look=True)]
-        for when, receipt in made:
-            yield downlink, when, "hand-off", receipt["handoff"], None, receipt.get("reason")
+    def _hand_offs(self, downlink: DownlinkId) -> Iterator[frames.Row]:
+        for made in hand_offs(self._work, downlink, only_look=True):
+            yield downlink, made.made, "hand-off", made.number, None, made.receipt.reason
 
-    def _submissions(self, downlink: DownlinkId) -> Iterator[tuple[Any, ...]]:
+    def _submissions(self, downlink: DownlinkId) -> Iterator[frames.Row]:
         for one in submissions(self._work, downlink, only_look=True).every:
             yield downlink, one.since, str(one.action), one.handoff, str(one.outcome) or None, None
 
@@ -314,7 +307,8 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
     of = State(Survey(settings), run)
     known, files = of.known, of.files
-    source, delivered = np.full((2, len(known)), None, object)
+    source = np.full(len(known), None, object)
+    delivered = np.full(len(known), None, object)
     for downlink in reversed(of.events):
         source[_are_in(known, of.events[downlink])] = str(downlink)
     for downlink, delivery in of.deliveries.latest().items():
