@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from halfpipe.run.manifest_books import state_of
-
 from benchmarks.measure import ROOT, SNAKEMAKE, Launcher
 from benchmarks.sizes import Sizes
 from halfpipe import paths
@@ -31,6 +29,7 @@ from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import SEAL as INDEX_SEAL
+from halfpipe.run.run_books import state_of
 from halfpipe.settings import Settings
 
 DOWNLINKS = 60_000  # about as many as the mission has

@@ -6,24 +6,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scenes import Scene, Shape
 from halfpipe import paths
+from halfpipe.decode.chunk import read_chunk
 from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.files import leases
 from halfpipe.files.durable import write_whole
-from halfpipe.files.json_files import read_json
+from halfpipe.files.records import Record
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.event_files import Records
-from halfpipe.run.merged_index import ChunkProducts, merge_chunks
+from halfpipe.run.merged_chunks import merged
+from halfpipe.run.merged_index import merge_chunks
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
 
@@ -42,11 +43,11 @@ def settings(scene: Scene, home: Path) -> Settings:
 
 def delivering(
     scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
-) -> Callable[[], dict[str, Any]]:
+) -> Callable[[], Record]:
     """Return `merge_and_deliver` with its arguments for the site at `home`; no chunk is decoded again."""
     found, chunks = settings(scene, home), scene.chunks(run)
 
-    def deliver() -> dict[str, Any]:
+    def deliver() -> Record:
         with leases.downlink_job(found, downlink) as lease:
             return merge_and_deliver(found, lease, downlink, run, chunks, threads=threads, output=sys.stderr)
 
@@ -87,10 +88,9 @@ class Copy:
     def __init__(self, scene: Scene) -> None:
         downlink, run = scene.downlinks[0], scene.runs[0]
         home = scene.work / paths.chunks(downlink)
-        vouchers = [scene.work / paths.chunk(downlink, chunk) for chunk in scene.chunks(run)]
-        products = [ChunkProducts.of(read_json(path), run) for path in vouchers]
+        decoded = [read_chunk(scene.work, downlink, chunk) for chunk in scene.chunks(run)]
         files: dict[Path, int] = {}
-        index, events = merge_chunks([(chunk, home) for chunk in products], files)
+        index, events = merge_chunks([(merged(chunk, run), home) for chunk in decoded], files)
         self.decision = decide(downlink, index.datagrams, events, {}, limits(scene))
         self._records = Records(self.decision.events, tuple(files))
 

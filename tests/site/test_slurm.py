@@ -26,7 +26,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.receipt_check import check
+from halfpipe.status.receipt_check import Check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import build, read_case
 from tests.support.harness import event_records
@@ -486,5 +486,5 @@ def test_200_downlinks(tmp_path: Path, daemons: PrivateSlurm, full_later: Path) 
     records = event_records(site.stage.glob("2304*/r*/*.evt"))
     assert len(records) == len(set(records)), "each event once"
     for dl in {*EVERY} - {*bad}:
-        found = check(site.settings, DownlinkId(dl))
+        found = Check(site.settings, DownlinkId(dl)).causes()
         assert [cause.code for cause in found if cause.verdict is Verdict.ACTION] == [], dl

@@ -47,7 +47,7 @@ def fetch(server: PrivateXrootd, retdef: RetDef, seconds: float = 60.0) -> list[
         read,
     ):
         assert root != archive
-        return read.missing
+        return None if read.missing is None else [(each.hour, each.apid) for each in read.missing]
 
 
 def content(root: Path) -> dict[tuple[str, str], str]:

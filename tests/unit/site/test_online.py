@@ -62,7 +62,7 @@ MADE = Made(
     tell=True,
 )
 COMMAND = ("a b", "é")
-ATTEMPT = Attempt(*signature(), 2, COMMAND, 0.0, Action.START, 0, Outcome.OPEN, None)
+ATTEMPT = Attempt(*signature(), 2, COMMAND, 0.0, Action.START, 0, "", Outcome.OPEN, None)
 TOLD = Answer(*signature(), 1, Outcome.SUBMITTED, By.ANSWER, 0, ("said",))
 
 
@@ -160,7 +160,7 @@ def counted_from_3(text: str) -> str:
 )
 def test_complete_for_level_1_may_not_be_whole(change: Callable[[str], str], said: str, site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST, change=rewrite(change))
-    assert site.receipt(FIRST)["runs"][0]["complete"]
+    assert site.receipt(FIRST).runs[0].delivery.complete
     assert online.go() == waits(f"waits: EPU 965: {said}")
 
 
