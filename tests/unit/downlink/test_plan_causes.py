@@ -16,8 +16,9 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.outstanding import Outstanding, outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
-from halfpipe.downlink.plan_causes import general_causes, lease_troubles, report, troubles
+from halfpipe.downlink.plan_causes import general_causes, lease_troubles, reissued, report, troubles
 from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status import site_causes
@@ -48,7 +49,8 @@ def hand_off(settings: Settings, *chunks: int, text: str | None = None, dl: str 
 
 
 def found(settings: Settings, age: float = 2 * HOUR, dl: DownlinkId = DL) -> list[Cause]:
-    return list(troubles(Plan(settings).of(dl), time.time() + age))
+    of = Plan(settings).of(dl)
+    return [*troubles(of, time.time() + age), *reissued(of)]
 
 
 def every(settings: Settings, age: float = 2 * HOUR, **of: Any) -> Outstanding:
@@ -64,6 +66,12 @@ def reported(settings: Settings) -> list[str]:
     lines = list[str]()
     report(Plan(settings).of(DL), lines.append)
     return lines
+
+
+def dead(settings: Settings) -> list[Cause]:
+    """Return the causes in the lease of the downlink."""
+    found = leases.look(settings.paths.work, paths.downlink_lease(DL))
+    return list(lease_troubles(Plan(settings).of(DL), found))
 
 
 def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
@@ -369,11 +377,11 @@ def test_a_process_at_work_is_a_note(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
-        (cause,) = lease_troubles(work, DL)
+        (cause,) = dead(settings)
         assert (codes([cause]), str(holder) in cause.text) == ([("in-progress", Verdict.NOTE)], True)
-    assert list(lease_troubles(work, DL)) == []
+    assert list(dead(settings)) == []
     job = job_of_another(work, paths.downlink_lease(DL))
-    (cause,) = lease_troubles(work, DL)
+    (cause,) = dead(settings)
     assert (codes([cause]), job.name in cause.text) == ([("in-progress", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = general_causes(Plan(settings))
@@ -386,9 +394,9 @@ def test_a_process_that_died_at_work_needs_action(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     holder = left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    (cause,) = lease_troubles(work, DL)
+    (cause,) = dead(settings)
     assert told([cause]) == [("killed", Verdict.ACTION, f"snakemake dl={DL}")]
     assert (holder.host in cause.text, holder.since in cause.text) == (True, False), "the cause has the time"
     put(work, 1)
     hand_off(settings, 1)
-    assert list(lease_troubles(work, DL)) == [], "it died after the hand-off"
+    assert list(dead(settings)) == [], "it died after the hand-off"
