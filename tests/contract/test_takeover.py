@@ -140,7 +140,7 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
     assert delivery.counted == (CountedSpan((1073, 1145), None),)
     assert delivery.books.delivered == 35
     site.snakemake(f"dl={FIRST}", "-F").good()
-    assert "cannot compare with the legacy" in (site.work / paths.done_log(FIRST)).read_text()
+    assert "cannot compare with sequences" in (site.work / paths.done_log(FIRST)).read_text()
     assert site.staged(FIRST).keys() != set()
     assert site.receipt(FIRST).number == 2
     assert take(site, home)["unchanged"] == 2
