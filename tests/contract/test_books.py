@@ -4,13 +4,13 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Phase, Verdict

@@ -7,7 +7,7 @@ operator abandons the run. Data that arrive later are reported, and never change
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -243,7 +243,7 @@ class _Run:
             moot = moot_key.of_run(settings, run, datagrams.rows)
             ground_id = int(datagrams.rows["groundid"].min())
             (described,) = event_files.name_files(records, decision.files, run)
-            described = replace(described, name=paths.online_file(ground_id, run))
+            described = msgspec.structs.replace(described, name=paths.online_file(ground_id, run))
             self.record.attempts.publish(Making(*signature(), described.name))
             make_directory(self.home.parent, self.home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)

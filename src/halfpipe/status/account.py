@@ -292,7 +292,8 @@ def _handed_off(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
                 rerun(of.id, paths.manifest(run.run, of.id), "Restore their level-0 files"),
                 of.receipt_time,
             )
-        if run.delivery.origin and not run.delivery.spans:
+        is_unreadable = of.id in of.survey.deliveries(run.run).unreadable  # which another cause reports
+        if run.delivery.origin and not run.delivery.spans and not is_unreadable:
             yield Cause(
                 "takeover",
                 Verdict.NOTE,
