@@ -106,7 +106,9 @@ def test_a_ledger_that_is_newer_than_work_and_stage_is_told(database: Database, 
     do = f"halfpipe ledger remove {second}"
     for words in (["status"], ["status", "--check"]):
         of_site = site.told(*words)["site"]
-        assert [(one["code"], one["do"]) for one in of_site if one["verdict"] == "action"] == [("restored", do)]
+        assert [(one["code"], one["do"]) for one in of_site if one["verdict"] == "action"] == [
+            ("restored", do)
+        ]
         assert site.halfpipe(*words).status == 1
     assert compared(site)[0] == [second]
     for target in (f"dl={third}", f"submit={third}"):

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from msgspec.structs import replace
+
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError
@@ -243,7 +245,7 @@ class _Run:
             moot = moot_key.of_run(settings, run, datagrams.rows)
             ground_id = int(datagrams.rows["groundid"].min())
             (described,) = event_files.name_files(records, decision.files, run)
-            described = msgspec.structs.replace(described, name=paths.online_file(ground_id, run))
+            described = replace(described, name=paths.online_file(ground_id, run))
             self.record.attempts.publish(Making(*signature(), described.name))
             make_directory(self.home.parent, self.home.name)
             header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
