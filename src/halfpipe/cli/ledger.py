@@ -28,8 +28,8 @@ TAKES_DOWNLINKS = {
     "ledger",
     cls=Verb,
     examples=[
-        ("halfpipe ledger check", "compare all downlinks with their files"),
-        ("halfpipe ledger check 230401001", "one downlink and its runs"),
+        ("halfpipe ledger check", "compare all downlinks with their receipts"),
+        ("halfpipe ledger check 230401001", "one downlink"),
         ("halfpipe ledger load 230401001", "load a downlink and update its runs"),
         ("halfpipe ledger rebuild", "load all downlinks"),
         ("halfpipe ledger moot", "send missing runs to MOOT"),
@@ -37,14 +37,14 @@ TAKES_DOWNLINKS = {
         ("halfpipe ledger adopt --do", "adopt them; undo: --back --do"),
     ],
     statuses={
-        0: "good: ledger and files agree; MOOT has all runs; the legacy's tables are adopted or can be",
+        0: "good: the ledger has all last receipts; MOOT has all runs; the legacy's tables are adopted or can be",
         1: "a difference; MOOT lacks runs; the tables cannot be adopted; the ledger cannot be reached or used",
     },
 )
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
-    help="check: compare with the files. load, remove: downlinks; a removed downlink keeps its files, and a submission "
+    help="check: compare with the receipts. load, remove: downlinks; a removed downlink keeps its files, and a submission "
     "loads it again. rebuild: load all. moot: notify the MOOT database. adopt: replace the legacy's tables by "
     "HalfPipe's, with the same rows.",
 )
