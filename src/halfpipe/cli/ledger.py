@@ -44,7 +44,7 @@ TAKES_DOWNLINKS = {
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
-    help="check: compare with the receipts. load, remove: downlinks; a removed downlink keeps its files, and a submission "
+    help="check: compare with receipts. load, remove: downlinks; a removed downlink keeps its files, and a submission "
     "loads it again. rebuild: load all. moot: notify the MOOT database. adopt: replace the legacy's tables by "
     "HalfPipe's, with the same rows.",
 )
