@@ -71,7 +71,7 @@ online_record = Place("runs/{run}/online")  # directory with the records of a ru
 receipt = Place("dl={dl}")  # the receipt of a downlink: a target for users
 # Directory with the records of a downlink's hand-offs; the last one is the receipt.
 receipts = Place("{dl}/receipts")
-loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
+loaded = Place("{dl}/ledger.json")  # points to the receipt that was loaded into the ledger
 submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
 submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users

@@ -1,6 +1,5 @@
 """Submission, the ledger before it, switches, and kills at any moment: each downlink is submitted once."""
 
-import json
 import shlex
 import shutil
 import sys
@@ -113,7 +112,10 @@ def test_a_downlink_is_submitted_once_also_with_forced_targets(tmp_path: Path) -
     assert "key 1002" in site.halfpipe("submit", f"dl={FIRST}", "--rollback").good().said
     assert site.snakemake("-n", target).good().jobs == {SUBMIT}
     site.halfpipe("submit", FIRST).good()
-    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
+    told = submissions(site.work, FIRST)
+    assert told.last_confirmed is not None
+    assert told.last_confirmed.handoff == 2
+    assert resolves(site.work / paths.submitted(FIRST), told.series.records[-1].seal)
     assert level1.commands() == ["createStream", "rollbackStream"]
 
 
