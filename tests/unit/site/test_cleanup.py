@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec import structs
 
 from halfpipe import paths
 from halfpipe.downlink import submit
@@ -94,7 +94,10 @@ def test_a_run_is_kept_for_the_retention_days(old: Site) -> None:
 
 def test_an_abandoned_run_is_removed(old: Site) -> None:
     chunks = MergedIndex.read(old.work, RUN, SECOND).chunks
-    MergedIndex(KnownDatagrams.of(()), chunks).save(old.work, RUN, SECOND)
+    index = MergedIndex(KnownDatagrams.of(()), chunks)
+    index.save(old.work, RUN, SECOND)
+    assert "not the merged index" in cleaned(old)[0].kept
+    deliver_again(old.work, SECOND, index=index.seal)
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
     for abandoned, stays in ((False, 12), (True, 0)):
@@ -116,7 +119,7 @@ def put(path: Path) -> None:
 def deliver_again(work: Path, downlink: DownlinkId, **changed: Any) -> None:
     """Record the latest delivery of a downlink again, with other values."""
     recorded = Deliveries(work, RUN)
-    recorded.publish(replace(recorded.latest()[downlink], **changed))
+    recorded.publish(structs.replace(recorded.latest()[downlink], **changed))
 
 
 TOKENS = f"stage/{paths.tokens(RUN.l1)}"
