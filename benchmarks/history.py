@@ -28,8 +28,8 @@ from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.manifest_books import state_of
 from halfpipe.run.merged_index import SEAL as INDEX_SEAL
+from halfpipe.run.run_books import state_of
 from halfpipe.settings import Settings
 
 DOWNLINKS = 60_000  # about as many as the mission has

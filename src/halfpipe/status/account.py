@@ -169,8 +169,10 @@ def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[
     if handed_off is not None and handed_off.receipt.origin:
         return {}
     of_chunks = handed_off.receipt.chunks if handed_off else of.decoded
-    needed = sum(chunk.level0.needed for chunk in of_chunks if chunk.level0)
-    missing = sum(len(chunk.missing_hours) for chunk in of_chunks)
+    # If the archive was not visible, it is not known which hours were missing.
+    seen = [chunk.level0 for chunk in of_chunks if chunk.level0 and chunk.level0.missing is not None]
+    needed = sum(level0.needed for level0 in seen)
+    missing = sum(len(level0.missing or ()) for level0 in seen)
     unknown = chunks[1] - chunks[0]  # at least one hour for each chunk that is not decoded yet
     something = int(handed_off is None or handed_off.names_files)
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None

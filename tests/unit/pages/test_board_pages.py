@@ -85,7 +85,7 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     (site.work / paths.submissions(FIRST) / "000001.json").write_text("{")
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
-    assert "edited or damaged" in text(home / paths.board_page(FIRST))
+    assert "does not point to the record of the last hand-off" in text(home / paths.board_page(FIRST))
 
 
 def test_the_page_of_a_downlink_has_its_submissions_with_their_times(site: Site, home: Path) -> None:
