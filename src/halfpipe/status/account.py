@@ -182,6 +182,7 @@ def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[
     if handed_off is not None and handed_off.receipt.origin:
         return {}
     of_chunks = handed_off.receipt.chunks if handed_off else of.decoded
+    # If the archive was not visible, it is not known which hours were missing.
     seen = [chunk.level0 for chunk in of_chunks if chunk.level0 and chunk.level0.missing is not None]
     needed = sum(level0.needed for level0 in seen)
     missing = sum(len(level0.missing or ()) for level0 in seen)
