@@ -174,13 +174,13 @@ def _write_groups(
             other = RunId(_replaced(run.encode(), ids).decode())
             recorded = Deliveries(settings.paths.work, other)
             ids[state.encode()] = state_of(settings, other, recorded, abandoned=False).encode()
-        _write_parts(history, group, {name: files[name] for name in files.keys() - facts.keys()}, ids)
+        _write_parts(history, group, files, ids)  # deliveries again, which name the checksum of their state
 
 
 def _write_parts(history: History, group: int, files: Mapping[str, bytes], ids: dict[bytes, bytes]) -> None:
     """Write copies of `files` for a group with replaced `ids`, and add the seals to them."""
-    # A record contains the seal of the one before it, manifests and receipts those of deliveries; so do copies.
-    for _, content in sorted(files.items(), key=lambda file: ("/deliveries/" not in file[0], file[0])):
+    # A record contains the seal of the one before it, a delivery that of its index, a receipt those of deliveries.
+    for _, content in sorted(files.items(), key=lambda file: (_rank(file[0]), file[0])):
         if content.startswith(SEALED):
             begin, end = len(SEALED), len(SEALED) + 64
             ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
@@ -203,6 +203,13 @@ def _write_parts(history: History, group: int, files: Mapping[str, bytes], ids: 
     for place in {place for path in places for place in (path, path.parent)}:
         if place.parent.name in {"downlinks", "runs"}:
             os.utime(place, (when, when))
+
+
+def _rank(name: str) -> int:
+    """Return a number that is higher than those of the files whose seals the file `name` contains."""
+    if name.endswith(KEPT):
+        return 0
+    return 1 if "/deliveries/" in name else 2
 
 
 def _replaced(content: bytes, ids: Mapping[bytes, bytes]) -> bytes:

@@ -3,7 +3,7 @@
 Paths are relative to `paths.work`, or, where noted, to `paths.stage`, `paths.online` or `board.dir`.
 """
 
-import re
+from string import Formatter
 
 
 class Place:
@@ -11,20 +11,18 @@ class Place:
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
-        names = dict.fromkeys(re.findall(r"\{(\w+)", pattern))
-        self._of = re.sub(r"\{(\w+)", lambda found: f"{{{[*names].index(found[1])}", pattern).format
-        self._ids = len(names)
+        self._names = dict.fromkeys(name for _, name, *_ in Formatter().parse(pattern) if name)
 
     def __call__(self, *ids: str | int) -> str:
         """Return the path for these ids, in their order of first appearance in the pattern.
 
         Without ids, return the pattern itself.
         """
-        if len(ids) == self._ids:
-            return self._of(*ids)
-        if ids:
+        if not ids:
+            return self._pattern
+        if len(ids) != len(self._names):
             raise TypeError(f"{self._pattern} does not take {ids}")
-        return self._pattern
+        return self._pattern.format(**dict(zip(self._names, ids)))  # noqa: B905 - checked above
 
 
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
@@ -73,7 +71,7 @@ online_record = Place("runs/{run}/online")  # directory with the records of a ru
 receipt = Place("dl={dl}")  # the receipt of a downlink: a target for users
 # Directory with the records of a downlink's hand-offs; the last one is the receipt.
 receipts = Place("{dl}/receipts")
-loaded = Place("{dl}/ledger.json")  # records that a downlink is in the ledger
+loaded = Place("{dl}/ledger.json")  # points to the receipt that was loaded into the ledger
 submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
 submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users

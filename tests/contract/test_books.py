@@ -4,13 +4,13 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Phase, Verdict
@@ -402,7 +402,7 @@ def test_a_chunk_without_data_is_ignored_without_another_hand_off(site: Site) ->
 def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     build("one_epu_then_other", site, FIRST, SECOND)
     before = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
-    chunks = {chunk.chunk for chunk in site.receipt(SECOND).receipt.chunks}
+    chunks = {str(chunk.chunk) for chunk in site.receipt(SECOND).receipt.chunks}
     ignored = [{"dl": str(SECOND), "chunk": chunk, "reason": "bad tape"} for chunk in chunks]
     site.configure(ignore={"chunks": ignored})
     after = site.told("show", "--table", "waiting", "--days", "0")["waiting"]

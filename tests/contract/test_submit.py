@@ -1,6 +1,5 @@
 """Submission, the ledger before it, switches, and kills at any moment: each downlink is submitted once."""
 
-import json
 import shlex
 import shutil
 import sys
@@ -16,13 +15,13 @@ from halfpipe.causes import Verdict
 from halfpipe.config import write_down
 from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import settle
-from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import all_leases
+from halfpipe.files.pointers import resolves
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import site_troubles
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
+from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS
 from halfpipe.run.deliveries import MootKey
 from halfpipe.settings import Settings
 from halfpipe.status.failed_jobs import failed_jobs, failures
@@ -113,7 +112,10 @@ def test_a_downlink_is_submitted_once_also_with_forced_targets(tmp_path: Path) -
     assert "key 1002" in site.halfpipe("submit", f"dl={FIRST}", "--rollback").good().said
     assert site.snakemake("-n", target).good().jobs == {SUBMIT}
     site.halfpipe("submit", FIRST).good()
-    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
+    told = submissions(site.work, FIRST)
+    assert told.last_confirmed is not None
+    assert told.last_confirmed.handoff == 2
+    assert resolves(site.work / paths.submitted(FIRST), told.series.records[-1].seal)
     assert level1.commands() == ["createStream", "rollbackStream"]
 
 
@@ -241,8 +243,7 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     processed = site.snakemake().good()
     assert {RECEIPT, LEDGER, SUBMIT} < processed.jobs
     assert level1.commands() == ["createStream"]
-    loaded = read_json(site.work / paths.loaded(FIRST))
-    assert (loaded["handoff"], list(loaded["runs"])) == (1, [RUN])
+    assert resolves(site.work / paths.loaded(FIRST), site.receipt(FIRST).seal)
     row = run_rows(ledger)[RUN]
     assert (row["status"], row["moot_key"], row["moot_alias"]) == ("InProgress", KEY, ALIAS)
     # Event files, the text for Level-1 and the receipt have the same key.
@@ -261,7 +262,8 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     again = site.snakemake(f"submit={FIRST}").good()
     assert again.jobs == {LEDGER, SUBMIT}
     assert level1.commands() == ["createStream"]
-    assert read_json(site.work / paths.loaded(FIRST))["handoff"] == 2
+    assert site.receipt(FIRST).number == 2
+    assert resolves(site.work / paths.loaded(FIRST), site.receipt(FIRST).seal)
     changed = {name for name, content in site.tree().items() if tree.get(name) != content}
     made = {f"work/{path}" for path in (paths.loaded(FIRST), paths.submitted(FIRST))}
     assert changed == made, "loading withdraws no receipt"
@@ -294,7 +296,7 @@ def test_a_ledger_that_is_down_delays_the_submission_only(tmp_path: Path) -> Non
     assert run_rows(Ledger(good))[RUN]["status"] == "InProgress"
 
 
-@pytest.mark.parametrize("lost", ["file", "rows", "run"])
+@pytest.mark.parametrize("lost", ["file", "rows"])
 def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     file = tmp_path / "ledger.sqlite"
@@ -304,16 +306,15 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     if lost == "file":
         file.unlink()
     else:
-        gone = delete(DOWNLINKS if lost == "rows" else RUNS)
-        Ledger(f"sqlite:///{file}").write(lambda connection: connection.execute(gone))
+        Ledger(f"sqlite:///{file}").write(lambda connection: connection.execute(delete(DOWNLINKS)))
     ended = site.snakemake(f"submit={FIRST}").bad(f"halfpipe ledger load {FIRST}")
     assert ended.jobs == {SUBMIT}
     assert level1.commands() == []
     (failed,) = failures(DownlinkId(FIRST), failed_jobs(site.work, DownlinkId(FIRST)), after=0.0)
     assert (failed.code, failed.verdict) == ("ledger-lacks", Verdict.ACTION)
-    looked_for = {DownlinkId(FIRST): 0}
+    looked_for = {DownlinkId(FIRST): site.receipt(FIRST).seal}
     of_the_site = [(each.code, *each.remedy.do) for each in site_troubles(site.settings, looked_for)]
-    assert of_the_site == [("ledger-lacks", f"halfpipe ledger load {FIRST}")] * (lost != "run")
+    assert of_the_site == [("ledger-lacks", f"halfpipe ledger load {FIRST}")]
     site.halfpipe("ledger", "load", FIRST).good()
     assert list(site_troubles(site.settings, looked_for)) == []
     site.snakemake(f"submit={FIRST}").good()

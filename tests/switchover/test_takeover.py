@@ -13,6 +13,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
+from halfpipe.run.deliveries import CountedSpan
 from halfpipe.run.moot_keys import UNSET
 from halfpipe_switchover.takeover import takeover
 from tests.support import forks
@@ -136,13 +137,13 @@ def test_downlinks_that_were_taken_over_are_finished(site: Site) -> None:
         site.halfpipe(*words).good()
     site.halfpipe("find", "--run", RUN).good()
     assert site.halfpipe("ledger", "rebuild").good().out.startswith("0 downlinks "), "only spans are known"
-    receipt = site.receipt(SECOND)
-    assert receipt["runs"][0]["legacy"] == [[1073, 1145, None]]
-    assert receipt["runs"][0]["delivered"] == 35
+    delivery = site.receipt(SECOND).runs[0].delivery
+    assert delivery.counted == (CountedSpan((1073, 1145), None),)
+    assert delivery.books.delivered == 35
     site.snakemake(f"dl={FIRST}", "-F").good()
-    assert "cannot compare with the legacy" in (site.work / paths.done_log(FIRST)).read_text()
+    assert "cannot compare with sequences" in (site.work / paths.done_log(FIRST)).read_text()
     assert site.staged(FIRST).keys() != set()
-    assert site.receipt(FIRST)["handoff"] == 2
+    assert site.receipt(FIRST).number == 2
     assert take(site, home)["unchanged"] == 2
 
 
@@ -202,9 +203,9 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     assert report["runs"]["whole"] == [RUN]
     deliveries = site.work / paths.deliveries(RunId(RUN))
     assert {path.name for path in deliveries.iterdir()} == {"000001.json", "000002.json"}
-    receipt = site.receipt(FIRST)
-    assert {chunk["chunk"] for chunk in receipt["chunks"] if chunk["files"]} == {"00002", "00003", "00004"}
-    assert receipt["runs"][0]["moot"] == {"key": UNSET.key, "alias": UNSET.alias}
+    handed = site.receipt(FIRST)
+    assert {chunk.chunk for chunk in handed.receipt.chunks if chunk.files} == {"00002", "00003", "00004"}
+    assert handed.runs[0].delivery.moot == UNSET
     assert site.outstanding(FIRST) == frozenset()
     damaged.write_bytes(good[0])
     retdef.unlink()
@@ -212,7 +213,7 @@ def test_a_bad_chunk_of_the_legacy_costs_no_other_and_is_tried_again(site: Site)
     assert refused.startswith("chunk 00001: ")
     retdef.write_bytes(good[1])
     assert (take(site, home)["refused"], take(site, home)["unchanged"]) == ({}, 2)
-    assert all(chunk["files"] for chunk in site.receipt(FIRST)["chunks"])
+    assert all(chunk.files for chunk in site.receipt(FIRST).receipt.chunks)
     (home / "240531001" / "9999999999").mkdir(parents=True)  # no run can start then
     again = take(site, home)
     assert (again["refused"].keys(), again["unchanged"]) == ({"240531001"}, 2)
@@ -259,7 +260,7 @@ def test_a_double_delivery_is_named_and_can_be_undone(site: Site) -> None:
     home = legacy(site, "split3_after1")
     take(site, home)
     site.by_hand(SECOND)
-    (span,) = site.receipt(SECOND)["runs"][0]["spans"]
+    (span,) = site.receipt(SECOND).runs[0].delivery.spans
     # The legacy goes on: with the downlink that was processed here, and with another one with the same events.
     shutil.copytree(TAKEOVER / "split3_after2" / "legacy" / SECOND, home / SECOND)
     other = "240601005"

@@ -235,7 +235,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "ledger-lacks",
             Phase.LEDGER,
-            "The ledger lacks rows that were entered, or differs from the files.",
+            "The ledger was not loaded from the last receipt of a downlink.",
             "Run halfpipe ledger load or rebuild, as the message says.",
         ),
         Code(

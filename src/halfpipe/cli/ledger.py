@@ -23,21 +23,21 @@ TAKES_DOWNLINKS = {
     "ledger",
     cls=Verb,
     examples=[
-        ("halfpipe ledger check", "compare all downlinks with their files"),
-        ("halfpipe ledger check 230401001", "one downlink and its runs"),
+        ("halfpipe ledger check", "compare all downlinks with their receipts"),
+        ("halfpipe ledger check 230401001", "one downlink"),
         ("halfpipe ledger load 230401001", "load a downlink and update its runs"),
         ("halfpipe ledger rebuild", "load all downlinks"),
         ("halfpipe ledger moot", "send missing runs to MOOT"),
     ],
     statuses={
-        0: "good: ledger and files agree; MOOT has all runs",
+        0: "good: the ledger has all last receipts; MOOT has all runs",
         1: "a difference; MOOT lacks runs; the ledger cannot be reached or used",
     },
 )
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
-    help="check: compare with the files. load, remove: downlinks; a removed downlink keeps its files, and a submission "
+    help="check: compare with receipts. load, remove: downlinks; a removed downlink keeps its files, and a submission "
     "loads it again. rebuild: load all. moot: notify the MOOT database.",
 )
 @click.argument(

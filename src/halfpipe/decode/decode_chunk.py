@@ -8,7 +8,8 @@ import re
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -161,20 +162,40 @@ class _Decoding:
     read: ArchiveListing
 
 
+class _ChangedError(HalfPipeError):
+    """Level-0 changed while a decoder read it, so neither its products nor its error count."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = first_names(names)
+        super().__init__(f"level-0 changed while it was decoded: {self.names}")
+
+
+@contextmanager
+def _unchanged(changed: Callable[[], list[str]]) -> Iterator[None]:
+    """Raise `_ChangedError` at the end if `changed` returns names of files, also if the decoder failed."""
+    try:
+        yield
+    except HalfPipeError as error:
+        if names := changed():
+            raise _ChangedError(names) from error
+        raise
+    if names := changed():
+        raise _ChangedError(names)
+
+
 def _run_on_stable_input(
     settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
 ) -> _Decoding:
     """Run the decoder; run it again if level-0 changed meanwhile, even if the decoder failed."""
+    names = ""
     for _ in range(ATTEMPTS):
-        ran, differ = _run_once(settings, retdef_file, retdef, out, log)
-        if not differ:
-            if isinstance(ran, HalfPipeError):
-                raise ran
-            return ran
-        _log.warning("chunk %s: level-0 changed while it was decoded: %s", retdef.chunk, first_names(differ))
+        try:
+            return _run_once(settings, retdef_file, retdef, out, log)
+        except _ChangedError as error:
+            names = error.names
+            _log.warning("chunk %s: %s", retdef.chunk, error)
     text = (
-        f"level-0 of chunk {retdef.chunk} changed each of the {ATTEMPTS} times that it was decoded: "
-        f"{first_names(differ)}"
+        f"level-0 of chunk {retdef.chunk} changed each of the {ATTEMPTS} times that it was decoded: {names}"
     )
     raise DecoderError(
         f"{text}. {REJECTED}",
@@ -184,32 +205,34 @@ def _run_on_stable_input(
     )
 
 
-def _run_once(
-    settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
-) -> tuple[_Decoding | HalfPipeError, list[str]]:
-    """Run the decoder once; return the decoding or its error, and which level-0 files changed meanwhile."""
+def _run_once(settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]) -> _Decoding:
+    """Run the decoder once.
+
+    Raises
+    ------
+    _ChangedError
+        If level-0 changed meanwhile.
+    """
     root = Path(command_words.archive(settings, retdef.arch))
     archive = list_archive(root, retdef)
-    ran: _Decoding | HalfPipeError
-    gone: list[str] = []
-    try:
-        with level0_cache.source(settings, retdef, root, archive, log) as (level0, read):
-            if level0 != root:
-                # The flight decoder reads only the archive that its RetDef names.
-                copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
-                retdef_file = copy
-            try:
-                decoder_log = _run(settings, level0, retdef_file, retdef, out, log)
-                ran = _Decoding(retdef_file, decoder_log, archive, read)
-            finally:
-                if level0 != root:
-                    gone = sorted(read.by_name.keys() - list_archive(level0, retdef).by_name.keys())
-    except HalfPipeError as error:
-        ran = error
-    differ = changes(archive, list_again(root, retdef, archive))
-    return ran, [*(f"{name} (gone from the cache)" for name in gone), *differ]
+    with (
+        _unchanged(lambda: changes(archive, list_again(root, retdef, archive))),
+        level0_cache.source(settings, retdef, root, archive, log) as (level0, read),
+    ):
+        if level0 == root:
+            return _Decoding(retdef_file, _run(settings, root, retdef_file, retdef, out, log), archive, read)
+        # The flight decoder reads only the archive that its RetDef names.
+        copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
+        with _unchanged(lambda: _gone(level0, retdef, read)):
+            return _Decoding(copy, _run(settings, level0, copy, retdef, out, log), archive, read)
+
+
+def _gone(links: Path, retdef: RetDef, read: ArchiveListing) -> list[str]:
+    """Return the names of files that were removed from the cache."""
+    gone = sorted(read.by_name.keys() - list_archive(links, retdef).by_name.keys())
+    return [f"{name} (gone from the cache)" for name in gone]
 
 
 def _silent(settings: Settings, downlink: DownlinkId, retdef: RetDef, absent: set[str]) -> DecoderError:

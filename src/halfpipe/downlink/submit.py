@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from io import StringIO
 from typing import IO
@@ -47,6 +48,49 @@ OUTCOMES = {
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = logging.getLogger(__name__)
+
+
+class Stream(Enum):
+    """What submit.check says about the stream of a downlink. `NOT_ASKED`: there is no check."""
+
+    THERE = auto()
+    NOT_THERE = auto()
+    NOT_ASKED = auto()
+
+
+class Before(Enum):
+    """What is recorded of the latest attempt.
+
+    `NOT_SENT`: its command was not received, or is left to a person because submit.command is not set. `UNKNOWN`: it
+    may have been received. `DOUBTED`: it succeeded, but the check found nothing afterwards.
+    """
+
+    NOTHING = auto()
+    NOT_SENT = auto()
+    UNKNOWN = auto()
+    DOUBTED = auto()
+
+
+class Next(Enum):
+    """What a submission does next. `RECORD`: it records what the check says."""
+
+    RECORD = auto()
+    ASK_PERSON = auto()
+    REFUSE = auto()
+
+
+# An earlier command may have created a stream, and running it again might create a second one. Without an entry, no
+# command can have created one.
+WHAT_NEXT = {
+    (Before.NOTHING, Stream.THERE): Next.REFUSE,
+    (Before.NOT_SENT, Stream.THERE): Next.RECORD,
+    (Before.UNKNOWN, Stream.THERE): Next.RECORD,
+    (Before.UNKNOWN, Stream.NOT_THERE): Next.RECORD,
+    (Before.UNKNOWN, Stream.NOT_ASKED): Next.ASK_PERSON,
+    (Before.DOUBTED, Stream.THERE): Next.RECORD,
+    (Before.DOUBTED, Stream.NOT_THERE): Next.ASK_PERSON,
+    (Before.DOUBTED, Stream.NOT_ASKED): Next.ASK_PERSON,
+}
 
 
 class SubmissionError(HalfPipeError):
@@ -203,46 +247,60 @@ def _words(settings: Settings, command: str, downlink: str) -> list[str]:
 
 def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, if an earlier attempt or a person may have created it."""
-    last, downlink, check = record.last, record.id, settings.submit.check
-    exists = False
-    if check is not None:
-        answer = ask(_words(settings, check, downlink), output)
-        exists = answer.status == 0
-        if answer.status not in {0, 1}:
-            raise SubmissionError(
-                f"downlink {downlink}: submit.check {answer.how}; 0 means that Level-1 has the stream, and 1 that it "
-                f"does not: {answer.shown}Nothing was submitted. Fix this, then rerun the command.",
-                text=f"submit.check {answer.saying}",
-            )
-    if not exists and record.may_run:
+    stream = _ask_check(settings, record, output)
+    while stream is not Stream.THERE and record.may_run:
         # The earlier command may still create a stream: too early to run another, or for a person to look.
         record.wait(log.warning)
-        if record.last_confirmed is None:
-            _settle_with_check(settings, record, output)
-        return
-    # If submit.command is not set, the command is left to the person who runs it.
-    is_to_settle = (
-        last is not None
-        and not last.is_known
-        and (settings.submit.command is not None or last.outcome is not Outcome.WRITTEN)
-    )
-    # The earlier command may have created a stream. Running it again might create a second one.
-    if is_to_settle and not exists and (check is None or record.every[-1].check_disagrees):
-        raise _unknown(settings, record)
-    if last is None:
-        if exists:
+        if record.last_confirmed is not None:
+            return
+        stream = _ask_check(settings, record, output)
+    match WHAT_NEXT.get((_before(settings, record), stream)):
+        case Next.RECORD:
+            record.settle(stream is Stream.THERE, By.CHECK)
+        case Next.ASK_PERSON:
+            raise _unknown(settings, record)
+        case Next.REFUSE:
             raise SubmissionError(
-                f"downlink {downlink}: submit.check finds stream {downlink} in Level-1, but no submission is recorded "
-                f"in {record.path}. Nothing was submitted.",
+                f"downlink {record.id}: submit.check finds stream {record.id} in Level-1, but no submission is "
+                f"recorded in {record.path}. Nothing was submitted.",
                 Remedy(
-                    f"halfpipe submit {downlink} --settle submitted",
-                    f"halfpipe submit {downlink} --rollback",
+                    f"halfpipe submit {record.id} --settle submitted",
+                    f"halfpipe submit {record.id} --rollback",
                     first="If it was created by hand for the present hand-off, confirm it. If it was for an earlier "
                     "one, roll it back after that",
                 ),
             )
-    elif exists or is_to_settle:
-        record.settle(exists, By.CHECK)
+
+
+def _before(settings: Settings, record: Attempts) -> Before:
+    """Return what is recorded of the latest attempt of a downlink whose submission is not confirmed."""
+    last = record.last
+    if last is None:
+        return Before.NOTHING
+    left_to_person = last.outcome is Outcome.WRITTEN and settings.submit.command is None
+    if last.is_known or left_to_person:
+        return Before.NOT_SENT
+    return Before.DOUBTED if last.check_disagrees else Before.UNKNOWN
+
+
+def _ask_check(settings: Settings, record: Attempts, output: IO[str]) -> Stream:
+    """Run submit.check, if there is one.
+
+    Raises
+    ------
+    SubmissionError
+        If it does not say whether Level-1 has the stream.
+    """
+    if settings.submit.check is None:
+        return Stream.NOT_ASKED
+    answer = ask(_words(settings, settings.submit.check, record.id), output)
+    if answer.status not in {0, 1}:
+        raise SubmissionError(
+            f"downlink {record.id}: submit.check {answer.how}; 0 means that Level-1 has the stream, and 1 that it does "
+            f"not: {answer.shown}Nothing was submitted. Fix this, then rerun the command.",
+            text=f"submit.check {answer.saying}",
+        )
+    return Stream.THERE if answer.status == 0 else Stream.NOT_THERE
 
 
 def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +54,6 @@ def without_seal(content: bytes) -> bytes:
     if seal_of(content) is None:
         raise ValueError("damaged (checksum mismatch)")
     return b"{\n" + content[head.end() :]
-
-
-def parts_of(content: bytes, keys: Iterable[str], loads: Callable[[bytes], Any]) -> dict[str, Any]:
-    """Read some keys of an object in a file of `sealed`; `loads` reads their values.
-
-    In such a file, which `seal_of` must have checked, only the object's own keys are behind a single space.
-    """
-    found = {}
-    for key in keys:
-        name = f'\n "{key}": '.encode()
-        if (at := content.find(name)) >= 0:
-            end = content.find(b'\n "', at + 1)
-            value = content[at + len(name) : end if end >= 0 else -len(b"\n}\n")]
-            found[key] = loads(value.removesuffix(b","))
-    return found
 
 
 def write_json(path: Path, value: Any) -> None:

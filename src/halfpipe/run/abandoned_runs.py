@@ -7,7 +7,7 @@ file reverses the decision.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import markers
 from halfpipe.files.advice import advice
-from halfpipe.files.json_files import read_json
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import RunId
 from halfpipe.run.downlinks_of_run import refuse_unknown
 
 _NAME = re.compile(
@@ -94,21 +93,3 @@ def take_back(work: Path, run: RunId) -> tuple[Path, ...]:
     for file in files:
         file.unlink()
     return files
-
-
-def in_effect(work: Path, run: RunId, downlinks: Iterable[DownlinkId], forced: ForceList) -> bool:
-    """Tell whether an abandoned run was also delivered as abandoned: only then may Level-1 retire it.
-
-    Parameters
-    ----------
-    work, run
-        `paths.work`, and the run.
-    downlinks
-        The downlinks that contain the run.
-    forced
-        The list that `read` returned.
-    """
-    if run not in forced.runs:
-        return False
-    manifests = (work / paths.manifest(run, dl) for dl in downlinks)
-    return any(path.exists() and read_json(path)["abandoned"] for path in manifests)

@@ -230,16 +230,16 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     tokens = stage / paths.tokens(run.l1)
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
-    abandoned = abandoned_runs.read(work)
+    abandoned = run in abandoned_runs.read(work).runs
+    # Level-1 may retire an abandoned run only if it was delivered as one.
+    is_retired = abandoned and any(delivery.abandoned for delivery in latest.values())
     # Data of another EPU can make a complete run open again, so the deliveries do not suffice.
-    if not abandoned_runs.in_effect(work, run, downlinks, abandoned) and not is_complete(
-        known_datagrams(settings, run).segments(), settings.merge.min_epus
-    ):
+    if not is_retired and not is_complete(known_datagrams(settings, run).segments(), settings.merge.min_epus):
         yield "the run is open: more of it may come"
     # Files of an abandoned run are removed, even if Online has no file of the run.
     if (
         online is not None
-        and run not in abandoned.runs
+        and not abandoned
         and not is_handed_off(work, online, run)
         and kind_of(latest.values()) in settings.online.types
     ):

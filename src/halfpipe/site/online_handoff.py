@@ -7,11 +7,13 @@ operator abandons the run. Data that arrive later are reported, and never change
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import IO
+
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark

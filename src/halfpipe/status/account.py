@@ -173,8 +173,10 @@ def _phases(of: DownlinkFacts, chunks: tuple[int, int]) -> dict[Phase, tuple[int
     if handed_off is not None and handed_off.receipt.origin:
         return {}
     done, every = chunks
-    needed = sum(chunk.level0.needed for chunk in of.chunks if chunk.level0)
-    missing = sum(len(chunk.missing_hours) for chunk in of.chunks)
+    # If the archive was not visible, it is not known which hours were missing.
+    seen = [chunk.level0 for chunk in of.chunks if chunk.level0 and chunk.level0.missing is not None]
+    needed = sum(level0.needed for level0 in seen)
+    missing = sum(len(level0.missing or ()) for level0 in seen)
     undecoded = every - done  # at least one hour for each
     phases = {
         Phase.RETDEFS: (len(of.plan.numbers), every),

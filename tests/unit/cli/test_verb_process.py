@@ -2,30 +2,31 @@
 
 import os
 from pathlib import Path
-from typing import Any
-
-from halfpipe.run.receipt_file import publish_receipt
 
 from halfpipe import paths
 from halfpipe.cli import process
+from halfpipe.files.pointers import point
 from halfpipe.files.records import file_of
-from halfpipe.ids import DownlinkId
+from halfpipe.files.typed import values
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
+from halfpipe.run.hand_offs import NamedRun, Receipt, series
 
-DL, RUN = DownlinkId("240601001"), "2c2e5787"
+DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 
 
-def receipt(number: int, events: int) -> dict[str, Any]:
-    file = {"name": "x", "sha256": str(events), "size": 9, "events": events, "seconds": [1, 2]}
-    run = {"run": RUN, "named": True, "l1_run": "", "kind": "LPA", "files": [file | {"sequences": [1, 2]}]}
-    run |= {"delivered": events, "waiting": 0, "late": 0, "refused": False, "complete": True}
-    return {"downlink": DL, "handoff": number, "runs": [run], "texts": []}
+def hand_off(work: Path, number: int, events: int) -> None:
+    file = EventFile("x", events, (1, 2), (1, 2), 9, str(events))
+    made = Deliveries(work, RUN).publish(Delivery(DL, number, (), {}, (file,), complete=True))
+    runs = (NamedRun(RUN, made.seal, named=True),)
+    record = series(work, DL).publish(values(Receipt(DL, number, "1", {}, (), (), runs, ())))
+    point(work / paths.receipt(DL), record)
+    os.utime(file_of(work / paths.receipts(DL), number), (number, number))
 
 
 def test_changes_are_those_since_the_last_hand_off_before_the_command(tmp_path: Path) -> None:
     for number, events in ((1, 10), (2, 20), (3, 25)):
-        publish_receipt(tmp_path, DL, receipt(number, events))
-        os.utime(file_of(tmp_path / paths.receipts(DL), number), (number, number))
-    (tmp_path / paths.receipt(DL)).touch()
+        hand_off(tmp_path, number, events)
     for since, change in ((3.0, "+5 events"), (2.0, "+15 events")):
         line, last = process._changes(tmp_path, [DL], since)
         assert line.startswith(f"{DL}  run {RUN}: {change}, 1 file changed")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -19,12 +20,13 @@ from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import general_causes, lease_troubles, reissued, report, troubles
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
+from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status import site_causes
 from halfpipe.status.survey import Survey
 from tests.support.leases import held_by_another, job_of_another, left_by_another
-from tests.support.receipts import receive_chunks
+from tests.support.receipts import publish, receive_chunks
 from tests.support.settings import RUN_A, content, put, searching, told
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
@@ -283,17 +285,47 @@ def test_a_reissued_retdef_needs_action(settings: Settings) -> None:
     work, home = settings.paths.work, settings.paths.retdef[0]
     source, staged = put(home, 1), put(work, 1)
     assert found(settings) == []
-    hand_off(settings, 1)
     source.write_text(content(1, RUN_A) + "\n")
-    assert told(found(settings)) == [("retdef-reissued", Verdict.ACTION, f"snakemake -F dl={DL}")]
-    # Also with equal size, whatever its times.
+    reissued = ("retdef-reissued", Verdict.ACTION, f"snakemake -F dl={DL}")
+    assert told(found(settings)) == [reissued], "before the hand-off, too"
+    # Also with equal size and older times, as of a directory that was prepared earlier.
     source.write_text(content(1, RUN_A).replace("1719541787.0", "1719541788.0"))
     os.utime(source, (1e9, 1e9))
-    assert [cause.code for cause in found(settings)] == ["retdef-reissued"]
-    os.utime(staged, (later := time.time() + 61, later))
-    assert found(settings) == [], "it is not read, because it was staged long after the source changed"
+    last = receive_chunks(work, DL, 1).receipt
+    chunk = structs.replace(last.chunks[0], retdef=sha256(staged))
+    publish(work, structs.replace(last, chunks=(chunk,)))
     staged.write_bytes(source.read_bytes())
+    assert told(found(settings)) == [reissued], "the receipt says what was processed, not the working copy"
+    source.write_text(content(1, RUN_A))
     assert found(settings) == []
+
+
+def test_two_places_with_different_retdefs_of_a_chunk_need_action(settings: Settings) -> None:
+    home, more = settings.paths.retdef
+    first, second = put(home, 1), put(more, 1)
+    assert found(settings) == []
+    second.write_text(content(1, RUN_A) + "\n")
+    (cause,) = found(settings)
+    assert told([cause]) == [("retdef-reissued", Verdict.ACTION, f"diff {first} {second}")]
+    assert ready(settings) == (DL,), "the first one counts"
+    second.unlink()
+    assert found(settings) == []
+
+
+def test_a_directory_that_is_a_link_to_that_of_another_downlink_is_told_without_a_command_that_removes_files(
+    settings: Settings,
+) -> None:
+    home = settings.paths.retdef[0]
+    only = put(home, 1, dl=OTHER)
+    (home / DL).symlink_to(home / OTHER)
+    (cause,) = found(settings)
+    assert told([cause]) == [("retdef-elsewhere", Verdict.ACTION, f"ls -ld {home / DL}")]
+    (home / DL).unlink()
+    # The other way round: the only RetDef of the other downlink lies in the directory of this one.
+    (home / OTHER).rename(home / DL)
+    (home / OTHER).symlink_to(home / DL)
+    assert told(found(settings)) == [("retdef-elsewhere", Verdict.ACTION, f"ls -ld {home / DL}")]
+    assert only.exists()
 
 
 @pytest.mark.parametrize("name", ["haltstage", "haltL1~", "online", "haltStge"])

@@ -359,7 +359,7 @@ def test_a_submission_without_any_record_is_still_noticed(
     if by == "ledger":
         settings = replace(settings, ledger=Ledger())
         monkeypatch.setattr("halfpipe.ledger.check.lacks", lambda *_, **_more: None)
-        row = {"id": int(DL), "indir": "", "outbase": "", "handoff": 1}
+        row = {"id": int(DL), "indir": "", "outbase": "", "record": 1, "receipt": "0" * 64}
         Database.of(settings).write(lambda connection: connection.execute(insert(DOWNLINKS), [row]))
         (level1.work / paths.loaded(DL)).write_text("{}")
     submit.save(settings, submit.submit(settings, DL, StringIO()))

@@ -1,12 +1,11 @@
 """JSON files detect damage by their checksum."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files.json_files import dump_json, parts_of, read_json, seal_of, write_json
+from halfpipe.files.json_files import dump_json, read_json, seal_of, write_json
 
 DEEP = b'{"a":' * 1_000_000
 VALUE = {"a": 1, "b": ["c", {"d": None}]}
@@ -25,12 +24,6 @@ def test_a_file_is_read_as_it_was_written(file: Path) -> None:
     assert dump_json({"b": 2, "a": 1}) == dump_json({"a": 1, "b": 2}), "equal values give equal bytes"
     file.write_text('{"a": 1}')
     assert read_json(file) == {"a": 1}, "a file of another program has no seal"
-
-
-@pytest.mark.parametrize("keys", [{"a"}, {"b", "not there"}, {"a", "b"}, set()])
-def test_parts_of_a_file_are_those_of_the_whole(file: Path, keys: set[str]) -> None:
-    parts = parts_of(file.read_bytes(), keys, json.loads)
-    assert parts == {key: VALUE[key] for key in keys & VALUE.keys()}
 
 
 def test_every_changed_byte_is_noticed_or_harmless(file: Path) -> None:

@@ -7,7 +7,6 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from halfpipe.run.receipt_file import publish_receipt
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
@@ -16,6 +15,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import cells, phase_of, timeline
 from halfpipe.process.attempts import Action, By, Outcome
+from halfpipe.run.hand_offs import series
 from halfpipe.status.account import Account
 from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey
@@ -75,8 +75,8 @@ def test_pages_run_only_their_own_script_and_load_nothing(home: Path) -> None:
 
 
 def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
-    receipt = {**site.receipt(FIRST), "simulated": True}
-    publish_receipt(site.work, FIRST, receipt)
+    recorded = series(site.work, FIRST)
+    recorded.publish({**recorded.records[-1].values, "simulated": True})
     make(site, home)
     pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND), paths.board_run(RUN))
     assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False, True]
@@ -85,7 +85,7 @@ def test_simulated_data_and_damage_are_shown(site: Site, home: Path) -> None:
     (site.work / paths.submissions(FIRST) / "000001.json").write_text("{")
     make(site, home)
     assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
-    assert "edited or damaged" in text(home / paths.board_page(FIRST))
+    assert "does not point to the record of the last hand-off" in text(home / paths.board_page(FIRST))
 
 
 def test_the_page_of_a_downlink_has_its_submissions_with_their_times(site: Site, home: Path) -> None:
@@ -125,9 +125,8 @@ def test_a_run_has_a_page_with_its_picture_and_numbers_linked_to_its_downlinks(
         assert f'<a href="{page.name}">{RUN}</a>' in (home / other).read_text()
 
 
-@pytest.mark.parametrize("place", [paths.datagrams, paths.manifest])
-def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path, place: paths.Place) -> None:
-    (site.work / place(RUN, FIRST)).write_text("damaged")
+def test_a_damaged_run_says_why_it_is_not_drawn(site: Site, home: Path) -> None:
+    (site.work / paths.datagrams(RUN, FIRST)).write_text("damaged")
     make(site, home)
     assert "It cannot be drawn: " in text(home / paths.board_run(RUN))
 

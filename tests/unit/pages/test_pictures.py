@@ -113,7 +113,9 @@ def test_a_delivered_run_without_its_products_fills_the_picture(tmp_path: Path) 
     site = gallery.lci_run(tmp_path)
     (run,) = (RunId(path.name) for path in (site.work / "runs").iterdir())
     before = picture(Survey(site.settings, gallery.NOW), run)
-    times = [f"MET {unix_to_met(unix):.0f}" for unix in site.receipt(gallery.FIRST)["runs"][0]["times"]]
+    times = [
+        f"MET {unix_to_met(unix):.0f}" for unix in site.receipt(gallery.FIRST).runs[0].delivery.times or ()
+    ]
     assert [before.ticks[place].lines[1] for place in (0, -1)] == times
     for path in (site.work / paths.chunks(gallery.FIRST)).iterdir():
         if path.suffix in {".evt", ".idx", ".rows"}:

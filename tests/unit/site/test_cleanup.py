@@ -8,20 +8,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from halfpipe import paths
 from halfpipe.downlink import submit
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import cleanup
 from halfpipe.site.cleanup import FileKind, Removable
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
-from tests.support.series import forget, rewrite
+from tests.support.series import damage, forget
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -91,12 +94,15 @@ def test_a_run_is_kept_for_the_retention_days(old: Site) -> None:
 
 def test_an_abandoned_run_is_removed(old: Site) -> None:
     chunks = MergedIndex.read(old.work, RUN, SECOND).chunks
-    MergedIndex(KnownDatagrams.of(()), chunks).save(old.work, RUN, SECOND)
+    index = MergedIndex(KnownDatagrams.of(()), chunks)
+    index.save(old.work, RUN, SECOND)
+    assert "not the merged index" in cleaned(old)[0].kept
+    deliver_again(old.work, SECOND, index=index.seal)
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.FORCE / RUN.l1)
     for abandoned, stays in ((False, 12), (True, 0)):
         for downlink in (SECOND, FIRST):
-            rewrite(old.work / paths.manifest(RUN, downlink), abandoned=abandoned)
+            deliver_again(old.work, downlink, abandoned=abandoned)
         assert (cleaned(old)[0].kept == "") is abandoned, "only if it was delivered as such"
         assert len(large(old)) == stays
 
@@ -110,6 +116,12 @@ def put(path: Path) -> None:
     path.touch()
 
 
+def deliver_again(work: Path, downlink: DownlinkId, **changed: Any) -> None:
+    """Record the latest delivery of a downlink again, with other values."""
+    recorded = Deliveries(work, RUN)
+    recorded.publish(structs.replace(recorded.latest()[downlink], **changed))
+
+
 TOKENS = f"stage/{paths.tokens(RUN.l1)}"
 KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a token of Level-1": (f"{TOKENS}/{RUN.l1}-e00000000000000001000", put, "Level-1 still works on it"),
@@ -117,10 +129,10 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
     "no stage": ("stage", shutil.rmtree, "is missing, so it is unknown what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
-    "refused": (f"work/{paths.manifest(RUN, FIRST)}", partial(rewrite, refused=["why"]), f"{FIRST} has refused it"),
+    "refused": ("work", partial(deliver_again, downlink=FIRST, refused=("why",)), f"{FIRST} has refused it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
-    "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
-    "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
+    "no delivery": ("work", partial(forget, place=paths.deliveries(RUN)), f"{FIRST} has not delivered it"),
+    "damaged delivery": ("work", partial(damage, place=paths.deliveries(RUN)), "cannot be read"),
     "damaged": (f"work/{paths.datagrams(RUN, SECOND)}", lambda p: p.write_text("{"), "damaged (checksum mismatch)"),
 }  # fmt: skip
 
@@ -223,7 +235,7 @@ def test_files_of_one_chunk_are_removed_by_run(old: Site) -> None:
     rows = cleaned(old)
     expected = [(RUN, (FIRST, SECOND), 12, False), (OTHER, (FIRST,), 1, True)]
     assert [(row.run, row.downlinks, len(row.sizes), bool(row.kept)) for row in rows] == expected
-    assert "manifest.json: no such file" in rows[1].kept
+    assert rows[1].kept == f"downlink {FIRST} has not delivered it"
     assert [*large(old)] == [str(open_one)]
 
 

@@ -127,20 +127,13 @@ def test_missing_products_are_an_error_or_are_left_out_and_reported(site: Site) 
     assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events["sequence"].tolist())
 
 
-def test_of_a_run_of_another_kind_only_the_manifest_is_read(site: Site) -> None:
+def test_of_a_run_of_another_kind_only_the_delivery_is_read(site: Site) -> None:
     online = on_site(site, "complete_basic", FIRST)
-    datagrams, manifest = site.work / paths.datagrams(RUN, FIRST), site.work / paths.manifest(RUN, FIRST)
-    content = datagrams.read_bytes()
+    datagrams = site.work / paths.datagrams(RUN, FIRST)
     datagrams.write_text("damaged\n")
     assert online.go() == OnlineResult(RUN, OnlineOutcome.OTHER, "LPA: not for Online (online.types)")
     assert not (site.work / paths.online_record(RUN)).exists()
     assert datagrams.read_text() == "damaged\n", "a reader would repair it"
-    datagrams.write_bytes(content)
-    said = manifest.read_bytes()
-    manifest.unlink()
-    assert online.go().what is OnlineOutcome.OTHER, "its datagrams show the same"
-    manifest.write_bytes(said)
-    datagrams.write_text("damaged\n")
     assert online.go(online.settings(types=LPA)).what is OnlineOutcome.MADE
 
 

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from halfpipe import paths
-from halfpipe.files.json_files import read_json
+from msgspec.structs import replace
+
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 from halfpipe.tables.frames import waiting_runs
 from tests.support.golden_cases import build, copied
-from tests.support.series import rewrite
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -46,14 +46,16 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert ended.status == 0
     assert "  abandoned  " in ended.out
 
-    manifest = site.work / paths.manifest(RUN, DownlinkId("240601001"))
-    rewrite(manifest, refused=["no text names it"], complete=True)
-    assert len(found_on(site)) == 1, "the manifest of a rejected run is not used"
+    recorded = Deliveries(site.work, RUN)
+    made = recorded.latest()[DownlinkId("240601001")]
+    recorded.publish(replace(made, refused=("no text names it",), complete=True))
+    assert len(found_on(site)) == 1, "the delivery of a refused run is not used"
+    recorded.publish(replace(made, complete=True, state="of another state"))
+    assert len(found_on(site)) == 1, "nor one that something has changed since"
+    recorded.publish(made)
 
     site.by_hand("240601002")
     assert found_on(site) == []
-    manifest.unlink()
-    assert found_on(site) == [], "from its datagrams"
 
 
 def test_a_run_that_was_complete_until_another_epu_arrived(site: Site) -> None:
@@ -67,6 +69,6 @@ def test_a_run_that_was_complete_until_another_epu_arrived(site: Site) -> None:
     site.by_hand("240601001")
     assert found_on(site) == []
     site.by_hand("240601002")
-    assert read_json(site.work / paths.manifest(RUN, DownlinkId("240601001")))["complete"]
+    assert Deliveries(site.work, RUN).latest()[DownlinkId("240601001")].complete
     (found,) = found_on(site)
     assert found.missing.startswith("EPU 957 stops after datagram ")

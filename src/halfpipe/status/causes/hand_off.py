@@ -44,7 +44,8 @@ def receipt_causes(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
             text = f"run {one.run} was merged without {count(len(missing), 'chunk')} of other downlinks"
             remedy = rerun(of.id, paths.manifest(one.run, of.id), "Restore their level-0 files")
             yield Cause("merged-without", Verdict.ACTION, text, remedy, of.receipt_time)
-        if one.delivery.origin and not one.delivery.spans:
+        is_unreadable = of.id in of.runs[one.run].deliveries.unreadable  # which another cause reports
+        if one.delivery.origin and not one.delivery.spans and not is_unreadable:
             text = (
                 f"run {one.run} was taken over, and {one.delivery.origin} recorded nothing of it as delivered"
             )
