@@ -16,7 +16,7 @@ from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.status.causes import books, hand_off, records, submission
-from halfpipe.status.survey import DownlinkFacts, Survey, read_facts
+from halfpipe.status.survey import LEVEL0_SETTLED_SECONDS, DownlinkFacts, Survey, read_facts
 
 COSTS = "The remedy makes a hand-off that needs a rollback"
 TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
@@ -56,6 +56,8 @@ class Account:
         Time of its receipt, Unix seconds; None without one.
     at_level1
         The seal of its receipt if Level-1 has this hand-off and needs rows of it in the ledger; otherwise empty.
+    closed
+        When it last changed (`halfpipe.downlink.closed.last_change`) if it is closed; otherwise None.
     """
 
     downlink: DownlinkId
@@ -70,6 +72,7 @@ class Account:
     handed_off: float | None = None
     phases: Mapping[Phase, tuple[int, int]] = field(default_factory=dict)
     at_level1: str = ""
+    closed: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -128,11 +131,13 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
         if not (is_told and cause.code == GONE) and (cause.code, cause.text) not in told
     ]
     if of.confirmed is not None:
-        found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
+        found = [
+            replace(each, text=f"{each.text}. {COSTS}") if each.remedy.hands_off else each for each in found
+        ]
     causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
     chunks = _chunks(of)
     runs = handed_off.runs if handed_off else ()
-    return Account(
+    one = Account(
         of.id,
         _state(of, causes),
         causes,
@@ -146,6 +151,21 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
         _phases(of, chunks),
         _at_level1(of),
     )
+    return replace(one, closed=of.changed) if _is_closed(of, one) else one
+
+
+def _is_closed(of: DownlinkFacts, one: Account) -> bool:
+    """Return whether nobody needs to look at a downlink again.
+
+    Level-1 has taken it, or gets nothing of it; nothing needs action, or is unknown; and no more level-0 arrives.
+    """
+    last = of.handed_off
+    if last is None or of.in_progress or one.verdict is Verdict.ACTION or one.waiting is None:
+        return False
+    if (of.receipt_time or 0.0) > of.survey.now - LEVEL0_SETTLED_SECONDS:
+        return False
+    # A decision to leave chunks out may be changed.
+    return (of.is_taken or bool(last.receipt.origin) or not last.names_files) and not last.receipt.ignored
 
 
 def _at_level1(of: DownlinkFacts) -> str:

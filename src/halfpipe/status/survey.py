@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
@@ -14,6 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import Arrived, arrived_since
+from halfpipe.downlink.closed import last_change, read_closed
 from halfpipe.downlink.handoff_causes import known_by, overlapping, submissions_of
 from halfpipe.downlink.plan import Announced, DownlinkPlan, Plan, outstanding_chunks
 from halfpipe.downlink.stage_look import Staged, Tokens, is_taken, tokens_of
@@ -108,9 +109,19 @@ class Survey:
         return max((downlink.came(self.now) for downlink in latest), default=0.0)
 
     @cached_property
-    def abandoned(self) -> frozenset[RunId]:
+    def closed(self) -> Mapping[DownlinkId, float]:
+        """The closed downlinks, each with the time of its last change."""
+        return read_closed(self.settings)
+
+    @cached_property
+    def forced(self) -> Mapping[RunId, Sequence[Path]]:
+        """The runs that an operator has abandoned, each with the files that name it."""
+        return abandoned_runs.read(self.work).runs
+
+    @property
+    def abandoned(self) -> Container[RunId]:
         """The runs that an operator has abandoned."""
-        return frozenset(abandoned_runs.read(self.work).runs)
+        return self.forced
 
     def books(self, run: RunId) -> Standing:
         """Return the current books of a run.
@@ -194,8 +205,8 @@ class DownlinkFacts:
     ----------
     survey, id
         The survey, and the downlink.
-    plan
-        Its RetDefs in its directory and on the search path, and its chunks.
+    plan, changed
+        Its RetDefs in its directory and on the search path, and its chunks; when it last changed (`last_change`).
     receipt_time, resolves, is_directory
         Time of the receipt, Unix seconds, None without one; whether it points to the last hand-off, or is a directory.
     hand_offs, damage
@@ -217,6 +228,7 @@ class DownlinkFacts:
     survey: Survey
     id: DownlinkId
     plan: DownlinkPlan
+    changed: float = 0.0
     receipt_time: float | None = None
     resolves: bool = True
     is_directory: bool = False
@@ -308,6 +320,7 @@ def read_facts(survey: Survey, downlink: DownlinkId) -> DownlinkFacts:
     settings = survey.settings
     work = survey.work
     receipt = work / paths.receipt(downlink)
+    when = last_change(settings, downlink)  # first, so that a later change is noticed
     plan = survey.plan.of(downlink)
     receipt_time = plan.handed_off  # before its record, because it appears after it
     plan.in_stage  # noqa: B018 - read before the records, because jobs may be staging
@@ -329,6 +342,7 @@ def read_facts(survey: Survey, downlink: DownlinkId) -> DownlinkFacts:
         survey,
         downlink,
         plan,
+        when,
         receipt_time,
         not made or resolves(receipt, made[-1].seal),
         receipt.is_dir(),

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.closed import last_change, write_closed
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.outstanding import Outstanding, outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
@@ -80,16 +81,24 @@ def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
     return [(cause.code, cause.verdict) for cause in causes]
 
 
-def test_finished_downlinks_before_an_id_are_skipped(settings: Settings) -> None:
+def test_closed_downlinks_are_skipped_until_they_change(settings: Settings) -> None:
+    work, home = settings.paths.work, settings.paths.retdef[0]
     for dl in (DL, OTHER):
-        put(settings.paths.retdef[0], 1, 2, dl=dl)
+        put(home, 1, 2, dl=dl)
         hand_off(settings, 1, dl=dl)
-    for since, seen in (("", (DL, OTHER)), (OTHER, (OTHER,)), ("240602000", ())):
-        assert every(settings, since=since).ready == seen
-    (settings.paths.work / paths.receipt(DL)).unlink()  # unfinished: never skipped
-    assert every(settings, since="240602000").ready == (DL,)
+    assert ready(settings) == (DL, OTHER)
+    write_closed(settings, {dl: last_change(settings, dl) for dl in (DL, OTHER)})
+    assert ready(settings) == ()
+    put(home, 3, dl=OTHER)
+    os.utime(home / OTHER, (later := time.time() + 9, later))
+    assert ready(settings) == (OTHER,)
     automatic = replace(settings, submit=replace(settings.submit, automatic=True))
-    assert every(automatic, since="240602000").ready == (DL, OTHER)
+    assert ready(automatic) == (DL, OTHER), "not submitted"
+    (work / paths.receipt(DL)).unlink()
+    assert ready(settings) == (DL, OTHER)
+    hand_off(settings, 1)
+    (work / paths.CLOSED).write_text("damaged")
+    assert ready(settings) == (DL, OTHER), "the file only makes things faster"
 
 
 def test_a_downlink_is_outstanding_until_its_receipt_has_all_its_retdefs(settings: Settings) -> None:
