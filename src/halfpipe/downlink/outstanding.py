@@ -80,7 +80,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> 
     closed = read_closed(plan.settings)
     ready, held = [], dict[DownlinkId, Path]()
     waiting = [cause.text for cause in general_causes(plan) if cause.verdict is Verdict.ACTION]
-    for dl in sorted(begun | plan.on_search_path()):
+    for dl in sorted(begun | plan.on_search_path):
         if among is not None and dl not in among:
             continue
         handed_off, submits = paths.receipt(dl) in names, submitting and paths.submitted(dl) not in names
@@ -118,7 +118,7 @@ def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
     `names` are the names in the working directory.
     """
     done = paths.submitted if plan.settings.submit.automatic else paths.receipt
-    if len([dl for dl in plan.on_search_path() if done(dl) not in names]) <= plan.settings.outstanding.max:
+    if len([dl for dl in plan.on_search_path if done(dl) not in names]) <= plan.settings.outstanding.max:
         return
     try:
         outstanding(plan, now)

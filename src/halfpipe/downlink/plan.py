@@ -456,8 +456,9 @@ class Plan:
                 closed[home] = cannot_be_read(home, error)
         return closed
 
+    @cached_property
     def on_search_path(self) -> set[DownlinkId]:
-        """Return all downlinks on the search path, except in places that are `closed`."""
+        """All downlinks on the search path, except in places that are `closed`."""
         names = (
             name for home in self.settings.paths.retdef if home not in self.closed for name in names_in(home)
         )
@@ -466,7 +467,7 @@ class Plan:
     @cached_property
     def known(self) -> list[DownlinkId]:
         """All downlinks that have RetDefs, a directory, or a receipt, in order."""
-        return sorted({*every_downlink(self.work), *self.on_search_path()})
+        return sorted({*every_downlink(self.work), *self.on_search_path})
 
 
 def listed(directory: str, downlink: str) -> Listing:

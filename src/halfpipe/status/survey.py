@@ -105,7 +105,7 @@ class Survey:
     @cached_property
     def last_retdef(self) -> float:
         """When the newest RetDef of the `LATEST` downlinks arrived, Unix seconds; 0 if unknown."""
-        latest = map(self.plan.of, sorted(self.plan.on_search_path())[-LATEST:])
+        latest = map(self.plan.of, sorted(self.plan.on_search_path)[-LATEST:])
         return max((downlink.came(self.now) for downlink in latest), default=0.0)
 
     @cached_property
