@@ -5,18 +5,24 @@ to the submission with `submit.automatic`. Downlinks that failed before are proc
 The turn ends if no downlink is finished for a long time. It prints nothing on success.
 """
 
+import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink import stage_mark
 from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import leases, working_directory
+from halfpipe.files.durable import remove_tree
 from halfpipe.files.heartbeat import file_server_time, whoami
 from halfpipe.files.json_files import write_json
 from halfpipe.files.leases import Lease
@@ -37,6 +43,36 @@ MINUTES = 240.0  # in which at least one downlink must finish, not counting the 
 LOOK_SECONDS = 5.0  # between two checks of the downlinks
 REPORT_SECONDS = 600.0  # between two reports of progress, and two boards, during a turn
 DAYS = 7.0  # a turn looks at all downlinks that changed within this time, and at all that are not closed
+
+
+def is_usable(settings: Settings, check: Callable[[], object], say: Callable[[str], bool]) -> bool:
+    """Tell whether a turn may write in the working directory; otherwise report why, once, without writing there.
+
+    Parameters
+    ----------
+    settings, say
+        As for `turn`.
+    check
+        Raises `ConfigError` if the directory is missing or of another version.
+    """
+    work = settings.paths.work
+    # What was sent cannot be recorded in a missing directory, or in an empty mount point.
+    key = hashlib.sha256(str(work).encode()).hexdigest()[:16]
+    home = Path(tempfile.gettempdir()) / f"halfpipe-{os.getuid()}-{key}"
+    wrong = list[Cause]()
+    try:
+        check()
+        if working_directory.refuse_other(work) is None:
+            stage_mark.refuse(
+                settings
+            )  # a stage that is in use belongs to another directory than an empty one
+    except ConfigError as error:
+        wrong.append(Cause(error.code, Verdict.ACTION, error.text, error.remedy))
+    if wrong or home.is_dir():
+        Alarms(settings, say, home).report((site_subject(cause.code), cause) for cause in wrong)
+    if not wrong:
+        remove_tree(home)
+    return not wrong
 
 
 def in_turn(plan: Plan) -> list[list[DownlinkId]]:

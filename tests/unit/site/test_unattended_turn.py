@@ -4,9 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan import Plan
+from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn
+from tests.support.level1 import Level1
 from tests.support.settings import searching
 
 
@@ -20,3 +25,38 @@ def test_downlinks_that_snakemake_left_without_a_reason_have_failed(tmp_path: Pa
     assert [(dl, cause.code, cause.remedy.do) for dl, cause in found.items()] == [
         (left, "failed", (f"snakemake {plan.target(left)}",))
     ]
+
+
+def test_an_empty_mount_point_is_reported_once_and_nothing_is_written_there(
+    level1: Level1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, said = level1.settings(), list[str]()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+    def check() -> None:
+        if not level1.work.is_dir():
+            raise ConfigError("no such directory")
+
+    def say(text: str) -> bool:
+        said.append(text)
+        return True
+
+    def is_usable() -> bool:
+        return unattended_turn.is_usable(settings, check, say)
+
+    assert (is_usable(), said) == (True, [])
+    stage_mark.note(settings, ())
+    away = level1.work.rename(tmp_path / "away")
+    for empty in (False, True):  # gone, and then an empty mount point
+        if empty:
+            level1.work.mkdir()
+        assert not is_usable()
+        assert not is_usable()
+        assert len(said) == 1 + empty, "it is reported once"
+        assert "HalfPipe: the site (" in said[-1]
+    assert list(level1.work.iterdir()) == []
+    level1.work.rmdir()
+    away.rename(level1.work)
+    assert is_usable()
+    assert "over" in said.pop()
+    assert (is_usable(), len(said), list((tmp_path / "temporary").iterdir())) == (True, 2, [])
