@@ -177,7 +177,7 @@ def _not_as_delivered(work: Path, downlink: DownlinkId, one: HandedRun) -> Itera
             f"the latest delivery of this downlink in the records of run {run} is not the one in the receipt"
         )
         yield Cause("damaged", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
-    elif not resolves(manifest, one.seal):
+    elif not one.delivery.origin and not resolves(manifest, one.seal):
         text = f"{manifest}: does not point to the delivery of run {run}"
         yield Cause("damaged", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
     if one.delivery.index and not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
