@@ -102,7 +102,7 @@ def command(
         ]
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
-    document = {"downlinks": found.accounts, "site": found.site}
+    document = {"at": datetime.fromtimestamp(now, UTC), "downlinks": found.accounts, "site": found.site}
     site.listed("downlinks", shown, found.headline(survey), drop=DROP, colors=colors, document=document)
     if site.form == "table":
         causes = [(one.downlink, cause) for one in found.accounts for cause in one.causes]
