@@ -18,6 +18,7 @@ import msgspec
 from halfpipe.causes import Cause, Verdict
 from halfpipe.files import typed
 from halfpipe.files.durable import write_bytes
+from halfpipe.version import DOCUMENTS
 from halfpipe.words import aligned, utc
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def as_json(**values: Any) -> None:
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, default=_for_json, indent=1) + "\n"
+    return json.dumps({"version": DOCUMENTS, **values}, default=_for_json, indent=1) + "\n"
 
 
 def _for_json(value: Any) -> Any:
