@@ -44,7 +44,7 @@ NOISE = re.compile(
     "|Complete log|Elapsed"
 )
 # Snakemake keeps no records of products (`drop-metadata`).
-NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
+NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance|Missing metadata for file")
 OF_SLURM = {  # code, words, and the resource that was too small
     NO_MEMORY: ("memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
@@ -134,7 +134,9 @@ class LogHandler(LogHandlerBase):
         elif said and recorded is None:
             see = Remedy(first=f"see the log of Slurm: {of_slurm[0]}") if of_slurm else NOTHING
             why = Failure("executor", in_a_line(str(said)), see)
-        elif recorded is None and is_empty(log) and not (has_ended_well(log) or _ended):
+        elif recorded is None and is_empty(log) and _ended and not has_ended_well(log):
+            why = Failure("interrupted", f"the job was {_ended[0]}")
+        elif recorded is None and is_empty(log) and not has_ended_well(log):
             see = Remedy(first="run its command by hand; the .failure.json file beside its log has it")
             text = "its program could not be started, or was killed at its start"
             why = Failure("executor", text, see).unless_full(log)
