@@ -33,6 +33,7 @@ wildcard_constraints:
 onstart:
     start_no_timers()
     if is_head():
+        refuse_elsewhere()
         refuse_without_policy()
         end_at_sigterm()
         begin_working_directory()

@@ -61,9 +61,9 @@ def read_settings():
     """Return the settings of the command's config, or without a config those that another process has written."""
     if not workflow.modifier.is_main_snakefile():
         raise ConfigError(
-            "HalfPipe cannot be a module of another workflow: Snakemake takes no handlers from a module, and here they "
-            "withdraw receipts. Let a rule of that workflow run a command: "
-            f"snakemake --snakefile {ROOT}/Snakefile dl=230401001"
+            "HalfPipe's workflow cannot be a module of another: Snakemake ignores the onstart handler of a module, and "
+            "this one withdraws receipts before their products change. Nothing was done. Instead, a rule of the other "
+            f"workflow can run: snakemake --snakefile {ROOT}/Snakefile dl=230401001"
         )
     given = workflow.config_settings
     is_given = bool(given.configfiles or given.config)
@@ -82,10 +82,13 @@ def read_settings():
 
 @in_words
 def refuse_elsewhere():
-    """Refuse ``--directory``: Snakemake would look for products there, and jobs make them in `paths.work`."""
+    """Refuse another working directory, in which Snakemake would look for the products of jobs in `paths.work`.
+
+    It may come from ``--directory``, or from a workflow that includes this one.
+    """
     if Path.cwd() != plan.work.resolve():
         raise ConfigError(
-            f"Snakemake's working directory is {Path.cwd()}, and paths.work is {plan.work}. Nothing was done. Omit "
+            f"Snakemake's working directory is {Path.cwd()}, but paths.work is {plan.work}. Nothing was done. Omit "
             "--directory, or set paths.work in the config."
         )
 

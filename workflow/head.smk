@@ -8,7 +8,7 @@ These tests fail if another Snakemake works differently:
   `test_faults.py::test_a_head_that_is_killed_while_it_removes_outputs_leaves_no_receipt`
 - SIGTERM is noted while jobs are selected:
   `test_concurrency.py::test_a_head_that_is_terminated_while_it_selects_jobs_ends`
-- options that would harm a site call a method of `REFUSED`: `test_options.py::test_books`
+- options that would harm a site call a method of `REFUSED`: `test_options.py::test_each_option_is_right_or_refused_and_the_books_are_the_same`
 - `ignore-incomplete` of profiles/default keeps what a killed head made:
   `test_dag.py::test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding`
 """
@@ -30,14 +30,14 @@ PARTS = {"decode_chunk", "deliver_run"}  # rules whose products the receipt name
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
 # Methods that Snakemake calls for options that would harm a site, and what serves instead.
 REFUSED = {
-    "list_untracked": "--list-untracked would list the records of all deliveries as files that nothing needs, because "
-    "no rule declares them. To free space: halfpipe cleanup",
-    "delete_output": "--delete-all-output and --delete-temp-output are not available: without its receipts a site hands "
-    "downlinks off again. To make products again: snakemake dl=230401001 -F. To free space: halfpipe cleanup",
-    "generate_unit_tests": "--generate-unit-tests is not available: the tests would run jobs of this site. HalfPipe's "
-    "own tests, in the project's directory: make test",
-    "archive": "--archive is not available: it would contain no record. Of a site: the backup in docs/operations.md. "
-    "Of the project: git archive HEAD",
+    "list_untracked": "--list-untracked is refused: it would list the records of all deliveries, because no rule "
+    "declares them. To free space: halfpipe cleanup",
+    "delete_output": "--delete-all-output and --delete-temp-output are refused: without its receipt a downlink is "
+    "handed off again. To make its products again: snakemake dl=230401001 -F. To free space: halfpipe cleanup",
+    "generate_unit_tests": "--generate-unit-tests is refused: its tests would run jobs of this site. HalfPipe's own "
+    "tests run in the project's directory: make test",
+    "archive": "--archive is refused: it would have no record of a delivery. To keep a site, back it up as in "
+    "docs/operations.md. To keep the project: git archive HEAD",
 }
 MOST_WORDS = 8  # a longer command is not printed again
 begun = [0.0]  # start of the first job, by the file server's clock

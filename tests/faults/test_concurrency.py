@@ -107,6 +107,7 @@ def test_a_head_that_is_terminated_leaves_no_leases(number: signal.Signals, gate
     ended = stopped.ended()
     assert ended.status != 0
     assert ("Ctrl-C" if number == signal.SIGINT else "SIGTERM") in "\n".join(ended.said.splitlines()[-10:])
+    assert f"{DL}: outstanding" in ended.said, "it is not in progress any more"
     wait_for("no lease", lambda: leases(gated.site.work) == [])
     assert not gated.site.has_receipt(DL)
     gated.site.process(DL)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.errors import HalfPipeError
 from halfpipe.files import heartbeat, leases
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId
@@ -64,11 +64,6 @@ def run(
                 failure_record.forget(arguments.log)
                 log.info("%s", command)
             settings = Settings.read(arguments.settings)
-            if leases.HEAD_VARIABLE in os.environ and Path.cwd() != settings.paths.work.resolve():
-                raise LockedError(
-                    f"the process that started this job works in {Path.cwd()}, not in paths.work "
-                    f"({settings.paths.work}). Nothing was done."
-                )
             with usage.recorded(arguments.log):
                 job(settings, arguments, output)
         except (Exception, SystemExit) as error:

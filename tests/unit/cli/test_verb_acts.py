@@ -31,7 +31,7 @@ from tests.support.workflow import Site
         ["show", SPREAD, "--event", "0"], ["show", "some.evt", "--books"],
         ["compare", FIRST, "--with", "no such"], ["statsu"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28T00:00"], ["find", "--utc", "noon"],
-        ["find", "--utc", "2024-06-28"], ["explain", f"{SPREAD}:x"], ["explain", "not-a-code"],
+        ["find", "--utc", "2024-06-28"], ["find", "2024-06-28"], ["explain", f"{SPREAD}:x"], ["explain", "not-a-code"],
         ["unattended", "--timeout-minutes", "0"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
