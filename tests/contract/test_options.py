@@ -97,7 +97,7 @@ def books(site: Site) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
 
 
 @pytest.mark.parametrize("option", TABLE)
-def test_each_option_is_right_or_refused_and_the_books_are_the_same(
+def test_each_option_is_right_or_refused_and_harms_no_books(
     option: str, submitted: Site, tmp_path: Path
 ) -> None:
     site, elsewhere = submitted.clone(tmp_path / "site"), tmp_path / "elsewhere"

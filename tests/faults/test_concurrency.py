@@ -133,6 +133,6 @@ def test_a_head_that_is_terminated_while_it_selects_jobs_ends(gated: Gated, tmp_
     (plugin / "__init__.py").write_text(SELECTS)
     there = os.pathsep.join([str(tmp_path), *sys.path])
     ended = gated.site.typed(f"dl={DL}", "--scheduler", "ended", env={"PYTHONPATH": there})
-    assert (ended.status, "ended by SIGTERM" in ended.said) == (1, True)
+    assert (ended.status, "terminated (SIGTERM)" in ended.said) == (1, True)
     assert not gated.site.has_receipt(DL)
     assert leases(gated.site.work) == []

@@ -46,6 +46,10 @@ def test_an_invalid_command_line_does_nothing(shared: Site, words: list[str]) ->
     assert {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")} == before
 
 
+def test_a_time_without_its_option_names_the_option(shared: Site) -> None:
+    assert "--utc 20" in shared.halfpipe("find", "2024-06-28").errors
+
+
 @pytest.mark.parametrize(
     ("verb", "of", "says"),
     [
