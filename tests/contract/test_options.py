@@ -50,6 +50,7 @@ TABLE = {
     "--archive site.tar.gz": REFUSED,
     "--report ELSEWHERE/report.html": LOOKS,
     "--directory ELSEWHERE": REFUSED,
+    "--directory ELSEWHERE -n": REFUSED,
     "--workflow-profile none -F": REFUSED,
     f"--snakefile {ROOT}/Snakefile -F": AGAIN,
     "--logger noisy -F": AGAIN,
@@ -146,8 +147,8 @@ def workflow_around(site: Site, text: str) -> Ended:
 
 def test_a_module_is_refused_and_an_included_workflow_finds_its_programs(site: Site) -> None:
     build("split2", site)
-    workflow_around(site, 'module l0:\n    snakefile: "ROOT/Snakefile"\n\nuse rule * from l0\n').bad("module")
-    assert not (site.work / paths.FORMAT_MARK).exists()
+    workflow_around(site, 'module l0:\n    snakefile: "ROOT/Snakefile"\n\nuse rule * from l0\n').bad("onstart")
+    assert not site.work.exists()
     workflow_around(site, 'include: "ROOT/Snakefile"\n').good()
     assert site.has_receipt(DL)
 
