@@ -8,7 +8,8 @@ These tests fail if another Snakemake works differently:
   `test_faults.py::test_a_head_that_is_killed_while_it_removes_outputs_leaves_no_receipt`
 - SIGTERM is noted while jobs are selected:
   `test_concurrency.py::test_a_head_that_is_terminated_while_it_selects_jobs_ends`
-- options that would harm a site call a method of `REFUSED`: `test_options.py::test_each_option_is_right_or_refused_and_harms_no_books`
+- options that would harm a site call a method of `REFUSED`:
+  `test_options.py::test_each_option_is_right_or_refused_and_harms_no_books`
 - `ignore-incomplete` of profiles/default keeps what a killed head made:
   `test_dag.py::test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding`
 """
