@@ -147,7 +147,9 @@ def workflow_around(site: Site, text: str) -> Ended:
 
 def test_a_module_is_refused_and_an_included_workflow_finds_its_programs(site: Site) -> None:
     build("split2", site)
-    workflow_around(site, 'module l0:\n    snakefile: "ROOT/Snakefile"\n\nuse rule * from l0\n').bad("onstart")
+    workflow_around(site, 'module l0:\n    snakefile: "ROOT/Snakefile"\n\nuse rule * from l0\n').bad(
+        "onstart"
+    )
     assert not site.work.exists()
     workflow_around(site, 'include: "ROOT/Snakefile"\n').good()
     assert site.has_receipt(DL)
