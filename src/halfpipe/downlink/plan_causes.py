@@ -246,7 +246,7 @@ def _unreadable(place: Path, why: str) -> Cause:
 def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield the process that works on a downlink, leftover jobs of a killed process, or the death of the process."""
     found = leases.look(work, paths.downlink_lease(downlink))
-    if found is None:
+    if found is None or found.ours:  # a command tells its end before it releases its leases
         return
     if found.lives or found.jobs:
         yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}")
