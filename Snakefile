@@ -17,6 +17,10 @@ include: "workflow/head.smk"
 workdir: plan.work
 
 
+refuse_elsewhere()
+refuse_harmful_options()
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -29,6 +33,8 @@ wildcard_constraints:
 onstart:
     start_no_timers()
     if is_head():
+        refuse_elsewhere()
+        refuse_without_policy()
         end_at_sigterm()
         begin_working_directory()
         withdraw_receipts()

@@ -16,6 +16,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.steps import THREADS, delivering, settings
 from halfpipe import paths
 from halfpipe.files.durable import write_text
+from halfpipe.run.deliveries import Deliveries
 
 LIMIT = 2.5  # of the time of `cp`
 MEMORY = 600e6  # bytes
@@ -104,8 +105,9 @@ def bench_merge_in_process(
     deliver = delivering(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
 
     def merge() -> None:
-        manifest = deliver()
-        assert manifest["delivered"] == sizes.events
+        made = Deliveries(home / "work", scene.runs[0]).sealed(deliver().seal)
+        assert made is not None
+        assert made.events == sizes.events
 
     def step() -> Usage:
         with nullcontext() if flushed else unflushed():

@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan import refuse_closed
 from halfpipe.errors import DecoderError

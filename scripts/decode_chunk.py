@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import IO
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe import paths
 from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe.downlink.deliver_run import deliver_run
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program

@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 from typing import IO
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe.ledger.load import load_downlink
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe import paths
 from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.files.json_files import write_json

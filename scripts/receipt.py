@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 from typing import IO
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe.downlink import halts, receipt
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId

@@ -6,6 +6,7 @@ the first run is spread over all of them. Python programs can simulate more: `ha
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,4 +81,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader of the table, such as head, may end early
     raise SystemExit(main())

@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from typing import IO
 
+import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe.downlink import submit
 from halfpipe.files import leases
 from halfpipe.process import rule_program

@@ -16,13 +16,13 @@ from halfpipe import paths
 from halfpipe.downlink import plan_causes, stage_mark
 from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import sentence
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.environment import look_for_garbage_seldom, without_idle_threads
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
-from halfpipe.settings import Settings
+from halfpipe.settings import ROOT, Settings
 
 # snakemake --lint needs no site. It is recognized because it alone does not check environment variables.
 LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
@@ -59,6 +59,12 @@ def in_words(function):
 @in_words
 def read_settings():
     """Return the settings of the command's config, or without a config those that another process has written."""
+    if not workflow.modifier.is_main_snakefile():
+        raise ConfigError(
+            "HalfPipe's workflow cannot be a module of another: Snakemake ignores the onstart handler of a module, and "
+            "this one withdraws receipts before their products change. Nothing was done. Instead, a rule of the other "
+            f"workflow can run: snakemake --snakefile {ROOT}/Snakefile dl=230401001"
+        )
     given = workflow.config_settings
     is_given = bool(given.configfiles or given.config)
     if SETTINGS in os.environ and not (workflow.is_main_process and is_given):
@@ -72,6 +78,19 @@ def read_settings():
     refuse_closed(found.paths.work)
     working_directory.refuse_unwritable(found.paths.work)
     return found
+
+
+@in_words
+def refuse_elsewhere():
+    """Refuse another working directory, in which Snakemake would look for the products of jobs in `paths.work`.
+
+    It may come from ``--directory``, or from a workflow that includes this one.
+    """
+    if Path.cwd() != plan.work.resolve():
+        raise ConfigError(
+            f"Snakemake's working directory is {Path.cwd()}, but paths.work is {plan.work}. Nothing was done. Omit "
+            "--directory, or set paths.work in the config."
+        )
 
 
 settings = read_settings()
@@ -159,7 +178,7 @@ def program(name):
     """
     in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     # The environment has the dependencies of the package, but not the package.
-    python = ["env", f"PYTHONPATH={workflow.basedir}/src", "python"] if in_conda else [sys.executable]
-    script = f"{workflow.basedir}/scripts/{name}.py"
+    python = ["env", f"PYTHONPATH={ROOT}/src", "python"] if in_conda else [sys.executable]
+    script = f"{ROOT}/scripts/{name}.py"
     command = shlex.join([*python, script, "--settings", os.environ[SETTINGS]])
     return command.replace("{", "{{").replace("}", "}}")

@@ -8,6 +8,8 @@ These tests fail if another Snakemake works differently:
   `test_faults.py::test_a_head_that_is_killed_while_it_removes_outputs_leaves_no_receipt`
 - SIGTERM is noted while jobs are selected:
   `test_concurrency.py::test_a_head_that_is_terminated_while_it_selects_jobs_ends`
+- options that would harm a site call a method of `REFUSED`:
+  `test_options.py::test_each_option_is_right_or_refused_and_harms_no_books`
 - `ignore-incomplete` of profiles/default keeps what a killed head made:
   `test_dag.py::test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding`
 """
@@ -19,7 +21,7 @@ import threading
 import snakemake_logger_plugin_halfpipe
 
 from halfpipe.run.hand_offs import withdraw
-from halfpipe.errors import IdError
+from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import Downlinks
 from halfpipe.process.failure_record import Failure
 from halfpipe.settings import BUILT_IN
@@ -27,6 +29,17 @@ from halfpipe.status import failed_jobs, recap
 
 PARTS = {"decode_chunk", "deliver_run"}  # rules whose products the receipt names
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing that a receipt names
+# Methods that Snakemake calls for options that would harm a site, and what serves instead.
+REFUSED = {
+    "list_untracked": "--list-untracked is refused: it would list the records of all deliveries, because no rule "
+    "declares them. To free space: halfpipe cleanup",
+    "delete_output": "--delete-all-output and --delete-temp-output are refused: without its receipt a downlink is "
+    "handed off again. To make its products again: snakemake dl=230401001 -F. To free space: halfpipe cleanup",
+    "generate_unit_tests": "--generate-unit-tests is refused: its tests would run jobs of this site. HalfPipe's own "
+    "tests run in the project's directory: make test",
+    "archive": "--archive is refused: it would have no record of a delivery. To keep a site, back it up as in "
+    "docs/operations.md. To keep the project: git archive HEAD",
+}
 MOST_WORDS = 8  # a longer command is not printed again
 begun = [0.0]  # start of the first job, by the file server's clock
 
@@ -39,6 +52,28 @@ def is_head():
         and not workflow.dryrun
         and not workflow.touch
     )
+
+
+def refuse_harmful_options():
+    """Replace the methods of `REFUSED`, before Snakemake calls them."""
+    for method, why in REFUSED.items():
+        setattr(workflow, method, lambda why=why, **_: refuse_option(why))
+
+
+@in_words
+def refuse_option(why):
+    raise ConfigError(f"{why}. Nothing was done.")
+
+
+@in_words
+def refuse_without_policy():
+    """Refuse a command without profiles/default, for which another workflow profile may have been given."""
+    given = workflow.execution_settings
+    if not (given.keep_incomplete and given.ignore_incomplete):
+        raise ConfigError(
+            "the policy of profiles/default is missing, so a failed job would remove what another command has made. "
+            "Nothing was done. Omit --workflow-profile; the profile of a site goes after --profile."
+        )
 
 
 def decodes_all():

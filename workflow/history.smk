@@ -13,13 +13,13 @@ from snakemake.utils import min_version
 
 from halfpipe import paths
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
+from halfpipe.settings import ROOT
 
 min_version("9.27")
 
 os.umask(GROUP_MAY_WRITE)
 file = Path(config["batches"])
 name, given = file.parent.name, json.loads(file.read_text())
-ROOT = Path(workflow.basedir).parent
 
 
 rule history:

@@ -67,7 +67,8 @@ CLIENT = SDF + "/sw/pipeline-II/dev/pipeline"  # if submit.command contains no c
 QUERY = ("SELECT startedat, status, moot_key, moot_alias, evtutc0, evtutc1 FROM glastops_acqsummary"
          " WHERE startedat = (SELECT MAX(startedat) FROM glastops_acqsummary)")  # fmt: skip
 GOOD, PROBLEM, UNKNOWN = "good", "problem", "unknown"
-OTHER_HOST = "use an interactive or batch host of Fermi's pool, because login hosts mount only homes"
+OTHER_HOST = "use a host of Fermi's interactive pool (ssh fermi-devl) or a batch host; login hosts mount only homes"
+CRON_HOST = "sdfcron001"  # the only host of s3df that runs the crontabs of users
 
 Place = namedtuple("Place", "key path writes is_file")
 Ended = namedtuple("Ended", "status said")  # status None: there is no such program
@@ -238,6 +239,9 @@ def host(site):
     scratch = os.access("/lscratch", os.W_OK)
     do = "nothing on this host; halfpipe doctor --probe checks a batch node"
     yield found(scratch or None, "host-lscratch", f"/lscratch {'exists' if scratch else 'does not exist'}", do)
+    if "halfpipe unattended" in run("crontab", "-l").said and socket.gethostname().split(".")[0] != CRON_HOST:
+        do = f"crontab -r here, then install it on the host that runs crontabs: ssh {CRON_HOST} (docs/operations.md)"
+        yield found(False, "host-cron", "the timer is in a crontab of this host, which s3df does not run", do)
     over = run("quota", "-q")
     if over.status:
         yield found(False, "quota", " ".join(over.said.split()), "remove files, or ask for more (quota -s)")
@@ -280,6 +284,12 @@ def place(site, one):
         bad += [("path-full", f"{free / 1e9:.1f} GB are free", "free some, or ask for a larger quota")]
     if writes and disk.f_favail < min(LEAST_FILES, LEAST_SHARE * disk.f_files):
         bad += [("path-inodes", f"room for {disk.f_favail} files", "remove files, or ask for more inodes")]
+    public = path.partition("/public_html")[0] + "/public_html"
+    if path.startswith(public):  # the web server follows no link that leads out of it, and is not in the group
+        if os.path.relpath(os.path.realpath(path), os.path.realpath(public)).startswith(".."):
+            bad += [("path-public", f"a link leads out of {public}, so nothing is served", f"correct {there}")]
+        elif mode & (stat.S_IROTH | stat.S_IXOTH) != (stat.S_IROTH | stat.S_IXOTH):
+            bad += [("path-public", "closed to the web server", f"chmod o+rx {path}")]
     for code, text, do in bad:
         yield found(False, code, f"{seen}; {text}", do)
     if not bad:

@@ -47,6 +47,12 @@ LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when and how the last turn of unat
 STAGE_SCRATCHES = ".halfpipe"  # directory of all scratch on the stage's file system, ignored by Level-1
 EXAMINED = "doctor.json"  # the result of the latest `halfpipe doctor`
 BOARD = "index.html"  # the board's page of the site, relative to `board.dir`
+BOARD_CODES = "codes.html"  # the board's page of the codes of problems, relative to `board.dir`
+BOARD_STATUS = (
+    "status.json"  # the accounts on the board, as `halfpipe status` prints them, relative to `board.dir`
+)
+BOARD_METRICS = "metrics.prom"  # the numbers of the board for Prometheus, relative to `board.dir`
+BOARD_TRENDS = "trends.html"  # the board's page of latencies and waiting events, relative to `board.dir`
 BOARD_RUNS = "runs.html"  # the board's page of the runs that are not complete, relative to `board.dir`
 # Directory with the mark of the working directory that uses a stage, relative to `paths.stage`.
 STAGE_MARK = ".halfpipe-mark"

@@ -1,7 +1,7 @@
 """The settings: every key of the configuration, with its type, its default and its meaning.
 
-All other modules of the package may import this one; it imports only ids and errors. `halfpipe.config` reads the
-config files, checks them once in the process that a person started, and writes the result to a file. Jobs read that
+All other modules of the package may import this one; it imports only causes, ids and errors. `halfpipe.config` reads
+the config files, checks them once in the process that a person started, and writes the result to a file. Jobs read that
 file with `Settings.read`, without the libraries for checking. The docstring below a key is its text in config/README.md
 and in the schema.
 """
@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
 
+from halfpipe.causes import Phase
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
 
@@ -414,6 +415,11 @@ class Board(Section):
     pages."""
     days: Days = 28.0
     """How far the board looks back; unfinished work and whatever needs action appear regardless of age."""
+    stream: Annotated[Text, command_with("dl", needed="dl")] | None = None
+    """Address of a downlink's stream in Pipeline-II, to which its page links; "{dl}" is the downlink. null: no link."""
+    contacts: Mapping[Phase, Text] = field(default_factory=dict)
+    """Whom to call if a phase has a problem: a name or number for RetDefs, level-0, decoded, staged, ledger,
+    submitted, taken, job and site; codes.html shows them."""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._is_over = threading.Event()
         self._refused_for_now = set[int]()
 
+    # upstream/group-jobs-local.patch makes the next two methods a setting of the plugin.
     def additional_general_args(self) -> str:
         """Make the inner Snakemake run jobs as its own processes, and continue if one fails."""
         return "--executor local --keep-going"
@@ -97,6 +98,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
         The plugin's own handler fails for a group, and the head would wait for the job forever.
         """
+        # The handler of Exception goes with upstream/group-exception.patch.
         while True:
             self._refused_for_now.discard(id(job))
             try:
@@ -118,12 +120,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         others = []
         for one in active_jobs:
             match states.get(str(one.external_jobid)):
-                case "PREEMPTED":
+                case "PREEMPTED":  # upstream/preempted.patch; there it counts as an attempt
                     self.logger.warning(
                         f"Slurm job {one.external_jobid} was preempted and is submitted again"
                     )
                     self._job_submission_executor.submit(self.run_job, one.job)
-                case "CANCELLED":
+                case "CANCELLED":  # goes with upstream/cancelled.patch
                     log = str(one.aux["slurm_logfile"])
                     self.report_job_error(one, msg="cancelled in Slurm. ", aux_logs=[log])
                 case _:

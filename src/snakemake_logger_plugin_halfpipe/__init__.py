@@ -6,6 +6,7 @@ record the reason itself, the plugin writes the record next to the log (`halfpip
 
 import logging
 import re
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
-from halfpipe.process.failure_record import SIGNALS, Failure, forget, in_a_line
+from halfpipe.process.failure_record import SIGNALS, Failure, by_signal, forget, in_a_line
 from halfpipe.process.programs import answer
 from halfpipe.process.usage import has_ended_well, is_empty
 
@@ -44,7 +45,7 @@ NOISE = re.compile(
     "|Complete log|Elapsed"
 )
 # Snakemake keeps no records of products (`drop-metadata`).
-NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
+NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance|Missing metadata for file")
 OF_SLURM = {  # code, words, and the resource that was too small
     NO_MEMORY: ("memory", "killed by Slurm because it needed more memory than it was given", "mem_mb"),
     "TIMEOUT": ("time-limit", "ended by Slurm at its time limit", "runtime"),
@@ -99,9 +100,9 @@ class LogHandler(LogHandlerBase):
                     handler.addFilter(short.is_printed)
                     handler.setFormatter(short)
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
-            _ended.append("ended by Ctrl-C")
+            _ended.append(signal.SIGINT)
         elif str(record.msg).startswith("Will exit after finishing currently running jobs"):
-            _ended.append("ended by SIGTERM")
+            _ended.append(signal.SIGTERM)
         match _of(record, "event"):
             case LogEvent.JOB_INFO:
                 self._given[_of(record, "jobid")] = _of(record, "resources")
@@ -134,7 +135,9 @@ class LogHandler(LogHandlerBase):
         elif said and recorded is None:
             see = Remedy(first=f"see the log of Slurm: {of_slurm[0]}") if of_slurm else NOTHING
             why = Failure("executor", in_a_line(str(said)), see)
-        elif recorded is None and is_empty(log) and not (has_ended_well(log) or _ended):
+        elif recorded is None and is_empty(log) and _ended and not has_ended_well(log):
+            why = Failure.by_signal(_ended[0])
+        elif recorded is None and is_empty(log) and not has_ended_well(log):
             see = Remedy(first="run its command by hand; the .failure.json file beside its log has it")
             text = "its program could not be started, or was killed at its start"
             why = Failure("executor", text, see).unless_full(log)
@@ -142,12 +145,12 @@ class LogHandler(LogHandlerBase):
             replace(why, command=str(command or "")).write(log)
 
 
-_ended: list[str] = []
+_ended: list[signal.Signals] = []
 
 
 def ended_by() -> str:
-    """Return what interrupted the command, such as ``ended by Ctrl-C``; empty if nothing did."""
-    return _ended[0] if _ended else ""
+    """Return what interrupted the command, such as ``ended by Ctrl-C (SIGINT)``; empty if nothing did."""
+    return by_signal(_ended[0]) if _ended else ""
 
 
 def _paths(files: Iterable[object]) -> list[Path]:

@@ -90,6 +90,15 @@ def a_file_is_the_working_directory(site: S3df) -> None:
     site.at(WORK).touch()
 
 
+def a_board_elsewhere(site: S3df) -> None:
+    elsewhere = site.at("/sdf/data/fermi/board")
+    elsewhere.mkdir()
+    elsewhere.chmod(0o2775)
+    site.at(BOARD).parent.mkdir()
+    site.at(BOARD).symlink_to("/sdf/data/fermi/board")
+    site.config.update(PUBLIC)
+
+
 def no_retdef_for_a_day(site: S3df) -> None:
     then = time.time() - 2 * 86400
     for path in site.at(DOWNLINKS).rglob("*.xml"):
@@ -119,6 +128,9 @@ SAYS = "import sys; print('3.12.4'); import no_ensurepip"
 NO_VENV = f'case "$*" in *ensurepip*) exec {sys.executable} -c "{SAYS}";; esac'
 REFUSED = "Invalid account or account/partition combination specified"
 PROFILE = f"{CHECKOUT}/profiles/s3df/profile"
+PUBLIC_HOME = "/sdf/data/fermi/public_html"
+BOARD = f"{PUBLIC_HOME}/halfpipe"
+PUBLIC = {"board": {"dir": BOARD}}
 NOWHERE = {"slurm_account": "fermi:l1@milano", "slurm_partition": "nowhere"}
 BINDS = ["/sdf", "/scratch", "/sdf/group/fermi/a:/afs/slac/g/glast"]
 PROXY = "export PIP_INDEX_URL=file:///opt/no-index https_proxy=http://me:secret@proxy:3128"
@@ -151,6 +163,11 @@ FAULTS: dict[str, tuple[str, str, Callable[[S3df], object]]] = {
     "no apptainer on the path": ("host-container", "PATH, which jobs inherit", gone("apptainer")),
     "no xrootd on the path": ("host-xrootd", "login hosts mount only homes", gone("xrdfs")),
     "the umask shuts the group out": ("host-umask", "umask 0002", has(before="umask 0077")),
+    "the timer is in a crontab of this host": ("host-cron", "ssh sdfcron001",
+        lambda site: site.program("/opt/bin/crontab", "echo '0 * * * * halfpipe unattended --timer'")),
+    "a link leads out of the public directory": ("path-public", "correct board.dir", a_board_elsewhere),
+    "the board is closed to the web server": ("path-public", f"chmod o+rx {BOARD}",
+        has(config=PUBLIC, before=f"umask 0002; mkdir -p {PUBLIC_HOME}; mkdir -m 2770 {BOARD}")),
     "the quota is used up": ("quota", "quota -s",
         answers("quota", "-q|1|Disk quotas for user shift: block limit reached on /sdf/home")),
     "no stage": ("path-missing", f"mkdir -p -m 2775 {STAGE}; or correct paths.stage in {CHECKOUT}/config/s3df.yaml",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe.cli.show import TABLES
 from halfpipe.ids import RunId
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import cleanup
+from halfpipe.version import DOCUMENTS
 from tests.support.golden_cases import build, case_names, cases, check, read_case
 from tests.support.workflow import Ended, Site
 
@@ -36,7 +38,17 @@ def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
 @pytest.mark.parametrize("name", case_names())
 def test_golden_in_process(name: str, site: Site) -> None:
     golden(name, site, site.snakemake)
-    assert site.outstanding(*read_case(name).downlinks) == frozenset()
+    downlinks = read_case(name).downlinks
+    assert site.outstanding(*downlinks) == frozenset()
+    for words in (
+        ["status", "--all"],
+        ["show", *downlinks],
+        ["show", "--books", *downlinks],
+        ["explain", *downlinks],
+    ):
+        assert site.told(*words)["version"] == DOCUMENTS, "it has the form of its schema"
+    for table in TABLES:
+        assert site.told("show", "--table", table)["version"] == DOCUMENTS
 
 
 @pytest.mark.parametrize("every", [1, pytest.param(2, marks=pytest.mark.workflow)])

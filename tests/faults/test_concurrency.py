@@ -107,6 +107,7 @@ def test_a_head_that_is_terminated_leaves_no_leases(number: signal.Signals, gate
     ended = stopped.ended()
     assert ended.status != 0
     assert ("Ctrl-C" if number == signal.SIGINT else "SIGTERM") in "\n".join(ended.said.splitlines()[-10:])
+    assert f"{DL}: outstanding" in ended.said, "it is not in progress any more"
     wait_for("no lease", lambda: leases(gated.site.work) == [])
     assert not gated.site.has_receipt(DL)
     gated.site.process(DL)
@@ -132,6 +133,6 @@ def test_a_head_that_is_terminated_while_it_selects_jobs_ends(gated: Gated, tmp_
     (plugin / "__init__.py").write_text(SELECTS)
     there = os.pathsep.join([str(tmp_path), *sys.path])
     ended = gated.site.typed(f"dl={DL}", "--scheduler", "ended", env={"PYTHONPATH": there})
-    assert (ended.status, "ended by SIGTERM" in ended.said) == (1, True)
+    assert (ended.status, "terminated (SIGTERM)" in ended.said) == (1, True)
     assert not gated.site.has_receipt(DL)
     assert leases(gated.site.work) == []

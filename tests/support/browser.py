@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,17 @@ OPTIONS = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+# A clock that the test moves; it goes on over reloads. Timers of the page run at each step.
+CLOCK = """
+  const real = Date.now, timers = [];
+  Date.now = () => real() + Number(window.name);
+  window.setInterval = (run) => timers.push(run);
+  window.pass = (milliseconds) => { window.name = Number(window.name) + milliseconds; timers.forEach((run) => run()); };
+"""
+LOADED = """const done = arguments[0];
+  if (document.readyState === "complete") done(); else addEventListener("load", done)"""
 DESK, TELEPHONE = (1600, 1000), (390, 844)
 
 
@@ -78,6 +88,22 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    @contextmanager
+    def clock(self) -> Iterator[Callable[[float], None]]:
+        """Give the next pages a clock; it is moved by a function of seconds, which waits for a page that reloads."""
+        made = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": CLOCK})
+
+        def move(seconds: float) -> None:
+            self.driver.execute_script("pass(arguments[0])", 1000 * seconds)
+            time.sleep(0.1)  # a reload begins
+            self.driver.execute_async_script(LOADED)
+
+        try:
+            yield move
+        finally:
+            self.driver.execute_script("window.name = ''")
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
     def faults(self) -> list[str]:
         """Return the serious faults that axe-core finds on the page, each as its rule and first element."""

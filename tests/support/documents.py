@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.in_process import ROOT
 
-FILES = ("Makefile", "Snakefile", "pyproject.toml", "requirements.lock")
+FILES = ("Makefile", "Snakefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock")
 DIRECTORIES = ("config", "envs", "profiles", "scripts", "src", "tests/support/standin", "workflow")
 STATUS = re.compile(r"  # exit status (\d+)\b")
 OURS = ("MAKE", "MFLAGS", "PYTEST", "HALFPIPE", "SNAKEMAKE")  # variables that are not passed on

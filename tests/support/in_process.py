@@ -1,29 +1,48 @@
-"""Run `snakemake`, its jobs and the programs of the rules in this process.
+"""Run `snakemake` and its jobs in this process, because tests do so hundreds of times.
 
-The effects of the end of a process are imitated. Tests of killed processes, of concurrency, or of output streams start
-real processes.
+To process a small downlink with a typed command takes 2.5 seconds of processor time. Nearly all of it is spent on
+starting Python and on importing: once for the head, and once for each job. Here it takes 0.13 seconds, like this:
+
+1. `snakemake` calls the `main` of Snakemake's command line, with the words that an operator would type. It adds
+   ``--executor in-process`` (unless the run is dry) and the simplest scheduler.
+2. Snakemake finds the executor of this name in its registry of plugins, where this module is entered. The `Executor` is
+   Snakemake's own for local jobs, but `run_single_job` calls `program` instead of starting a shell.
+3. `program` splits the job's command, which is always ``python PATH WORDS``, and calls `main` of the program at PATH.
+   Each program is loaded once (`module`). A warning in it is an error.
+4. The head and each verb run in `as_in_a_process`, which does afterwards what the end of a process would: it releases
+   the leases, and restores the directory, the environment, the umask and the handlers of signals.
+5. The files of the workflow are parsed once (`_parse_once`), which is a fifth of the time without that.
+
+Everything else is the product's own. The decoder and other programs that a job starts are processes, though forked ones
+(`tests.support.forked`). Tests of killed processes, of concurrency, or of output streams start Snakemake as a process,
+too (`Site.typed`), and so do all tests with the mark `workflow`.
+
+**What this needs of Snakemake.** Public: `snakemake.cli.main`, the exception `SpawnedJobError`, and the registry and
+the settings of `snakemake_interface_executor_plugins`. Not public, to look at first if a new release breaks the tests:
+
+- `snakemake.executors.local`: `Executor` with its methods `run_single_job`, which returns a future of the job, and
+  `job_args_and_prepare`, which removes the outputs of the last run and makes directories; and `common_settings`.
+- `snakemake.workflow.parse`, called with the file, the workflow and the keywords `rulecount` and `linemap`; it returns
+  the Python code and the count of rules. Without `_parse_once` all tests pass, and take longer.
 """
 
 import gc
 import importlib.util
 import io
 import os
-import runpy
 import shlex
 import signal
 import subprocess
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from functools import cache, partial
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from subprocess import Popen, run
-from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 from snakemake import cli, workflow
@@ -33,6 +52,8 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from halfpipe.files import heartbeat, leases
 from halfpipe.process import programs
+from tests.support import forked
+from tests.support.forked import ended
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR = "in-process"  # the name of `Executor` in Snakemake's registry of plugins
@@ -41,60 +62,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SIMULATE, *SIMULATORS = (
     str(ROOT / "scripts" / f"{name}.py") for name in ("simulate", "simulated_decoder", "simulated_magic7")
 )
-NO_TEST_WAITS = 60  # seconds
 
 common_settings = local.common_settings
-
-
-def _become(main: Callable[[], object], words: Sequence[str]) -> NoReturn:
-    """Run a program in a fork of this process, where its modules are already loaded, and exit."""
-    status = 1
-    try:
-        os.closerange(3, 1024)  # the parent waits until one of them is closed
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        vars(sys)["argv"], vars(subprocess)["run"] = words, _run
-        with (
-            patch.object(sys, "stdin", open(0, closefd=False)),
-            open(1, "w", closefd=False) as out,
-            open(2, "w", closefd=False) as errors,
-            redirect_stdout(out),
-            redirect_stderr(errors),
-        ):
-            try:
-                status = ended(main)
-            except Exception:
-                traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def _run(words: Sequence[str], *, check: bool = False, **keys: Any) -> Any:
-    """Run a program to its end. The client's `find` never dies, so it runs in this process."""
-    if words[0] != sys.executable or "find" not in words:
-        return run(words, check=check, **keys)
-    with patch.object(sys, "argv", words[1:]), redirect_stdout(io.StringIO()) as said:
-        status = ended(module(words[1]).main)
-    return subprocess.CompletedProcess(words, status, said.getvalue())
-
-
-def _run_path(path: str) -> None:
-    runpy.run_path(path, run_name="__main__")
-
-
-def _popen(words: Sequence[str], **keys: Any) -> "subprocess.Popen[bytes]":
-    """Start a program, or fork if it is in Python. A time limit that no test reaches is dropped."""
-    named = words[3:] if words[0] == "timeout" and float(words[2]) > NO_TEST_WAITS else words
-    is_file = named[0] == sys.executable and not named[1].startswith("-")
-    if is_file and not (keys.get("env") or keys.get("start_new_session")):
-        path, words = str(ROOT / named[1]), named
-        main = module(path).main if path.startswith(str(ROOT)) else partial(_run_path, path)
-        keys["preexec_fn"] = partial(_become, main, named[1:])
-    return Popen(words, **keys)
-
-
 programs.CLOSED_SECONDS = 0.001  # shorter than the product's, because most programs here end at once
-vars(programs)["subprocess"] = SimpleNamespace(**(vars(subprocess) | {"Popen": _popen}))
 
 
 class Executor(local.Executor):  # type: ignore[misc]
@@ -113,22 +83,22 @@ class Executor(local.Executor):  # type: ignore[misc]
 ExecutorPluginRegistry().register_plugin(EXECUTOR, sys.modules[__name__])
 
 
-# The parsed files of the workflow and their code stay the same while tests run, so they are made once.
+# The files of the workflow stay the same while tests run, so each is parsed once.
 _parse = workflow.parse
 _parsed: dict[tuple[str, int], tuple[str, int, dict[int, int]]] = {}
 
 
 def _parse_once(path: Any, of: Any, linemap: dict[int, int], **keys: Any) -> tuple[str, int]:
-    key = path.get_path_or_uri(secret_free=True), keys["rulecount"]
+    key = str(path.get_path_or_uri(secret_free=True)), keys["rulecount"]
     if key not in _parsed:
-        _parsed[key] = *_parse(path, of, linemap, **keys), dict(linemap)
+        code, rulecount = _parse(path, of, linemap, **keys)
+        _parsed[key] = code, rulecount, dict(linemap)
     code, rulecount, lines = _parsed[key]
     linemap.update(lines)
     return code, rulecount
 
 
 workflow.parse = _parse_once
-workflow.compile = cache(compile)
 
 
 def program(command: str) -> int:
@@ -152,6 +122,15 @@ def module(path: str) -> ModuleType:
     return loaded
 
 
+def main_of(path: str) -> Callable[[], object] | None:
+    """Return the `main` of a program of the project, by its path from the project's root; None if it is not one."""
+    whole = str(ROOT / path)
+    return module(whole).main if whole.startswith(str(ROOT)) else None
+
+
+forked.install(main_of, SIGNALS)
+
+
 def snakemake(words: Sequence[str]) -> tuple[int, str]:
     """Run Snakemake in the project's root; return its exit status, and the output, including that of the jobs."""
     executor = [] if "-n" in words else ["--executor", EXECUTOR, "--scheduler", "greedy"]
@@ -161,16 +140,6 @@ def snakemake(words: Sequence[str]) -> tuple[int, str]:
         with patch.object(sys, "argv", ["snakemake", *words]):
             status = ended(lambda: cli.main([*words, *executor]))
     return status, said.getvalue()
-
-
-def ended(main: Any) -> int:
-    """Run a program's `main`; return its exit status."""
-    try:
-        return int(main() or 0)
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 def called(main: Callable[[Sequence[str]], int], *words: object) -> "subprocess.CompletedProcess[str]":

@@ -28,8 +28,8 @@ NEEDED = {
     "postgresql": (("/usr/lib/postgresql/*/bin/pg_ctl",), ("postgresql",)),
     "xrootd": (("xrootd", "xrdcp", "xrdfs"), ("xrootd-server", "xrootd-client")),
     "browser": (
-        ("chromium", "chromedriver", "npm"),
-        ("chromium", "chromium-driver", "fonts-dejavu-core", "npm"),
+        ("chromium", "chromedriver", "npm", "promtool", "prometheus"),
+        ("chromium", "chromium-driver", "fonts-dejavu-core", "npm", "promtool", "prometheus"),
     ),
 }
 

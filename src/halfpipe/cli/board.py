@@ -35,7 +35,8 @@ def command(site: Site, output: Path | None) -> int:
     """Write web pages that show the state of the site and of each downlink.
 
     One page lists the downlinks of the last weeks, and all that are not done or need action; each downlink has its
-    own page. The pages need no server and no network. If board.dir is set, unattended processing writes them, too.
+    own page. The pages need no server and no network. status.json and metrics.prom have the same for programs. If
+    board.dir is set, unattended processing writes them, too.
     """
     from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 

@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.config import model
+
+DOCUMENTS = Path(__file__).with_name(
+    "documents.json"
+)  # the schemas of what verbs print; the tests check all output
 
 
 @click.command(
@@ -19,18 +23,31 @@ from halfpipe.config import model
     examples=[
         ("halfpipe config", "the settings in effect, with all defaults"),
         ("halfpipe config --schema > config.schema.json", "for an editor that checks YAML"),
+        ("halfpipe config --schema status", "what halfpipe status --format json prints"),
     ],
     statuses={0: "good"},
 )
-@click.option("--schema", "wants_schema", is_flag=True, help="Print the JSON schema of a config file.")
+@click.option(
+    "--schema",
+    "schema_of",
+    is_flag=False,
+    flag_value="config",
+    metavar="[DOCUMENT]",
+    help="Print the JSON schema of a config file, or of what a verb prints with --format json.",
+)
 @as_json
-def command(site: Site, wants_schema: bool, as_json: bool) -> None:
+def command(site: Site, schema_of: str | None, as_json: bool) -> None:
     """Print the configuration in effect, or the schema of its keys.
 
     The output is YAML, with absolute paths and all defaults, and is itself a config file.
     """
-    if wants_schema:
-        printed.as_json(**schema())
+    if schema_of == "config":
+        click.echo(json.dumps(schema(), indent=1))
+    elif schema_of is not None:
+        documents = json.loads(DOCUMENTS.read_bytes())
+        if schema_of not in documents["$defs"]:
+            raise click.UsageError(f"--schema: name one of config, {', '.join(documents['$defs'])}.")
+        click.echo(json.dumps({**documents, "$ref": f"#/$defs/{schema_of}"}, indent=1))
     else:
         if not as_json:
             site.say()

@@ -30,8 +30,11 @@ TIME = click.DateTime([f"%Y-%m-%dT{time}" for time in ("%H:%M", "%H:%M:%S", "%H:
 @click.option("--utc", type=TIME, metavar="TIME", help="A date and time, as 2023-04-01T12:34:56.")
 @click.option("--met", type=click.FloatRange(0, 2**32), metavar="SECONDS", help="Mission elapsed time.")
 @click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be repeated.")
+@click.argument("unnamed", nargs=-1, metavar="")
 @row_options
-def command(site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...]) -> int:
+def command(
+    site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...], unnamed: tuple[str, ...]
+) -> int:
     """Find the downlinks, runs and files for a time or a run.
 
     Processed downlinks are found by the event files in their receipts, outstanding ones by the spans of their RetDefs.
@@ -39,8 +42,8 @@ def command(site: Site, utc: datetime | None, met: float | None, runs: tuple[Run
     """
     if utc is not None and met is not None:
         raise click.UsageError("Give --utc or --met, not both.")
-    if utc is None and met is None and not runs:
-        raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
+    if unnamed or (utc is None and met is None and not runs):
+        raise click.UsageError("Give a time (--utc 2023-04-01T12:34, or --met), or a run (--run).")
     from halfpipe.tables.site_frames import find
 
     when = met

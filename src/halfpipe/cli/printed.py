@@ -13,9 +13,12 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.files import typed
 from halfpipe.files.durable import write_bytes
+from halfpipe.version import DOCUMENTS
 from halfpipe.words import aligned, utc
 
 if TYPE_CHECKING:
@@ -191,7 +194,7 @@ def as_json(**values: Any) -> None:
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, default=_for_json, indent=1) + "\n"
+    return json.dumps({"version": DOCUMENTS, **values}, default=_for_json, indent=1) + "\n"
 
 
 def _for_json(value: Any) -> Any:
@@ -199,6 +202,8 @@ def _for_json(value: Any) -> Any:
         return value.as_json()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, msgspec.Struct):
+        return typed.values(value)
     if isinstance(value, datetime):
         return value.isoformat()
     return records(value) if hasattr(value, "to_dict") else str(value)

@@ -63,10 +63,11 @@ def command(
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
     batch = Batches.of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
+    what_for = "to be regenerated" if again else "outstanding"
+    of_all = f"{len(batch.todo):,} of {count(len(downlinks), 'downlink')} {what_for}"
+    click.echo(f"{of_all} and ready; the others:" if batch.messages else of_all)
     for line in batch.messages:
         click.echo(line)
-    what_for = "to be regenerated" if again else "outstanding"
-    click.echo(f"{len(batch.todo):,} of {count(len(downlinks), 'downlink')} {what_for}")
     if earlier:
         click.echo(f"the rest was regenerated before; to regenerate all of them, first: rm {file}")
     begun = said = time.monotonic()

@@ -106,7 +106,11 @@ def command(
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
     foot = found.headline(survey)
-    document: dict[str, Any] = {"downlinks": found.accounts, "site": found.site}
+    document: dict[str, Any] = {
+        "at": datetime.fromtimestamp(now, UTC),
+        "downlinks": found.accounts,
+        "site": found.site,
+    }
     if checks:
         how = "sizes" if no_checksums else "checksums"
         foot += f"\nchecked ({how}): {', '.join(count(n, what) for what, n in checked.items()) or 'nothing'}"

@@ -224,7 +224,7 @@ def _unreadable(place: Path, why: str) -> Cause:
 
 def lease_troubles(of: DownlinkPlan, found: leases.Found | None) -> Iterator[Cause]:
     """Yield the process that works on a downlink, leftover jobs of a killed process, or the death of the process."""
-    if found is None:
+    if found is None or found.ours:  # a command tells its end before it releases its leases
         return
     if found.lives or found.jobs:
         yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}")

@@ -9,13 +9,14 @@ Every record has a second copy at the same path below ``copies/``. A reader uses
 that is lost or damaged.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
+
+import msgspec
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, Remedy, StateError
@@ -67,10 +68,10 @@ def parse_record(content: bytes) -> Record | None:
     if seal is None:
         return None
     try:
-        values = json.loads(content)
+        values = msgspec.json.decode(content)
         del values[SEAL]
         return Record(values, seal, values.pop(PREVIOUS), content)
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -186,7 +187,7 @@ class Series:
             If it is another kind of record.
         """
         try:
-            return convert(record.values, kind, file_of(self.home, record.number))
+            return convert(record.values, kind, f"{self.home}/{record.number:06d}.json")
         except FormatError as error:
             raise self.damaged(record.number, error.text) from error
 

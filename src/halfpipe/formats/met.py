@@ -25,7 +25,7 @@ def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.in
 
     The counts start with 0, before the first leap second.
     """
-    # The leap seconds of astropy, offline. Importing astropy.time takes half a second, and most jobs need neither.
+    # Most jobs do without.
     import erfa  # noqa: PLC0415
 
     table = erfa.leap_seconds.get()

@@ -3,15 +3,21 @@
 Each page is one file that loads no others. It is written next to its place and renamed, the page of the site last, so
 that readers always see complete pages.
 
-The page of the site is a matrix with a row for each downlink, and a cell for each phase, below a time axis: for each
-day its downlinks, their latencies, and the number of delivered events.
+The page of the site is a matrix with a row for each downlink, and a cell for each phase, below the downlinks of each
+day. The page of trends shows the latency, the events that waited, and the open runs of each hand-off. Programs read the
+same accounts and numbers from ``status.json`` and ``metrics.prom``, which Prometheus understands.
 """
 
+import json
 import re
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from math import ceil, log1p, log10
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +38,7 @@ from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
 from halfpipe.status.survey import DownlinkFacts, Survey, read_facts
 from halfpipe.tables import columns
 from halfpipe.tables.frames import chunk_row, downlink_row, run_rows, waiting_runs
+from halfpipe.version import DOCUMENTS
 from halfpipe.words import grouped
 
 MOST_PICTURES = 40  # because each reads all events of its run
@@ -89,18 +96,28 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     HalfPipeError
         If a page cannot be written.
     """
-    of_site = {"work": str(survey.work), "simulated": survey.settings.is_simulated, "now": survey.now}
+    settings, begun = survey.settings, time.monotonic()
+    of_site = {
+        "work": str(survey.work),
+        "simulated": settings.is_simulated,
+        "now": survey.now,
+        "turn": last_turn(survey.work),
+        "contacts": settings.board.contacts,
+    }
     pages, handed_off, parts = set[str](), dict[str, dict[str, Any]](), list[Row]()
 
     def write(page: str, template: str, values: Mapping[str, Any]) -> None:
-        write_bytes(home / page, render(template, {**of_site, **values}), lasting=False)
+        made = survey.now + time.monotonic() - begun
+        write_bytes(home / page, render(template, {**of_site, "made": made, **values}), lasting=False)
         pages.add(page)
 
     def see(one: Account, facts: DownlinkFacts | None) -> Account:
         if facts and facts.last and facts.damage is None:
             values = downlink_row(facts.last, facts.submitted)
-            handed_off[one.downlink] = columns.DOWNLINKS.row(values)
-            parts.extend(parts_of(facts))
+            own = parts_of(facts)
+            is_open = [row["state"] == "open" for row in own]
+            handed_off[one.downlink] = {**columns.DOWNLINKS.row(values), "open": sum(is_open)}
+            parts.extend(own)
         late = {"latency": handed_off.get(one.downlink, {}).get("latency")}
         write(paths.board_page(one.downlink), "downlink.html", _downlink(survey, one, facts) | late)
         return one
@@ -117,6 +134,24 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     # The cause shows what failed, and which process is at work.
     rows = [(one, re.sub(r"^(taken|failed) .*", r"\1", one.state), cells(one)) for one in found.accounts]
     days = timeline(found.accounts, handed_off)
+    causes = Counter(("site", cause.code, cause.verdict) for cause in found.site)
+    causes.update(("downlink", each.code, each.verdict) for one in found.accounts for each in one.causes)
+    latencies = sorted(row["latency"] for row in handed_off.values() if row["latency"] is not None)
+    numbers = {"accounts": found.accounts, "causes": causes, "latencies": latencies, "waits": waits}
+    disks = {"free": free(settings), "stage": settings.paths.stage}
+    write(paths.BOARD_METRICS, "metrics.prom", {**numbers, **disks})
+    status = {
+        "version": DOCUMENTS,
+        "work": str(survey.work),
+        "simulated": settings.is_simulated,
+        "at": datetime.fromtimestamp(survey.now, UTC).isoformat(),
+        "downlinks": found.accounts,
+        "site": found.site,
+    }
+    content = json.dumps(status, default=lambda one: one.as_json(), indent=1) + "\n"
+    write_bytes(home / paths.BOARD_STATUS, content.encode(), lasting=False)
+    write(paths.BOARD_CODES, "codes.html", {})
+    write(paths.BOARD_TRENDS, "trends.html", {"timeline": days})
     write(paths.BOARD, "board.html", {**_site(survey, found), "waits": waits, "rows": rows, "timeline": days})
     for of_any in (paths.board_page("[0-9]" * 9), paths.board_run("[0-9a-f]" * 8)):
         for path in home.glob(of_any):
@@ -133,9 +168,7 @@ def _site(survey: Survey, found: Overview) -> dict[str, Any]:
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(survey.settings).values()),
         "mounts": "there",
         "ledger": "answers" if survey.settings.ledger.url else "none",
-        "timer": ("not good, last turn" if turn.get("status") else "good, last turn")
-        if turn
-        else "no turn yet",
+        "timer": "none" if turn is None else "last turn not good" if turn.get("status") else "last turn good",
     }
     return {
         "headline": headline[0].upper() + headline[1:],
@@ -143,7 +176,6 @@ def _site(survey: Survey, found: Overview) -> dict[str, Any]:
         "site": found.site,
         "downlinks": len(found.accounts),
         "last_retdef": survey.last_retdef,
-        "turn": turn,
         "lights": [(name, light(name, found.site), texts[name]) for name in LIGHTS],
     }
 
@@ -153,8 +185,10 @@ def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict
     failed = failed_jobs(survey.work, one.downlink) if any(cause.failed for cause in one.causes) else ()
     made = facts.hand_offs if facts else ()
     last = made[-1] if made and facts and facts.damage is None else None
+    stream = survey.settings.board.stream
     return {
         "one": one,
+        "stream": stream.replace("{dl}", one.downlink) if stream else None,
         "simulated": survey.settings.is_simulated or (last is not None and last.receipt.simulated),
         "last": last,
         "chunk_row": chunk_row,
@@ -164,25 +198,51 @@ def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict
     }
 
 
-@dataclass(frozen=True)
-class Day:
-    """Downlinks of a day, by the date in their ids; `hours` are their latencies, `events` how many they delivered."""
+class Day(NamedTuple):
+    """Downlinks of a day, by the date in their ids, in order."""
 
     date: date
     downlinks: Sequence[Account]
-    hours: Sequence[float]
-    events: int
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """Consecutive days, and the largest values in them: downlinks, hours (at least 1.5 times the goal), events."""
+class Point(NamedTuple):
+    """A value at the hand-off of a downlink; `day` is its place on the axis, in days from the first."""
+
+    downlink: DownlinkId
+    day: float
+    value: float
+
+
+class Trend(NamedTuple):
+    """A quantity: its name, its points, the ticks of its axis, and what it should not exceed (0: no goal)."""
+
+    name: str
+    points: Sequence[Point]
+    ticks: Sequence[int]
+    goal: float
+
+    def height(self, value: float) -> float:
+        """Return the place of a value on the axis, from 0 to 1."""
+        if self.name in LOGARITHMIC:
+            return log1p(value) / log1p(self.ticks[-1])
+        return value / self.ticks[-1]
+
+
+# The quantities of the time axis: the name, the key of a hand-off, its unit in that of the key, and the goal.
+QUANTITIES = (
+    ("latency, hours", "latency", 3600, GOAL_HOURS),
+    ("waiting events", "waiting", 1, 0.0),
+    ("open runs", "open", 1, 0.0),
+)
+LOGARITHMIC = {"waiting events"}  # because they range from tens to millions
+
+
+class Timeline(NamedTuple):
+    """Consecutive days, the most downlinks of a day, and the trends of `QUANTITIES`."""
 
     days: Sequence[Day]
     downlinks: int
-    hours: float
-    events: int
-    goal: float = GOAL_HOURS
+    trends: Sequence[Trend]
 
 
 def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, Any]]) -> Timeline:
@@ -193,25 +253,38 @@ def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, 
     accounts
         The downlinks. Ids without a date are left out.
     handed_off
-        The ``latency`` (seconds, or None) and the ``events`` of the downlinks that were handed off.
+        The keys of `QUANTITIES` for the downlinks that were handed off; None if a value is not known.
     """
     by_date: dict[date, list[Account]] = {}
     for one in sorted(accounts, key=lambda account: account.downlink):
         with suppress(ValueError):
             by_date.setdefault(date.fromisoformat(f"20{one.downlink[:6]}"), []).append(one)
-    days = []
-    for number in range(-MOST_DAYS, 0) if by_date else ():
-        day = max(by_date) + timedelta(days=number + 1)
-        rows = [handed_off[one.downlink] for one in by_date.get(day, ()) if one.downlink in handed_off]
-        hours = sorted(row["latency"] / 3600 for row in rows if row["latency"] is not None)
-        days.append(Day(day, by_date.get(day, ()), hours, sum(row["events"] for row in rows)))
-    days = days[next((place for place, day in enumerate(days) if day.downlinks), 0) :]
-    return Timeline(
-        days,
-        max((len(day.downlinks) for day in days), default=0),
-        max([*(hours for day in days for hours in day.hours), 1.5 * GOAL_HOURS]),
-        max([*(day.events for day in days), 1]),
-    )
+    last = max(by_date, default=date.max)
+    first = max(min(by_date, default=last), last - timedelta(days=MOST_DAYS - 1))
+    dates = [first + timedelta(days=number) for number in range((last - first).days + 1)] if by_date else []
+    days = [Day(each, by_date.get(each, ())) for each in dates]
+    places = {
+        one.downlink: number + (place + 0.5) / len(day.downlinks)
+        for number, day in enumerate(days)
+        for place, one in enumerate(day.downlinks)
+        if one.downlink in handed_off
+    }
+    trends = []
+    for name, key, unit, goal in QUANTITIES:
+        known = {dl: handed_off[dl][key] for dl in places if handed_off[dl][key] is not None}
+        points = [Point(dl, places[dl], value / unit) for dl, value in known.items()]
+        most = max([1.0, 1.5 * goal, *(point.value for point in points)])
+        trends.append(Trend(name, points, ticks(most, powers=name in LOGARITHMIC), goal))
+    return Timeline(days, max((len(day.downlinks) for day in days), default=0), trends)
+
+
+def ticks(most: float, *, powers: bool = False) -> list[int]:
+    """Return the ticks of an axis from 0 to at least `most`: even ones, at most six; or every second power of ten."""
+    if powers:
+        return [0, *(100**power for power in range(1, ceil(log10(most) / 2) + 1))] if most > 1 else [0, 1]
+    steps = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    step = next(each for each in steps if 4 * each >= most)
+    return [step * number for number in range(ceil(most / step) + 1)]
 
 
 @dataclass

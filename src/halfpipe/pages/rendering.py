@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from halfpipe import paths
-from halfpipe.causes import PHASES, Verdict
+from halfpipe.causes import CODES, PHASES, Verdict
 from halfpipe.decode.shortfall import sentences
 from halfpipe.formats.met import met_to_unix
 from halfpipe.words import lasted
@@ -39,14 +39,18 @@ def _environment() -> Environment:
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,
+        "CODES": CODES,
         "lacks": sentences,
         "index": paths.BOARD,
         "page_of": paths.board_page,
         "run_page": paths.board_run,
         "runs_page": paths.BOARD_RUNS,
+        "codes_page": paths.BOARD_CODES,
+        "trends_page": paths.BOARD_TRENDS,
     }
-    # A browser uses only this script and style, and loads nothing else. Comments and indentation are removed.
-    allowed = "default-src 'none'; img-src data:"
+    # A browser uses only this script and style, and asks only the page's own server, whether there is a newer page.
+    # Comments and indentation are removed.
+    allowed = "default-src 'none'; connect-src 'self'; img-src data:"
     for what, name in {"style": "board.css", "script": "board.js"}.items():
         text = re.sub(r"^(\s+|//.*\n)+", "", made.get_template(name).render(), flags=re.MULTILINE)
         made.globals[what] = Markup(text)  # noqa: S704 - of the package

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from typing import IO
 
 from halfpipe.files.advice import FULL
@@ -119,7 +120,7 @@ def run(
     """
     sinks = (out,) if errors is None else (out, errors)
     try:
-        process = subprocess.Popen(
+        process = Popen(
             words,
             cwd=root,
             env=environment,
@@ -167,7 +168,7 @@ def run(
 
 
 def _handed_on(
-    streams: selectors.BaseSelector, seconds: float | None, process: subprocess.Popen[bytes] | None = None
+    streams: selectors.BaseSelector, seconds: float | None, process: Popen[bytes] | None = None
 ) -> bool:
     """Pass output on until `process` ends, or without a process until all streams are closed; False: out of time."""
     until = None if seconds is None else time.monotonic() + seconds
@@ -184,12 +185,12 @@ def _handed_on(
     return True
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+def _has_ended(process: Popen[bytes]) -> bool:
     """Tell whether a program has ended. It is not reaped, so that the number of its group is not reused."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
+def send(process: Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
     """Send a signal to a program that is not reaped yet, or to its group, if any process is left."""
     kill = os.killpg if whole_group else os.kill  # Popen.send_signal would reap it
     with suppress(ProcessLookupError):

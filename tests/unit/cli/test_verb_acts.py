@@ -31,7 +31,7 @@ from tests.support.workflow import Site
         ["show", SPREAD, "--event", "0"], ["show", "some.evt", "--books"],
         ["statsu"],
         ["find"], ["find", "--met", "1", "--utc", "2024-06-28T00:00"], ["find", "--utc", "noon"],
-        ["find", "--utc", "2024-06-28"], ["explain", f"{SPREAD}:x"], ["explain", "not-a-code"],
+        ["find", "--utc", "2024-06-28"], ["find", "2024-06-28"], ["explain", f"{SPREAD}:x"], ["explain", "not-a-code"],
         ["unattended", "--timeout-minutes", "0"],
         ["events", SPREAD, "--format", "parquet"], ["events", SPREAD, "--output", "events.txt"],
         ["board"],
@@ -44,6 +44,10 @@ def test_an_invalid_command_line_does_nothing(shared: Site, words: list[str]) ->
     before = {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")}
     assert shared.halfpipe(*words).status == 2
     assert {path: path.stat().st_mtime_ns for path in shared.work.rglob("*")} == before
+
+
+def test_a_time_without_its_option_names_the_option(shared: Site) -> None:
+    assert "--utc 20" in shared.halfpipe("find", "2024-06-28").errors
 
 
 @pytest.mark.parametrize(

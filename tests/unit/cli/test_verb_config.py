@@ -1,13 +1,21 @@
 """`halfpipe config`: the configuration in effect, and the schema of config files."""
 
+import hashlib
 import json
+from typing import Any
 
+import click
+import pytest
 import yaml
+from jsonschema import ValidationError
 
+from halfpipe.causes import PHASES, Phase, Verdict
 from halfpipe.cli.config import schema
+from halfpipe.cli.main import command
 from halfpipe.config import load, model
+from halfpipe.version import DOCUMENTS
 from tests.support.in_process import ROOT
-from tests.support.verbs import halfpipe
+from tests.support.verbs import check_document, halfpipe
 from tests.support.workflow import Site
 
 
@@ -35,3 +43,44 @@ def test_the_schema_takes_the_site_s_config_and_no_other_keys() -> None:
     assert found["additionalProperties"] is False
     assert "required" not in found
     assert "required" in model(described=True).json_schema(), "the model itself is not changed"
+
+
+def schemas(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(halfpipe("config", "--schema", name).stdout)
+    return found
+
+
+def test_each_document_has_a_schema_with_the_version() -> None:
+    told = schemas("status")
+    assert told["$ref"] == "#/$defs/status"
+    documents = {
+        name: each for name, each in told["$defs"].items() if "version" in each.get("properties", {})
+    }
+    assert {json.dumps(each["properties"]["version"]) for each in documents.values()} == {
+        f'{{"const": {DOCUMENTS}}}'
+    }
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        verb = command.get_command(context, name)
+        assert verb is not None
+        if name != "config" and any("--format" in option.opts for option in verb.params):
+            assert any(each.partition("-")[0] == name for each in documents), name
+    assert told["$defs"]["Phase"]["enum"] == [*PHASES, Phase.JOB, Phase.SITE]
+    assert told["$defs"]["Verdict"]["enum"] == [*Verdict]
+    assert halfpipe("config", "--schema", "nothing").exit_code == 2
+
+
+def test_a_schema_that_changes_needs_a_new_version() -> None:
+    defined = json.dumps(schemas("status")["$defs"], sort_keys=True)
+    sums = {1: "b4a09d5855add73b"}
+    assert hashlib.sha256(defined.encode()).hexdigest()[:16] == sums[DOCUMENTS], (
+        "a new optional key: only a new sum; a key that goes or means something else: raise DOCUMENTS, too"
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"more": 1}, {"version": 0}, {"downlinks": [{}]}])
+def test_a_document_of_another_form_is_refused(wrong: dict[str, Any]) -> None:
+    good = {"version": DOCUMENTS, "work": "", "simulated": True, "at": "", "downlinks": [], "site": []}
+    check_document(["status"], json.dumps(good))
+    with pytest.raises(ValidationError):
+        check_document(["status"], json.dumps(good | wrong))

@@ -11,6 +11,8 @@ from halfpipe.files.typed import values
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
 from halfpipe.run.hand_offs import NamedRun, Receipt, series
+from tests.support.golden_cases import build
+from tests.support.workflow import Site
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 
@@ -22,6 +24,17 @@ def hand_off(work: Path, number: int, events: int) -> None:
     record = series(work, DL).publish(values(Receipt(DL, number, "1", {}, (), (), runs, ())))
     point(work / paths.receipt(DL), record)
     os.utime(file_of(work / paths.receipts(DL), number), (number, number))
+
+
+def test_a_downlink_that_waits_is_named_after_the_count_with_the_reason(site: Site) -> None:
+    build("split2", site)
+    site.work.mkdir()
+    site.configure(retdef={"settle_seconds": 3600})
+    for path in site.retdefs.glob("*/*"):
+        path.touch()
+    count, *reasons = site.halfpipe("process", "2024-06").good().out.splitlines()
+    assert count.startswith("0 of 2 ")
+    assert [reason.split(":")[0] for reason in reasons] == [f"downlink {DL}", "downlink 240601002"]
 
 
 def test_changes_are_those_since_the_last_hand_off_before_the_command(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The board: its pages show the accounts and load nothing; the matrix of downlinks and phases."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import PHASES, Cause, Verdict
+from halfpipe.causes import CODES, PHASES, Cause, Verdict
 from halfpipe.downlink.submissions import submissions
+from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
-from halfpipe.pages.board_pages import cells, phase_of, timeline
+from halfpipe.pages.board_pages import cells, phase_of, ticks, timeline
 from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.hand_offs import series
 from halfpipe.status.account import Account
@@ -21,6 +23,7 @@ from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.board_site import DAYS, FAILED, FIRST, HANDED_OFF, HOSTILE, RUN, SECOND, lay_out
+from tests.support.verbs import check_document
 from tests.support.workflow import Site
 
 
@@ -47,7 +50,7 @@ def home(site: Site, tmp_path: Path) -> Path:
 
 
 def test_downlinks_that_need_action_come_first_with_their_cause_escaped(home: Path) -> None:
-    assert len(list(home.iterdir())) == 6
+    assert len(list(home.iterdir())) == 10
     page, words = (home / paths.BOARD).read_text(), text(home / paths.BOARD)
     assert "1 of 3 downlinks needs action" in words
     table = page.split("<tbody>")[1].split("</tbody>")[0]
@@ -68,9 +71,12 @@ def test_pages_run_only_their_own_script_and_load_nothing(home: Path) -> None:
     for path in home.glob("*.html"):
         content = path.read_text()
         assert (content.count("<script>"), content.count("<style>"), content.count("<script")) == (1, 1, 1)
-        assert "default-src 'none'; img-src data:; style-src 'sha256-" in unescape(content)
+        assert "default-src 'none'; connect-src 'self'; img-src data:; style-src 'sha256-" in unescape(
+            content
+        )
         links = re.findall(r"<a [^>]*href=\"?([^\" >]+)", content)
-        assert all(link.startswith("#") or (home / link).exists() for link in links)
+        assert all((home / link.partition("#")[0]).exists() for link in links)
+        assert {link.partition("#")[2] for link in links if link.startswith("codes.html#")} <= set(CODES)
         assert not re.search(r"https?://|src=|@import|url\((?!#)|unsafe", content)
 
 
@@ -145,7 +151,8 @@ def test_lights_go_out_with_the_causes_of_the_site(site: Site, home: Path) -> No
         make(site, home)
         return re.findall(r"<li class=\"(\w)\"><i>.</i> (\w+) ", (home / paths.BOARD).read_text())
 
-    assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("g", "timer")]
+    assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger")]
+    assert "- timer none" in text(home / paths.BOARD), "a site without a timer has no light for it"
     turn = site.work / paths.LAST_TURN
     turn.parent.mkdir(parents=True, exist_ok=True)
     turn.write_text('{"ended": 1000, "status": 0}')
@@ -215,21 +222,77 @@ def test_days_have_their_downlinks_in_order_and_days_without_any_are_there() -> 
     assert [day.date for day in line.days] == [date(2023, 4, number) for number in (1, 2, 3)]
     names = [[one.downlink for one in day.downlinks] for day in line.days]
     assert names == [["230401001", "230401002"], [], ["230403001"]], "99 is no day"
-    assert (line.downlinks, line.hours, line.events) == (2, 9.0, 1)
+    assert line.downlinks == 2
+    assert [(trend.name, trend.points, trend.ticks[-1]) for trend in line.trends] == [
+        ("latency, hours", [], 10),
+        ("waiting events", [], 1),
+        ("open runs", [], 1),
+    ]
 
 
-def test_a_day_has_the_latencies_and_the_events_of_what_was_handed_off() -> None:
+def test_a_trend_has_a_point_for_each_value_that_is_known() -> None:
     handed_off: dict[str, dict[str, float | None]] = {
-        "230401001": {"latency": 12 * HOUR, "events": 5},
-        "230401002": {"latency": 2 * HOUR, "events": 70},
-        "230401003": {"latency": None, "events": 0},
+        "230401001": {"latency": 12 * HOUR, "waiting": 0, "open": 2},
+        "230401002": {"latency": 2 * HOUR, "waiting": 40_000, "open": 0},
+        "230402001": {"latency": None, "waiting": 100, "open": 1},
     }
-    line = timeline(accounts(*handed_off, "230401004"), handed_off)
-    assert [(day.hours, day.events) for day in line.days] == [([2.0, 12.0], 75)]
-    assert (line.downlinks, line.hours, line.events) == (4, 12.0, 75)
+    line = timeline(accounts(*handed_off, "230402002"), handed_off)
+    values = [[(point.day, point.value) for point in trend.points] for trend in line.trends]
+    assert values == [
+        [(0.25, 12.0), (0.75, 2.0)],
+        [(0.25, 0), (0.75, 40_000), (1.25, 100)],
+        [(0.25, 2), (0.75, 0), (1.25, 1)],
+    ]
+    latency, waiting, _ = line.trends
+    assert (latency.ticks, waiting.ticks) == ([0, 5, 10, 15], [0, 100, 10_000, 1_000_000])
+    assert [latency.height(7.5), waiting.height(0), waiting.height(1_000_000)] == [0.5, 0.0, 1.0]
 
 
-@pytest.mark.parametrize(("names", "days"), [(("230401001", "220401001"), 1), ((), 0)])
+@pytest.mark.parametrize("most", [1, 3, 4.1, 9, 27, 1339.5])
+def test_ticks_reach_the_largest_value_in_few_steps(most: float) -> None:
+    found = ticks(most)
+    assert found[-2] < most <= found[-1]
+    assert len(found) <= 5
+
+
+@pytest.mark.parametrize(("names", "days"), [(("230401001", "220401001"), 92), (("230401001",), 1), ((), 0)])
 def test_old_days_are_left_out_and_a_board_may_be_empty(names: tuple[str, ...], days: int) -> None:
     assert len(timeline(accounts(*names), {}).days) == days
     assert len(timeline(accounts("230401001", "230101001"), {}).days) == 91
+
+
+def samples(home: Path) -> dict[str, float]:
+    lines = (home / paths.BOARD_METRICS).read_text().splitlines()
+    return {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in lines if line and line[0] != "#")
+    }
+
+
+def test_programs_read_the_same_numbers(site: Site, home: Path) -> None:
+    write_json(site.work / paths.LAST_TURN, {"ended": 1_700_000_000, "status": 0})
+    make(site, home)
+    found, states = samples(home), json.loads((home / paths.BOARD_STATUS).read_text())
+    given = site.told("status", "--all")
+    check_document(["status"], json.dumps(states))
+    assert {**states, "at": 0} == {**given, "at": 0}
+    assert found["halfpipe_waiting_events"] == sum(one["waiting"] for one in states["downlinks"]) == 11
+    assert [found[f'halfpipe_downlinks{{verdict="{each}"}}'] for each in Verdict] == [0, 2, 1]
+    assert found['halfpipe_causes{of="downlink",code="decoder",verdict="action"}'] == 1
+    assert found["halfpipe_open_runs"] == 1
+    assert found["halfpipe_turn_ended_timestamp_seconds"] == 1_700_000_000
+    assert found['halfpipe_free_bytes{of="work"}'] > 0
+    latencies = [found[f'halfpipe_latency_seconds{{percentile="{each}"}}'] for each in (50, 90, 100)]
+    assert latencies == sorted(latencies)
+
+
+def test_a_page_leads_to_the_stream_and_names_whom_to_call(site: Site, home: Path) -> None:
+    site.configure(board={"stream": "https://pipeline/{dl}?a&b", "contacts": {"decoded": "R. Doe <5-1234>"}})
+    make(site, home)
+    page = home / paths.board_page(FAILED)
+    assert f'<a href="https://pipeline/{FAILED}?a&amp;b">Pipeline-II</a>' in page.read_text()
+    for each in (paths.board_page(FAILED), paths.BOARD):
+        assert "Call R. Doe <5-1234>" in text(home / each)
+    assert "decoded: call R. Doe <5-1234>" in text(home / paths.BOARD_CODES)
+    codes = re.findall(r'<tr id="([-\w]+)">', (home / paths.BOARD_CODES).read_text())
+    assert codes == list(CODES)

@@ -162,6 +162,17 @@ def test_a_program_that_could_not_start_is_a_failure(
     assert failure_code(log) == code
 
 
+def test_a_program_that_was_interrupted_at_its_start_needs_action(
+    head: plugin.LogHandler, tmp_path: Path
+) -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        log_event(head, LogEvent.ERROR)
+    failing(head, tmp_path / "job.log")
+    assert failure_code(tmp_path / "job.log") == "interrupted"
+
+
 @pytest.mark.parametrize("submitted", [False, True])
 def test_the_error_of_the_executor_counts_without_a_record_of_the_job(
     submitted: bool, head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files.json_files import write_json
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import RunId
 from halfpipe.run import abandoned_runs
 from halfpipe.run.abandoned_runs import ForceList
 
@@ -49,13 +47,3 @@ def test_an_unreadable_list_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HalfPipeError) as found:
         abandoned_runs.read(tmp_path)
     assert found.value.code == "file-system"
-
-
-def test_an_abandoned_run_is_in_effect_once_it_was_delivered_as_abandoned(tmp_path: Path) -> None:
-    dl = DownlinkId("240601001")
-    found = listed(tmp_path, "2c2e5787")
-    assert not abandoned_runs.in_effect(tmp_path, RUN, [dl], found), "not delivered yet"
-    for abandoned in (False, True):
-        write_json(tmp_path / paths.manifest(RUN, dl), {"abandoned": abandoned})
-        assert abandoned_runs.in_effect(tmp_path, RUN, [dl], found) is abandoned
-    assert not abandoned_runs.in_effect(tmp_path, RUN, [dl], NONE), "no longer on the list"

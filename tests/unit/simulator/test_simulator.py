@@ -1,7 +1,11 @@
 """The simulator and its two programs: reproducible, honest about being simulated, and true to what it says."""
 
 import hashlib
+import os
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,16 @@ def test_program_refuses(tmp_path: Path, words: tuple[object, ...]) -> None:
     done = called(module(SIMULATE).main, "--out", tmp_path, *words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_program_ends_quietly_if_no_one_reads_its_table(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, SIMULATE, "--out", str(tmp_path), "--events", "50"]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+    assert (tmp_path / "config.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: 
 def test_a_merged_index_that_is_cut_or_older_is_made_again_and_nothing_is_handed_off(
     site: Site, harm: str
 ) -> None:
+    site.halfpipe("ledger", "load", DL).good()
     submit.settle(site.settings, DL, submitted=True)
     path = site.work / paths.datagrams(RUN, DL)
     content = path.read_bytes()

@@ -1,6 +1,6 @@
 "use strict";
-// Sorting, searching, copying and ages. The page is complete without this script.
-const MINUTE = 60000, STALE = 60 * MINUTE;
+// Sorting, searching, copying, ages, and newer pages. The page is complete without this script.
+const MINUTE = 60000, STALE = 60 * MINUTE, LOOK = 3 * MINUTE;
 
 // The sort key of a cell: a number if possible, else text; empty and missing cells come last.
 function key(row, column) {
@@ -71,19 +71,11 @@ function board(table) {
   });
   document.getElementById("tools").hidden = false;
   filter();
-}
-
-// Each cell of the time axis links to its downlink, like the table, and has the state from there.
-function cells(svg) {
-  const day = (id) => Date.parse(id.replace(/^(..)(..)(..)...$/, "20$1-$2-$3")) / 864e5, there = {};
-  for (const link of [...document.querySelectorAll("#board a")].sort()) {
-    const x = day(link.text) - day(svg.dataset.first), y = (there[x] = (there[x] ?? 0) + 1);
-    if (!(x >= 0)) continue;
-    const cell = svg.firstElementChild.appendChild(document.createElementNS(svg.namespaceURI, "a"));
-    cell.setAttribute("href", link);
-    cell.innerHTML = `<title/><rect x="${14 * x - 6}" y="${2 - 14 * y}"/>`;
-    cell.firstChild.textContent = `${link.text}: ${link.closest("tr").cells[1].textContent}`;
-  }
+  table.restore = (words, kind, column, down) => {
+    [find.value, which.value] = [words, kind];
+    filter();
+    if (column !== "") sort(Number(column), down);
+  };
 }
 
 function copyable(code) {
@@ -114,8 +106,32 @@ function ages() {
     time.dataset.text ??= time.textContent;
     time.textContent = `${time.dataset.text}, ${age(Date.now() - Date.parse(time.dateTime))} ago`;
   }
-  const stale = document.getElementById("stale");
-  if (stale) stale.hidden = Date.now() - Date.parse(document.getElementById("made").dateTime) < STALE;
+  document.getElementById("stale").hidden = Date.now() - Date.parse(document.getElementById("read").dateTime) < STALE;
+  if (Date.now() - looked >= LOOK) look();
+}
+
+// Loads the page again if there is a newer one. Scripts cannot read files, so a page in a file is always loaded again.
+let looked = Date.now();
+async function look() {
+  looked = Date.now();
+  if (location.protocol === "file:") return location.reload();
+  const answer = await fetch(location.pathname, {method: "HEAD", cache: "no-store"}).catch(() => null);
+  document.getElementById("lost").hidden = answer?.ok ?? false;
+  if (answer?.ok && Date.parse(answer.headers.get("Last-Modified")) > Date.parse(document.lastModified)) location.reload();
+}
+
+// What a reader has entered, chosen, sorted and opened stays when the page is loaded again; browsers keep the scroll.
+const kept = `kept ${location.pathname}`;
+function keep() {
+  const values = ["find", "which", "order"].map((id) => document.getElementById(id)?.value);
+  const opened = [...document.querySelectorAll("details")].map((each) => each.open);
+  const down = document.querySelector("[aria-sort=descending]") !== null;
+  sessionStorage.setItem(kept, JSON.stringify({values, opened, down, focus: document.activeElement.id}));
+}
+function restore({values: [find, which, order], opened, down, focus}) {
+  document.querySelectorAll("details").forEach((each, place) => (each.open = opened[place] ?? false));
+  if (table) table.restore(find, which, order, down);
+  document.getElementById(focus)?.focus({preventScroll: true});
 }
 
 // On narrow screens, each cell shows its heading.
@@ -126,10 +142,12 @@ for (const each of document.querySelectorAll("table")) {
       if (cell.children.length || cell.textContent.trim()) cell.dataset.head = heads[column];
     });
 }
+document.querySelector("figure .wide")?.scrollTo(1e6, 0); // to the latest days
 const table = document.getElementById("board");
 if (table) board(table);
-const axis = document.getElementById("days");
-if (axis) cells(axis);
 document.querySelectorAll("td code, .causes code, .command code").forEach(copyable);
 ages();
 setInterval(ages, MINUTE / 2);
+addEventListener("pagehide", keep);
+const isAgain = performance.getEntriesByType("navigation")[0].type !== "navigate";
+if (isAgain && sessionStorage.getItem(kept)) restore(JSON.parse(sessionStorage.getItem(kept)));

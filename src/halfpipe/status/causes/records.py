@@ -83,7 +83,7 @@ def _not_as_delivered(of: DownlinkFacts, one: HandedRun, facts: RunFacts) -> Ite
     text = ""
     if not one.is_latest:
         text = f"the latest delivery of this downlink in the records of run {one.run} is not the one in the receipt"
-    elif not facts.resolves:
+    elif not one.delivery.origin and not facts.resolves:
         text = f"{of.work / manifest}: does not point to the delivery of run {one.run}"
     if text:
         yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, manifest))
