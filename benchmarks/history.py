@@ -30,6 +30,8 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import SEAL as INDEX_SEAL
 from halfpipe.run.run_books import state_of
 from halfpipe.settings import Settings
+from halfpipe.status.overview import known, note_closed, overview
+from halfpipe.status.survey import Survey
 
 DOWNLINKS = 60_000  # about as many as the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
@@ -224,6 +226,8 @@ def main() -> None:
     home = Sizes.from_environment().home
     home.mkdir(parents=True, exist_ok=True)
     history = build(home, int(sys.argv[1]) if len(sys.argv) > 1 else DOWNLINKS)
+    survey = Survey(load([history.home / "config.yaml"]))
+    note_closed(survey, overview(survey, known(survey)).accounts)  # as a turn does
     launcher = Launcher(home)
     status = [Path(sys.executable).with_name("halfpipe"), "status", "--profile", history.home]
     sys.stdout.write(f"SIMULATED: {history.downlinks:,} downlinks in {history.home}\n")

@@ -1,5 +1,6 @@
 """Compare what a chunk should have with what it has, in real jobs: level-0 hours, events, damage, times."""
 
+import os
 import re
 import shutil
 import time
@@ -12,10 +13,12 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
 from halfpipe.decode.chunk import Chunk, Gap, Hour, Level0
+from halfpipe.downlink.outstanding import outstanding
 from halfpipe.formats import met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.status.account import account
+from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 from halfpipe_simulator.packet_reader import read_datagrams
@@ -246,3 +249,36 @@ def test_fetched_level_0_gives_the_same_hand_off(site: Site, tmp_path: Path) -> 
     assert list((without.home / "cache").glob("src0077+*"))
     shutil.rmtree(without.home / "cache")
     assert without.outstanding(DL, LATER) == frozenset()
+
+
+def test_a_directory_of_retdefs_that_an_older_one_replaced_is_told_until_its_remedy_ran(site: Site) -> None:
+    """The size is equal, and the times are older: only the content shows that another RetDef was processed."""
+    site.simulate(Scenario(seed=7, downlinks=(DL,)).lpa_run(events=40, rate=0.4))
+    home = site.retdefs / DL
+    prepared = shutil.copytree(home, site.home / "prepared")
+    site.process(DL)
+    (retdef,) = prepared.iterdir()
+    content = retdef.read_text()
+    retdef.write_text(content.replace('l0key="', 'l0key= "').replace(" l0key= ", "l0key= ", 1))
+    assert retdef.stat().st_size == len(content)
+    shutil.rmtree(home)
+    prepared.rename(home)
+    for path in (home, home / retdef.name):
+        os.utime(path, (1e9, 1e9))
+    cause = site.causes(DL, 8 * 86400)["retdef-reissued"]
+    assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, f"snakemake -F dl={DL}")
+    assert DL in recent(Survey(site.settings, time.time() + 8 * 86400), 7)
+    site.snakemake(*cause.remedy.do[0].split()[1:]).good()
+    assert "retdef-reissued" not in site.causes(DL)
+
+
+def test_a_late_retdef_on_day_eight_is_told_and_processed_by_the_next_turn(site: Site) -> None:
+    site.simulate(Scenario(seed=7, downlinks=(DL,)).lpa_run(events=40, rate=0.4))
+    site.process(DL)
+    (first,) = (site.retdefs / DL).iterdir()
+    second = first.with_name(paths.retdef(DL, ChunkId("00002")).rpartition("/")[2])
+    second.write_text(re.sub('chunkid="[^"]*"', 'chunkid="2"', first.read_text()))
+    day_eight = Survey(site.settings, time.time() + 8 * 86400)
+    one = account(day_eight, DL)
+    assert ("retdef-new" in {cause.code for cause in one.causes}, one.chunks) == (True, (1, 2))
+    assert outstanding(day_eight.plan, day_eight.now).ready == (DL,)

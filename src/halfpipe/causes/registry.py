@@ -81,13 +81,13 @@ CODES: Mapping[str, Code] = {
         Code(
             "retdef-reissued",
             Phase.RETDEFS,
-            "A RetDef was issued again, and differs from the one that was processed.",
-            "To use the new RetDef, process the downlink again with -F.",
+            "A RetDef differs from the one that was processed, or two places of the search path have different ones.",
+            "To use a new RetDef, process the downlink again with -F; of two, remove the wrong one.",
         ),
         Code(
             "retdef-elsewhere",
             Phase.RETDEFS,
-            "A RetDef does not count: it is in the directory of another downlink, or its name is not that of a RetDef.",
+            "A RetDef does not count: it is in the directory of another downlink, also by a link, or has a wrong name.",
             "Move it to the directory of its own downlink, or rename it.",
         ),
         # level-0
@@ -156,7 +156,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "events-due",
             Phase.STAGED,
-            "Events of a run can be delivered now, for example because the run was abandoned.",
+            "Events of a run can be delivered now; this needs action after alarm.late_hours.",
             "Deliver the run again with the command of the message, or wait for its next downlink.",
         ),
         Code(

@@ -302,12 +302,6 @@ class DownlinkFacts:
         """The other process that works on the downlink."""
         return str(self.lease) if self.lease and self.lease.lives and not self.lease.ours else None
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether it has no receipt and no chunks. An interrupted downlink still has chunks."""
-        has_chunks = Path(paths.chunks(self.id)).name in self.plan.staged.names
-        return self.receipt_time is None and not self.hand_offs and self.damage is None and not has_chunks
-
 
 def read_facts(survey: Survey, downlink: DownlinkId) -> DownlinkFacts:
     """Read all facts of a downlink, in an order in which another process does not make them contradict each other.

@@ -66,10 +66,10 @@ def _damaged(error: HalfPipeError) -> Cause:
 
 
 def _lost(of: DownlinkFacts, run: RunId, facts: RunFacts) -> Iterator[Cause]:
-    """Yield a cause if a downlink brought or delivered events of a run, and all its own files are gone."""
+    """Yield a cause if a downlink whose own files are all gone brought or delivered events of a run."""
     delivered = facts.deliveries.latest().get(of.id)
     events = delivered.events if delivered is not None else 0
-    if of.is_gone and (events or of.id in facts.downlinks):
+    if events or of.id in facts.downlinks:
         text = (
             f"this downlink contains a part of run {run} and delivered {count(events, 'event')} of it, which Level-1 "
             "may have, but its receipt and all its other files are gone"
