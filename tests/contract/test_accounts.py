@@ -257,10 +257,10 @@ def test_a_directory_of_retdefs_that_an_older_one_replaced_is_told_until_its_rem
     home = site.retdefs / DL
     prepared = shutil.copytree(home, site.home / "prepared")
     site.process(DL)
-    (retdef,) = prepared.iterdir()
-    content = retdef.read_text()
-    retdef.write_text(content.replace('l0key="', 'l0key= "').replace(" l0key= ", "l0key= ", 1))
-    assert retdef.stat().st_size == len(content)
+    retdef, _ = sorted(prepared.iterdir())
+    content = retdef.read_bytes()
+    assert content[-1:] == b"\n"
+    retdef.write_bytes(content[:-1] + b" ")
     shutil.rmtree(home)
     prepared.rename(home)
     for path in (home, home / retdef.name):
@@ -274,11 +274,14 @@ def test_a_directory_of_retdefs_that_an_older_one_replaced_is_told_until_its_rem
 
 def test_a_late_retdef_on_day_eight_is_told_and_processed_by_the_next_turn(site: Site) -> None:
     site.simulate(Scenario(seed=7, downlinks=(DL,)).lpa_run(events=40, rate=0.4))
+    _, late = sorted((site.retdefs / DL).iterdir())
+    away = late.rename(site.home / late.name)
     site.process(DL)
-    (first,) = (site.retdefs / DL).iterdir()
-    second = first.with_name(paths.retdef(DL, ChunkId("00002")).rpartition("/")[2])
-    second.write_text(re.sub('chunkid="[^"]*"', 'chunkid="2"', first.read_text()))
+    away.rename(late)
     day_eight = Survey(site.settings, time.time() + 8 * 86400)
     one = account(day_eight, DL)
     assert ("retdef-new" in {cause.code for cause in one.causes}, one.chunks) == (True, (1, 2))
+    assert DL in recent(day_eight, 7)
     assert outstanding(day_eight.plan, day_eight.now).ready == (DL,)
+    site.process(DL)
+    assert account(Survey(site.settings), DL).chunks == (2, 2)
